@@ -1,0 +1,1 @@
+//! overbook-traces
