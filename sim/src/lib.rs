@@ -9,5 +9,6 @@
 
 pub mod arrival;
 pub mod cost;
+pub mod policy;
 pub mod rows;
 pub mod time;
