@@ -6,8 +6,46 @@ pub mod vllm;
 
 use serde::{Deserialize, Serialize};
 
+use crate::step::{Infeasible, StepBuilder};
+
 pub use static_batch::StaticSpec;
 pub use vllm::{QueueOrder, VllmSpec};
+
+/// Plans the steps of one replica.
+///
+/// ```text
+///   waiting queue ─head─► plan ─admit─► running list ─preempt─► waiting queue
+///                           └─decode_all / decode / prefill─► the step
+/// ```
+pub trait Scheduler: std::fmt::Debug {
+    /// Builds the next step of a lane and certifies for how long the same plan would be made again.
+    ///
+    /// # Errors
+    /// It asked for something impossible (a bug in the policy).
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible>;
+}
+
+/// A certificate: *if none of the named events happens, the next `repeats` plans are this same plan.* Default: none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Horizon {
+    /// Plans after this one that would be the same.
+    pub repeats: u64,
+    /// Whether a new arrival in the queue ends the certificate.
+    pub wake_on_arrival: bool,
+    /// Whether the end of a request (blocks and slots become free) ends it.
+    pub wake_on_end: bool,
+}
+
+impl Horizon {
+    /// Promises nothing: always right, never fast.
+    pub const ONE: Horizon = Horizon { repeats: 0, wake_on_arrival: true, wake_on_end: true };
+}
+
+impl Default for Horizon {
+    fn default() -> Self {
+        Horizon::ONE
+    }
+}
 
 /// Which scheduler plans the steps of a replica.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -17,6 +55,40 @@ pub enum SchedulerSpec {
     Vllm(VllmSpec),
     /// Whole batches: form one, run it until all its requests have finished, form the next.
     Static(StaticSpec),
+}
+
+impl SchedulerSpec {
+    /// The scheduler of one replica.
+    pub fn build(&self) -> Box<dyn Scheduler> {
+        match self {
+            SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
+            SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
+        }
+    }
+
+    /// Order of the waiting queue that this scheduler wants.
+    pub fn queue_order(&self) -> QueueOrder {
+        match self {
+            SchedulerSpec::Vllm(spec) => spec.policy,
+            SchedulerSpec::Static(_) => QueueOrder::Fcfs,
+        }
+    }
+
+    /// Steps planned ahead (lane depth).
+    pub fn depth(&self) -> u32 {
+        match self {
+            SchedulerSpec::Vllm(spec) => 1 + u32::from(spec.async_scheduling),
+            SchedulerSpec::Static(_) => 1,
+        }
+    }
+
+    /// Whether it keeps and shares blocks of equal prefixes.
+    pub fn prefix_caching(&self) -> bool {
+        match self {
+            SchedulerSpec::Vllm(spec) => spec.enable_prefix_caching,
+            SchedulerSpec::Static(_) => false,
+        }
+    }
 }
 
 impl Default for SchedulerSpec {

@@ -1,0 +1,250 @@
+//! Golden schedules: replays workloads recorded from vLLM's own scheduler and states, line by line, what ours decides.
+//!
+//! The folder format is one JSON line per workload (`workloads.jsonl`) and one per engine step (`steps.jsonl`); this module
+//! knows the content, not the files.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use crate::arrival::{Arrival, Content};
+use crate::policy::{QueueOrder, Scheduler, SchedulerSpec, VllmSpec};
+use crate::replica::{Happened, Limits, Replica};
+use crate::rows::Outcome;
+use crate::step::Infeasible;
+use crate::time::Time;
+
+/// One recorded workload.
+#[derive(Clone, Debug, Deserialize)]
+pub struct GoldenWorkload {
+    /// Its number; the steps refer to it.
+    pub w: u64,
+    /// What it exercises.
+    pub kind: String,
+    /// Settings of the scheduler and the pool.
+    pub cfg: GoldenConfig,
+    /// Requests: (arrival step, prompt length, output limit, priority, run-length coded contents), by arrival step.
+    pub req: Vec<(u64, u32, u32, i32, Vec<u64>)>,
+}
+
+/// vLLM's settings, with vLLM's names.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names and meanings are vLLM's; see `VllmSpec`")]
+pub struct GoldenConfig {
+    pub mode: Mode,
+    pub policy: QueueOrder,
+    pub arrival_time: ArrivalTime,
+    pub prefix_caching: bool,
+    pub num_blocks: u64,
+    pub block_size: u32,
+    pub max_model_len: u32,
+    pub max_num_batched_tokens: u32,
+    pub max_num_scheduled_tokens: Option<u32>,
+    pub max_num_seqs: u32,
+    pub max_num_active_seqs: Option<u32>,
+    pub long_prefill_token_threshold: u32,
+    pub long_prefill_token_threshold_adaptive: bool,
+    pub enable_chunked_prefill: bool,
+    pub scheduler_reserve_full_isl: bool,
+    pub watermark: f64,
+    pub prefill_schedule_interval: u32,
+}
+
+/// Whether the recorded engine planned one step ahead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// `schedule()`, run, `update_from_output()`.
+    Sync,
+    /// A queue of two batches.
+    Async,
+}
+
+/// What a request's arrival time was set to, which orders equal priorities.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArrivalTime {
+    /// Its number: all distinct.
+    Index,
+    /// Its arrival step: ties exist.
+    Step,
+}
+
+impl GoldenConfig {
+    /// The scheduler under these settings.
+    pub fn scheduler(&self) -> SchedulerSpec {
+        SchedulerSpec::Vllm(VllmSpec {
+            policy: self.policy,
+            max_num_batched_tokens: self.max_num_batched_tokens,
+            max_num_scheduled_tokens: self.max_num_scheduled_tokens,
+            max_num_seqs: self.max_num_seqs,
+            max_num_active_seqs: self.max_num_active_seqs,
+            long_prefill_token_threshold: self.long_prefill_token_threshold,
+            long_prefill_token_threshold_adaptive: self.long_prefill_token_threshold_adaptive,
+            enable_chunked_prefill: self.enable_chunked_prefill,
+            scheduler_reserve_full_isl: self.scheduler_reserve_full_isl,
+            watermark: self.watermark,
+            prefill_schedule_interval: self.prefill_schedule_interval,
+            async_scheduling: self.mode == Mode::Async,
+            enable_prefix_caching: self.prefix_caching,
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            blocks: self.num_blocks - 1, // block 0 is vLLM's null block
+            block_tokens: self.block_size,
+            max_model_len: self.max_model_len,
+            prefix_caching: self.prefix_caching,
+            depth: 1 + u32::from(self.mode == Mode::Async),
+            order: self.policy,
+        }
+    }
+}
+
+/// Replays one workload, a line at a time.
+#[derive(Debug)]
+pub struct GoldenReplay<'a> {
+    workload: &'a GoldenWorkload,
+    replica: Replica,
+    scheduler: Box<dyn Scheduler>,
+    next_request: usize,
+    t: u64,
+    /// Batches not yet processed: (step, whether it holds work).
+    queue: VecDeque<(u64, bool)>,
+    unannounced: bool,
+}
+
+impl<'a> GoldenReplay<'a> {
+    /// Starts before step 0.
+    pub fn new(workload: &'a GoldenWorkload) -> Self {
+        let spec = workload.cfg.scheduler();
+        GoldenReplay {
+            workload,
+            replica: Replica::new(0, workload.cfg.limits()),
+            scheduler: spec.build(),
+            next_request: 0,
+            t: 0,
+            queue: VecDeque::new(),
+            unannounced: false,
+        }
+    }
+
+    /// The replica, for audits.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    fn arrive(&mut self) {
+        let requests = &self.workload.req;
+        while self.next_request < requests.len() && requests[self.next_request].0 <= self.t {
+            let id = self.next_request;
+            let (step, prompt, max_tokens, priority, ref runs) = requests[id];
+            let mut arrival = Arrival::new(Time(step), prompt, max_tokens);
+            arrival.max_new_tokens = Some(max_tokens);
+            arrival.priority = priority;
+            if !runs.is_empty() {
+                let ids = runs.chunks_exact(2).flat_map(|run| run[0]..run[0] + run[1]).collect();
+                arrival.content = Some(Box::new(Content { block_tokens: self.workload.cfg.block_size, ids }));
+            }
+            if let Ok(slot) = self.replica.enqueue(id as u64, arrival) {
+                if self.workload.cfg.arrival_time == ArrivalTime::Index {
+                    self.replica.set_arrival_key(slot, id as u64);
+                }
+            }
+            self.next_request += 1;
+        }
+    }
+
+    /// The next line of the schedule, `None` at the end.
+    ///
+    /// # Errors
+    /// The scheduler made an infeasible plan.
+    pub fn next_line(&mut self) -> Result<Option<String>, Infeasible> {
+        self.arrive();
+        if self.replica.outstanding() == 0 && !self.unannounced && self.queue.is_empty() {
+            let Some(next) = self.workload.req.get(self.next_request) else { return Ok(None) };
+            self.t = next.0;
+            self.arrive();
+        }
+        let mut line = format!("{{\"w\":{},\"t\":{}", self.workload.w, self.t);
+        let mut early = false;
+        if self.replica.outstanding() > 0 || self.unannounced {
+            let busy = self.replica.plan(0, Time(self.t), &mut *self.scheduler)?;
+            self.unannounced = false;
+            self.write_plan(&mut line);
+            self.queue.push_back((self.t, busy));
+            let deep = self.workload.cfg.mode == Mode::Async;
+            early = deep && self.queue.len() == 1 && (busy || self.replica.outstanding() > 0);
+        }
+        if !early {
+            self.process(&mut line);
+        }
+        while self.replica.pop_happened().is_some() {}
+        line.push('}');
+        self.t += 1;
+        Ok(Some(line))
+    }
+
+    fn write_plan(&self, line: &mut String) {
+        let replica = &self.replica;
+        let step = replica.step();
+        let mut scheduled = Vec::new();
+        let mut past = step.decode_context - u64::from(step.decode_seqs);
+        for slot in replica.running_slots(0) {
+            if step.admitted.iter().any(|a| a.slot == slot) {
+                continue;
+            }
+            let id = replica.request_id(slot);
+            if let Some(chunk) = step.chunks.iter().find(|c| c.slot == slot) {
+                scheduled.extend([id, u64::from(chunk.tokens)]);
+                past += u64::from(chunk.past);
+            } else if replica.is_member(slot) && (step.all_members || step.decoded.contains(&slot)) {
+                scheduled.extend([id, 1]);
+            }
+        }
+        write_list(line, "s", &scheduled);
+        let mut admitted = Vec::new();
+        for admission in &step.admitted {
+            let chunk = step.chunks.iter().find(|c| c.slot == admission.slot).expect("an admission has a chunk");
+            let id = replica.request_id(admission.slot);
+            admitted.extend([id, chunk.tokens.into(), admission.cached.into(), admission.resumed.into()]);
+        }
+        write_list(line, "a", &admitted);
+        write_list(line, "p", &step.preempted);
+        let _ = write!(line, ",\"q\":[{},{},{},{past}]", replica.running(), replica.waiting(), replica.pool().free());
+    }
+
+    fn process(&mut self, line: &mut String) {
+        let Some((step, busy)) = self.queue.pop_front() else { return };
+        if step != self.t {
+            let _ = write!(line, ",\"u\":{step}");
+        }
+        let delivered = if busy { self.replica.complete(0, 1, Time(self.t)) } else { 0 };
+        let mut finished = Vec::new();
+        while let Some(happened) = self.replica.pop_happened() {
+            if let Happened::Ended(row) = happened {
+                debug_assert_eq!(row.outcome, Outcome::Finished);
+                finished.push(row.request);
+            }
+        }
+        self.unannounced |= !finished.is_empty();
+        write_list(line, "f", &finished);
+        let (running, waiting) = (self.replica.running(), self.replica.waiting());
+        let _ = write!(line, ",\"e\":[{running},{waiting},{},{delivered}]", self.replica.pool().free());
+        if self.workload.cfg.prefix_caching {
+            let (contents, sum) = self.replica.pool().cached_contents();
+            let _ = write!(line, ",\"x\":[{contents},{sum}]");
+        }
+    }
+}
+
+fn write_list(line: &mut String, key: &str, values: &[u64]) {
+    for (i, value) in values.iter().enumerate() {
+        let _ = if i == 0 { write!(line, ",\"{key}\":[{value}") } else { write!(line, ",{value}") };
+    }
+    if !values.is_empty() {
+        line.push(']');
+    }
+}

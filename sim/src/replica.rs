@@ -1,0 +1,590 @@
+//! One model copy: a block pool, a waiting queue, lanes and the serving rules. Sans-IO.
+//!
+//! The replica knows no clock and no cost. A driver calls [`Replica::enqueue`], [`Replica::plan`] and
+//! [`Replica::complete`]; the simulator does so in virtual time, the engine around real steps.
+
+use std::collections::VecDeque;
+
+use crate::arrival::Arrival;
+use crate::blocks::BlockPool;
+use crate::cost::PrefillPart;
+use crate::lane::{Flight, Lane};
+use crate::policy::{Horizon, QueueOrder, Scheduler};
+use crate::queue::WaitQueue;
+use crate::request::{Phase, Request, Slot};
+use crate::rows::{Outcome, RequestRow};
+use crate::step::{Infeasible, StepBuilder};
+use crate::time::{Span, Time};
+
+/// The fixed limits of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Usable KV blocks.
+    pub blocks: u64,
+    /// Tokens per block.
+    pub block_tokens: u32,
+    /// Prompt and output tokens of one request at most.
+    pub max_model_len: u32,
+    /// Whether blocks of equal prefixes are kept and shared.
+    pub prefix_caching: bool,
+    /// Steps planned ahead: 1, or 2 when step t+1 is planned while step t runs.
+    pub depth: u32,
+    /// Order of the waiting queue.
+    pub order: QueueOrder,
+}
+
+/// Something that happened to a request, told to the driver in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Happened {
+    /// Admitted from the queue (again, after a preemption).
+    Admitted {
+        /// The request.
+        request: u64,
+    },
+    /// Its first token was delivered.
+    FirstToken {
+        /// The request.
+        request: u64,
+    },
+    /// It lost its blocks and waits again.
+    Preempted {
+        /// The request.
+        request: u64,
+    },
+    /// A token came after a gap other than the step's own length.
+    Gap {
+        /// Time since the request's token before.
+        span: Span,
+    },
+    /// It is gone; its slot may be reused.
+    Ended(RequestRow),
+}
+
+/// A chunk of prefill work in the step being planned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// The request.
+    pub slot: Slot,
+    /// Tokens scheduled.
+    pub tokens: u32,
+    /// Its KV tokens before the step.
+    pub past: u32,
+}
+
+/// An admission made by the step being planned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// The request.
+    pub slot: Slot,
+    /// Tokens served from the prefix cache.
+    pub cached: u32,
+    /// Whether it comes back from a preemption.
+    pub resumed: bool,
+}
+
+/// The step planned last: its shape, and what the plan changed.
+#[derive(Clone, Default, Debug)]
+pub struct PlannedStep {
+    /// Whether the whole standing set decodes in it.
+    pub all_members: bool,
+    /// Members that decode, if not all do; in running order.
+    pub decoded: Vec<Slot>,
+    /// Prefill work, in the order in which it was scheduled.
+    pub chunks: Vec<Chunk>,
+    /// Admissions, in order; each has its chunk above.
+    pub admitted: Vec<Admission>,
+    /// Requests (by id) preempted, in order.
+    pub preempted: Vec<u64>,
+    /// Sequences that decode.
+    pub decode_seqs: u32,
+    /// KV tokens they attend to, the current ones included.
+    pub decode_context: u64,
+    /// Prefill work as the cost model sees it.
+    pub parts: Vec<PrefillPart>,
+    /// Chunks that end their prefill.
+    pub prefill_ends: u32,
+    /// How often the scheduler would plan the same step again.
+    pub horizon: Horizon,
+}
+
+/// One model copy.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) id: u32,
+    pub(crate) limits: Limits,
+    pub(crate) pool: BlockPool,
+    pub(crate) requests: Vec<Request>,
+    vacant: Vec<Slot>,
+    pub(crate) waiting: WaitQueue,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) step: PlannedStep,
+    pub(crate) happened: VecDeque<Happened>,
+    doomed: Vec<(Slot, u32, Outcome)>,
+    ended: Vec<Slot>,
+    pub(crate) next_seq: u32,
+    outstanding: u32,
+    pub(crate) computed_tokens: u64,
+}
+
+impl Replica {
+    /// An idle replica with one lane.
+    pub fn new(id: u32, limits: Limits) -> Self {
+        Replica {
+            id,
+            limits,
+            pool: BlockPool::new(limits.blocks, limits.block_tokens),
+            requests: Vec::new(),
+            vacant: Vec::new(),
+            waiting: WaitQueue::new(limits.order),
+            lanes: vec![Lane::new(limits.depth, limits.block_tokens)],
+            step: PlannedStep::default(),
+            happened: VecDeque::new(),
+            doomed: Vec::new(),
+            ended: Vec::new(),
+            next_seq: 0,
+            outstanding: 0,
+            computed_tokens: 0,
+        }
+    }
+
+    /// Whether a request of this prompt length could ever run here.
+    pub fn accepts(&self, prompt_tokens: u32) -> bool {
+        prompt_tokens > 0
+            && prompt_tokens < self.limits.max_model_len
+            && self.pool.blocks_for(u64::from(prompt_tokens)) <= self.limits.blocks
+    }
+
+    /// Puts an arrival into the waiting queue; `Err` gives it back if it can never run here.
+    ///
+    /// # Errors
+    /// The request is too large for the context or for the pool.
+    pub fn enqueue(&mut self, id: u64, mut arrival: Arrival) -> Result<Slot, Arrival> {
+        if !self.accepts(arrival.prompt_tokens) {
+            return Err(arrival);
+        }
+        if !self.limits.prefix_caching {
+            arrival.content = None;
+        }
+        let room = self.limits.max_model_len - arrival.prompt_tokens;
+        let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
+        let slot = if let Some(slot) = self.vacant.pop() {
+            let generation = self.requests[slot as usize].generation;
+            self.requests[slot as usize] = Request::new(id, arrival, limit, generation);
+            slot
+        } else {
+            self.requests.push(Request::new(id, arrival, limit, 0));
+            (self.requests.len() - 1) as Slot
+        };
+        self.waiting.push(slot, &self.requests[slot as usize]);
+        self.outstanding += 1;
+        Ok(slot)
+    }
+
+    /// Sets the key that orders requests of equal priority (default: the arrival time).
+    pub fn set_arrival_key(&mut self, slot: Slot, key: u64) {
+        let request = &mut self.requests[slot as usize];
+        self.waiting.remove(slot, request);
+        request.arrival_key = key;
+        self.waiting.push(slot, request);
+    }
+
+    /// Identifies the present occupant of a slot.
+    pub fn generation(&self, slot: Slot) -> u32 {
+        self.requests[slot as usize].generation
+    }
+
+    /// Id of the request in a slot.
+    pub fn request_id(&self, slot: Slot) -> u64 {
+        self.requests[slot as usize].id
+    }
+
+    /// Slots of the running list of a lane, in order.
+    pub fn running_slots(&self, lane: usize) -> impl Iterator<Item = Slot> + '_ {
+        self.lanes[lane].running.iter().map(|e| e.slot)
+    }
+
+    /// Whether a request is a member of its lane's standing decode set.
+    pub fn is_member(&self, slot: Slot) -> bool {
+        self.requests[slot as usize].phase == Phase::Decode
+    }
+
+    /// Waiting requests, preempted ones included.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.len() as u32
+    }
+
+    /// Running requests on all lanes.
+    pub fn running(&self) -> u32 {
+        self.lanes.iter().map(|l| l.running.len() as u32).sum()
+    }
+
+    /// Unfinished requests.
+    pub fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// The block pool.
+    pub fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// The step planned last.
+    pub fn step(&self) -> &PlannedStep {
+        &self.step
+    }
+
+    /// Takes the oldest untold event.
+    pub fn pop_happened(&mut self) -> Option<Happened> {
+        self.happened.pop_front()
+    }
+
+    /// Steps planned and not completed on a lane.
+    pub fn in_flight(&self, lane: usize) -> u64 {
+        self.lanes[lane].in_flight()
+    }
+
+    /// Steps (with at least one token) planned on a lane so far.
+    pub fn executed(&self, lane: usize) -> u64 {
+        self.lanes[lane].executed
+    }
+
+    /// Tokens computed so far, cached ones not counted.
+    pub fn computed_tokens(&self) -> u64 {
+        self.computed_tokens
+    }
+
+    /// Plans the next step of a lane. Returns whether it holds any work; [`Replica::step`] tells what.
+    ///
+    /// # Errors
+    /// The scheduler asked for something impossible: a bug in it, fatal in every driver.
+    pub fn plan(&mut self, lane: usize, now: Time, scheduler: &mut dyn Scheduler) -> Result<bool, Infeasible> {
+        self.drain(lane);
+        let mut step = std::mem::take(&mut self.step);
+        step.clear();
+        self.step = step;
+        let mut builder = StepBuilder::new(self, lane, now);
+        let horizon = scheduler.plan(&mut builder)?;
+        let busy = builder.commit();
+        self.step.horizon = horizon;
+        Ok(busy)
+    }
+
+    /// Moves members whose last token is certainly in flight out of the standing set.
+    fn drain(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        while let Some(slot) = lane.pop_planned_out(&self.requests) {
+            let request = &mut self.requests[slot as usize];
+            lane.leave(request);
+            request.phase = Phase::Draining;
+            let last = request.joined + u64::from(request.output - request.generated);
+            lane.draining.push_back((last, slot, request.generation));
+        }
+    }
+
+    /// How often the step just planned could be planned again before a member leaves or blocks run out.
+    pub fn repeats_possible(&mut self, lane: usize) -> u64 {
+        let lane = &mut self.lanes[lane];
+        lane.steps_to_first_leave(&self.requests).min(lane.steps_within(self.pool.free()))
+    }
+
+    /// Plans the step just planned `times` more times, all at once. The step must hold the whole standing set and nothing else.
+    pub fn repeat(&mut self, lane: usize, times: u64) {
+        if times == 0 {
+            return;
+        }
+        debug_assert!(self.step_is_standing(lane), "only a pure decode step repeats");
+        let growth = self.lanes[lane].growth_over(times);
+        if self.lanes[lane].is_hashing() {
+            for _ in 0..times {
+                self.pool.take(self.lanes[lane].growth());
+                self.hash_members(lane);
+                self.lanes[lane].planned += 1;
+            }
+        } else {
+            self.pool.take(growth);
+            self.lanes[lane].planned += times;
+        }
+        let lane = &mut self.lanes[lane];
+        lane.executed += times;
+        self.computed_tokens += times * u64::from(lane.members);
+        let back = lane.flights.back_mut().expect("a repeated step is in flight");
+        back.unfinished += times;
+    }
+
+    fn step_is_standing(&self, lane: usize) -> bool {
+        let flight = self.lanes[lane].flights.back();
+        self.lanes[lane].prefilling.is_empty() && flight.is_none_or(|f| f.emits.is_empty())
+    }
+
+    /// Gives an identity to the blocks that members fill in the step planned at the current clock.
+    pub(crate) fn hash_members(&mut self, lane: usize) {
+        if !self.lanes[lane].is_hashing() {
+            return;
+        }
+        let mut exhausted = Vec::new();
+        for &entry in self.lanes[lane].hashers_now() {
+            let request = &mut self.requests[entry.slot as usize];
+            let filled = self.lanes[lane].computed(request) + u32::from(self.lanes[lane].depth == 1);
+            hash_to(&mut self.pool, request, filled);
+            if request.content.as_ref().is_some_and(|c| c.ids.len() == request.hashed.len()) {
+                exhausted.push(entry.slot);
+            }
+        }
+        for slot in exhausted {
+            self.lanes[lane].stop_hashing(&self.requests[slot as usize]);
+        }
+    }
+
+    /// Steps to complete until a delivery needs the driver's attention: a prefill ends, or a request does.
+    pub fn steps_to_event(&mut self, lane: usize) -> Option<u64> {
+        let lane = &mut self.lanes[lane];
+        let mut ahead = 0;
+        let mut special = None;
+        for flight in &lane.flights {
+            ahead += flight.unfinished;
+            if !flight.emits.is_empty() || !flight.late.is_empty() {
+                special = Some(ahead);
+                break;
+            }
+        }
+        let end = lane.steps_to_first_end(&self.requests);
+        special.into_iter().chain(end).min()
+    }
+
+    /// Processes the outputs of the `steps` oldest steps in flight, the last of which ended `now`. Only the last of them may
+    /// end requests or prefills. Returns the tokens delivered by that last step.
+    pub fn complete(&mut self, lane_index: usize, steps: u64, now: Time) -> u32 {
+        let lane = &mut self.lanes[lane_index];
+        let mut left = steps;
+        let mut flight = Flight::default();
+        let mut delivered = 0;
+        while left > 0 {
+            let front = lane.flights.front_mut().expect("completed steps were planned");
+            let part = left.min(front.unfinished);
+            front.unfinished -= part;
+            left -= part;
+            delivered = front.seqs;
+            if front.unfinished == 0 {
+                let popped = lane.flights.pop_front().expect("just seen");
+                debug_assert!(left == 0 || popped.emits.is_empty(), "a prefill end was skipped");
+                let used = std::mem::replace(&mut flight, popped);
+                lane.spare.push(used);
+            }
+        }
+        lane.done += steps;
+        delivered += (flight.emits.len() + flight.late.len()) as u32;
+        self.deliver_exceptions(lane_index, &mut flight, now);
+        let lane = &mut self.lanes[lane_index];
+        lane.last_done = now;
+        if flight.emits.capacity() > 0 {
+            flight.emits.clear();
+            flight.late.clear();
+            lane.spare.push(flight);
+        }
+        self.drain(lane_index);
+        let lane = &mut self.lanes[lane_index];
+        while let Some(&(last, slot, generation)) = lane.draining.front() {
+            let request = &self.requests[slot as usize];
+            let current = request.generation == generation && request.phase == Phase::Draining;
+            if current && last > lane.done {
+                break;
+            }
+            lane.draining.pop_front();
+            if current {
+                self.ended.push(slot);
+            }
+        }
+        while let Some(slot) = lane.pop_ended(&self.requests) {
+            self.ended.push(slot);
+        }
+        if !self.ended.is_empty() {
+            let mut ended = std::mem::take(&mut self.ended);
+            ended.sort_unstable_by_key(|&slot| self.requests[slot as usize].seq);
+            for &slot in &ended {
+                self.end(lane_index, slot, Outcome::Finished, now);
+            }
+            ended.clear();
+            self.ended = ended;
+        }
+        delivered
+    }
+
+    /// Delivers first tokens, tokens after a recompute, and tokens of requests preempted while they were in flight.
+    fn deliver_exceptions(&mut self, lane: usize, flight: &mut Flight, now: Time) {
+        let emits = flight.emits.iter().map(|&e| (e, true));
+        let late = flight.late.iter().map(|&e| (e, false));
+        for ((slot, generation), ends_prefill) in emits.chain(late) {
+            let request = &mut self.requests[slot as usize];
+            if request.generation != generation {
+                continue;
+            }
+            if request.has_first {
+                self.happened.push_back(Happened::Gap { span: now - request.last_token });
+            } else {
+                request.has_first = true;
+                request.first_token = now;
+                self.happened.push_back(Happened::FirstToken { request: request.id });
+            }
+            debug_assert!(ends_prefill || request.phase == Phase::Waiting);
+            if request.phase == Phase::Waiting {
+                request.generated += 1;
+                request.last_token = now;
+            }
+            if self.lanes[lane].generated(&self.requests[slot as usize]) == self.requests[slot as usize].output {
+                self.ended.push(slot);
+            }
+        }
+    }
+
+    /// Ends a request because its client went: at once if it waits, else at the next [`Replica::reap`].
+    /// Returns whether it must be reaped.
+    pub fn cancel(&mut self, slot: Slot, outcome: Outcome, now: Time) -> bool {
+        let request = &mut self.requests[slot as usize];
+        if request.phase == Phase::Waiting {
+            self.end(0, slot, outcome, now);
+            return false;
+        }
+        request.doomed = true;
+        self.doomed.push((slot, request.generation, outcome));
+        true
+    }
+
+    /// Whether a request has not been part of any step yet.
+    pub fn never_started(&self, slot: Slot) -> bool {
+        !self.requests[slot as usize].started
+    }
+
+    /// Whether [`Replica::reap`] has something to do.
+    pub fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Ends the running requests whose clients went. Called at step boundaries, before planning.
+    pub fn reap(&mut self, lane: usize, now: Time) {
+        for (slot, generation, outcome) in std::mem::take(&mut self.doomed) {
+            if self.requests[slot as usize].generation == generation {
+                self.end(lane, slot, outcome, now);
+            }
+        }
+    }
+
+    /// Ends a request in any phase and frees what it holds.
+    fn end(&mut self, lane_index: usize, slot: Slot, outcome: Outcome, now: Time) {
+        let lane = &mut self.lanes[lane_index];
+        let request = &mut self.requests[slot as usize];
+        let output_tokens = lane.generated(request);
+        match request.phase {
+            Phase::Waiting => self.waiting.remove(slot, request),
+            Phase::Prefill => lane.prefilling.retain(|&s| s != slot),
+            Phase::Decode => {
+                // At depth 2 the step in flight has planned one token more, which is thrown away.
+                let in_flight = (lane.planned - lane.done.max(request.joined)) as u32;
+                lane.forget_in_flight(request);
+                lane.leave(request);
+                if outcome == Outcome::Finished {
+                    hash_to(&mut self.pool, request, request.computed - in_flight);
+                }
+            }
+            Phase::Draining => {
+                if outcome == Outcome::Finished {
+                    hash_to(&mut self.pool, request, request.computed);
+                } else {
+                    lane.forget_in_flight(request);
+                }
+            }
+            Phase::Vacant => unreachable!("a vacant slot has no request to end"),
+        }
+        if request.phase != Phase::Waiting {
+            let at = lane.position(request.seq);
+            lane.running.remove(at);
+            release_blocks(&mut self.pool, request, request.computed);
+        }
+        let row = RequestRow {
+            request: request.id,
+            replica: self.id,
+            class: request.class,
+            outcome,
+            arrival: request.arrival,
+            start: request.started.then_some(request.start),
+            first_token: request.has_first.then_some(request.first_token),
+            end: now,
+            prompt_tokens: request.prompt,
+            output_tokens,
+            cached_tokens: request.cached,
+            preemptions: request.preemptions,
+            recomputed_tokens: request.recomputed,
+        };
+        request.phase = Phase::Vacant;
+        request.generation = request.generation.wrapping_add(1);
+        request.content = None;
+        self.vacant.push(slot);
+        self.outstanding -= 1;
+        self.happened.push_back(Happened::Ended(row));
+    }
+
+    /// Laws 1, 2 and 4 over the whole replica, recomputed from the requests.
+    ///
+    /// # Errors
+    /// What disagrees.
+    pub fn audit(&self) -> Result<(), String> {
+        self.pool.audit()?;
+        for lane in &self.lanes {
+            lane.audit(&self.requests, &self.pool)?;
+        }
+        let mut anonymous = 0;
+        let mut hashed: Vec<usize> = Vec::new();
+        let (mut waiting, mut running) = (0, 0);
+        for request in &self.requests {
+            match request.phase {
+                Phase::Vacant => continue,
+                Phase::Waiting => waiting += 1,
+                _ => running += 1,
+            }
+            let computed = self.lanes[0].computed(request);
+            anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
+            hashed.extend(request.hashed.iter().map(|b| b.index()));
+        }
+        hashed.sort_unstable();
+        hashed.dedup();
+        if anonymous + hashed.len() as u64 != self.pool.used() {
+            return Err(format!("requests hold {} blocks, the pool says {}", anonymous + hashed.len() as u64, self.pool.used()));
+        }
+        if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
+            return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));
+        }
+        Ok(())
+    }
+}
+
+/// Gives the blocks among the first `tokens` tokens of a request their identity.
+pub(crate) fn hash_to(pool: &mut BlockPool, request: &mut Request, tokens: u32) {
+    let full = request.contents(tokens).len();
+    while request.hashed.len() < full {
+        let content = request.contents(tokens)[request.hashed.len()];
+        request.hashed.push(pool.hash(content));
+    }
+}
+
+/// Frees all blocks of a request that holds `tokens` tokens, last block first.
+pub(crate) fn release_blocks(pool: &mut BlockPool, request: &mut Request, tokens: u32) {
+    let held = pool.blocks_for(u64::from(tokens));
+    pool.give_back(held - request.hashed.len() as u64);
+    while let Some(block) = request.hashed.pop() {
+        pool.release(block);
+    }
+}
+
+impl PlannedStep {
+    pub(crate) fn clear(&mut self) {
+        self.all_members = false;
+        self.decoded.clear();
+        self.chunks.clear();
+        self.admitted.clear();
+        self.preempted.clear();
+        self.decode_seqs = 0;
+        self.decode_context = 0;
+        self.parts.clear();
+        self.prefill_ends = 0;
+        self.horizon = Horizon::ONE;
+    }
+}

@@ -1,0 +1,135 @@
+//! The state of one active request inside a replica.
+
+use crate::arrival::{Arrival, ClassId, Content};
+use crate::blocks::HashedBlock;
+use crate::time::Time;
+
+/// Index of an active request in its replica; reused after the request has ended.
+pub type Slot = u32;
+
+/// Where a request stands. Legal transitions (law 4):
+///
+/// ```text
+/// Waiting ─admit─► Prefill ─last chunk─► Decode ─last token planned─► Draining ─► ended
+///    ▲  └────────────admit whole───────────▲ │                           │
+///    └───────────────preempt────────────────┴───────────────────────────┘        (every phase may end)
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// In the waiting queue, new or preempted.
+    Waiting,
+    /// Running, prompt (or recomputed) tokens left to plan.
+    Prefill,
+    /// Running, member of the lane's standing decode set.
+    Decode,
+    /// Running, but its last token is certainly in flight: nothing left to plan.
+    Draining,
+    /// The slot is vacant.
+    Vacant,
+}
+
+/// An active request. Token counts come in two frontiers: *planned* (the scheduler's) and *delivered* (the outputs
+/// processed so far); they differ by the steps in flight.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) id: u64,
+    pub(crate) arrival: Time,
+    /// Orders ties of priority; the arrival time, unless a driver sets another key.
+    pub(crate) arrival_key: u64,
+    pub(crate) start: Time,
+    pub(crate) first_token: Time,
+    /// Last delivered token, kept only while the request is not in the standing set.
+    pub(crate) last_token: Time,
+    /// Identity of full blocks; `hashed` are those of them that are in the cache's index.
+    pub(crate) content: Option<Box<Content>>,
+    pub(crate) hashed: Vec<HashedBlock>,
+    /// Standing clock at which the member joined; see [`crate::lane::Lane`].
+    pub(crate) joined: u64,
+    /// Standing clock (delivered) at which the `generated` tokens are all delivered.
+    pub(crate) settled: u64,
+    pub(crate) recomputed: u64,
+    pub(crate) generation: u32,
+    /// Position key in the running list, ascending with admission.
+    pub(crate) seq: u32,
+    pub(crate) prompt: u32,
+    /// True output length: never shown to a policy (law 9).
+    pub(crate) output: u32,
+    /// Output limit that policies may see.
+    pub(crate) limit: u32,
+    /// Planned tokens; for a member: at the time it joined.
+    pub(crate) computed: u32,
+    /// Delivered output tokens; for a member: at the time it joined, tokens in flight then included.
+    pub(crate) generated: u32,
+    /// Tokens this prefill must compute before decoding (prompt, plus outputs after a preemption).
+    pub(crate) target: u32,
+    pub(crate) cached: u32,
+    /// Tokens whose KV the last preemption dropped.
+    pub(crate) lost: u32,
+    pub(crate) preemptions: u32,
+    pub(crate) priority: i32,
+    pub(crate) class: ClassId,
+    pub(crate) phase: Phase,
+    /// Whether the first step plan it was part of has been recorded in `start`.
+    pub(crate) started: bool,
+    /// Whether its first token has been delivered.
+    pub(crate) has_first: bool,
+    /// Whether the client has gone; the request ends at the next step boundary.
+    pub(crate) doomed: bool,
+}
+
+impl Request {
+    pub(crate) fn new(id: u64, arrival: Arrival, limit: u32, generation: u32) -> Self {
+        Request {
+            id,
+            arrival: arrival.at,
+            arrival_key: arrival.at.0,
+            start: Time::ZERO,
+            first_token: Time::ZERO,
+            last_token: Time::ZERO,
+            content: arrival.content,
+            hashed: Vec::new(),
+            joined: 0,
+            settled: 0,
+            recomputed: 0,
+            generation,
+            seq: 0,
+            prompt: arrival.prompt_tokens,
+            output: arrival.output_tokens.min(limit),
+            limit,
+            computed: 0,
+            generated: 0,
+            target: arrival.prompt_tokens,
+            cached: 0,
+            lost: 0,
+            preemptions: 0,
+            priority: arrival.priority,
+            class: arrival.class,
+            phase: Phase::Waiting,
+            started: false,
+            has_first: false,
+            doomed: false,
+        }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.phase == Phase::Waiting
+    }
+
+    /// Whether the end comes by the visible limit (known when planned) and not by an end-of-sequence token.
+    pub(crate) fn ends_by_length(&self) -> bool {
+        self.output == self.limit
+    }
+
+    /// Contents of the full blocks among the first `tokens` tokens, as far as they are known.
+    pub(crate) fn contents(&self, tokens: u32) -> &[u64] {
+        match &self.content {
+            Some(content) => {
+                let full = (tokens / content.block_tokens) as usize;
+                &content.ids[..full.min(content.ids.len())]
+            }
+            None => &[],
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Request>() <= 184, "a waiting request must stay small");

@@ -1,0 +1,399 @@
+//! The step under construction: what a scheduler sees and the only ways in which it can change the world.
+//!
+//! Every call is checked and applied at once, in the order in which the policy makes it, so that a plan that preempts,
+//! allocates and admits sees its own effects exactly as vLLM's scheduler does. The policy never touches blocks, queues or
+//! clocks, and never sees a request's true output length.
+
+use crate::blocks::Hit;
+use crate::cost::PrefillPart;
+use crate::lane::{Lane, Running};
+use crate::replica::{Admission, Chunk, Happened, Limits, Replica, hash_to, release_blocks};
+use crate::request::{Phase, Request, Slot};
+use crate::time::Time;
+
+/// A scheduler asked for something that cannot be done: a bug in the scheduler.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("infeasible plan: {0}")]
+pub struct Infeasible(pub String);
+
+/// What a policy may know of a request (law 9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestView {
+    /// Slot, valid during this plan.
+    pub slot: Slot,
+    /// Id in arrival order.
+    pub id: u64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Prompt tokens.
+    pub prompt_tokens: u32,
+    /// Output tokens delivered.
+    pub generated: u32,
+    /// The output limit that its client stated (or the context allows).
+    pub limit: u32,
+    /// Tokens whose KV is planned or present.
+    pub computed: u32,
+    /// Tokens a prefill must compute: prompt, plus outputs so far after a preemption.
+    pub target: u32,
+    /// Smaller is more urgent.
+    pub priority: i32,
+    /// Orders equal priorities: arrival time [ns].
+    pub arrival_key: u64,
+    /// Preemptions so far.
+    pub preemptions: u32,
+}
+
+/// The head of the waiting queue, with its prefix-cache hit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The request.
+    pub request: RequestView,
+    /// Tokens it must have computed before it decodes.
+    pub tokens: u32,
+    /// Tokens served by the prefix cache: whole blocks, at most `tokens - 1`.
+    pub cached: u32,
+    hit: Hit,
+}
+
+/// A step plan in the making.
+#[derive(Debug)]
+pub struct StepBuilder<'a> {
+    replica: &'a mut Replica,
+    lane: usize,
+    now: Time,
+}
+
+impl<'a> StepBuilder<'a> {
+    pub(crate) fn new(replica: &'a mut Replica, lane: usize, now: Time) -> Self {
+        StepBuilder { replica, lane, now }
+    }
+
+    fn lane(&self) -> &Lane {
+        &self.replica.lanes[self.lane]
+    }
+
+    fn request(&self, slot: Slot) -> &Request {
+        &self.replica.requests[slot as usize]
+    }
+
+    /// Time of planning.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The replica's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.replica.limits
+    }
+
+    /// Free blocks, cached ones included.
+    pub fn free_blocks(&self) -> u64 {
+        self.replica.pool.free()
+    }
+
+    /// Blocks for `tokens` tokens.
+    pub fn blocks_for(&self, tokens: u32) -> u64 {
+        self.replica.pool.blocks_for(u64::from(tokens))
+    }
+
+    /// Requests in the running list.
+    pub fn running(&self) -> usize {
+        self.lane().running.len()
+    }
+
+    /// Waiting requests.
+    pub fn waiting(&self) -> usize {
+        self.replica.waiting.len()
+    }
+
+    /// Members of the standing decode set.
+    pub fn members(&self) -> u32 {
+        self.lane().members
+    }
+
+    /// Blocks the standing set needs for one step.
+    pub fn member_blocks(&self) -> u64 {
+        self.lane().growth()
+    }
+
+    /// Running requests with prefill left, in running order.
+    pub fn prefilling(&self) -> &[Slot] {
+        &self.lane().prefilling
+    }
+
+    /// Whether decoding may give further blocks a cacheable identity.
+    pub fn is_hashing(&self) -> bool {
+        self.lane().is_hashing()
+    }
+
+    /// Steps with at least one token planned on this lane before this one.
+    pub fn executed(&self) -> u64 {
+        self.lane().executed
+    }
+
+    /// Whether this step computes prompt tokens so far: chunks longer than one token.
+    pub fn carries_prefill(&self) -> bool {
+        self.replica.step.chunks.iter().any(|c| c.tokens > 1)
+    }
+
+    /// The request at a position of the running list.
+    pub fn running_at(&self, position: usize) -> RequestView {
+        self.view(self.lane().running[position].slot)
+    }
+
+    /// What is known of a request.
+    pub fn view(&self, slot: Slot) -> RequestView {
+        let request = self.request(slot);
+        RequestView {
+            slot,
+            id: request.id,
+            phase: request.phase,
+            prompt_tokens: request.prompt,
+            generated: self.lane().generated(request),
+            limit: request.limit,
+            computed: self.lane().computed(request),
+            target: request.target,
+            priority: request.priority,
+            arrival_key: request.arrival_key,
+            preemptions: request.preemptions,
+        }
+    }
+
+    /// Decodes one token of every member of the standing set. Check [`StepBuilder::member_blocks`] first.
+    ///
+    /// # Errors
+    /// There are not enough blocks.
+    pub fn decode_all(&mut self) -> Result<(), Infeasible> {
+        let need = self.lane().growth();
+        if need > self.free_blocks() {
+            return Err(Infeasible(format!("decoding all needs {need} blocks, {} are free", self.free_blocks())));
+        }
+        self.replica.pool.take(need);
+        self.replica.hash_members(self.lane);
+        let lane = &self.replica.lanes[self.lane];
+        let step = &mut self.replica.step;
+        step.all_members = true;
+        step.decode_seqs = lane.members;
+        step.decode_context = if lane.members == 0 { 0 } else { lane.context() };
+        Ok(())
+    }
+
+    /// Decodes one token of one member; `false` if its block is not free.
+    ///
+    /// # Errors
+    /// The request is not a member.
+    pub fn decode(&mut self, slot: Slot) -> Result<bool, Infeasible> {
+        let lane = &self.replica.lanes[self.lane];
+        let request = &mut self.replica.requests[slot as usize];
+        if request.phase != Phase::Decode {
+            return Err(Infeasible(format!("request {} cannot decode in phase {:?}", request.id, request.phase)));
+        }
+        if lane.needs_block(request) {
+            if self.replica.pool.free() == 0 {
+                return Ok(false);
+            }
+            self.replica.pool.take(1);
+        }
+        let computed = lane.computed(request);
+        hash_to(&mut self.replica.pool, request, computed + u32::from(lane.depth == 1));
+        let step = &mut self.replica.step;
+        step.decoded.push(slot);
+        step.decode_seqs += 1;
+        step.decode_context += u64::from(computed) + 1;
+        Ok(true)
+    }
+
+    /// Computes `tokens` more prompt tokens of a running request; `false` if their blocks are not free.
+    ///
+    /// # Errors
+    /// The request has no such prefill left.
+    pub fn prefill(&mut self, slot: Slot, tokens: u32) -> Result<bool, Infeasible> {
+        let pool = &mut self.replica.pool;
+        let request = &mut self.replica.requests[slot as usize];
+        if request.phase != Phase::Prefill || tokens == 0 || tokens > request.target - request.computed {
+            return Err(Infeasible(format!("request {} has no {tokens} tokens of prefill left", request.id)));
+        }
+        let past = request.computed;
+        let after = past + tokens;
+        let need = pool.blocks_for(u64::from(after)) - pool.blocks_for(u64::from(past));
+        if need > pool.free() {
+            return Ok(false);
+        }
+        pool.take(need);
+        request.computed = after;
+        hash_to(pool, request, after);
+        self.replica.step.chunks.push(Chunk { slot, tokens, past });
+        Ok(true)
+    }
+
+    /// Frees all blocks of a running request and puts it back into the waiting queue. Returns the tokens that this step had
+    /// already scheduled for it.
+    ///
+    /// # Errors
+    /// The request is not running.
+    pub fn preempt(&mut self, slot: Slot) -> Result<u32, Infeasible> {
+        let replica = &mut *self.replica;
+        let lane = &mut replica.lanes[self.lane];
+        let request = &mut replica.requests[slot as usize];
+        if matches!(request.phase, Phase::Waiting | Phase::Vacant) {
+            return Err(Infeasible(format!("request {} is not running", request.id)));
+        }
+        let delivered = lane.generated(request);
+        let pending = lane.generated_planned(request) - delivered;
+        let mut refund = 0;
+        let mut held = lane.computed(request);
+        match request.phase {
+            Phase::Decode => {
+                if let Some(at) = replica.step.decoded.iter().position(|&s| s == slot) {
+                    replica.step.decoded.remove(at);
+                    replica.step.decode_seqs -= 1;
+                    replica.step.decode_context -= u64::from(held) + 1;
+                    (held, refund) = (held + 1, 1);
+                }
+                lane.leave(request);
+            }
+            Phase::Prefill => {
+                if let Some(at) = replica.step.chunks.iter().position(|c| c.slot == slot) {
+                    refund = replica.step.chunks.remove(at).tokens;
+                    replica.step.admitted.retain(|a| a.slot != slot);
+                }
+                lane.prefilling.retain(|&s| s != slot);
+            }
+            _ => {}
+        }
+        let mark = (slot, request.generation);
+        if pending > 0 {
+            // The token in flight is still delivered, on its own.
+            let flight = lane.flights.back_mut().expect("a pending token is in flight");
+            if !flight.emits.contains(&mark) {
+                flight.seqs -= 1;
+                flight.late.push(mark);
+            }
+        }
+        let at = lane.position(request.seq);
+        lane.running.remove(at);
+        release_blocks(&mut replica.pool, request, held);
+        request.lost = held - refund;
+        request.computed = 0;
+        request.generated = delivered;
+        request.last_token = lane.last_done;
+        request.preemptions += 1;
+        request.phase = Phase::Waiting;
+        replica.waiting.push_preempted(slot, request);
+        replica.step.preempted.push(request.id);
+        replica.happened.push_back(Happened::Preempted { request: request.id });
+        Ok(refund)
+    }
+
+    /// The request that is next in the waiting queue.
+    pub fn head(&mut self) -> Option<Head> {
+        let slot = self.replica.waiting.head(&self.replica.requests)?;
+        let request = self.request(slot);
+        let tokens = request.prompt + request.generated;
+        let hit = self.replica.pool.lookup(request.contents(tokens - 1));
+        Some(Head { request: self.view(slot), tokens, cached: hit.blocks * self.limits().block_tokens, hit })
+    }
+
+    /// Free blocks it takes to give the head its first `tokens` tokens, the cached ones included.
+    pub fn blocks_to_hold(&self, head: &Head, tokens: u32) -> u64 {
+        self.blocks_for(tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
+    }
+
+    /// Admits the head and computes `tokens` tokens of it after its cached ones.
+    ///
+    /// # Errors
+    /// It is not the head, has no such tokens, or its blocks are not free.
+    pub fn admit(&mut self, head: &Head, tokens: u32) -> Result<(), Infeasible> {
+        let slot = head.request.slot;
+        let need = self.blocks_to_hold(head, head.cached + tokens);
+        if tokens == 0 || head.cached + tokens > head.tokens || need > self.free_blocks() {
+            return Err(Infeasible(format!(
+                "request {} cannot be admitted with {tokens} tokens: {need} blocks needed, {} free",
+                head.request.id,
+                self.free_blocks()
+            )));
+        }
+        let replica = &mut *self.replica;
+        if replica.waiting.head(&replica.requests) != Some(slot) {
+            return Err(Infeasible(format!("request {} is not at the head of the queue", head.request.id)));
+        }
+        replica.waiting.pop_head();
+        let pool = &mut replica.pool;
+        let request = &mut replica.requests[slot as usize];
+        for i in 0..head.hit.blocks as usize {
+            let content = request.contents(head.cached)[i];
+            request.hashed.push(pool.share(content));
+        }
+        pool.take(need - u64::from(head.hit.free));
+        request.target = head.tokens;
+        request.computed = head.cached + tokens;
+        hash_to(pool, request, head.cached + tokens);
+        request.phase = Phase::Prefill;
+        request.seq = replica.next_seq;
+        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
+        let resumed = request.preemptions > 0;
+        if !request.started {
+            request.started = true;
+            request.start = self.now;
+            request.cached = head.cached;
+        }
+        request.recomputed += u64::from(request.lost.saturating_sub(head.cached));
+        request.lost = 0;
+        let lane = &mut replica.lanes[self.lane];
+        lane.running.push(Running { seq: request.seq, slot });
+        lane.prefilling.push(slot);
+        replica.step.chunks.push(Chunk { slot, tokens, past: head.cached });
+        replica.step.admitted.push(Admission { slot, cached: head.cached, resumed });
+        replica.happened.push_back(Happened::Admitted { request: request.id });
+        Ok(())
+    }
+
+    /// Applies the plan: advances the clock, ends prefills, puts the step in flight. Returns whether it holds any work.
+    pub(crate) fn commit(self) -> bool {
+        let replica = self.replica;
+        let lane = &mut replica.lanes[self.lane];
+        let step = &mut replica.step;
+        if step.decode_seqs == 0 && step.chunks.is_empty() {
+            return false;
+        }
+        lane.planned += 1;
+        lane.executed += 1;
+        let mut flight = lane.spare.pop().unwrap_or_default();
+        flight.unfinished = 1;
+        flight.seqs = step.decode_seqs;
+        if !step.all_members && step.decode_seqs < lane.members {
+            let left_out: Vec<Slot> = lane
+                .running
+                .iter()
+                .map(|e| e.slot)
+                .filter(|&s| replica.requests[s as usize].phase == Phase::Decode && !step.decoded.contains(&s))
+                .collect();
+            for slot in left_out {
+                lane.skip(slot, &mut replica.requests[slot as usize]);
+            }
+        }
+        replica.computed_tokens += u64::from(step.decode_seqs);
+        for chunk in &step.chunks {
+            replica.computed_tokens += u64::from(chunk.tokens);
+            step.parts.push(PrefillPart { tokens: chunk.tokens, past: chunk.past });
+            let request = &mut replica.requests[chunk.slot as usize];
+            if request.computed < request.target {
+                continue;
+            }
+            step.prefill_ends += 1;
+            let at = lane.prefilling.iter().position(|&s| s == chunk.slot).expect("a chunk's request is in prefill");
+            lane.prefilling.remove(at);
+            request.generated += 1;
+            flight.emits.push((chunk.slot, request.generation));
+            if request.generated == request.limit {
+                request.phase = Phase::Draining;
+                request.joined = lane.planned;
+                request.settled = lane.planned;
+            } else {
+                lane.join(chunk.slot, request);
+            }
+        }
+        lane.flights.push_back(flight);
+        true
+    }
+}

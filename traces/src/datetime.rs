@@ -1,0 +1,128 @@
+//! Date and time of day, as Azure's traces write them, to nanoseconds since 1970.
+
+use overbook_sim::time::NS_PER_S;
+
+use crate::number::fraction_nanoseconds;
+
+/// Years that fit in 64 bits of nanoseconds since 1970, with room to spare.
+const YEARS: std::ops::RangeInclusive<u64> = 1970..=2500;
+
+/// Reads `2023-11-16 18:15:46.6805900`: a blank or `T` between, up to nine decimals or none, and either no zone or
+/// `Z`, `+02`, `+0200`, `+02:00`. `None` if the text is anything else or the date does not exist.
+pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
+    let text = text.trim_ascii();
+    let (fixed, rest) = text.split_at_checked(19)?;
+    let separators =
+        [(4, b"-"), (7, b"-"), (10, b" T"), (13, b":"), (16, b":")] as [(usize, &[u8]); 5];
+    if !separators.iter().all(|(at, allowed)| allowed.contains(&fixed[*at])) {
+        return None;
+    }
+    let (year, month, day) = (digits(&fixed[..4])?, digits(&fixed[5..7])?, digits(&fixed[8..10])?);
+    let (hour, minute, second) = (digits(&fixed[11..13])?, digits(&fixed[14..16])?, digits(&fixed[17..])?);
+    let on_calendar = YEARS.contains(&year) && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
+    if !on_calendar || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    let (fraction_ns, zone) = match rest {
+        [b'.', rest @ ..] => {
+            let length = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+            (fraction_nanoseconds(&rest[..length])?, &rest[length..])
+        }
+        _ => (0, rest),
+    };
+    let utc = seconds.checked_add_signed(-zone_seconds(zone)?)?;
+    Some(utc * NS_PER_S + fraction_ns)
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0, |value, b| b.is_ascii_digit().then(|| value * 10 + u64::from(b - b'0')))
+}
+
+/// Seconds that the zone is ahead of UTC; no zone reads as UTC (only differences matter).
+fn zone_seconds(zone: &[u8]) -> Option<i64> {
+    let (sign, rest) = match zone.trim_ascii_start() {
+        [] | [b'Z' | b'z'] => return Some(0),
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = match rest {
+        [_, _] => (digits(rest)?, 0),
+        [_, _, b':', _, _] => (digits(&rest[..2])?, digits(&rest[3..])?),
+        [_, _, _, _] => (digits(&rest[..2])?, digits(&rest[2..])?),
+        _ => return None,
+    };
+    (hours <= 23 && minutes <= 59).then(|| sign * (hours * 3_600 + minutes * 60) as i64)
+}
+
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+fn days_in(year: u64, month: u64) -> u64 {
+    match month {
+        2 => 28 + u64::from(is_leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 to the date (proleptic Gregorian; Hinnant, "chrono-compatible low-level date algorithms").
+fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+    let shifted_year = if month <= 2 { year - 1 } else { year };
+    let era_year = shifted_year % 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = era_year * 365 + era_year / 4 - era_year / 100 + day_of_year;
+    shifted_year / 400 * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_count_from_1970() {
+        let ns = |text: &str| nanoseconds_since_1970(text.as_bytes());
+        assert_eq!(ns("1970-01-01 00:00:00"), Some(0));
+        assert_eq!(ns("1970-01-01 00:00:00.5"), Some(500_000_000));
+        assert_eq!(ns("2000-03-01T00:00:00Z"), Some(951_868_800 * NS_PER_S));
+        assert_eq!(ns("2023-11-16 18:15:46.6805900"), Some(1_700_158_546_680_590_000));
+        assert_eq!(ns("2024-02-29 23:59:59"), Some(1_709_251_199 * NS_PER_S));
+    }
+
+    #[test]
+    fn zones_shift_to_utc() {
+        let utc = nanoseconds_since_1970(b"2024-05-10 00:00:00.0099");
+        assert!(utc.is_some());
+        for text in ["+00:00", "Z", " +0000", "+00"] {
+            assert_eq!(nanoseconds_since_1970(format!("2024-05-10 00:00:00.0099{text}").as_bytes()), utc);
+        }
+        assert_eq!(nanoseconds_since_1970(b"2024-05-10 02:30:00.0099+02:30"), utc);
+        assert_eq!(nanoseconds_since_1970(b"2024-05-09 19:00:00.0099-0500"), utc);
+    }
+
+    #[test]
+    fn what_is_not_a_date_is_refused() {
+        for text in [
+            "",
+            "2023-11-16",
+            "2023-02-29 00:00:00",
+            "2023-13-01 00:00:00",
+            "2023-00-01 00:00:00",
+            "2023-11-31 00:00:00",
+            "2023-11-16 24:00:00",
+            "2023-11-16 00:60:00",
+            "1969-12-31 23:59:59",
+            "1970-01-01 00:00:00+01:00",
+            "2023-11-16 18:15:46.",
+            "2023-11-16 18:15:46.1234567890",
+            "2023-11-16 18:15:46 PM",
+            "2023/11/16 18:15:46",
+            "2023-11-16 18:15:46+1",
+            "2023-11-16 18:15:4é",
+        ] {
+            assert_eq!(nanoseconds_since_1970(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Bytes to lines: one block of the file in memory, whatever the file's size.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use memchr::memchr;
+
+use crate::error::TraceError;
+use crate::source::{Packing, Source};
+
+/// Bytes read at a time, and the longest line accepted.
+const BLOCK: usize = 256 << 10;
+
+/// Lines of a file, numbered from 1.
+pub(crate) struct Lines {
+    path: PathBuf,
+    source: Source,
+    block: Box<[u8]>,
+    /// Unread bytes are `block[start..end]`.
+    start: usize,
+    end: usize,
+    at_end: bool,
+    number: u64,
+}
+
+impl Lines {
+    pub(crate) fn open(path: &Path) -> Result<Lines, TraceError> {
+        Ok(Lines {
+            path: path.to_owned(),
+            source: Source::open(path)?,
+            block: vec![0; BLOCK].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            at_end: false,
+            number: 0,
+        })
+    }
+
+    /// Number and text of the next line that is not empty, without its line end; `None` at the end of the file.
+    pub(crate) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, TraceError> {
+        loop {
+            let Some(end) = self.find_line_end()? else { return Ok(None) };
+            let line = self.start..end;
+            self.start = self.end.min(end + 1);
+            self.number += 1;
+            let length = line.len() - usize::from(self.block[line.clone()].ends_with(b"\r"));
+            if length > 0 {
+                return Ok(Some((self.number, &self.block[line.start..line.start + length])));
+            }
+        }
+    }
+
+    /// Index just past the next line's text; reads on as needed.
+    fn find_line_end(&mut self) -> Result<Option<usize>, TraceError> {
+        let mut searched = self.start;
+        loop {
+            if let Some(found) = memchr(b'\n', &self.block[searched..self.end]) {
+                return Ok(Some(searched + found));
+            }
+            if self.at_end {
+                return Ok((self.start < self.end).then_some(self.end));
+            }
+            let pending = self.end - self.start;
+            self.refill()?;
+            searched = self.start + pending;
+        }
+    }
+
+    /// Moves the pending bytes to the front and reads more behind them.
+    fn refill(&mut self) -> Result<(), TraceError> {
+        self.block.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == self.block.len() {
+            return Err(TraceError::LineTooLong { path: self.path.clone(), line: self.number + 1, limit: BLOCK });
+        }
+        let read = loop {
+            match self.source.stream.read(&mut self.block[self.end..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let read = read.map_err(|source| self.read_error(source))?;
+        self.end += read;
+        self.at_end = read == 0;
+        Ok(())
+    }
+
+    fn read_error(&self, source: io::Error) -> TraceError {
+        let (path, line) = (self.path.clone(), self.number + 1);
+        match self.source.packing {
+            Packing::Plain => TraceError::Read { path, line, source },
+            packing => TraceError::BrokenStream { path, line, packing, source },
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Decimal text to integers, without a detour over floats: `19440110.0` seconds are exactly that many nanoseconds.
+
+use overbook_sim::time::NS_PER_S;
+
+/// Tokens of one request at most. No model has a context of 2²⁴ tokens; a larger number is a broken file.
+pub const TOKENS_MAX: u32 = 1 << 24;
+
+/// Why a field is not the number that is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BadNumber {
+    /// Not a number of the wanted form.
+    Malformed,
+    /// Below zero.
+    Negative,
+    /// Over the limit of the field.
+    TooLarge,
+}
+
+/// Whole seconds with at most this many digits cannot overflow `u64` before the multiplication is checked.
+const SECONDS_DIGITS_MAX: usize = 11;
+
+/// Reads seconds (`45`, `45.0`, `45.123456789`, `1e-05`) as nanoseconds; digits past the ninth are rounded half up.
+pub(crate) fn nanoseconds(text: &[u8]) -> Result<u64, BadNumber> {
+    let text = text.trim_ascii();
+    let (whole, used) = leading_digits(text);
+    if used == 0 || used > SECONDS_DIGITS_MAX {
+        return decimal_nanoseconds(text);
+    }
+    let ns = whole.checked_mul(NS_PER_S).ok_or(BadNumber::TooLarge)?;
+    match text.get(used) {
+        None => Ok(ns),
+        Some(b'.') => match fraction_nanoseconds(&text[used + 1..]) {
+            Some(fraction) => ns.checked_add(fraction).ok_or(BadNumber::TooLarge),
+            None => decimal_nanoseconds(text),
+        },
+        Some(_) => decimal_nanoseconds(text),
+    }
+}
+
+/// The digits after the decimal point of a number of seconds, as nanoseconds; `None` unless there are 1 to 9 digits.
+pub(crate) fn fraction_nanoseconds(digits: &[u8]) -> Option<u64> {
+    let (value, used) = leading_digits(digits);
+    let whole_field = used == digits.len() && (1..=9).contains(&used);
+    whole_field.then(|| value * 10u64.pow(9 - used as u32))
+}
+
+/// Value and count of the leading digits. The value is right for up to 19 digits (callers check the count).
+fn leading_digits(text: &[u8]) -> (u64, usize) {
+    let mut value = 0u64;
+    for (used, byte) in text.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return (value, used);
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
+    (value, text.len())
+}
+
+/// The general case: a sign, any number of digits, an exponent.
+fn decimal_nanoseconds(text: &[u8]) -> Result<u64, BadNumber> {
+    let (negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let end = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
+    let exponent = if end == text.len() { 0 } else { exponent(&text[end + 1..])? };
+    let dot = text[..end].iter().position(|&b| b == b'.').unwrap_or(end);
+    let (whole, fraction) = (&text[..dot], text.get(dot + 1..end).unwrap_or_default());
+    let digits = || whole.iter().chain(fraction).copied();
+    if digits().count() == 0 || !digits().all(|b| b.is_ascii_digit()) {
+        return Err(BadNumber::Malformed);
+    }
+    let zeros = digits().take_while(|&b| b == b'0').count();
+    let mut digits = digits().skip(zeros).peekable();
+    if digits.peek().is_none() {
+        return Ok(0);
+    }
+    if negative {
+        return Err(BadNumber::Negative);
+    }
+    // The first digit stands `point` places before the decimal point; nanoseconds want nine more.
+    let point = whole.len() as i64 - zeros as i64 + exponent;
+    if point > SECONDS_DIGITS_MAX as i64 {
+        return Err(BadNumber::TooLarge);
+    }
+    if point < -9 {
+        return Ok(0);
+    }
+    let mut digit = || digits.next().map_or(0, |b| u128::from(b - b'0'));
+    let mut ns = 0u128;
+    for _ in 0..point + 9 {
+        ns = ns * 10 + digit();
+    }
+    ns += u128::from(digit() >= 5);
+    u64::try_from(ns).map_err(|_| BadNumber::TooLarge)
+}
+
+/// The power of ten after `e`, cut to ±10 000 (beyond which every number is zero or too large).
+fn exponent(text: &[u8]) -> Result<i64, BadNumber> {
+    let (sign, digits) = match text {
+        [b'-', rest @ ..] => (-1, rest),
+        [b'+', rest @ ..] => (1, rest),
+        _ => (1, text),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(BadNumber::Malformed);
+    }
+    let value = digits.iter().fold(0i64, |value, b| (value * 10 + i64::from(b - b'0')).min(10_000));
+    Ok(sign * value)
+}
+
+/// Reads a number of tokens: `472`, or `472.0` as written by tools that turn a column with gaps into floats.
+pub(crate) fn tokens(text: &[u8]) -> Result<u32, BadNumber> {
+    let text = text.trim_ascii();
+    let (value, used) = leading_digits(text);
+    if used == 0 {
+        let negative = matches!(text, [b'-', b'0'..=b'9', ..]);
+        return Err(if negative { BadNumber::Negative } else { BadNumber::Malformed });
+    }
+    match &text[used..] {
+        [] => {}
+        [b'.', zeros @ ..] if zeros.iter().all(|&b| b == b'0') => {}
+        _ => return Err(BadNumber::Malformed),
+    }
+    let leading_zeros = text.iter().take_while(|&&b| b == b'0').count();
+    if used - leading_zeros > 18 || value > u64::from(TOKENS_MAX) {
+        return Err(BadNumber::TooLarge);
+    }
+    Ok(value as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_exact() {
+        let ns = |text: &str| nanoseconds(text.as_bytes());
+        assert_eq!(ns("5"), Ok(5_000_000_000));
+        assert_eq!(ns("19440110.0"), Ok(19_440_110_000_000_000));
+        assert_eq!(ns("0.1"), Ok(100_000_000));
+        assert_eq!(ns("12.123456789"), Ok(12_123_456_789));
+        assert_eq!(ns("12.1234567894999999"), Ok(12_123_456_789));
+        assert_eq!(ns("12.1234567895"), Ok(12_123_456_790));
+        assert_eq!(ns("0.9999999999"), Ok(1_000_000_000));
+        assert_eq!(ns("1e-05"), Ok(10_000));
+        assert_eq!(ns("1.5E+3"), Ok(1_500_000_000_000));
+        assert_eq!(ns("1e-10"), Ok(0));
+        assert_eq!(ns("5e-10"), Ok(1));
+        assert_eq!(ns("0.00000000000000000000000000001e29"), Ok(1_000_000_000));
+        assert_eq!(ns(" 7 "), Ok(7_000_000_000));
+        assert_eq!(ns(".5"), Ok(500_000_000));
+        assert_eq!(ns("5."), Ok(5_000_000_000));
+        assert_eq!(ns("-0.0"), Ok(0));
+        assert_eq!(ns("18446744073.709551615"), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn what_is_not_a_time_is_refused() {
+        let ns = |text: &str| nanoseconds(text.as_bytes());
+        assert_eq!(ns("-1"), Err(BadNumber::Negative));
+        for text in ["", ".", "e5", "1e", "1e+", "nan", "inf", "1.2.3", "0x10", "1,5", "--1", "1 2"] {
+            assert_eq!(ns(text), Err(BadNumber::Malformed), "{text}");
+        }
+        for text in ["18446744073.709551616", "99999999999", "1e12", "123456789012", "1e999999999999999999"] {
+            assert_eq!(ns(text), Err(BadNumber::TooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_whole_and_bounded() {
+        assert_eq!(tokens(b"472"), Ok(472));
+        assert_eq!(tokens(b"472.0"), Ok(472));
+        assert_eq!(tokens(b"16777216"), Ok(TOKENS_MAX));
+        assert_eq!(tokens(b"000000000000000000000000000007"), Ok(7));
+        assert_eq!(tokens(b"16777217"), Err(BadNumber::TooLarge));
+        assert_eq!(tokens(b"18446744073709551617"), Err(BadNumber::TooLarge));
+        assert_eq!(tokens(b"-3"), Err(BadNumber::Negative));
+        for text in ["", "-", "4.5", "1e3", "nan", "7 8", "\u{665}"] {
+            assert_eq!(tokens(text.as_bytes()), Err(BadNumber::Malformed), "{text}");
+        }
+    }
+}
