@@ -14,13 +14,11 @@ pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) ->
 
 /// `did you mean …?`, or the list of what there is.
 pub fn suggestion<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str> + Clone) -> String {
-    match nearest(name, candidates.clone()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
-            let all: Vec<String> = candidates.into_iter().map(|name| format!("`{name}`")).collect();
-            format!("expected one of {}", all.join(", "))
-        }
+    if let Some(near) = nearest(name, candidates.clone()) {
+        return format!("did you mean `{near}`?");
     }
+    let all: Vec<String> = candidates.into_iter().map(|name| format!("`{name}`")).collect();
+    format!("expected one of {}", all.join(", "))
 }
 
 /// Edits between two names; a name that contains the other in full counts as one edit.

@@ -15,7 +15,7 @@ mod fault;
 mod parse;
 pub mod scalar;
 
-pub use decode::{Decoded, decode};
+pub use decode::{Decoded, FAULTS_MAX, decode};
 pub use edit::SetError;
 pub use emit::emit;
 pub use fault::{Detail, Error, Fault};
@@ -142,10 +142,14 @@ impl Node {
         path.clone_into(&mut self.path);
         match &mut self.kind {
             Kind::Map(entries) => {
-                entries.iter_mut().for_each(|entry| entry.value.relabel(&join(path, &entry.key)));
+                for entry in entries {
+                    entry.value.relabel(&join(path, &entry.key));
+                }
             }
             Kind::List(items) => {
-                items.iter_mut().enumerate().for_each(|(i, item)| item.relabel(&join(path, &i.to_string())));
+                for (i, item) in items.iter_mut().enumerate() {
+                    item.relabel(&join(path, &i.to_string()));
+                }
             }
             _ => {}
         }

@@ -3,6 +3,15 @@
 //! A cost is fixed point, units of 2⁻²⁰ ns ([`Cost`]), so that a jump over k steps and k single steps add up to the very
 //! same number. Floats live only inside a model, before its coefficients are rounded.
 
+pub mod forms;
+mod host;
+pub mod roofline;
+pub mod table;
+pub mod vidur;
+
+pub use host::HostCost;
+pub use roofline::{CostError, Roofline};
+
 /// Units of [`Cost`] in one nanosecond.
 pub const COST_PER_NS: u64 = 1 << 20;
 

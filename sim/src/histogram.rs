@@ -19,6 +19,8 @@ pub struct Histogram {
     pages: [Option<Page>; PAGES],
     count: u64,
     sum: u128,
+    /// Further part of the sum, from ramps in fixed point [2⁻²⁰].
+    fine_sum: u128,
     min: u64,
     max: u64,
 }
@@ -29,6 +31,7 @@ impl Default for Histogram {
             pages: [const { None }; PAGES],
             count: 0,
             sum: 0,
+            fine_sum: 0,
             min: u64::MAX,
             max: 0,
         }
@@ -112,9 +115,43 @@ impl Histogram {
         self.max = self.max.max(high);
     }
 
+    /// Counts `first`, `first + step`, … (`n_values` of them) given in fixed point [2⁻²⁰], each `weight` times, rounded down to
+    /// integers for their bucket. Any split of a ramp counts the same: the sum is kept in fixed point.
+    pub fn record_ramp_fixed(&mut self, first: u64, step: u64, n_values: u64, weight: u64) {
+        const SHIFT: u32 = 20;
+        if n_values == 0 || weight == 0 {
+            return;
+        }
+        let last = first + step * (n_values - 1);
+        let (mut value, mut left) = (first, n_values);
+        loop {
+            let index = index_of(value >> SHIFT);
+            let top = u128::from(bounds_of(index).1 + 1) << SHIFT;
+            let here = match step {
+                0 => left,
+                _ => (((top - 1 - u128::from(value)) / u128::from(step) + 1) as u64).min(left),
+            };
+            self.add_to_bucket(index, here * weight);
+            left -= here;
+            if left == 0 {
+                break;
+            }
+            value += here * step;
+        }
+        self.count += n_values * weight;
+        let doubled = u128::from(n_values) * (u128::from(first) + u128::from(last));
+        self.fine_sum += doubled / 2 * u128::from(weight);
+        self.min = self.min.min(first >> SHIFT);
+        self.max = self.max.max(last >> SHIFT);
+    }
+
     /// A ramp that leaves the range of `u64`: its inner part as a ramp, the rest at the border.
     fn record_saturating(&mut self, first: u64, step: i64, n_values: u64, weight: u64) {
-        let (room, border) = if step > 0 { (u64::MAX - first, u64::MAX) } else { (first, 0) };
+        let (room, border) = if step > 0 {
+            (u64::MAX - first, u64::MAX)
+        } else {
+            (first, 0)
+        };
         let inner = room / step.unsigned_abs() + 1;
         self.record_ramp(first, step, inner, weight);
         self.record_n(border, (n_values - inner) * weight);
@@ -131,10 +168,13 @@ impl Histogram {
         for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
             let Some(theirs) = theirs else { continue };
             let mine = mine.get_or_insert_with(|| Box::new([0; SUB]));
-            mine.iter_mut().zip(theirs.iter()).for_each(|(a, b)| *a += b);
+            mine.iter_mut()
+                .zip(theirs.iter())
+                .for_each(|(a, b)| *a += b);
         }
         self.count += other.count;
         self.sum += other.sum;
+        self.fine_sum += other.fine_sum;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
     }
@@ -146,7 +186,7 @@ impl Histogram {
 
     /// Their exact sum.
     pub fn sum(&self) -> u128 {
-        self.sum
+        self.sum + (self.fine_sum >> 20)
     }
 
     /// The smallest value, exactly.
@@ -161,7 +201,7 @@ impl Histogram {
 
     /// The mean, from the exact sum.
     pub fn mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+        (self.count > 0).then(|| self.sum() as f64 / self.count as f64)
     }
 
     /// The nearest-rank quantile: the smallest value with at least `p` of all values at or below it, within 0.05 %.
@@ -173,7 +213,9 @@ impl Histogram {
         }
         // In integers: 0.07 * 100 exceeds 7 in floating point and would give the eighth value.
         let parts = (p.clamp(0.0, 1.0) * 1e9).round() as u128;
-        let rank = (parts * u128::from(self.count)).div_ceil(1_000_000_000).max(1) as u64;
+        let rank = (parts * u128::from(self.count))
+            .div_ceil(1_000_000_000)
+            .max(1) as u64;
         if rank == 1 {
             return Some(self.min);
         }
@@ -186,13 +228,21 @@ impl Histogram {
 
     /// The share of values at or below `value`, counting a bucket when its middle is (so `value` itself is ± 0.05 %).
     pub fn fraction_at_most(&self, value: u64) -> Option<f64> {
-        let below: u64 = self.iter().take_while(|&(v, _)| v <= value).map(|(_, n)| n).sum();
+        let below: u64 = self
+            .iter()
+            .take_while(|&(v, _)| v <= value)
+            .map(|(_, n)| n)
+            .sum();
         (self.count > 0).then(|| below as f64 / self.count as f64)
     }
 
     /// The buckets in use in ascending order: (middle, clamped to min and max; count). Cumulated, they are the ECDF.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let pages = self.pages.iter().enumerate().filter_map(|(p, page)| Some((p, page.as_ref()?)));
+        let pages = self
+            .pages
+            .iter()
+            .enumerate()
+            .filter_map(|(p, page)| Some((p, page.as_ref()?)));
         pages.flat_map(move |(p, page)| {
             let used = page.iter().enumerate().filter(|&(_, &n)| n > 0);
             used.map(move |(i, &n)| {

@@ -52,6 +52,8 @@ pub(crate) struct Lane {
     base_sum: i64,
     pub(crate) planned: u64,
     pub(crate) done: u64,
+    /// Changes whenever the set does.
+    pub(crate) version: u64,
     /// `residues[r]`: members that need a new block in steps planned at clock ≡ r (mod block size).
     residues: Vec<u32>,
     /// Members that will give further blocks an identity, by the same residue; sorted by seq.
@@ -79,6 +81,7 @@ impl Lane {
             base_sum: 0,
             planned: 0,
             done: 0,
+            version: 0,
             residues: vec![0; block_tokens as usize],
             hashers: vec![Vec::new(); block_tokens as usize],
             hashing: 0,
@@ -187,6 +190,7 @@ impl Lane {
 
     fn enter(&mut self, slot: Slot, request: &Request) {
         self.members += 1;
+        self.version += 1;
         self.base_sum += i64::from(request.computed) - request.joined as i64;
         let residue = self.residue(request);
         self.residues[residue] += 1;
@@ -211,6 +215,7 @@ impl Lane {
     pub(crate) fn leave(&mut self, request: &mut Request) {
         debug_assert_eq!(request.phase, Phase::Decode);
         self.members -= 1;
+        self.version += 1;
         self.base_sum -= i64::from(request.computed) - request.joined as i64;
         let residue = self.residue(request);
         self.residues[residue] -= 1;

@@ -9,16 +9,26 @@
 
 pub mod arrival;
 pub mod blocks;
+pub mod calendar;
+pub mod cluster;
 pub mod cost;
+pub mod digest;
+mod drive;
 pub mod golden;
+pub mod gpu;
 pub mod histogram;
 mod lane;
+pub mod memory;
+pub mod model;
 pub mod policy;
 mod queue;
 pub mod replica;
 pub mod request;
+pub mod route;
 pub mod rows;
+mod segment;
 pub mod step;
+pub mod streams;
 pub mod summary;
 pub mod time;
 pub mod timeline;

@@ -123,6 +123,8 @@ pub struct Replica {
     ended: Vec<Slot>,
     pub(crate) next_seq: u32,
     outstanding: u32,
+    ended_count: u64,
+    pub(crate) planned_version: u64,
     pub(crate) computed_tokens: u64,
 }
 
@@ -143,6 +145,8 @@ impl Replica {
             ended: Vec::new(),
             next_seq: 0,
             outstanding: 0,
+            ended_count: 0,
+            planned_version: 0,
             computed_tokens: 0,
         }
     }
@@ -196,6 +200,31 @@ impl Replica {
     /// Id of the request in a slot.
     pub fn request_id(&self, slot: Slot) -> u64 {
         self.requests[slot as usize].id
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Requests that have ended here.
+    pub fn ended_count(&self) -> u64 {
+        self.ended_count
+    }
+
+    /// Changes whenever the standing decode set of a lane changes.
+    pub fn version(&self, lane: usize) -> u64 {
+        self.lanes[lane].version
+    }
+
+    /// The version of the decode set that the step planned last was made of.
+    pub fn planned_version(&self) -> u64 {
+        self.planned_version
+    }
+
+    /// Members whose token the next step to complete delivers.
+    pub fn front_seqs(&self, lane: usize) -> u32 {
+        self.lanes[lane].flights.front().map_or(0, |f| f.seqs)
     }
 
     /// Slots of the running list of a lane, in order.
@@ -519,6 +548,7 @@ impl Replica {
         request.content = None;
         self.vacant.push(slot);
         self.outstanding -= 1;
+        self.ended_count += 1;
         self.happened.push_back(Happened::Ended(row));
     }
 

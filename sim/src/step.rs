@@ -356,6 +356,7 @@ impl<'a> StepBuilder<'a> {
         if step.decode_seqs == 0 && step.chunks.is_empty() {
             return false;
         }
+        replica.planned_version = lane.version;
         lane.planned += 1;
         lane.executed += 1;
         let mut flight = lane.spare.pop().unwrap_or_default();

@@ -6,12 +6,17 @@
 use overbook_sim::arrival::ClassId;
 
 use crate::error::TraceError;
-use crate::row::{Decoded, Outcome};
+use crate::reader::{Decoded, Outcome};
 use crate::spec::Keep;
-use crate::table::{Header, Row, shorten};
+use crate::table::{Row, shorten};
 
-pub(crate) const COLUMNS: &[&str] =
-    &["Timestamp|Relative timestamp", "Model", "Request tokens", "Response tokens", "Log Type"];
+pub(crate) const COLUMNS: &[&str] = &[
+    "Timestamp|Relative timestamp",
+    "Model",
+    "Request tokens",
+    "Response tokens",
+    "Log Type",
+];
 
 /// Pairs of model and log type at most; the real files have four.
 const PAIRS_MAX: usize = 4096;
@@ -45,7 +50,17 @@ impl BurstGpt {
     /// The columns are those of [`COLUMNS`], in that order.
     pub(crate) fn new(columns: &[usize], keep: Keep) -> BurstGpt {
         let [time, model, prompt, output, log_type] = [0, 1, 2, 3, 4].map(|at| columns[at]);
-        BurstGpt { time, model, prompt, output, log_type, keep, pairs: Vec::new(), recent: 0, classes: Vec::new() }
+        BurstGpt {
+            time,
+            model,
+            prompt,
+            output,
+            log_type,
+            keep,
+            pairs: Vec::new(),
+            recent: 0,
+            classes: Vec::new(),
+        }
     }
 
     pub(crate) fn time_column(&self) -> usize {
@@ -67,7 +82,11 @@ impl BurstGpt {
         let outcome = match self.class(row)? {
             None => Outcome::Filtered,
             Some(_) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed,
-            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class },
+            Some(class) => Outcome::Request {
+                prompt_tokens,
+                output_tokens,
+                class,
+            },
         };
         Ok(Decoded { at_ns, outcome })
     }
@@ -99,9 +118,19 @@ impl BurstGpt {
                 found: name,
             });
         }
-        let class = self.keeps(model.trim(), log_type.trim()).then(|| self.class_named(&name));
-        let (model, log_type) = (row.field(self.model).into(), row.field(self.log_type).into());
-        self.pairs.push(Pair { model, log_type, class, name });
+        let class = self
+            .keeps(model.trim(), log_type.trim())
+            .then(|| self.class_named(&name));
+        let (model, log_type) = (
+            row.field(self.model).into(),
+            row.field(self.log_type).into(),
+        );
+        self.pairs.push(Pair {
+            model,
+            log_type,
+            class,
+            name,
+        });
         Ok(self.pairs.len() - 1)
     }
 
@@ -127,18 +156,4 @@ impl BurstGpt {
 fn short(log_type: &str) -> String {
     let lower = log_type.trim().to_ascii_lowercase();
     shorten(lower.strip_suffix(" log").unwrap_or(&lower))
-}
-
-/// Finds the columns of a format in a header, or says which are missing.
-pub(crate) fn find_columns(
-    header: &Header,
-    columns: &'static [&'static str],
-) -> Result<Vec<usize>, Vec<&'static str>> {
-    let find = |names: &'static str| names.split('|').find_map(|name| header.find(name)).ok_or(names);
-    let (found, missing): (Vec<_>, Vec<_>) = columns.iter().map(|names| find(names)).partition(Result::is_ok);
-    if missing.is_empty() {
-        Ok(found.into_iter().flatten().collect())
-    } else {
-        Err(missing.into_iter().filter_map(Result::err).collect())
-    }
 }

@@ -207,7 +207,9 @@ pub enum GenerateError {
     #[error("the workload is not well specified: {}", list(.0))]
     Spec(Vec<Problem>),
     /// An arrival lies beyond the range of virtual time.
-    #[error("generated request {request} arrives more than 584 years after the start; help: choose a larger rate or bound the duration")]
+    #[error(
+        "generated request {request} arrives more than 584 years after the start; help: choose a larger rate or bound the duration"
+    )]
     TooLate {
         /// Number of the request, from 1.
         request: u64,
@@ -215,6 +217,9 @@ pub enum GenerateError {
 }
 
 fn list(problems: &[Problem]) -> String {
-    let texts: Vec<String> = problems.iter().map(|(path, message)| format!("{path}: {message}")).collect();
+    let texts: Vec<String> = problems
+        .iter()
+        .map(|(path, message)| format!("{path}: {message}"))
+        .collect();
     texts.join("; ")
 }

@@ -39,13 +39,18 @@ impl Lines {
     /// Number and text of the next line that is not empty, without its line end; `None` at the end of the file.
     pub(crate) fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, TraceError> {
         loop {
-            let Some(end) = self.find_line_end()? else { return Ok(None) };
+            let Some(end) = self.find_line_end()? else {
+                return Ok(None);
+            };
             let line = self.start..end;
             self.start = self.end.min(end + 1);
             self.number += 1;
             let length = line.len() - usize::from(self.block[line.clone()].ends_with(b"\r"));
             if length > 0 {
-                return Ok(Some((self.number, &self.block[line.start..line.start + length])));
+                return Ok(Some((
+                    self.number,
+                    &self.block[line.start..line.start + length],
+                )));
             }
         }
     }
@@ -72,7 +77,11 @@ impl Lines {
         self.end -= self.start;
         self.start = 0;
         if self.end == self.block.len() {
-            return Err(TraceError::LineTooLong { path: self.path.clone(), line: self.number + 1, limit: BLOCK });
+            return Err(TraceError::LineTooLong {
+                path: self.path.clone(),
+                line: self.number + 1,
+                limit: BLOCK,
+            });
         }
         let read = loop {
             match self.source.stream.read(&mut self.block[self.end..]) {
@@ -90,7 +99,12 @@ impl Lines {
         let (path, line) = (self.path.clone(), self.number + 1);
         match self.source.packing {
             Packing::Plain => TraceError::Read { path, line, source },
-            packing => TraceError::BrokenStream { path, line, packing, source },
+            packing => TraceError::BrokenStream {
+                path,
+                line,
+                packing,
+                source,
+            },
         }
     }
 }

@@ -281,10 +281,13 @@ impl Vllm {
         }
         let room = step.running() < self.max_active();
         let blocked = step.waiting() > 0;
+        // Without the gate a blocked head needs room for its first chunk only, which an adaptive threshold shrinks as the
+        // queue grows.
+        let shrinking = self.spec.long_prefill_token_threshold_adaptive && !self.spec.scheduler_reserve_full_isl;
         Horizon {
             repeats: u64::MAX,
             // With room and nobody waiting an arrival is admitted; in priority order it may pass a blocked head.
-            wake_on_arrival: room && (!blocked || self.spec.policy == QueueOrder::Priority),
+            wake_on_arrival: room && (!blocked || shrinking || self.spec.policy == QueueOrder::Priority),
             wake_on_end: blocked || !room,
         }
     }

@@ -136,6 +136,12 @@ impl Tally {
         self.itl.record_ramp(first_ns, step, n, weight);
     }
 
+    /// Like [`Tally::gap_ramp`] for gaps in fixed point [2⁻²⁰ ns]: the gaps of any split of a segment add up to the same.
+    #[inline]
+    pub fn gap_ramp_fixed(&mut self, first: u64, step: u64, n: u64, weight: u64) {
+        self.itl.record_ramp_fixed(first, step, n, weight);
+    }
+
     /// A segment is complete.
     #[inline]
     pub fn step(&mut self, row: &StepRow) {
@@ -201,10 +207,14 @@ impl Tally {
         self.first_arrival = self.first_arrival.min(other.first_arrival);
         self.last_end = self.last_end.max(other.last_end);
         if self.classes.len() < other.classes.len() {
-            self.classes.resize_with(other.classes.len(), ClassTally::default);
+            self.classes
+                .resize_with(other.classes.len(), ClassTally::default);
         }
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
-            mine.outcomes.iter_mut().zip(theirs.outcomes).for_each(|(a, b)| *a += b);
+            mine.outcomes
+                .iter_mut()
+                .zip(theirs.outcomes)
+                .for_each(|(a, b)| *a += b);
             mine.good += theirs.good;
             mine.latencies.merge(&theirs.latencies);
         }
@@ -222,7 +232,10 @@ impl Tally {
         let mut latencies = Latencies::default();
         let mut good = 0;
         for class in &self.classes {
-            outcomes.iter_mut().zip(class.outcomes).for_each(|(a, b)| *a += b);
+            outcomes
+                .iter_mut()
+                .zip(class.outcomes)
+                .for_each(|(a, b)| *a += b);
             latencies.merge(&class.latencies);
             good += class.good;
         }
@@ -273,7 +286,13 @@ impl Levels {
     }
 
     fn load(&self, makespan: u64, blocks: u64) -> Load {
-        let mean = |level: u128| if makespan == 0 { 0.0 } else { level as f64 / makespan as f64 };
+        let mean = |level: u128| {
+            if makespan == 0 {
+                0.0
+            } else {
+                level as f64 / makespan as f64
+            }
+        };
         let share = |used: f64, of: u64| if of == 0 { 0.0 } else { used / of as f64 };
         Load {
             running_mean: mean(self.running),

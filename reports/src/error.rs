@@ -1,0 +1,46 @@
+//! Why a result could not be written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a result could not be written. Every variant names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The run directory is there already, and overwriting was not asked for.
+    #[error("{} exists already; use --force to replace it, or --out DIR to write elsewhere", .0.display())]
+    Exists(PathBuf),
+    /// The path is taken by something that is not a run directory; it is not replaced even by force.
+    #[error("{} exists and is not a run directory (it has no manifest.json); remove it or use --out DIR", .0.display())]
+    NotARunDirectory(PathBuf),
+    /// A file or directory could not be made, written or moved: a full disk, missing permissions.
+    #[error("cannot write {}: {source}", .path.display())]
+    Io {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A Parquet file could not be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Parquet {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the writer said.
+        source: ::parquet::errors::ParquetError,
+    },
+    /// A page could not be filled in.
+    #[error("cannot write the report page: {0}")]
+    Template(#[from] askama::Error),
+}
+
+impl ReportError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> ReportError + '_ {
+        |source| ReportError::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn parquet(
+        path: &Path,
+    ) -> impl Fn(::parquet::errors::ParquetError) -> ReportError + '_ {
+        |source| ReportError::Parquet { path: path.to_owned(), source }
+    }
+}

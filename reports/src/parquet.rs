@@ -1,0 +1,188 @@
+//! Result rows as Parquet, row group by row group: constant memory, the same bytes for the same rows.
+//!
+//! Times are whole nanoseconds since the start of the run; no column holds a fact of the wall clock.
+//!
+//! | `requests.parquet` | type | unit | meaning |
+//! |---|---|---|---|
+//! | `request` | int64 | | number in arrival order, from 0 (rows are in order of end) |
+//! | `replica` | int32 | | replica that had it last |
+//! | `class` | int32 | | index into the file's key-value metadata `overbook.classes` (a JSON array of names) |
+//! | `outcome` | string | | `finished`, `cancelled`, `expired`, `rejected`, `failed` |
+//! | `arrival_ns` | int64 | ns | when it reached the router |
+//! | `start_ns` | int64? | ns | first part of a step plan; null if never |
+//! | `first_token_ns` | int64? | ns | first token delivered; null if never |
+//! | `end_ns` | int64 | ns | when it ended |
+//! | `prompt_tokens` | int32 | tokens | prompt length |
+//! | `output_tokens` | int32 | tokens | tokens delivered |
+//! | `cached_tokens` | int32 | tokens | prompt tokens from the prefix cache at first admission |
+//! | `preemptions` | int32 | | how often it was preempted |
+//! | `recomputed_tokens` | int64 | tokens | computed again because of preemptions |
+//!
+//! | `steps.parquet` | type | unit | meaning |
+//! |---|---|---|---|
+//! | `replica`, `lane` | int32 | | where |
+//! | `start_ns`, `end_ns` | int64 | ns | first step began, last step ended |
+//! | `steps` | int64 | | steps of this segment (all with the same plan) |
+//! | `decode_seqs` | int32 | sequences | decoding one token in each step |
+//! | `prefill_seqs` | int32 | sequences | in prefill |
+//! | `prefill_tokens` | int32 | tokens | prefill tokens of the step |
+//! | `decode_context` | int64 | tokens | KV tokens that the decodes attend to in the first step, summed |
+//! | `prefill_context` | int64 | tokens | KV tokens already present of the prefills, summed |
+//! | `running`, `waiting` | int32 | requests | when the segment was planned |
+//! | `used_blocks` | int64 | blocks | used KV blocks after planning its first step |
+//! | `preempted` | int32 | requests | preempted by the plan |
+
+mod column;
+mod table;
+
+use std::path::Path;
+
+use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+
+use crate::ReportError;
+use column::Column;
+use table::Table;
+
+/// File name of the request rows.
+pub const REQUESTS: &str = "requests.parquet";
+/// File name of the segment rows.
+pub const STEPS: &str = "steps.parquet";
+
+/// What a finished recorder has written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Written {
+    /// Rows of `requests.parquet`.
+    pub request_rows: u64,
+    /// Bytes of `requests.parquet`.
+    pub request_bytes: u64,
+    /// Rows of `steps.parquet`.
+    pub step_rows: u64,
+    /// Bytes of `steps.parquet`.
+    pub step_bytes: u64,
+}
+
+/// Writes rows into `requests.parquet` and, if wanted, `steps.parquet`.
+///
+/// Without [`ParquetRecorder::finish`] the files stay without a footer: no reader takes them for whole.
+pub struct ParquetRecorder {
+    requests: Table<REQUEST_COLUMNS>,
+    steps: Option<Table<STEP_COLUMNS>>,
+}
+
+const REQUEST_COLUMNS: usize = 13;
+const STEP_COLUMNS: usize = 14;
+
+fn request_columns() -> [Column; REQUEST_COLUMNS] {
+    [
+        Column::long("request"),
+        Column::int("replica"),
+        Column::int("class"),
+        Column::word("outcome", Outcome::ALL.map(Outcome::name)),
+        Column::long("arrival_ns"),
+        Column::optional("start_ns"),
+        Column::optional("first_token_ns"),
+        Column::long("end_ns"),
+        Column::int("prompt_tokens"),
+        Column::int("output_tokens"),
+        Column::int("cached_tokens"),
+        Column::int("preemptions"),
+        Column::long("recomputed_tokens"),
+    ]
+}
+
+fn step_columns() -> [Column; STEP_COLUMNS] {
+    [
+        Column::int("replica"),
+        Column::int("lane"),
+        Column::long("start_ns"),
+        Column::long("end_ns"),
+        Column::long("steps"),
+        Column::int("decode_seqs"),
+        Column::int("prefill_seqs"),
+        Column::int("prefill_tokens"),
+        Column::long("decode_context"),
+        Column::long("prefill_context"),
+        Column::int("running"),
+        Column::int("waiting"),
+        Column::long("used_blocks"),
+        Column::int("preempted"),
+    ]
+}
+
+impl ParquetRecorder {
+    /// Begins the files in `dir`, `steps.parquet` only if `with_steps`.
+    ///
+    /// # Errors
+    /// A file cannot be made.
+    pub fn create(dir: &Path, with_steps: bool) -> Result<Self, ReportError> {
+        let requests = Table::create(&dir.join(REQUESTS), request_columns())?;
+        let steps = with_steps.then(|| Table::create(&dir.join(STEPS), step_columns()));
+        Ok(ParquetRecorder { requests, steps: steps.transpose()? })
+    }
+
+    /// Writes what is left and the footers. `classes` are the workload's class names.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn finish(self, classes: &[String]) -> Result<Written, ReportError> {
+        let names = serde_json::Value::from(classes).to_string();
+        let (request_rows, request_bytes) =
+            self.requests.finish(&[("overbook.classes", &names)])?;
+        let (step_rows, step_bytes) = match self.steps {
+            Some(steps) => steps.finish(&[])?,
+            None => (0, 0),
+        };
+        Ok(Written { request_rows, request_bytes, step_rows, step_bytes })
+    }
+}
+
+impl Recorder for ParquetRecorder {
+    #[inline]
+    fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
+        let [request, replica, class, outcome, arrival, start, first_token, end, prompt, output, cached, preemptions, recomputed] =
+            &mut self.requests.columns;
+        request.push_long(row.request);
+        replica.push_int(row.replica);
+        class.push_int(u32::from(row.class.0));
+        outcome.push_word(row.outcome as usize);
+        arrival.push_long(row.arrival.0);
+        start.push_optional(row.start.map(|t| t.0));
+        first_token.push_optional(row.first_token.map(|t| t.0));
+        end.push_long(row.end.0);
+        prompt.push_int(row.prompt_tokens);
+        output.push_int(row.output_tokens);
+        cached.push_int(row.cached_tokens);
+        preemptions.push_int(row.preemptions);
+        recomputed.push_long(row.recomputed_tokens);
+        Ok(self.requests.row_is_complete()?)
+    }
+
+    #[inline]
+    fn step(&mut self, row: &StepRow) -> Result<(), RecordError> {
+        let Some(table) = &mut self.steps else { return Ok(()) };
+        let [replica, lane, start, end, steps, decode_seqs, prefill_seqs, prefill_tokens, decode_context, prefill_context, running, waiting, used_blocks, preempted] =
+            &mut table.columns;
+        replica.push_int(row.replica);
+        lane.push_int(row.lane);
+        start.push_long(row.start.0);
+        end.push_long(row.end.0);
+        steps.push_long(row.steps);
+        decode_seqs.push_int(row.decode_seqs);
+        prefill_seqs.push_int(row.prefill_seqs);
+        prefill_tokens.push_int(row.prefill_tokens);
+        decode_context.push_long(row.decode_context);
+        prefill_context.push_long(row.prefill_context);
+        running.push_int(row.running);
+        waiting.push_int(row.waiting);
+        used_blocks.push_long(row.used_blocks);
+        preempted.push_int(row.preempted);
+        Ok(table.row_is_complete()?)
+    }
+
+    fn wants_steps(&self) -> bool {
+        self.steps.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The names of the figures that promises and expectations are about, and what they are measured in.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// What a figure is measured in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dimension {
+    /// Seconds; written with a unit (`250ms`).
+    Time,
+    /// Per second (requests, tokens); written with a unit (`30/s`).
+    Rate,
+    /// A count, a share, a ratio; written as a number or in percent.
+    Plain,
+}
+
+/// Every metric name, in the order of reports.
+pub const NAMES: &[&str] = &[
+    "ttft_mean",
+    "ttft_p50",
+    "ttft_p90",
+    "ttft_p95",
+    "ttft_p99",
+    "ttft_p99_9",
+    "tpot_mean",
+    "tpot_p50",
+    "tpot_p90",
+    "tpot_p95",
+    "tpot_p99",
+    "tpot_p99_9",
+    "itl_mean",
+    "itl_p50",
+    "itl_p90",
+    "itl_p95",
+    "itl_p99",
+    "itl_p99_9",
+    "e2el_mean",
+    "e2el_p50",
+    "e2el_p90",
+    "e2el_p95",
+    "e2el_p99",
+    "e2el_p99_9",
+    "queue_time_mean",
+    "queue_time_p50",
+    "queue_time_p90",
+    "queue_time_p95",
+    "queue_time_p99",
+    "queue_time_p99_9",
+    "request_throughput",
+    "output_throughput",
+    "total_token_throughput",
+    "request_goodput",
+    "goodput_fraction",
+    "finished",
+    "cancelled",
+    "expired",
+    "rejected",
+    "failed",
+    "preemptions",
+    "recompute_tax",
+    "prefix_hit_rate",
+    "kv_usage_mean",
+    "kv_usage_max",
+    "running_mean",
+    "running_max",
+    "waiting_mean",
+    "waiting_max",
+    "steps",
+    "plans",
+    "segments",
+    "mean_jump",
+    "makespan",
+    "utilization",
+];
+
+/// The name of a metric, known to exist.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Metric(&'static str);
+
+impl Metric {
+    /// The metric with this name.
+    pub fn named(name: &str) -> Option<Metric> {
+        NAMES.iter().find(|&&known| known == name).map(|&known| Metric(known))
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// What it is measured in.
+    pub fn dimension(self) -> Dimension {
+        const LATENCIES: [&str; 5] = ["ttft_", "tpot_", "itl_", "e2el_", "queue_time_"];
+        match self.0 {
+            "makespan" => Dimension::Time,
+            "request_goodput" => Dimension::Rate,
+            name if name.ends_with("_throughput") => Dimension::Rate,
+            name if LATENCIES.iter().any(|latency| name.starts_with(latency)) => Dimension::Time,
+            _ => Dimension::Plain,
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Metric, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Metric::named(&name).ok_or_else(|| de::Error::unknown_variant(&name, NAMES))
+    }
+}
+
+impl JsonSchema for Metric {
+    fn schema_name() -> Cow<'static, str> {
+        "Metric".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": NAMES })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dimensions() {
+        let dimension = |name| Metric::named(name).map(Metric::dimension);
+        assert_eq!(dimension("queue_time_p99_9"), Some(Dimension::Time));
+        assert_eq!(dimension("output_throughput"), Some(Dimension::Rate));
+        assert_eq!(dimension("kv_usage_max"), Some(Dimension::Plain));
+        assert_eq!(dimension("ttft"), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the results must be, as a scenario file says it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::amount::Amount;
+use crate::metric::Metric;
+
+/// A figure that the results must meet: `value` within `tolerance`, or between `min` and `max`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectSpec {
+    /// The metric.
+    pub metric: Metric,
+    /// The point of the study: swept paths and their values. Paths with one value may be left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub at: BTreeMap<String, Coordinate>,
+    /// Divide by the metric at another point; the figure is then a ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<OverSpec>,
+    /// The figure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Amount>,
+    /// How far off the figure may be: in percent of it, or in its own dimension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Amount>,
+    /// The figure at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Amount>,
+    /// The figure at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Amount>,
+    /// Where the figure comes from.
+    pub source: String,
+}
+
+/// The other side of a ratio.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverSpec {
+    /// The point of the study; what is left out is as in the expectation's `at`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub at: BTreeMap<String, Coordinate>,
+    /// The metric; by default the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
+}
+
+/// A swept value as text: scalars as they are, everything else as JSON.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Coordinate(pub String);
+
+impl<'de> Deserialize<'de> for Coordinate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Coordinate, D::Error> {
+        Ok(Coordinate(match Value::deserialize(deserializer)? {
+            Value::String(text) => text,
+            other => other.to_string(),
+        }))
+    }
+}
+
+impl Serialize for Coordinate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Display for Coordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for Coordinate {
+    fn schema_name() -> Cow<'static, str> {
+        "Coordinate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "A swept value, written as in the sweep" })
+    }
+}

@@ -1,0 +1,165 @@
+//! What the types cannot say: ranges, and settings that exclude or need each other.
+//!
+//! A problem is (dotted path, message); the message goes on after the key's name: ``("replicas", "must be …")``.
+
+use overbook_sim::policy::{SchedulerSpec, StaticSpec, VllmSpec};
+
+use super::{Clients, CostSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, Scenario, VERSION, WorkloadSpec};
+use crate::yaml::join;
+
+type Problem = (String, String);
+
+/// The last key of a path, as messages begin with it.
+pub(crate) fn key_of(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// Collects problems below a path.
+struct Check<'l> {
+    prefix: &'static str,
+    list: &'l mut Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn that(&mut self, holds: bool, key: &str, message: impl Into<String>) {
+        if !holds {
+            self.list.push((join(self.prefix, key), message.into()));
+        }
+    }
+
+    fn range(&mut self, key: &str, value: u64, low: u64, high: u64) {
+        self.that((low..=high).contains(&value), key, format!("is {value}; it must be from {low} to {high}"));
+    }
+
+    fn positive(&mut self, key: &str, value: impl Into<u64>) {
+        self.that(value.into() > 0, key, "is 0; it must be at least 1");
+    }
+}
+
+impl Scenario {
+    /// Everything that is out of range or does not fit together, as (dotted path, message after the key's name).
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut list = Vec::new();
+        let mut check = Check { prefix: "", list: &mut list };
+        check.that(self.version == VERSION, "version", format!("is {}; this Overbook reads {VERSION}", self.version));
+        let name_fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let name_ok = !self.name.is_empty() && self.name.len() <= 100 && self.name.chars().all(name_fits);
+        let name_ok = name_ok && !self.name.starts_with('.');
+        check.that(name_ok, "name", "names a folder: 1 to 100 letters, digits, `-`, `_` and `.`, no `.` in front");
+        self.workload.check(&mut list);
+        self.fleet.check(&mut list);
+        self.engine.check(&mut list);
+        check_scheduler(&self.scheduler, &mut list);
+        for (metric, bound) in self.slo.bounds() {
+            Check { prefix: "slo", list: &mut list }.positive(metric, bound.0.0);
+        }
+        if let Some(goodput) = &self.slo.goodput {
+            goodput.check(&mut list);
+        }
+        list
+    }
+}
+
+impl WorkloadSpec {
+    fn check(&self, list: &mut Vec<Problem>) {
+        match (&self.generate, &self.trace) {
+            (Some(_), Some(_)) => list.push((
+                "workload".to_owned(),
+                "has both `generate` and `trace`; the requests come from one of them".to_owned(),
+            )),
+            (None, None) => list.push((
+                "workload".to_owned(),
+                "needs `generate: { … }` or `trace: { path: … }`: where do the requests come from?".to_owned(),
+            )),
+            _ => {}
+        }
+        let generated = self.generate.iter().flat_map(|spec| below("workload.generate", spec.problems()));
+        let recorded = self.trace.iter().flat_map(|spec| below("workload.trace", spec.problems()));
+        list.extend(generated.chain(recorded));
+        let mut check = Check { prefix: "workload", list };
+        if let MaxNewTokens::Fixed(tokens) = self.max_new_tokens {
+            check.positive("max_new_tokens.fixed", tokens);
+        }
+        if let Some(Clients { count, .. }) = self.clients {
+            check.range("clients.count", u64::from(count), 1, 1_000_000);
+        }
+        let limits =
+            [("deadline", self.limits.deadline), ("cancel_after", self.limits.cancel_after)].into_iter();
+        for (key, limit) in limits.filter_map(|(key, limit)| Some((key, limit?))) {
+            check.that(limit.0.0 > 0, &join("limits", key), "is 0; it must be above 0");
+        }
+    }
+}
+
+fn below(prefix: &'static str, problems: Vec<Problem>) -> impl Iterator<Item = Problem> {
+    problems.into_iter().map(move |(path, message)| (join(prefix, &path), message))
+}
+
+impl FleetSpec {
+    fn check(&self, list: &mut Vec<Problem>) {
+        let mut check = Check { prefix: "fleet", list };
+        check.range("replicas", u64::from(self.replicas), 1, 4096);
+        check.range("tensor_parallel", u64::from(self.tensor_parallel), 1, 64);
+    }
+}
+
+impl EngineSpec {
+    fn check(&self, list: &mut Vec<Problem>) {
+        let mut check = Check { prefix: "engine", list };
+        let share = self.gpu_memory_utilization;
+        let share_ok = share > 0.0 && share <= 1.0;
+        check.that(share_ok, "gpu_memory_utilization", format!("is {share}; it must be above 0 and at most 1"));
+        check.range("block_tokens", u64::from(self.block_tokens), 1, 512);
+        if let Some(tokens) = self.kv_tokens {
+            let block = u64::from(self.block_tokens);
+            check.that(tokens >= block, "kv_tokens", format!("is {tokens}; one block alone holds {block} tokens"));
+            check.that(tokens <= 1 << 40, "kv_tokens", format!("is {tokens}; at most 2^40 tokens"));
+        }
+        if let Some(tokens) = self.max_model_len {
+            check.that(tokens >= 2, "max_model_len", "must leave room for a prompt token and an output token");
+        }
+        if let CostSpec::Constant(cost) = self.cost {
+            check.that(cost.device.0.0 > 0, "cost.constant.device", "is 0; a step must take time");
+        }
+    }
+}
+
+impl GoodputSpec {
+    fn check(&self, list: &mut Vec<Problem>) {
+        let mut check = Check { prefix: "slo.goodput", list };
+        let promises = [("ttft", self.ttft), ("tpot", self.tpot), ("e2el", self.e2el)];
+        for (key, bound) in promises.into_iter().filter_map(|(key, bound)| Some((key, bound?))) {
+            check.that(bound.0.0 > 0, key, "is 0; it must be above 0");
+        }
+        let share_ok = self.share > 0.0 && self.share <= 1.0;
+        check.that(share_ok, "share", format!("is {}; it must be above 0 and at most 1", self.share));
+        let any = promises.iter().any(|(_, bound)| bound.is_some());
+        if !any {
+            list.push(("slo.goodput".to_owned(), "promises nothing; set ttft, tpot or e2el".to_owned()));
+        }
+    }
+}
+
+fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
+    match spec {
+        SchedulerSpec::Vllm(vllm) => check_vllm(vllm, list),
+        SchedulerSpec::Static(StaticSpec { batch_size }) => {
+            Check { prefix: "scheduler.static", list }.positive("batch_size", *batch_size);
+        }
+    }
+}
+
+fn check_vllm(spec: &VllmSpec, list: &mut Vec<Problem>) {
+    let mut check = Check { prefix: "scheduler.vllm", list };
+    check.positive("max_num_batched_tokens", spec.max_num_batched_tokens);
+    check.positive("max_num_seqs", spec.max_num_seqs);
+    check.positive("prefill_schedule_interval", spec.prefill_schedule_interval);
+    if let Some(tokens) = spec.max_num_scheduled_tokens {
+        check.positive("max_num_scheduled_tokens", tokens);
+    }
+    if let Some(seqs) = spec.max_num_active_seqs {
+        check.positive("max_num_active_seqs", seqs);
+    }
+    let watermark_ok = (0.0..1.0).contains(&spec.watermark);
+    check.that(watermark_ok, "watermark", format!("is {}; it must be at least 0 and below 1", spec.watermark));
+}

@@ -1,0 +1,94 @@
+//! Where the requests come from and what clients do with them.
+
+use overbook_sim::units::Duration;
+use overbook_traces::{GenerateSpec, TraceSpec};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The requests: generated or from a trace.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSpec {
+    /// Synthetic requests. Exactly one of `generate` and `trace` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<GenerateSpec>,
+    /// Recorded requests. Exactly one of `generate` and `trace` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceSpec>,
+    /// Closed loop: so many clients, each sending its next request when the last one has ended. The lengths come from
+    /// the workload; its arrival times are ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Clients>,
+    /// The output limit that policies see.
+    #[serde(default)]
+    pub max_new_tokens: MaxNewTokens,
+    /// How long clients wait.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// A closed loop of clients.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// Clients, 1 or more.
+    pub count: u32,
+    /// Pause between the end of a request and the next one of the same client.
+    #[serde(default = "no_pause")]
+    pub think_time: Duration,
+}
+
+fn no_pause() -> Duration {
+    Duration(overbook_sim::time::Span::ZERO)
+}
+
+/// The output limit that policies see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaxNewTokens {
+    /// Up to the context length, as clients that set no limit.
+    #[default]
+    Context,
+    /// The true output length: an oracle, and reported as one.
+    True,
+    /// The same limit for all requests [tokens]; longer outputs are cut to it.
+    Fixed(u32),
+}
+
+impl JsonSchema for MaxNewTokens {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MaxNewTokens".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The output limit that policies see",
+            "oneOf": [
+                { "description": "Up to the context length, as clients that set no limit", "const": "context" },
+                { "description": "The true output length: an oracle, and reported as one", "enum": [true, "true"] },
+                {
+                    "description": "The same limit for all requests [tokens]; longer outputs are cut to it",
+                    "type": "object",
+                    "properties": { "fixed": { "type": "integer", "minimum": 1, "maximum": u32::MAX } },
+                    "required": ["fixed"],
+                    "additionalProperties": false,
+                },
+            ],
+        })
+    }
+}
+
+/// How long clients wait. What is not given is unlimited.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The client gives up if its request has not started this long after arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wait: Option<Duration>,
+    /// The client gives up if its request has not finished this long after arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
+    /// The client disconnects this long after arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel_after: Option<Duration>,
+}

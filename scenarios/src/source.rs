@@ -1,0 +1,95 @@
+//! A scenario as the user gives it: a file and the `--set` options on top.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostics::{Problems, Sources};
+use crate::study::{self, Study};
+use crate::yaml::{self, Detail, Fault, Kind, Node, Span};
+
+/// A scenario file and changes to it, not yet checked.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub(crate) sources: Sources,
+    /// The document; `None` if it is not valid YAML.
+    pub(crate) tree: Option<Node>,
+    pub(crate) faults: Vec<Fault>,
+    /// The folder that relative paths start from.
+    pub(crate) base: PathBuf,
+}
+
+impl Source {
+    /// Reads a scenario file. Relative paths in it start from its folder.
+    ///
+    /// # Errors
+    /// The file cannot be read. What is wrong with its content is reported by [`Source::resolve`].
+    pub fn load(path: &Path) -> Result<Source, Problems> {
+        let name = path.display().to_string();
+        let bytes = fs::read(path)
+            .map_err(|error| Problems::unplaced(&name, format!("cannot read the scenario `{name}`: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Problems::unplaced(&name, format!("the scenario `{name}` is not UTF-8 text (byte {at})"))
+        })?;
+        let mut source = Source::from_text(&name, &text);
+        source.base = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(source)
+    }
+
+    /// Takes a scenario from memory; `name` is what messages call it. Relative paths start from the working directory.
+    pub fn from_text(name: &str, text: &str) -> Source {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut sources = Sources::default();
+        let id = sources.add(name, text);
+        let (tree, faults) = yaml::parse(id, text);
+        Source { sources, tree, faults, base: PathBuf::new() }
+    }
+
+    /// Sets a value (YAML, e.g. `8`, `2s`, `{ vllm: { max_num_seqs: 64 } }`) at a dotted path. Later ones win.
+    /// What is wrong with it is reported by [`Source::resolve`].
+    pub fn set(&mut self, path: &str, value: &str) {
+        let id = self.sources.add("--set", &format!("{path}={value}"));
+        let key_span = Span { source: id, start: 0, end: path.len() };
+        let (node, mut faults) = yaml::parse(id, value);
+        for fault in &mut faults {
+            fault.span.shift(path.len() + 1);
+        }
+        self.faults.extend(faults);
+        let (Some(mut node), Some(tree)) = (node, &mut self.tree) else { return };
+        node.shift(path.len() + 1);
+        if let Err(error) = tree.set(path, node, key_span) {
+            self.faults.push(Fault::new(Detail::Message(error.to_string()), key_span));
+        }
+    }
+
+    /// Checks everything and expands the sweep.
+    ///
+    /// # Errors
+    /// Every problem found, each with its place.
+    pub fn resolve(&self) -> Result<Study, Problems> {
+        study::resolve(self)
+    }
+}
+
+impl Span {
+    fn shift(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.end += bytes;
+    }
+}
+
+impl Node {
+    fn shift(&mut self, bytes: usize) {
+        self.span.shift(bytes);
+        match &mut self.kind {
+            Kind::Map(entries) => {
+                for entry in entries {
+                    entry.key_span.shift(bytes);
+                    entry.value.shift(bytes);
+                }
+            }
+            Kind::List(items) => items.iter_mut().for_each(|item| item.shift(bytes)),
+            Kind::Scalar { .. } | Kind::Hole => {}
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A study: the runs that a scenario stands for, checked and complete, and what is expected of them.
+
+mod axes;
+mod check;
+mod expectation;
+mod hash;
+
+use overbook_sim::gpu::GpuSpec;
+use overbook_sim::model::ModelSpec;
+use serde_json::Value;
+
+use crate::catalog::Catalog;
+use crate::diagnostics::Problems;
+use crate::scenario::{ExpectSpec, Scenario};
+use crate::source::Source;
+use crate::yaml::{self, Entry, Kind, Node};
+
+pub use expectation::{Expectation, Verdict};
+
+/// The runs that a scenario stands for.
+#[derive(Clone, Debug)]
+pub struct Study {
+    name: String,
+    points: Vec<Point>,
+    expectations: Vec<Expectation>,
+}
+
+/// One run of a study.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Point {
+    /// Swept paths and their values at this point; empty without a sweep.
+    pub coordinates: Vec<(String, String)>,
+    /// The scenario with all defaults filled in, without sweep and expectations. Its paths are absolute.
+    pub scenario: Scenario,
+    /// The model it names.
+    pub model: ModelSpec,
+    /// The GPU it names.
+    pub gpu: GpuSpec,
+}
+
+impl Study {
+    /// Name of the scenario.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The runs, the last axis varying fastest; at least one.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// What is expected of the results.
+    pub fn expectations(&self) -> &[Expectation] {
+        &self.expectations
+    }
+
+    /// Whether there is a sweep.
+    pub fn is_sweep(&self) -> bool {
+        self.points.iter().any(|point| !point.coordinates.is_empty())
+    }
+}
+
+impl Scenario {
+    /// The scenario as YAML text that reads back as the same scenario.
+    pub fn to_yaml(&self) -> String {
+        // Our own types always have a JSON form: no map with keys that are not text.
+        let value = serde_json::to_value(self).unwrap_or(Value::Null);
+        yaml::emit(&value)
+    }
+}
+
+/// Checks and expands a scenario.
+pub(crate) fn resolve(source: &Source) -> Result<Study, Problems> {
+    let mut problems = Problems::new(source.sources.clone());
+    problems.extend(source.faults.clone());
+    let Some(mut tree) = source.tree.clone() else { return Err(problems) };
+    if !matches!(tree.kind, Kind::Map(_)) {
+        let message = "a scenario is a mapping that begins with `version: 1`";
+        problems.add("", tree.span, message, None);
+        return Err(problems);
+    }
+    let sweep = tree.take("sweep");
+    let expect = tree.take("expect");
+    let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut problems));
+    let mut study = Study { name: String::new(), points: Vec::new(), expectations: Vec::new() };
+    for steps in axes::product(&axes) {
+        let point = resolve_point(&tree, &steps, source, &mut problems);
+        study.points.extend(point);
+        if problems.list().len() >= yaml::FAULTS_MAX {
+            break;
+        }
+    }
+    if let Some(entry) = &expect {
+        study.expectations = resolve_expectations(entry, &axes, &mut problems);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    study.points.first().map(|point| point.scenario.name.clone_into(&mut study.name));
+    Ok(study)
+}
+
+/// Sets the swept values and decodes the result. Problems at a swept value are located in the sweep.
+fn resolve_point(
+    tree: &Node,
+    steps: &[&axes::Step],
+    source: &Source,
+    problems: &mut Problems,
+) -> Option<Point> {
+    let mut tree = tree.clone();
+    let mut coordinates = Vec::new();
+    for setting in steps.iter().flat_map(|step| &step.0) {
+        coordinates.push((setting.path.clone(), setting.text.clone()));
+        if let Err(error) = tree.set(&setting.path, setting.value.clone(), setting.key_span) {
+            problems.add(&setting.path, setting.key_span, error.to_string(), None);
+            return None;
+        }
+    }
+    let decoded = yaml::decode::<Scenario>(&tree);
+    problems.extend(decoded.faults.clone());
+    let mut scenario = decoded.value.clone()?;
+    let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true };
+    check.ranges(&scenario);
+    check.files(&mut scenario, &source.base);
+    let (model, gpu) = check.hardware(&scenario, &Catalog::embedded())?;
+    let sound = check.sound && decoded.faults.is_empty();
+    sound.then_some(Point { coordinates, scenario, model, gpu })
+}
+
+fn resolve_expectations(entry: &Entry, axes: &[axes::Axis], problems: &mut Problems) -> Vec<Expectation> {
+    let decoded = yaml::decode::<Vec<ExpectSpec>>(&entry.value);
+    problems.extend(decoded.faults.clone());
+    let Kind::List(items) = &entry.value.kind else { return Vec::new() };
+    let coordinates: Vec<Vec<(&str, &str)>> = axes::product(axes)
+        .map(|steps| steps.iter().flat_map(|step| &step.0).map(|s| (s.path.as_str(), s.text.as_str())).collect())
+        .collect();
+    // A faulty item was cut out of the value: what is left is matched to the items in order.
+    let whole = items.iter().filter(|item| decoded.vouches_for(&item.path));
+    let specs = decoded.value.iter().flatten();
+    if decoded.faults.iter().any(|fault| fault.path.is_empty()) {
+        return Vec::new();
+    }
+    let mut expectations = Vec::new();
+    for (item, spec) in whole.zip(specs) {
+        let touched = decoded.patched.iter().any(|path| yaml::leads_to(&item.path, path));
+        match expectation::resolve(spec, &coordinates) {
+            Ok(expectation) => expectations.push(expectation),
+            Err(_) if touched => {}
+            Err(found) => {
+                for (path, message, help) in found {
+                    let path = yaml::join(&item.path, &path);
+                    problems.add(&path, entry.value.place(&path), message, help);
+                }
+            }
+        }
+    }
+    expectations
+}

@@ -1,0 +1,114 @@
+//! Checks of one decoded point, each problem at its place in the text.
+
+use std::path::{Path, PathBuf};
+
+use overbook_sim::gpu::GpuSpec;
+use overbook_sim::model::ModelSpec;
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::diagnostics::Problems;
+use crate::scenario::{CostSpec, ModelChoice, Scenario, key_of};
+use crate::yaml::{Decoded, Node};
+
+pub(super) struct PointCheck<'p> {
+    pub(super) tree: &'p Node,
+    pub(super) decoded: &'p Decoded<Scenario>,
+    pub(super) problems: &'p mut Problems,
+    /// No problem was found yet.
+    pub(super) sound: bool,
+}
+
+impl PointCheck<'_> {
+    /// Adds a problem unless the value at the path is only what an earlier fault left behind.
+    fn add(&mut self, path: &str, message: String) {
+        if self.decoded.vouches_for(path) {
+            self.sound = false;
+            self.problems.add(path, self.tree.place(path), message, None);
+        }
+    }
+
+    /// Ranges, and settings that exclude or need each other.
+    pub(super) fn ranges(&mut self, scenario: &Scenario) {
+        for (path, message) in scenario.problems() {
+            self.add(&path, format!("`{}` {message}", key_of(&path)));
+        }
+    }
+
+    /// Makes the paths absolute and checks that they lead to files.
+    pub(super) fn files(&mut self, scenario: &mut Scenario, base: &Path) {
+        if let Some(trace) = &mut scenario.workload.trace {
+            self.file("workload.trace.path", &mut trace.path, base);
+        }
+        if let CostSpec::Table(table) = &mut scenario.engine.cost {
+            self.file("engine.cost.table.path", &mut table.path, base);
+        }
+    }
+
+    fn file(&mut self, key: &str, path: &mut PathBuf, base: &Path) {
+        if path.as_os_str().is_empty() {
+            return;
+        }
+        let joined = base.join(&*path);
+        *path = std::path::absolute(&joined).unwrap_or(joined);
+        if path.is_dir() {
+            self.add(key, format!("`{}` is a folder; name a file", path.display()));
+        } else if !path.exists() {
+            self.add(key, format!("there is no file `{}`", path.display()));
+        }
+    }
+
+    /// Looks up model and GPU and checks the fleet and the engine against them.
+    pub(super) fn hardware(&mut self, scenario: &Scenario, catalog: &Catalog) -> Option<(ModelSpec, GpuSpec)> {
+        let model = match &scenario.model {
+            ModelChoice::Named(name) => self.found("model", catalog.model(name)),
+            ModelChoice::Inline(spec) => {
+                let valid = spec.validate();
+                let problem = valid.err().map(|error| self.add("model", error.to_string()));
+                problem.is_none().then(|| spec.as_ref().clone())
+            }
+        };
+        let gpu = self.found("gpu", catalog.gpu(&scenario.gpu));
+        if let Some(model) = &model {
+            self.model_fits(scenario, model);
+        }
+        if let Some(gpu) = &gpu
+            && !gpu.supports_weights(scenario.engine.weights)
+        {
+            self.add("engine.weights", format!("{} has no {} arithmetic", gpu.name, scenario.engine.weights));
+        }
+        Some((model?, gpu?))
+    }
+
+    fn model_fits(&mut self, scenario: &Scenario, model: &ModelSpec) {
+        let gpus = scenario.fleet.tensor_parallel;
+        if gpus > 0 && !model.heads.is_multiple_of(gpus) {
+            let message = format!("`tensor_parallel` is {gpus}; it must divide the {} heads of {}", model.heads, model.name);
+            self.add("fleet.tensor_parallel", message);
+        }
+        if let Some(longest) = scenario.engine.max_model_len.filter(|&longest| longest > model.context) {
+            let message = format!(
+                "`max_model_len` is {longest}; {} was made for {} tokens at most",
+                model.name, model.context
+            );
+            self.add("engine.max_model_len", message);
+        }
+    }
+
+    fn found<T>(&mut self, path: &str, entry: Result<T, CatalogError>) -> Option<T> {
+        match entry {
+            Ok(entry) => Some(entry),
+            Err(CatalogError::Unknown { kind, name, suggestion }) => {
+                if self.decoded.vouches_for(path) {
+                    self.sound = false;
+                    let message = format!("no {kind} is called `{name}`");
+                    self.problems.add(path, self.tree.place(path), message, Some(suggestion));
+                }
+                None
+            }
+            Err(error) => {
+                self.add(path, error.to_string());
+                None
+            }
+        }
+    }
+}

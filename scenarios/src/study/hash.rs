@@ -1,0 +1,42 @@
+//! The plan hash: two runs with the same hash, target and version give the same bytes.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Point, Study};
+use crate::scenario::CostSpec;
+
+impl Point {
+    /// BLAKE3 of the resolved scenario with its model and GPU, in hex. Of paths only the file name counts, so that the
+    /// hash is the same on every machine; the manifest holds the files' own hashes.
+    pub fn plan_hash(&self) -> String {
+        let mut scenario = self.scenario.clone();
+        if let Some(trace) = &mut scenario.workload.trace {
+            trace.path = file_name(&trace.path).into();
+        }
+        if let CostSpec::Table(table) = &mut scenario.engine.cost {
+            table.path = file_name(&table.path).into();
+        }
+        hash(&(&scenario, &self.model, &self.gpu))
+    }
+}
+
+impl Study {
+    /// BLAKE3 of the plan hashes of all points, in hex.
+    pub fn plan_hash(&self) -> String {
+        let points: Vec<String> = self.points.iter().map(Point::plan_hash).collect();
+        if let [single] = points.as_slice() { single.clone() } else { hash(&points) }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn hash(value: &impl Serialize) -> String {
+    let mut value = serde_json::to_value(value).unwrap_or(Value::Null);
+    value.sort_all_objects();
+    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
+}

@@ -1,0 +1,126 @@
+//! Decoding that goes on after an error, so that a user sees every problem at once.
+//!
+//! serde stops at its first error. So the faulty entry is recorded, cut out of the tree (or, where a required key is
+//! missing, a hole is put in its place), and the tree is decoded again.
+
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+
+use super::{Detail, Entry, Error, Fault, Kind, Node, join, leads_to};
+
+/// Reporting ends after this many faults.
+pub const FAULTS_MAX: usize = 50;
+
+/// What came of a tree.
+#[derive(Debug)]
+pub struct Decoded<T> {
+    /// The value; with faults, what the rest of the tree says. `None` if nothing could be made of it.
+    pub value: Option<T>,
+    /// Every fault found.
+    pub faults: Vec<Fault>,
+    /// Paths that were cut out or made up: the value says nothing about them.
+    pub patched: BTreeSet<String>,
+}
+
+impl<T> Decoded<T> {
+    /// Whether `path` tells what the user wrote (or a default), and not what a fault left behind.
+    pub fn vouches_for(&self, path: &str) -> bool {
+        !self.patched.iter().any(|patched| leads_to(patched, path))
+    }
+}
+
+/// Decodes the tree, collecting faults.
+pub fn decode<T: DeserializeOwned>(tree: &Node) -> Decoded<T> {
+    let mut tree = tree.clone();
+    let mut decoded = Decoded { value: None, faults: Vec::new(), patched: BTreeSet::new() };
+    // Every round cuts a node out or fills one hole, so the bound is never met; it guards against a slip here.
+    for _ in 0..10 * FAULTS_MAX {
+        let error = match T::deserialize(&tree) {
+            Ok(value) => {
+                decoded.value = Some(value);
+                break;
+            }
+            Err(error) => error,
+        };
+        if !mend(&mut tree, error, &mut decoded) || decoded.faults.len() >= FAULTS_MAX {
+            break;
+        }
+    }
+    decoded
+}
+
+/// Records the error and patches the tree; `false` if there is nothing left to patch.
+fn mend<T>(tree: &mut Node, error: Error, decoded: &mut Decoded<T>) -> bool {
+    let (path, span) = error.place.unwrap_or_else(|| (String::new(), tree.span));
+    if let Some(holder) = tree.holder_of_hole(&path) {
+        // What we made up does not fit: give up on the mapping that needs it.
+        decoded.patched.insert(holder.clone());
+        return !holder.is_empty() && tree.remove(&holder);
+    }
+    if let Detail::Missing(key) = error.detail {
+        let missing = join(&path, key);
+        let hole = Node { path: missing.clone(), span, kind: Kind::Hole };
+        let added = tree.add(&path, Entry { key: key.to_owned(), key_span: span, value: hole });
+        if added && decoded.patched.insert(missing) {
+            decoded.faults.push(Fault { detail: error.detail, path, span });
+        } else if !added {
+            // Inside a bare variant name there is no mapping to add to.
+            return cut(tree, Fault { detail: error.detail, path, span }, decoded);
+        }
+        return true;
+    }
+    cut(tree, Fault { detail: error.detail, path, span }, decoded)
+}
+
+fn cut<T>(tree: &mut Node, fault: Fault, decoded: &mut Decoded<T>) -> bool {
+    let removed = !fault.path.is_empty() && tree.remove(&fault.path);
+    decoded.patched.insert(fault.path.clone());
+    decoded.faults.push(fault);
+    removed
+}
+
+impl Node {
+    /// Path of the mapping or list that holds the node with this path.
+    fn holder(&self, path: &str) -> Option<&Node> {
+        let find = |child: &Node| child.path == path;
+        match &self.kind {
+            Kind::Map(entries) if entries.iter().any(|entry| find(&entry.value)) => Some(self),
+            Kind::List(items) if items.iter().any(find) => Some(self),
+            Kind::Map(entries) => entries.iter().filter_map(|entry| entry.value.below(path)).find_map(|n| n.holder(path)),
+            Kind::List(items) => items.iter().filter_map(|item| item.below(path)).find_map(|n| n.holder(path)),
+            _ => None,
+        }
+    }
+
+    fn below(&self, path: &str) -> Option<&Node> {
+        leads_to(&self.path, path).then_some(self)
+    }
+
+    fn holder_of_hole(&self, path: &str) -> Option<String> {
+        let holder = self.holder(path)?;
+        let Kind::Map(entries) = &holder.kind else { return None };
+        let hole = entries.iter().any(|entry| entry.value.path == path && entry.value.kind == Kind::Hole);
+        hole.then(|| holder.path.clone())
+    }
+
+    /// Adds an entry to the mapping with this path; says whether there is one.
+    fn add(&mut self, path: &str, entry: Entry) -> bool {
+        if self.path == path
+            && let Kind::Map(entries) = &mut self.kind
+        {
+            entries.push(entry);
+            return true;
+        }
+        match &mut self.kind {
+            Kind::Map(entries) => {
+                let next = entries.iter_mut().map(|entry| &mut entry.value).find(|node| leads_to(&node.path, path));
+                next.is_some_and(|node| node.add(path, entry))
+            }
+            Kind::List(items) => {
+                items.iter_mut().find(|node| leads_to(&node.path, path)).is_some_and(|node| node.add(path, entry))
+            }
+            _ => false,
+        }
+    }
+}

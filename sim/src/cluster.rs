@@ -1,0 +1,505 @@
+//! The world: replicas on one calendar, a router, open-loop arrivals or closed-loop clients.
+
+use crate::arrival::{Arrival, Workload, WorkloadError};
+use crate::calendar::Calendar;
+use crate::cost::CostModel;
+use crate::digest::{Digest, Kind};
+use crate::drive::{Books, Drive, Effort, Stop};
+use crate::policy::{RouterSpec, SchedulerSpec};
+use crate::replica::{Happened, Limits, Replica};
+use crate::request::Slot;
+use crate::route::{FleetView, Router};
+use crate::rows::{Outcome, RecordError, Recorder, RequestRow};
+use crate::step::Infeasible;
+use crate::summary::{Fleet, Slo, Summary, Tally};
+use crate::time::{Span, Time};
+use crate::timeline::Timeline;
+
+/// What policies are told about a request's output length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OutputLimit {
+    /// What the trace says, else the room left in the context.
+    #[default]
+    Context,
+    /// The same number for all requests; longer outputs are cut.
+    Fixed(u32),
+    /// The true length: an oracle, and printed as one.
+    True,
+}
+
+/// How long clients wait; applies to arrivals that do not say so themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Patience {
+    /// Until the first step.
+    pub max_wait: Option<Span>,
+    /// Until the last token.
+    pub deadline: Option<Span>,
+    /// Until the client disconnects anyway.
+    pub cancel_after: Option<Span>,
+}
+
+/// Closed-loop clients: each sends its next request a think time after its last one has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Clients {
+    /// How many.
+    pub count: u32,
+    /// Time between an end and the next request.
+    pub think_time: Span,
+}
+
+/// A fleet of equal replicas and the traffic rules around it.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// Number of replicas.
+    pub replicas: u32,
+    /// Limits of each.
+    pub limits: Limits,
+    /// Scheduler of each.
+    pub scheduler: SchedulerSpec,
+    /// Router before them.
+    pub router: RouterSpec,
+    /// What policies see of output lengths.
+    pub output_limit: OutputLimit,
+    /// How long clients wait.
+    pub patience: Patience,
+    /// Closed loop, if any; arrival times of the workload are then ignored.
+    pub clients: Option<Clients>,
+    /// Seed of the fleet's random streams.
+    pub seed: u64,
+    /// Promise that goodput is counted against.
+    pub slo: Slo,
+    /// Jump over equal steps (exact); off only to prove it.
+    pub jumps: bool,
+    /// Check the laws at every event (slow).
+    pub audit: bool,
+}
+
+/// What a run gives, besides the recorder's rows.
+#[derive(Clone, Debug)]
+pub struct RunResult {
+    /// The figures.
+    pub summary: Summary,
+    /// Levels and rates over time.
+    pub timeline: Timeline,
+    /// When it ended.
+    pub end: Time,
+    /// What must not depend on how the run was made.
+    pub digest: Digest,
+    /// Work done by the simulator.
+    pub effort: Effort,
+    /// Whether the run was stopped before its end.
+    pub interrupted: bool,
+}
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The workload is broken at some point.
+    #[error("{0}")]
+    Workload(#[source] WorkloadError),
+    /// The workload goes backwards in time.
+    #[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
+    Unsorted {
+        /// Number of the request.
+        request: u64,
+        /// Its arrival.
+        at: Time,
+        /// The arrival before.
+        before: Time,
+    },
+    /// The recorder could not keep a row.
+    #[error("{0}")]
+    Record(#[source] RecordError),
+    /// A scheduler made an impossible plan.
+    #[error("{0}")]
+    Plan(#[from] Infeasible),
+    /// A replica with waiting requests and nothing in flight plans nothing (law 14).
+    #[error("replica {replica} stalled at {at} with {waiting} requests waiting: its scheduler plans nothing")]
+    Stalled {
+        /// The replica.
+        replica: u32,
+        /// When.
+        at: Time,
+        /// Waiting requests.
+        waiting: u32,
+    },
+    /// The pool cannot hold one request of the maximal length.
+    #[error(
+        "max_model_len {max_model_len} needs {needed} KV blocks, the pool has {blocks}; lower max_model_len to {fits} or give the pool more memory"
+    )]
+    PoolTooSmall {
+        /// Tokens of one request at most.
+        max_model_len: u32,
+        /// Blocks it needs.
+        needed: u64,
+        /// Blocks of the pool.
+        blocks: u64,
+        /// The longest that fits.
+        fits: u64,
+    },
+    /// A law was broken: a bug in the simulator.
+    #[error("law broken at {at} on replica {replica}: {what}")]
+    Audit {
+        /// The replica.
+        replica: u32,
+        /// When.
+        at: Time,
+        /// What.
+        what: String,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Event {
+    /// A lane's step boundary.
+    Lane(u32),
+    /// A client's patience ends.
+    Patience { replica: u32, slot: Slot, generation: u32, why: Why },
+    /// A closed-loop client sends its next request.
+    Client,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Why {
+    MaxWait,
+    Deadline,
+    Cancel,
+}
+
+const _: () = assert!(size_of::<Event>() <= 24);
+
+/// Ranks at equal times: clients leave, requests arrive, then lanes look at what is there.
+const RANK_PATIENCE: u8 = 0;
+const RANK_ARRIVAL: u8 = 1;
+const RANK_LANE: u8 = 2;
+
+/// How far a run is, for progress displays.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Virtual time.
+    pub now: Time,
+    /// Requests that have arrived.
+    pub arrived: u64,
+    /// Requests that have ended.
+    pub ended: u64,
+}
+
+/// A fleet in virtual time.
+#[derive(Debug)]
+pub struct Cluster {
+    spec: ClusterSpec,
+    replicas: Vec<Replica>,
+    drives: Vec<Drive>,
+    router: Box<dyn Router>,
+    calendar: Calendar<Event>,
+    now: Time,
+    arrived: u64,
+    ended: u64,
+    digest: Digest,
+    next: Option<Arrival>,
+}
+
+/// Events between two calls of the watcher.
+const WATCH_EVERY: u64 = 1 << 14;
+
+impl Cluster {
+    /// A fleet at time zero.
+    ///
+    /// # Errors
+    /// The pool cannot hold a single request of the maximal length.
+    pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
+        let limits = spec.limits;
+        let needed = u64::from(limits.max_model_len).div_ceil(u64::from(limits.block_tokens));
+        if needed > limits.blocks {
+            return Err(RunError::PoolTooSmall {
+                max_model_len: limits.max_model_len,
+                needed,
+                blocks: limits.blocks,
+                fits: limits.blocks * u64::from(limits.block_tokens),
+            });
+        }
+        let drive = |_| Drive::new(spec.scheduler.build(), limits.depth, spec.jumps);
+        Ok(Cluster {
+            replicas: (0..spec.replicas).map(|id| Replica::new(id, limits)).collect(),
+            drives: (0..spec.replicas).map(drive).collect(),
+            router: spec.router.build(spec.seed),
+            calendar: Calendar::new(),
+            now: Time::ZERO,
+            arrived: 0,
+            ended: 0,
+            digest: Digest::default(),
+            next: None,
+            spec,
+        })
+    }
+
+    /// Runs the workload to its end. `watch` is called now and then; it returns `false` to stop early.
+    ///
+    /// # Errors
+    /// The workload or the recorder failed, or a policy or the simulator has a bug.
+    pub fn run<R: Recorder>(
+        mut self,
+        workload: &mut dyn Workload,
+        cost: &mut dyn CostModel,
+        recorder: &mut R,
+        watch: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<RunResult, RunError> {
+        let mut tally = Tally::new(self.spec.slo);
+        let mut timeline = Timeline::default();
+        let wants_steps = recorder.wants_steps();
+        let mut books = Books { tally: &mut tally, timeline: &mut timeline, recorder, wants_steps };
+        self.start(workload)?;
+        let mut interrupted = false;
+        let mut events = 0u64;
+        while self.turn(workload, cost, &mut books)? {
+            events += 1;
+            if events.is_multiple_of(WATCH_EVERY)
+                && !watch(Progress { now: self.now, arrived: self.arrived, ended: self.ended })
+            {
+                interrupted = true;
+                break;
+            }
+        }
+        let mut effort = Effort::default();
+        for drive in &self.drives {
+            effort.steps += drive.effort.steps;
+            effort.plans += drive.effort.plans;
+            effort.unavoidable += drive.effort.unavoidable;
+        }
+        tally.plans(effort.plans);
+        let fleet = Fleet {
+            replicas: self.spec.replicas,
+            lanes: self.spec.replicas,
+            blocks: self.spec.limits.blocks * u64::from(self.spec.replicas),
+        };
+        let summary = tally.finish(fleet, workload.classes());
+        Ok(RunResult { summary, timeline, end: self.now, digest: self.digest, effort, interrupted })
+    }
+
+    fn start(&mut self, workload: &mut dyn Workload) -> Result<(), RunError> {
+        if let Some(clients) = self.spec.clients {
+            for _ in 0..clients.count {
+                self.calendar.schedule(Time::ZERO, RANK_ARRIVAL, Event::Client);
+            }
+        } else {
+            self.next = workload.next_arrival().map_err(RunError::Workload)?;
+        }
+        Ok(())
+    }
+
+    /// Handles the next event. Returns `false` when there is none.
+    fn turn<R: Recorder>(
+        &mut self,
+        workload: &mut dyn Workload,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<bool, RunError> {
+        let on_calendar = self.calendar.next();
+        if let Some(arrival) = &self.next {
+            if on_calendar.is_none_or(|at| (arrival.at, RANK_ARRIVAL) < at) {
+                let following = workload.next_arrival().map_err(RunError::Workload)?;
+                let arrival = std::mem::replace(&mut self.next, following).expect("just seen");
+                if let Some(following) = &self.next {
+                    if following.at < arrival.at {
+                        let (at, before) = (following.at, arrival.at);
+                        return Err(RunError::Unsorted { request: self.arrived + 1, at, before });
+                    }
+                }
+                self.now = arrival.at;
+                self.arrive(arrival, books)?;
+                return Ok(true);
+            }
+        }
+        let Some((now, event)) = self.calendar.pop() else { return Ok(false) };
+        debug_assert!(now >= self.now, "law 3: time never decreases");
+        self.now = now;
+        match event {
+            Event::Lane(at) => self.fire(at as usize, cost, books)?,
+            Event::Patience { replica, slot, generation, why } => {
+                self.lose_patience(replica as usize, slot, generation, why, books)?;
+            }
+            Event::Client => {
+                if let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
+                    arrival.at = now;
+                    self.arrive(arrival, books)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// A request reaches the router.
+    fn arrive<R: Recorder>(&mut self, mut arrival: Arrival, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let now = self.now;
+        let id = self.arrived;
+        self.arrived += 1;
+        books.timeline.arrival(now);
+        match self.spec.output_limit {
+            OutputLimit::Context => {}
+            OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
+            OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
+        }
+        let at = self.router.route(FleetView::new(&self.replicas));
+        let replica = &mut self.replicas[at];
+        let patience = self.spec.patience;
+        let limits = [
+            (arrival.max_wait.or(patience.max_wait), Why::MaxWait),
+            (arrival.deadline.or(patience.deadline), Why::Deadline),
+            (arrival.cancel_after.or(patience.cancel_after), Why::Cancel),
+        ];
+        let drive = &mut self.drives[at];
+        drive.book_levels(now, replica, books);
+        let slot = match replica.enqueue(id, arrival) {
+            Ok(slot) => slot,
+            Err(arrival) => return self.reject(id, at, &arrival, books),
+        };
+        let generation = replica.generation(slot);
+        let moved = drive.arrived(now, replica, books).map_err(|s| self.stop(at, s))?;
+        for (span, why) in limits {
+            if let Some(span) = span {
+                let event = Event::Patience { replica: at as u32, slot, generation, why };
+                self.calendar.schedule(now + span, RANK_PATIENCE, event);
+            }
+        }
+        if moved {
+            self.reschedule(at);
+        }
+        Ok(())
+    }
+
+    fn reject<R: Recorder>(
+        &mut self,
+        id: u64,
+        at: usize,
+        arrival: &Arrival,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
+        let row = RequestRow {
+            request: id,
+            replica: at as u32,
+            class: arrival.class,
+            outcome: Outcome::Rejected,
+            arrival: self.now,
+            start: None,
+            first_token: None,
+            end: self.now,
+            prompt_tokens: arrival.prompt_tokens,
+            output_tokens: 0,
+            cached_tokens: 0,
+            preemptions: 0,
+            recomputed_tokens: 0,
+        };
+        let settled = self.drives[at].settle_before(self.now, &mut self.replicas[at], books);
+        settled.map_err(|s| self.stop(at, s))?;
+        self.book_end(at, &row, books)
+    }
+
+    /// Puts the lane's next event on the calendar, instead of the one that is there.
+    fn reschedule(&mut self, at: usize) {
+        let drive = &mut self.drives[at];
+        if let Some(ticket) = drive.ticket.take() {
+            self.calendar.cancel(ticket);
+        }
+        let next = drive.next_event(&mut self.replicas[at]).or_else(|| {
+            // Idle with somebody waiting: look at the end of this moment, when all its arrivals are in.
+            (self.replicas[at].waiting() > 0).then_some(self.now)
+        });
+        if let Some(time) = next {
+            drive.ticket = Some(self.calendar.schedule(time, RANK_LANE, Event::Lane(at as u32)));
+        }
+    }
+
+    fn fire<R: Recorder>(
+        &mut self,
+        at: usize,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
+        let fired = self.drives[at].fire(self.now, &mut self.replicas[at], cost, books);
+        self.tell(at, books)?;
+        fired.map_err(|s| self.stop(at, s))?;
+        if self.spec.audit {
+            self.replicas[at].audit().map_err(|what| self.stop(at, Stop::Audit(what)))?;
+        }
+        self.reschedule(at);
+        Ok(())
+    }
+
+    /// Books what happened on a replica.
+    fn tell<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let now = self.now;
+        let (steps, busy) = (self.drives[at].effort.steps, self.drives[at].busy_ns());
+        while let Some(happened) = self.replicas[at].pop_happened() {
+            let (kind, request) = match happened {
+                Happened::Admitted { request } => (Kind::Admit, request),
+                Happened::FirstToken { request } => {
+                    books.timeline.first_token(now);
+                    (Kind::FirstToken, request)
+                }
+                Happened::Preempted { request } => (Kind::Preempt, request),
+                Happened::Gap { span } => {
+                    books.tally.gaps(span.0, 1);
+                    continue;
+                }
+                Happened::Ended(row) => {
+                    self.book_end(at, &row, books)?;
+                    continue;
+                }
+            };
+            self.digest.add(now, kind, request, at as u32, steps, busy);
+        }
+        Ok(())
+    }
+
+    fn book_end<R: Recorder>(&mut self, at: usize, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        self.ended += 1;
+        let drive = &self.drives[at];
+        let kind = if row.outcome == Outcome::Finished { Kind::Finish } else { Kind::End };
+        self.digest.add(self.now, kind, row.request, at as u32, drive.effort.steps, drive.busy_ns());
+        books.timeline.finish(self.now);
+        books.tally.request(row);
+        books.recorder.request(row).map_err(RunError::Record)?;
+        if let Some(clients) = self.spec.clients {
+            self.calendar.schedule(self.now + clients.think_time, RANK_ARRIVAL, Event::Client);
+        }
+        Ok(())
+    }
+
+    fn lose_patience<R: Recorder>(
+        &mut self,
+        at: usize,
+        slot: Slot,
+        generation: u32,
+        why: Why,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
+        let replica = &mut self.replicas[at];
+        if replica.generation(slot) != generation || (why == Why::MaxWait && !replica.never_started(slot)) {
+            return Ok(());
+        }
+        let outcome = if why == Why::Cancel { Outcome::Cancelled } else { Outcome::Expired };
+        let drive = &mut self.drives[at];
+        drive.settle_before(self.now, replica, books).map_err(|s| self.stop(at, s))?;
+        let (drive, replica) = (&mut self.drives[at], &mut self.replicas[at]);
+        drive.book_levels(self.now, replica, books);
+        let must_reap = replica.cancel(slot, outcome, self.now);
+        // A running request ends at the next boundary; a waiting one may have blocked the queue.
+        drive.interrupt(self.now, replica, books).map_err(|s| self.stop(at, s))?;
+        self.tell(at, books)?;
+        if must_reap || self.drives[at].ticket.is_some() {
+            self.reschedule(at);
+        }
+        Ok(())
+    }
+
+    fn stop(&self, at: usize, stop: Stop) -> RunError {
+        let replica = at as u32;
+        match stop {
+            Stop::Plan(e) => RunError::Plan(e),
+            Stop::Record(e) => RunError::Record(e),
+            Stop::Stalled => RunError::Stalled { replica, at: self.now, waiting: self.replicas[at].waiting() },
+            Stop::Audit(what) => RunError::Audit { replica, at: self.now, what },
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Closed forms of kernel times [µs], as functions of shape and a GPU's constants. Symbols: [`crate::gpu`].
+
+use crate::gpu::{GpuSpec, MatmulFit};
+use crate::model::{KvDtype, WeightDtype};
+
+/// Heads of one attention kernel, as one GPU sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeadShape {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Width of one head.
+    pub head_dim: u32,
+}
+
+/// A matrix product `y[m,n] = x[m,k] · W[n,k]ᵀ` by form G; `None` where the GPU has no arithmetic for the dtype.
+///
+/// int4 weights (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
+pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Option<f64> {
+    let (fit, peak) = match dtype {
+        WeightDtype::Bf16 | WeightDtype::Int4 => (gpu.matmul.bf16, gpu.peak_bf16.0),
+        WeightDtype::Fp8 => (gpu.matmul.fp8?, gpu.peak_fp8?.0),
+    };
+    let MatmulFit { compute, memory, floor_us, k0, sharpness, quantise } = fit;
+    let weight_bytes = dtype.bytes(n * k) as f64;
+    let (m, n, k) = (m as f64, n as f64, k as f64);
+    let flops_us = 2.0 * m * n * k * (1.0 + k0 / k) / (compute * peak) * 1e6;
+    let bytes_us = (weight_bytes + 2.0 * m * (n + k)) / (memory * gpu.bandwidth.0) * 1e6;
+    let both = (flops_us.powf(sharpness) + bytes_us.powf(sharpness)).powf(1.0 / sharpness);
+    let quantise_us = quantise.map_or(0.0, |fraction| 3.0 * m * k / (fraction * gpu.bandwidth.0) * 1e6);
+    Some(both + floor_us + quantise_us)
+}
+
+/// Decode attention as an affine function of batch and context sum.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct DecodeAttention {
+    /// Per launch [µs].
+    pub floor_us: f64,
+    /// Per sequence [µs].
+    pub per_seq_us: f64,
+    /// Per attended KV token [µs].
+    pub per_context_us: f64,
+}
+
+impl DecodeAttention {
+    /// Form C with a GPU's constants; `None` where there are none for this KV dtype and head dimension.
+    pub fn new(gpu: &GpuSpec, kv: KvDtype, shape: HeadShape) -> Option<DecodeAttention> {
+        let fit = gpu.decode_fit(kv, shape.head_dim)?;
+        let (heads, kv_heads) = (f64::from(shape.heads), f64::from(shape.kv_heads));
+        let head_dim = f64::from(shape.head_dim);
+        let stream = fit.memory * gpu.bandwidth.0;
+        let kv_bytes = 2.0 * kv_heads * head_dim * kv.bytes() as f64;
+        Some(DecodeAttention {
+            floor_us: fit.floor_us,
+            per_seq_us: 4.0 * heads * head_dim / stream * 1e6 + fit.sequence_ns * 1e-3 * kv_heads,
+            per_context_us: (kv_bytes / stream + 4.0 * heads * head_dim / (fit.compute * gpu.peak_bf16.0)) * 1e6,
+        })
+    }
+
+    /// One launch over `seqs` sequences with `context` attended tokens in all.
+    pub fn us(&self, seqs: u64, context: u64) -> f64 {
+        self.floor_us + self.per_seq_us * seqs as f64 + self.per_context_us * context as f64
+    }
+}
+
+/// Prefill attention of one sequence with `s` new tokens after `p` present ones:
+/// `per_pair · (s² + 2sp) + per_token · s + per_past · p`, and a floor per launch.
+///
+/// Form C knows whole prompts (`p = 0`). A chunk over a past does `4hd·(sp + s(s+1)/2)` FLOP, at the same fraction of
+/// the peak, and reads the past's keys and values once, at the bandwidth that decode attention reaches on the same
+/// paged cache (inferred: no chunked measurements).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct PrefillAttention {
+    /// Per launch [µs].
+    pub floor_us: f64,
+    /// Per unit of `s² + 2sp` [µs].
+    pub per_pair_us: f64,
+    /// Per new token [µs].
+    pub per_token_us: f64,
+    /// Per token already present [µs].
+    pub per_past_us: f64,
+}
+
+impl PrefillAttention {
+    /// Form C with a GPU's constants; `None` where there are none for this KV dtype and head dimension.
+    pub fn new(gpu: &GpuSpec, kv: KvDtype, shape: HeadShape) -> Option<PrefillAttention> {
+        let fit = gpu.prefill_fit(kv, shape.head_dim)?;
+        let decode = gpu.decode_fit(kv, shape.head_dim)?;
+        let (heads, kv_heads) = (f64::from(shape.heads), f64::from(shape.kv_heads));
+        let head_dim = f64::from(shape.head_dim);
+        let kv_size = kv.bytes() as f64;
+        let per_pair = 2.0 * heads * head_dim / (fit.compute * gpu.peak_bf16.0);
+        let bytes = head_dim * (4.0 * heads + (4.0 + 2.0 * kv_size) * kv_heads);
+        let past_bytes = 2.0 * kv_size * kv_heads * head_dim;
+        Some(PrefillAttention {
+            floor_us: fit.floor_us,
+            per_pair_us: per_pair * 1e6,
+            per_token_us: (per_pair * fit.offset_tokens + bytes / (fit.memory * gpu.bandwidth.0)) * 1e6,
+            per_past_us: past_bytes / (decode.memory * gpu.bandwidth.0) * 1e6,
+        })
+    }
+
+    /// One launch over `batch` equal prompts of `tokens` tokens after `past` present ones.
+    pub fn us(&self, batch: u64, tokens: u64, past: u64) -> f64 {
+        let (batch, tokens, past) = (batch as f64, tokens as f64, past as f64);
+        let pairs = self.per_pair_us * (tokens * tokens + 2.0 * tokens * past);
+        self.floor_us + batch * (pairs + self.per_token_us * tokens + self.per_past_us * past)
+    }
+}
+
+/// A kernel that moves `bytes` of activations and computes next to nothing.
+pub fn small_kernel_us(gpu: &GpuSpec, bytes: f64) -> f64 {
+    gpu.small_kernels.floor_us + bytes / (gpu.small_kernels.memory * gpu.bandwidth.0) * 1e6
+}

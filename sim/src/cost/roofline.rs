@@ -1,0 +1,281 @@
+//! The default cost model: kernel times from closed forms, summed over a step.
+//!
+//! ```text
+//! device = layers × [ matmuls(m) + attention + 2 all-reduces(m) + small kernels(m) ] + embedding(m) + head(rows)
+//! ```
+//!
+//! `m` is the number of tokens, rounded up to the next captured CUDA graph ([`graph_size`]); `rows` the sequences that
+//! need logits. All that depends on `m` or `rows` alone is computed once and kept; attention is affine in sums that a
+//! step shape gives directly, so a warm step costs a few multiplications. A mixed step is charged one launch of decode
+//! and one of prefill attention.
+
+use super::forms::{DecodeAttention, HeadShape, PrefillAttention, matmul_us, small_kernel_us};
+use super::host::HostCost;
+use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
+use crate::gpu::{AllReduceFit, GpuSpec};
+use crate::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+
+/// Why there is no cost model for a combination.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CostError {
+    /// The shape is wrong or does not split.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The GPU cannot multiply such weights.
+    #[error("{gpu} has no {dtype} arithmetic; use bf16 or int4 weights")]
+    Weights {
+        /// The GPU.
+        gpu: String,
+        /// The dtype of the weights.
+        dtype: WeightDtype,
+    },
+    /// There are no attention constants.
+    #[error("{gpu} has no measured attention times for {kv} keys and values with head_dim {head_dim}; it has {known}")]
+    Attention {
+        /// The GPU.
+        gpu: String,
+        /// The dtype of keys and values.
+        kv: KvDtype,
+        /// Head dimension.
+        head_dim: u32,
+        /// The combinations there are.
+        known: String,
+    },
+    /// There are no all-reduce constants.
+    #[error("{gpu} has no measured all-reduce for tensor_parallel {tensor_parallel}; it has 1{known}")]
+    AllReduce {
+        /// The GPU.
+        gpu: String,
+        /// GPUs per replica.
+        tensor_parallel: u32,
+        /// The group sizes there are, each after a comma.
+        known: String,
+    },
+}
+
+/// The batch that a CUDA graph is replayed with for `tokens` tokens, vLLM's default capture sizes: 1, 2, 4, multiples of 8 to 256,
+/// multiples of 16 to 512; larger batches run as they are.
+pub const fn graph_size(tokens: u64) -> u64 {
+    match tokens {
+        0..=2 => tokens,
+        3..=4 => 4,
+        5..=256 => tokens.next_multiple_of(8),
+        257..=512 => tokens.next_multiple_of(16),
+        _ => tokens,
+    }
+}
+
+/// Closed-form step costs of one model on one kind of GPU.
+#[derive(Clone, Debug)]
+pub struct Roofline {
+    gpu: GpuSpec,
+    model: ModelSpec,
+    shard: Shard,
+    weights: WeightDtype,
+    all_reduce: Option<AllReduceFit>,
+    host: HostCost,
+    graph_padding: bool,
+    decode_launch: Cost,
+    decode_seq: Cost,
+    decode_context: Cost,
+    prefill_launch: Cost,
+    prefill_pair: Cost,
+    prefill_token: Cost,
+    prefill_past: Cost,
+    /// Everything that depends on the token count alone, by token count; 0: not computed yet.
+    linear: Vec<Cost>,
+    /// Head and sampling, by rows; 0: not computed yet.
+    head: Vec<Cost>,
+}
+
+impl Roofline {
+    /// Costs of `model` on `tensor_parallel` GPUs. Batches up to `max_tokens` tokens are memoised.
+    pub fn new(
+        gpu: &GpuSpec,
+        model: &ModelSpec,
+        tensor_parallel: u32,
+        weights: WeightDtype,
+        kv: KvDtype,
+        host: HostCost,
+        max_tokens: u32,
+    ) -> Result<Roofline, CostError> {
+        let shard = model.shard(tensor_parallel)?;
+        if !gpu.supports_weights(weights) {
+            return Err(CostError::Weights { gpu: gpu.name.clone(), dtype: weights });
+        }
+        let heads = HeadShape { heads: shard.heads, kv_heads: shard.kv_heads, head_dim: model.head_dim };
+        let none = || attention_error(gpu, kv, model.head_dim);
+        let decode = DecodeAttention::new(gpu, kv, heads).ok_or_else(none)?;
+        let prefill = PrefillAttention::new(gpu, kv, heads).ok_or_else(none)?;
+        let all_reduce = match tensor_parallel {
+            1 => None,
+            _ => Some(*gpu.all_reduce_fit(tensor_parallel).ok_or_else(|| all_reduce_error(gpu, tensor_parallel))?),
+        };
+        let layers = f64::from(model.layers);
+        let all_layers = |us: f64| Cost::from_us(us * layers);
+        let size = max_tokens as usize + 1;
+        Ok(Roofline {
+            gpu: gpu.clone(),
+            model: model.clone(),
+            shard,
+            weights,
+            all_reduce,
+            host,
+            graph_padding: true,
+            decode_launch: all_layers(decode.floor_us),
+            decode_seq: all_layers(decode.per_seq_us),
+            decode_context: all_layers(decode.per_context_us),
+            prefill_launch: all_layers(prefill.floor_us),
+            prefill_pair: all_layers(prefill.per_pair_us),
+            prefill_token: all_layers(prefill.per_token_us),
+            prefill_past: all_layers(prefill.per_past_us),
+            linear: vec![Cost(0); size],
+            head: vec![Cost(0); size],
+        })
+    }
+
+    /// The same without CUDA graphs: batches are not padded. (Launch overhead is the host's.)
+    pub fn without_graph_padding(mut self) -> Roofline {
+        self.graph_padding = false;
+        self.linear.fill(Cost(0));
+        self
+    }
+
+    /// Matmuls, all-reduces, small kernels and embedding of a step with `tokens` tokens [µs].
+    fn linear_us(&self, tokens: u64) -> f64 {
+        let m = if self.graph_padding { graph_size(tokens) } else { tokens };
+        let layers = f64::from(self.model.layers);
+        let hidden_bytes = m as f64 * f64::from(self.model.hidden) * 2.0;
+        let all_reduce = self.all_reduce.map_or(0.0, |fit| fit.us(hidden_bytes));
+        let layer = self.layer_matmuls_us(m) + self.layer_small_us(m) + 2.0 * all_reduce;
+        // Embedding: gather and write one row per token, sum over the shards. Final norm: read both streams, write one.
+        let ends = small_kernel_us(&self.gpu, 2.0 * hidden_bytes) + small_kernel_us(&self.gpu, 3.0 * hidden_bytes);
+        layers * layer + ends + all_reduce
+    }
+
+    fn layer_matmuls_us(&self, m: u64) -> f64 {
+        let hidden = u64::from(self.model.hidden);
+        let head_dim = u64::from(self.model.head_dim);
+        let query = u64::from(self.shard.heads) * head_dim;
+        let key = u64::from(self.shard.kv_heads) * head_dim;
+        let width = u64::from(self.shard.intermediate);
+        let shapes = [
+            (query + 2 * key, hidden),
+            (hidden, query),
+            (u64::from(self.model.mlp_inputs()) * width, hidden),
+            (hidden, width),
+        ];
+        shapes.into_iter().map(|(n, k)| self.matmul_us(self.weights, m, n, k)).sum()
+    }
+
+    /// Two norms with residual (four streams each), rotary embedding in place, the MLP's activation, and norms of
+    /// queries and keys where the model has them.
+    fn layer_small_us(&self, m: u64) -> f64 {
+        let m = m as f64;
+        let hidden = m * f64::from(self.model.hidden);
+        let heads = m * f64::from((self.shard.heads + self.shard.kv_heads) * self.model.head_dim);
+        let width = m * f64::from(self.shard.intermediate);
+        let norm = small_kernel_us(&self.gpu, 8.0 * hidden);
+        let in_place = small_kernel_us(&self.gpu, 4.0 * heads);
+        let activation = small_kernel_us(&self.gpu, 2.0 * width * f64::from(self.model.mlp_inputs() + 1));
+        2.0 * norm + in_place + activation + if self.model.qk_norm { in_place } else { 0.0 }
+    }
+
+    /// Head, gathering of its shards, and greedy sampling in f32 [µs].
+    fn head_us(&self, rows: u64) -> f64 {
+        let logits = rows as f64 * f64::from(self.model.vocab);
+        let head =
+            self.matmul_us(WeightDtype::Bf16, rows, u64::from(self.shard.vocab), u64::from(self.model.hidden));
+        // A gather moves half of what an all-reduce of the same buffer moves.
+        let gather = self.all_reduce.map_or(0.0, |fit| fit.us(logits));
+        head + gather + small_kernel_us(&self.gpu, 6.0 * logits) + small_kernel_us(&self.gpu, 4.0 * logits)
+    }
+
+    fn matmul_us(&self, dtype: WeightDtype, m: u64, n: u64, k: u64) -> f64 {
+        // `new` has checked that the GPU can multiply the dtype.
+        matmul_us(&self.gpu, dtype, m, n, k).unwrap_or(0.0)
+    }
+
+    fn linear(&mut self, tokens: u64) -> Cost {
+        match self.linear.get(tokens as usize) {
+            Some(known) if known.0 != 0 => *known,
+            _ => self.fill_linear(tokens),
+        }
+    }
+
+    #[cold]
+    fn fill_linear(&mut self, tokens: u64) -> Cost {
+        let cost = if tokens == 0 { Cost(0) } else { Cost::from_us(self.linear_us(tokens)) };
+        if let Some(slot) = self.linear.get_mut(tokens as usize) {
+            *slot = cost;
+        }
+        cost
+    }
+
+    fn head(&mut self, rows: u64) -> Cost {
+        match self.head.get(rows as usize) {
+            Some(known) if known.0 != 0 => *known,
+            _ => self.fill_head(rows),
+        }
+    }
+
+    #[cold]
+    fn fill_head(&mut self, rows: u64) -> Cost {
+        let cost = if rows == 0 { Cost(0) } else { Cost::from_us(self.head_us(rows)) };
+        if let Some(slot) = self.head.get_mut(rows as usize) {
+            *slot = cost;
+        }
+        cost
+    }
+
+    fn decode_base(&self, seqs: u64) -> u64 {
+        if seqs == 0 { 0 } else { self.decode_launch.0 + self.decode_seq.0 * seqs }
+    }
+
+    fn prefill_attention(&self, shape: &StepShape<'_>) -> u64 {
+        if shape.prefill.is_empty() {
+            return 0;
+        }
+        let (mut pairs, mut tokens, mut past) = (0u64, 0u64, 0u64);
+        for part in shape.prefill {
+            let (new, present) = (u64::from(part.tokens), u64::from(part.past));
+            pairs = pairs.saturating_add(new.saturating_mul(new + 2 * present));
+            tokens += new;
+            past += present;
+        }
+        let attention = self.prefill_pair.0.saturating_mul(pairs);
+        let streams = self.prefill_token.0.saturating_mul(tokens).saturating_add(self.prefill_past.0.saturating_mul(past));
+        self.prefill_launch.0.saturating_add(attention).saturating_add(streams)
+    }
+}
+
+impl CostModel for Roofline {
+    fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
+        let seqs = u64::from(shape.decode_seqs);
+        let shared = self.linear(shape.tokens()).0 + self.head(seqs + u64::from(shape.prefill_ends)).0;
+        let decode = self.decode_base(seqs) + self.decode_context.0.saturating_mul(shape.decode_context);
+        let device = shared.saturating_add(decode).saturating_add(self.prefill_attention(shape));
+        StepCost { device: Cost(device), host: self.host.of(seqs + shape.prefill.len() as u64) }
+    }
+
+    fn decode(&mut self, seqs: u32, _context: u64) -> DecodeCost {
+        let seqs = u64::from(seqs);
+        DecodeCost {
+            base: Cost(self.linear(seqs).0 + self.head(seqs).0 + self.decode_base(seqs)),
+            per_context: self.decode_context,
+            valid_below: u64::MAX,
+            host: self.host.of(seqs),
+        }
+    }
+}
+
+fn attention_error(gpu: &GpuSpec, kv: KvDtype, head_dim: u32) -> CostError {
+    let known: Vec<String> =
+        gpu.decode_attention.fits.iter().map(|fit| format!("{} with {}", fit.kv, fit.head_dim)).collect();
+    CostError::Attention { gpu: gpu.name.clone(), kv, head_dim, known: known.join(", ") }
+}
+
+fn all_reduce_error(gpu: &GpuSpec, tensor_parallel: u32) -> CostError {
+    let known = gpu.all_reduce.fits.iter().map(|fit| format!(", {}", fit.gpus)).collect();
+    CostError::AllReduce { gpu: gpu.name.clone(), tensor_parallel, known }
+}

@@ -1,0 +1,389 @@
+//! Drives one replica in virtual time: plans steps, prices them, lets them end, and jumps over equal ones.
+
+use std::collections::VecDeque;
+
+use crate::calendar::Ticket;
+use crate::cost::{Cost, CostModel, StepCost, StepShape};
+use crate::policy::Scheduler;
+use crate::replica::{PlannedStep, Replica};
+use crate::rows::{RecordError, Recorder, StepRow};
+use crate::segment::Segment;
+use crate::step::Infeasible;
+use crate::summary::Tally;
+use crate::time::Time;
+use crate::timeline::Timeline;
+
+/// Longest jump: bounds the arithmetic, and a lane never needs more.
+const JUMP_MAX: u64 = 1 << 20;
+
+/// Where the figures of a run go.
+pub(crate) struct Books<'a, R: Recorder> {
+    pub(crate) tally: &'a mut Tally,
+    pub(crate) timeline: &'a mut Timeline,
+    pub(crate) recorder: &'a mut R,
+    pub(crate) wants_steps: bool,
+}
+
+/// Work counted while driving.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Effort {
+    /// Steps completed.
+    pub steps: u64,
+    /// Times a scheduler was asked for a plan.
+    pub plans: u64,
+    /// Plans that differ from the plan before: no simulator can do with fewer.
+    pub unavoidable: u64,
+}
+
+/// The lane of a replica in virtual time. (One lane a replica until a scheduler plans two.)
+#[derive(Debug)]
+pub(crate) struct Drive {
+    scheduler: Box<dyn Scheduler>,
+    segments: VecDeque<Segment>,
+    pub(crate) ticket: Option<Ticket>,
+    /// Steps that will be complete when the ticket fires.
+    expect: u64,
+    depth: u64,
+    jumps: bool,
+    /// Fraction of a nanosecond carried between segments.
+    remainder: u64,
+    /// Composition of the decode set when a plan was last made.
+    version: u64,
+    pub(crate) effort: Effort,
+    /// Busy time so far [2⁻²⁰ ns].
+    busy: u128,
+    /// Levels since `level_from`, for the books.
+    level_from: Time,
+}
+
+/// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all.
+#[derive(Clone, Copy, Debug)]
+struct Price {
+    first: Cost,
+    growth: Cost,
+    most: u64,
+}
+
+/// Why a lane cannot go on.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Plan(Infeasible),
+    Record(RecordError),
+    Stalled,
+    Audit(String),
+}
+
+impl From<Infeasible> for Stop {
+    fn from(e: Infeasible) -> Self {
+        Stop::Plan(e)
+    }
+}
+
+impl From<RecordError> for Stop {
+    fn from(e: RecordError) -> Self {
+        Stop::Record(e)
+    }
+}
+
+impl Drive {
+    pub(crate) fn new(scheduler: Box<dyn Scheduler>, depth: u32, jumps: bool) -> Self {
+        Drive {
+            scheduler,
+            segments: VecDeque::with_capacity(depth as usize + 1),
+            ticket: None,
+            expect: 0,
+            depth: u64::from(depth),
+            jumps,
+            remainder: 0,
+            version: 0,
+            effort: Effort::default(),
+            busy: 0,
+            level_from: Time::ZERO,
+        }
+    }
+
+    /// Busy time so far [ns].
+    pub(crate) fn busy_ns(&self) -> u64 {
+        (self.busy >> crate::cost::COST_PER_NS.trailing_zeros()) as u64
+    }
+
+    fn unfinished(&self) -> u64 {
+        self.segments.iter().map(Segment::unfinished).sum()
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Books the present levels up to `now`. Call before they change.
+    pub(crate) fn book_levels<R: Recorder>(&mut self, now: Time, replica: &Replica, books: &mut Books<'_, R>) {
+        if now > self.level_from {
+            let (running, waiting, used) = (replica.running(), replica.waiting(), replica.pool().used());
+            books.tally.hold(self.level_from, now, running, waiting, used, replica.pool().total());
+            books.timeline.hold(self.level_from, now, running, waiting, used);
+            self.level_from = now;
+        }
+    }
+
+    /// A request joined the queue. Returns whether the lane's next event has moved.
+    pub(crate) fn arrived<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<bool, Stop> {
+        match self.segments.back() {
+            None => Ok(self.ticket.is_none()),
+            Some(back) if back.wake_on_arrival && back.steps > back.planned => {
+                self.interrupt(now, replica, books)?;
+                Ok(true)
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Makes the lane plan at its next step boundary: steps not planned yet are dropped.
+    pub(crate) fn interrupt<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        self.settle_before(now, replica, books)?;
+        if let Some(back) = self.segments.back_mut() {
+            back.steps = back.planned;
+        }
+        Ok(())
+    }
+
+    /// Applies every step that ends before `now` (none of which ends a request: that would have been an event).
+    pub(crate) fn settle_before<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        let mut steps = 0;
+        for segment in &self.segments {
+            let completed = segment.completed_before(now) - segment.done;
+            steps += completed;
+            if completed < segment.unfinished() {
+                break;
+            }
+        }
+        // Between events `depth` steps are in flight at any moment.
+        self.plan_until(steps + self.depth, replica);
+        self.advance(steps, replica, books)
+    }
+
+    /// Applies the plans of the newest segment up to `frontier` steps beyond the completed ones.
+    fn plan_until(&mut self, frontier: u64, replica: &mut Replica) {
+        let before: u64 = self.segments.iter().rev().skip(1).map(Segment::unfinished).sum();
+        if let Some(back) = self.segments.back_mut() {
+            let due = (back.done + frontier.saturating_sub(before)).min(back.steps);
+            if due > back.planned {
+                replica.repeat(0, due - back.planned);
+                back.planned = due;
+            }
+        }
+    }
+
+    /// Completes the next `steps` steps.
+    fn advance<R: Recorder>(
+        &mut self,
+        mut steps: u64,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        while steps > 0 {
+            let Some(front) = self.segments.front_mut() else { return Ok(()) };
+            let part = steps.min(front.unfinished());
+            steps -= part;
+            self.expect = self.expect.saturating_sub(part);
+            let from = front.end_of(front.done);
+            let to = front.end_of(front.done + part);
+            let running = replica.running();
+            let waiting = replica.waiting();
+            let used = replica.pool().used();
+            let seqs = u64::from(replica.front_seqs(0));
+            books.tally.gap_ramp_fixed(front.cost_of(front.done).0, front.growth.0, part, seqs);
+            let delivered = replica.complete(0, part, to);
+            front.done += part;
+            self.effort.steps += part;
+            // Levels: the blocks used while these steps ran are those after planning them.
+            if to > self.level_from {
+                books.tally.hold(self.level_from, to, running, waiting, used, replica.pool().total());
+                books.timeline.hold(self.level_from, to, running, waiting, used);
+                self.level_from = to;
+            }
+            if part > 1 {
+                books.timeline.tokens_over(from, to, (part - 1) * seqs);
+            }
+            books.timeline.tokens(to, u64::from(delivered));
+            self.busy += front.length_between(front.done - part, front.done);
+            if front.unfinished() == 0 {
+                let front = self.segments.pop_front().expect("just seen");
+                self.finish_segment(front, books)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_segment<R: Recorder>(&mut self, mut segment: Segment, books: &mut Books<'_, R>) -> Result<(), Stop> {
+        segment.row.steps = segment.steps;
+        segment.row.end = segment.end_of(segment.steps);
+        self.remainder = segment.remainder_after(segment.steps);
+        books.tally.step(&segment.row);
+        if segment.row.preempted > 0 {
+            books.timeline.preempt(segment.row.start, u64::from(segment.row.preempted));
+        }
+        if books.wants_steps {
+            books.recorder.step(&segment.row)?;
+        }
+        Ok(())
+    }
+
+    /// The lane's event: completes what has ended, then plans until `depth` steps are in flight.
+    pub(crate) fn fire<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        self.ticket = None;
+        let before = replica.ended_count();
+        if self.expect > 0 {
+            self.plan_until(self.expect - 1 + self.depth, replica);
+            self.advance(self.expect, replica, books)?;
+        }
+        self.book_levels(now, replica, books);
+        if replica.has_doomed() {
+            replica.reap(0, now);
+        }
+        if replica.ended_count() != before {
+            let version = replica.version(0);
+            if let Some(back) = self.segments.back_mut() {
+                if back.wake_on_end || version != self.version {
+                    back.steps = back.planned;
+                }
+            }
+        }
+        let mut planned = true;
+        while planned && self.unfinished() < self.depth {
+            planned = self.plan(now, replica, cost)?;
+        }
+        if self.is_idle() && replica.waiting() > 0 {
+            return Err(Stop::Stalled);
+        }
+        Ok(())
+    }
+
+    /// Plans one step, and decides how many times it will repeat.
+    fn plan(&mut self, now: Time, replica: &mut Replica, cost: &mut dyn CostModel) -> Result<bool, Stop> {
+        self.effort.plans += 1;
+        let busy = replica.plan(0, now, &mut *self.scheduler)?;
+        if !busy {
+            return Ok(false);
+        }
+        let step = replica.step();
+        let pure = step.parts.is_empty() && step.all_members;
+        let members = replica.planned_version();
+        self.effort.unavoidable += u64::from(!pure || members != self.version);
+        self.version = replica.version(0);
+        let (start, remainder, idle) = match self.segments.back() {
+            Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
+            None => (now, self.remainder, true),
+        };
+        let price = self.price(step, idle, cost);
+        let horizon = step.horizon;
+        let row = StepRow {
+            replica: replica.id(),
+            lane: 0,
+            start,
+            end: start,
+            steps: 1,
+            decode_seqs: step.decode_seqs,
+            prefill_seqs: step.parts.len() as u32,
+            prefill_tokens: step.parts.iter().map(|p| p.tokens).sum(),
+            decode_context: step.decode_context,
+            prefill_context: step.parts.iter().map(|p| u64::from(p.past)).sum(),
+            running: replica.running(),
+            waiting: replica.waiting(),
+            used_blocks: replica.pool().used(),
+            preempted: step.preempted.len() as u32,
+        };
+        let steps = match price.most {
+            0 | 1 => 1,
+            most => most.min(replica.repeats_possible(0).saturating_add(1)),
+        };
+        self.segments.push_back(Segment {
+            start,
+            remainder,
+            first: price.first,
+            growth: if steps == 1 { Cost(0) } else { price.growth },
+            steps,
+            planned: 1,
+            done: 0,
+            wake_on_arrival: horizon.wake_on_arrival,
+            wake_on_end: horizon.wake_on_end,
+            row,
+        });
+        Ok(true)
+    }
+
+    /// What the planned step costs, and how often the same affine price holds at most.
+    fn price(&self, step: &PlannedStep, idle: bool, cost: &mut dyn CostModel) -> Price {
+        let (seqs, context) = (step.decode_seqs, step.decode_context);
+        let serial = self.depth == 1 || idle;
+        if !step.parts.is_empty() || !step.all_members || seqs == 0 {
+            let shape = StepShape {
+                decode_seqs: seqs,
+                decode_context: context,
+                prefill: &step.parts,
+                prefill_ends: step.prefill_ends,
+            };
+            let StepCost { device, host } = cost.step(&shape);
+            let first = if serial { device.0 + host.0 } else { device.0.max(host.0) };
+            return Price { first: Cost(first), growth: Cost(0), most: 1 };
+        }
+        let decode = cost.decode(seqs, context);
+        let (device, host) = (decode.base.0 + decode.per_context.0 * context, decode.host.0);
+        let slope = decode.per_context.0 * u64::from(seqs);
+        let mut most = if self.jumps { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
+        if decode.valid_below != u64::MAX {
+            most = most.min((decode.valid_below - context).div_ceil(u64::from(seqs)));
+        }
+        if serial {
+            // A deep lane that was idle pays the host once; from then on it hides behind the device.
+            let most = if self.depth > 1 { 1 } else { most };
+            return Price { first: Cost(device + host), growth: Cost(slope), most };
+        }
+        if device >= host {
+            return Price { first: Cost(device), growth: Cost(slope), most };
+        }
+        // The host is the bottleneck until the device's time has grown past it.
+        let crossing = (host - device).checked_div(slope).map_or(u64::MAX, |n| n.max(1));
+        Price { first: Cost(host), growth: Cost(0), most: most.min(crossing) }
+    }
+
+    /// When the lane must be looked at next; remembers how many steps will have ended by then.
+    pub(crate) fn next_event(&mut self, replica: &mut Replica) -> Option<Time> {
+        let unfinished = self.unfinished();
+        if unfinished == 0 {
+            return None;
+        }
+        let to_plan = if unfinished >= self.depth { unfinished - (self.depth - 1) } else { unfinished };
+        let steps = replica.steps_to_event(0).map_or(to_plan, |e| e.min(to_plan)).max(1);
+        self.expect = steps;
+        let mut left = steps;
+        for segment in &self.segments {
+            if left <= segment.unfinished() {
+                return Some(segment.end_of(segment.done + left));
+            }
+            left -= segment.unfinished();
+        }
+        None
+    }
+}

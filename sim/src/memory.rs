@@ -1,0 +1,178 @@
+//! What fits into a GPU's memory: weights, a reserve, and the pool of KV blocks in what is left.
+//!
+//! Modelled after vLLM's `gpu_memory_utilization`: the pool takes what remains of `utilization × memory` after the
+//! weights, the peak activations of a full batch, the CUDA context and the captured graphs.
+
+use std::fmt;
+
+use crate::gpu::GpuSpec;
+use crate::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::units::Bytes;
+
+/// Memory that CUDA, its libraries and the allocator take on every GPU. Inferred, like the two below: together with
+/// the activations they give 27.8 k blocks of 16 tokens for Llama-3.1-8B on an 80 GB H100 at 0.9 (vLLM reports 27 to
+/// 28 k) and 7.4 k for Llama-2-7B on an A100-80 (7.0 to 7.5 k).
+pub const CONTEXT_BYTES: u64 = 300 << 20;
+
+/// Memory of the captured CUDA graphs (vLLM with full and piecewise graphs reports 0.4 to 0.8 GiB).
+pub const GRAPH_BYTES: u64 = 600 << 20;
+
+/// Communication buffers of a GPU in a tensor-parallel group (NCCL, custom all-reduce).
+pub const COMMUNICATION_BYTES: u64 = 512 << 20;
+
+/// How a replica is laid out in memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Layout {
+    /// GPUs per replica.
+    pub tensor_parallel: u32,
+    /// Weights of the layers.
+    pub weights: WeightDtype,
+    /// Keys and values.
+    pub kv: KvDtype,
+    /// Share of the memory that the engine may use (vLLM `gpu_memory_utilization`).
+    pub utilization: f64,
+    /// Tokens per KV block.
+    pub block_tokens: u32,
+    /// Largest batch [tokens]: sizes the activations.
+    pub max_batched_tokens: u32,
+    /// Most sequences in a batch: sizes the logits.
+    pub max_seqs: u32,
+}
+
+/// Memory of one GPU, split up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryPlan {
+    /// What the engine may use.
+    pub budget: Bytes,
+    /// Weights.
+    pub weights: Bytes,
+    /// Context, graphs, communication and activations.
+    pub reserve: Bytes,
+    /// One KV block, all layers.
+    pub block: Bytes,
+    /// Blocks in the pool.
+    pub blocks: u64,
+}
+
+/// Why there is no room.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The shape is wrong or does not split.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// `utilization` is not a share.
+    #[error("utilization {0} is not between 0 and 1")]
+    Utilization(f64),
+    /// Not even one KV block fits.
+    #[error("{0}")]
+    DoesNotFit(Box<Shortfall>),
+}
+
+/// The arithmetic of a model that does not fit.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Shortfall {
+    /// The model.
+    pub model: String,
+    /// The GPU.
+    pub gpu: String,
+    /// The layout that was asked for.
+    pub layout: Layout,
+    /// Memory of one GPU.
+    pub memory: Bytes,
+    /// The plan, with no blocks in it.
+    pub plan: MemoryPlan,
+    /// Layouts that would fit, simplest first.
+    pub remedies: Vec<(u32, WeightDtype)>,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gib = |bytes: Bytes| bytes.0 as f64 / f64::from(1 << 30);
+        let Layout { tensor_parallel, weights, utilization, .. } = self.layout;
+        let (plan, needed) = (&self.plan, self.plan.weights.0 + self.plan.reserve.0 + self.plan.block.0);
+        write!(
+            f,
+            "{} ({weights}, tensor_parallel {tensor_parallel}) does not fit on {}: per GPU, weights {:.1} GiB + reserve \
+             {:.1} GiB + one KV block {:.1} MiB = {:.1} GiB > {utilization:.2} x {:.1} GiB = {:.1} GiB",
+            self.model,
+            self.gpu,
+            gib(plan.weights),
+            gib(plan.reserve),
+            plan.block.0 as f64 / f64::from(1 << 20),
+            gib(Bytes(needed)),
+            gib(self.memory),
+            gib(plan.budget),
+        )?;
+        for (index, (tp, dtype)) in self.remedies.iter().enumerate() {
+            f.write_str(if index == 0 { "; try " } else { ", or " })?;
+            match (*tp != tensor_parallel, *dtype != weights) {
+                (true, false) => write!(f, "tensor_parallel {tp}")?,
+                (false, _) => write!(f, "{dtype} weights")?,
+                (true, true) => write!(f, "{dtype} weights with tensor_parallel {tp}")?,
+            }
+        }
+        if self.remedies.is_empty() { f.write_str("; no tensor_parallel up to 8 and no weight dtype helps") } else { Ok(()) }
+    }
+}
+
+/// Bytes of weights on one GPU. Norms are copied, embedding and head split and bf16.
+pub fn weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype) -> u64 {
+    let (hidden, head_dim) = (u64::from(model.hidden), u64::from(model.head_dim));
+    let attention = hidden * head_dim * (2 * u64::from(shard.heads) + 2 * u64::from(shard.kv_heads));
+    let mlp = hidden * u64::from(shard.intermediate) * u64::from(model.mlp_inputs() + 1);
+    let layer = dtype.bytes(attention + mlp) + 2 * model.layer_norm_weights();
+    let vocabularies = if model.tied_embeddings { 1 } else { 2 };
+    u64::from(model.layers) * layer + 2 * (vocabularies * u64::from(shard.vocab) * hidden + hidden)
+}
+
+/// Bytes of keys and values of one token on one GPU, all layers.
+pub fn kv_bytes_per_token(model: &ModelSpec, shard: &Shard, dtype: KvDtype) -> u64 {
+    2 * u64::from(model.layers) * u64::from(shard.kv_heads) * u64::from(model.head_dim) * dtype.bytes()
+}
+
+/// Memory that is neither weights nor pool. Activations: the MLP's projections beside three copies of the residual
+/// stream, or the logits (bf16 and f32) where those are larger; they are never alive together.
+pub fn reserve_bytes(model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
+    let inputs = u64::from(model.mlp_inputs());
+    let per_token = 2 * (u64::from(shard.intermediate) * (inputs + 1) + 3 * u64::from(model.hidden));
+    let activations = u64::from(layout.max_batched_tokens) * per_token;
+    let logits = u64::from(layout.max_seqs) * u64::from(model.vocab) * 6;
+    let communication = if layout.tensor_parallel > 1 { COMMUNICATION_BYTES } else { 0 };
+    CONTEXT_BYTES + GRAPH_BYTES + communication + activations.max(logits)
+}
+
+fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, ModelError> {
+    let shard = model.shard(layout.tensor_parallel)?;
+    let budget = (gpu.memory.0 as f64 * layout.utilization) as u64;
+    let weights = weight_bytes(model, &shard, layout.weights);
+    let reserve = reserve_bytes(model, &shard, layout);
+    let block = kv_bytes_per_token(model, &shard, layout.kv) * u64::from(layout.block_tokens.max(1));
+    let blocks = budget.saturating_sub(weights).saturating_sub(reserve) / block;
+    Ok(MemoryPlan { budget: Bytes(budget), weights: Bytes(weights), reserve: Bytes(reserve), block: Bytes(block), blocks })
+}
+
+/// Splits up the memory of one GPU of a replica, or says why the model does not fit.
+pub fn plan(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, MemoryError> {
+    if !(layout.utilization > 0.0 && layout.utilization <= 1.0) {
+        return Err(MemoryError::Utilization(layout.utilization));
+    }
+    let plan = split(gpu, model, layout)?;
+    if plan.blocks > 0 {
+        return Ok(plan);
+    }
+    let fits = |tensor_parallel, weights| {
+        let other = Layout { tensor_parallel, weights, ..*layout };
+        gpu.supports_weights(weights) && split(gpu, model, &other).is_ok_and(|plan| plan.blocks > 0)
+    };
+    let tps = || [1, 2, 4, 8].into_iter().filter(|tp| *tp >= layout.tensor_parallel);
+    let dtypes = [WeightDtype::Bf16, WeightDtype::Fp8, WeightDtype::Int4].into_iter().filter(|dtype| *dtype >= layout.weights);
+    let remedies = dtypes.filter_map(|dtype| Some((tps().find(|tp| fits(*tp, dtype))?, dtype))).collect();
+    Err(MemoryError::DoesNotFit(Box::new(Shortfall {
+        model: model.name.clone(),
+        gpu: gpu.name.clone(),
+        layout: *layout,
+        memory: gpu.memory,
+        plan,
+        remedies,
+    })))
+}

@@ -1,0 +1,59 @@
+//! The cost and memory models against physics, measured kernels, published facts and Vidur.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
+
+mod catalog;
+mod kernels;
+mod memory;
+mod roofline;
+mod serving;
+mod table;
+mod vidur;
+
+use std::path::PathBuf;
+
+use overbook_sim::gpu::GpuSpec;
+use overbook_sim::model::ModelSpec;
+
+pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
+pub const MODELS: [&str; 7] =
+    ["llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.2-1b", "qwen3-0.6b", "qwen3-8b", "qwen3-32b"];
+
+fn read(folder: &str, name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios/catalog").join(folder);
+    std::fs::read_to_string(path.join(format!("{name}.yaml"))).unwrap()
+}
+
+pub fn gpu(name: &str) -> GpuSpec {
+    serde_yaml_ng::from_str(&read("gpus", name)).unwrap()
+}
+
+pub fn model(name: &str) -> ModelSpec {
+    serde_yaml_ng::from_str(&read("models", name)).unwrap()
+}
+
+/// A file of the shared measurements, or a visible skip.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path);
+    if file.exists() {
+        return Some(file);
+    }
+    eprintln!("SKIPPED: {} is not here", file.display());
+    None
+}
+
+/// A few random numbers, the same every time.
+pub struct Draw(pub u64);
+
+impl Draw {
+    /// Uniform in `low..=high`.
+    pub fn uniform(&mut self, low: u64, high: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        low + (self.0 >> 33) % (high - low + 1)
+    }
+
+    /// About uniform in the logarithm, from 1 to `high`.
+    pub fn log(&mut self, high: u64) -> u64 {
+        let bits = self.uniform(0, u64::from(high.ilog2()));
+        self.uniform(1 << bits, (2 << bits) - 1).min(high)
+    }
+}

@@ -1,0 +1,59 @@
+//! Azure LLM inference traces of 2023 and 2024 (Azure/AzurePublicDataset, CC-BY-4.0): date and time of each request.
+
+use overbook_sim::arrival::ClassId;
+
+use crate::datetime::nanoseconds_since_1970;
+use crate::error::TraceError;
+use crate::reader::{Decoded, Outcome};
+use crate::table::Row;
+
+pub(crate) const COLUMNS: &[&str] = &["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
+
+/// Reads rows; all requests are of one class.
+#[derive(Debug)]
+pub(crate) struct Azure {
+    time: usize,
+    prompt: usize,
+    output: usize,
+}
+
+impl Azure {
+    /// The columns are those of [`COLUMNS`], in that order.
+    pub(crate) fn new(columns: &[usize]) -> Azure {
+        Azure {
+            time: columns[0],
+            prompt: columns[1],
+            output: columns[2],
+        }
+    }
+
+    pub(crate) fn time_column(&self) -> usize {
+        self.time
+    }
+
+    pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
+        let at_ns =
+            nanoseconds_since_1970(row.field(self.time)).ok_or_else(|| self.bad_time(row))?;
+        let (prompt_tokens, output_tokens) = (
+            row.tokens_not_zero(self.prompt)?,
+            row.tokens_not_zero(self.output)?,
+        );
+        Ok(Decoded {
+            at_ns,
+            outcome: Outcome::Request {
+                prompt_tokens,
+                output_tokens,
+                class: ClassId(0),
+            },
+        })
+    }
+
+    #[cold]
+    fn bad_time(&self, row: &Row<'_>) -> TraceError {
+        row.bad(
+            self.time,
+            "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
+            "the line may be cut off, or the date written in another order",
+        )
+    }
+}

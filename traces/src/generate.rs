@@ -1,0 +1,129 @@
+//! Synthetic workloads: an arrival process and a distribution of lengths, the same for the same seed.
+
+use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::time::{Span, Time};
+use overbook_sim::units::Duration;
+use serde::{Deserialize, Serialize};
+
+use crate::arrivals::{ArrivalSpec, Arrivals};
+use crate::error::{GenerateError, Problem};
+use crate::lengths::{LengthSpec, Lengths};
+
+/// A synthetic workload, bounded by a number of requests, a duration, or both (whichever ends first).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateSpec {
+    /// How requests arrive.
+    pub arrivals: ArrivalSpec,
+    /// How long they are.
+    pub lengths: LengthSpec,
+    /// Requests to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// No request arrives later than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
+}
+
+impl GenerateSpec {
+    /// Everything that is wrong with the values, as (path below this specification, message).
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.arrivals.problems("arrivals");
+        problems.extend(self.lengths.problems("lengths"));
+        let mut add =
+            |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
+        if self.requests == Some(0) {
+            add("requests", "is 0; make at least 1 request");
+        }
+        if self.duration == Some(Duration(Span::ZERO)) {
+            add("duration", "is 0; a workload must last some time");
+        }
+        if self.requests.is_none() && self.duration.is_none() {
+            add(
+                "requests",
+                "is missing and so is `duration`; a generated workload needs one of them to end",
+            );
+        }
+        problems
+    }
+
+    /// Starts generating.
+    ///
+    /// # Errors
+    /// [`GenerateError::Spec`] if there are [`problems`](GenerateSpec::problems).
+    pub fn open(&self, seed: u64) -> Result<Box<dyn Workload>, GenerateError> {
+        Ok(Box::new(self.generator(seed)?))
+    }
+
+    /// As [`open`](GenerateSpec::open), but with the concrete type.
+    ///
+    /// # Errors
+    /// [`GenerateError::Spec`] if there are [`problems`](GenerateSpec::problems).
+    pub fn generator(&self, seed: u64) -> Result<Generator, GenerateError> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(GenerateError::Spec(problems));
+        }
+        Ok(Generator {
+            arrivals: Arrivals::new(&self.arrivals, seed),
+            lengths: Lengths::new(&self.lengths, seed),
+            requests: self.requests.unwrap_or(u64::MAX),
+            end: Time(self.duration.map_or(u64::MAX, |duration| duration.0.0)),
+            made: 0,
+        })
+    }
+}
+
+/// A synthetic workload in the making.
+pub struct Generator {
+    arrivals: Arrivals,
+    lengths: Lengths,
+    requests: u64,
+    end: Time,
+    made: u64,
+}
+
+impl Generator {
+    /// The next request; see [`Workload::next_arrival`].
+    ///
+    /// # Errors
+    /// [`GenerateError::TooLate`] past the range of virtual time, unless a duration bounds the workload.
+    pub fn next_request(&mut self) -> Result<Option<Arrival>, GenerateError> {
+        if self.made == self.requests {
+            return Ok(None);
+        }
+        let at = match self.arrivals.next_ns() {
+            Some(ns) => Time(ns),
+            None if self.end < Time::MAX => return Ok(self.finish()),
+            None => {
+                return Err(GenerateError::TooLate {
+                    request: self.made + 1,
+                });
+            }
+        };
+        if at > self.end {
+            return Ok(self.finish());
+        }
+        self.made += 1;
+        let size = self.lengths.draw();
+        Ok(Some(Arrival {
+            class: size.class,
+            ..Arrival::new(at, size.prompt_tokens, size.output_tokens)
+        }))
+    }
+
+    fn finish(&mut self) -> Option<Arrival> {
+        self.requests = self.made;
+        None
+    }
+}
+
+impl Workload for Generator {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        Ok(self.next_request()?)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.lengths.classes()
+    }
+}

@@ -1,0 +1,210 @@
+//! How long generated requests are. Prompt and output are drawn independently (their rank correlation is 0.1 to 0.3
+//! in `BurstGPT`), each from its own stream.
+
+use overbook_sim::arrival::ClassId;
+use rand::rngs::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::draw::{stream, uniform};
+use crate::error::Problem;
+use crate::figures::{
+    API_OUTPUT, API_PROMPT, CONVERSATION_OUTPUT, CONVERSATION_PROMPT, CONVERSATION_SHARE,
+};
+use crate::number::TOKENS_MAX;
+use crate::quantile::{QuantileTable, mean};
+
+/// How long requests are.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LengthSpec {
+    /// All alike.
+    Fixed {
+        /// Prompt length [tokens].
+        prompt: u32,
+        /// Output length [tokens].
+        output: u32,
+    },
+    /// Drawn from quantiles, linear in between: pairs of probability and tokens, from probability 0 to 1.
+    Quantiles {
+        /// Prompt length [tokens].
+        prompt: Vec<(f64, u32)>,
+        /// Output length [tokens].
+        output: Vec<(f64, u32)>,
+    },
+    /// Like `BurstGPT`: conversation and API requests mixed to the mean of 734 tokens of the whole trace.
+    ///
+    /// The lengths are measured on small slices, the mix is inferred; classes `conversation` and `api`.
+    Burstgpt,
+}
+
+impl LengthSpec {
+    /// Everything that is wrong with the values, as (path below `prefix`, message).
+    pub(crate) fn problems(&self, prefix: &str) -> Vec<Problem> {
+        match self {
+            LengthSpec::Fixed { prompt, output } => [("prompt", *prompt), ("output", *output)]
+                .into_iter()
+                .filter_map(|(name, tokens)| {
+                    Some((format!("{prefix}.fixed.{name}"), tokens_problem(tokens)?))
+                })
+                .collect(),
+            LengthSpec::Quantiles { prompt, output } => {
+                let mut problems = points_problems(&format!("{prefix}.quantiles.prompt"), prompt);
+                problems.extend(points_problems(
+                    &format!("{prefix}.quantiles.output"),
+                    output,
+                ));
+                problems
+            }
+            LengthSpec::Burstgpt => Vec::new(),
+        }
+    }
+
+    /// Mean prompt and output length [tokens].
+    pub fn means(&self) -> (f64, f64) {
+        match self {
+            LengthSpec::Fixed { prompt, output } => (f64::from(*prompt), f64::from(*output)),
+            LengthSpec::Quantiles { prompt, output } => (mean(prompt), mean(output)),
+            LengthSpec::Burstgpt => {
+                let mix = |conversation, api| {
+                    CONVERSATION_SHARE * mean(conversation) + (1.0 - CONVERSATION_SHARE) * mean(api)
+                };
+                (
+                    mix(CONVERSATION_PROMPT, API_PROMPT),
+                    mix(CONVERSATION_OUTPUT, API_OUTPUT),
+                )
+            }
+        }
+    }
+}
+
+fn tokens_problem(tokens: u32) -> Option<String> {
+    let good = (1..=TOKENS_MAX).contains(&tokens);
+    (!good).then(|| format!("is {tokens}; it must be between 1 and {TOKENS_MAX} tokens"))
+}
+
+fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let ends = |p: f64, at: f64| p.total_cmp(&at).is_eq();
+    let runs_from_0_to_1 = match points {
+        [(first, _), .., (last, _)] => ends(*first, 0.0) && ends(*last, 1.0),
+        _ => false,
+    };
+    if !runs_from_0_to_1 {
+        problems.push((
+            path.to_owned(),
+            "must start at probability 0 and end at 1, like [[0, 8], [1, 900]]".to_owned(),
+        ));
+    }
+    for (at, &(p, tokens)) in points.iter().enumerate() {
+        let mut add = |message: String| problems.push((format!("{path}.{at}"), message));
+        if !(0.0..=1.0).contains(&p) {
+            add(format!("probability {p} must be between 0 and 1"));
+        }
+        if let Some(problem) = tokens_problem(tokens) {
+            add(problem);
+        }
+        if at > 0 {
+            let (p_before, tokens_before) = points[at - 1];
+            if p < p_before {
+                add(format!(
+                    "probability {p} is below the one before, {p_before}; sort the points"
+                ));
+            }
+            if tokens < tokens_before {
+                add(format!(
+                    "{tokens} tokens are fewer than at the point before, {tokens_before}; quantiles never fall"
+                ));
+            }
+        }
+    }
+    problems
+}
+
+/// One kind of request.
+struct Component {
+    /// Probability of this kind or one before it.
+    share_up_to: f64,
+    prompt: QuantileTable,
+    output: QuantileTable,
+}
+
+impl Component {
+    fn new(share_up_to: f64, prompt: &[(f64, u32)], output: &[(f64, u32)]) -> Component {
+        Component {
+            share_up_to,
+            prompt: QuantileTable::new(prompt),
+            output: QuantileTable::new(output),
+        }
+    }
+}
+
+/// Lengths and class of one request.
+pub(crate) struct Size {
+    pub(crate) prompt_tokens: u32,
+    pub(crate) output_tokens: u32,
+    pub(crate) class: ClassId,
+}
+
+/// Draws lengths: exactly one number per request from each stream.
+pub(crate) struct Lengths {
+    components: Vec<Component>,
+    classes: Vec<String>,
+    kinds: ChaCha8Rng,
+    prompts: ChaCha8Rng,
+    outputs: ChaCha8Rng,
+}
+
+impl Lengths {
+    /// The specification has no problems.
+    pub(crate) fn new(spec: &LengthSpec, seed: u64) -> Lengths {
+        let (components, classes): (Vec<Component>, &[&str]) = match spec {
+            LengthSpec::Fixed { prompt, output } => {
+                let fixed = |tokens| [(0.0, tokens), (1.0, tokens)];
+                (
+                    vec![Component::new(1.0, &fixed(*prompt), &fixed(*output))],
+                    &["generated"],
+                )
+            }
+            LengthSpec::Quantiles { prompt, output } => {
+                (vec![Component::new(1.0, prompt, output)], &["generated"])
+            }
+            LengthSpec::Burstgpt => (
+                vec![
+                    Component::new(CONVERSATION_SHARE, CONVERSATION_PROMPT, CONVERSATION_OUTPUT),
+                    Component::new(1.0, API_PROMPT, API_OUTPUT),
+                ],
+                &["conversation", "api"],
+            ),
+        };
+        Lengths {
+            components,
+            classes: classes.iter().map(|&class| class.to_owned()).collect(),
+            kinds: stream(seed, *b"kinds   "),
+            prompts: stream(seed, *b"prompts "),
+            outputs: stream(seed, *b"outputs "),
+        }
+    }
+
+    pub(crate) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    pub(crate) fn draw(&mut self) -> Size {
+        let kind = match self.components.len() {
+            1 => 0,
+            kinds => {
+                let p = uniform(&mut self.kinds);
+                self.components
+                    .iter()
+                    .position(|kind| p < kind.share_up_to)
+                    .unwrap_or(kinds - 1)
+            }
+        };
+        let Component { prompt, output, .. } = &self.components[kind];
+        Size {
+            prompt_tokens: prompt.at(uniform(&mut self.prompts)),
+            output_tokens: output.at(uniform(&mut self.outputs)),
+            class: ClassId(kind as u16),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Request files of the vidur simulator (microsoft/vidur): arrival in seconds, prefill and decode tokens.
+
+use overbook_sim::arrival::ClassId;
+
+use crate::error::TraceError;
+use crate::reader::{Decoded, Outcome};
+use crate::table::Row;
+
+pub(crate) const COLUMNS: &[&str] = &["arrived_at", "num_prefill_tokens", "num_decode_tokens"];
+
+/// Reads rows; all requests are of one class.
+#[derive(Debug)]
+pub(crate) struct Vidur {
+    time: usize,
+    prompt: usize,
+    output: usize,
+}
+
+impl Vidur {
+    /// The columns are those of [`COLUMNS`], in that order.
+    pub(crate) fn new(columns: &[usize]) -> Vidur {
+        Vidur {
+            time: columns[0],
+            prompt: columns[1],
+            output: columns[2],
+        }
+    }
+
+    pub(crate) fn time_column(&self) -> usize {
+        self.time
+    }
+
+    pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
+        let at_ns = row.seconds(self.time)?;
+        let (prompt_tokens, output_tokens) = (
+            row.tokens_not_zero(self.prompt)?,
+            row.tokens_not_zero(self.output)?,
+        );
+        Ok(Decoded {
+            at_ns,
+            outcome: Outcome::Request {
+                prompt_tokens,
+                output_tokens,
+                class: ClassId(0),
+            },
+        })
+    }
+}

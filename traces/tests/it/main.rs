@@ -1,0 +1,69 @@
+//! Tests of the traces crate against real files, broken files and statistics.
+#![allow(clippy::print_stderr)]
+
+mod broken;
+mod fuzz;
+mod generator;
+mod real;
+mod serde_forms;
+mod transform;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_traces::{TraceError, TraceSpec};
+use tempfile::NamedTempFile;
+
+/// A file of the shared data folder; says so when it is not there.
+fn data(file: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/data")
+        .join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not there", path.display());
+    None
+}
+
+/// A temporary file with the given bytes.
+fn file(bytes: impl AsRef<[u8]>) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("temporary file");
+    file.write_all(bytes.as_ref()).expect("written");
+    file
+}
+
+fn drain(workload: &mut dyn Workload) -> Result<Vec<Arrival>, WorkloadError> {
+    let mut arrivals = Vec::new();
+    while let Some(arrival) = workload.next_arrival()? {
+        arrivals.push(arrival);
+    }
+    Ok(arrivals)
+}
+
+fn all(spec: &TraceSpec) -> Vec<Arrival> {
+    drain(&mut *spec.open().expect("opens")).expect("reads")
+}
+
+/// The error of reading a file with this content to its end.
+fn error_of(bytes: impl AsRef<[u8]>, change: impl FnOnce(&mut TraceSpec)) -> TraceError {
+    let file = file(bytes);
+    let mut spec = TraceSpec::new(file.path());
+    change(&mut spec);
+    let mut replay = match spec.replay() {
+        Ok(replay) => replay,
+        Err(error) => return error,
+    };
+    loop {
+        match replay.next_request() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the file is fine"),
+            Err(error) => return error,
+        }
+    }
+}
+
+const BURSTGPT: &str = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n";
+const AZURE: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+const VIDUR: &str = "arrived_at,num_prefill_tokens,num_decode_tokens\n";
