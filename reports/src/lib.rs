@@ -4,7 +4,23 @@
 //! input gives the same bytes, except for the manifest, which alone holds facts of the wall clock.
 #![forbid(unsafe_code)]
 
-pub mod parquet;
 mod error;
+pub mod figure;
+pub mod format;
+pub mod html;
+mod json;
+pub mod manifest;
+pub mod parquet;
+pub mod report;
+pub mod run_dir;
+pub mod study;
+pub mod summary_json;
+pub mod terminal;
 
 pub use error::ReportError;
+pub use manifest::{Manifest, Status};
+pub use report::{Report, Verdict};
+pub use run_dir::RunDir;
+
+#[cfg(test)]
+mod sample;

@@ -1,8 +1,8 @@
 //! The JSON Schema of scenario files, for editors.
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
-use schemars::Schema;
 use serde_json::{Map, Value, json};
 
 use crate::scenario::Scenario;

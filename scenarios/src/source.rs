@@ -32,7 +32,7 @@ impl Source {
             Problems::unplaced(&name, format!("the scenario `{name}` is not UTF-8 text (byte {at})"))
         })?;
         let mut source = Source::from_text(&name, &text);
-        source.base = path.parent().unwrap_or(Path::new("")).to_owned();
+        path.parent().unwrap_or(Path::new("")).clone_into(&mut source.base);
         Ok(source)
     }
 

@@ -3,6 +3,7 @@
 mod axes;
 mod check;
 mod expectation;
+mod fit;
 mod hash;
 
 use overbook_sim::gpu::GpuSpec;
@@ -96,17 +97,14 @@ pub(crate) fn resolve(source: &Source) -> Result<Study, Problems> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    study.points.first().map(|point| point.scenario.name.clone_into(&mut study.name));
+    if let Some(point) = study.points.first() {
+        point.scenario.name.clone_into(&mut study.name);
+    }
     Ok(study)
 }
 
 /// Sets the swept values and decodes the result. Problems at a swept value are located in the sweep.
-fn resolve_point(
-    tree: &Node,
-    steps: &[&axes::Step],
-    source: &Source,
-    problems: &mut Problems,
-) -> Option<Point> {
+fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: &mut Problems) -> Option<Point> {
     let mut tree = tree.clone();
     let mut coordinates = Vec::new();
     for setting in steps.iter().flat_map(|step| &step.0) {
@@ -135,9 +133,9 @@ fn resolve_expectations(entry: &Entry, axes: &[axes::Axis], problems: &mut Probl
         .map(|steps| steps.iter().flat_map(|step| &step.0).map(|s| (s.path.as_str(), s.text.as_str())).collect())
         .collect();
     // A faulty item was cut out of the value: what is left is matched to the items in order.
-    let whole = items.iter().filter(|item| decoded.vouches_for(&item.path));
+    let whole = items.iter().filter(|item| !decoded.patched.contains(&item.path));
     let specs = decoded.value.iter().flatten();
-    if decoded.faults.iter().any(|fault| fault.path.is_empty()) {
+    if decoded.faults.iter().any(|fault| fault.path == entry.value.path) {
         return Vec::new();
     }
     let mut expectations = Vec::new();

@@ -100,9 +100,7 @@ impl Node {
                 .iter()
                 .find(|entry| leads_to(&entry.value.path, path))
                 .map(|entry| entry.value.walk(path, Some(entry.key_span))),
-            Kind::List(items) => {
-                items.iter().find(|item| leads_to(&item.path, path)).map(|item| item.walk(path, None))
-            }
+            Kind::List(items) => items.iter().find(|item| leads_to(&item.path, path)).map(|item| item.walk(path, None)),
             _ => None,
         };
         deeper.or(key_span).unwrap_or(self.span)

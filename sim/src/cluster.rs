@@ -4,7 +4,8 @@ use crate::arrival::{Arrival, Workload, WorkloadError};
 use crate::calendar::Calendar;
 use crate::cost::CostModel;
 use crate::digest::{Digest, Kind};
-use crate::drive::{Books, Drive, Effort, Stop};
+use crate::drive::{Books, Drive, Stop};
+pub use crate::drive::{Effort, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Happened, Limits, Replica};
 use crate::request::Slot;
@@ -72,6 +73,11 @@ pub struct ClusterSpec {
     pub jumps: bool,
     /// Check the laws at every event (slow).
     pub audit: bool,
+    /// Replicas that lose all their requests at some moment (and go on empty), by time.
+    pub failures: Vec<(Time, u32)>,
+    /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
+    #[doc(hidden)]
+    pub sabotage: Option<StopReason>,
 }
 
 /// What a run gives, besides the recorder's rows.
@@ -157,6 +163,8 @@ enum Event {
     Patience { replica: u32, slot: Slot, generation: u32, why: Why },
     /// A closed-loop client sends its next request.
     Client,
+    /// A replica fails.
+    Failure(u32),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,7 +227,7 @@ impl Cluster {
                 fits: limits.blocks * u64::from(limits.block_tokens),
             });
         }
-        let drive = |_| Drive::new(spec.scheduler.build(), limits.depth, spec.jumps);
+        let drive = |_| Drive::new(spec.scheduler.build(), limits.depth, spec.jumps, spec.sabotage);
         Ok(Cluster {
             replicas: (0..spec.replicas).map(|id| Replica::new(id, limits)).collect(),
             drives: (0..spec.replicas).map(drive).collect(),
@@ -263,9 +271,7 @@ impl Cluster {
         }
         let mut effort = Effort::default();
         for drive in &self.drives {
-            effort.steps += drive.effort.steps;
-            effort.plans += drive.effort.plans;
-            effort.unavoidable += drive.effort.unavoidable;
+            effort.add(&drive.effort);
         }
         tally.plans(effort.plans);
         let fleet = Fleet {
@@ -278,6 +284,11 @@ impl Cluster {
     }
 
     fn start(&mut self, workload: &mut dyn Workload) -> Result<(), RunError> {
+        for &(at, replica) in &self.spec.failures {
+            if replica < self.spec.replicas {
+                self.calendar.schedule(at, RANK_PATIENCE, Event::Failure(replica));
+            }
+        }
         if let Some(clients) = self.spec.clients {
             for _ in 0..clients.count {
                 self.calendar.schedule(Time::ZERO, RANK_ARRIVAL, Event::Client);
@@ -319,6 +330,7 @@ impl Cluster {
             Event::Patience { replica, slot, generation, why } => {
                 self.lose_patience(replica as usize, slot, generation, why, books)?;
             }
+            Event::Failure(at) => self.fail(at as usize, books)?,
             Event::Client => {
                 if let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
                     arrival.at = now;
@@ -474,22 +486,35 @@ impl Cluster {
         why: Why,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
-        let replica = &mut self.replicas[at];
+        let replica = &self.replicas[at];
         if replica.generation(slot) != generation || (why == Why::MaxWait && !replica.never_started(slot)) {
             return Ok(());
         }
         let outcome = if why == Why::Cancel { Outcome::Cancelled } else { Outcome::Expired };
-        let drive = &mut self.drives[at];
-        drive.settle_before(self.now, replica, books).map_err(|s| self.stop(at, s))?;
+        self.disturb(at, books, |replica, now| {
+            replica.cancel(slot, outcome, now);
+        })
+    }
+
+    fn fail<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        self.disturb(at, books, Replica::fail)
+    }
+
+    /// Ends requests from outside: waiting ones now (they may have blocked the queue), running ones at the next boundary.
+    fn disturb<R: Recorder>(
+        &mut self,
+        at: usize,
+        books: &mut Books<'_, R>,
+        what: impl FnOnce(&mut Replica, Time),
+    ) -> Result<(), RunError> {
+        let (drive, replica) = (&mut self.drives[at], &mut self.replicas[at]);
+        let cut = drive.interrupt(self.now, StopReason::End, replica, books);
+        cut.map_err(|s| self.stop(at, s))?;
         let (drive, replica) = (&mut self.drives[at], &mut self.replicas[at]);
         drive.book_levels(self.now, replica, books);
-        let must_reap = replica.cancel(slot, outcome, self.now);
-        // A running request ends at the next boundary; a waiting one may have blocked the queue.
-        drive.interrupt(self.now, replica, books).map_err(|s| self.stop(at, s))?;
+        what(replica, self.now);
         self.tell(at, books)?;
-        if must_reap || self.drives[at].ticket.is_some() {
-            self.reschedule(at);
-        }
+        self.reschedule(at);
         Ok(())
     }
 

@@ -33,6 +33,50 @@ pub struct Effort {
     pub plans: u64,
     /// Plans that differ from the plan before: no simulator can do with fewer.
     pub unavoidable: u64,
+    /// What ended the jumps, by [`StopReason`].
+    pub stops: [u64; StopReason::ALL.len()],
+}
+
+impl Effort {
+    /// Adds another lane's work.
+    pub fn add(&mut self, other: &Effort) {
+        self.steps += other.steps;
+        self.plans += other.plans;
+        self.unavoidable += other.unavoidable;
+        self.stops.iter_mut().zip(other.stops).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// What ends a jump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// The scheduler's certificate runs out.
+    Horizon,
+    /// A member leaves the decode set.
+    Leave,
+    /// The pool has no blocks for a further step.
+    Blocks,
+    /// The cost has other coefficients from here on.
+    CostBreak,
+    /// The device overtakes the host as the bottleneck of a deep lane.
+    HostCrossing,
+    /// An arrival that the scheduler wants to see.
+    Arrival,
+    /// The end of a request that the scheduler wants to see, or a client that went.
+    End,
+}
+
+impl StopReason {
+    /// All reasons, in the order of [`Effort::stops`].
+    pub const ALL: [StopReason; 7] = [
+        StopReason::Horizon,
+        StopReason::Leave,
+        StopReason::Blocks,
+        StopReason::CostBreak,
+        StopReason::HostCrossing,
+        StopReason::Arrival,
+        StopReason::End,
+    ];
 }
 
 /// The lane of a replica in virtual time. (One lane a replica until a scheduler plans two.)
@@ -45,10 +89,13 @@ pub(crate) struct Drive {
     expect: u64,
     depth: u64,
     jumps: bool,
+    /// A stop rule that is off by one step, to prove that the laws' tests notice.
+    sabotage: Option<StopReason>,
     /// Fraction of a nanosecond carried between segments.
     remainder: u64,
-    /// Composition of the decode set when a plan was last made.
-    version: u64,
+    /// Version of the decode set that the latest plan was made of, and that it left behind.
+    version_planned: u64,
+    version_left: u64,
     pub(crate) effort: Effort,
     /// Busy time so far [2⁻²⁰ ns].
     busy: u128,
@@ -62,6 +109,8 @@ struct Price {
     first: Cost,
     growth: Cost,
     most: u64,
+    /// What ends the price after `most` steps.
+    limit: StopReason,
 }
 
 /// Why a lane cannot go on.
@@ -86,7 +135,7 @@ impl From<RecordError> for Stop {
 }
 
 impl Drive {
-    pub(crate) fn new(scheduler: Box<dyn Scheduler>, depth: u32, jumps: bool) -> Self {
+    pub(crate) fn new(scheduler: Box<dyn Scheduler>, depth: u32, jumps: bool, sabotage: Option<StopReason>) -> Self {
         Drive {
             scheduler,
             segments: VecDeque::with_capacity(depth as usize + 1),
@@ -94,8 +143,10 @@ impl Drive {
             expect: 0,
             depth: u64::from(depth),
             jumps,
+            sabotage,
             remainder: 0,
-            version: 0,
+            version_planned: 0,
+            version_left: 0,
             effort: Effort::default(),
             busy: 0,
             level_from: Time::ZERO,
@@ -136,7 +187,7 @@ impl Drive {
         match self.segments.back() {
             None => Ok(self.ticket.is_none()),
             Some(back) if back.wake_on_arrival && back.steps > back.planned => {
-                self.interrupt(now, replica, books)?;
+                self.interrupt(now, StopReason::Arrival, replica, books)?;
                 Ok(true)
             }
             Some(_) => Ok(false),
@@ -147,14 +198,24 @@ impl Drive {
     pub(crate) fn interrupt<R: Recorder>(
         &mut self,
         now: Time,
+        reason: StopReason,
         replica: &mut Replica,
         books: &mut Books<'_, R>,
     ) -> Result<(), Stop> {
         self.settle_before(now, replica, books)?;
-        if let Some(back) = self.segments.back_mut() {
-            back.steps = back.planned;
-        }
+        self.cut(reason);
         Ok(())
+    }
+
+    /// Ends the newest segment with the steps that are planned.
+    fn cut(&mut self, reason: StopReason) {
+        let sabotage = u64::from(self.sabotage == Some(reason));
+        if let Some(back) = self.segments.back_mut() {
+            if back.steps > back.planned {
+                back.steps = (back.planned + sabotage).min(back.steps);
+                self.effort.stops[reason as usize] += 1;
+            }
+        }
     }
 
     /// Applies every step that ends before `now` (none of which ends a request: that would have been an event).
@@ -264,13 +325,12 @@ impl Drive {
         }
         if replica.ended_count() != before {
             let version = replica.version(0);
-            if let Some(back) = self.segments.back_mut() {
-                if back.wake_on_end || version != self.version {
-                    back.steps = back.planned;
-                }
+            if self.segments.back().is_some_and(|b| b.wake_on_end || version != self.version_left) {
+                self.cut(StopReason::End);
             }
         }
-        let mut planned = true;
+        // With nobody waiting or running there is nothing to ask a scheduler about.
+        let mut planned = replica.outstanding() > 0;
         while planned && self.unfinished() < self.depth {
             planned = self.plan(now, replica, cost)?;
         }
@@ -290,8 +350,9 @@ impl Drive {
         let step = replica.step();
         let pure = step.parts.is_empty() && step.all_members;
         let members = replica.planned_version();
-        self.effort.unavoidable += u64::from(!pure || members != self.version);
-        self.version = replica.version(0);
+        self.effort.unavoidable += u64::from(!pure || members != self.version_planned);
+        self.version_planned = members;
+        self.version_left = replica.version(0);
         let (start, remainder, idle) = match self.segments.back() {
             Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
             None => (now, self.remainder, true),
@@ -314,10 +375,7 @@ impl Drive {
             used_blocks: replica.pool().used(),
             preempted: step.preempted.len() as u32,
         };
-        let steps = match price.most {
-            0 | 1 => 1,
-            most => most.min(replica.repeats_possible(0).saturating_add(1)),
-        };
+        let steps = self.jump_length(price, replica);
         self.segments.push_back(Segment {
             start,
             remainder,
@@ -333,6 +391,22 @@ impl Drive {
         Ok(true)
     }
 
+    /// How many steps to jump over: the least that any rule allows.
+    fn jump_length(&mut self, price: Price, replica: &mut Replica) -> u64 {
+        if price.most <= 1 {
+            return 1;
+        }
+        let (leave, blocks) = replica.repeats_possible(0);
+        let rules = [
+            (price.most, price.limit),
+            (leave.saturating_add(1), StopReason::Leave),
+            (blocks.saturating_add(1), StopReason::Blocks),
+        ];
+        let (steps, reason) = rules.into_iter().min_by_key(|r| r.0).unwrap_or((1, StopReason::Horizon));
+        self.effort.stops[reason as usize] += 1;
+        steps + u64::from(self.sabotage == Some(reason))
+    }
+
     /// What the planned step costs, and how often the same affine price holds at most.
     fn price(&self, step: &PlannedStep, idle: bool, cost: &mut dyn CostModel) -> Price {
         let (seqs, context) = (step.decode_seqs, step.decode_context);
@@ -346,26 +420,33 @@ impl Drive {
             };
             let StepCost { device, host } = cost.step(&shape);
             let first = if serial { device.0 + host.0 } else { device.0.max(host.0) };
-            return Price { first: Cost(first), growth: Cost(0), most: 1 };
+            return Price { first: Cost(first), growth: Cost(0), most: 1, limit: StopReason::Horizon };
         }
         let decode = cost.decode(seqs, context);
         let (device, host) = (decode.base.0 + decode.per_context.0 * context, decode.host.0);
         let slope = decode.per_context.0 * u64::from(seqs);
         let mut most = if self.jumps { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
+        let mut limit = StopReason::Horizon;
         if decode.valid_below != u64::MAX {
-            most = most.min((decode.valid_below - context).div_ceil(u64::from(seqs)));
+            let to_break = (decode.valid_below - context).div_ceil(u64::from(seqs));
+            if to_break < most {
+                (most, limit) = (to_break, StopReason::CostBreak);
+            }
         }
         if serial {
             // A deep lane that was idle pays the host once; from then on it hides behind the device.
             let most = if self.depth > 1 { 1 } else { most };
-            return Price { first: Cost(device + host), growth: Cost(slope), most };
+            return Price { first: Cost(device + host), growth: Cost(slope), most, limit };
         }
         if device >= host {
-            return Price { first: Cost(device), growth: Cost(slope), most };
+            return Price { first: Cost(device), growth: Cost(slope), most, limit };
         }
         // The host is the bottleneck until the device's time has grown past it.
-        let crossing = (host - device).checked_div(slope).map_or(u64::MAX, |n| n.max(1));
-        Price { first: Cost(host), growth: Cost(0), most: most.min(crossing) }
+        let crossing = if slope == 0 { u64::MAX } else { (host - device).div_ceil(slope) };
+        if crossing < most {
+            (most, limit) = (crossing, StopReason::HostCrossing);
+        }
+        Price { first: Cost(host), growth: Cost(0), most, limit }
     }
 
     /// When the lane must be looked at next; remembers how many steps will have ended by then.

@@ -3,7 +3,7 @@
 //! The kernel constants belong to simple closed forms, named as in the measurement study that they come from:
 //!
 //! ```text
-//! matmul, form G       t = [ (2mnk(1 + k0/k) / (e_c P))^p + (bytes / (e_m W))^p ]^(1/p) + t0 (+ 3mk / (e_q W): fp8 activations)
+//! matmul, form G       t = [ (2mnk(1 + k0/k) / (e_c P))^p + (bytes / (e_m W))^p ]^(1/p) + t0 (fp8: + 3mk / (e_q W))
 //! decode attention, C  t = (KV + 4bhd) / (e_m W) + 4bhd·ctx / (e_c P) + u·b·kv_heads + t0
 //! prefill attention, C t = 2bhd·s(s + s0) / (e_c P) + bytes / (e_m W) + t0
 //! all-reduce           t = t0 + min(bytes, knee)/β + max(bytes − knee, 0)/β2

@@ -10,7 +10,7 @@ use crate::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
 use crate::units::Bytes;
 
 /// Memory that CUDA, its libraries and the allocator take on every GPU. Inferred, like the two below: together with
-/// the activations they give 27.8 k blocks of 16 tokens for Llama-3.1-8B on an 80 GB H100 at 0.9 (vLLM reports 27 to
+/// the activations they give 27.9 k blocks of 16 tokens for Llama-3.1-8B on an 80 GB H100 at 0.9 (vLLM reports 27 to
 /// 28 k) and 7.4 k for Llama-2-7B on an A100-80 (7.0 to 7.5 k).
 pub const CONTEXT_BYTES: u64 = 300 << 20;
 
@@ -111,7 +111,11 @@ impl fmt::Display for Shortfall {
                 (true, true) => write!(f, "{dtype} weights with tensor_parallel {tp}")?,
             }
         }
-        if self.remedies.is_empty() { f.write_str("; no tensor_parallel up to 8 and no weight dtype helps") } else { Ok(()) }
+        if self.remedies.is_empty() {
+            f.write_str("; no tensor_parallel up to 8 and no weight dtype helps")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -148,7 +152,13 @@ fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan
     let reserve = reserve_bytes(model, &shard, layout);
     let block = kv_bytes_per_token(model, &shard, layout.kv) * u64::from(layout.block_tokens.max(1));
     let blocks = budget.saturating_sub(weights).saturating_sub(reserve) / block;
-    Ok(MemoryPlan { budget: Bytes(budget), weights: Bytes(weights), reserve: Bytes(reserve), block: Bytes(block), blocks })
+    Ok(MemoryPlan {
+        budget: Bytes(budget),
+        weights: Bytes(weights),
+        reserve: Bytes(reserve),
+        block: Bytes(block),
+        blocks,
+    })
 }
 
 /// Splits up the memory of one GPU of a replica, or says why the model does not fit.
@@ -165,7 +175,8 @@ pub fn plan(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryP
         gpu.supports_weights(weights) && split(gpu, model, &other).is_ok_and(|plan| plan.blocks > 0)
     };
     let tps = || [1, 2, 4, 8].into_iter().filter(|tp| *tp >= layout.tensor_parallel);
-    let dtypes = [WeightDtype::Bf16, WeightDtype::Fp8, WeightDtype::Int4].into_iter().filter(|dtype| *dtype >= layout.weights);
+    let dtypes =
+        [WeightDtype::Bf16, WeightDtype::Fp8, WeightDtype::Int4].into_iter().filter(|dtype| *dtype >= layout.weights);
     let remedies = dtypes.filter_map(|dtype| Some((tps().find(|tp| fits(*tp, dtype))?, dtype))).collect();
     Err(MemoryError::DoesNotFit(Box::new(Shortfall {
         model: model.name.clone(),

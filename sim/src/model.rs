@@ -1,4 +1,5 @@
-//! The shape of a transformer, as far as time and memory depend on it: decoder-only, grouped-query attention, dense MLP.
+//! The shape of a transformer, as far as time and memory depend on it: decoder-only, grouped-query attention, dense
+//! MLP.
 
 use std::fmt;
 
@@ -175,12 +176,8 @@ impl ModelSpec {
         if let Some((field, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(ModelError::Zero { model: self.name.clone(), field });
         }
-        if self.heads % self.kv_heads != 0 {
-            return Err(ModelError::Groups {
-                model: self.name.clone(),
-                heads: self.heads,
-                kv_heads: self.kv_heads,
-            });
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            return Err(ModelError::Groups { model: self.name.clone(), heads: self.heads, kv_heads: self.kv_heads });
         }
         Ok(())
     }

@@ -310,10 +310,10 @@ impl Replica {
         }
     }
 
-    /// How often the step just planned could be planned again before a member leaves or blocks run out.
-    pub fn repeats_possible(&mut self, lane: usize) -> u64 {
+    /// How often the step just planned could be planned again (before a member leaves, before blocks run out).
+    pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
         let lane = &mut self.lanes[lane];
-        lane.steps_to_first_leave(&self.requests).min(lane.steps_within(self.pool.free()))
+        (lane.steps_to_first_leave(&self.requests), lane.steps_within(self.pool.free()))
     }
 
     /// Plans the step just planned `times` more times, all at once. The step must hold the whole standing set and nothing else.
@@ -476,6 +476,22 @@ impl Replica {
         request.doomed = true;
         self.doomed.push((slot, request.generation, outcome));
         true
+    }
+
+    /// Ends every request as failed: the replica has lost its memory. Waiting requests are lost too.
+    pub fn fail(&mut self, now: Time) {
+        for slot in 0..self.requests.len() as Slot {
+            let request = &mut self.requests[slot as usize];
+            match request.phase {
+                Phase::Vacant => {}
+                Phase::Waiting => self.end(0, slot, Outcome::Failed, now),
+                _ if request.doomed => {}
+                _ => {
+                    request.doomed = true;
+                    self.doomed.push((slot, request.generation, Outcome::Failed));
+                }
+            }
+        }
     }
 
     /// Whether a request has not been part of any step yet.

@@ -177,6 +177,8 @@ pub fn world(seed: u64) -> World {
         slo: Slo::default(),
         jumps: true,
         audit: false,
+        failures: Vec::new(),
+        sabotage: None,
     };
     let cost = Affine {
         base_us: rng.random_range(200..4000) as f64 + 0.37,

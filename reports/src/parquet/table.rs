@@ -27,10 +27,11 @@ pub(super) struct Table<const N: usize> {
 }
 
 fn properties(columns: &[Column]) -> WriterProperties {
-    // Counters and clocks shrink best as differences of neighbours; a constant column shrinks to almost nothing.
+    // Counters and clocks shrink best as differences of neighbours; a constant column shrinks to almost nothing. What is
+    // packed so does not compress: snappy gains 8 % of the bytes at 5 % of the time, zstd 10 % at 30 % (example `rows`).
     let mut properties = WriterProperties::builder()
         .set_created_by("overbook".to_owned())
-        .set_compression(compression())
+        .set_compression(Compression::UNCOMPRESSED)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_dictionary_enabled(false)
         .set_encoding(Encoding::DELTA_BINARY_PACKED)
@@ -99,18 +100,10 @@ impl<const N: usize> Table<N> {
         }
         let close = |writer: &mut SerializedFileWriter<File>| {
             writer.finish()?;
-            writer.inner().sync_all()?;
+            writer.flush()?;
             Ok::<_, ParquetError>(writer.bytes_written() as u64)
         };
         let bytes = close(&mut self.writer).map_err(ReportError::parquet(&self.path))?;
         Ok((self.rows, bytes))
-    }
-}
-
-fn compression() -> Compression {
-    match std::env::var("PQ").as_deref() {
-        Ok("snappy") => Compression::SNAPPY,
-        Ok("zstd") => Compression::ZSTD(parquet::basic::ZstdLevel::default()),
-        _ => Compression::UNCOMPRESSED,
     }
 }

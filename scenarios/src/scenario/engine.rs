@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use overbook_sim::cost::HostCost;
 use overbook_sim::model::{KvDtype, WeightDtype};
 use overbook_sim::units::Duration;
 use schemars::JsonSchema;
@@ -29,7 +30,7 @@ pub struct EngineSpec {
     pub cost: CostSpec,
     /// Host time per step; by default what the cost model says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<HostSpec>,
+    pub host: Option<HostCost>,
 }
 
 impl Default for EngineSpec {
@@ -81,15 +82,4 @@ fn no_time() -> Duration {
 pub struct TableCost {
     /// The file, relative to the scenario's folder.
     pub path: PathBuf,
-}
-
-/// Host time of one step: `base + per_seq · sequences`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HostSpec {
-    /// Part that does not depend on the batch.
-    pub base: Duration,
-    /// Part per sequence in the batch.
-    #[serde(default = "no_time")]
-    pub per_seq: Duration,
 }

@@ -9,9 +9,11 @@ use crate::yaml::join;
 
 type Problem = (String, String);
 
-/// The last key of a path, as messages begin with it.
+/// The last key of a path, as messages begin with it; of a list item, the list's key and the number.
 pub(crate) fn key_of(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
+    let start = path.rmatch_indices('.').map(|(dot, _)| dot + 1);
+    let named = |&at: &usize| !path[at..].starts_with(|c: char| c.is_ascii_digit());
+    start.chain([0]).find(named).map_or(path, |at| &path[at..])
 }
 
 /// Collects problems below a path.
@@ -83,8 +85,7 @@ impl WorkloadSpec {
         if let Some(Clients { count, .. }) = self.clients {
             check.range("clients.count", u64::from(count), 1, 1_000_000);
         }
-        let limits =
-            [("deadline", self.limits.deadline), ("cancel_after", self.limits.cancel_after)].into_iter();
+        let limits = [("deadline", self.limits.deadline), ("cancel_after", self.limits.cancel_after)].into_iter();
         for (key, limit) in limits.filter_map(|(key, limit)| Some((key, limit?))) {
             check.that(limit.0.0 > 0, &join("limits", key), "is 0; it must be above 0");
         }

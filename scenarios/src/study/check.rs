@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 
+use super::fit;
 use crate::catalog::{Catalog, CatalogError};
 use crate::diagnostics::Problems;
 use crate::scenario::{CostSpec, ModelChoice, Scenario, key_of};
@@ -68,28 +69,21 @@ impl PointCheck<'_> {
             }
         };
         let gpu = self.found("gpu", catalog.gpu(&scenario.gpu));
-        if let Some(model) = &model {
-            self.model_fits(scenario, model);
-        }
-        if let Some(gpu) = &gpu
-            && !gpu.supports_weights(scenario.engine.weights)
+        let (model, gpu) = (model?, gpu?);
+        self.context_fits(scenario, &model);
+        // The arithmetic below needs sane numbers.
+        if self.sound
+            && let Err((path, message)) = fit::check(scenario, &model, &gpu)
         {
-            self.add("engine.weights", format!("{} has no {} arithmetic", gpu.name, scenario.engine.weights));
+            self.add(path, message);
         }
-        Some((model?, gpu?))
+        Some((model, gpu))
     }
 
-    fn model_fits(&mut self, scenario: &Scenario, model: &ModelSpec) {
-        let gpus = scenario.fleet.tensor_parallel;
-        if gpus > 0 && !model.heads.is_multiple_of(gpus) {
-            let message = format!("`tensor_parallel` is {gpus}; it must divide the {} heads of {}", model.heads, model.name);
-            self.add("fleet.tensor_parallel", message);
-        }
+    fn context_fits(&mut self, scenario: &Scenario, model: &ModelSpec) {
         if let Some(longest) = scenario.engine.max_model_len.filter(|&longest| longest > model.context) {
-            let message = format!(
-                "`max_model_len` is {longest}; {} was made for {} tokens at most",
-                model.name, model.context
-            );
+            let message =
+                format!("`max_model_len` is {longest}; {} was made for {} tokens at most", model.name, model.context);
             self.add("engine.max_model_len", message);
         }
     }

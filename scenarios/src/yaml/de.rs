@@ -24,7 +24,13 @@ impl<'de> Deserializer<'de> for &'de Node {
                 Scalar::Float(value) => visitor.visit_f64(value),
                 Scalar::Text(text) => visitor.visit_str(text),
             },
-            Kind::List(items) => visitor.visit_seq(Items(items.iter())),
+            Kind::List(items) => {
+                let mut rest = Items(items.iter());
+                let value = visitor.visit_seq(&mut rest)?;
+                let (taken, found) = (items.len() - rest.0.len(), items.len());
+                let surplus = || Error::custom(format!("expected a list of {taken}, found {found} items"));
+                if taken == found { Ok(value) } else { Err(surplus()) }
+            }
             Kind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), current: None }),
             Kind::Hole => Hole.deserialize_any(visitor),
         }
@@ -110,6 +116,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        // A float takes a whole number too, so the hole's 1 will do.
         self.deserialize_u64(visitor)
     }
 
@@ -134,7 +141,7 @@ impl Expected for Choices {
 
 struct Items<'n>(std::slice::Iter<'n, Node>);
 
-impl<'de> de::SeqAccess<'de> for Items<'de> {
+impl<'de> de::SeqAccess<'de> for &mut Items<'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
@@ -170,7 +177,7 @@ fn at_key(error: Error, entry: &Entry) -> Error {
 
 /// What is missing inside a value is shown at its key, what is wrong with it at the value.
 fn at_value(error: Error, entry: &Entry) -> Error {
-    let missing = matches!(error.detail, Detail::Missing(_));
+    let missing = matches!((&error.detail, &entry.value.kind), (Detail::Missing(_), Kind::Map(_)));
     error.at(&entry.value.path, if missing { entry.key_span } else { entry.value.span })
 }
 
@@ -226,11 +233,7 @@ impl<'de> de::VariantAccess<'de> for Choice<'de> {
         }
     }
 
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
         match self {
             Choice::Bare(name) => Absent(name).deserialize_struct("", fields, visitor),
             Choice::Tagged(entry) => {

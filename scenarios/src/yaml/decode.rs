@@ -24,9 +24,9 @@ pub struct Decoded<T> {
 }
 
 impl<T> Decoded<T> {
-    /// Whether `path` tells what the user wrote (or a default), and not what a fault left behind.
+    /// Whether `path` and all below it tell what the user wrote (or a default), and not what a fault left behind.
     pub fn vouches_for(&self, path: &str) -> bool {
-        !self.patched.iter().any(|patched| leads_to(patched, path))
+        !self.patched.iter().any(|patched| leads_to(patched, path) || leads_to(path, patched))
     }
 }
 
@@ -52,11 +52,11 @@ pub fn decode<T: DeserializeOwned>(tree: &Node) -> Decoded<T> {
 
 /// Records the error and patches the tree; `false` if there is nothing left to patch.
 fn mend<T>(tree: &mut Node, error: Error, decoded: &mut Decoded<T>) -> bool {
-    let (path, span) = error.place.unwrap_or_else(|| (String::new(), tree.span));
+    let (path, span) = error.place.unwrap_or_else(|| (tree.path.clone(), tree.span));
     if let Some(holder) = tree.holder_of_hole(&path) {
         // What we made up does not fit: give up on the mapping that needs it.
         decoded.patched.insert(holder.clone());
-        return !holder.is_empty() && tree.remove(&holder);
+        return holder != tree.path && tree.remove(&holder);
     }
     if let Detail::Missing(key) = error.detail {
         let missing = join(&path, key);
@@ -74,7 +74,12 @@ fn mend<T>(tree: &mut Node, error: Error, decoded: &mut Decoded<T>) -> bool {
 }
 
 fn cut<T>(tree: &mut Node, fault: Fault, decoded: &mut Decoded<T>) -> bool {
-    let removed = !fault.path.is_empty() && tree.remove(&fault.path);
+    let holder = tree.holder(&fault.path).map(|holder| holder.path.clone());
+    let removed = fault.path != tree.path && tree.remove(&fault.path);
+    let of_a_value = !matches!(fault.detail, Detail::UnknownKey { .. });
+    if let Some(holder) = holder.filter(|holder| of_a_value && tree.hollow(holder)) {
+        decoded.patched.insert(holder);
+    }
     decoded.patched.insert(fault.path.clone());
     decoded.faults.push(fault);
     removed
@@ -87,7 +92,9 @@ impl Node {
         match &self.kind {
             Kind::Map(entries) if entries.iter().any(|entry| find(&entry.value)) => Some(self),
             Kind::List(items) if items.iter().any(find) => Some(self),
-            Kind::Map(entries) => entries.iter().filter_map(|entry| entry.value.below(path)).find_map(|n| n.holder(path)),
+            Kind::Map(entries) => {
+                entries.iter().filter_map(|entry| entry.value.below(path)).find_map(|n| n.holder(path))
+            }
             Kind::List(items) => items.iter().filter_map(|item| item.below(path)).find_map(|n| n.holder(path)),
             _ => None,
         }
@@ -104,21 +111,38 @@ impl Node {
         hole.then(|| holder.path.clone())
     }
 
-    /// Adds an entry to the mapping with this path; says whether there is one.
-    fn add(&mut self, path: &str, entry: Entry) -> bool {
-        if self.path == path
-            && let Kind::Map(entries) = &mut self.kind
-        {
-            entries.push(entry);
-            return true;
+    /// Turns the mapping with this path into a hole if nothing is left in it: it may have been a choice
+    /// (`{ poisson: … }`), and an empty one would look like another fault.
+    fn hollow(&mut self, path: &str) -> bool {
+        let Some(node) = self.at_mut(path) else { return false };
+        let empty = matches!(&node.kind, Kind::Map(entries) if entries.is_empty());
+        if empty {
+            node.kind = Kind::Hole;
+        }
+        empty
+    }
+
+    /// The node with this path.
+    fn at_mut(&mut self, path: &str) -> Option<&mut Node> {
+        if self.path == path {
+            return Some(self);
         }
         match &mut self.kind {
             Kind::Map(entries) => {
-                let next = entries.iter_mut().map(|entry| &mut entry.value).find(|node| leads_to(&node.path, path));
-                next.is_some_and(|node| node.add(path, entry))
+                let mut values = entries.iter_mut().map(|entry| &mut entry.value);
+                values.find(|node| leads_to(&node.path, path))?.at_mut(path)
             }
-            Kind::List(items) => {
-                items.iter_mut().find(|node| leads_to(&node.path, path)).is_some_and(|node| node.add(path, entry))
+            Kind::List(items) => items.iter_mut().find(|node| leads_to(&node.path, path))?.at_mut(path),
+            _ => None,
+        }
+    }
+
+    /// Adds an entry to the mapping with this path; says whether there is one.
+    fn add(&mut self, path: &str, entry: Entry) -> bool {
+        match self.at_mut(path).map(|node| &mut node.kind) {
+            Some(Kind::Map(entries)) => {
+                entries.push(entry);
+                true
             }
             _ => false,
         }

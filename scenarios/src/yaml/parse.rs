@@ -78,7 +78,9 @@ impl<'t> Reader<'t> {
             }
             Event::SequenceStart(anchor, tag) => (anchor, tag, self.list(span, depth)?),
             Event::MappingStart(anchor, tag) => (anchor, tag, self.map(span, depth)?),
-            Event::Alias(_) => return Err(self.fault("aliases (`*name`) are not supported; write the value out", marks)),
+            Event::Alias(_) => {
+                return Err(self.fault("aliases (`*name`) are not supported; write the value out", marks));
+            }
             _ => return Err(self.fault("expected a value", marks)),
         };
         if anchor != 0 {

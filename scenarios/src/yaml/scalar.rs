@@ -47,7 +47,8 @@ fn number(text: &str) -> Option<Scalar<'_>> {
         return Some(Scalar::Float(if negative { f64::NEG_INFINITY } else { f64::INFINITY }));
     }
     if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-        let whole = if negative { text.parse().map(Scalar::Signed).ok() } else { unsigned.parse().map(unsigned_of).ok() };
+        let whole =
+            if negative { text.parse().map(Scalar::Signed).ok() } else { unsigned.parse().map(unsigned_of).ok() };
         return whole.or_else(|| text.parse().ok().map(Scalar::Float));
     }
     is_float(unsigned).then(|| text.parse().ok().map(Scalar::Float))?

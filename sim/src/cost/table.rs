@@ -8,8 +8,8 @@
 //!
 //! Noise is smoothed at construction so that decode cost never falls with context or batch, and never grows faster
 //! than in proportion to the context (an intercept below zero would mean negative work). Outside of the grid:
-//! below the first line the first line holds (decode: its segment goes on), beyond the last line of batch or prefill tokens cost grows in
-//! proportion, beyond the last line of context or present tokens the last segment goes on.
+//! below the first line the first line holds (decode: its segment goes on), beyond the last line of batch or prefill
+//! tokens cost grows in proportion, beyond the last line of context or present tokens the last segment goes on.
 
 use super::{Cost, CostModel, DecodeCost, HostCost, StepCost, StepShape};
 
@@ -81,7 +81,8 @@ impl Fixed {
             if lines.is_empty() {
                 return Err(TableError::Empty { grid: name, axis });
             }
-            let disorder = (0..lines.len()).find(|&i| lines[i] < if i == 0 { first } else { lines[i - 1].saturating_add(1) });
+            let disorder =
+                (0..lines.len()).find(|&i| lines[i] < if i == 0 { first } else { lines[i - 1].saturating_add(1) });
             if let Some(line) = disorder {
                 return Err(TableError::Order { grid: name, axis, line });
             }
@@ -101,8 +102,8 @@ impl Fixed {
         })
     }
 
-    /// Caps growth along columns to proportion, then lifts what falls along columns or rows. Each pass keeps what the ones
-    /// before it made true.
+    /// Caps growth along columns to proportion, then lifts what falls along columns or rows. Each pass keeps what the
+    /// ones before it made true.
     fn smooth(&mut self) {
         let width = self.columns.len();
         for row in self.cost.chunks_mut(width) {
@@ -128,7 +129,12 @@ impl Fixed {
         match self.rows.partition_point(|line| *line <= row) {
             0 => cost(0),
             above if above > last => scale(cost(last), row, self.rows[last]),
-            above => between(cost(above - 1), cost(above), row - self.rows[above - 1], self.rows[above] - self.rows[above - 1]),
+            above => between(
+                cost(above - 1),
+                cost(above),
+                row - self.rows[above - 1],
+                self.rows[above] - self.rows[above - 1],
+            ),
         }
     }
 

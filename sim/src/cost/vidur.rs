@@ -62,8 +62,8 @@ pub struct Vidur {
 }
 
 impl Vidur {
-    /// Reads the three tables from CSV text with a header line: tokens and one column per operator; sequences, context and time;
-    /// past, chunk norm and time. Times are milliseconds per layer.
+    /// Reads the three tables from CSV text with a header line: tokens and one column per operator; sequences,
+    /// context and time; past, chunk norm and time. Times are milliseconds per layer.
     pub fn from_csv(ops: &str, decode: &str, prefill: &str, layers: u32) -> Result<Vidur, VidurError> {
         let layers = u64::from(layers);
         let mut by_tokens = Vec::new();
@@ -136,7 +136,13 @@ struct Plane {
 }
 
 impl Plane {
-    fn read(table: &'static str, text: &str, row_step: u64, column_step: u64, layers: u64) -> Result<Plane, VidurError> {
+    fn read(
+        table: &'static str,
+        text: &str,
+        row_step: u64,
+        column_step: u64,
+        layers: u64,
+    ) -> Result<Plane, VidurError> {
         let mut entries = Vec::new();
         for row in rows(table, text, 3) {
             let (line, cells) = row?;
@@ -152,7 +158,7 @@ impl Plane {
         for (row, column, value) in entries {
             put(&mut cells, (row - first) * width + column - left, value);
         }
-        Ok(Plane { first: first as u64, width: width as usize, left: left as u64, ns: complete(table, cells)? })
+        Ok(Plane { first, width: width as usize, left, ns: complete(table, cells)? })
     }
 
     fn get(&self, row: u64, column: u64) -> u64 {

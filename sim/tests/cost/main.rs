@@ -1,5 +1,5 @@
 //! The cost and memory models against physics, measured kernels, published facts and Vidur.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
 mod catalog;
 mod kernels;

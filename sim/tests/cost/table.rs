@@ -72,7 +72,8 @@ fn decode_agrees_with_step_and_names_its_next_line() {
 
 #[test]
 fn noise_is_smoothed() {
-    let noisy = Grid { rows: vec![1, 2], columns: vec![100, 200, 400], device_us: vec![100.0, 90.0, 500.0, 80.0, 95.0, 120.0] };
+    let noisy =
+        Grid { rows: vec![1, 2], columns: vec![100, 200, 400], device_us: vec![100.0, 90.0, 500.0, 80.0, 95.0, 120.0] };
     let mut table = Table::new(&noisy, &prefill_grid(), HostCost::ZERO).unwrap();
     let us = |table: &mut Table, seqs, context| (decode(table, seqs, context) as f64 / (1 << 20) as f64 / 1e3).round();
     // 90 is lifted to 100, 500 is capped to 90 × 400 / 200, and the second row is lifted to the first.

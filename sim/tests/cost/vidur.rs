@@ -27,7 +27,8 @@ fn one_prompt_alone() {
     assert_eq!(step_ns(&mut cost, &[PrefillPart { tokens: 374, past: 0 }], 0, 0), 27_074_432);
 }
 
-/// The grid was written before rounding, the decode table after: 32 layers × half a nanosecond apart.
+/// The grid was written before rounding, the tables after: 32 layers × half a nanosecond (decode) or five (prefill)
+/// apart.
 #[test]
 fn the_cost_grid_comes_back() {
     let (Some(mut cost), Some(grid)) = (vidur(), file("vidur-cost-grid.csv")) else { return };
@@ -41,10 +42,11 @@ fn the_cost_grid_comes_back() {
         let prefill = if tokens == 0 { &part[..0] } else { &part[..] };
         let got = step_ns(&mut cost, prefill, seqs, u64::from(seqs * mean));
         let wanted = (cells[4] * 1e6).round() as u64;
-        assert!(got.abs_diff(wanted) <= 17, "{row}: {got}");
+        let rounding = 17 + if tokens > 0 { 160 } else { 0 };
+        assert!(got.abs_diff(wanted) <= rounding, "{row}: {got}");
         exact += usize::from(got.abs_diff(wanted) <= 1);
     }
-    eprintln!("vidur cost grid: {total} rows within 17 ns, {exact} of them within 1 ns");
+    eprintln!("vidur cost grid: {total} rows within 0.2 us, {exact} of them within 1 ns");
     assert!(total > 9_000 && exact > 1_500);
 }
 

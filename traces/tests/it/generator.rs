@@ -237,6 +237,47 @@ fn same_seed_same_requests_and_lengths_never_move_arrivals() {
 }
 
 #[test]
+fn gaps_prompts_and_outputs_are_independent() {
+    let n = 50_000;
+    let points = || vec![(0.0, 1), (1.0, 10_000)];
+    let lengths = LengthSpec::Quantiles {
+        prompt: points(),
+        output: points(),
+    };
+    let poisson = ArrivalSpec::Poisson { rate: Rate(9.0) };
+    let spec = GenerateSpec {
+        lengths,
+        requests: Some(n),
+        ..spec(poisson)
+    };
+    let arrivals = drain(&mut *spec.open(8).expect("opens")).expect("generates");
+    let gaps: Vec<f64> = arrivals
+        .windows(2)
+        .map(|w| (w[1].at - w[0].at).as_secs_f64())
+        .collect();
+    let of = |tokens: fn(&Arrival) -> u32| -> Vec<f64> {
+        arrivals[1..].iter().map(|a| f64::from(tokens(a))).collect()
+    };
+    let (prompts, outputs) = (of(|a| a.prompt_tokens), of(|a| a.output_tokens));
+    for (x, y) in [(&gaps, &prompts), (&gaps, &outputs), (&prompts, &outputs)] {
+        // Five standard errors.
+        assert!(correlation(x, y).abs() < 5.0 / (n as f64).sqrt());
+    }
+}
+
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        x.iter()
+            .zip(y)
+            .map(|(x, y)| f(x - mean_x, y - mean_y))
+            .sum()
+    };
+    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
+}
+
+#[test]
 fn both_bounds_hold_and_the_end_is_final() {
     let rate = Rate(10.0);
     let duration = Some(Duration(Span(2 * SECOND)));

@@ -1,0 +1,125 @@
+//! Bytes and FLOP of one launch.
+
+use std::ops::Add;
+
+/// What one launch must at least move and compute.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Work {
+    /// Bytes read from and written to device memory.
+    pub bytes: u64,
+    /// Floating-point operations; a multiplication with addition counts two.
+    pub flop: u64,
+}
+
+impl Work {
+    /// The shortest possible time [s] at a bandwidth [bytes/s] and a peak [FLOP/s].
+    pub fn floor_s(&self, bandwidth: f64, peak: f64) -> f64 {
+        (self.bytes as f64 / bandwidth).max(self.flop as f64 / peak)
+    }
+
+    /// FLOP per byte.
+    pub fn intensity(&self) -> f64 {
+        self.flop as f64 / self.bytes.max(1) as f64
+    }
+}
+
+impl Add for Work {
+    type Output = Work;
+
+    fn add(self, other: Work) -> Work {
+        Work { bytes: self.bytes + other.bytes, flop: self.flop + other.flop }
+    }
+}
+
+/// Heads of an attention launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heads {
+    /// Query heads.
+    pub query: u64,
+    /// Key and value heads; divides `query`.
+    pub kv: u64,
+    /// Width of one head.
+    pub dim: u64,
+}
+
+/// New tokens of one sequence, and those already in the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// Tokens computed in this launch.
+    pub tokens: u64,
+    /// Keys and values already stored.
+    pub past: u64,
+}
+
+/// `y[m,n] = x[m,k] · W[n,k]ᵀ` with weights of `weight_bits` bits and activations of `activation_bytes` bytes.
+pub fn matmul(m: u64, n: u64, k: u64, weight_bits: u64, activation_bytes: u64) -> Work {
+    Work { bytes: (n * k * weight_bits).div_ceil(8) + activation_bytes * m * (n + k), flop: 2 * m * n * k }
+}
+
+/// Attention of one new token per sequence over a paged cache, its own key and value already written.
+/// `contexts`: attended tokens of each sequence, the current one included. Queries and outputs are 16-bit; the block
+/// table (4 bytes per 16 tokens or so) is not counted.
+pub fn paged_decode_attention(heads: Heads, kv_bytes: u64, contexts: impl IntoIterator<Item = u64>) -> Work {
+    contexts.into_iter().fold(Work::default(), |sum, context| {
+        let queries = 2 * 2 * heads.query * heads.dim;
+        let cache = 2 * kv_bytes * heads.kv * heads.dim * context;
+        sum + Work { bytes: queries + cache, flop: 4 * heads.query * heads.dim * context }
+    })
+}
+
+/// Causal attention of chunks of new tokens: reads queries, new keys and values and the cached past once, writes
+/// outputs and stores the new keys and values. Activations are 16-bit.
+pub fn prefill_attention(heads: Heads, kv_bytes: u64, chunks: impl IntoIterator<Item = Chunk>) -> Work {
+    chunks.into_iter().fold(Work::default(), |sum, Chunk { tokens, past }| {
+        let activations = 2 * heads.dim * tokens * (2 * heads.query + 2 * heads.kv);
+        let cache = 2 * kv_bytes * heads.kv * heads.dim * (tokens + past);
+        let pairs = tokens * past + tokens * (tokens + 1) / 2;
+        sum + Work { bytes: activations + cache, flop: 4 * heads.query * heads.dim * pairs }
+    })
+}
+
+/// Root-mean-square norm of `rows` rows in 16 bits: read, scale, write. Square, sum, scale and weight: four FLOP each.
+pub fn rms_norm(rows: u64, width: u64) -> Work {
+    Work { bytes: 2 * (2 * rows * width + width), flop: 4 * rows * width }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LLAMA: Heads = Heads { query: 32, kv: 8, dim: 128 };
+
+    #[test]
+    fn a_matmul_by_hand() {
+        assert_eq!(matmul(2, 3, 4, 16, 2), Work { bytes: 24 + 28, flop: 48 });
+        assert_eq!(matmul(1, 3, 3, 4, 2).bytes, 5 + 12);
+    }
+
+    #[test]
+    fn decode_attention_streams_the_cache() {
+        let work = paged_decode_attention(LLAMA, 2, [2048; 64]);
+        assert_eq!(work.bytes, 64 * (2048 * 4096 + 16_384));
+        assert!((3.9..4.0).contains(&work.intensity()), "{}", work.intensity());
+        assert!(work.floor_s(4.8e12, 989e12) > 1.1e-4);
+    }
+
+    #[test]
+    fn a_prompt_in_chunks_computes_the_same_and_reads_more() {
+        let chunk = |tokens, past| Chunk { tokens, past };
+        let whole = prefill_attention(LLAMA, 2, [chunk(1024, 0)]);
+        let parts = prefill_attention(LLAMA, 2, [chunk(256, 0), chunk(256, 256), chunk(512, 512)]);
+        assert_eq!(whole.flop, parts.flop);
+        assert_eq!(whole.flop, 2 * 32 * 128 * 1024 * 1025);
+        assert_eq!(parts.bytes - whole.bytes, (256 + 512) * 4096);
+    }
+
+    #[test]
+    fn decode_is_a_prefill_of_one_token() {
+        let one = prefill_attention(LLAMA, 2, [Chunk { tokens: 1, past: 99 }]);
+        let decode = paged_decode_attention(LLAMA, 2, [100]);
+        assert_eq!(one.flop, decode.flop);
+        // The prefill launch also takes the new key and value as activations.
+        assert_eq!(one.bytes - decode.bytes, 2 * 2 * 8 * 128);
+        assert_eq!(rms_norm(3, 5), Work { bytes: 70, flop: 60 });
+    }
+}

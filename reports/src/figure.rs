@@ -1,0 +1,122 @@
+//! Small figures as inline SVG: lines, areas and steps over linear or logarithmic axes, with a text alternative.
+//!
+//! Colours are classes (`c1` to `c6`, `ink`, `grid`, `alarm`) that the page's style sheet fills in for light, dark and print.
+//! Every figure is drawn twice, wide and narrow, and the style sheet shows one: text keeps its size on a phone.
+
+mod axis;
+mod draw;
+
+pub use axis::Axis;
+
+/// How a series is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// Points joined by lines.
+    Line,
+    /// Points joined by lines, each point marked.
+    Dots,
+    /// The value holds from its point until the next one.
+    Steps,
+    /// Steps, filled down to the axis.
+    Area,
+}
+
+/// One curve.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Series {
+    /// Its name in the legend.
+    pub label: String,
+    /// Colour: 1 to 6.
+    pub color: u8,
+    /// How it is drawn.
+    pub style: Style,
+    /// Points in order of x, in the axes' units.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A dashed line at a place on the x axis, with its label above the plot.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mark {
+    /// Where.
+    pub x: f64,
+    /// What it says.
+    pub label: String,
+    /// Colour of the series that it belongs to.
+    pub color: u8,
+}
+
+/// A row of ticks above the plot: events in time.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rug {
+    /// Its name in the legend.
+    pub label: String,
+    /// Where the events are, and how strong each tick is (0 to 1).
+    pub ticks: Vec<(f64, f64)>,
+}
+
+/// A figure with its caption, legend and text alternative.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Figure {
+    /// Name within the page: unique, of letters and dashes.
+    pub id: String,
+    /// Heading.
+    pub title: String,
+    /// What it shows, in words, for those who do not see it.
+    pub description: String,
+    /// The axis along the bottom.
+    pub x: Axis,
+    /// The axis up the side.
+    pub y: Axis,
+    /// Curves; later ones are drawn over earlier ones.
+    pub series: Vec<Series>,
+    /// Limits on the x axis.
+    pub marks: Vec<Mark>,
+    /// Events above the plot.
+    pub rug: Option<Rug>,
+}
+
+impl Figure {
+    /// The figure as an HTML `<figure>`.
+    pub fn html(&self) -> String {
+        let mut html = format!(
+            "<figure id=\"{}\">\n<figcaption><h3>{}</h3>{}</figcaption>\n",
+            self.id,
+            escaped(&self.title),
+            self.legend()
+        );
+        for (name, width, height) in [("wide", 960, 300), ("narrow", 380, 260)] {
+            html += &draw::svg(self, name, width, height);
+        }
+        html + "</figure>\n"
+    }
+
+    fn legend(&self) -> String {
+        let mut items = String::new();
+        for series in &self.series {
+            let kind = if series.style == Style::Area { "swatch area" } else { "swatch" };
+            items += &format!("<li><i class=\"{kind} c{}\"></i>{}</li>", series.color, escaped(&series.label));
+        }
+        if let Some(rug) = &self.rug {
+            items += &format!("<li><i class=\"swatch rug\"></i>{}</li>", escaped(&rug.label));
+        }
+        format!("<ul class=\"legend\">{items}</ul>")
+    }
+}
+
+/// Text that stands for itself in HTML and SVG.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Axes: where values lie, and which of them are named.
+
+use crate::format;
+
+/// One axis: a range, a scale and its named values.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Axis {
+    /// What it measures, with its unit.
+    pub label: String,
+    /// Smallest value shown.
+    pub from: f64,
+    /// Largest value shown.
+    pub to: f64,
+    /// Whether equal distances are equal ratios.
+    pub log: bool,
+    /// Values with a name.
+    pub ticks: Vec<(f64, String)>,
+}
+
+/// The next step of 1, 2, 5, 10, … at or above `step`.
+fn nice(step: f64) -> f64 {
+    let decade = 10f64.powi(step.log10().floor() as i32);
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|f| f * decade >= step * (1.0 - 1e-9));
+    factor.unwrap_or(10.0) * decade
+}
+
+/// Multiples of `step` from 0 through `to`.
+fn multiples(step: f64, to: f64) -> impl Iterator<Item = f64> {
+    (0..=(to / step + 1e-9) as u32).map(move |i| f64::from(i) * step)
+}
+
+impl Axis {
+    /// From 0 to just above `to`, about five named values.
+    pub fn linear(label: &str, to: f64) -> Axis {
+        let to = if to > 0.0 && to.is_finite() { to } else { 1.0 };
+        let step = nice(to / 5.0);
+        let top = (to / step - 1e-9).ceil() * step;
+        let ticks = multiples(step, top).map(|v| (v, format::number(v))).collect();
+        Axis { label: label.to_owned(), from: 0.0, to: top, log: false, ticks }
+    }
+
+    /// 0 to 100 %; values are shares.
+    pub fn share(label: &str) -> Axis {
+        let ticks = (0..=4).map(|i| (f64::from(i) * 0.25, format!("{} %", 25 * i))).collect();
+        Axis { label: label.to_owned(), from: 0.0, to: 1.0, log: false, ticks }
+    }
+
+    /// Simulated time from 0 to `to` [s], named in seconds, minutes, hours or days.
+    pub fn time(to: f64) -> Axis {
+        let to = if to > 0.0 { to } else { 1.0 };
+        let (unit, seconds) = match to {
+            t if t <= 180.0 => ("s", 1.0),
+            t if t <= 10_800.0 => ("min", 60.0),
+            t if t <= 4.0 * 86_400.0 => ("h", 3600.0),
+            _ => ("days", 86_400.0),
+        };
+        let rough = to / seconds / 8.0;
+        // Hours and minutes are read in sixes and quarters as well.
+        let step = match unit {
+            "min" if rough > 10.0 => [15.0, 20.0, 30.0].into_iter().find(|&s| s >= rough).unwrap_or(30.0),
+            "h" if rough > 2.0 => [3.0, 6.0, 12.0].into_iter().find(|&s| s >= rough).unwrap_or(12.0),
+            _ => nice(rough),
+        };
+        let ticks = multiples(step, to / seconds).map(|v| (v * seconds, format::number(v))).collect();
+        Axis { label: format!("simulated time [{unit}]"), from: 0.0, to, log: false, ticks }
+    }
+
+    /// Times from `from` to `to` [s] on a logarithmic scale, decades (or 1-2-5 of them) named.
+    pub fn log_time(label: &str, from: f64, to: f64) -> Axis {
+        let from = from.max(1e-9);
+        let to = to.max(from * 1.01);
+        let (low, high) = ((from.log10() + 1e-9).floor() as i32, (to.log10() - 1e-9).ceil() as i32);
+        let factors: &[f64] = if high - low <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        // Ends at the named value below and above, so that the curve does not touch the frame by chance.
+        let all: Vec<f64> = (low..=high)
+            .flat_map(|decade| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(decade)))
+            .collect();
+        let below = all.iter().rev().find(|&&v| v <= from * (1.0 + 1e-9)).copied().unwrap_or(from);
+        let above = all.iter().find(|&&v| v >= to * (1.0 - 1e-9)).copied().unwrap_or(to);
+        let named = (low..=high).flat_map(|decade| factors.iter().map(move |f| f * 10f64.powi(decade)));
+        let inside = named.filter(|v| (below * (1.0 - 1e-9)..=above * (1.0 + 1e-9)).contains(v));
+        let ticks = inside.map(|v| (v, plain_seconds(v))).collect();
+        Axis { label: label.to_owned(), from: below, to: above, log: true, ticks }
+    }
+
+    /// Where a value lies between the ends: 0 to 1, clamped.
+    pub fn place(&self, value: f64) -> f64 {
+        let place = if self.log {
+            (value.max(f64::MIN_POSITIVE) / self.from).ln() / (self.to / self.from).ln()
+        } else {
+            (value - self.from) / (self.to - self.from)
+        };
+        place.clamp(0.0, 1.0)
+    }
+}
+
+/// A round time without decimals: `50 ms`, `2 s`, `1,000 s`.
+fn plain_seconds(value: f64) -> String {
+    let (scaled, unit) = match value {
+        v if v < 0.999e-6 => (v * 1e9, "ns"),
+        v if v < 0.999e-3 => (v * 1e6, "µs"),
+        v if v < 0.999 => (v * 1e3, "ms"),
+        v => (v, "s"),
+    };
+    format!("{} {unit}", format::count(scaled))
+}

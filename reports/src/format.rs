@@ -1,0 +1,176 @@
+//! Numbers for people: three significant digits, a unit that fits, thousands apart.
+
+/// What a figure counts; decides how it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// A time [s].
+    Seconds,
+    /// Requests per second.
+    RequestsPerSecond,
+    /// Tokens per second.
+    TokensPerSecond,
+    /// A share, 0 to 1, written in percent.
+    Share,
+    /// A number of things.
+    Count,
+}
+
+impl Unit {
+    /// The unit of a metric of [`overbook_sim::summary::Summary::metric`].
+    pub fn of(metric: &str) -> Unit {
+        match metric {
+            "request_throughput" | "request_goodput" => Unit::RequestsPerSecond,
+            "output_throughput" | "total_token_throughput" => Unit::TokensPerSecond,
+            "goodput_fraction" | "recompute_tax" | "prefix_hit_rate" | "kv_usage_mean" | "kv_usage_max"
+            | "utilization" => Unit::Share,
+            "makespan" => Unit::Seconds,
+            _ if is_latency(metric) => Unit::Seconds,
+            _ => Unit::Count,
+        }
+    }
+
+    /// The unit's sign in an axis label; empty for counts.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Unit::Seconds => "s",
+            Unit::RequestsPerSecond => "req/s",
+            Unit::TokensPerSecond => "tok/s",
+            Unit::Share => "%",
+            Unit::Count => "",
+        }
+    }
+
+    /// A value with its unit: `1.23 s`, `45.0 %`, `12,345`.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Unit::Seconds => seconds(value),
+            Unit::RequestsPerSecond | Unit::TokensPerSecond => {
+                format!("{} {}", number(value), self.sign())
+            }
+            Unit::Share => format!("{} %", number(value * 100.0)),
+            Unit::Count => number(value),
+        }
+    }
+}
+
+fn is_latency(metric: &str) -> bool {
+    overbook_sim::summary::LATENCIES.iter().any(|latency| metric.starts_with(latency))
+}
+
+/// A metric's name in running text: `ttft_p99` is "TTFT p99".
+pub fn label(metric: &str) -> String {
+    let mut words = metric.replace("p99_9", "p99.9").replace("queue_time", "queue time").replace('_', " ");
+    for (name, written) in
+        [("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2el", "E2EL"), ("kv usage", "KV use")]
+    {
+        if words.starts_with(name) {
+            words.replace_range(..name.len(), written);
+        }
+    }
+    words
+}
+
+/// Rounds to three significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
+}
+
+/// Three significant digits, thousands apart, whole numbers whole: `0.0123`, `12.3`, `12,345`.
+pub fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "–".to_owned();
+    }
+    let size = rounded(value).abs();
+    if size >= 100.0 || size == 0.0 {
+        return count(value);
+    }
+    if value.fract() == 0.0 {
+        return format!("{value}");
+    }
+    let decimals = (2 - size.log10().floor() as i32).clamp(0, 9) as usize;
+    format!("{value:.decimals$}")
+}
+
+/// A whole number, thousands apart.
+pub fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    if value < 0.0 && digits != "0" {
+        text.push('-');
+    }
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time in the unit that fits: `850 µs`, `12.3 ms`, `1.50 s`, `25.0 min`, `3.20 h`.
+pub fn seconds(value: f64) -> String {
+    let size = rounded(value).abs();
+    let (scaled, unit) = match size {
+        0.0 => return "0 s".to_owned(),
+        s if s < 1e-3 => (value * 1e6, "µs"),
+        s if s < 1.0 => (value * 1e3, "ms"),
+        s if s < 600.0 => (value, "s"),
+        s if s < 7200.0 => (value / 60.0, "min"),
+        _ => (value / 3600.0, "h"),
+    };
+    let size = rounded(scaled).abs();
+    match size {
+        s if s >= 100.0 => format!("{} {unit}", count(scaled)),
+        s if s >= 10.0 => format!("{scaled:.1} {unit}"),
+        _ => format!("{scaled:.2} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, want) in [
+            (0.0, "0"),
+            (5.0, "5"),
+            (0.012_34, "0.0123"),
+            (1.005, "1.00"),
+            (9.996, "10.0"),
+            (99.96, "100"),
+            (12_345.6, "12,346"),
+            (-1_234_567.0, "-1,234,567"),
+            (f64::NAN, "–"),
+        ] {
+            assert_eq!(number(value), want);
+        }
+    }
+
+    #[test]
+    fn times_find_their_unit() {
+        for (value, want) in [
+            (0.0, "0 s"),
+            (12.3e-6, "12.3 µs"),
+            (0.0456, "45.6 ms"),
+            (0.999_9, "1.00 s"),
+            (2.0, "2.00 s"),
+            (61.0, "61.0 s"),
+            (3600.0, "60.0 min"),
+            (36_000.0, "10.0 h"),
+        ] {
+            assert_eq!(seconds(value), want);
+        }
+    }
+
+    #[test]
+    fn metrics_have_units_and_labels() {
+        assert_eq!(Unit::of("ttft_p99").show(1.5), "1.50 s");
+        assert_eq!(Unit::of("goodput_fraction").show(0.95), "95 %");
+        assert_eq!(Unit::of("output_throughput").show(1234.0), "1,234 tok/s");
+        assert_eq!(Unit::of("preemptions").show(3.0), "3");
+        assert_eq!(label("queue_time_p99_9"), "queue time p99.9");
+        assert_eq!(label("kv_usage_max"), "KV use max");
+        assert_eq!(label("e2el_mean"), "E2EL mean");
+    }
+}

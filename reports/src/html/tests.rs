@@ -1,0 +1,60 @@
+use super::*;
+use crate::sample;
+
+fn page(report: &Report) -> String {
+    let html = report_html(report).expect("renders");
+    assert!(!html.contains("NaN") && !html.contains(">inf"), "a figure is not a number");
+    html
+}
+
+#[test]
+fn the_page_is_whole_and_stable() {
+    let report = sample::report();
+    let html = page(&report);
+    assert_eq!(html, page(&report));
+    for id in ["rates", "queue", "kv", "latency"] {
+        assert_eq!(html.matches(&format!("<figure id=\"{id}\"")).count(), 1, "{id}");
+    }
+    for text in ["2 of 3 targets are missed", "✗ missed", "✓ met", "conversation", "Seed", "extrapolated"] {
+        assert!(html.contains(text), "{text}");
+    }
+    if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
+        std::fs::write(format!("{dir}/report.html"), &html).expect("the sample's folder");
+    }
+}
+
+#[test]
+fn the_page_needs_no_network_and_no_script() {
+    let html = page(&sample::report());
+    for foreign in ["http://", "https://", "<script", "<link", "@import", "url("] {
+        assert!(!html.contains(foreign), "{foreign}");
+    }
+    assert!(html.len() < 200_000, "{} bytes", html.len());
+}
+
+#[test]
+fn what_the_user_named_is_escaped() {
+    let mut report = sample::report();
+    report.title = "<b>x</b>".into();
+    report.assumptions.push(("<i>".into(), "a & b".into()));
+    report.summary.classes[0].name = "<u>".into();
+    let html = page(&report);
+    for raw in ["<b>", "<i>a", "<u>"] {
+        assert!(!html.contains(raw), "{raw}");
+    }
+}
+
+#[test]
+fn an_empty_run_has_a_page_without_figures() {
+    let html = page(&sample::empty());
+    assert!(html.contains("No target was set") && !html.contains("<figure"));
+}
+
+#[test]
+fn many_classes_are_cut_to_the_largest() {
+    let mut report = sample::report();
+    let class = report.summary.classes[0].clone();
+    report.summary.classes.extend((0..30).map(|i| Class { name: format!("tenant-{i}"), ..class.clone() }));
+    let html = page(&report);
+    assert!(html.contains("12 more are in summary.json"));
+}

@@ -1,0 +1,186 @@
+//! What the terminal and the page are made of.
+
+use overbook_sim::summary::Summary;
+use overbook_sim::timeline::Timeline;
+
+use crate::format::{self, Unit};
+use crate::manifest::Status;
+
+/// Which side of its target a figure must be on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The figure must not exceed its target.
+    AtMost,
+    /// The figure must reach its target.
+    AtLeast,
+}
+
+/// A target and what the run made of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Verdict {
+    /// Name of the metric, as in [`Summary::metric`].
+    pub metric: String,
+    /// Which side of the target is good.
+    pub side: Side,
+    /// The target [SI units].
+    pub target: f64,
+    /// What the run has; `None` (nothing to measure) does not meet any target.
+    pub value: Option<f64>,
+}
+
+impl Verdict {
+    /// The figure must not exceed `target`.
+    pub fn at_most(metric: &str, target: f64, summary: &Summary) -> Verdict {
+        Verdict { metric: metric.to_owned(), side: Side::AtMost, target, value: summary.metric(metric) }
+    }
+
+    /// The figure must reach `target`.
+    pub fn at_least(metric: &str, target: f64, summary: &Summary) -> Verdict {
+        Verdict { side: Side::AtLeast, ..Verdict::at_most(metric, target, summary) }
+    }
+
+    /// Whether the target is met.
+    pub fn met(&self) -> bool {
+        self.value.is_some_and(|value| match self.side {
+            Side::AtMost => value <= self.target,
+            Side::AtLeast => value >= self.target,
+        })
+    }
+
+    /// How much of its limit the figure uses: 1 at the limit, more beyond it.
+    pub fn strain(&self) -> f64 {
+        match (self.value, self.side) {
+            (None, _) => f64::INFINITY,
+            (Some(value), Side::AtMost) => value / self.target,
+            (Some(value), Side::AtLeast) => self.target / value,
+        }
+    }
+
+    /// The metric in words: "TTFT p99".
+    pub fn label(&self) -> String {
+        format::label(&self.metric)
+    }
+
+    /// The target in words: "≤ 2.00 s".
+    pub fn target_text(&self) -> String {
+        let sign = if self.side == Side::AtMost { '≤' } else { '≥' };
+        format!("{sign} {}", Unit::of(&self.metric).show(self.target))
+    }
+
+    /// The value in words, a dash if there is none.
+    pub fn value_text(&self) -> String {
+        self.value.map_or_else(|| "–".to_owned(), |value| Unit::of(&self.metric).show(value))
+    }
+}
+
+/// A run as it is reported. The caller knows the scenario; the figures are the simulation's.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    /// What was asked, in a few words: the scenario's title.
+    pub title: String,
+    /// Whether the run came to its end.
+    pub status: Status,
+    /// The figures.
+    pub summary: Summary,
+    /// Load over time.
+    pub timeline: Timeline,
+    /// Targets, in the order in which the scenario states them.
+    pub verdicts: Vec<Verdict>,
+    /// The main facts of the resolved scenario: what, and its value with unit.
+    pub assumptions: Vec<(String, String)>,
+    /// Where the cost model comes from and how far it is to be trusted: one line.
+    pub calibration: String,
+    /// The command that makes this run again.
+    pub command: String,
+    /// Tool and version, as in `overbook 0.1.0`.
+    pub tool: String,
+    /// The run directory as the user should read it.
+    pub directory: String,
+}
+
+impl Report {
+    /// Whether no target is missed (a run without targets misses none).
+    pub fn all_met(&self) -> bool {
+        self.verdicts.iter().all(Verdict::met)
+    }
+
+    /// The verdict in a few words.
+    pub fn headline(&self) -> String {
+        let missed = self.verdicts.iter().filter(|v| !v.met()).count();
+        let result = match (self.verdicts.len(), missed) {
+            (0, _) => "No target was set".to_owned(),
+            (1, 0) => "The target is met".to_owned(),
+            (1, _) => "The target is missed".to_owned(),
+            (n, 0) => format!("All {n} targets are met"),
+            (n, m) if n == m => format!("All {n} targets are missed"),
+            (n, m) => format!("{m} of {n} targets {} missed", if m == 1 { "is" } else { "are" }),
+        };
+        match self.status {
+            Status::Complete => result,
+            Status::Interrupted => format!("Interrupted, partial results: {}", lower_first(&result)),
+            Status::Failed => format!("Failed, partial results: {}", lower_first(&result)),
+        }
+    }
+
+    /// The verdict in one plain sentence: the target that is strained most.
+    pub fn sentence(&self) -> String {
+        let worst = self.verdicts.iter().max_by(|a, b| a.strain().total_cmp(&b.strain()));
+        let Some(worst) = worst else {
+            return "State one under slo: to have it judged here.".to_owned();
+        };
+        let (label, value, target) = (worst.label(), worst.value_text(), worst.target_text());
+        if worst.value.is_none() {
+            return format!("{label} ({target}) has no value: no request got that far.");
+        }
+        let strain = worst.strain();
+        match (worst.met(), worst.side) {
+            (true, _) if self.verdicts.len() == 1 => format!("{label} is {value}, target {target}."),
+            (true, _) => format!("The tightest is {label}: {value}, target {target}."),
+            (false, Side::AtMost) if strain.is_finite() && strain >= 1.1 => {
+                format!("{label} is {value}, {} times its limit of {}.", format::number(strain), &target[4..])
+            }
+            (false, _) => format!("{label} is {value}, target {target}."),
+        }
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn headline_and_sentence_follow_the_verdicts() {
+        let mut report = sample::report();
+        let verdict = |value, target| Verdict {
+            metric: "ttft_p99".to_owned(),
+            side: Side::AtMost,
+            target,
+            value,
+        };
+        report.verdicts = vec![];
+        assert_eq!(report.headline(), "No target was set");
+        assert!(report.all_met());
+        report.verdicts = vec![verdict(Some(1.0), 2.0)];
+        assert_eq!(report.headline(), "The target is met");
+        assert_eq!(report.sentence(), "TTFT p99 is 1.00 s, target ≤ 2.00 s.");
+        report.verdicts.push(verdict(Some(5.0), 2.0));
+        assert_eq!(report.headline(), "1 of 2 targets is missed");
+        assert_eq!(report.sentence(), "TTFT p99 is 5.00 s, 2.50 times its limit of 2.00 s.");
+        report.verdicts = vec![verdict(None, 2.0)];
+        report.status = Status::Interrupted;
+        assert_eq!(report.headline(), "Interrupted, partial results: the target is missed");
+        assert!(report.sentence().contains("no request got that far"));
+    }
+
+    #[test]
+    fn a_figure_at_its_target_meets_it() {
+        let verdict = |side| Verdict { metric: "finished".into(), side, target: 3.0, value: Some(3.0) };
+        assert!(verdict(Side::AtMost).met() && verdict(Side::AtLeast).met());
+    }
+}

@@ -1,0 +1,116 @@
+//! What a sweep leaves: its points by chosen metrics, as CSV, as a table on the terminal and as a page with figures.
+
+mod chart;
+
+use crate::ReportError;
+use crate::format::{self, Unit};
+use crate::html::StudyPage;
+use askama::Template;
+
+/// One run of a sweep.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Point {
+    /// Its place on every axis, as the scenario writes it.
+    pub coordinates: Vec<String>,
+    /// Its metrics [SI units]; `None` where the run does not define one.
+    pub values: Vec<Option<f64>>,
+}
+
+/// All runs of a sweep.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Study {
+    /// What was asked.
+    pub title: String,
+    /// Names of the axes: the scenario paths that vary.
+    pub axes: Vec<String>,
+    /// Names of the metrics, as in [`overbook_sim::summary::Summary::metric`].
+    pub metrics: Vec<String>,
+    /// The points, in the sweep's order.
+    pub points: Vec<Point>,
+    /// Where the cost model comes from and how far it is to be trusted: one line.
+    pub calibration: String,
+    /// The command that makes this study again.
+    pub command: String,
+    /// Tool and version.
+    pub tool: String,
+}
+
+impl Study {
+    /// One line per point; exact values in SI units, empty where there is none.
+    pub fn csv(&self) -> String {
+        let header = self.axes.iter().chain(&self.metrics).map(|name| quoted(name));
+        let mut csv = header.collect::<Vec<_>>().join(",") + "\n";
+        for point in &self.points {
+            let places = point.coordinates.iter().map(|place| quoted(place));
+            let values = point.values.iter().map(|v| v.map_or_else(String::new, |v| v.to_string()));
+            csv += &places.chain(values).collect::<Vec<_>>().join(",");
+            csv.push('\n');
+        }
+        csv
+    }
+
+    /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be.
+    pub fn terminal(&self) -> String {
+        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
+        let columns = self.axes.len() + self.metrics.len();
+        let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
+        let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
+        let mut text = String::new();
+        for row in &rows {
+            let cell = |(c, cell): (usize, &String)| {
+                let pad = " ".repeat(widths[c] - cell.chars().count());
+                if c < self.axes.len() { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
+            };
+            let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+
+    /// One self-contained page: a figure per metric against the first axis where that is numeric, and the table.
+    ///
+    /// # Errors
+    /// The template fails, which no input should make it do.
+    pub fn html(&self) -> Result<String, ReportError> {
+        let page = StudyPage {
+            title: &self.title,
+            tool: &self.tool,
+            command: &self.command,
+            calibration: &self.calibration,
+            figures: chart::figures(self).iter().map(crate::figure::Figure::html).collect(),
+            header: self.header(),
+            axes: self.axes.len(),
+            rows: self.rows(),
+        };
+        Ok(page.render()?)
+    }
+
+    fn header(&self) -> Vec<String> {
+        let metrics = self.metrics.iter().map(|metric| format::label(metric));
+        self.axes.iter().cloned().chain(metrics).collect()
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |point: &Point| {
+            let show = |(metric, value): (&String, &Option<f64>)| {
+                value.map_or_else(|| "–".to_owned(), |value| Unit::of(metric).show(value))
+            };
+            let values = self.metrics.iter().zip(&point.values).map(show);
+            point.coordinates.iter().cloned().chain(values).collect()
+        };
+        self.points.iter().map(row).collect()
+    }
+}
+
+/// A CSV field, in quotes where it needs them (RFC 4180).
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+use super::*;
+
+fn study() -> Study {
+    let mut points = Vec::new();
+    for router in ["round-robin", "join-shortest-queue"] {
+        for rate in [2.0, 4.0, 8.0, 12.0, 16.0] {
+            let slow = if router == "round-robin" { 1.6 } else { 1.0 };
+            points.push(Point {
+                coordinates: vec![format!("{rate}/s"), router.to_owned()],
+                values: vec![(rate < 16.0).then(|| slow * 0.1 / (1.0 - rate / 16.0)), Some(1.0 - rate / 40.0)],
+            });
+        }
+    }
+    Study {
+        title: "How much load do two replicas bear?".into(),
+        axes: vec!["workload.rate".into(), "router".into()],
+        metrics: vec!["ttft_p99".into(), "goodput_fraction".into()],
+        points,
+        calibration: "Cost model: roofline; extrapolated.".into(),
+        command: "overbook run study.yaml".into(),
+        tool: "overbook 0.1.0".into(),
+    }
+}
+
+#[test]
+fn csv_is_exact_and_quoted() {
+    let mut study = study();
+    study.points[0].coordinates[1] = "a,\"b\"".into();
+    let csv = study.csv();
+    let lines: Vec<_> = csv.lines().collect();
+    assert_eq!(lines[0], "workload.rate,router,ttft_p99,goodput_fraction");
+    assert!(lines[1].starts_with("2/s,\"a,\"\"b\"\"\",0.18285714285714"), "{}", lines[1]);
+    assert_eq!(lines[5], "16/s,round-robin,,0.6");
+}
+
+#[test]
+fn the_table_is_aligned() {
+    let text = study().terminal();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "workload.rate  router               TTFT p99  goodput fraction");
+    assert_eq!(lines[1], "2/s            round-robin            183 ms              95 %");
+    assert_eq!(lines[5], "16/s           round-robin                 –              60 %");
+}
+
+#[test]
+fn the_page_has_a_figure_per_metric_with_a_line_per_other_coordinate() {
+    let html = study().html().expect("renders");
+    assert_eq!(html.matches("<figure").count(), 2);
+    assert!(html.contains("router = join-shortest-queue") && html.contains("workload.rate [/s]"));
+    assert!(!html.contains("NaN"));
+    if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
+        std::fs::write(format!("{dir}/study.html"), &html).expect("the sample's folder");
+    }
+}
+
+#[test]
+fn words_on_the_first_axis_leave_the_table_alone() {
+    let mut study = study();
+    study.points[0].coordinates[0] = "fast".into();
+    assert_eq!(study.html().expect("renders").matches("<figure").count(), 0);
+    study.points.clear();
+    assert_eq!(study.html().expect("renders").matches("<figure").count(), 0);
+    assert_eq!(study.terminal().lines().count(), 1);
+}

@@ -1,0 +1,177 @@
+//! `summary.json`: every figure of a run under the names of `vllm bench serve`, in a fixed order.
+
+use overbook_sim::histogram::Histogram;
+use overbook_sim::rows::Outcome;
+use overbook_sim::summary::{Class, LATENCIES, QUANTILES, Slo, Summary};
+use overbook_sim::time::Span;
+
+use crate::json::{self, Json};
+use crate::report::{Report, Side};
+
+const NS_PER_MS: f64 = 1e6;
+
+/// Metrics that stand under their own name; units: shares from 0 to 1, rates per second.
+const FIGURES: [&str; 17] = [
+    "request_throughput",
+    "request_goodput",
+    "goodput_fraction",
+    "output_throughput",
+    "total_token_throughput",
+    "utilization",
+    "running_mean",
+    "running_max",
+    "waiting_mean",
+    "waiting_max",
+    "kv_usage_mean",
+    "kv_usage_max",
+    "prefix_hit_rate",
+    "recompute_tax",
+    "mean_jump",
+    "preemptions",
+    "steps",
+];
+
+type Entries = Vec<(String, Json)>;
+
+/// The file's text. It holds no fact of the wall clock: equal runs give equal bytes.
+pub fn summary_json(report: &Report) -> String {
+    let summary = &report.summary;
+    let mut entries: Entries = vec![
+        ("definitions".into(), "vllm".into()),
+        ("percentiles".into(), "nearest rank, within 0.05 %; latencies of finished requests".into()),
+        ("title".into(), report.title.as_str().into()),
+        ("duration_s".into(), summary.metric("makespan").into()),
+        ("completed".into(), summary.count(Outcome::Finished).into()),
+        ("outcomes".into(), outcomes(&summary.outcomes)),
+        ("tokens".into(), tokens(summary)),
+    ];
+    entries.extend(FIGURES.iter().map(|&name| (name.to_owned(), summary.metric(name).into())));
+    entries.push(("plans".into(), summary.work.plans.into()));
+    entries.push(("segments".into(), summary.work.segments.into()));
+    for name in LATENCIES {
+        if let Some(histogram) = summary.latency(name) {
+            latency(&mut entries, name, histogram);
+        }
+    }
+    entries.push(("slo".into(), slo(summary)));
+    entries.push(("all_targets_met".into(), Json::Bool(report.all_met())));
+    entries.push(("targets".into(), targets(report)));
+    entries.push(("per_class".into(), Json::List(summary.classes.iter().map(class).collect())));
+    json::document(&Json::Object(entries))
+}
+
+fn outcomes(counts: &[u64; Outcome::ALL.len()]) -> Json {
+    let named = Outcome::ALL.iter().zip(counts);
+    Json::Object(named.map(|(outcome, &n)| (outcome.name().to_owned(), n.into())).collect())
+}
+
+fn tokens(summary: &Summary) -> Json {
+    let t = &summary.tokens;
+    let entries = [
+        ("total_input_tokens", t.finished_prompt),
+        ("total_output_tokens", t.finished_output),
+        ("prompt_tokens_started", t.prompt),
+        ("output_tokens_delivered", t.output),
+        ("cached_tokens", t.cached),
+        ("computed_tokens", t.computed),
+        ("recomputed_tokens", t.recomputed),
+    ];
+    Json::Object(entries.map(|(name, n)| (name.to_owned(), n.into())).into())
+}
+
+/// `mean_ttft_ms`, `p99_ttft_ms`, …; null where no request has the latency.
+fn latency(entries: &mut Entries, name: &str, histogram: &Histogram) {
+    let ms = |ns: Option<f64>| Json::from(ns.map(|ns| ns / NS_PER_MS));
+    entries.push((format!("count_{name}"), histogram.count().into()));
+    entries.push((format!("mean_{name}_ms"), ms(histogram.mean())));
+    for (quantile, p) in QUANTILES {
+        // vLLM writes the percentile as a number: p99.9_ttft_ms.
+        let quantile = quantile.replace('_', ".");
+        entries.push((format!("{quantile}_{name}_ms"), ms(histogram.quantile(p).map(|v| v as f64))));
+    }
+    entries.push((format!("max_{name}_ms"), ms(histogram.max().map(|v| v as f64))));
+}
+
+/// The promises per request that goodput counts, and how many finished requests kept each.
+fn slo(summary: &Summary) -> Json {
+    let Slo { ttft, tpot, e2el } = summary.slo;
+    let attained = summary.attained;
+    let promise = |name: &str, limit: Option<Span>, met: Option<u64>| {
+        let limit = limit?;
+        let entries = vec![
+            ("limit_ms".to_owned(), Json::Float(limit.as_millis_f64())),
+            ("met".to_owned(), met.unwrap_or(0).into()),
+        ];
+        Some((name.to_owned(), Json::Object(entries)))
+    };
+    let promises = [
+        promise("ttft", ttft, attained.ttft),
+        promise("tpot", tpot, attained.tpot),
+        promise("e2el", e2el, attained.e2el),
+        Some(("good_requests".to_owned(), attained.all.into())),
+    ];
+    Json::Object(promises.into_iter().flatten().collect())
+}
+
+fn targets(report: &Report) -> Json {
+    let target = |v: &crate::Verdict| {
+        let side = if v.side == Side::AtMost { "at_most" } else { "at_least" };
+        Json::Object(vec![
+            ("metric".into(), v.metric.as_str().into()),
+            (side.into(), Json::Float(v.target)),
+            ("value".into(), v.value.into()),
+            ("met".into(), Json::Bool(v.met())),
+        ])
+    };
+    Json::List(report.verdicts.iter().map(target).collect())
+}
+
+fn class(class: &Class) -> Json {
+    let mut entries: Entries = vec![
+        ("class".into(), class.name.as_str().into()),
+        ("outcomes".into(), outcomes(&class.outcomes)),
+        ("good_requests".into(), class.good.into()),
+    ];
+    latency(&mut entries, "ttft", &class.latencies.ttft);
+    latency(&mut entries, "tpot", &class.latencies.tpot);
+    latency(&mut entries, "e2el", &class.latencies.e2el);
+    Json::Object(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn the_names_are_vllms_and_the_figures_the_summarys() {
+        let report = sample::report();
+        let text = summary_json(&report);
+        let parsed: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let p99 = report.summary.metric("ttft_p99").expect("measured") * 1e3;
+        assert!((parsed["p99_ttft_ms"].as_f64().expect("number") - p99).abs() < 1e-6);
+        assert_eq!(parsed["completed"].as_u64(), Some(report.summary.outcomes[0]));
+        assert_eq!(parsed["definitions"], "vllm");
+        assert_eq!(parsed["targets"][0]["metric"], "ttft_p99");
+        assert_eq!(parsed["per_class"].as_array().map(Vec::len), Some(report.summary.classes.len()));
+        for key in ["mean_itl_ms", "p99.9_e2el_ms", "request_goodput", "total_token_throughput"] {
+            assert!(parsed[key].is_number(), "{key}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_stable_and_in_order() {
+        let text = summary_json(&sample::report());
+        assert_eq!(text, summary_json(&sample::report()));
+        let order = ["definitions", "duration_s", "outcomes", "mean_ttft_ms", "slo", "per_class"];
+        let at: Vec<_> = order.iter().map(|key| text.find(&format!("\"{key}\""))).collect();
+        assert!(at.is_sorted() && at.iter().all(Option::is_some), "{at:?}");
+    }
+
+    #[test]
+    fn an_empty_run_has_nulls_not_zeros() {
+        let parsed: serde_json::Value = serde_json::from_str(&summary_json(&sample::empty())).expect("JSON");
+        assert!(parsed["p99_ttft_ms"].is_null() && parsed["request_throughput"].is_null());
+        assert_eq!(parsed["completed"], 0);
+    }
+}

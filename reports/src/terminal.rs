@@ -1,0 +1,137 @@
+//! The summary on the terminal: verdict first, at most 30 lines of 80 columns, the same bytes for the same run.
+
+mod paint;
+
+use overbook_sim::histogram::Histogram;
+use overbook_sim::rows::Outcome;
+use overbook_sim::summary::Summary;
+
+use crate::format::{self, Unit, count, seconds};
+use crate::manifest::Status;
+use crate::report::{Report, Verdict};
+use paint::{Paint, wrapped};
+
+/// Verdict lines that are shown before the rest is only counted.
+const VERDICTS_SHOWN: usize = 8;
+
+/// The summary, with a newline at its end. With `color`, ANSI escapes mark verdicts and headings.
+pub fn summary(report: &Report, color: bool) -> String {
+    let paint = Paint { color };
+    let mut lines = vec![paint.bold(&paint::cut(&report.title, 80)), headline(report, paint)];
+    lines.extend(verdicts(&report.verdicts, paint));
+    lines.push(String::new());
+    lines.push(paint.dim(&latency_header()));
+    for name in ["ttft", "tpot", "itl", "e2el"] {
+        if let Some(histogram) = report.summary.latency(name) {
+            lines.push(latency_row(name, histogram));
+        }
+    }
+    lines.push(String::new());
+    lines.extend(figures(&report.summary).into_iter().map(|(what, text)| format!("  {what:<12}{text}")));
+    lines.push(String::new());
+    lines.extend(wrapped(&report.calibration, 80, 2).iter().map(|line| paint.dim(line)));
+    lines.push(format!("results: {}", report.directory));
+    lines.join("\n") + "\n"
+}
+
+fn headline(report: &Report, paint: Paint) -> String {
+    let text = report.headline();
+    match report.status {
+        Status::Complete if report.verdicts.is_empty() => text,
+        Status::Complete if report.all_met() => paint.good(&text),
+        _ => paint.bad(&text),
+    }
+}
+
+fn verdicts(verdicts: &[Verdict], paint: Paint) -> Vec<String> {
+    // What is missed is shown before what is met, should there be too many.
+    let mut order: Vec<&Verdict> = verdicts.iter().collect();
+    if order.len() > VERDICTS_SHOWN {
+        order.sort_by_key(|v| v.met());
+    }
+    let line = |v: &&Verdict| {
+        let mark = if v.met() { paint.good("✓") } else { paint.bad("✗") };
+        format!("  {mark} {:<28}{:>14}   target {}", v.label(), v.value_text(), v.target_text())
+    };
+    let mut lines: Vec<String> = order.iter().take(VERDICTS_SHOWN).map(line).collect();
+    if order.len() > VERDICTS_SHOWN {
+        let rest = &order[VERDICTS_SHOWN..];
+        let missed = rest.iter().filter(|v| !v.met()).count();
+        lines.push(format!("    and {} more, {missed} of them missed", rest.len()));
+    }
+    lines
+}
+
+fn latency_header() -> String {
+    let columns: String = ["mean", "p50", "p90", "p99", "max"].iter().map(|c| format!("{c:>12}")).collect();
+    format!("  {:<12}{columns}", "latency")
+}
+
+fn latency_row(name: &str, histogram: &Histogram) -> String {
+    let ns = [
+        histogram.mean(),
+        histogram.quantile(0.5).map(|v| v as f64),
+        histogram.quantile(0.9).map(|v| v as f64),
+        histogram.quantile(0.99).map(|v| v as f64),
+        histogram.max().map(|v| v as f64),
+    ];
+    let columns: String = ns.iter().map(|ns| format!("{:>12}", ns.map_or("–".into(), |ns| seconds(ns / 1e9)))).collect();
+    format!("  {name:<12}{columns}")
+}
+
+/// What goes on in words: (heading, text of at most 66 columns).
+fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
+    let show = |metric: &str| summary.metric(metric).map_or("–".into(), |v| Unit::of(metric).show(v));
+    let load = &summary.load;
+    let mut figures = vec![
+        ("requests", format!("{} in {}", requests(summary), show("makespan"))),
+        (
+            "throughput",
+            format!(
+                "{}, {} out, {} in all",
+                show("request_throughput"),
+                show("output_throughput"),
+                show("total_token_throughput")
+            ),
+        ),
+    ];
+    if summary.slo.is_set() {
+        let share = show("goodput_fraction");
+        figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));
+    }
+    figures.extend([
+        (
+            "running",
+            format!("mean {}, at most {} on a replica", show("running_mean"), count(f64::from(load.running_max))),
+        ),
+        (
+            "waiting",
+            format!("mean {}, at most {} on a replica", show("waiting_mean"), count(f64::from(load.waiting_max))),
+        ),
+        ("KV blocks", format!("mean {} used, fullest pool {}", show("kv_usage_mean"), show("kv_usage_max"))),
+        (
+            "preempted",
+            format!("{} times, {} of computed tokens were recomputed", show("preemptions"), show("recompute_tax")),
+        ),
+    ]);
+    if summary.tokens.cached > 0 {
+        figures.push(("prefix cache", format!("{} of prompt tokens", show("prefix_hit_rate"))));
+    }
+    figures
+}
+
+/// "98,700 of 100,000 finished, 1,300 expired".
+pub(crate) fn requests(summary: &Summary) -> String {
+    let finished = summary.count(Outcome::Finished);
+    let mut text = format!("{} of {} finished", count(finished as f64), count(summary.ended() as f64));
+    for outcome in &Outcome::ALL[1..] {
+        let n = summary.count(*outcome);
+        if n > 0 {
+            text += &format!(", {} {}", format::count(n as f64), outcome.name());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

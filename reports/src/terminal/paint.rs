@@ -1,0 +1,56 @@
+//! ANSI colours and line widths.
+
+/// Puts colour where it is wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Paint {
+    pub(super) color: bool,
+}
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    pub(super) fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    pub(super) fn good(self, text: &str) -> String {
+        self.with("1;32", text)
+    }
+
+    pub(super) fn bad(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+}
+
+/// The text cut to `width` characters, with an ellipsis if it was longer.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
+}
+
+/// The text as at most `lines` lines of at most `width` characters, broken between words.
+pub(super) fn wrapped(text: &str, width: usize, lines: usize) -> Vec<String> {
+    let mut wrapped = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = &wrapped[wrapped.len() - 1];
+        let fits = line.chars().count() + 1 + word.chars().count() <= width;
+        if !fits && !line.is_empty() && wrapped.len() < lines {
+            wrapped.push(String::new());
+        }
+        if let Some(line) = wrapped.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    wrapped.iter().map(|line| cut(line, width)).collect()
+}

@@ -1,0 +1,231 @@
+//! Every kind of mistake, with its place and its help.
+
+use super::{FULL, LEAST, problems, resolve, told};
+use overbook_scenarios::Source;
+
+/// `LEAST` with one more line, which is line 6.
+fn with(line: &str) -> Vec<String> {
+    problems(&format!("{LEAST}{line}\n"))
+}
+
+#[test]
+fn unknown_keys() {
+    assert_eq!(with("fleet: { replcas: 2 }"), ["6:10: unknown key `replcas` (did you mean `replicas`?)"]);
+    assert_eq!(with("fleat: {}"), ["6:1: unknown key `fleat` (did you mean `fleet`?)"]);
+    assert_eq!(
+        with("fleet: { gpus: 2 }"),
+        ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `router`)"]
+    );
+    assert_eq!(
+        with("scheduler: { vllm: { max_nun_seqs: 2 } }"),
+        ["6:22: unknown key `max_nun_seqs` (did you mean `max_num_seqs`?)"]
+    );
+}
+
+#[test]
+fn unknown_names() {
+    assert_eq!(with("scheduler: vlm"), ["6:12: unknown name `vlm` (did you mean `vllm`?)"]);
+    assert_eq!(with("scheduler: { vlm: {} }"), ["6:14: unknown name `vlm` (did you mean `vllm`?)"]);
+    assert_eq!(
+        with("fleet: { router: round_robin }"),
+        ["6:18: unknown name `round_robin` (did you mean `round-robin`?)"]
+    );
+    let model = LEAST.replace("llama-3.1-8b", "llama-3-8b");
+    assert_eq!(problems(&model), ["4:8: no model is called `llama-3-8b` (did you mean `llama-3.1-8b`?)"]);
+    let gpu = LEAST.replace("gpu: h200", "gpu: tpu");
+    assert_eq!(problems(&gpu), ["5:6: no GPU is called `tpu` (expected one of `a100-80`, `b200`, `h100`, `h200`)"]);
+}
+
+#[test]
+fn units() {
+    assert_eq!(with("slo: { ttft_p99: 2 }"), ["6:18: `2` needs a unit, e.g. 250ms"]);
+    assert_eq!(with("slo: { ttft_p99: '2' }"), ["6:18: `2` needs a unit, e.g. 250ms"]);
+    assert_eq!(
+        with("slo: { ttft_p99: 2sec }"),
+        ["6:18: unknown unit `sec` for a duration; expected one of ns, us, µs, ms, s, min, h, d"]
+    );
+    assert_eq!(with("slo: { ttft_p99: -2s }"), ["6:18: `-2s` is negative; a duration is not"]);
+    let rate = LEAST.replace("20/s", "20");
+    assert_eq!(problems(&rate), ["3:54: `20` needs a unit, e.g. 30/s"]);
+}
+
+#[test]
+fn types() {
+    assert_eq!(
+        with("fleet: { replicas: many }"),
+        ["6:20: expected a whole number from 0 to 4294967295, found text `many`"]
+    );
+    assert_eq!(with("fleet: { replicas: 1.5 }"), ["6:20: expected a whole number from 0 to 4294967295, found `1.5`"]);
+    assert_eq!(with("fleet: { replicas: -1 }"), ["6:20: expected a whole number from 0 to 4294967295, found `-1`"]);
+    assert_eq!(with("audit: yes"), ["6:8: expected true or false, found text `yes`"]);
+    assert_eq!(with("fleet: [1, 2]"), ["6:8: expected a mapping of settings, found a list"]);
+    assert_eq!(with("fleet:"), ["6:1: expected a mapping of settings, found nothing"]);
+    assert_eq!(
+        with("scheduler: { vllm: {}, static: {} }"),
+        ["6:12: choose one: `vllm` and `static` cannot be used together"]
+    );
+    assert_eq!(with("fleet: { router: { random: 3 } }"), ["6:28: `random` takes no settings"]);
+    let fixed = LEAST.replace("requests: 1000 }", "requests: 1000 }, max_new_tokens: fixed");
+    assert_eq!(problems(&fixed), ["3:117: `fixed` needs a value: { fixed: … }"]);
+}
+
+#[test]
+fn ranges() {
+    assert_eq!(with("fleet: { replicas: 0 }"), ["6:20: `replicas` is 0; it must be from 1 to 4096"]);
+    assert_eq!(
+        with("engine: { gpu_memory_utilization: 1.1 }"),
+        ["6:35: `gpu_memory_utilization` is 1.1; it must be above 0 and at most 1"]
+    );
+    assert_eq!(with("engine: { block_tokens: 513 }"), ["6:25: `block_tokens` is 513; it must be from 1 to 512"]);
+    assert_eq!(with("scheduler: { vllm: { max_num_seqs: 0 } }"), ["6:36: `max_num_seqs` is 0; it must be at least 1"]);
+    assert_eq!(with("slo: { goodput: {} }"), ["6:17: `goodput` promises nothing; set ttft, tpot or e2el"]);
+    assert_eq!(problems(&LEAST.replace("version: 1", "version: 2")), ["1:10: `version` is 2; this Overbook reads 1"]);
+    assert!(problems(&LEAST.replace("name: least", "name: a/b"))[0].starts_with("2:7: `name` names a folder"));
+    assert_eq!(
+        with("fleet: { tensor_parallel: 5 }"),
+        ["6:27: model Llama-3.1-8B: tensor_parallel 5 does not divide kv_heads (8)"]
+    );
+    assert_eq!(
+        with("engine: { max_model_len: 200000 }"),
+        ["6:26: `max_model_len` is 200000; Llama-3.1-8B was made for 131072 tokens at most"]
+    );
+}
+
+#[test]
+fn hardware_that_cannot_run_it() {
+    let big = LEAST.replace("llama-3.1-8b", "llama-3.1-70b");
+    let told = problems(&big.replace("h200", "h100"));
+    assert!(
+        told[0].starts_with("4:8: Llama-3.1-70B (bf16, tensor_parallel 1) does not fit on NVIDIA H100"),
+        "{told:?}"
+    );
+    assert!(told[0].contains("GiB") && told[0].contains("try tensor_parallel"), "{told:?}");
+    let fp8 = format!("{}engine: {{ weights: fp8 }}\n", LEAST.replace("h200", "a100-80"));
+    assert!(problems(&fp8)[0].starts_with("6:20: NVIDIA A100-SXM4-80GB has no fp8 arithmetic"), "{:?}", problems(&fp8));
+}
+
+#[test]
+fn lists_of_the_wrong_length() {
+    let quantiles = "{ quantiles: { prompt: [[0, 10], [1, 20, 30]], output: [[0, 1], [1, 9]] } }";
+    let told = problems(&LEAST.replace("lengths: burstgpt", &format!("lengths: {quantiles}")));
+    assert_eq!(told, ["3:107: expected a list of 2, found 3 items"]);
+}
+
+#[test]
+fn workload_is_one_of_two() {
+    let none =
+        LEAST.replace("generate: { arrivals: { poisson: { rate: 20/s } }, lengths: burstgpt, requests: 1000 }", "");
+    assert!(problems(&none)[0].starts_with("3:11: `workload` needs `generate"), "{none}");
+    let both = LEAST.replace("workload: {", "workload: { trace: { path: Cargo.toml },");
+    assert!(problems(&both)[0].starts_with("3:11: `workload` has both"));
+}
+
+#[test]
+fn missing_keys_all_at_once() {
+    assert_eq!(
+        problems("version: 1\n"),
+        [
+            "1:1: missing key `name`",
+            "1:1: missing key `workload`",
+            "1:1: missing key `model`",
+            "1:1: missing key `gpu`"
+        ]
+    );
+    assert_eq!(with("engine: { cost: { table: {} } }"), ["6:19: missing key `path`"]);
+    assert_eq!(with("engine: { cost: table }"), ["6:17: missing key `path`"]);
+}
+
+#[test]
+fn missing_files() {
+    let text = LEAST.replace(
+        "generate: { arrivals: { poisson: { rate: 20/s } }, lengths: burstgpt, requests: 1000 }",
+        "trace: { path: no/such.csv }",
+    );
+    let told = problems(&text);
+    assert!(told[0].starts_with("3:28: there is no file `") && told[0].ends_with("no/such.csv`"), "{told:?}");
+    let error = Source::load(std::path::Path::new("no/such.yaml")).expect_err("no file");
+    assert!(error.to_string().contains("cannot read the scenario `no/such.yaml`"), "{error}");
+}
+
+#[test]
+fn yaml_itself() {
+    assert_eq!(with("gpu: h100"), ["6:1: key `gpu` is given twice"]);
+    assert_eq!(with("fleet: { replicas: 1, replicas: 2 }"), ["6:23: key `replicas` is given twice"]);
+    assert_eq!(with("---\nversion: 1"), ["6:1: a scenario file holds one document; remove the second"]);
+    assert_eq!(with("fleet: &f { replicas: 1 }"), ["6:8: anchors (`&name`) are not supported; write the value out"]);
+    assert!(with("fleet: *f")[0].starts_with("6:8: "));
+    assert!(with("seed: !!int 3")[0].contains("tags"));
+    assert!(with("fleet:\n\treplicas: 2")[0].contains("tab"));
+    assert!(with("fleet: { replicas: 2")[0].starts_with("7:1: not valid YAML"));
+    assert!(with("? [a, b]\n: 1")[0].contains("key must be plain text"));
+    assert!(problems("")[0].contains("a scenario is a mapping"));
+    assert!(problems("- 1\n")[0].contains("a scenario is a mapping"));
+    assert!(problems(&format!("a: {}", "[".repeat(100)))[0].contains("nested deeper"));
+}
+
+#[test]
+fn several_at_once() {
+    let text = FULL
+        .replace("seed: 7", "sede: 7")
+        .replace("rate: 20/s", "rate: 20")
+        .replace("replicas: 4", "replicas: 0")
+        .replace("weights: fp8", "weights: fp9")
+        .replace("block_tokens: 16", "block_tokens: lots")
+        .replace("model: llama-3.1-8b", "model: llama")
+        .replace("tpot_p99: 50ms", "tpot_p99: 50");
+    assert_eq!(
+        problems(&text),
+        [
+            "4:1: unknown key `sede` (did you mean `seed`?)",
+            "7:34: `20` needs a unit, e.g. 30/s",
+            "13:8: no model is called `llama` (did you mean `llama-2-7b`?)",
+            "15:20: `replicas` is 0; it must be from 1 to 4096",
+            "17:12: unknown name `fp9` (did you mean `fp8`?)",
+            "19:17: expected a whole number from 0 to 4294967295, found text `lots`",
+            "26:32: `50` needs a unit, e.g. 250ms",
+        ]
+    );
+}
+
+#[test]
+fn inline_models_keep_their_places() {
+    let text = LEAST.replace("model: llama-3.1-8b", "model: { name: x, hidden: big, layrs: 2 }");
+    let told = problems(&text);
+    assert!(told.contains(&"4:27: expected a whole number from 0 to 4294967295, found text `big`".to_owned()));
+    assert!(told.contains(&"4:32: unknown key `layrs` (did you mean `layers`?)".to_owned()), "{told:?}");
+    assert!(told.contains(&"4:1: missing key `heads`".to_owned()), "{told:?}");
+    assert!(!told.contains(&"4:1: missing key `hidden`".to_owned()), "{told:?}");
+}
+
+#[test]
+fn set_is_checked_like_the_file() {
+    let mut source = Source::from_text("test.yaml", LEAST);
+    source.set("fleet.replicas", "many");
+    source.set("fleet.replcas", "8");
+    source.set("seed.x", "8");
+    source.set("model.name", "8");
+    source.set("gpu", "[1");
+    let problems = source.resolve().expect_err("bad");
+    let told = told(&problems);
+    assert!(problems.list().iter().all(|d| d.file == "--set"), "{problems}");
+    assert!(told.contains(&"1:16: expected a whole number from 0 to 4294967295, found text `many`".to_owned()));
+    assert!(told.contains(&"1:1: unknown key `replcas` (did you mean `replicas`?)".to_owned()), "{told:?}");
+    assert!(told.contains(&"1:1: `model` is `llama-3.1-8b` here, so nothing can be set below it".to_owned()));
+    assert!(told.iter().any(|told| told.contains("not valid YAML")), "{told:?}");
+}
+
+#[test]
+fn looks_like_cargo() {
+    let problems = resolve(&format!("{LEAST}fleet: {{ replcas: 2 }}\n")).expect_err("bad");
+    assert_eq!(
+        problems.render(false),
+        "error: unknown key `replcas`
+ --> test.yaml:6:10
+  |
+6 | fleet: { replcas: 2 }
+  |          ^^^^^^^
+  |
+  = help: did you mean `replicas`?"
+    );
+    assert!(problems.render(true).contains("\u{1b}["));
+}

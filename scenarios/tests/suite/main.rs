@@ -1,0 +1,69 @@
+//! Scenario files from text to studies and messages.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod bad_input;
+mod mutations;
+mod round_trip;
+mod schema;
+mod sweeps;
+
+use overbook_scenarios::{Problems, Source, Study};
+
+/// A scenario that sets nearly everything.
+const FULL: &str = "\
+version: 1
+name: full
+description: everything at once
+seed: 7
+workload:
+  generate:
+    arrivals: { poisson: { rate: 20/s } }
+    lengths: burstgpt
+    requests: 1000
+  clients: { count: 32, think_time: 1s }
+  max_new_tokens: { fixed: 1024 }
+  limits: { max_wait: 30s, deadline: 2min, cancel_after: 1min }
+model: llama-3.1-8b
+gpu: h200
+fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two }
+engine:
+  weights: fp8
+  kv: fp8
+  block_tokens: 16
+  gpu_memory_utilization: 0.85
+  kv_tokens: 100000
+  max_model_len: 8192
+  cost: { constant: { device: 10ms, host: 1ms } }
+  host: { base: 1ms, per_seq: 4us }
+scheduler: { vllm: { max_num_seqs: 64 } }
+slo: { ttft_p99: 2s, tpot_p99: 50ms, e2el_p99_9: 10s, goodput: { ttft: 1s, tpot: 50ms, share: 0.9 } }
+audit: true
+";
+
+/// The least that makes a scenario.
+const LEAST: &str = "\
+version: 1
+name: least
+workload: { generate: { arrivals: { poisson: { rate: 20/s } }, lengths: burstgpt, requests: 1000 } }
+model: llama-3.1-8b
+gpu: h200
+";
+
+fn resolve(text: &str) -> Result<Study, Problems> {
+    Source::from_text("test.yaml", text).resolve()
+}
+
+fn study(text: &str) -> Study {
+    resolve(text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The problems as `line:column: message (help)`.
+fn problems(text: &str) -> Vec<String> {
+    told(&resolve(text).expect_err("must have problems"))
+}
+
+fn told(problems: &Problems) -> Vec<String> {
+    let help = |help: &Option<String>| help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+    let told = |d: &overbook_scenarios::Diagnostic| format!("{}:{}: {}{}", d.line, d.column, d.message, help(&d.help));
+    problems.list().iter().map(told).collect()
+}

@@ -1,0 +1,128 @@
+//! Sweeps and what is expected of them.
+
+use super::{LEAST, problems, study};
+
+const SWEEP: &str = "sweep:
+  axes: { fleet.replicas: [1, 2], workload.generate.arrivals.poisson.rate: [1/s, 2/s, 4/s] }
+  zip: { seed: [1, 2], engine.weights: [bf16, fp8] }
+";
+
+fn with(expect: &str) -> Vec<String> {
+    problems(&format!("{LEAST}{SWEEP}expect:\n  - {expect}\n"))
+}
+
+#[test]
+fn points_are_the_product_in_file_order() {
+    let study = study(&format!("{LEAST}{SWEEP}"));
+    assert_eq!(study.points().len(), 12);
+    let coordinates = |point: usize| -> Vec<String> {
+        study.points()[point].coordinates.iter().map(|(path, value)| format!("{path}={value}")).collect()
+    };
+    let rate = "workload.generate.arrivals.poisson.rate";
+    let first = ["fleet.replicas=1", &format!("{rate}=1/s"), "seed=1", "engine.weights=bf16"];
+    assert_eq!(coordinates(0), first);
+    assert_eq!(coordinates(1)[2..], ["seed=2", "engine.weights=fp8"]);
+    assert_eq!(coordinates(2)[1], format!("{rate}=2/s"));
+    assert_eq!(coordinates(11)[0], "fleet.replicas=2");
+    assert_eq!(study.points()[11].scenario.fleet.replicas, 2);
+    assert_eq!(study.points()[11].scenario.seed, 2);
+    let hashes: std::collections::BTreeSet<String> =
+        study.points().iter().map(overbook_scenarios::Point::plan_hash).collect();
+    assert_eq!(hashes.len(), 12);
+}
+
+#[test]
+fn whole_policies_can_be_swept() {
+    let study =
+        study(&format!("{LEAST}sweep: {{ axes: {{ scheduler: [vllm, {{ static: {{ batch_size: 8 }} }}] }} }}\n"));
+    assert_eq!(study.points()[0].coordinates[0].1, "vllm");
+    assert_eq!(study.points()[1].coordinates[0].1, r#"{"static":{"batch_size":8}}"#);
+}
+
+#[test]
+fn problems_stand_at_the_swept_value() {
+    let sweep = |axes: &str| problems(&format!("{LEAST}sweep: {{ axes: {{ {axes} }} }}\n"));
+    assert_eq!(sweep("fleet.replicas: [1, 0]"), ["6:38: `replicas` is 0; it must be from 1 to 4096"]);
+    assert_eq!(
+        sweep("fleet.replicas: [1, many, 2]"),
+        ["6:38: expected a whole number from 0 to 4294967295, found text `many`"]
+    );
+    assert_eq!(sweep("fleet.replcas: [1, 2]"), ["6:18: unknown key `replcas` (did you mean `replicas`?)"]);
+    assert_eq!(sweep("gpu: [h200, h20]"), ["6:30: no GPU is called `h20` (did you mean `h200`?)"]);
+    assert_eq!(sweep("gpu.x: [1]"), ["6:18: `gpu` is `h200` here, so nothing can be set below it"]);
+    assert_eq!(
+        sweep("fleet.replicas: 3"),
+        ["6:34: `fleet.replicas` needs a list of at least one value, e.g. [1, 2, 4]"]
+    );
+    assert_eq!(sweep("name: [a]"), ["6:18: `name` cannot be swept"]);
+    let uneven = problems(&format!("{LEAST}sweep: {{ zip: {{ seed: [1, 2], audit: [true] }} }}\n"));
+    assert_eq!(uneven, ["6:31: zipped lists must be of equal length: `seed` has 2, `audit` has 1"]);
+    let many = (0..200).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    assert!(sweep(&format!("seed: [{many}], fleet.replicas: [{many}]"))[0].contains("more than 10000 points"));
+    assert!(problems(&format!("{LEAST}sweep: {{ axis: {{}} }}\n"))[0].contains("did you mean `axes`?"));
+}
+
+#[test]
+fn expectations_are_tied_to_points() {
+    let expect = "expect:
+  - { metric: ttft_p99, at: { fleet.replicas: 2, workload.generate.arrivals.poisson.rate: 4/s, seed: 1 }, max: 2s, source: a }
+  - metric: output_throughput
+    at: { fleet.replicas: 2, workload.generate.arrivals.poisson.rate: 4/s, seed: 1 }
+    over: { at: { fleet.replicas: 1 } }
+    value: 2.0
+    tolerance: 5%
+    source: b
+";
+    let study = study(&format!("{LEAST}{SWEEP}{expect}"));
+    let lookup = |point: usize, metric: &str| match (point, metric) {
+        (10, "ttft_p99") => Some(2.5),
+        (10, "output_throughput") => Some(195.0),
+        (4, "output_throughput") => Some(100.0),
+        _ => None,
+    };
+    let verdicts: Vec<_> = study.expectations().iter().map(|expectation| expectation.judge(&lookup)).collect();
+    assert_eq!((verdicts[0].got, verdicts[0].passed, verdicts[0].target.as_str()), (Some(2.5), false, "≤ 2s"));
+    assert_eq!((verdicts[1].got, verdicts[1].passed, verdicts[1].target.as_str()), (Some(1.95), true, "2 ± 5%"));
+    assert_eq!(verdicts[1].source, "b");
+    assert!(verdicts[1].subject.contains("over output_throughput at fleet.replicas=1"), "{}", verdicts[1].subject);
+    let nothing = study.expectations()[0].judge(&|_, _| None);
+    assert!(!nothing.passed && nothing.got.is_none());
+}
+
+#[test]
+fn bad_expectations() {
+    let at = "at: { fleet.replicas: 2, workload.generate.arrivals.poisson.rate: 4/s, seed: 1 }";
+    let one = |rest: &str| {
+        let told = with(&format!("{{ {at}, {rest} }}"));
+        assert_eq!(told.len(), 1, "{told:?}");
+        told[0].split_once(": ").unwrap().1.to_owned()
+    };
+    assert_eq!(one("metric: ttfp_p99, max: 2s, source: x"), "unknown name `ttfp_p99` (did you mean `ttft_p99`?)");
+    assert_eq!(one("metric: ttft_p99, max: 2, source: x"), "`max` is 2, but ttft_p99 is a time, e.g. 250ms");
+    assert_eq!(
+        one("metric: kv_usage_max, max: 2s, source: x"),
+        "`max` is 2s, but kv_usage_max is a plain number, e.g. 0.95 or 95%"
+    );
+    assert_eq!(one("metric: ttft_p99, value: 2s, source: x"), "`value` needs a `tolerance`, e.g. 5% (0% for exactly)");
+    assert_eq!(one("metric: ttft_p99, source: x"), "expects nothing: give `value` with `tolerance`, `min` or `max`");
+    assert_eq!(one("metric: ttft_p99, min: 3s, max: 2s, source: x"), "`min` is 3s, above `max`, 2s");
+    assert_eq!(one("metric: ttft_p99, max: 2s"), "missing key `source`");
+    assert_eq!(
+        one("metric: ttft_p99, max: fast, source: x"),
+        "`fast` is neither a duration (250ms), a rate (30/s), a number (0.95) nor a percentage (5%)"
+    );
+    assert_eq!(
+        with("{ metric: ttft_p99, max: 2s, source: x, at: { fleet.replicas: 3 } }"),
+        ["10:67: `fleet.replicas` is never 3 in the sweep (it is 1, 2)"]
+    );
+    assert_eq!(
+        with("{ metric: ttft_p99, max: 2s, source: x, at: { fleet.replica: 1 } }"),
+        ["10:66: `fleet.replica` is not swept (did you mean `fleet.replicas`?)"]
+    );
+    assert!(
+        with("{ metric: ttft_p99, max: 2s, source: x }")[0]
+            .contains("12 points of the sweep match (say which `fleet.replicas`")
+    );
+    let several = with("{ metric: a, max: 2s, source: x }\n  - { metric: b, max: 2s, source: x }\n  - 3");
+    assert_eq!(several.len(), 3, "{several:?}");
+}
