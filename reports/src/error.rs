@@ -38,9 +38,7 @@ impl ReportError {
         |source| ReportError::Io { path: path.to_owned(), source }
     }
 
-    pub(crate) fn parquet(
-        path: &Path,
-    ) -> impl Fn(::parquet::errors::ParquetError) -> ReportError + '_ {
+    pub(crate) fn parquet(path: &Path) -> impl Fn(::parquet::errors::ParquetError) -> ReportError + '_ {
         |source| ReportError::Parquet { path: path.to_owned(), source }
     }
 }

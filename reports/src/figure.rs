@@ -91,14 +91,14 @@ impl Figure {
     }
 
     fn legend(&self) -> String {
-        let mut items = String::new();
-        for series in &self.series {
-            let kind = if series.style == Style::Area { "swatch area" } else { "swatch" };
-            items += &format!("<li><i class=\"{kind} c{}\"></i>{}</li>", series.color, escaped(&series.label));
-        }
-        if let Some(rug) = &self.rug {
-            items += &format!("<li><i class=\"swatch rug\"></i>{}</li>", escaped(&rug.label));
-        }
+        let item = |kind: &str, label: &str| format!("<li><i class=\"swatch {kind}\"></i>{}</li>", escaped(label));
+        let of_series = |series: &Series| {
+            let area = if series.style == Style::Area { "area " } else { "" };
+            item(&format!("{area}c{}", series.color), &series.label)
+        };
+        let series = self.series.iter().map(of_series);
+        let rug = self.rug.iter().map(|rug| item("rug", &rug.label));
+        let items = series.chain(rug).collect::<String>();
         format!("<ul class=\"legend\">{items}</ul>")
     }
 }

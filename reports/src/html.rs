@@ -117,8 +117,7 @@ fn latencies(summary: &Summary) -> Vec<LatencyRow> {
         let histogram = summary.latency(metric)?;
         let quantile = |p| histogram.quantile(p).map(|ns| ns as f64);
         let max = histogram.max().map(|ns| ns as f64);
-        let cells =
-            cells([histogram.mean(), quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999), max]);
+        let cells = cells([histogram.mean(), quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999), max]);
         Some(LatencyRow { name, meaning, cells })
     };
     meanings.into_iter().filter_map(row).collect()
@@ -164,10 +163,7 @@ fn work(summary: &Summary) -> Vec<(&'static str, String)> {
         ("Prompt tokens", format!("{} ({} from the prefix cache)", whole(tokens.prompt), show("prefix_hit_rate"))),
         ("Output tokens", whole(tokens.output)),
         ("Recomputed tokens", format!("{} ({} of all computed)", whole(tokens.recomputed), show("recompute_tax"))),
-        (
-            "Steps",
-            format!("{} in {} jumps of {} on average", show("steps"), show("segments"), show("mean_jump")),
-        ),
+        ("Steps", format!("{} in {} jumps of {} on average", show("steps"), show("segments"), show("mean_jump"))),
     ]
 }
 

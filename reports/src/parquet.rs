@@ -126,8 +126,7 @@ impl ParquetRecorder {
     /// A file cannot be written.
     pub fn finish(self, classes: &[String]) -> Result<Written, ReportError> {
         let names = serde_json::Value::from(classes).to_string();
-        let (request_rows, request_bytes) =
-            self.requests.finish(&[("overbook.classes", &names)])?;
+        let (request_rows, request_bytes) = self.requests.finish(&[("overbook.classes", &names)])?;
         let (step_rows, step_bytes) = match self.steps {
             Some(steps) => steps.finish(&[])?,
             None => (0, 0),
@@ -139,8 +138,21 @@ impl ParquetRecorder {
 impl Recorder for ParquetRecorder {
     #[inline]
     fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
-        let [request, replica, class, outcome, arrival, start, first_token, end, prompt, output, cached, preemptions, recomputed] =
-            &mut self.requests.columns;
+        let [
+            request,
+            replica,
+            class,
+            outcome,
+            arrival,
+            start,
+            first_token,
+            end,
+            prompt,
+            output,
+            cached,
+            preemptions,
+            recomputed,
+        ] = &mut self.requests.columns;
         request.push_long(row.request);
         replica.push_int(row.replica);
         class.push_int(u32::from(row.class.0));
@@ -160,8 +172,22 @@ impl Recorder for ParquetRecorder {
     #[inline]
     fn step(&mut self, row: &StepRow) -> Result<(), RecordError> {
         let Some(table) = &mut self.steps else { return Ok(()) };
-        let [replica, lane, start, end, steps, decode_seqs, prefill_seqs, prefill_tokens, decode_context, prefill_context, running, waiting, used_blocks, preempted] =
-            &mut table.columns;
+        let [
+            replica,
+            lane,
+            start,
+            end,
+            steps,
+            decode_seqs,
+            prefill_seqs,
+            prefill_tokens,
+            decode_context,
+            prefill_context,
+            running,
+            waiting,
+            used_blocks,
+            preempted,
+        ] = &mut table.columns;
         replica.push_int(row.replica);
         lane.push_int(row.lane);
         start.push_long(row.start.0);

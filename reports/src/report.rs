@@ -157,12 +157,7 @@ mod tests {
     #[test]
     fn headline_and_sentence_follow_the_verdicts() {
         let mut report = sample::report();
-        let verdict = |value, target| Verdict {
-            metric: "ttft_p99".to_owned(),
-            side: Side::AtMost,
-            target,
-            value,
-        };
+        let verdict = |value, target| Verdict { metric: "ttft_p99".to_owned(), side: Side::AtMost, target, value };
         report.verdicts = vec![];
         assert_eq!(report.headline(), "No target was set");
         assert!(report.all_met());

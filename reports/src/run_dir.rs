@@ -65,21 +65,26 @@ impl RunDir {
     pub fn finish(mut self, manifest: &Manifest) -> Result<PathBuf, ReportError> {
         self.write(MANIFEST, manifest.to_json())?;
         check(&self.target, self.force)?;
-        if !self.target.exists() {
-            self.move_into_place()?;
+        if self.target.exists() {
+            self.replace()?;
         } else {
-            let old = sibling(&self.target, "old")?;
-            remove(&old)?;
-            fs::rename(&self.target, &old).map_err(ReportError::io(&old))?;
-            if let Err(error) = self.move_into_place() {
-                // The first error is the one to tell; the old result at least should stand again.
-                let _ = fs::rename(&old, &self.target);
-                return Err(error);
-            }
-            remove(&old)?;
+            self.move_into_place()?;
         }
         self.finished = true;
         Ok(self.target.clone())
+    }
+
+    /// Moves the old result away, the new one in its place, and then deletes the old one.
+    fn replace(&self) -> Result<(), ReportError> {
+        let old = sibling(&self.target, "old")?;
+        remove(&old)?;
+        fs::rename(&self.target, &old).map_err(ReportError::io(&old))?;
+        if let Err(error) = self.move_into_place() {
+            // The first error is the one to tell; the old result at least should stand again.
+            let _ = fs::rename(&old, &self.target);
+            return Err(error);
+        }
+        remove(&old)
     }
 
     fn move_into_place(&self) -> Result<(), ReportError> {

@@ -92,7 +92,7 @@ fn count(row: &RequestRow, tally: &mut Tally, timeline: &mut Timeline, t: f64, g
     timeline.arrival(row.arrival);
     timeline.finish(row.end);
     timeline.tokens(row.end, u64::from(row.output_tokens));
-    let full = backlog > 150.0 && row.request % 9 == 0;
+    let full = backlog > 150.0 && row.request.is_multiple_of(9);
     timeline.preempt(row.arrival, u64::from(full));
     tally.preemptions(u64::from(full));
     tally.segment(14, u64::from(running), u64::from(row.prompt_tokens), Span((gap * 0.8 * NS_PER_S as f64) as u64));
@@ -123,8 +123,9 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
             fact("Length knowledge", "max_new_tokens from the class quantile (no oracle)"),
             fact("Seed", "0"),
         ],
-        calibration: "Cost model: roofline with imported kernel efficiencies; not validated on this hardware: extrapolated."
-            .to_owned(),
+        calibration:
+            "Cost model: roofline with imported kernel efficiencies; not validated on this hardware: extrapolated."
+                .to_owned(),
         command: "overbook run scenarios/examples/first.yaml --seed 0 --set fleet.replicas=2".to_owned(),
         tool: "overbook 0.1.0".to_owned(),
         directory: "runs/first-3f9a1c20".to_owned(),

@@ -6,7 +6,7 @@ use overbook_sim::histogram::Histogram;
 use overbook_sim::rows::Outcome;
 use overbook_sim::summary::Summary;
 
-use crate::format::{self, Unit, count, seconds};
+use crate::format::{Unit, count, seconds};
 use crate::manifest::Status;
 use crate::report::{Report, Verdict};
 use paint::{Paint, wrapped};
@@ -63,20 +63,18 @@ fn verdicts(verdicts: &[Verdict], paint: Paint) -> Vec<String> {
 }
 
 fn latency_header() -> String {
-    let columns: String = ["mean", "p50", "p90", "p99", "max"].iter().map(|c| format!("{c:>12}")).collect();
-    format!("  {:<12}{columns}", "latency")
+    columns("latency", ["mean", "p50", "p90", "p99", "max"].map(str::to_owned))
 }
 
 fn latency_row(name: &str, histogram: &Histogram) -> String {
-    let ns = [
-        histogram.mean(),
-        histogram.quantile(0.5).map(|v| v as f64),
-        histogram.quantile(0.9).map(|v| v as f64),
-        histogram.quantile(0.99).map(|v| v as f64),
-        histogram.max().map(|v| v as f64),
-    ];
-    let columns: String = ns.iter().map(|ns| format!("{:>12}", ns.map_or("–".into(), |ns| seconds(ns / 1e9)))).collect();
-    format!("  {name:<12}{columns}")
+    let quantile = |p| histogram.quantile(p).map(|ns| ns as f64);
+    let max = histogram.max().map(|ns| ns as f64);
+    let statistics = [histogram.mean(), quantile(0.5), quantile(0.9), quantile(0.99), max];
+    columns(name, statistics.map(|ns| ns.map_or_else(|| "–".to_owned(), |ns| seconds(ns / 1e9))))
+}
+
+fn columns(name: &str, [mean, p50, p90, p99, max]: [String; 5]) -> String {
+    format!("  {name:<12}{mean:>12}{p50:>12}{p90:>12}{p99:>12}{max:>12}")
 }
 
 /// What goes on in words: (heading, text of at most 66 columns).
@@ -122,15 +120,11 @@ fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
 
 /// "98,700 of 100,000 finished, 1,300 expired".
 pub(crate) fn requests(summary: &Summary) -> String {
-    let finished = summary.count(Outcome::Finished);
-    let mut text = format!("{} of {} finished", count(finished as f64), count(summary.ended() as f64));
-    for outcome in &Outcome::ALL[1..] {
-        let n = summary.count(*outcome);
-        if n > 0 {
-            text += &format!(", {} {}", format::count(n as f64), outcome.name());
-        }
-    }
-    text
+    let whole = |n: u64| count(n as f64);
+    let mut parts = vec![format!("{} of {} finished", whole(summary.count(Outcome::Finished)), whole(summary.ended()))];
+    let others = Outcome::ALL[1..].iter().filter(|&&outcome| summary.count(outcome) > 0);
+    parts.extend(others.map(|&outcome| format!("{} {}", whole(summary.count(outcome)), outcome.name())));
+    parts.join(", ")
 }
 
 #[cfg(test)]

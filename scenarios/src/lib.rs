@@ -15,6 +15,7 @@ pub mod scenario;
 mod schema;
 mod source;
 mod study;
+pub mod world;
 pub mod yaml;
 
 pub use catalog::Catalog;

@@ -138,6 +138,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_are_those_of_a_summary() {
+        assert_eq!(NAMES, overbook_sim::summary::Summary::metric_names());
+    }
+
+    #[test]
     fn dimensions() {
         let dimension = |name| Metric::named(name).map(Metric::dimension);
         assert_eq!(dimension("queue_time_p99_9"), Some(Dimension::Time));

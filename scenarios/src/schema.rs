@@ -9,13 +9,26 @@ use crate::scenario::Scenario;
 
 /// JSON Schema (draft 7) of scenario files; `scenario.schema.json` is this text.
 pub fn scenario_schema() -> String {
-    let schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Scenario>();
-    let mut schema = schema;
+    let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Scenario>();
     let definitions = schema.get("definitions").and_then(Value::as_object).cloned().unwrap_or_default();
     BareNames { definitions }.transform(&mut schema);
+    Unwrapped.transform(&mut schema);
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Joins the lines of a paragraph, so that wrapping a doc comment anew does not change the schema.
+struct Unwrapped;
+
+impl Transform for Unwrapped {
+    fn transform(&mut self, schema: &mut Schema) {
+        if let Some(Value::String(text)) = schema.get_mut("description") {
+            let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+            *text = paragraphs.join("\n\n");
+        }
+        transform_subschemas(self, schema);
+    }
 }
 
 /// Allows a variant whose settings all have defaults to be written as its name alone (`scheduler: vllm`).

@@ -6,7 +6,7 @@ use crate::cost::CostModel;
 use crate::digest::{Digest, Kind};
 use crate::drive::{Books, Drive, Stop};
 pub use crate::drive::{Effort, StopReason};
-use crate::policy::{RouterSpec, SchedulerSpec};
+use crate::policy::{RouterSpec, Scheduler, SchedulerSpec};
 use crate::replica::{Happened, Limits, Replica};
 use crate::request::Slot;
 use crate::route::{FleetView, Router};
@@ -78,6 +78,35 @@ pub struct ClusterSpec {
     /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
     #[doc(hidden)]
     pub sabotage: Option<StopReason>,
+}
+
+impl Default for ClusterSpec {
+    /// One replica of vLLM's defaults with a pool of 65,536 tokens.
+    fn default() -> Self {
+        let scheduler = SchedulerSpec::default();
+        ClusterSpec {
+            replicas: 1,
+            limits: Limits {
+                blocks: 4096,
+                block_tokens: 16,
+                max_model_len: 8192,
+                prefix_caching: scheduler.prefix_caching(),
+                depth: scheduler.depth(),
+                order: scheduler.queue_order(),
+            },
+            scheduler,
+            router: RouterSpec::default(),
+            output_limit: OutputLimit::default(),
+            patience: Patience::default(),
+            clients: None,
+            seed: 0,
+            slo: Slo::default(),
+            jumps: true,
+            audit: false,
+            failures: Vec::new(),
+            sabotage: None,
+        }
+    }
 }
 
 /// What a run gives, besides the recorder's rows.
@@ -165,6 +194,8 @@ enum Event {
     Client,
     /// A replica fails.
     Failure(u32),
+    /// Everybody is settled, for tests.
+    Probe,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,6 +248,19 @@ impl Cluster {
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
     pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
+        let schedulers = (0..spec.replicas).map(|_| spec.scheduler.build()).collect();
+        Cluster::with_schedulers(spec, schedulers)
+    }
+
+    /// A fleet at time zero whose replicas are planned by these schedulers, one each, instead of `spec.scheduler`.
+    ///
+    /// # Errors
+    /// The pool cannot hold a single request of the maximal length.
+    ///
+    /// # Panics
+    /// There are not as many schedulers as replicas.
+    pub fn with_schedulers(spec: ClusterSpec, schedulers: Vec<Box<dyn Scheduler>>) -> Result<Self, RunError> {
+        assert_eq!(schedulers.len(), spec.replicas as usize, "one scheduler per replica");
         let limits = spec.limits;
         let needed = u64::from(limits.max_model_len).div_ceil(u64::from(limits.block_tokens));
         if needed > limits.blocks {
@@ -227,10 +271,10 @@ impl Cluster {
                 fits: limits.blocks * u64::from(limits.block_tokens),
             });
         }
-        let drive = |_| Drive::new(spec.scheduler.build(), limits.depth, spec.jumps, spec.sabotage);
+        let drive = |scheduler| Drive::new(scheduler, limits.depth, spec.jumps, spec.sabotage);
         Ok(Cluster {
             replicas: (0..spec.replicas).map(|id| Replica::new(id, limits)).collect(),
-            drives: (0..spec.replicas).map(drive).collect(),
+            drives: schedulers.into_iter().map(drive).collect(),
             router: spec.router.build(spec.seed),
             calendar: Calendar::new(),
             now: Time::ZERO,
@@ -240,6 +284,12 @@ impl Cluster {
             next: None,
             spec,
         })
+    }
+
+    /// Settles every replica at `at`, which nobody may notice (law 13): only for tests.
+    #[doc(hidden)]
+    pub fn probe(&mut self, at: Time) {
+        self.calendar.schedule(at, RANK_PATIENCE, Event::Probe);
     }
 
     /// Runs the workload to its end. `watch` is called now and then; it returns `false` to stop early.
@@ -262,6 +312,9 @@ impl Cluster {
         let mut events = 0u64;
         while self.turn(workload, cost, &mut books)? {
             events += 1;
+            if self.spec.audit {
+                self.audit()?;
+            }
             if events.is_multiple_of(WATCH_EVERY)
                 && !watch(Progress { now: self.now, arrived: self.arrived, ended: self.ended })
             {
@@ -331,6 +384,12 @@ impl Cluster {
                 self.lose_patience(replica as usize, slot, generation, why, books)?;
             }
             Event::Failure(at) => self.fail(at as usize, books)?,
+            Event::Probe => {
+                for at in 0..self.replicas.len() {
+                    let settled = self.drives[at].settle_before(now, &mut self.replicas[at], books);
+                    settled.map_err(|s| self.stop(at, s))?;
+                }
+            }
             Event::Client => {
                 if let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
                     arrival.at = now;
@@ -431,9 +490,6 @@ impl Cluster {
         let fired = self.drives[at].fire(self.now, &mut self.replicas[at], cost, books);
         self.tell(at, books)?;
         fired.map_err(|s| self.stop(at, s))?;
-        if self.spec.audit {
-            self.replicas[at].audit().map_err(|what| self.stop(at, Stop::Audit(what)))?;
-        }
         self.reschedule(at);
         Ok(())
     }
@@ -515,6 +571,20 @@ impl Cluster {
         what(replica, self.now);
         self.tell(at, books)?;
         self.reschedule(at);
+        Ok(())
+    }
+
+    /// Laws 1, 2 and 4 over the fleet.
+    fn audit(&self) -> Result<(), RunError> {
+        let mut outstanding = 0;
+        for (at, replica) in self.replicas.iter().enumerate() {
+            replica.audit().map_err(|what| self.stop(at, Stop::Audit(what)))?;
+            outstanding += u64::from(replica.outstanding());
+        }
+        if self.arrived != self.ended + outstanding {
+            let what = format!("{} arrived, {} ended, {outstanding} are here", self.arrived, self.ended);
+            return Err(self.stop(0, Stop::Audit(what)));
+        }
         Ok(())
     }
 

@@ -27,14 +27,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram {
-            pages: [const { None }; PAGES],
-            count: 0,
-            sum: 0,
-            fine_sum: 0,
-            min: u64::MAX,
-            max: 0,
-        }
+        Histogram { pages: [const { None }; PAGES], count: 0, sum: 0, fine_sum: 0, min: u64::MAX, max: 0 }
     }
 }
 
@@ -147,11 +140,7 @@ impl Histogram {
 
     /// A ramp that leaves the range of `u64`: its inner part as a ramp, the rest at the border.
     fn record_saturating(&mut self, first: u64, step: i64, n_values: u64, weight: u64) {
-        let (room, border) = if step > 0 {
-            (u64::MAX - first, u64::MAX)
-        } else {
-            (first, 0)
-        };
+        let (room, border) = if step > 0 { (u64::MAX - first, u64::MAX) } else { (first, 0) };
         let inner = room / step.unsigned_abs() + 1;
         self.record_ramp(first, step, inner, weight);
         self.record_n(border, (n_values - inner) * weight);
@@ -168,9 +157,7 @@ impl Histogram {
         for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
             let Some(theirs) = theirs else { continue };
             let mine = mine.get_or_insert_with(|| Box::new([0; SUB]));
-            mine.iter_mut()
-                .zip(theirs.iter())
-                .for_each(|(a, b)| *a += b);
+            mine.iter_mut().zip(theirs.iter()).for_each(|(a, b)| *a += b);
         }
         self.count += other.count;
         self.sum += other.sum;
@@ -213,9 +200,7 @@ impl Histogram {
         }
         // In integers: 0.07 * 100 exceeds 7 in floating point and would give the eighth value.
         let parts = (p.clamp(0.0, 1.0) * 1e9).round() as u128;
-        let rank = (parts * u128::from(self.count))
-            .div_ceil(1_000_000_000)
-            .max(1) as u64;
+        let rank = (parts * u128::from(self.count)).div_ceil(1_000_000_000).max(1) as u64;
         if rank == 1 {
             return Some(self.min);
         }
@@ -228,21 +213,13 @@ impl Histogram {
 
     /// The share of values at or below `value`, counting a bucket when its middle is (so `value` itself is ± 0.05 %).
     pub fn fraction_at_most(&self, value: u64) -> Option<f64> {
-        let below: u64 = self
-            .iter()
-            .take_while(|&(v, _)| v <= value)
-            .map(|(_, n)| n)
-            .sum();
+        let below: u64 = self.iter().take_while(|&(v, _)| v <= value).map(|(_, n)| n).sum();
         (self.count > 0).then(|| below as f64 / self.count as f64)
     }
 
     /// The buckets in use in ascending order: (middle, clamped to min and max; count). Cumulated, they are the ECDF.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let pages = self
-            .pages
-            .iter()
-            .enumerate()
-            .filter_map(|(p, page)| Some((p, page.as_ref()?)));
+        let pages = self.pages.iter().enumerate().filter_map(|(p, page)| Some((p, page.as_ref()?)));
         pages.flat_map(move |(p, page)| {
             let used = page.iter().enumerate().filter(|&(_, &n)| n > 0);
             used.map(move |(i, &n)| {

@@ -252,6 +252,11 @@ impl Replica {
         self.outstanding
     }
 
+    /// Requests that there is memory for: the most that were here at once (law: memory grows with active requests only).
+    pub fn slots(&self) -> usize {
+        self.requests.len()
+    }
+
     /// The block pool.
     pub fn pool(&self) -> &BlockPool {
         &self.pool

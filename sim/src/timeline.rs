@@ -84,10 +84,7 @@ impl Timeline {
     /// A timeline of `bins` bins, made even and at least 2.
     pub fn new(bins: usize) -> Self {
         let bins = bins.max(2).next_multiple_of(2);
-        Timeline {
-            bins: vec![Sums::default(); bins].into(),
-            doublings: 0,
-        }
+        Timeline { bins: vec![Sums::default(); bins].into(), doublings: 0 }
     }
 
     /// Width of a bin now [ns].
@@ -161,11 +158,7 @@ impl Timeline {
     /// # Panics
     /// The two have different numbers of bins.
     pub fn merge(&mut self, other: &Timeline) {
-        assert_eq!(
-            self.bins.len(),
-            other.bins.len(),
-            "timelines of different sizes"
-        );
+        assert_eq!(self.bins.len(), other.bins.len(), "timelines of different sizes");
         let mut other = other.clone();
         while self.doublings < other.doublings {
             self.double();
@@ -173,10 +166,7 @@ impl Timeline {
         while other.doublings < self.doublings {
             other.double();
         }
-        self.bins
-            .iter_mut()
-            .zip(&other.bins)
-            .for_each(|(mine, theirs)| mine.add(theirs));
+        self.bins.iter_mut().zip(&other.bins).for_each(|(mine, theirs)| mine.add(theirs));
     }
 
     /// The bins that a run from zero until `end` has reached; the last one ends at `end` and takes what came then.
@@ -189,11 +179,7 @@ impl Timeline {
                 self.bins[reached..].iter().for_each(|late| sums.add(late));
             }
             let from = i as u64 * width;
-            let to = if i + 1 == reached {
-                end.0
-            } else {
-                from + width
-            };
+            let to = if i + 1 == reached { end.0 } else { from + width };
             let mean = |level: u128| level as f64 / (to - from) as f64;
             Bin {
                 from: Time(from),

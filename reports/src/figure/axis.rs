@@ -35,7 +35,14 @@ impl Axis {
         let to = if to > 0.0 && to.is_finite() { to } else { 1.0 };
         let step = nice(to / 5.0);
         let top = (to / step - 1e-9).ceil() * step;
-        let ticks = multiples(step, top).map(|v| (v, format::number(v))).collect();
+        // All with the decimals that the step needs.
+        let decimals = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
+        let named = |v: f64| match decimals {
+            0 => format::count(v),
+            _ if v == 0.0 => "0".to_owned(),
+            _ => format!("{v:.decimals$}"),
+        };
+        let ticks = multiples(step, top).map(|v| (v, named(v))).collect();
         Axis { label: label.to_owned(), from: 0.0, to: top, log: false, ticks }
     }
 
@@ -72,9 +79,8 @@ impl Axis {
         let (low, high) = ((from.log10() + 1e-9).floor() as i32, (to.log10() - 1e-9).ceil() as i32);
         let factors: &[f64] = if high - low <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         // Ends at the named value below and above, so that the curve does not touch the frame by chance.
-        let all: Vec<f64> = (low..=high)
-            .flat_map(|decade| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(decade)))
-            .collect();
+        let all: Vec<f64> =
+            (low..=high).flat_map(|decade| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(decade))).collect();
         let below = all.iter().rev().find(|&&v| v <= from * (1.0 + 1e-9)).copied().unwrap_or(from);
         let above = all.iter().find(|&&v| v >= to * (1.0 - 1e-9)).copied().unwrap_or(to);
         let named = (low..=high).flat_map(|decade| factors.iter().map(move |f| f * 10f64.powi(decade)));

@@ -31,11 +31,11 @@ impl Frame {
 pub(super) fn svg(figure: &Figure, name: &str, width: u32, height: u32) -> String {
     let labels = figure.y.ticks.iter().map(|(_, label)| label.chars().count()).max().unwrap_or(0);
     let rug = if figure.rug.is_some() { 12.0 } else { 0.0 };
-    let above = 20.0 + ROW * figure.marks.len() as f64 + rug;
+    let labelled = if figure.marks.is_empty() { 28.0 } else { 30.0 + ROW * figure.marks.len() as f64 };
     let frame = Frame {
         left: (labels as f64 * CHARACTER + 10.0).max(34.0),
         right: f64::from(width) - 14.0,
-        top: above,
+        top: labelled + rug,
         bottom: f64::from(height) - 40.0,
     };
     let (id, title, description) = (&figure.id, escaped(&figure.title), escaped(&figure.description));
@@ -126,9 +126,12 @@ fn curve(svg: &mut String, figure: &Figure, series: &Series, frame: &Frame) {
 
 /// Limits: a dashed line each, its label in a row of its own above the plot, on the side where there is room.
 fn marks(svg: &mut String, figure: &Figure, frame: &Frame) {
-    for (row, mark) in figure.marks.iter().enumerate() {
+    // From left to right and downwards: a label goes to the right above all lines that stand there.
+    let mut order: Vec<_> = figure.marks.iter().collect();
+    order.sort_by(|a, b| a.x.total_cmp(&b.x));
+    for (row, mark) in order.into_iter().enumerate() {
         let x = frame.x(&figure.x, mark.x);
-        let y = 34.0 + ROW * row as f64;
+        let y = 33.0 + ROW * row as f64;
         let (top, bottom, color) = (y - 10.0, frame.bottom, mark.color);
         put!(svg, "<path class=\"mark c{color}\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>");
         let width = mark.label.chars().count() as f64 * CHARACTER + 6.0;

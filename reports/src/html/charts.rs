@@ -123,8 +123,7 @@ fn kv(report: &Report, bins: &[Bin]) -> Figure {
         y: Axis::share(&format!("of {} blocks", count(blocks))),
         series: vec![series("in use", 3, Style::Area, used)],
         marks: vec![],
-        rug: (preemptions > 0)
-            .then(|| Rug { label: format!("preemptions ({})", count(preemptions as f64)), ticks }),
+        rug: (preemptions > 0).then(|| Rug { label: format!("preemptions ({})", count(preemptions as f64)), ticks }),
     }
 }
 
@@ -145,9 +144,8 @@ pub(super) fn distribution(report: &Report) -> Option<Figure> {
     let nearest = marks.iter().map(|mark| mark.x).fold(f64::INFINITY, f64::min);
     let high = filled().filter_map(|(_, _, h)| h.max()).max()?;
     let axis = Axis::log_time("latency", (low as f64 / 1e9).min(nearest), (high as f64 / 1e9).max(furthest));
-    let curve = |&(name, color, histogram): &(&str, u8, &Histogram)| {
-        series(name, color, Style::Steps, ecdf(histogram, &axis))
-    };
+    let curve =
+        |&(name, color, histogram): &(&str, u8, &Histogram)| series(name, color, Style::Steps, ecdf(histogram, &axis));
     let series: Vec<Series> = filled().map(curve).collect();
     let words = |(name, _, h): &(&str, u8, &Histogram)| {
         let at = |p| h.quantile(p).map_or_else(String::new, |ns| format::seconds(ns as f64 / 1e9));
@@ -155,9 +153,9 @@ pub(super) fn distribution(report: &Report) -> Option<Figure> {
     };
     Some(Figure {
         id: "latency".into(),
-        title: "Latency: share of requests (ITL: of gaps) served within a time".into(),
+        title: "Share served within a time".into(),
         description: filled().map(words).collect::<Vec<_>>().join(" "),
-        y: Axis::share("share"),
+        y: Axis::share("of requests (ITL: of gaps)"),
         series,
         x: axis,
         marks,
@@ -179,7 +177,6 @@ fn ecdf(histogram: &Histogram, axis: &Axis) -> Vec<(f64, f64)> {
         }
         last = pixel;
     }
-    points.push((axis.to, 1.0));
     points
 }
 
@@ -200,7 +197,7 @@ fn marks(report: &Report) -> Vec<Mark> {
             targets.map(|v| (v.target, format!("{} {}", v.label(), v.target_text()))).collect();
         let promise = promised(name.to_lowercase().as_str()).map(Span::as_secs_f64);
         // A promise at the same place as a target is one line, not two.
-        if let Some(limit) = promise.filter(|limit| !limits.iter().any(|(x, _)| x == limit)) {
+        if let Some(limit) = promise.filter(|limit| limits.iter().all(|(x, _)| (x - limit).abs() > 1e-9 * limit)) {
             limits.push((limit, format!("{name} ≤ {}", format::seconds(limit))));
         }
         marks.extend(limits.into_iter().map(|(x, label)| Mark { x, label, color }));

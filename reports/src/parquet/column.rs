@@ -12,7 +12,10 @@ enum Values {
     /// Present values, and per row whether there is one (1 or 0, Parquet's definition level).
     Optional(Vec<i64>, Vec<i16>),
     /// One of a few words.
-    Word { words: Vec<ByteArray>, values: Vec<ByteArray> },
+    Word {
+        words: Vec<ByteArray>,
+        values: Vec<ByteArray>,
+    },
 }
 
 /// A named column. Pushing a value of another kind than the column's is a bug and is ignored in release builds.
@@ -91,9 +94,7 @@ impl Column {
             Values::Int(_) => (Physical::INT32, Repetition::REQUIRED, ConvertedType::NONE),
             Values::Long(_) => (Physical::INT64, Repetition::REQUIRED, ConvertedType::NONE),
             Values::Optional(..) => (Physical::INT64, Repetition::OPTIONAL, ConvertedType::NONE),
-            Values::Word { .. } => {
-                (Physical::BYTE_ARRAY, Repetition::REQUIRED, ConvertedType::UTF8)
-            }
+            Values::Word { .. } => (Physical::BYTE_ARRAY, Repetition::REQUIRED, ConvertedType::UTF8),
         };
         Type::primitive_type_builder(self.name, physical)
             .with_repetition(repetition)
@@ -102,10 +103,7 @@ impl Column {
     }
 
     /// Writes the buffered values and forgets them.
-    pub(super) fn write(
-        &mut self,
-        chunk: &mut SerializedColumnWriter<'_>,
-    ) -> Result<(), ParquetError> {
+    pub(super) fn write(&mut self, chunk: &mut SerializedColumnWriter<'_>) -> Result<(), ParquetError> {
         match &mut self.values {
             Values::Int(values) => {
                 chunk.typed::<Int32Type>().write_batch(values, None, None)?;

@@ -40,9 +40,8 @@ fn properties(columns: &[Column]) -> WriterProperties {
         .set_write_batch_size(GROUP_ROWS);
     for column in columns.iter().filter(|column| column.is_word()) {
         let path = ColumnPath::from(column.name());
-        properties = properties
-            .set_column_encoding(path.clone(), Encoding::PLAIN)
-            .set_column_dictionary_enabled(path, true);
+        properties =
+            properties.set_column_encoding(path.clone(), Encoding::PLAIN).set_column_dictionary_enabled(path, true);
     }
     properties.build()
 }
@@ -53,9 +52,7 @@ impl<const N: usize> Table<N> {
         let file = File::create(path).map_err(ReportError::io(path))?;
         let begin = || {
             let fields = columns.iter().map(|c| c.schema().map(Arc::new));
-            let schema = Type::group_type_builder("row")
-                .with_fields(fields.collect::<Result<_, _>>()?)
-                .build()?;
+            let schema = Type::group_type_builder("row").with_fields(fields.collect::<Result<_, _>>()?).build()?;
             let properties = Arc::new(properties(&columns));
             SerializedFileWriter::new(file, Arc::new(schema), properties)
         };
@@ -95,8 +92,7 @@ impl<const N: usize> Table<N> {
     pub(super) fn finish(mut self, facts: &[(&str, &str)]) -> Result<(u64, u64), ReportError> {
         self.write_group()?;
         for &(key, value) in facts {
-            self.writer
-                .append_key_value_metadata(KeyValue::new(key.to_owned(), value.to_owned()));
+            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value.to_owned()));
         }
         let close = |writer: &mut SerializedFileWriter<File>| {
             writer.finish()?;

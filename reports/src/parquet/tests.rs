@@ -14,7 +14,7 @@ fn request(i: u64) -> RequestRow {
         class: ClassId(1),
         outcome: Outcome::ALL[i as usize % 5],
         arrival: Time(i * 1000),
-        start: (i % 3 > 0).then_some(Time(i * 1000 + 5)),
+        start: (!i.is_multiple_of(3)).then_some(Time(i * 1000 + 5)),
         first_token: (i % 3 > 1).then_some(Time(i * 1000 + 70)),
         end: Time(i * 1000 + 900),
         prompt_tokens: i as u32 % 4096,

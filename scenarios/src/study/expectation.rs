@@ -38,6 +38,19 @@ pub struct Verdict {
     pub source: String,
 }
 
+impl Verdict {
+    /// What it was, in words: four digits and the unit.
+    pub fn got_text(&self) -> String {
+        match (self.got, self.dimension) {
+            (None, _) => "no value".to_owned(),
+            (Some(got), Dimension::Time) if got < 1.0 => format!("{:.4} ms", got * 1e3),
+            (Some(got), Dimension::Time) => format!("{got:.4} s"),
+            (Some(got), Dimension::Rate) => format!("{got:.4}/s"),
+            (Some(got), Dimension::Plain) => format!("{got:.4}"),
+        }
+    }
+}
+
 impl Expectation {
     /// Judges the results; `lookup` gives a metric of a point in SI units.
     pub fn judge(&self, lookup: &dyn Fn(usize, &str) -> Option<f64>) -> Verdict {

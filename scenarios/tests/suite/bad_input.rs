@@ -108,7 +108,7 @@ fn hardware_that_cannot_run_it() {
 fn lists_of_the_wrong_length() {
     let quantiles = "{ quantiles: { prompt: [[0, 10], [1, 20, 30]], output: [[0, 1], [1, 9]] } }";
     let told = problems(&LEAST.replace("lengths: burstgpt", &format!("lengths: {quantiles}")));
-    assert_eq!(told, ["3:107: expected a list of 2, found 3 items"]);
+    assert_eq!(told, ["3:106: expected a list of 2, found 3 items"]);
 }
 
 #[test]

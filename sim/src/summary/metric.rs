@@ -8,13 +8,7 @@ use crate::rows::Outcome;
 pub const LATENCIES: [&str; 5] = ["ttft", "tpot", "itl", "e2el", "queue_time"];
 
 /// Names and values of the percentiles that reports state.
-pub const QUANTILES: [(&str, f64); 5] = [
-    ("p50", 0.5),
-    ("p90", 0.9),
-    ("p95", 0.95),
-    ("p99", 0.99),
-    ("p99_9", 0.999),
-];
+pub const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999)];
 
 const NS: f64 = 1e-9;
 
@@ -26,12 +20,8 @@ impl Summary {
     /// Every name that [`Summary::metric`] knows, in a fixed order.
     pub fn metric_names() -> Vec<String> {
         let statistics = ["mean"].into_iter().chain(QUANTILES.map(|(name, _)| name));
-        let latencies = LATENCIES
-            .iter()
-            .flat_map(|latency| statistics.clone().map(move |s| format!("{latency}_{s}")));
-        latencies
-            .chain(SINGLE.iter().map(|&(name, _)| name.to_owned()))
-            .collect()
+        let latencies = LATENCIES.iter().flat_map(|latency| statistics.clone().map(move |s| format!("{latency}_{s}")));
+        latencies.chain(SINGLE.iter().map(|&(name, _)| name.to_owned())).collect()
     }
 
     /// The latency with this name: one of [`LATENCIES`].
@@ -75,31 +65,19 @@ type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
 const SINGLE: [(&str, Figure); 25] = [
-    ("request_throughput", |s| {
-        s.per_second(s.count(Outcome::Finished))
-    }),
-    ("output_throughput", |s| {
-        s.per_second(s.tokens.finished_output)
-    }),
-    ("total_token_throughput", |s| {
-        s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)
-    }),
+    ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
+    ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
+    ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
     ("request_goodput", |s| s.per_second(s.attained.all)),
-    ("goodput_fraction", |s| {
-        ratio(s.attained.all as f64, s.ended() as f64)
-    }),
+    ("goodput_fraction", |s| ratio(s.attained.all as f64, s.ended() as f64)),
     ("finished", |s| Some(s.count(Outcome::Finished) as f64)),
     ("cancelled", |s| Some(s.count(Outcome::Cancelled) as f64)),
     ("expired", |s| Some(s.count(Outcome::Expired) as f64)),
     ("rejected", |s| Some(s.count(Outcome::Rejected) as f64)),
     ("failed", |s| Some(s.count(Outcome::Failed) as f64)),
     ("preemptions", |s| Some(s.work.preemptions as f64)),
-    ("recompute_tax", |s| {
-        ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)
-    }),
-    ("prefix_hit_rate", |s| {
-        ratio(s.tokens.cached as f64, s.tokens.prompt as f64)
-    }),
+    ("recompute_tax", |s| ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)),
+    ("prefix_hit_rate", |s| ratio(s.tokens.cached as f64, s.tokens.prompt as f64)),
     ("kv_usage_mean", |s| Some(s.load.kv_usage_mean)),
     ("kv_usage_max", |s| Some(s.load.kv_usage_max)),
     ("running_mean", |s| Some(s.load.running_mean)),
@@ -109,14 +87,7 @@ const SINGLE: [(&str, Figure); 25] = [
     ("steps", |s| Some(s.work.steps as f64)),
     ("plans", |s| Some(s.work.plans as f64)),
     ("segments", |s| Some(s.work.segments as f64)),
-    ("mean_jump", |s| {
-        ratio(s.work.steps as f64, s.work.segments as f64)
-    }),
+    ("mean_jump", |s| ratio(s.work.steps as f64, s.work.segments as f64)),
     ("makespan", |s| Some(s.makespan().as_secs_f64())),
-    ("utilization", |s| {
-        ratio(
-            s.work.busy.as_secs_f64(),
-            s.makespan().as_secs_f64() * f64::from(s.fleet.lanes),
-        )
-    }),
+    ("utilization", |s| ratio(s.work.busy.as_secs_f64(), s.makespan().as_secs_f64() * f64::from(s.fleet.lanes))),
 ];

@@ -66,14 +66,7 @@ impl Tally {
             itl: Histogram::new(),
             queue_time: Histogram::new(),
             work: Work::default(),
-            levels: Levels {
-                running: 0,
-                waiting: 0,
-                used_blocks: 0,
-                running_max: 0,
-                waiting_max: 0,
-                fullest: (0, 1),
-            },
+            levels: Levels { running: 0, waiting: 0, used_blocks: 0, running_max: 0, waiting_max: 0, fullest: (0, 1) },
         }
     }
 
@@ -111,11 +104,7 @@ impl Tally {
             None => self.single_token += 1,
         }
         class.latencies.e2el.record(e2el.0);
-        let met = (
-            meets(ttft, self.slo.ttft),
-            meets(tpot, self.slo.tpot),
-            meets(Some(e2el), self.slo.e2el),
-        );
+        let met = (meets(ttft, self.slo.ttft), meets(tpot, self.slo.tpot), meets(Some(e2el), self.slo.e2el));
         self.attained_ttft += u64::from(met.0);
         self.attained_tpot += u64::from(met.1);
         self.attained_e2el += u64::from(met.2);
@@ -145,12 +134,7 @@ impl Tally {
     /// A segment is complete.
     #[inline]
     pub fn step(&mut self, row: &StepRow) {
-        self.segment(
-            row.steps,
-            u64::from(row.decode_seqs),
-            u64::from(row.prefill_tokens),
-            row.end - row.start,
-        );
+        self.segment(row.steps, u64::from(row.decode_seqs), u64::from(row.prefill_tokens), row.end - row.start);
         self.preemptions(u64::from(row.preempted));
     }
 
@@ -177,15 +161,7 @@ impl Tally {
 
     /// The given levels stood on one replica, whose pool has `pool_blocks`, from `from` until `to`.
     #[inline]
-    pub fn hold(
-        &mut self,
-        from: Time,
-        to: Time,
-        running: u32,
-        waiting: u32,
-        used_blocks: u64,
-        pool_blocks: u64,
-    ) {
+    pub fn hold(&mut self, from: Time, to: Time, running: u32, waiting: u32, used_blocks: u64, pool_blocks: u64) {
         let ns = u128::from(to.since(from).0);
         let levels = &mut self.levels;
         levels.running += u128::from(running) * ns;
@@ -207,14 +183,10 @@ impl Tally {
         self.first_arrival = self.first_arrival.min(other.first_arrival);
         self.last_end = self.last_end.max(other.last_end);
         if self.classes.len() < other.classes.len() {
-            self.classes
-                .resize_with(other.classes.len(), ClassTally::default);
+            self.classes.resize_with(other.classes.len(), ClassTally::default);
         }
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
-            mine.outcomes
-                .iter_mut()
-                .zip(theirs.outcomes)
-                .for_each(|(a, b)| *a += b);
+            mine.outcomes.iter_mut().zip(theirs.outcomes).for_each(|(a, b)| *a += b);
             mine.good += theirs.good;
             mine.latencies.merge(&theirs.latencies);
         }
@@ -232,10 +204,7 @@ impl Tally {
         let mut latencies = Latencies::default();
         let mut good = 0;
         for class in &self.classes {
-            outcomes
-                .iter_mut()
-                .zip(class.outcomes)
-                .for_each(|(a, b)| *a += b);
+            outcomes.iter_mut().zip(class.outcomes).for_each(|(a, b)| *a += b);
             latencies.merge(&class.latencies);
             good += class.good;
         }
@@ -287,11 +256,7 @@ impl Levels {
 
     fn load(&self, makespan: u64, blocks: u64) -> Load {
         let mean = |level: u128| {
-            if makespan == 0 {
-                0.0
-            } else {
-                level as f64 / makespan as f64
-            }
+            if makespan == 0 { 0.0 } else { level as f64 / makespan as f64 }
         };
         let share = |used: f64, of: u64| if of == 0 { 0.0 } else { used / of as f64 };
         Load {

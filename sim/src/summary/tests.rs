@@ -55,18 +55,10 @@ fn step() -> StepRow {
 }
 
 fn slo() -> Slo {
-    Slo {
-        ttft: Some(Span(20 * MS)),
-        tpot: Some(Span(10 * MS)),
-        e2el: None,
-    }
+    Slo { ttft: Some(Span(20 * MS)), tpot: Some(Span(10 * MS)), e2el: None }
 }
 
-const FLEET: Fleet = Fleet {
-    replicas: 2,
-    lanes: 2,
-    blocks: 200,
-};
+const FLEET: Fleet = Fleet { replicas: 2, lanes: 2, blocks: 200 };
 
 /// Three finished requests (one late, one with a single token) and a rejected one over a makespan of 100 ms.
 fn tally() -> Tally {
@@ -119,56 +111,21 @@ fn the_figures_of_a_small_run() {
         ("mean_jump", 10.0),
         ("utilization", 0.2),
     ] {
-        assert!(
-            near(summary.metric(name), want),
-            "{name}: {:?}, not {want}",
-            summary.metric(name)
-        );
+        assert!(near(summary.metric(name), want), "{name}: {:?}, not {want}", summary.metric(name));
     }
-    assert_eq!(
-        summary.attained,
-        Attained {
-            ttft: Some(2),
-            tpot: Some(3),
-            e2el: None,
-            all: 2
-        }
-    );
-    assert_eq!(
-        (summary.single_token, summary.ended(), summary.itl.count()),
-        (1, 4, 17)
-    );
-    assert_eq!(
-        (
-            summary.classes[0].name.as_str(),
-            summary.classes[1].name.as_str()
-        ),
-        ("chat", "1")
-    );
-    assert_eq!(
-        (summary.classes[0].ended(), summary.classes[1].ended()),
-        (3, 1)
-    );
+    assert_eq!(summary.attained, Attained { ttft: Some(2), tpot: Some(3), e2el: None, all: 2 });
+    assert_eq!((summary.single_token, summary.ended(), summary.itl.count()), (1, 4, 17));
+    assert_eq!((summary.classes[0].name.as_str(), summary.classes[1].name.as_str()), ("chat", "1"));
+    assert_eq!((summary.classes[0].ended(), summary.classes[1].ended()), (3, 1));
 }
 
 #[test]
 fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
-    assert!(
-        names.iter().all(|name| summary.metric(name).is_some()),
-        "{names:?}"
-    );
+    assert!(names.iter().all(|name| summary.metric(name).is_some()), "{names:?}");
     assert_eq!(names.len(), 30 + 25);
-    for unknown in [
-        "ttft",
-        "ttft_",
-        "ttft_p98",
-        "e2el_p99_99",
-        "queue_time",
-        "goodput",
-        "",
-    ] {
+    for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }
 }
@@ -178,10 +135,7 @@ fn an_empty_run_states_only_counts() {
     let summary = Tally::new(Slo::default()).finish(Fleet::default(), &[]);
     assert_eq!(summary.makespan(), Span::ZERO);
     for name in Summary::metric_names() {
-        assert!(
-            summary.metric(&name).is_none_or(|value| value == 0.0),
-            "{name}"
-        );
+        assert!(summary.metric(&name).is_none_or(|value| value == 0.0), "{name}");
     }
 }
 

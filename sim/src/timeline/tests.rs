@@ -15,18 +15,9 @@ fn levels_are_means_over_bins() {
     timeline.preempt(Time(10 * MS), 3);
     let bins: Vec<_> = timeline.bins(Time(15 * MS)).collect();
     assert_eq!(bins.len(), 2);
-    assert_eq!(
-        (bins[0].running, bins[0].waiting, bins[0].used_blocks),
-        (4.5, 2.0, 100.0)
-    );
-    assert_eq!(
-        (bins[1].running, bins[1].to, bins[1].seconds()),
-        (5.0, Time(15 * MS), 0.005)
-    );
-    assert_eq!(
-        (bins[0].arrivals, bins[1].finished, bins[1].preempted),
-        (1, 1, 3)
-    );
+    assert_eq!((bins[0].running, bins[0].waiting, bins[0].used_blocks), (4.5, 2.0, 100.0));
+    assert_eq!((bins[1].running, bins[1].to, bins[1].seconds()), (5.0, Time(15 * MS), 0.005));
+    assert_eq!((bins[0].arrivals, bins[1].finished, bins[1].preempted), (1, 1, 3));
 }
 
 #[test]
@@ -45,20 +36,9 @@ fn a_late_event_doubles_the_width() {
     assert_eq!(timeline.width(), 10 * MS);
     timeline.arrival(Time(40 * MS));
     assert_eq!(timeline.width(), 20 * MS);
-    assert!(
-        timeline
-            .bins(Time(50 * MS))
-            .take(2)
-            .all(|bin| bin.running == 1.0)
-    );
+    assert!(timeline.bins(Time(50 * MS)).take(2).all(|bin| bin.running == 1.0));
     timeline.arrival(Time::MAX);
-    assert_eq!(
-        timeline
-            .bins(Time::MAX)
-            .map(|bin| bin.arrivals)
-            .sum::<u64>(),
-        2
-    );
+    assert_eq!(timeline.bins(Time::MAX).map(|bin| bin.arrivals).sum::<u64>(), 2);
 }
 
 #[derive(Clone, Debug)]

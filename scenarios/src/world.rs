@@ -1,0 +1,248 @@
+//! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use overbook_sim::arrival::Workload;
+use overbook_sim::cluster::{ClusterSpec, Clients, OutputLimit, Patience};
+use overbook_sim::cost::table::{Grid, Table, TableError};
+use overbook_sim::cost::{Constant, Cost, CostError, CostModel, HostCost, Roofline, StepCost};
+use overbook_sim::memory::{self, MemoryError, MemoryPlan};
+use overbook_sim::replica::Limits;
+use overbook_sim::summary::Slo;
+use overbook_traces::{GenerateError, TraceError};
+use serde::Deserialize;
+
+use crate::diagnostics::{Problems, Sources};
+use crate::scenario::{CostSpec, MaxNewTokens};
+use crate::study::Point;
+use crate::yaml;
+
+/// Why a point cannot be run as it stands.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The model does not fit.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// No cost model for this combination.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// A cost table cannot be read.
+    #[error("cannot read the cost table {}: {source}", path.display())]
+    ReadTable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A cost table is not of its form.
+    #[error("the cost table {} is not valid:\n{problems}", path.display())]
+    TableForm {
+        /// The file.
+        path: PathBuf,
+        /// The problems, rendered.
+        problems: String,
+    },
+    /// A cost table contradicts itself.
+    #[error("the cost table {}: {source}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TableError,
+    },
+    /// The pool is smaller than one request may be.
+    #[error(
+        "engine.max_model_len is {max_model_len} tokens, the KV pool of a replica holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
+    )]
+    Pool {
+        /// Tokens of one request at most.
+        max_model_len: u32,
+        /// Tokens of the pool.
+        pool: u64,
+    },
+    /// The trace cannot be replayed.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The generator cannot be started.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The scenario has no workload.
+    #[error("the scenario has neither `workload.generate` nor `workload.trace`")]
+    NoWorkload,
+}
+
+/// Where the replica's KV pool comes from, for the report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PoolOrigin {
+    /// What the memory of the GPUs leaves.
+    Memory(MemoryPlan),
+    /// `engine.kv_tokens`.
+    Given,
+}
+
+impl Point {
+    /// The limits of a replica and where its pool comes from. The longest sequence is what the scenario says, else the
+    /// model's context as far as the pool holds it.
+    ///
+    /// # Errors
+    /// The model does not fit, or the pool cannot hold one request.
+    pub fn limits(&self) -> Result<(Limits, PoolOrigin), WorldError> {
+        let engine = &self.scenario.engine;
+        let scheduler = &self.scenario.scheduler;
+        let (blocks, origin) = match engine.kv_tokens {
+            Some(tokens) => (tokens / u64::from(engine.block_tokens), PoolOrigin::Given),
+            None => {
+                let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout())?;
+                (plan.blocks, PoolOrigin::Memory(plan))
+            }
+        };
+        let pool = blocks * u64::from(engine.block_tokens);
+        let max_model_len = match engine.max_model_len {
+            Some(len) if u64::from(len) > pool => return Err(WorldError::Pool { max_model_len: len, pool }),
+            Some(len) => len,
+            None => self.model.context.min(u32::try_from(pool).unwrap_or(u32::MAX)),
+        };
+        let limits = Limits {
+            blocks,
+            block_tokens: engine.block_tokens,
+            max_model_len,
+            prefix_caching: scheduler.prefix_caching(),
+            depth: scheduler.depth(),
+            order: scheduler.queue_order(),
+        };
+        Ok((limits, origin))
+    }
+
+    /// The fleet.
+    ///
+    /// # Errors
+    /// As [`Point::limits`].
+    pub fn cluster(&self) -> Result<ClusterSpec, WorldError> {
+        let scenario = &self.scenario;
+        let workload = &scenario.workload;
+        let goodput = scenario.slo.goodput.clone().unwrap_or_default();
+        Ok(ClusterSpec {
+            replicas: scenario.fleet.replicas,
+            limits: self.limits()?.0,
+            scheduler: scenario.scheduler.clone(),
+            router: scenario.fleet.router,
+            output_limit: match workload.max_new_tokens {
+                MaxNewTokens::Context => OutputLimit::Context,
+                MaxNewTokens::True => OutputLimit::True,
+                MaxNewTokens::Fixed(tokens) => OutputLimit::Fixed(tokens),
+            },
+            patience: Patience {
+                max_wait: workload.limits.max_wait.map(|d| d.0),
+                deadline: workload.limits.deadline.map(|d| d.0),
+                cancel_after: workload.limits.cancel_after.map(|d| d.0),
+            },
+            clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
+            seed: scenario.seed,
+            slo: Slo {
+                ttft: goodput.ttft.map(|d| d.0),
+                tpot: goodput.tpot.map(|d| d.0),
+                e2el: goodput.e2el.map(|d| d.0),
+            },
+            jumps: true,
+            audit: scenario.audit,
+            ..ClusterSpec::default()
+        })
+    }
+
+    /// What steps cost.
+    ///
+    /// # Errors
+    /// No cost model for this combination, or its table cannot be read.
+    pub fn cost(&self) -> Result<Box<dyn CostModel>, WorldError> {
+        let engine = &self.scenario.engine;
+        let layout = self.scenario.layout();
+        match &engine.cost {
+            CostSpec::Roofline => Ok(Box::new(Roofline::new(
+                &self.gpu,
+                &self.model,
+                layout.tensor_parallel,
+                engine.weights,
+                engine.kv,
+                engine.host.unwrap_or_default(),
+                layout.max_batched_tokens,
+            )?)),
+            CostSpec::Constant(constant) => Ok(Box::new(Constant(StepCost {
+                device: Cost::from_ns(constant.device.0.0 as f64),
+                host: Cost::from_ns(constant.host.0.0 as f64),
+            }))),
+            CostSpec::Table(table) => read_table(&table.path, engine.host),
+        }
+    }
+
+    /// The requests.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn workload(&self) -> Result<Box<dyn Workload>, WorldError> {
+        let workload = &self.scenario.workload;
+        match (&workload.generate, &workload.trace) {
+            (Some(generate), _) => Ok(generate.open(self.scenario.seed)?),
+            (None, Some(trace)) => Ok(trace.open()?),
+            (None, None) => Err(WorldError::NoWorkload),
+        }
+    }
+}
+
+/// The file of a cost table: device times of whole steps.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableFile {
+    /// Decode steps: rows are sequences, columns the mean context per sequence [tokens].
+    decode: DecodeGrid,
+    /// Prefill steps of one sequence: rows are new tokens, columns tokens present.
+    prefill: PrefillGrid,
+    /// Host time per step.
+    #[serde(default)]
+    host: Option<HostCost>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecodeGrid {
+    seqs: Vec<u32>,
+    mean_context: Vec<u32>,
+    /// One list per row [µs].
+    device_us: Vec<Vec<f64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrefillGrid {
+    tokens: Vec<u32>,
+    past: Vec<u32>,
+    /// One list per row [µs].
+    device_us: Vec<Vec<f64>>,
+}
+
+fn read_table(path: &Path, host: Option<HostCost>) -> Result<Box<dyn CostModel>, WorldError> {
+    let text = fs::read_to_string(path).map_err(|source| WorldError::ReadTable { path: path.to_owned(), source })?;
+    let mut sources = Sources::default();
+    let id = sources.add(&path.display().to_string(), &text);
+    let (tree, mut faults) = yaml::parse(id, &text);
+    let decoded = tree.as_ref().map(yaml::decode::<TableFile>);
+    let file = decoded.and_then(|decoded| {
+        faults.extend(decoded.faults);
+        decoded.value
+    });
+    let (Some(file), true) = (file, faults.is_empty()) else {
+        let mut problems = Problems::new(sources);
+        problems.extend(faults);
+        return Err(WorldError::TableForm { path: path.to_owned(), problems: problems.render(false) });
+    };
+    let decode = Grid {
+        rows: file.decode.seqs,
+        columns: file.decode.mean_context,
+        device_us: file.decode.device_us.concat(),
+    };
+    let prefill =
+        Grid { rows: file.prefill.tokens, columns: file.prefill.past, device_us: file.prefill.device_us.concat() };
+    let host = host.or(file.host).unwrap_or_default();
+    let table = Table::new(&decode, &prefill, host);
+    Ok(Box::new(table.map_err(|source| WorldError::Table { path: path.to_owned(), source })?))
+}

@@ -1,0 +1,15 @@
+//! The laws of the serving state machine, attacked: random worlds, planted faults, theory, schedules worked by hand, and the
+//! record of vLLM's own scheduler.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
+
+mod conformance;
+mod golden;
+mod jumps;
+mod laws;
+mod regressions;
+mod schedulers;
+mod schedules;
+mod shards;
+mod theory;
+mod world;
+mod world_random;

@@ -1,0 +1,57 @@
+//! Schedulers of our own: honest ones that test the interface, and broken ones that must be caught.
+
+use overbook_sim::policy::{Horizon, Scheduler};
+use overbook_sim::request::Phase;
+use overbook_sim::step::{Infeasible, StepBuilder};
+
+/// Plans as another scheduler does and certifies nothing.
+#[derive(Debug)]
+pub struct Unsure(pub Box<dyn Scheduler>);
+
+impl Scheduler for Unsure {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        self.0.plan(step)?;
+        Ok(Horizon::ONE)
+    }
+}
+
+/// Whole prompts, one admission a step, and in every 7th step the newest member pauses: a horizon that is finite and exact.
+#[derive(Debug)]
+pub struct Pausing;
+
+const PERIOD: u64 = 7;
+
+impl Scheduler for Pausing {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        let last = step.running().checked_sub(1).map(|at| step.running_at(at));
+        let nth = step.executed() % PERIOD;
+        let pauses = |phase| nth == PERIOD - 1 && phase == Phase::Decode;
+        let mut pure = true;
+        if let Some(last) = last.filter(|r| pauses(r.phase) && step.members() > 1) {
+            pure = false;
+            for at in 0..step.running() {
+                let request = step.running_at(at);
+                if request.phase == Phase::Decode && request.slot != last.slot && step.free_blocks() > 0 {
+                    step.decode(request.slot)?;
+                }
+            }
+        } else {
+            while step.member_blocks() > step.free_blocks() {
+                let victim = step.running_at(step.running() - 1);
+                step.preempt(victim.slot)?;
+                pure = false;
+            }
+            step.decode_all()?;
+        }
+        if let (true, Some(head)) = (pure, step.head()) {
+            if step.blocks_to_hold(&head, head.tokens) <= step.free_blocks() {
+                step.admit(&head, head.tokens - head.cached)?;
+                pure = false;
+            }
+        }
+        // Neither what happens without blocks nor a cached prefix that grows is foreseen.
+        let blind = !pure || (step.waiting() > 0 && step.is_hashing());
+        let repeats = if blind { 0 } else { (PERIOD - 1).saturating_sub(nth + 1) };
+        Ok(Horizon { repeats, wake_on_arrival: true, wake_on_end: true })
+    }
+}

@@ -1,0 +1,203 @@
+//! A small world (fleet, traffic, cost) and how to run it.
+
+use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::cluster::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
+use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
+use overbook_sim::policy::{Scheduler, SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::replica::Limits;
+use overbook_sim::rows::{Keep, RequestRow};
+use overbook_sim::time::Time;
+
+pub const MS: u64 = 1_000_000;
+
+/// Arrivals from a list.
+pub struct Listed {
+    arrivals: std::vec::IntoIter<Arrival>,
+    classes: Vec<String>,
+}
+
+impl Listed {
+    pub fn new(arrivals: Vec<Arrival>) -> Self {
+        Listed { arrivals: arrivals.into_iter(), classes: vec!["even".into(), "odd".into()] }
+    }
+}
+
+impl Workload for Listed {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        Ok(self.arrivals.next())
+    }
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+}
+
+/// A cost with every feature: batch size, context, host time, and coefficients that change at multiples of `grid`.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine {
+    pub base_us: f64,
+    pub seq_us: f64,
+    pub context_ns: f64,
+    pub token_us: f64,
+    pub host_us: f64,
+    pub grid: u64,
+}
+
+impl Affine {
+    /// Every step takes this long.
+    pub fn constant(ns: u64) -> Self {
+        Affine { base_us: ns as f64 / 1e3, seq_us: 0.0, context_ns: 0.0, token_us: 0.0, host_us: 0.0, grid: 0 }
+    }
+
+    fn at(&self, seqs: u32, context: u64) -> DecodeCost {
+        let cell = context.checked_div(self.grid).unwrap_or(0);
+        DecodeCost {
+            base: Cost::from_us(self.base_us + self.seq_us * f64::from(seqs) + 3.0 * cell as f64),
+            per_context: Cost::from_ns(self.context_ns),
+            valid_below: if self.grid == 0 { u64::MAX } else { (cell + 1) * self.grid },
+            host: Cost::from_us(self.host_us),
+        }
+    }
+}
+
+impl CostModel for Affine {
+    fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
+        let decode = self.at(shape.decode_seqs, shape.decode_context);
+        let prefill: u32 = shape.prefill.iter().map(|p| p.tokens).sum();
+        let context = decode.per_context.0 * shape.decode_context;
+        let tokens = Cost::from_us(self.token_us * f64::from(prefill)).0;
+        StepCost { device: Cost(decode.base.0 + context + tokens), host: decode.host }
+    }
+    fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
+        self.at(seqs, context)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub spec: ClusterSpec,
+    pub cost: Affine,
+    pub arrivals: Vec<Arrival>,
+}
+
+/// How to run a world. The default is the slow way: step by step.
+#[derive(Clone, Copy, Default)]
+pub struct How<'a> {
+    pub jumps: bool,
+    pub audit: bool,
+    /// A stop rule that is off by one.
+    pub sabotage: Option<StopReason>,
+    /// When to settle everybody without any reason.
+    pub probes: &'a [Time],
+    /// Replaces the world's scheduler.
+    pub scheduler: Option<&'a dyn Fn() -> Box<dyn Scheduler>>,
+}
+
+impl How<'_> {
+    pub const STEPS: How<'static> = How { jumps: false, audit: false, sabotage: None, probes: &[], scheduler: None };
+    pub const JUMPS: How<'static> = How { jumps: true, ..How::STEPS };
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub result: RunResult,
+    pub rows: Keep,
+}
+
+/// More events than any world here needs: a run that passes it goes round in circles.
+const EVENTS_MAX: u32 = 1 << 24;
+
+impl World {
+    /// One replica of vLLM with a constant step of 1 ms.
+    pub fn vllm(vllm: VllmSpec, blocks: u64, block_tokens: u32, max_model_len: u32, arrivals: Vec<Arrival>) -> World {
+        World::of(SchedulerSpec::Vllm(vllm), blocks, block_tokens, max_model_len, arrivals)
+    }
+
+    /// One replica of static batches with a constant step of 1 ms.
+    pub fn fixed(batch_size: u32, blocks: u64, block_tokens: u32, max_model_len: u32, arrivals: Vec<Arrival>) -> World {
+        World::of(SchedulerSpec::Static(StaticSpec { batch_size }), blocks, block_tokens, max_model_len, arrivals)
+    }
+
+    pub fn of(
+        scheduler: SchedulerSpec,
+        blocks: u64,
+        block_tokens: u32,
+        max_model_len: u32,
+        arrivals: Vec<Arrival>,
+    ) -> World {
+        let limits = Limits { blocks, block_tokens, max_model_len, ..ClusterSpec::default().limits };
+        let mut world =
+            World { spec: ClusterSpec { limits, ..ClusterSpec::default() }, cost: Affine::constant(MS), arrivals };
+        world.set_scheduler(scheduler);
+        world
+    }
+
+    /// Another scheduler, and the lane and queue that it wants.
+    pub fn set_scheduler(&mut self, scheduler: SchedulerSpec) {
+        let limits = &mut self.spec.limits;
+        limits.prefix_caching = scheduler.prefix_caching();
+        limits.depth = scheduler.depth();
+        limits.order = scheduler.queue_order();
+        self.spec.scheduler = scheduler;
+    }
+
+    pub fn try_run(&self, how: How<'_>) -> Result<Run, RunError> {
+        let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, sabotage: how.sabotage, ..self.spec.clone() };
+        let mut cluster = match how.scheduler {
+            Some(build) => {
+                let schedulers = (0..spec.replicas).map(|_| build()).collect();
+                Cluster::with_schedulers(spec, schedulers)?
+            }
+            None => Cluster::new(spec)?,
+        };
+        how.probes.iter().for_each(|&at| cluster.probe(at));
+        let mut rows = Keep::default();
+        let mut cost = self.cost;
+        let mut looks = 0;
+        let mut watch = |_| {
+            looks += 1;
+            looks < EVENTS_MAX >> 14
+        };
+        let result = cluster.run(&mut Listed::new(self.arrivals.clone()), &mut cost, &mut rows, &mut watch)?;
+        Ok(Run { result, rows })
+    }
+
+    /// A run that must succeed.
+    pub fn run(&self, how: How<'_>) -> Run {
+        let run = self.try_run(how).unwrap_or_else(|e| panic!("{e}\n{:?}", self.spec));
+        assert!(!run.result.interrupted, "went round in circles: {:?}", self.spec);
+        run
+    }
+}
+
+impl Run {
+    /// The request's row.
+    pub fn row(&self, request: u64) -> &RequestRow {
+        self.rows.requests.iter().find(|r| r.request == request).unwrap()
+    }
+
+    /// What nobody may see change when the run is made another way.
+    pub fn difference(&self, other: &Run) -> Option<String> {
+        let (a, b) = (&self.result, &other.result);
+        let rows = self.rows.requests.iter().zip(&other.rows.requests).find(|(a, b)| a != b);
+        if let Some((a, b)) = rows {
+            return Some(format!("row\n{a:?}\n{b:?}"));
+        }
+        let same = [
+            ("digest", a.digest == b.digest),
+            ("rows", self.rows.requests.len() == other.rows.requests.len()),
+            ("end", a.end == b.end),
+            ("steps", a.effort.steps == b.effort.steps),
+            ("itl", a.summary.itl == b.summary.itl),
+            ("latencies", a.summary.latencies == b.summary.latencies),
+            ("queue_time", a.summary.queue_time == b.summary.queue_time),
+            ("tokens", a.summary.tokens == b.summary.tokens),
+            ("classes", a.summary.classes == b.summary.classes),
+            ("busy", a.summary.work.busy == b.summary.work.busy),
+            ("running", a.summary.load.running_mean == b.summary.load.running_mean),
+            ("waiting", a.summary.load.waiting_mean == b.summary.load.waiting_mean),
+            ("interrupted", a.interrupted == b.interrupted),
+        ];
+        same.iter().find(|s| !s.1).map(|s| s.0.to_owned())
+    }
+}

@@ -1,0 +1,57 @@
+//! `overbook check`: parse, resolve and validate; run nothing.
+
+use std::path::Path;
+
+use overbook_scenarios::{Source, Study};
+
+use crate::cli::{CheckArgs, Globals, ScenarioArgs};
+use crate::output::{DONE, Failure, note, print};
+
+/// Loads and resolves a scenario, with the changes of the command line.
+pub(crate) fn load(args: &ScenarioArgs, globals: &Globals) -> Result<Study, Failure> {
+    let mut set = args.set.clone();
+    set.extend(args.seed.map(|seed| format!("seed={seed}")));
+    resolve(&args.scenario, &set, globals)
+}
+
+fn resolve(path: &Path, set: &[String], globals: &Globals) -> Result<Study, Failure> {
+    let mut source = Source::load(path).map_err(|problems| Failure::problems(&problems, globals))?;
+    for change in set {
+        let Some((path, value)) = change.split_once('=') else {
+            return Err(Failure::Input(format!("--set {change}: expected PATH=VALUE, e.g. --set fleet.replicas=8")));
+        };
+        source.set(path.trim(), value);
+    }
+    let study = source.resolve().map_err(|problems| Failure::problems(&problems, globals))?;
+    for point in study.points() {
+        point.limits().map_err(Failure::input)?;
+    }
+    Ok(study)
+}
+
+pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Result<u8, Failure> {
+    let mut last = None;
+    for path in &args.scenarios {
+        match resolve(path, &args.set, globals) {
+            Ok(study) => {
+                let runs = study.points().len();
+                let plural = if runs == 1 { "" } else { "s" };
+                print(&format!("{}: valid, {runs} run{plural}, plan {}", path.display(), &study.plan_hash()[..16]))?;
+            }
+            Err(failure) => {
+                failure.tell();
+                last = Some(failure);
+            }
+        }
+    }
+    match last {
+        None => Ok(DONE),
+        Some(failure) => {
+            let invalid = args.scenarios.len();
+            if invalid > 1 {
+                note("not all scenarios are valid");
+            }
+            Ok(failure.code())
+        }
+    }
+}

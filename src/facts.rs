@@ -1,0 +1,146 @@
+//! What a report says about a run besides its figures: assumptions, calibration status, provenance.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use overbook_reports::manifest::{cpu_seconds, host_cpu, utc};
+use overbook_reports::{Manifest, Status, Verdict};
+use overbook_scenarios::Point;
+use overbook_scenarios::scenario::{CostSpec, MaxNewTokens, Scenario};
+use overbook_scenarios::world::{PoolOrigin, WorldError};
+use overbook_sim::summary::Summary;
+
+/// Name and version of the tool.
+pub(crate) const TOOL: &str = concat!("overbook ", env!("CARGO_PKG_VERSION"));
+
+/// The targets of `slo:`, judged.
+pub(crate) fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<Verdict> {
+    let bounds = scenario.slo.bounds();
+    let mut verdicts: Vec<_> =
+        bounds.into_iter().map(|(metric, most)| Verdict::at_most(metric, most.0.as_secs_f64(), summary)).collect();
+    if let Some(goodput) = &scenario.slo.goodput {
+        verdicts.push(Verdict::at_least("goodput_fraction", goodput.share, summary));
+    }
+    verdicts
+}
+
+/// Where the costs come from and how far they are to be trusted.
+pub(crate) fn calibration(scenario: &Scenario) -> String {
+    match &scenario.engine.cost {
+        CostSpec::Roofline => "roofline over imported kernel times (AIConfigurator tables), host time inferred; not \
+                               calibrated on this machine, so every figure is extrapolated"
+            .into(),
+        CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
+        CostSpec::Table(table) => {
+            format!("measured table {}; its hull is that file's grid", table.path.display())
+        }
+    }
+}
+
+/// The main facts of the resolved scenario.
+pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
+    let scenario = &point.scenario;
+    let (limits, origin) = point.limits()?;
+    let engine = &scenario.engine;
+    let fleet = &scenario.fleet;
+    let pool_tokens = limits.blocks * u64::from(limits.block_tokens);
+    let pool = match origin {
+        PoolOrigin::Given => "given".to_owned(),
+        PoolOrigin::Memory(plan) => format!(
+            "{:.1} GiB usable per GPU less {:.1} GiB weights and {:.1} GiB reserve",
+            gib(plan.budget.0),
+            gib(plan.weights.0),
+            gib(plan.reserve.0)
+        ),
+    };
+    let mut facts = vec![
+        ("Model".to_owned(), format!("{}, weights {}, KV {}", point.model.name, text(engine.weights), text(engine.kv))),
+        (
+            "Fleet".to_owned(),
+            format!("{} × {} {}, router {}", fleet.replicas, fleet.tensor_parallel, point.gpu.name, text(fleet.router)),
+        ),
+        (
+            "KV pool per replica".to_owned(),
+            format!("{} blocks of {} tokens = {pool_tokens} tokens ({pool})", limits.blocks, limits.block_tokens),
+        ),
+        ("Longest sequence".to_owned(), format!("{} tokens", limits.max_model_len)),
+        ("Scheduler".to_owned(), text(&scenario.scheduler)),
+        ("Workload".to_owned(), text(&scenario.workload)),
+        ("Output lengths".to_owned(), output_lengths(scenario.workload.max_new_tokens)),
+        ("Step cost".to_owned(), text(&engine.cost)),
+        ("Seed".to_owned(), scenario.seed.to_string()),
+    ];
+    if point.coordinates.is_empty() {
+        return Ok(facts);
+    }
+    let place: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path} = {value}")).collect();
+    facts.insert(0, ("Point".to_owned(), place.join(", ")));
+    Ok(facts)
+}
+
+fn output_lengths(limit: MaxNewTokens) -> String {
+    match limit {
+        MaxNewTokens::Context => "unknown to the scheduler (limit: the context)".into(),
+        MaxNewTokens::True => "ORACLE: the scheduler is told the true length".into(),
+        MaxNewTokens::Fixed(n) => format!("cut to {n} tokens, which the scheduler knows"),
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// A value as the scenario file would say it, in one line.
+fn text(value: impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(value) => value.to_string().replace(['"', '{', '}'], "").replace(',', ", ").replace(':', ": "),
+        Err(_) => String::new(),
+    }
+}
+
+/// When a run began, by all clocks.
+pub(crate) struct Start {
+    wall: SystemTime,
+    instant: std::time::Instant,
+    cpu: Option<f64>,
+}
+
+impl Start {
+    pub(crate) fn now() -> Start {
+        Start { wall: SystemTime::now(), instant: std::time::Instant::now(), cpu: cpu_seconds() }
+    }
+
+    /// CPU seconds since the start, all threads.
+    pub(crate) fn cpu_s(&self) -> Option<f64> {
+        Some(cpu_seconds()? - self.cpu?)
+    }
+
+    /// The manifest of what ends now.
+    pub(crate) fn manifest(&self, plan_hash: String, seed: u64, trace: Option<&Path>, end: (Status, u8)) -> Manifest {
+        let told = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Manifest {
+            status: end.0,
+            exit_status: end.1,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: told(env!("OVERBOOK_COMMIT")),
+            dirty: told(env!("OVERBOOK_DIRTY")).map(|text| text == "true"),
+            target: env!("OVERBOOK_TARGET").to_owned(),
+            rustc: env!("OVERBOOK_RUSTC").to_owned(),
+            plan_hash,
+            seed,
+            trace_hash: trace.and_then(hash_file),
+            command: std::env::args().collect(),
+            started: utc(self.wall),
+            wall_s: self.instant.elapsed().as_secs_f64(),
+            cpu_s: self.cpu_s(),
+            host_cpu: host_cpu(),
+        }
+    }
+}
+
+fn hash_file(path: &Path) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
+    Some(hasher.finalize().to_hex().to_string())
+}

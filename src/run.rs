@@ -1,0 +1,183 @@
+//! `overbook run`: simulate a scenario, write a run directory, print the summary.
+
+use std::path::{Path, PathBuf};
+
+use overbook_reports::parquet::ParquetRecorder;
+use overbook_reports::summary_json::summary_json;
+use overbook_reports::{Report, RunDir, Status, html, terminal};
+use overbook_scenarios::{Point, Study};
+use overbook_sim::cluster::{Cluster, RunError, RunResult};
+use overbook_sim::rows::{Discard, Recorder};
+
+use crate::check::load;
+use crate::cli::{Globals, RunArgs};
+use crate::facts::{self, Start};
+use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
+use crate::watch::{Display, catch_interrupts};
+use crate::sweep;
+
+/// A run that has ended, and what its recorder wrote.
+pub(crate) struct Ended {
+    pub(crate) report: Report,
+    pub(crate) result: RunResult,
+}
+
+pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
+    let study = load(&args.scenario, globals)?;
+    if args.dry_run {
+        return dry_run(&study);
+    }
+    catch_interrupts();
+    if study.is_sweep() { sweep::run(&study, args, globals) } else { single(&study, args, globals) }
+}
+
+/// Prints what would be run.
+fn dry_run(study: &Study) -> Result<u8, Failure> {
+    for point in study.points() {
+        print(&point.scenario.to_yaml())?;
+        for (what, value) in facts::assumptions(point).map_err(Failure::input)? {
+            note(&format!("{what}: {value}"));
+        }
+    }
+    note(&format!("{} run(s); nothing was run (--dry-run)", study.points().len()));
+    Ok(DONE)
+}
+
+/// Where the results go, and whether something that is there may be replaced. The default directory carries the hash of the
+/// plan in its name, so what it replaces was made from the same plan.
+pub(crate) fn target(study: &Study, args: &RunArgs) -> (PathBuf, bool) {
+    match &args.out {
+        Some(out) => (out.clone(), args.force),
+        None => (PathBuf::from(format!("runs/{}-{}", study.name(), &study.plan_hash()[..8])), true),
+    }
+}
+
+fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
+    let start = Start::now();
+    let point = &study.points()[0];
+    let (out, force) = target(study, args);
+    let dir = RunDir::create(&out, force).map_err(Failure::input)?;
+    let visible = !globals.quiet && !args.no_progress && shows_progress();
+    let display = Display::new(visible, expected_requests(point));
+    let ended = if args.no_rows {
+        simulate(point, args, &mut Discard, &display)?
+    } else {
+        let mut recorder = ParquetRecorder::create(dir.path(), true).map_err(anyhow::Error::new)?;
+        let ended = simulate(point, args, &mut recorder, &display)?;
+        let classes: Vec<_> = ended.result.summary.classes.iter().map(|class| class.name.clone()).collect();
+        recorder.finish(&classes).map_err(anyhow::Error::new)?;
+        ended
+    };
+    display.finish();
+    let Ended { mut report, result } = ended;
+    report.directory = out.display().to_string();
+    report.command = command(args);
+    let verdicts: Vec<_> =
+        study.expectations().iter().map(|e| e.judge(&|_, metric| report.summary.metric(metric))).collect();
+    let passed = report.all_met() && verdicts.iter().all(|v| v.passed);
+    let code = match (report.status, args.gate && !passed) {
+        (Status::Interrupted, _) => INTERRUPTED,
+        (_, true) => GATE_FAILED,
+        _ => DONE,
+    };
+    write_files(&dir, point, &report, args)?;
+    let trace = point.scenario.workload.trace.as_ref().map(|t| t.path.as_path());
+    let manifest = start.manifest(point.plan_hash(), point.scenario.seed, trace, (report.status, code));
+    dir.finish(&manifest).map_err(anyhow::Error::new)?;
+    if args.json {
+        print(&summary_json(&report))?;
+    } else {
+        print(&terminal::summary(&report, color_stdout(globals)))?;
+        sweep::print_verdicts(&verdicts)?;
+    }
+    if !globals.quiet {
+        note(&effort(&result, &start));
+    }
+    Ok(code)
+}
+
+fn write_files(dir: &RunDir, point: &Point, report: &Report, args: &RunArgs) -> Result<(), Failure> {
+    dir.write("scenario.resolved.yaml", point.scenario.to_yaml()).map_err(anyhow::Error::new)?;
+    dir.write("summary.json", summary_json(report)).map_err(anyhow::Error::new)?;
+    if !args.no_report {
+        let page = html::report_html(report).map_err(anyhow::Error::new)?;
+        dir.write("report.html", page).map_err(anyhow::Error::new)?;
+    }
+    Ok(())
+}
+
+/// Requests that the workload will make, if it says so: for the progress bar.
+fn expected_requests(point: &Point) -> Option<u64> {
+    let workload = &point.scenario.workload;
+    workload.generate.as_ref().and_then(|g| g.requests).or_else(|| workload.trace.as_ref().and_then(|t| t.requests))
+}
+
+/// Simulates one point.
+pub(crate) fn simulate<R: Recorder>(
+    point: &Point,
+    args: &RunArgs,
+    recorder: &mut R,
+    display: &Display,
+) -> Result<Ended, Failure> {
+    let mut spec = point.cluster().map_err(Failure::input)?;
+    spec.audit |= args.audit;
+    spec.jumps = !args.step_by_step;
+    let mut cost = point.cost().map_err(Failure::input)?;
+    let mut workload = point.workload().map_err(Failure::input)?;
+    let cluster = Cluster::new(spec).map_err(Failure::input)?;
+    let ran = cluster.run(&mut *workload, &mut *cost, recorder, &mut |progress| display.show(progress));
+    let result = ran.map_err(|error| match error {
+        RunError::Workload(_) | RunError::Unsorted { .. } => Failure::input(error),
+        RunError::Record(error) => Failure::Run(anyhow::anyhow!("{error}")),
+        error => Failure::Run(anyhow::Error::new(error)),
+    })?;
+    let scenario = &point.scenario;
+    let title = scenario.description.clone().unwrap_or_else(|| scenario.name.clone());
+    let report = Report {
+        title,
+        status: if result.interrupted { Status::Interrupted } else { Status::Complete },
+        verdicts: facts::verdicts(scenario, &result.summary),
+        assumptions: facts::assumptions(point).map_err(Failure::input)?,
+        calibration: facts::calibration(scenario),
+        command: String::new(),
+        tool: facts::TOOL.to_owned(),
+        directory: String::new(),
+        summary: result.summary.clone(),
+        timeline: result.timeline.clone(),
+    };
+    Ok(Ended { report, result })
+}
+
+/// The command that makes the same results again; only what changes them.
+pub(crate) fn command(args: &RunArgs) -> String {
+    let mut words = vec!["overbook run".to_owned(), quote(&args.scenario.scenario)];
+    for change in &args.scenario.set {
+        words.push(format!("--set {}", quote(Path::new(change))));
+    }
+    words.extend(args.scenario.seed.map(|seed| format!("--seed {seed}")));
+    words.join(" ")
+}
+
+fn quote(word: &Path) -> String {
+    let word = word.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,".contains(c);
+    if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// How much work the simulation was, for stderr: it is no part of the result.
+pub(crate) fn effort(result: &RunResult, start: &Start) -> String {
+    let requests = result.summary.ended();
+    let effort = &result.effort;
+    let ratio = |a: u64, b: u64| a as f64 / b.max(1) as f64;
+    let speed = start.cpu_s().map_or(String::new(), |cpu| {
+        format!(" in {cpu:.2} CPU s, {:.0} requests per CPU second", requests as f64 / cpu.max(1e-9))
+    });
+    format!(
+        "{requests} requests{speed}; {} steps from {} plans ({:.1} steps per plan, {:.1} possible), digest {}",
+        effort.steps,
+        effort.plans,
+        ratio(effort.steps, effort.plans),
+        ratio(effort.steps, effort.unavoidable),
+        result.digest
+    )
+}

@@ -1,0 +1,56 @@
+//! Progress on a terminal, and Ctrl-C.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use overbook_sim::cluster::Progress;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static INSTALLED: OnceLock<()> = OnceLock::new();
+
+/// From now on Ctrl-C asks runs to stop and keep what they have; a second one ends the process.
+pub(crate) fn catch_interrupts() {
+    INSTALLED.get_or_init(|| {
+        // Without the handler Ctrl-C ends the process at once, and the unfinished directory stays marked as partial.
+        let _ = ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::abort();
+            }
+        });
+    });
+}
+
+/// Whether the user wants to stop.
+pub(crate) fn interrupted() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
+/// A progress line on stderr, or none.
+pub(crate) struct Display(ProgressBar);
+
+impl Display {
+    pub(crate) fn new(visible: bool, total: Option<u64>) -> Display {
+        if !visible {
+            return Display(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(8));
+        let template = match total {
+            Some(_) => "{bar:28} {human_pos}/{human_len} requests  {per_sec}  {eta} left  {msg}",
+            None => "{spinner} {human_pos} requests  {per_sec}  {msg}",
+        };
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Display(bar)
+    }
+
+    /// Shows how far the run is; returns whether it should go on.
+    pub(crate) fn show(&self, progress: Progress) -> bool {
+        self.0.set_position(progress.ended);
+        self.0.set_message(format!("simulated {:.0} s", progress.now.as_secs_f64()));
+        !interrupted()
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
