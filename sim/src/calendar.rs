@@ -18,7 +18,7 @@ pub struct Ticket {
 #[derive(Clone, Copy, Debug)]
 struct Entry<E> {
     time: Time,
-    /// Rank in the top byte, sequence below.
+    /// Rank above, sequence below.
     order: u64,
     slot: u32,
     event: E,
@@ -41,7 +41,8 @@ impl<E> Ord for Entry<E> {
     }
 }
 
-const SEQUENCE_BITS: u32 = 56;
+/// 2⁴⁰ entries in a run, 2²⁴ ranks.
+const SEQUENCE_BITS: u32 = 40;
 const IDLE: u64 = u64::MAX;
 
 /// A queue of future events.
@@ -67,7 +68,8 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Schedules `event`.
-    pub fn schedule(&mut self, time: Time, rank: u8, event: E) -> Ticket {
+    pub fn schedule(&mut self, time: Time, rank: u32, event: E) -> Ticket {
+        debug_assert!(rank < 1 << (u64::BITS - SEQUENCE_BITS) && self.sequence < 1 << SEQUENCE_BITS);
         let order = u64::from(rank) << SEQUENCE_BITS | self.sequence;
         self.sequence += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -98,9 +100,9 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Time and rank of the next event.
-    pub fn next(&mut self) -> Option<(Time, u8)> {
+    pub fn next(&mut self) -> Option<(Time, u32)> {
         self.drop_cancelled();
-        self.heap.peek().map(|Reverse(e)| (e.time, (e.order >> SEQUENCE_BITS) as u8))
+        self.heap.peek().map(|Reverse(e)| (e.time, (e.order >> SEQUENCE_BITS) as u32))
     }
 
     /// Takes the next event.

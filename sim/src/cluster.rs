@@ -44,7 +44,7 @@ pub struct Patience {
 pub struct Clients {
     /// How many.
     pub count: u32,
-    /// Time between an end and the next request.
+    /// Time between an end and the next request; at least a nanosecond.
     pub think_time: Span,
 }
 
@@ -209,9 +209,11 @@ enum Why {
 const _: () = assert!(size_of::<Event>() <= 24);
 
 /// Ranks at equal times: clients leave, requests arrive, then lanes look at what is there.
-const RANK_PATIENCE: u8 = 0;
-const RANK_ARRIVAL: u8 = 1;
-const RANK_LANE: u8 = 2;
+const RANK_PATIENCE: u32 = 0;
+const RANK_ARRIVAL: u32 = 1;
+/// And replica by replica: lanes are rescheduled at different moments with and without jumps, so that their sequence must
+/// not matter.
+const RANK_LANE: u32 = 2;
 
 /// How far a run is, for progress displays.
 #[derive(Clone, Copy, Debug)]
@@ -477,7 +479,7 @@ impl Cluster {
             (self.replicas[at].waiting() > 0).then_some(self.now)
         });
         if let Some(time) = next {
-            drive.ticket = Some(self.calendar.schedule(time, RANK_LANE, Event::Lane(at as u32)));
+            drive.ticket = Some(self.calendar.schedule(time, RANK_LANE + at as u32, Event::Lane(at as u32)));
         }
     }
 
@@ -529,7 +531,9 @@ impl Cluster {
         books.tally.request(row);
         books.recorder.request(row).map_err(RunError::Record)?;
         if let Some(clients) = self.spec.clients {
-            self.calendar.schedule(self.now + clients.think_time, RANK_ARRIVAL, Event::Client);
+            // Never at this same moment: lanes that are due now may have planned already.
+            let think_time = clients.think_time.max(Span(1));
+            self.calendar.schedule(self.now + think_time, RANK_ARRIVAL, Event::Client);
         }
         Ok(())
     }

@@ -177,7 +177,11 @@ impl Lane {
 
     /// Clock at which a member's last token is delivered.
     fn ends_at(request: &Request) -> u64 {
-        request.joined + u64::from(request.output.saturating_sub(request.generated))
+        if request.output > request.generated {
+            return request.joined + u64::from(request.output - request.generated);
+        }
+        // Its last token was in flight when it joined, or when it was left out of a step.
+        request.settled
     }
 
     /// Adds a request whose `computed` (planned) and `generated` (in flight included) are set to the standing set.
@@ -322,13 +326,18 @@ impl Lane {
         draining.into_iter().chain(eos).min().map(|at| at - self.done)
     }
 
-    /// Takes a request that ends early out of the deliveries in flight.
-    pub(crate) fn forget_in_flight(&mut self, request: &Request) {
-        let last = Self::ends_at(request);
+    /// Takes a request that ends, early or by an end-of-sequence token, out of the deliveries in flight.
+    pub(crate) fn forget_in_flight(&mut self, slot: Slot, request: &Request) {
+        // A member was planned into every step since it joined, even after the last token that it needs.
+        let last = if request.phase == Phase::Decode { u64::MAX } else { Self::ends_at(request) };
         let mut clock = self.done;
         for flight in &mut self.flights {
+            let before = clock;
             clock += flight.unfinished;
-            if clock > request.joined && clock - flight.unfinished < last {
+            let as_member = clock > request.joined && before < last;
+            // Left out since, but not of the step that delivers its latest token.
+            let as_skipped = request.settled < request.joined && before < request.settled && request.settled <= clock;
+            if as_member || (as_skipped && !flight.emits.contains(&(slot, request.generation))) {
                 flight.seqs -= 1;
             }
         }

@@ -176,6 +176,10 @@ impl Replica {
             self.requests[slot as usize] = Request::new(id, arrival, limit, generation);
             slot
         } else {
+            if self.requests.len() == self.requests.capacity() {
+                // Doubling would waste half of a long queue's memory.
+                self.requests.reserve_exact(self.requests.len() / 8 + 64);
+            }
             self.requests.push(Request::new(id, arrival, limit, 0));
             (self.requests.len() - 1) as Slot
         };
@@ -401,16 +405,14 @@ impl Replica {
             if front.unfinished == 0 {
                 let popped = lane.flights.pop_front().expect("just seen");
                 debug_assert!(left == 0 || popped.emits.is_empty(), "a prefill end was skipped");
-                let used = std::mem::replace(&mut flight, popped);
-                lane.spare.push(used);
+                flight = popped;
             }
         }
         lane.done += steps;
-        delivered += (flight.emits.len() + flight.late.len()) as u32;
-        self.deliver_exceptions(lane_index, &mut flight, now);
+        delivered += self.deliver_exceptions(lane_index, &flight, now);
         let lane = &mut self.lanes[lane_index];
         lane.last_done = now;
-        if flight.emits.capacity() > 0 {
+        if flight.emits.capacity() > 0 && lane.spare.len() < lane.depth as usize {
             flight.emits.clear();
             flight.late.clear();
             lane.spare.push(flight);
@@ -443,8 +445,10 @@ impl Replica {
         delivered
     }
 
-    /// Delivers first tokens, tokens after a recompute, and tokens of requests preempted while they were in flight.
-    fn deliver_exceptions(&mut self, lane: usize, flight: &mut Flight, now: Time) {
+    /// Delivers first tokens, tokens after a recompute, and tokens of requests preempted while they were in flight. Returns
+    /// how many: tokens of requests that have ended meanwhile are lost.
+    fn deliver_exceptions(&mut self, lane: usize, flight: &Flight, now: Time) -> u32 {
+        let mut delivered = 0;
         let emits = flight.emits.iter().map(|&e| (e, true));
         let late = flight.late.iter().map(|&e| (e, false));
         for ((slot, generation), ends_prefill) in emits.chain(late) {
@@ -452,6 +456,7 @@ impl Replica {
             if request.generation != generation {
                 continue;
             }
+            delivered += 1;
             if request.has_first {
                 self.happened.push_back(Happened::Gap { span: now - request.last_token });
             } else {
@@ -468,6 +473,7 @@ impl Replica {
                 self.ended.push(slot);
             }
         }
+        delivered
     }
 
     /// Ends a request because its client went: at once if it waits, else at the next [`Replica::reap`].
@@ -529,7 +535,7 @@ impl Replica {
             Phase::Decode => {
                 // At depth 2 the step in flight has planned one token more, which is thrown away.
                 let in_flight = (lane.planned - lane.done.max(request.joined)) as u32;
-                lane.forget_in_flight(request);
+                lane.forget_in_flight(slot, request);
                 lane.leave(request);
                 if outcome == Outcome::Finished {
                     hash_to(&mut self.pool, request, request.computed - in_flight);
@@ -539,7 +545,7 @@ impl Replica {
                 if outcome == Outcome::Finished {
                     hash_to(&mut self.pool, request, request.computed);
                 } else {
-                    lane.forget_in_flight(request);
+                    lane.forget_in_flight(slot, request);
                 }
             }
             Phase::Vacant => unreachable!("a vacant slot has no request to end"),

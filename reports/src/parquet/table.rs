@@ -15,7 +15,7 @@ use super::column::Column;
 use crate::ReportError;
 
 /// Rows of a row group: they are buffered, at 4 to 8 bytes per value.
-pub(super) const GROUP_ROWS: usize = 64 * 1024;
+pub(super) const GROUP_ROWS: usize = 128 * 1024;
 
 /// A file of `N` columns: values are pushed column by column, row by row.
 pub(super) struct Table<const N: usize> {

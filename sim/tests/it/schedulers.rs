@@ -25,13 +25,13 @@ impl Scheduler for Pausing {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         let last = step.running().checked_sub(1).map(|at| step.running_at(at));
         let nth = step.executed() % PERIOD;
-        let pauses = |phase| nth == PERIOD - 1 && phase == Phase::Decode;
+        let due = nth == PERIOD - 1 && step.members() > 1 && step.member_blocks() <= step.free_blocks();
         let mut pure = true;
-        if let Some(last) = last.filter(|r| pauses(r.phase) && step.members() > 1) {
+        if let Some(last) = last.filter(|r| due && r.phase == Phase::Decode) {
             pure = false;
             for at in 0..step.running() {
                 let request = step.running_at(at);
-                if request.phase == Phase::Decode && request.slot != last.slot && step.free_blocks() > 0 {
+                if request.phase == Phase::Decode && request.slot != last.slot {
                     step.decode(request.slot)?;
                 }
             }

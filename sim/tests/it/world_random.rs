@@ -57,7 +57,7 @@ impl Traffic {
     }
 
     fn arrivals(&self, draw: &mut Draw, n: usize) -> Vec<Arrival> {
-        let gap = draw.pick(&[0.1, 2.0, 20.0, 100.0]);
+        let gap = draw.pick(&[0.1, 4.0, 40.0, 160.0]);
         let (mut at, mut fresh) = (Time::ZERO, 1000u64);
         let mut arrivals = Vec::with_capacity(n);
         for i in 0..n {
@@ -134,7 +134,7 @@ fn cost(draw: &mut Draw) -> Affine {
         token_us: f64::from(draw.within(1, 60)) * 0.9,
         // Often about as long as the device's time, so that one overtakes the other.
         host_us: if draw.one_in(2) { base_us * 1.05 } else { draw.below(3000) as f64 * 0.83 },
-        grid: if draw.one_in(3) { u64::from(draw.within(500, 20_000)) } else { 0 },
+        grid: if draw.one_in(3) { u64::from(draw.within(50, 5000)) } else { 0 },
     }
 }
 
@@ -142,7 +142,7 @@ fn cost(draw: &mut Draw) -> Affine {
 pub fn world(seed: u64) -> World {
     let mut draw = Draw(ChaCha8Rng::seed_from_u64(seed));
     let caching = draw.one_in(3);
-    let max_model_len = draw.within(200, 1500);
+    let max_model_len = draw.within(200, 2000);
     let least = u64::from(max_model_len).div_ceil(16);
     let scheduler = if draw.one_in(10) {
         SchedulerSpec::Static(StaticSpec { batch_size: draw.within(1, 12) })
@@ -163,8 +163,8 @@ pub fn world(seed: u64) -> World {
         step_ns: (cost.base_us * 1e3).round(),
         aligned,
         caching,
-        prompt_max: max_model_len * draw.within(1, 5) / 4,
-        output_max: draw.within(10, 600),
+        prompt_max: max_model_len * draw.within(1, 9) / 8,
+        output_max: draw.within(10, 1000),
     };
     let replicas = draw.within(1, 3);
     let clients = draw.one_in(6).then(|| {
@@ -178,7 +178,7 @@ pub fn world(seed: u64) -> World {
             (Time::ZERO + traffic.span(at), draw.below(3) as u32)
         })
         .collect();
-    let n = draw.within(10, 70) as usize;
+    let n = draw.within(8, 50) as usize;
     let spec = ClusterSpec {
         replicas,
         limits,
