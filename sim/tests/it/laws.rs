@@ -1,14 +1,16 @@
 //! Laws 1 to 7, 9 and 14 over random worlds.
 
+use overbook_sim::cluster::{OutputLimit, RunError};
+use overbook_sim::policy::SchedulerSpec;
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
 
+use crate::schedulers::{Greed, Greedy, Lazy, Timid};
 use crate::world::{How, Run, World};
 use crate::world_random::world;
 
 /// Tokens that a request delivers if nobody disturbs it.
 fn whole_output(world: &World, request: u64) -> u32 {
-    use overbook_sim::cluster::OutputLimit;
     let arrival = &world.arrivals[request as usize];
     let room = world.spec.limits.max_model_len - arrival.prompt_tokens;
     let stated = match world.spec.output_limit {
@@ -46,4 +48,145 @@ fn requests_tokens_and_blocks_are_conserved() {
         tokens += delivered;
     }
     eprintln!("laws 1, 2: {audited} plans audited, {tokens} tokens counted");
+}
+
+/// Laws 3 and 5: rows come in order of time, steps of a lane never overlap, a request's times are in order, and every ending
+/// occurs.
+#[test]
+fn times_are_in_order() {
+    let mut seen = [0u64; Outcome::ALL.len()];
+    let mut segments = 0;
+    for seed in 0..400 {
+        let world = world(seed);
+        let run = world.run(How::JUMPS);
+        assert!(run.rows.requests.is_sorted_by_key(|r| r.end), "world {seed}");
+        for row in &run.rows.requests {
+            seen[row.outcome as usize] += 1;
+            let start = row.start.unwrap_or(row.end);
+            let first = row.first_token.unwrap_or(row.end);
+            assert!(row.arrival <= start && start <= first && first <= row.end, "world {seed}: {row:?}");
+            assert_eq!(row.first_token.is_some(), row.output_tokens > 0, "world {seed}: {row:?}");
+            assert!(row.start.is_some() || row.first_token.is_none(), "world {seed}: {row:?}");
+        }
+        for replica in 0..world.spec.replicas {
+            let steps: Vec<_> = run.rows.steps.iter().filter(|s| s.replica == replica).collect();
+            assert!(steps.windows(2).all(|pair| pair[0].end <= pair[1].start), "world {seed}");
+            assert!(steps.iter().all(|s| s.start < s.end && s.steps > 0), "world {seed}");
+            segments += steps.len();
+        }
+    }
+    eprintln!("laws 3, 5: outcomes {seen:?}, {segments} segments in order");
+    assert!(seen.iter().all(|&n| n >= 20), "every ending must occur: {seen:?}");
+}
+
+/// What a work-conserving scheduler does not do: leave a lane idle with somebody there, or leave a request waiting that
+/// has a place, tokens and blocks. Counts in `chances` the plans after which somebody waited.
+fn waste(world: &World, run: &Run, chances: &mut u64) -> Option<String> {
+    for replica in 0..world.spec.replicas {
+        let mut idle_from = Time::ZERO;
+        let steps = run.rows.steps.iter().filter(|s| s.replica == replica);
+        let ends = steps.map(|s| (s.start, s.end)).chain([(Time::MAX, Time::MAX)]);
+        for (start, end) in ends {
+            let there = |r: &&overbook_sim::rows::RequestRow| {
+                r.replica == replica && r.arrival.max(idle_from) < r.end.min(start)
+            };
+            if let Some(row) = (idle_from < start).then(|| run.rows.requests.iter().find(there)).flatten() {
+                return Some(format!("replica {replica} idles from {idle_from} to {start} with {row:?}"));
+            }
+            idle_from = end;
+        }
+    }
+    let SchedulerSpec::Vllm(vllm) = &world.spec.scheduler else { return None };
+    if vllm.prefill_schedule_interval > 1 || !vllm.enable_chunked_prefill {
+        return None;
+    }
+    let limits = world.spec.limits;
+    let budget = vllm.max_num_batched_tokens.min(vllm.max_num_scheduled_tokens.unwrap_or(u32::MAX));
+    let places = vllm.max_num_seqs.min(vllm.max_num_active_seqs.unwrap_or(u32::MAX));
+    let reserve = (vllm.watermark * (limits.blocks + 1) as f64) as u64;
+    let largest = u64::from(limits.max_model_len.div_ceil(limits.block_tokens)) + reserve;
+    for row in run.rows.steps.iter().filter(|r| r.waiting > 0) {
+        *chances += 1;
+        let fits = row.running < places
+            && row.decode_seqs + row.prefill_tokens < budget
+            && row.preempted == 0
+            && limits.blocks - row.used_blocks >= largest;
+        if fits {
+            return Some(format!("waiting for nothing: {row:?}"));
+        }
+    }
+    None
+}
+
+/// Law 7.
+#[test]
+fn no_work_waits_without_a_reason() {
+    let (mut chances, mut timid_found, mut timid_worlds) = (0, 0, 0);
+    for seed in 0..300 {
+        let world = world(seed);
+        let run = world.run(How::JUMPS);
+        assert_eq!(waste(&world, &run, &mut chances), None, "world {seed}: {:?}", world.spec);
+        let timid = world.run(How { scheduler: Some(&|| Box::new(Timid)), ..How::JUMPS });
+        timid_found += u64::from(waste(&world, &timid, &mut 0).is_some());
+        timid_worlds += 1;
+    }
+    eprintln!("law 7: {chances} plans with a queue; a timid scheduler is caught in {timid_found} of {timid_worlds} worlds");
+    assert!(chances > 10_000 && timid_found > 20);
+}
+
+/// Law 6: the same bytes on one thread and on two.
+#[test]
+fn threads_change_nothing() {
+    let seeds: Vec<u64> = (0..150).collect();
+    let alone: Vec<Run> = seeds.iter().map(|&seed| world(seed).run(How::JUMPS)).collect();
+    let together: Vec<Vec<Run>> = std::thread::scope(|scope| {
+        let threads = [false, true].map(|reversed| {
+            let mut seeds = seeds.clone();
+            scope.spawn(move || {
+                if reversed {
+                    seeds.reverse();
+                }
+                let mut runs: Vec<Run> = seeds.iter().map(|&seed| world(seed).run(How::JUMPS)).collect();
+                if reversed {
+                    runs.reverse();
+                }
+                runs
+            })
+        });
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    for runs in &together {
+        for (seed, (a, b)) in alone.iter().zip(runs).enumerate() {
+            assert_eq!(a.difference(b), None, "world {seed}");
+            assert_eq!(a.result.summary, b.result.summary, "world {seed}");
+            assert_eq!(a.rows.steps, b.rows.steps, "world {seed}");
+            assert!(a.result.timeline.bins(a.result.end).eq(b.result.timeline.bins(b.result.end)), "world {seed}");
+        }
+    }
+    eprintln!("law 6: {} worlds equal on one thread and on two", seeds.len());
+}
+
+/// Law 14: a scheduler that plans nothing, and one that plans the impossible, are named; neither hangs nor panics.
+#[test]
+fn broken_schedulers_are_named() {
+    let (mut stalled, mut infeasible) = (0, 0);
+    for seed in 0..100 {
+        let world = world(seed);
+        if world.run(How::JUMPS).result.effort.plans == 0 {
+            continue;
+        }
+        match world.try_run(How { scheduler: Some(&|| Box::new(Lazy)), ..How::JUMPS }) {
+            Err(RunError::Stalled { waiting, .. }) if waiting > 0 => stalled += 1,
+            other => panic!("world {seed}: a lazy scheduler gave {other:?}"),
+        }
+        for greed in Greed::ALL {
+            match world.try_run(How { scheduler: Some(&|| Box::new(Greedy(greed))), ..How::JUMPS }) {
+                Err(RunError::Plan(_)) => infeasible += 1,
+                Ok(_) if greed == Greed::Blocks => {} // never ran out of blocks
+                other => panic!("world {seed}: {greed:?} gave {:?}", other.map(|r| r.result.effort)),
+            }
+        }
+    }
+    eprintln!("law 14: {stalled} stalls and {infeasible} infeasible plans named");
+    assert!(stalled >= 90 && infeasible >= 300);
 }

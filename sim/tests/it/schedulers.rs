@@ -55,3 +55,84 @@ impl Scheduler for Pausing {
         Ok(Horizon { repeats, wake_on_arrival: true, wake_on_end: true })
     }
 }
+
+/// Not work conserving: one request at a time.
+#[derive(Debug)]
+pub struct Timid;
+
+impl Scheduler for Timid {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        step.decode_all()?;
+        if let (0, Some(head)) = (step.running(), step.head()) {
+            step.admit(&head, head.tokens - head.cached)?;
+        }
+        Ok(Horizon::ONE)
+    }
+}
+
+/// Broken: never plans anything.
+#[derive(Debug)]
+pub struct Lazy;
+
+impl Scheduler for Lazy {
+    fn plan(&mut self, _: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        Ok(Horizon::ONE)
+    }
+}
+
+/// What a [`Greedy`] scheduler does wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Greed {
+    /// Admits without looking at the free blocks, and never preempts.
+    Blocks,
+    /// Admits more tokens than there are.
+    Tokens,
+    /// Decodes a request that is still in prefill.
+    Decode,
+    /// Admits a request that is not at the head any more.
+    Head,
+}
+
+impl Greed {
+    pub const ALL: [Greed; 4] = [Greed::Blocks, Greed::Tokens, Greed::Decode, Greed::Head];
+}
+
+/// Broken: asks for the impossible.
+#[derive(Debug)]
+pub struct Greedy(pub Greed);
+
+impl Scheduler for Greedy {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        step.decode_all()?;
+        while let Some(head) = step.head() {
+            let tokens = head.tokens - head.cached;
+            step.admit(&head, tokens + u32::from(self.0 == Greed::Tokens))?;
+            if self.0 == Greed::Decode {
+                step.decode(head.request.slot)?;
+            }
+            if self.0 == Greed::Head {
+                step.admit(&head, tokens)?;
+            }
+        }
+        Ok(Horizon::ONE)
+    }
+}
+
+/// Broken: knows the true lengths, and does not run long outputs beside others.
+#[derive(Debug)]
+pub struct Clairvoyant {
+    pub inner: Box<dyn Scheduler>,
+    pub lengths: std::rc::Rc<[u32]>,
+}
+
+impl Scheduler for Clairvoyant {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        let long = step.head().is_some_and(|h| self.lengths[h.request.id as usize] > 100);
+        if long && step.running() > 0 && step.member_blocks() <= step.free_blocks() && step.prefilling().is_empty() {
+            step.decode_all()?;
+        } else {
+            self.inner.plan(step)?;
+        }
+        Ok(Horizon::ONE)
+    }
+}
