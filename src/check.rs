@@ -23,8 +23,21 @@ fn resolve(path: &Path, set: &[String], globals: &Globals) -> Result<Study, Fail
         source.set(path.trim(), value);
     }
     let study = source.resolve().map_err(|problems| Failure::problems(&problems, globals))?;
+    // A cost table that cannot be used should not come to light after the runs before it.
     for point in study.points() {
-        point.limits().map_err(Failure::input)?;
+        point.cost().map_err(Failure::input)?;
+    }
+    Ok(study)
+}
+
+/// Opens every workload up to its first request: a trace that is none should fail here.
+fn opened(study: Study) -> Result<Study, Failure> {
+    let points = study.points();
+    for (index, point) in points.iter().enumerate() {
+        let workload = &point.scenario.workload;
+        if index == 0 || points[index - 1].scenario.workload != *workload {
+            point.workload().map_err(Failure::input)?;
+        }
     }
     Ok(study)
 }
@@ -32,7 +45,7 @@ fn resolve(path: &Path, set: &[String], globals: &Globals) -> Result<Study, Fail
 pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Result<u8, Failure> {
     let mut last = None;
     for path in &args.scenarios {
-        match resolve(path, &args.set, globals) {
+        match resolve(path, &args.set, globals).and_then(opened) {
             Ok(study) => {
                 let runs = study.points().len();
                 let plural = if runs == 1 { "" } else { "s" };

@@ -1,5 +1,6 @@
 //! `overbook check-golden`: every line of recorded schedules, against ours.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -38,12 +39,20 @@ impl Lines {
         if let Some(line) = self.pending.take() {
             return Ok(Some(line));
         }
-        let mut line = String::new();
-        let read = self.reader.read_line(&mut line);
-        let read = read.map_err(|e| Failure::Input(format!("{}:{}: {e}", self.path.display(), self.number + 1)))?;
-        self.number += 1;
-        line.truncate(line.trim_end().len());
-        Ok((read > 0).then_some(line))
+        loop {
+            let mut line = String::new();
+            self.number += 1;
+            let read = self.reader.read_line(&mut line).map_err(|error| self.broken(error))?;
+            line.truncate(line.trim_end().len());
+            if read == 0 || !line.is_empty() {
+                return Ok((read > 0).then_some(line));
+            }
+        }
+    }
+
+    /// A failure at the line read last.
+    fn broken(&self, what: impl Display) -> Failure {
+        Failure::Input(format!("{}:{}: {what}", self.path.display(), self.number))
     }
 }
 
@@ -52,9 +61,11 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
     let mut steps = Lines::open(&args.folder, "steps.jsonl")?;
     let (mut count, mut lines, mut wrong) = (0u64, 0u64, 0u64);
     while let Some(text) = workloads.next()? {
-        let workload: GoldenWorkload = serde_json::from_str(&text).map_err(|e| {
-            Failure::Input(format!("{}:{}: not a workload: {e}", workloads.path.display(), workloads.number))
-        })?;
+        let workload: GoldenWorkload =
+            serde_json::from_str(&text).map_err(|e| workloads.broken(format!("not a workload: {e}")))?;
+        if let Some(problem) = impossible(&workload) {
+            return Err(workloads.broken(format!("not a workload: {problem}")));
+        }
         count += 1;
         let equal = compare(&workload, &mut steps)?;
         lines += equal.lines;
@@ -65,8 +76,50 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
             print(&format!("  recorded {}\n  ours     {}", side(theirs), side(ours)))?;
         }
     }
+    if count == 0 {
+        return Err(workloads.broken("no workload in the file"));
+    }
+    if let Some(line) = steps.next()? {
+        parse(&line, &steps)?;
+        return Err(steps.broken("a step of no workload, or of one that comes earlier in workloads.jsonl"));
+    }
     print(&format!("{count} workloads, {lines} lines equal, {wrong} workloads differ"))?;
     Ok(if wrong == 0 { DONE } else { GATE_FAILED })
+}
+
+/// What no engine can be set to, if anything: replaying it would be meaningless.
+fn impossible(workload: &GoldenWorkload) -> Option<&'static str> {
+    let cfg = &workload.cfg;
+    let zero = cfg.num_blocks < 2 || cfg.block_size == 0 || cfg.max_model_len < 2;
+    if zero {
+        return Some("needs num_blocks of 2 or more (block 0 is vLLM's null block), a block_size and a max_model_len");
+    }
+    if cfg.max_num_seqs == 0 || cfg.max_num_batched_tokens == 0 || cfg.prefill_schedule_interval == 0 {
+        return Some("max_num_seqs, max_num_batched_tokens and prefill_schedule_interval are at least 1");
+    }
+    if !(0.0..1.0).contains(&cfg.watermark) {
+        return Some("watermark is a share of the blocks, from 0 to below 1");
+    }
+    let requests = &workload.req;
+    if !requests.is_sorted_by_key(|request| request.0) {
+        return Some("requests are in order of arrival step");
+    }
+    if requests.iter().any(|&(_, prompt, output, ..)| prompt == 0 || output == 0) {
+        return Some("a request has at least one prompt token and one output token");
+    }
+    // Contents are stated for full blocks of prompt and output, run by run.
+    let overlong = |&(_, prompt, output, _, ref runs): &(u64, u32, u32, i32, Vec<u64>)| {
+        let most = (u64::from(prompt) + u64::from(output)) / u64::from(cfg.block_size);
+        let total = runs.iter().skip(1).step_by(2).try_fold(0u64, |sum, &run| sum.checked_add(run));
+        let inside = runs.chunks_exact(2).all(|run| run[0].checked_add(run[1]).is_some());
+        runs.len() % 2 != 0 || !inside || total.is_none_or(|total| total > most)
+    };
+    requests.iter().any(overlong).then_some("blocks are pairs of first id and count, as many as the request fills")
+}
+
+/// A line of steps as JSON.
+fn parse(line: &str, steps: &Lines) -> Result<serde_json::Value, Failure> {
+    serde_json::from_str(line).map_err(|e| steps.broken(format!("not a step: {e}")))
 }
 
 struct Comparison {
@@ -81,8 +134,9 @@ fn compare(workload: &GoldenWorkload, steps: &mut Lines) -> Result<Comparison, F
     let mut result = Comparison { lines: 0, difference: None };
     loop {
         let mut theirs = steps.next()?;
-        if theirs.as_ref().is_some_and(|line| !line.starts_with(&prefix)) {
-            steps.pending = theirs.take();
+        if let Some(line) = theirs.take_if(|line| !line.starts_with(&prefix)) {
+            parse(&line, steps)?;
+            steps.pending = Some(line);
         }
         let ended = theirs.is_none();
         if result.difference.is_none() {
@@ -90,6 +144,9 @@ fn compare(workload: &GoldenWorkload, steps: &mut Lines) -> Result<Comparison, F
             if ours == theirs {
                 result.lines += u64::from(!ended);
             } else {
+                if let Some(line) = &theirs {
+                    parse(line, steps)?;
+                }
                 result.difference = Some((ours, theirs));
             }
         }

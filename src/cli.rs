@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -78,7 +79,7 @@ pub(crate) struct RunArgs {
     /// Print one JSON document instead of the summary.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Exit with 3 if a target of `slo:` or a figure of `expect:` is missed.
+    /// Exit with 3 if a target of `slo:` or a figure of `expect:` is missed; in a study only `expect:` counts, if it is there.
     #[arg(long)]
     pub(crate) gate: bool,
     /// Write no Parquet rows.
@@ -92,7 +93,7 @@ pub(crate) struct RunArgs {
     pub(crate) no_progress: bool,
     /// Points of a sweep to run at once [default: one per processor].
     #[arg(long, value_name = "N")]
-    pub(crate) jobs: Option<usize>,
+    pub(crate) jobs: Option<NonZeroUsize>,
     /// Check the laws of the simulation at every event (slow).
     #[arg(long)]
     pub(crate) audit: bool,

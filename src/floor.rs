@@ -5,6 +5,7 @@ use overbook_reports::manifest::cpu_seconds;
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, note, print};
+use crate::run::speed;
 
 pub(crate) fn run(args: &ScenarioArgs, globals: &Globals) -> Result<u8, Failure> {
     let study = load(args, globals)?;
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &ScenarioArgs, globals: &Globals) -> Result<u8, Failure>
     print(&format!("{requests} requests, {prompt} prompt tokens, {output} output tokens"))?;
     if let (Some(before), Some(after)) = (before, cpu_seconds()) {
         let cpu = after - before;
-        note(&format!("read in {cpu:.3} CPU s ({:.0} requests per CPU second)", requests as f64 / cpu.max(1e-9)));
+        note(&format!("read in {cpu:.2} CPU s{}", speed(requests, cpu)));
     }
     Ok(DONE)
 }

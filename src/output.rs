@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use overbook_reports::ReportError;
 use overbook_scenarios::Problems;
 
 use crate::cli::{ColorChoice, Globals};
@@ -26,8 +27,6 @@ pub(crate) enum Failure {
     Scenario(String),
     /// Something failed on the way.
     Run(anyhow::Error),
-    /// Whoever read our output has gone.
-    ClosedPipe,
 }
 
 impl Failure {
@@ -43,7 +42,6 @@ impl Failure {
         match self {
             Failure::Input(_) | Failure::Scenario(_) => INVALID,
             Failure::Run(_) => FAILED,
-            Failure::ClosedPipe => DONE,
         }
     }
 
@@ -51,8 +49,16 @@ impl Failure {
         match self {
             Failure::Input(message) => note(&format!("error: {message}")),
             Failure::Scenario(rendered) => note(rendered.trim_end()),
-            Failure::Run(error) => note(&format!("error: {error:#}")),
-            Failure::ClosedPipe => {}
+            Failure::Run(error) => note(&format!("error: {}", chain(error))),
+        }
+    }
+
+    /// The same failure, saying where it happened.
+    pub(crate) fn at(self, place: &str) -> Failure {
+        match self {
+            Failure::Input(message) => Failure::Input(format!("{place}: {message}")),
+            Failure::Run(error) => Failure::Run(error.context(place.to_owned())),
+            scenario @ Failure::Scenario(_) => scenario,
         }
     }
 }
@@ -61,6 +67,28 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Failure::Run(error)
     }
+}
+
+/// A run directory cannot be begun: what the user named is in the way, unless the disk is full.
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        match &error {
+            ReportError::Io { source, .. } if full(source) => Failure::Run(anyhow::Error::new(error)),
+            _ => Failure::input(error),
+        }
+    }
+}
+
+/// An error and its causes, less those that the text before them has told already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whether to colour what goes to a stream.
@@ -80,15 +108,17 @@ pub(crate) fn color_stdout(globals: &Globals) -> bool {
     color(globals, &io::stdout())
 }
 
-/// Writes a result to stdout, with a final line end.
+/// Writes a result to stdout, with a final line end. If the reader has gone, the command goes on: its exit code and its
+/// files are wanted all the same.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let newline: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
     let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(newline)).and_then(|()| out.flush());
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::ClosedPipe),
-        Err(error) => Err(Failure::Run(anyhow::Error::new(error).context("cannot write to stdout"))),
-        Ok(()) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(anyhow::Error::new(error).context("cannot write to stdout")))
+        }
+        _ => Ok(()),
     }
 }
 

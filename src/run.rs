@@ -7,7 +7,7 @@ use overbook_reports::summary_json::summary_json;
 use overbook_reports::{Report, RunDir, Status, html, terminal};
 use overbook_scenarios::{Point, Study};
 use overbook_sim::cluster::{Cluster, RunError, RunResult};
-use overbook_sim::rows::{Discard, Recorder};
+use overbook_sim::rows::{Discard, Outcome, Recorder};
 
 use crate::check::load;
 use crate::cli::{Globals, RunArgs};
@@ -56,7 +56,7 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
     let start = Start::now();
     let point = &study.points()[0];
     let (out, force) = target(study, args);
-    let dir = RunDir::create(&out, force).map_err(Failure::input)?;
+    let dir = RunDir::create(&out, force)?;
     let visible = !globals.quiet && !args.no_progress && shows_progress();
     let display = Display::new(visible, expected_requests(point));
     let ended = if args.no_rows {
@@ -88,12 +88,22 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         print(&summary_json(&report))?;
     } else {
         print(&terminal::summary(&report, color_stdout(globals)))?;
-        sweep::print_verdicts(&verdicts)?;
     }
+    sweep::tell_verdicts(&verdicts, args.json)?;
     if !globals.quiet {
+        warn_of_rejections(point, &result);
         note(&effort(&result, &start));
     }
     Ok(code)
+}
+
+/// Requests that no replica can ever hold are easily overlooked among the outcomes.
+fn warn_of_rejections(point: &Point, result: &RunResult) {
+    let rejected = result.summary.count(Outcome::Rejected);
+    if let (1.., Ok((limits, _))) = (rejected, point.limits()) {
+        let (ended, longest) = (result.summary.ended(), limits.max_model_len);
+        note(&format!("warning: {rejected} of {ended} requests rejected; a sequence has at most {longest} tokens here"));
+    }
 }
 
 fn write_files(dir: &RunDir, point: &Point, report: &Report, args: &RunArgs) -> Result<(), Failure> {
@@ -128,7 +138,7 @@ pub(crate) fn simulate<R: Recorder>(
     let ran = cluster.run(&mut *workload, &mut *cost, recorder, &mut |progress| display.show(progress));
     let result = ran.map_err(|error| match error {
         RunError::Workload(_) | RunError::Unsorted { .. } => Failure::input(error),
-        RunError::Record(error) => Failure::Run(anyhow::anyhow!("{error}")),
+        RunError::Record(error) => Failure::Run(anyhow::Error::from_boxed(error)),
         error => Failure::Run(anyhow::Error::new(error)),
     })?;
     let scenario = &point.scenario;
@@ -169,9 +179,7 @@ pub(crate) fn effort(result: &RunResult, start: &Start) -> String {
     let requests = result.summary.ended();
     let effort = &result.effort;
     let ratio = |a: u64, b: u64| a as f64 / b.max(1) as f64;
-    let speed = start.cpu_s().map_or(String::new(), |cpu| {
-        format!(" in {cpu:.2} CPU s, {:.0} requests per CPU second", requests as f64 / cpu.max(1e-9))
-    });
+    let speed = start.cpu_s().map_or(String::new(), |cpu| format!(" in {cpu:.2} CPU s{}", speed(requests, cpu)));
     format!(
         "{requests} requests{speed}; {} steps from {} plans ({:.1} steps per plan, {:.1} possible), digest {}",
         effort.steps,
@@ -180,4 +188,9 @@ pub(crate) fn effort(result: &RunResult, start: &Start) -> String {
         ratio(effort.steps, effort.unavoidable),
         result.digest
     )
+}
+
+/// Requests per CPU second, where the clock (10 ms) is fine enough to say.
+pub(crate) fn speed(requests: u64, cpu_s: f64) -> String {
+    if cpu_s < 0.1 { String::new() } else { format!(", {:.0} requests per CPU second", requests as f64 / cpu_s) }
 }

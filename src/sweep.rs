@@ -6,7 +6,7 @@ use std::thread;
 
 use overbook_reports::summary_json::summary_json;
 use overbook_reports::{RunDir, Status, study as reports};
-use overbook_scenarios::{Study, Verdict};
+use overbook_scenarios::{Point, Study, Verdict};
 use overbook_sim::rows::Discard;
 
 use crate::cli::{Globals, RunArgs};
@@ -31,19 +31,23 @@ const METRICS: [&str; 12] = [
     "preemptions",
 ];
 
+/// Missed targets of `slo:` that are shown before the rest is only counted.
+const MISSED_SHOWN: usize = 20;
+
 pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let (out, force) = target(study, args);
-    let dir = RunDir::create(&out, force).map_err(Failure::input)?;
+    let dir = RunDir::create(&out, force)?;
     let points = study.points();
-    let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let ended = run_points(study, args, globals, jobs.clamp(1, points.len()))?;
+    let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, usize::from).min(points.len());
+    let ended = run_points(study, args, globals, jobs)?;
     let complete = ended.iter().all(|e| e.as_ref().is_some_and(|e| e.report.status == Status::Complete));
 
     let lookup = |point: usize, metric: &str| ended[point].as_ref()?.report.summary.metric(metric);
     let verdicts: Vec<_> = study.expectations().iter().map(|e| e.judge(&lookup)).collect();
-    let kept = ended.iter().flatten().all(|e| e.report.all_met());
-    let passed = kept && verdicts.iter().all(|v| v.passed);
+    // Points that miss a target are what a study looks for; its gate is what it expects. Without expectations it is the targets.
+    let kept = || ended.iter().flatten().all(|e| e.report.all_met());
+    let passed = if verdicts.is_empty() { kept() } else { verdicts.iter().all(|v| v.passed) };
     let table = table(study, args, &ended);
     for (index, ended) in ended.iter().enumerate() {
         let Some(ended) = ended else { continue };
@@ -68,8 +72,11 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
         print(&json(study, &ended)?)?;
     } else {
         print(&table.terminal())?;
-        print_verdicts(&verdicts)?;
-        print(&format!("results in {}", out.display()))?;
+    }
+    tell_missed(study, &ended, args.json)?;
+    tell_verdicts(&verdicts, args.json)?;
+    if !args.json {
+        print(&format!("results: {}", out.display()))?;
     }
     if !globals.quiet {
         let cpu = start.cpu_s().unwrap_or(f64::NAN);
@@ -91,8 +98,9 @@ fn run_points(study: &Study, args: &RunArgs, globals: &Globals, jobs: usize) -> 
                     if index >= points.len() || interrupted() {
                         return;
                     }
-                    let ended = simulate(&points[index], args, &mut Discard, &Display::new(false, None));
-                    if !globals.quiet && !args.no_progress {
+                    let ended = simulate(&points[index], args, &mut Discard, &Display::new(false, None))
+                        .map_err(|failure| failure.at(&format!("point {} ({})", index + 1, place(&points[index]))));
+                    if ended.is_ok() && !globals.quiet && !args.no_progress {
                         note(&format!("point {} of {} done", index + 1, points.len()));
                     }
                     if let Ok(mut place) = results[index].lock() {
@@ -142,12 +150,43 @@ fn json(study: &Study, ended: &[Option<Ended>]) -> Result<String, Failure> {
     Ok(serde_json::to_string_pretty(&list).map_err(anyhow::Error::new)?)
 }
 
-/// Prints target, got and verdict of every expectation.
-pub(crate) fn print_verdicts(verdicts: &[Verdict]) -> Result<(), Failure> {
+/// Where a point lies in its study.
+fn place(point: &Point) -> String {
+    let pairs: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path}={value}")).collect();
+    pairs.join(", ")
+}
+
+/// Tells which points miss a target of `slo:`, on stderr if stdout holds a JSON document.
+fn tell_missed(study: &Study, ended: &[Option<Ended>], json: bool) -> Result<(), Failure> {
+    let points = study.points().iter().zip(ended).filter_map(|(point, ended)| Some((point, ended.as_ref()?)));
+    let missed = points.flat_map(|(point, ended)| {
+        let missed = ended.report.verdicts.iter().filter(|verdict| !verdict.met());
+        missed.map(|v| format!("✗ {} at {}: {}, got {}", v.label(), place(point), v.target_text(), v.value_text()))
+    });
+    let missed: Vec<_> = missed.collect();
+    for line in missed.iter().take(MISSED_SHOWN) {
+        tell(line, json)?;
+    }
+    if missed.len() > MISSED_SHOWN {
+        tell(&format!("  and {} more targets missed", missed.len() - MISSED_SHOWN), json)?;
+    }
+    Ok(())
+}
+
+/// Tells target, got and verdict of every expectation, on stderr if stdout holds a JSON document.
+pub(crate) fn tell_verdicts(verdicts: &[Verdict], json: bool) -> Result<(), Failure> {
     for verdict in verdicts {
         let mark = if verdict.passed { "✓" } else { "✗" };
         let (subject, target, got) = (&verdict.subject, &verdict.target, verdict.got_text());
-        print(&format!("{mark} {subject}: {target}, got {got} ({})", verdict.source))?;
+        tell(&format!("{mark} {subject}: {target}, got {got} ({})", verdict.source), json)?;
     }
     Ok(())
+}
+
+fn tell(line: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        note(line);
+        return Ok(());
+    }
+    print(line)
 }

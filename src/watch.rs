@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overbook_sim::cluster::Progress;
 
+use crate::output::INTERRUPTED;
+
 static STOP: AtomicBool = AtomicBool::new(false);
 static INSTALLED: OnceLock<()> = OnceLock::new();
 
@@ -15,10 +17,16 @@ pub(crate) fn catch_interrupts() {
         // Without the handler Ctrl-C ends the process at once, and the unfinished directory stays marked as partial.
         let _ = ctrlc::set_handler(|| {
             if STOP.swap(true, Ordering::Relaxed) {
-                std::process::abort();
+                end_now();
             }
         });
     });
+}
+
+/// What the run has written stays behind under its partial name.
+#[expect(clippy::exit, reason = "the user has asked twice")]
+fn end_now() -> ! {
+    std::process::exit(i32::from(INTERRUPTED))
 }
 
 /// Whether the user wants to stop.

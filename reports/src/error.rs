@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ::parquet::errors::ParquetError;
+
 /// Why a result could not be written. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -26,7 +28,7 @@ pub enum ReportError {
         /// What was to be written.
         path: PathBuf,
         /// What the writer said.
-        source: ::parquet::errors::ParquetError,
+        source: ParquetError,
     },
     /// A page could not be filled in.
     #[error("cannot write the report page: {0}")]
@@ -38,7 +40,14 @@ impl ReportError {
         |source| ReportError::Io { path: path.to_owned(), source }
     }
 
-    pub(crate) fn parquet(path: &Path) -> impl Fn(::parquet::errors::ParquetError) -> ReportError + '_ {
-        |source| ReportError::Parquet { path: path.to_owned(), source }
+    pub(crate) fn parquet(path: &Path) -> impl Fn(ParquetError) -> ReportError + '_ {
+        |source| match source {
+            // What the writer wraps is what the system said: told as with any other file.
+            ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+                Ok(source) => ReportError::Io { path: path.to_owned(), source: *source },
+                Err(cause) => ReportError::Parquet { path: path.to_owned(), source: ParquetError::External(cause) },
+            },
+            source => ReportError::Parquet { path: path.to_owned(), source },
+        }
     }
 }

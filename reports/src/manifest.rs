@@ -19,6 +19,17 @@ pub enum Status {
     Failed,
 }
 
+impl Status {
+    /// As files say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Complete => "complete",
+            Status::Interrupted => "interrupted",
+            Status::Failed => "failed",
+        }
+    }
+}
+
 /// Where a result comes from.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Manifest {

@@ -40,6 +40,8 @@ pub fn summary_json(report: &Report) -> String {
         ("definitions".into(), "vllm".into()),
         ("percentiles".into(), "nearest rank, within 0.05 %; latencies of finished requests".into()),
         ("title".into(), report.title.as_str().into()),
+        // An interrupted run has the figures of what ended before.
+        ("status".into(), report.status.name().into()),
         ("duration_s".into(), summary.metric("makespan").into()),
         ("completed".into(), summary.count(Outcome::Finished).into()),
         ("outcomes".into(), outcomes(&summary.outcomes)),

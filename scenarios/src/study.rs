@@ -121,8 +121,12 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     check.ranges(&scenario);
     check.files(&mut scenario, &source.base);
     let (model, gpu) = check.hardware(&scenario, &Catalog::embedded())?;
+    let point = Point { coordinates, scenario, model, gpu };
+    if check.sound {
+        check.pool(&point);
+    }
     let sound = check.sound && decoded.faults.is_empty();
-    sound.then_some(Point { coordinates, scenario, model, gpu })
+    sound.then_some(point)
 }
 
 fn resolve_expectations(entry: &Entry, axes: &[axes::Axis], problems: &mut Problems) -> Vec<Expectation> {

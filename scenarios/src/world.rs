@@ -51,9 +51,23 @@ pub enum WorldError {
         /// What is wrong.
         source: TableError,
     },
+    /// A row of a cost table does not fit its columns.
+    #[error("the cost table {}: row {row} of {key}.device_us has {got} times, there are {wanted} columns", path.display())]
+    RaggedTable {
+        /// The file.
+        path: PathBuf,
+        /// Which grid.
+        key: &'static str,
+        /// The row, from 1.
+        row: usize,
+        /// Times in the row.
+        got: usize,
+        /// Columns of the grid.
+        wanted: usize,
+    },
     /// The pool is smaller than one request may be.
     #[error(
-        "engine.max_model_len is {max_model_len} tokens, the KV pool of a replica holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
+        "`max_model_len` is {max_model_len} tokens, the KV pool of a replica holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
     )]
     Pool {
         /// Tokens of one request at most.
@@ -235,6 +249,17 @@ fn read_table(path: &Path, host: Option<HostCost>) -> Result<Box<dyn CostModel>,
         problems.extend(faults);
         return Err(WorldError::TableForm { path: path.to_owned(), problems: problems.render(false) });
     };
+    let ragged = |key, row, got, wanted| WorldError::RaggedTable { path: path.to_owned(), key, row, got, wanted };
+    let uneven = |rows: &[Vec<f64>], wanted| {
+        let row = rows.iter().position(|row| row.len() != wanted)?;
+        Some((row + 1, rows[row].len(), wanted))
+    };
+    if let Some((row, got, wanted)) = uneven(&file.decode.device_us, file.decode.mean_context.len()) {
+        return Err(ragged("decode", row, got, wanted));
+    }
+    if let Some((row, got, wanted)) = uneven(&file.prefill.device_us, file.prefill.past.len()) {
+        return Err(ragged("prefill", row, got, wanted));
+    }
     let decode = Grid {
         rows: file.decode.seqs,
         columns: file.decode.mean_context,

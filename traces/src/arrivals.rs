@@ -113,7 +113,8 @@ impl ArrivalSpec {
 
 fn rate_problem(Rate(rate): Rate) -> Option<String> {
     let good = rate > 0.0 && rate <= RATE_MAX;
-    (!good).then(|| format!("is {rate}/s; it must be above 0 and at most {RATE_MAX}/s"))
+    let shown = if rate > RATE_MAX { format!("{rate:e}") } else { rate.to_string() };
+    (!good).then(|| format!("is {shown}/s; it must be above 0 and at most {RATE_MAX}/s"))
 }
 
 fn shape_problem(shape: f64) -> Option<String> {

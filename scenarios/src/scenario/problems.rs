@@ -53,7 +53,7 @@ impl Scenario {
         self.engine.check(&mut list);
         check_scheduler(&self.scheduler, &mut list);
         for (metric, bound) in self.slo.bounds() {
-            Check { prefix: "slo", list: &mut list }.positive(metric, bound.0.0);
+            Check { prefix: "slo", list: &mut list }.that(bound.0.0 > 0, metric, "is 0; it must be above 0");
         }
         if let Some(goodput) = &self.slo.goodput {
             goodput.check(&mut list);

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 
-use super::fit;
+use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};
 use crate::diagnostics::Problems;
 use crate::scenario::{CostSpec, ModelChoice, Scenario, key_of};
+use crate::world::WorldError;
 use crate::yaml::{Decoded, Node};
 
 pub(super) struct PointCheck<'p> {
@@ -78,6 +79,13 @@ impl PointCheck<'_> {
             self.add(path, message);
         }
         Some((model, gpu))
+    }
+
+    /// Whether one replica can hold the longest sequence that it accepts.
+    pub(super) fn pool(&mut self, point: &Point) {
+        if let Err(error @ WorldError::Pool { .. }) = point.limits() {
+            self.add("engine.max_model_len", error.to_string());
+        }
     }
 
     fn context_fits(&mut self, scenario: &Scenario, model: &ModelSpec) {
