@@ -99,8 +99,9 @@ pub(crate) struct Drive {
     pub(crate) effort: Effort,
     /// Busy time so far [2⁻²⁰ ns].
     busy: u128,
-    /// Levels since `level_from`, for the books.
+    /// Up to when, and up to which completed step, the levels are in the books.
     level_from: Time,
+    level_steps: u64,
 }
 
 /// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all.
@@ -150,6 +151,7 @@ impl Drive {
             effort: Effort::default(),
             busy: 0,
             level_from: Time::ZERO,
+            level_steps: 0,
         }
     }
 
@@ -167,14 +169,44 @@ impl Drive {
         self.segments.is_empty()
     }
 
-    /// Books the present levels up to `now`. Call before they change.
+    /// Books the levels up to `now`. Call before they change. The blocks in use grow from step to step of a jump, whether or
+    /// not its steps are applied yet.
     pub(crate) fn book_levels<R: Recorder>(&mut self, now: Time, replica: &Replica, books: &mut Books<'_, R>) {
-        if now > self.level_from {
-            let (running, waiting, used) = (replica.running(), replica.waiting(), replica.pool().used());
-            books.tally.hold(self.level_from, now, running, waiting, used, replica.pool().total());
-            books.timeline.hold(self.level_from, now, running, waiting, used);
-            self.level_from = now;
+        if now <= self.level_from {
+            return;
         }
+        let (running, waiting, total) = (replica.running(), replica.waiting(), replica.pool().total());
+        let lane = &replica.lanes[0];
+        // When a step completes, another one is planned, as long as there are any in the segments.
+        let last = lane.done + self.unfinished();
+        let mut done = self.level_steps.max(lane.done);
+        let mut used = lane.used_at((done + self.depth).min(last), replica.pool().used());
+        let begin = self.level_from;
+        let mut area = 0;
+        let mut before = lane.done;
+        for segment in &self.segments {
+            let completed = before + segment.completed_before(now) - segment.done;
+            while done < completed {
+                let clock = done + self.depth;
+                let grows = if clock < last { lane.growth_at(clock) } else { 0 };
+                done += 1;
+                if grows > 0 {
+                    let end = segment.end_of(segment.done + (done - before));
+                    books.tally.hold(self.level_from, end, running, waiting, used, total);
+                    area += u128::from(used) * u128::from(end.since(self.level_from).0);
+                    (self.level_from, used) = (end, used + grows);
+                }
+            }
+            before += segment.unfinished();
+            if completed < before {
+                break;
+            }
+        }
+        books.tally.hold(self.level_from, now, running, waiting, used, total);
+        area += u128::from(used) * u128::from(now.since(self.level_from).0);
+        let mean = (area / u128::from(now.since(begin).0)) as u64;
+        books.timeline.hold(begin, now, running, waiting, mean);
+        (self.level_from, self.level_steps) = (now, done);
     }
 
     /// A request joined the queue. Returns whether the lane's next event has moved.
@@ -225,6 +257,7 @@ impl Drive {
         replica: &mut Replica,
         books: &mut Books<'_, R>,
     ) -> Result<(), Stop> {
+        self.book_levels(now, replica, books);
         let mut steps = 0;
         for segment in &self.segments {
             let completed = segment.completed_before(now) - segment.done;
@@ -250,7 +283,7 @@ impl Drive {
         }
     }
 
-    /// Completes the next `steps` steps.
+    /// Completes the next `steps` steps. Their levels are booked already, by the set of members that made them.
     fn advance<R: Recorder>(
         &mut self,
         mut steps: u64,
@@ -264,20 +297,11 @@ impl Drive {
             self.expect = self.expect.saturating_sub(part);
             let from = front.end_of(front.done);
             let to = front.end_of(front.done + part);
-            let running = replica.running();
-            let waiting = replica.waiting();
-            let used = replica.pool().used();
             let seqs = u64::from(replica.front_seqs(0));
             books.tally.gap_ramp_fixed(front.cost_of(front.done).0, front.growth.0, part, seqs);
             let delivered = replica.complete(0, part, to);
             front.done += part;
             self.effort.steps += part;
-            // Levels: the blocks used while these steps ran are those after planning them.
-            if to > self.level_from {
-                books.tally.hold(self.level_from, to, running, waiting, used, replica.pool().total());
-                books.timeline.hold(self.level_from, to, running, waiting, used);
-                self.level_from = to;
-            }
             if part > 1 {
                 books.timeline.tokens_over(from, to, (part - 1) * seqs);
             }
@@ -315,11 +339,11 @@ impl Drive {
     ) -> Result<(), Stop> {
         self.ticket = None;
         let before = replica.ended_count();
+        self.book_levels(now, replica, books);
         if self.expect > 0 {
             self.plan_until(self.expect - 1 + self.depth, replica);
             self.advance(self.expect, replica, books)?;
         }
-        self.book_levels(now, replica, books);
         if replica.has_doomed() {
             replica.reap(0, now);
         }

@@ -105,16 +105,35 @@ impl Lane {
         (self.base_sum + i64::from(self.members) * (self.planned as i64 + 1)) as u64
     }
 
+    /// Blocks that the set needs in the step planned at some clock.
+    pub(crate) fn growth_at(&self, clock: u64) -> u64 {
+        u64::from(self.residues[(clock % self.residues.len() as u64) as usize])
+    }
+
     /// Blocks that the set needs in the next planned step.
     pub(crate) fn growth(&self) -> u64 {
-        u64::from(self.residues[(self.planned % self.residues.len() as u64) as usize])
+        self.growth_at(self.planned)
+    }
+
+    /// Blocks that the set needs in the steps planned from one clock to another.
+    fn growth_between(&self, from: u64, to: u64) -> u64 {
+        let cycle = self.residues.len() as u64;
+        let rest: u64 = (from..from + (to - from) % cycle).map(|clock| self.growth_at(clock)).sum();
+        (to - from) / cycle * u64::from(self.members) + rest
     }
 
     /// Blocks that the set needs in the next `steps` planned steps.
     pub(crate) fn growth_over(&self, steps: u64) -> u64 {
-        let cycle = self.residues.len() as u64;
-        let rest: u64 = (0..steps % cycle).map(|i| u64::from(self.residues[((self.planned + i) % cycle) as usize])).sum();
-        steps / cycle * u64::from(self.members) + rest
+        self.growth_between(self.planned, self.planned + steps)
+    }
+
+    /// Of `used` blocks now, how many are in use when the frontier of planned steps is at `clock`; the set stays.
+    pub(crate) fn used_at(&self, clock: u64, used: u64) -> u64 {
+        if clock < self.planned {
+            used - self.growth_between(clock, self.planned)
+        } else {
+            used + self.growth_between(self.planned, clock)
+        }
     }
 
     /// How many further steps of the set fit into `free` blocks.

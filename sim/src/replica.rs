@@ -645,3 +645,6 @@ impl PlannedStep {
         self.horizon = Horizon::ONE;
     }
 }
+
+#[cfg(test)]
+mod tests;

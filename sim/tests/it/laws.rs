@@ -130,7 +130,9 @@ fn no_work_waits_without_a_reason() {
         timid_found += u64::from(waste(&world, &timid, &mut 0).is_some());
         timid_worlds += 1;
     }
-    eprintln!("law 7: {chances} plans with a queue; a timid scheduler is caught in {timid_found} of {timid_worlds} worlds");
+    eprintln!(
+        "law 7: {chances} plans with a queue; a timid scheduler is caught in {timid_found} of {timid_worlds} worlds"
+    );
     assert!(chances > 10_000 && timid_found > 20);
 }
 

@@ -1,4 +1,4 @@
-//! Schedules worked out by hand from the rules of `../../../SCHEDULERS.md`, one file each in `schedules/`, with the
+//! Schedules worked out by hand from the rules of SCHEDULERS.md, one file each in `schedules/`, with the
 //! reasoning beside every step. Every step lasts one unit of time.
 
 use overbook_sim::arrival::{Arrival, Content};

@@ -78,6 +78,8 @@ fn merged_shards_equal_the_whole() {
         teeth += u32::from(short.tally != whole.tally);
         rows += run.rows.requests.len() + run.rows.steps.len();
     }
-    eprintln!("law 11: {rows} rows gathered whole and in {SHARDS} shards; a lost shard is noticed in {teeth} of 60 worlds");
+    eprintln!(
+        "law 11: {rows} rows gathered whole and in {SHARDS} shards; a lost shard is noticed in {teeth} of 60 worlds"
+    );
     assert!(teeth >= 55);
 }

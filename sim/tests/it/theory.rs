@@ -36,12 +36,8 @@ fn exponential_output(rng: &mut ChaCha8Rng) -> u32 {
 
 /// One request at a time, without lookahead.
 fn single_server(arrivals: Vec<Arrival>) -> World {
-    let vllm = VllmSpec {
-        max_num_seqs: 1,
-        async_scheduling: false,
-        enable_prefix_caching: false,
-        ..VllmSpec::default()
-    };
+    let vllm =
+        VllmSpec { max_num_seqs: 1, async_scheduling: false, enable_prefix_caching: false, ..VllmSpec::default() };
     World::vllm(vllm, u64::from(CONTEXT) / 16, 16, CONTEXT, arrivals)
 }
 
@@ -87,12 +83,8 @@ fn one_replica_with_c_places_waits_as_m_m_c() {
     let (c, load) = (4u32, 0.8);
     let offered = f64::from(c) * load;
     let mut world = single_server(arrivals(7, 160_000, offered, exponential_output));
-    let spec = VllmSpec {
-        max_num_seqs: c,
-        async_scheduling: false,
-        enable_prefix_caching: false,
-        ..VllmSpec::default()
-    };
+    let spec =
+        VllmSpec { max_num_seqs: c, async_scheduling: false, enable_prefix_caching: false, ..VllmSpec::default() };
     world.set_scheduler(overbook_sim::policy::SchedulerSpec::Vllm(spec));
     world.spec.limits.blocks *= u64::from(c);
     let term = |k: u32| (1..=k).fold(1.0, |product, i| product * offered / f64::from(i));
@@ -121,7 +113,9 @@ fn routers_stand_between_one_queue_and_many() {
     let robin = mean_wait(&wait(RouterSpec::RoundRobin)).0;
     // Erlang C for 4 servers at load 0.7: P(wait) 0.4287, over 4 (1 - 0.7).
     let common = 0.357;
-    eprintln!("theory: waits: common queue {common}, least outstanding {jsq:.3}, power of two {two:.3}, robin {robin:.3}");
+    eprintln!(
+        "theory: waits: common queue {common}, least outstanding {jsq:.3}, power of two {two:.3}, robin {robin:.3}"
+    );
     assert!(common < jsq && jsq < two && two < robin && robin < mean_wait(&random).0);
 }
 

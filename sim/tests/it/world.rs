@@ -194,8 +194,7 @@ impl Run {
             ("tokens", a.summary.tokens == b.summary.tokens),
             ("classes", a.summary.classes == b.summary.classes),
             ("busy", a.summary.work.busy == b.summary.work.busy),
-            ("running", a.summary.load.running_mean == b.summary.load.running_mean),
-            ("waiting", a.summary.load.waiting_mean == b.summary.load.waiting_mean),
+            ("load", a.summary.load == b.summary.load),
             ("interrupted", a.interrupted == b.interrupted),
         ];
         same.iter().find(|s| !s.1).map(|s| s.0.to_owned())
