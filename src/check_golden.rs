@@ -25,7 +25,10 @@ impl Lines {
         let packed = folder.join(format!("{name}.zst"));
         let path = if packed.exists() { packed } else { folder.join(name) };
         let file = File::open(&path).map_err(|e| {
-            Failure::Input(format!("cannot open {}: {e}; a folder of golden schedules holds {name}[.zst]", path.display()))
+            Failure::Input(format!(
+                "cannot open {}: {e}; a folder of golden schedules holds {name}[.zst]",
+                path.display()
+            ))
         })?;
         let reader: Box<dyn Read> = if path.extension().is_some_and(|e| e == "zst") {
             Box::new(zstd::Decoder::new(file).with_context(|| path.display().to_string())?)

@@ -13,8 +13,8 @@ use crate::check::load;
 use crate::cli::{Globals, RunArgs};
 use crate::facts::{self, Start};
 use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
-use crate::watch::{Display, catch_interrupts};
 use crate::sweep;
+use crate::watch::{Display, catch_interrupts};
 
 /// A run that has ended, and what its recorder wrote.
 pub(crate) struct Ended {
@@ -102,7 +102,9 @@ fn warn_of_rejections(point: &Point, result: &RunResult) {
     let rejected = result.summary.count(Outcome::Rejected);
     if let (1.., Ok((limits, _))) = (rejected, point.limits()) {
         let (ended, longest) = (result.summary.ended(), limits.max_model_len);
-        note(&format!("warning: {rejected} of {ended} requests rejected; a sequence has at most {longest} tokens here"));
+        note(&format!(
+            "warning: {rejected} of {ended} requests rejected; a sequence has at most {longest} tokens here"
+        ));
     }
 }
 

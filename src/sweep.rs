@@ -51,7 +51,8 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
     let table = table(study, args, &ended);
     for (index, ended) in ended.iter().enumerate() {
         let Some(ended) = ended else { continue };
-        dir.write(&format!("point-{index:04}.summary.json"), summary_json(&ended.report)).map_err(anyhow::Error::new)?;
+        dir.write(&format!("point-{index:04}.summary.json"), summary_json(&ended.report))
+            .map_err(anyhow::Error::new)?;
         let scenario = study.points()[index].scenario.to_yaml();
         dir.write(&format!("point-{index:04}.resolved.yaml"), scenario).map_err(anyhow::Error::new)?;
     }

@@ -3,6 +3,8 @@
 //! beside the logs speak of an effective batch cap of 29, but the logged batches hold up to 77 requests: the configured cap of
 //! 128 was in force. What remains is block accounting: Vidur reserves the whole prompt at admission, vLLM chunk by chunk.)
 
+#![allow(clippy::print_stderr, reason = "tests say what they compared and what they skipped")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +98,11 @@ fn compare(folder: &Path, size: &str) {
         let (a, b): (Vec<f64>, Vec<f64>) = (ours.iter().map(pick).collect(), theirs.iter().map(pick).collect());
         let (mean_off, p99_off) = (off(mean(&a), mean(&b)), off(p99(&a), p99(&b)));
         let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        eprintln!("  {name}: mean {:.4} s ({mean_off:+.3} %), p99 {:.4} s ({p99_off:+.3} %), worst request {worst:.4} s", mean(&a), p99(&a));
+        eprintln!(
+            "  {name}: mean {:.4} s ({mean_off:+.3} %), p99 {:.4} s ({p99_off:+.3} %), worst request {worst:.4} s",
+            mean(&a),
+            p99(&a)
+        );
         assert!(mean_off.abs() <= 2.0 && p99_off.abs() <= 2.0, "{name}");
     }
 }

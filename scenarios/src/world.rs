@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use overbook_sim::arrival::Workload;
-use overbook_sim::cluster::{ClusterSpec, Clients, OutputLimit, Patience};
+use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
 use overbook_sim::cost::table::{Grid, Table, TableError};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, HostCost, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
@@ -104,12 +104,9 @@ impl Point {
     pub fn limits(&self) -> Result<(Limits, PoolOrigin), WorldError> {
         let engine = &self.scenario.engine;
         let scheduler = &self.scenario.scheduler;
-        let (blocks, origin) = match engine.kv_tokens {
-            Some(tokens) => (tokens / u64::from(engine.block_tokens), PoolOrigin::Given),
-            None => {
-                let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout())?;
-                (plan.blocks, PoolOrigin::Memory(plan))
-            }
+        let (blocks, origin) = if let Some(tokens) = engine.kv_tokens { (tokens / u64::from(engine.block_tokens), PoolOrigin::Given) } else {
+            let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout())?;
+            (plan.blocks, PoolOrigin::Memory(plan))
         };
         let pool = blocks * u64::from(engine.block_tokens);
         let max_model_len = match engine.max_model_len {
@@ -260,11 +257,8 @@ fn read_table(path: &Path, host: Option<HostCost>) -> Result<Box<dyn CostModel>,
     if let Some((row, got, wanted)) = uneven(&file.prefill.device_us, file.prefill.past.len()) {
         return Err(ragged("prefill", row, got, wanted));
     }
-    let decode = Grid {
-        rows: file.decode.seqs,
-        columns: file.decode.mean_context,
-        device_us: file.decode.device_us.concat(),
-    };
+    let decode =
+        Grid { rows: file.decode.seqs, columns: file.decode.mean_context, device_us: file.decode.device_us.concat() };
     let prefill =
         Grid { rows: file.prefill.tokens, columns: file.prefill.past, device_us: file.prefill.device_us.concat() };
     let host = host.or(file.host).unwrap_or_default();

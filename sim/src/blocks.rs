@@ -169,28 +169,22 @@ impl BlockPool {
     /// Gives a used block without content the identity `content`; it is now shareable.
     pub fn hash(&mut self, content: u64) -> HashedBlock {
         let entry = Hashed { content, refs: 1, prev: NONE, next: NONE, younger: NONE };
-        let block = match self.vacant.pop() {
-            Some(slot) => {
-                self.slab[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.slab.push(entry);
-                (self.slab.len() - 1) as u32
-            }
+        let block = if let Some(slot) = self.vacant.pop() {
+            self.slab[slot as usize] = entry;
+            slot
+        } else {
+            self.slab.push(entry);
+            (self.slab.len() - 1) as u32
         };
-        match self.find(content) {
-            Some(mut last) => {
-                while self.slab[last as usize].younger != NONE {
-                    last = self.slab[last as usize].younger;
-                }
-                self.slab[last as usize].younger = block;
+        if let Some(mut last) = self.find(content) {
+            while self.slab[last as usize].younger != NONE {
+                last = self.slab[last as usize].younger;
             }
-            None => {
-                let slab = &self.slab;
-                self.index.insert_unique(spread(content), block, |&b| spread(slab[b as usize].content));
-                self.distinct_sum += u128::from(content) + 1;
-            }
+            self.slab[last as usize].younger = block;
+        } else {
+            let slab = &self.slab;
+            self.index.insert_unique(spread(content), block, |&b| spread(slab[b as usize].content));
+            self.distinct_sum += u128::from(content) + 1;
         }
         HashedBlock(block)
     }

@@ -100,7 +100,7 @@ impl<E: Copy> Calendar<E> {
     }
 
     /// Time and rank of the next event.
-    pub fn next(&mut self) -> Option<(Time, u32)> {
+    pub fn peek(&mut self) -> Option<(Time, u32)> {
         self.drop_cancelled();
         self.heap.peek().map(|Reverse(e)| (e.time, (e.order >> SEQUENCE_BITS) as u32))
     }
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(order, "abcd");
         let late = calendar.schedule(Time(9), 0, 'y');
         calendar.cancel(gone); // an old ticket does not touch the new entry
-        assert_eq!(calendar.next(), Some((Time(9), 0)));
+        assert_eq!(calendar.peek(), Some((Time(9), 0)));
         calendar.cancel(late);
         assert_eq!(calendar.pop(), None);
     }

@@ -361,21 +361,21 @@ impl Cluster {
         cost: &mut dyn CostModel,
         books: &mut Books<'_, R>,
     ) -> Result<bool, RunError> {
-        let on_calendar = self.calendar.next();
-        if let Some(arrival) = &self.next {
-            if on_calendar.is_none_or(|at| (arrival.at, RANK_ARRIVAL) < at) {
-                let following = workload.next_arrival().map_err(RunError::Workload)?;
-                let arrival = std::mem::replace(&mut self.next, following).expect("just seen");
-                if let Some(following) = &self.next {
-                    if following.at < arrival.at {
-                        let (at, before) = (following.at, arrival.at);
-                        return Err(RunError::Unsorted { request: self.arrived + 1, at, before });
-                    }
-                }
-                self.now = arrival.at;
-                self.arrive(arrival, books)?;
-                return Ok(true);
+        let on_calendar = self.calendar.peek();
+        if let Some(arrival) = &self.next
+            && on_calendar.is_none_or(|at| (arrival.at, RANK_ARRIVAL) < at)
+        {
+            let following = workload.next_arrival().map_err(RunError::Workload)?;
+            let arrival = std::mem::replace(&mut self.next, following).expect("just seen");
+            if let Some(following) = &self.next
+                && following.at < arrival.at
+            {
+                let (at, before) = (following.at, arrival.at);
+                return Err(RunError::Unsorted { request: self.arrived + 1, at, before });
             }
+            self.now = arrival.at;
+            self.arrive(arrival, books)?;
+            return Ok(true);
         }
         let Some((now, event)) = self.calendar.pop() else { return Ok(false) };
         debug_assert!(now >= self.now, "law 3: time never decreases");

@@ -242,11 +242,11 @@ impl Drive {
     /// Ends the newest segment with the steps that are planned.
     fn cut(&mut self, reason: StopReason) {
         let sabotage = u64::from(self.sabotage == Some(reason));
-        if let Some(back) = self.segments.back_mut() {
-            if back.steps > back.planned {
-                back.steps = (back.planned + sabotage).min(back.steps);
-                self.effort.stops[reason as usize] += 1;
-            }
+        if let Some(back) = self.segments.back_mut()
+            && back.steps > back.planned
+        {
+            back.steps = (back.planned + sabotage).min(back.steps);
+            self.effort.stops[reason as usize] += 1;
         }
     }
 

@@ -148,10 +148,10 @@ impl<'a> GoldenReplay<'a> {
                 let ids = runs.chunks_exact(2).flat_map(|run| run[0]..run[0] + run[1]).collect();
                 arrival.content = Some(Box::new(Content { block_tokens: self.workload.cfg.block_size, ids }));
             }
-            if let Ok(slot) = self.replica.enqueue(id as u64, arrival) {
-                if self.workload.cfg.arrival_time == ArrivalTime::Index {
-                    self.replica.set_arrival_key(slot, id as u64);
-                }
+            if let Ok(slot) = self.replica.enqueue(id as u64, arrival)
+                && self.workload.cfg.arrival_time == ArrivalTime::Index
+            {
+                self.replica.set_arrival_key(slot, id as u64);
             }
             self.next_request += 1;
         }

@@ -178,9 +178,7 @@ impl Lane {
             Phase::Decode | Phase::Draining if self.done >= request.joined => {
                 request.generated + (self.done - request.joined) as u32
             }
-            Phase::Decode | Phase::Draining => {
-                request.generated - request.settled.saturating_sub(self.done) as u32
-            }
+            Phase::Decode | Phase::Draining => request.generated - request.settled.saturating_sub(self.done) as u32,
             _ => request.generated,
         }
     }
@@ -398,8 +396,14 @@ impl Lane {
                 return Err(format!("request {} has more hashed blocks than blocks", request.id));
             }
         }
-        if (members, base) != (self.members, self.base_sum) || residues != self.residues || prefilling != self.prefilling {
-            return Err(format!("standing set disagrees with the running list: {members} members, {} kept", self.members));
+        if (members, base) != (self.members, self.base_sum)
+            || residues != self.residues
+            || prefilling != self.prefilling
+        {
+            return Err(format!(
+                "standing set disagrees with the running list: {members} members, {} kept",
+                self.members
+            ));
         }
         if self.planned < self.done || self.planned - self.done != self.in_flight() {
             return Err(format!("clock: {} planned, {} done, {} in flight", self.planned, self.done, self.in_flight()));

@@ -12,7 +12,10 @@ type PriorityKey = (i32, u64, u64, Slot);
 #[derive(Clone, Debug)]
 pub(crate) enum WaitQueue {
     /// A deque of (slot, generation); entries whose generation has passed are gaps left by cancellations.
-    Fcfs { deque: VecDeque<(Slot, u32)>, len: usize },
+    Fcfs {
+        deque: VecDeque<(Slot, u32)>,
+        len: usize,
+    },
     Priority(BTreeSet<PriorityKey>),
 }
 

@@ -604,7 +604,11 @@ impl Replica {
         hashed.sort_unstable();
         hashed.dedup();
         if anonymous + hashed.len() as u64 != self.pool.used() {
-            return Err(format!("requests hold {} blocks, the pool says {}", anonymous + hashed.len() as u64, self.pool.used()));
+            return Err(format!(
+                "requests hold {} blocks, the pool says {}",
+                anonymous + hashed.len() as u64,
+                self.pool.used()
+            ));
         }
         if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
             return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));

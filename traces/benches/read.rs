@@ -30,37 +30,19 @@ fn table(header: &str, row: impl Fn(u64, &mut String)) -> String {
 }
 
 fn burstgpt() -> String {
-    table(
-        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type",
-        |i, text| {
-            let (prompt, output) = (1 + i * 7919 % 2000, i * 104_729 % 600);
-            let (model, log) = if i % 3 == 0 {
-                ("GPT-4", "API log")
-            } else {
-                ("ChatGPT", "Conversation log")
-            };
-            write!(
-                text,
-                "{},{model},{prompt},{output},{},{log}",
-                i * 3,
-                prompt + output
-            )
-            .expect("written");
-        },
-    )
+    table("Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type", |i, text| {
+        let (prompt, output) = (1 + i * 7919 % 2000, i * 104_729 % 600);
+        let (model, log) = if i % 3 == 0 { ("GPT-4", "API log") } else { ("ChatGPT", "Conversation log") };
+        write!(text, "{},{model},{prompt},{output},{},{log}", i * 3, prompt + output).expect("written");
+    })
 }
 
 fn azure() -> String {
     table("TIMESTAMP,ContextTokens,GeneratedTokens", |i, text| {
         let (minute, second) = (i / 60_000, i / 1000 % 60);
         let (hour, minute, prompt) = (minute / 60, minute % 60, 1 + i * 7919 % 4000);
-        write!(
-            text,
-            "2023-11-16 {hour:02}:{minute:02}:{second:02}.{:03}5900,{prompt},{}",
-            i % 1000,
-            1 + i % 500
-        )
-        .expect("written");
+        write!(text, "2023-11-16 {hour:02}:{minute:02}:{second:02}.{:03}5900,{prompt},{}", i % 1000, 1 + i % 500)
+            .expect("written");
     })
 }
 
@@ -72,12 +54,8 @@ fn read(c: &mut Criterion) {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(burstgpt.as_bytes()).expect("packs");
     let gzip = gzip.finish().expect("packs");
-    let cases = [
-        ("burstgpt", burstgpt.into_bytes()),
-        ("burstgpt.zst", zstd),
-        ("burstgpt.gz", gzip),
-        ("azure", azure().into()),
-    ];
+    let cases =
+        [("burstgpt", burstgpt.into_bytes()), ("burstgpt.zst", zstd), ("burstgpt.gz", gzip), ("azure", azure().into())];
     for (name, bytes) in cases {
         let mut file = NamedTempFile::new().expect("temporary file");
         file.write_all(&bytes).expect("written");
@@ -94,43 +72,15 @@ fn generate(c: &mut Criterion) {
     let mut group = c.benchmark_group("generate");
     group.throughput(Throughput::Elements(ROWS)).sample_size(10);
     let rate = Rate(100.0);
-    let quantiles = || {
-        vec![
-            (0.0, 8),
-            (0.1, 25),
-            (0.5, 336),
-            (0.9, 1322),
-            (0.99, 2488),
-            (1.0, 25_085),
-        ]
-    };
-    let table = || LengthSpec::Quantiles {
-        prompt: quantiles(),
-        output: quantiles(),
-    };
+    let quantiles = || vec![(0.0, 8), (0.1, 25), (0.5, 336), (0.9, 1322), (0.99, 2488), (1.0, 25_085)];
+    let table = || LengthSpec::Quantiles { prompt: quantiles(), output: quantiles() };
     let cases = [
         ("poisson+quantiles", ArrivalSpec::Poisson { rate }, table()),
-        (
-            "gamma+quantiles",
-            ArrivalSpec::Gamma { rate, shape: 0.5 },
-            table(),
-        ),
-        (
-            "burstgpt-day+burstgpt",
-            ArrivalSpec::BurstgptDay {
-                mean_rate: rate,
-                shape: 1.0,
-            },
-            LengthSpec::Burstgpt,
-        ),
+        ("gamma+quantiles", ArrivalSpec::Gamma { rate, shape: 0.5 }, table()),
+        ("burstgpt-day+burstgpt", ArrivalSpec::BurstgptDay { mean_rate: rate, shape: 1.0 }, LengthSpec::Burstgpt),
     ];
     for (name, arrivals, lengths) in cases {
-        let spec = GenerateSpec {
-            arrivals,
-            lengths,
-            requests: Some(ROWS),
-            duration: None,
-        };
+        let spec = GenerateSpec { arrivals, lengths, requests: Some(ROWS), duration: None };
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter(|| drain(&mut *spec.open(1).expect("opens")));
         });

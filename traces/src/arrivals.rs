@@ -81,25 +81,15 @@ impl ArrivalSpec {
                 add("gamma.rate", rate_problem(*rate));
                 add("gamma.shape", shape_problem(*shape));
             }
-            ArrivalSpec::Profile {
-                rates,
-                window,
-                shape,
-            } => {
+            ArrivalSpec::Profile { rates, window, shape } => {
                 for (at, rate) in rates.iter().enumerate().filter(|(_, rate)| rate.0 != 0.0) {
                     add(&format!("profile.rates.{at}"), rate_problem(*rate));
                 }
                 if rates.iter().all(|rate| rate.0 == 0.0) {
-                    add(
-                        "profile.rates",
-                        Some("need at least one rate above 0".to_owned()),
-                    );
+                    add("profile.rates", Some("need at least one rate above 0".to_owned()));
                 }
                 let zero = window.0 == Span::ZERO;
-                add(
-                    "profile.window",
-                    zero.then(|| "is 0; a window must last some time".to_owned()),
-                );
+                add("profile.window", zero.then(|| "is 0; a window must last some time".to_owned()));
                 add("profile.shape", shape_problem(*shape));
             }
             ArrivalSpec::BurstgptDay { mean_rate, shape } => {
@@ -118,13 +108,7 @@ fn rate_problem(Rate(rate): Rate) -> Option<String> {
 }
 
 fn shape_problem(shape: f64) -> Option<String> {
-    let message = || {
-        format!(
-            "is {shape}; it must be between {} and {}",
-            SHAPES.start(),
-            SHAPES.end()
-        )
-    };
+    let message = || format!("is {shape}; it must be between {} and {}", SHAPES.start(), SHAPES.end());
     (!SHAPES.contains(&shape)).then(message)
 }
 
@@ -146,23 +130,13 @@ impl Arrivals {
         let (gaps, clock) = match spec {
             ArrivalSpec::Constant { rate } => (Gaps::Equal, Clock::Steady(Steady::new(*rate))),
             ArrivalSpec::Poisson { rate } => (random(1.0), Clock::Steady(Steady::new(*rate))),
-            ArrivalSpec::Gamma { rate, shape } => {
-                (random(*shape), Clock::Steady(Steady::new(*rate)))
-            }
-            ArrivalSpec::Profile {
-                rates,
-                window,
-                shape,
-            } => {
+            ArrivalSpec::Gamma { rate, shape } => (random(*shape), Clock::Steady(Steady::new(*rate))),
+            ArrivalSpec::Profile { rates, window, shape } => {
                 let rates: Vec<f64> = rates.iter().map(|rate| rate.0).collect();
-                (
-                    random(*shape),
-                    Clock::Profile(Profile::new(&rates, window.0)),
-                )
+                (random(*shape), Clock::Profile(Profile::new(&rates, window.0)))
             }
             ArrivalSpec::BurstgptDay { mean_rate, shape } => {
-                let mean =
-                    BURSTGPT_HOURLY_MEAN.iter().sum::<f64>() / BURSTGPT_HOURLY_MEAN.len() as f64;
+                let mean = BURSTGPT_HOURLY_MEAN.iter().sum::<f64>() / BURSTGPT_HOURLY_MEAN.len() as f64;
                 let rates = BURSTGPT_HOURLY_MEAN.map(|requests| requests / mean * mean_rate.0);
                 (random(*shape), Clock::Profile(Profile::new(&rates, HOUR)))
             }
@@ -195,15 +169,8 @@ enum Gaps {
 impl Gaps {
     fn random(shape: f64, rng: ChaCha8Rng) -> Gaps {
         let exponential = (shape - 1.0).abs() < f64::EPSILON;
-        match (
-            Gamma::new(shape, 1.0 / shape),
-            Gamma::new(shape + 1.0, 1.0 / shape),
-        ) {
-            (Ok(gap), Ok(first)) if !exponential => Gaps::Gamma {
-                rng,
-                gap,
-                first: Some(first),
-            },
+        match (Gamma::new(shape, 1.0 / shape), Gamma::new(shape + 1.0, 1.0 / shape)) {
+            (Ok(gap), Ok(first)) if !exponential => Gaps::Gamma { rng, gap, first: Some(first) },
             _ => Gaps::Exponential(rng),
         }
     }
@@ -233,11 +200,7 @@ struct Steady {
 
 impl Steady {
     fn new(Rate(rate): Rate) -> Steady {
-        Steady {
-            period: NS_PER_S as f64 / rate,
-            now: 0,
-            carry: 0.0,
-        }
+        Steady { period: NS_PER_S as f64 / rate, now: 0, carry: 0.0 }
     }
 
     fn advance(&mut self, gap: f64) -> Option<u64> {

@@ -20,11 +20,7 @@ pub(crate) struct Azure {
 impl Azure {
     /// The columns are those of [`COLUMNS`], in that order.
     pub(crate) fn new(columns: &[usize]) -> Azure {
-        Azure {
-            time: columns[0],
-            prompt: columns[1],
-            output: columns[2],
-        }
+        Azure { time: columns[0], prompt: columns[1], output: columns[2] }
     }
 
     pub(crate) fn time_column(&self) -> usize {
@@ -32,20 +28,9 @@ impl Azure {
     }
 
     pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
-        let at_ns =
-            nanoseconds_since_1970(row.field(self.time)).ok_or_else(|| self.bad_time(row))?;
-        let (prompt_tokens, output_tokens) = (
-            row.tokens_not_zero(self.prompt)?,
-            row.tokens_not_zero(self.output)?,
-        );
-        Ok(Decoded {
-            at_ns,
-            outcome: Outcome::Request {
-                prompt_tokens,
-                output_tokens,
-                class: ClassId(0),
-            },
-        })
+        let at_ns = nanoseconds_since_1970(row.field(self.time)).ok_or_else(|| self.bad_time(row))?;
+        let (prompt_tokens, output_tokens) = (row.tokens_not_zero(self.prompt)?, row.tokens_not_zero(self.output)?);
+        Ok(Decoded { at_ns, outcome: Outcome::Request { prompt_tokens, output_tokens, class: ClassId(0) } })
     }
 
     #[cold]

@@ -10,13 +10,8 @@ use crate::reader::{Decoded, Outcome};
 use crate::spec::Keep;
 use crate::table::{Row, shorten};
 
-pub(crate) const COLUMNS: &[&str] = &[
-    "Timestamp|Relative timestamp",
-    "Model",
-    "Request tokens",
-    "Response tokens",
-    "Log Type",
-];
+pub(crate) const COLUMNS: &[&str] =
+    &["Timestamp|Relative timestamp", "Model", "Request tokens", "Response tokens", "Log Type"];
 
 /// Pairs of model and log type at most; the real files have four.
 const PAIRS_MAX: usize = 4096;
@@ -50,17 +45,7 @@ impl BurstGpt {
     /// The columns are those of [`COLUMNS`], in that order.
     pub(crate) fn new(columns: &[usize], keep: Keep) -> BurstGpt {
         let [time, model, prompt, output, log_type] = [0, 1, 2, 3, 4].map(|at| columns[at]);
-        BurstGpt {
-            time,
-            model,
-            prompt,
-            output,
-            log_type,
-            keep,
-            pairs: Vec::new(),
-            recent: 0,
-            classes: Vec::new(),
-        }
+        BurstGpt { time, model, prompt, output, log_type, keep, pairs: Vec::new(), recent: 0, classes: Vec::new() }
     }
 
     pub(crate) fn time_column(&self) -> usize {
@@ -82,11 +67,7 @@ impl BurstGpt {
         let outcome = match self.class(row)? {
             None => Outcome::Filtered,
             Some(_) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed,
-            Some(class) => Outcome::Request {
-                prompt_tokens,
-                output_tokens,
-                class,
-            },
+            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class },
         };
         Ok(Decoded { at_ns, outcome })
     }
@@ -118,19 +99,9 @@ impl BurstGpt {
                 found: name,
             });
         }
-        let class = self
-            .keeps(model.trim(), log_type.trim())
-            .then(|| self.class_named(&name));
-        let (model, log_type) = (
-            row.field(self.model).into(),
-            row.field(self.log_type).into(),
-        );
-        self.pairs.push(Pair {
-            model,
-            log_type,
-            class,
-            name,
-        });
+        let class = self.keeps(model.trim(), log_type.trim()).then(|| self.class_named(&name));
+        let (model, log_type) = (row.field(self.model).into(), row.field(self.log_type).into());
+        self.pairs.push(Pair { model, log_type, class, name });
         Ok(self.pairs.len() - 1)
     }
 

@@ -12,27 +12,13 @@ const YEARS: std::ops::RangeInclusive<u64> = 1970..=2500;
 pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     let (fixed, rest) = text.split_at_checked(19)?;
-    let separators =
-        [(4, b"-"), (7, b"-"), (10, b" T"), (13, b":"), (16, b":")] as [(usize, &[u8]); 5];
-    if !separators
-        .iter()
-        .all(|(at, allowed)| allowed.contains(&fixed[*at]))
-    {
+    let separators = [(4, b"-"), (7, b"-"), (10, b" T"), (13, b":"), (16, b":")] as [(usize, &[u8]); 5];
+    if !separators.iter().all(|(at, allowed)| allowed.contains(&fixed[*at])) {
         return None;
     }
-    let (year, month, day) = (
-        digits(&fixed[..4])?,
-        digits(&fixed[5..7])?,
-        digits(&fixed[8..10])?,
-    );
-    let (hour, minute, second) = (
-        digits(&fixed[11..13])?,
-        digits(&fixed[14..16])?,
-        digits(&fixed[17..])?,
-    );
-    let on_calendar = YEARS.contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=days_in(year, month)).contains(&day);
+    let (year, month, day) = (digits(&fixed[..4])?, digits(&fixed[5..7])?, digits(&fixed[8..10])?);
+    let (hour, minute, second) = (digits(&fixed[11..13])?, digits(&fixed[14..16])?, digits(&fixed[17..])?);
+    let on_calendar = YEARS.contains(&year) && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
     if !on_calendar || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -49,9 +35,7 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
 }
 
 fn digits(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0, |value, b| {
-        b.is_ascii_digit().then(|| value * 10 + u64::from(b - b'0'))
-    })
+    text.iter().try_fold(0, |value, b| b.is_ascii_digit().then(|| value * 10 + u64::from(b - b'0')))
 }
 
 /// Seconds that the zone is ahead of UTC; no zone reads as UTC (only differences matter).
@@ -102,10 +86,7 @@ mod tests {
         assert_eq!(ns("1970-01-01 00:00:00"), Some(0));
         assert_eq!(ns("1970-01-01 00:00:00.5"), Some(500_000_000));
         assert_eq!(ns("2000-03-01T00:00:00Z"), Some(951_868_800 * NS_PER_S));
-        assert_eq!(
-            ns("2023-11-16 18:15:46.6805900"),
-            Some(1_700_158_546_680_590_000)
-        );
+        assert_eq!(ns("2023-11-16 18:15:46.6805900"), Some(1_700_158_546_680_590_000));
         assert_eq!(ns("2024-02-29 23:59:59"), Some(1_709_251_199 * NS_PER_S));
     }
 
@@ -114,19 +95,10 @@ mod tests {
         let utc = nanoseconds_since_1970(b"2024-05-10 00:00:00.0099");
         assert!(utc.is_some());
         for text in ["+00:00", "Z", " +0000", "+00"] {
-            assert_eq!(
-                nanoseconds_since_1970(format!("2024-05-10 00:00:00.0099{text}").as_bytes()),
-                utc
-            );
+            assert_eq!(nanoseconds_since_1970(format!("2024-05-10 00:00:00.0099{text}").as_bytes()), utc);
         }
-        assert_eq!(
-            nanoseconds_since_1970(b"2024-05-10 02:30:00.0099+02:30"),
-            utc
-        );
-        assert_eq!(
-            nanoseconds_since_1970(b"2024-05-09 19:00:00.0099-0500"),
-            utc
-        );
+        assert_eq!(nanoseconds_since_1970(b"2024-05-10 02:30:00.0099+02:30"), utc);
+        assert_eq!(nanoseconds_since_1970(b"2024-05-09 19:00:00.0099-0500"), utc);
     }
 
     #[test]

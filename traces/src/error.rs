@@ -217,9 +217,6 @@ pub enum GenerateError {
 }
 
 fn list(problems: &[Problem]) -> String {
-    let texts: Vec<String> = problems
-        .iter()
-        .map(|(path, message)| format!("{path}: {message}"))
-        .collect();
+    let texts: Vec<String> = problems.iter().map(|(path, message)| format!("{path}: {message}")).collect();
     texts.join("; ")
 }

@@ -8,8 +8,8 @@ pub(crate) const HOUR: Span = Span(3_600 * NS_PER_S);
 /// Mean requests in each hour of the day, from midnight, local time. Measured: all 1,429,737 requests of `BurstGPT_1`
 /// over 61 days. (Conversation requests count in the hour in which their inferred session began, which shifts a few.)
 pub const BURSTGPT_HOURLY_MEAN: [f64; 24] = [
-    940.0, 893.0, 572.0, 513.0, 368.0, 342.0, 194.0, 153.0, 178.0, 416.0, 879.0, 1287.0, 1744.0,
-    1501.0, 1796.0, 1401.0, 1476.0, 1356.0, 1181.0, 1568.0, 1353.0, 1175.0, 1129.0, 1026.0,
+    940.0, 893.0, 572.0, 513.0, 368.0, 342.0, 194.0, 153.0, 178.0, 416.0, 879.0, 1287.0, 1744.0, 1501.0, 1796.0,
+    1401.0, 1476.0, 1356.0, 1181.0, 1568.0, 1353.0, 1175.0, 1129.0, 1026.0,
 ];
 
 /// Quantiles of a length: (probability, tokens).

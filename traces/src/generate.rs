@@ -30,8 +30,7 @@ impl GenerateSpec {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.arrivals.problems("arrivals");
         problems.extend(self.lengths.problems("lengths"));
-        let mut add =
-            |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
+        let mut add = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
         if self.requests == Some(0) {
             add("requests", "is 0; make at least 1 request");
         }
@@ -39,10 +38,7 @@ impl GenerateSpec {
             add("duration", "is 0; a workload must last some time");
         }
         if self.requests.is_none() && self.duration.is_none() {
-            add(
-                "requests",
-                "is missing and so is `duration`; a generated workload needs one of them to end",
-            );
+            add("requests", "is missing and so is `duration`; a generated workload needs one of them to end");
         }
         problems
     }
@@ -96,9 +92,7 @@ impl Generator {
             Some(ns) => Time(ns),
             None if self.end < Time::MAX => return Ok(self.finish()),
             None => {
-                return Err(GenerateError::TooLate {
-                    request: self.made + 1,
-                });
+                return Err(GenerateError::TooLate { request: self.made + 1 });
             }
         };
         if at > self.end {
@@ -106,10 +100,7 @@ impl Generator {
         }
         self.made += 1;
         let size = self.lengths.draw();
-        Ok(Some(Arrival {
-            class: size.class,
-            ..Arrival::new(at, size.prompt_tokens, size.output_tokens)
-        }))
+        Ok(Some(Arrival { class: size.class, ..Arrival::new(at, size.prompt_tokens, size.output_tokens) }))
     }
 
     fn finish(&mut self) -> Option<Arrival> {

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draw::{stream, uniform};
 use crate::error::Problem;
-use crate::figures::{
-    API_OUTPUT, API_PROMPT, CONVERSATION_OUTPUT, CONVERSATION_PROMPT, CONVERSATION_SHARE,
-};
+use crate::figures::{API_OUTPUT, API_PROMPT, CONVERSATION_OUTPUT, CONVERSATION_PROMPT, CONVERSATION_SHARE};
 use crate::number::TOKENS_MAX;
 use crate::quantile::{QuantileTable, mean};
 
@@ -43,16 +41,11 @@ impl LengthSpec {
         match self {
             LengthSpec::Fixed { prompt, output } => [("prompt", *prompt), ("output", *output)]
                 .into_iter()
-                .filter_map(|(name, tokens)| {
-                    Some((format!("{prefix}.fixed.{name}"), tokens_problem(tokens)?))
-                })
+                .filter_map(|(name, tokens)| Some((format!("{prefix}.fixed.{name}"), tokens_problem(tokens)?)))
                 .collect(),
             LengthSpec::Quantiles { prompt, output } => {
                 let mut problems = points_problems(&format!("{prefix}.quantiles.prompt"), prompt);
-                problems.extend(points_problems(
-                    &format!("{prefix}.quantiles.output"),
-                    output,
-                ));
+                problems.extend(points_problems(&format!("{prefix}.quantiles.output"), output));
                 problems
             }
             LengthSpec::Burstgpt => Vec::new(),
@@ -68,10 +61,7 @@ impl LengthSpec {
                 let mix = |conversation, api| {
                     CONVERSATION_SHARE * mean(conversation) + (1.0 - CONVERSATION_SHARE) * mean(api)
                 };
-                (
-                    mix(CONVERSATION_PROMPT, API_PROMPT),
-                    mix(CONVERSATION_OUTPUT, API_OUTPUT),
-                )
+                (mix(CONVERSATION_PROMPT, API_PROMPT), mix(CONVERSATION_OUTPUT, API_OUTPUT))
             }
         }
     }
@@ -90,10 +80,8 @@ fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
         _ => false,
     };
     if !runs_from_0_to_1 {
-        problems.push((
-            path.to_owned(),
-            "must start at probability 0 and end at 1, like [[0, 8], [1, 900]]".to_owned(),
-        ));
+        problems
+            .push((path.to_owned(), "must start at probability 0 and end at 1, like [[0, 8], [1, 900]]".to_owned()));
     }
     for (at, &(p, tokens)) in points.iter().enumerate() {
         let mut add = |message: String| problems.push((format!("{path}.{at}"), message));
@@ -106,9 +94,7 @@ fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
         if at > 0 {
             let (p_before, tokens_before) = points[at - 1];
             if p < p_before {
-                add(format!(
-                    "probability {p} is below the one before, {p_before}; sort the points"
-                ));
+                add(format!("probability {p} is below the one before, {p_before}; sort the points"));
             }
             if tokens < tokens_before {
                 add(format!(
@@ -130,11 +116,7 @@ struct Component {
 
 impl Component {
     fn new(share_up_to: f64, prompt: &[(f64, u32)], output: &[(f64, u32)]) -> Component {
-        Component {
-            share_up_to,
-            prompt: QuantileTable::new(prompt),
-            output: QuantileTable::new(output),
-        }
+        Component { share_up_to, prompt: QuantileTable::new(prompt), output: QuantileTable::new(output) }
     }
 }
 
@@ -160,14 +142,9 @@ impl Lengths {
         let (components, classes): (Vec<Component>, &[&str]) = match spec {
             LengthSpec::Fixed { prompt, output } => {
                 let fixed = |tokens| [(0.0, tokens), (1.0, tokens)];
-                (
-                    vec![Component::new(1.0, &fixed(*prompt), &fixed(*output))],
-                    &["generated"],
-                )
+                (vec![Component::new(1.0, &fixed(*prompt), &fixed(*output))], &["generated"])
             }
-            LengthSpec::Quantiles { prompt, output } => {
-                (vec![Component::new(1.0, prompt, output)], &["generated"])
-            }
+            LengthSpec::Quantiles { prompt, output } => (vec![Component::new(1.0, prompt, output)], &["generated"]),
             LengthSpec::Burstgpt => (
                 vec![
                     Component::new(CONVERSATION_SHARE, CONVERSATION_PROMPT, CONVERSATION_OUTPUT),
@@ -194,10 +171,7 @@ impl Lengths {
             1 => 0,
             kinds => {
                 let p = uniform(&mut self.kinds);
-                self.components
-                    .iter()
-                    .position(|kind| p < kind.share_up_to)
-                    .unwrap_or(kinds - 1)
+                self.components.iter().position(|kind| p < kind.share_up_to).unwrap_or(kinds - 1)
             }
         };
         let Component { prompt, output, .. } = &self.components[kind];

@@ -47,10 +47,7 @@ impl Lines {
             self.number += 1;
             let length = line.len() - usize::from(self.block[line.clone()].ends_with(b"\r"));
             if length > 0 {
-                return Ok(Some((
-                    self.number,
-                    &self.block[line.start..line.start + length],
-                )));
+                return Ok(Some((self.number, &self.block[line.start..line.start + length])));
             }
         }
     }
@@ -77,11 +74,7 @@ impl Lines {
         self.end -= self.start;
         self.start = 0;
         if self.end == self.block.len() {
-            return Err(TraceError::LineTooLong {
-                path: self.path.clone(),
-                line: self.number + 1,
-                limit: BLOCK,
-            });
+            return Err(TraceError::LineTooLong { path: self.path.clone(), line: self.number + 1, limit: BLOCK });
         }
         let read = loop {
             match self.source.stream.read(&mut self.block[self.end..]) {
@@ -99,12 +92,7 @@ impl Lines {
         let (path, line) = (self.path.clone(), self.number + 1);
         match self.source.packing {
             Packing::Plain => TraceError::Read { path, line, source },
-            packing => TraceError::BrokenStream {
-                path,
-                line,
-                packing,
-                source,
-            },
+            packing => TraceError::BrokenStream { path, line, packing, source },
         }
     }
 }

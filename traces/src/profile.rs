@@ -24,20 +24,11 @@ struct Window {
 impl Profile {
     /// The rates are in requests/s, none below zero, one above.
     pub(crate) fn new(rates: &[f64], window: Span) -> Profile {
-        let make = |rate: &f64| Window {
-            requests: rate * window.as_secs_f64(),
-            ns_per_request: NS_PER_S as f64 / rate,
-        };
+        let make =
+            |rate: &f64| Window { requests: rate * window.as_secs_f64(), ns_per_request: NS_PER_S as f64 / rate };
         let windows: Vec<Window> = rates.iter().map(make).collect();
         let round = windows.iter().map(|window| window.requests).sum();
-        Profile {
-            windows,
-            window_ns: window.0,
-            round,
-            index: 0,
-            start_ns: 0,
-            position: 0.0,
-        }
+        Profile { windows, window_ns: window.0, round, index: 0, start_ns: 0, position: 0.0 }
     }
 
     /// The time of the arrival that comes `gap` expected requests after the last one [ns]; `None` beyond 584 years.
@@ -61,9 +52,7 @@ impl Profile {
     fn skip_rounds(&mut self) -> Option<()> {
         let rounds = (self.position / self.round).floor();
         let round_ns = self.window_ns.checked_mul(self.windows.len() as u64)?;
-        self.start_ns = self
-            .start_ns
-            .checked_add(round_ns.checked_mul(rounds as u64)?)?;
+        self.start_ns = self.start_ns.checked_add(round_ns.checked_mul(rounds as u64)?)?;
         self.position = (self.position - rounds * self.round).max(0.0);
         Some(())
     }
@@ -77,9 +66,7 @@ mod tests {
     fn gaps_pass_through_windows() {
         // 2 requests, none, 1 request in three windows of one second.
         let mut profile = Profile::new(&[2.0, 0.0, 1.0], Span(NS_PER_S));
-        let times: Vec<Option<u64>> = [0.5, 1.0, 0.5, 0.5, 0.5, 30.0, 2.5]
-            .map(|gap| profile.advance(gap))
-            .into();
+        let times: Vec<Option<u64>> = [0.5, 1.0, 0.5, 0.5, 0.5, 30.0, 2.5].map(|gap| profile.advance(gap)).into();
         let seconds = [0.25, 0.75, 2.0, 2.5, 3.0, 33.0, 35.5];
         assert_eq!(times, seconds.map(|s| Some((s * 1e9) as u64)));
     }

@@ -23,11 +23,7 @@ impl QuantileTable {
         let segment = |pair: &[(f64, u32)]| {
             let ((from, low), (end, high)) = (pair[0], pair[1]);
             let slope = (f64::from(high) - f64::from(low)) / (end - from);
-            (end > from).then(|| Segment {
-                end,
-                base: f64::from(low) - slope * from,
-                slope,
-            })
+            (end > from).then(|| Segment { end, base: f64::from(low) - slope * from, slope })
         };
         let segments: Vec<Segment> = points.windows(2).filter_map(segment).collect();
         let mut guide = Box::new([0u32; CELLS]);
@@ -55,10 +51,7 @@ impl QuantileTable {
 
 /// Mean of the distribution [tokens]: the area under the quantile curve.
 pub(crate) fn mean(points: &[(f64, u32)]) -> f64 {
-    points
-        .windows(2)
-        .map(|w| (w[1].0 - w[0].0) * (f64::from(w[0].1) + f64::from(w[1].1)) / 2.0)
-        .sum()
+    points.windows(2).map(|w| (w[1].0 - w[0].0) * (f64::from(w[0].1) + f64::from(w[1].1)) / 2.0).sum()
 }
 
 #[cfg(test)]
@@ -72,9 +65,7 @@ mod tests {
         let at = [0.0, 0.25, 0.49999, 0.5, 0.89, 0.95, 0.99999].map(|p| table.at(p));
         assert_eq!(at, [10, 15, 20, 100, 100, 150, 200]);
         let steps = 1_000_000;
-        let sum: u64 = (0..steps)
-            .map(|i| u64::from(table.at((f64::from(i) + 0.5) / f64::from(steps))))
-            .sum();
+        let sum: u64 = (0..steps).map(|i| u64::from(table.at((f64::from(i) + 0.5) / f64::from(steps)))).sum();
         assert!((sum as f64 / f64::from(steps) - mean(&points)).abs() < 1e-2);
     }
 

@@ -57,9 +57,7 @@ impl Decoder {
         match format {
             Format::Azure => Decoder::Azure(Azure::new(columns), class),
             Format::Vidur => Decoder::Vidur(Vidur::new(columns), class),
-            Format::BurstGpt | Format::Auto => {
-                Decoder::BurstGpt(BurstGpt::new(columns, keep.clone()))
-            }
+            Format::BurstGpt | Format::Auto => Decoder::BurstGpt(BurstGpt::new(columns, keep.clone())),
         }
     }
 
@@ -108,10 +106,7 @@ impl Reader {
             format => (format, columns_of(format, &table)?),
         };
         if format != Format::BurstGpt && !spec.keep.is_all() {
-            return Err(TraceError::NothingToFilter {
-                path: spec.path.clone(),
-                format,
-            });
+            return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
         }
         Ok(Reader {
             path: spec.path.clone(),
@@ -130,9 +125,7 @@ impl Reader {
     pub(crate) fn rewind(&mut self) -> Result<(), TraceError> {
         let table = Table::open(&self.path)?;
         if table.header() != self.table.header() {
-            return Err(TraceError::Changed {
-                path: self.path.clone(),
-            });
+            return Err(TraceError::Changed { path: self.path.clone() });
         }
         self.table = table;
         self.above = Above::default();
@@ -163,18 +156,9 @@ impl Reader {
                 Outcome::Request { .. } if self.counts.skipped < self.skip => {
                     self.counts.skipped += 1;
                 }
-                Outcome::Request {
-                    prompt_tokens,
-                    output_tokens,
-                    class,
-                } => {
+                Outcome::Request { prompt_tokens, output_tokens, class } => {
                     self.counts.taken += 1;
-                    return Ok(Some(Recorded {
-                        at_ns,
-                        prompt_tokens,
-                        output_tokens,
-                        class,
-                    }));
+                    return Ok(Some(Recorded { at_ns, prompt_tokens, output_tokens, class }));
                 }
             }
         }
@@ -211,21 +195,13 @@ impl Reader {
         let counts = self.counts;
         let help = match &self.decoder {
             Decoder::BurstGpt(decoder) if counts.filtered > 0 => {
-                format!(
-                    "`keep` must match what the file has: {}",
-                    decoder.seen().join(", ")
-                )
+                format!("`keep` must match what the file has: {}", decoder.seen().join(", "))
             }
             _ if counts.skipped > 0 => format!("`skip` must be below {}", counts.skipped),
             _ if counts.failed > 0 => "choose a file with successful requests".to_owned(),
             _ => "the file has a header and no rows; the download may be incomplete".to_owned(),
         };
-        TraceError::NoRequests {
-            path: self.path.clone(),
-            line: self.line,
-            counts,
-            help,
-        }
+        TraceError::NoRequests { path: self.path.clone(), line: self.line, counts, help }
     }
 }
 
@@ -240,33 +216,22 @@ fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
 }
 
 fn columns_of(format: Format, table: &Table) -> Result<Vec<usize>, TraceError> {
-    table
-        .header()
-        .find(format.columns())
-        .map_err(|missing| TraceError::MissingColumns {
-            path: table.path().to_owned(),
-            format,
-            missing: missing.join(", "),
-            found: table.header().text(),
-        })
+    table.header().find(format.columns()).map_err(|missing| TraceError::MissingColumns {
+        path: table.path().to_owned(),
+        format,
+        missing: missing.join(", "),
+        found: table.header().text(),
+    })
 }
 
 fn detect(table: &Table) -> Result<(Format, Vec<usize>), TraceError> {
     let header = table.header();
-    let fits = |format: Format| {
-        header
-            .find(format.columns())
-            .ok()
-            .map(|columns| (format, columns))
-    };
-    Format::ALL
-        .into_iter()
-        .find_map(fits)
-        .ok_or_else(|| TraceError::UnknownHeader {
-            path: table.path().to_owned(),
-            found: header.text(),
-            help: guess(header),
-        })
+    let fits = |format: Format| header.find(format.columns()).ok().map(|columns| (format, columns));
+    Format::ALL.into_iter().find_map(fits).ok_or_else(|| TraceError::UnknownHeader {
+        path: table.path().to_owned(),
+        found: header.text(),
+        help: guess(header),
+    })
 }
 
 /// What a file that is no trace probably is.

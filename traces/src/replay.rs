@@ -28,17 +28,8 @@ pub struct Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts {
-            rows,
-            filtered,
-            failed,
-            skipped,
-            taken,
-        } = self;
-        write!(
-            f,
-            "{rows} rows read, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken"
-        )
+        let Counts { rows, filtered, failed, skipped, taken } = self;
+        write!(f, "{rows} rows read, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken")
     }
 }
 
@@ -79,11 +70,7 @@ impl Replay {
         let mut reader = Reader::open(spec)?;
         let (scale, extent) = match spec.rate {
             Some(rate) => scale_to_rate(&mut reader, rate)?,
-            None => (
-                spec.time_scale
-                    .map_or(Scale::IDENTITY, |scale| Scale::new(1.0 / scale)),
-                None,
-            ),
+            None => (spec.time_scale.map_or(Scale::IDENTITY, |scale| Scale::new(1.0 / scale)), None),
         };
         let Some(first) = reader.next_request()? else {
             return Err(reader.no_requests());
@@ -137,25 +124,16 @@ impl Replay {
             return Err(self.changed());
         };
         self.last_ns = since_first;
-        let at = self
-            .offset_ns
-            .checked_add(since_first)
-            .and_then(|ns| self.scale.apply(ns));
+        let at = self.offset_ns.checked_add(since_first).and_then(|ns| self.scale.apply(ns));
         let at = at.ok_or_else(|| self.too_late())?;
         let prompt_tokens = recorded.prompt_tokens.min(self.max_prompt_tokens);
         let output_tokens = recorded.output_tokens.min(self.max_output_tokens);
-        Ok(Arrival {
-            class: recorded.class,
-            ..Arrival::new(Time(at), prompt_tokens, output_tokens)
-        })
+        Ok(Arrival { class: recorded.class, ..Arrival::new(Time(at), prompt_tokens, output_tokens) })
     }
 
     /// At the end of a copy: rewinds for the next one, if there is one.
     fn start_next_copy(&mut self) -> Result<bool, TraceError> {
-        let extent = Extent {
-            requests: self.reader.counts().taken,
-            span_ns: self.last_ns,
-        };
+        let extent = Extent { requests: self.reader.counts().taken, span_ns: self.last_ns };
         if *self.extent.get_or_insert(extent) != extent {
             return Err(self.changed());
         }
@@ -168,9 +146,7 @@ impl Replay {
         }
         // A copy and the mean gap behind it take span + span / (n - 1) = span * n / (n - 1).
         let (n, span) = (u128::from(requests), u128::from(span_ns));
-        let offset = u128::from(self.copy + 1)
-            .checked_mul(span * n)
-            .map(|ns| (ns + (n - 1) / 2) / (n - 1));
+        let offset = u128::from(self.copy + 1).checked_mul(span * n).map(|ns| (ns + (n - 1) / 2) / (n - 1));
         let offset = offset.and_then(|ns| u64::try_from(ns).ok());
         self.offset_ns = offset.ok_or_else(|| self.too_late())?;
         self.copy += 1;
@@ -179,16 +155,11 @@ impl Replay {
     }
 
     fn too_late(&self) -> TraceError {
-        TraceError::TooLate {
-            path: self.reader.path().clone(),
-            line: self.reader.line(),
-        }
+        TraceError::TooLate { path: self.reader.path().clone(), line: self.reader.line() }
     }
 
     fn changed(&self) -> TraceError {
-        TraceError::Changed {
-            path: self.reader.path().clone(),
-        }
+        TraceError::Changed { path: self.reader.path().clone() }
     }
 }
 
@@ -203,10 +174,7 @@ impl Workload for Replay {
 }
 
 /// Reads the file once to learn its mean rate, and rewinds it.
-fn scale_to_rate(
-    reader: &mut Reader,
-    Rate(rate): Rate,
-) -> Result<(Scale, Option<Extent>), TraceError> {
+fn scale_to_rate(reader: &mut Reader, Rate(rate): Rate) -> Result<(Scale, Option<Extent>), TraceError> {
     let Some(first) = reader.next_request()? else {
         return Err(reader.no_requests());
     };
@@ -214,19 +182,13 @@ fn scale_to_rate(
     while let Some(request) = reader.next_request()? {
         last_ns = request.at_ns;
     }
-    let extent = Extent {
-        requests: reader.counts().taken,
-        span_ns: last_ns - first.at_ns,
-    };
+    let extent = Extent { requests: reader.counts().taken, span_ns: last_ns - first.at_ns };
     if extent.span_ns == 0 {
         return Err(no_mean_rate(reader, "rate", extent));
     }
     let gaps_ns = (extent.requests - 1) as f64 * NS_PER_S as f64;
     reader.rewind()?;
-    Ok((
-        Scale::new(gaps_ns / (extent.span_ns as f64 * rate)),
-        Some(extent),
-    ))
+    Ok((Scale::new(gaps_ns / (extent.span_ns as f64 * rate)), Some(extent)))
 }
 
 fn no_mean_rate(reader: &Reader, option: &'static str, extent: Extent) -> TraceError {

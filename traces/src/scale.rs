@@ -12,20 +12,14 @@ const MANTISSA_BITS: u32 = 52;
 const EXPONENT_BIAS: i32 = 1075;
 
 impl Scale {
-    pub(crate) const IDENTITY: Scale = Scale {
-        mantissa: 1,
-        shift: 0,
-    };
+    pub(crate) const IDENTITY: Scale = Scale { mantissa: 1, shift: 0 };
 
     /// A factor above zero; subnormal numbers count as zero and infinity as too large for every time.
     pub(crate) fn new(factor: f64) -> Scale {
         let bits = factor.to_bits();
         let exponent = (bits >> MANTISSA_BITS) as i32;
         let fraction = bits & ((1 << MANTISSA_BITS) - 1);
-        Scale {
-            mantissa: fraction | 1 << MANTISSA_BITS,
-            shift: EXPONENT_BIAS - exponent,
-        }
+        Scale { mantissa: fraction | 1 << MANTISSA_BITS, shift: EXPONENT_BIAS - exponent }
     }
 
     /// The scaled time, rounded half up; `None` if it does not fit.

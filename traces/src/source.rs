@@ -41,23 +41,14 @@ pub(crate) struct Source {
 impl Source {
     /// Opens a file and looks at its first bytes.
     pub(crate) fn open(path: &Path) -> Result<Source, TraceError> {
-        let open_error = |source| TraceError::Open {
-            path: path.to_owned(),
-            source,
-        };
+        let open_error = |source| TraceError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(open_error)?;
-        Source::unpack(file).map_err(|source| TraceError::Read {
-            path: path.to_owned(),
-            line: 1,
-            source,
-        })
+        Source::unpack(file).map_err(|source| TraceError::Read { path: path.to_owned(), line: 1, source })
     }
 
     fn unpack(mut file: impl Read + 'static) -> io::Result<Source> {
         let mut magic = Vec::with_capacity(ZSTD.len());
-        file.by_ref()
-            .take(ZSTD.len() as u64)
-            .read_to_end(&mut magic)?;
+        file.by_ref().take(ZSTD.len() as u64).read_to_end(&mut magic)?;
         let packing = match magic.as_slice() {
             magic if magic.starts_with(GZIP) => Packing::Gzip,
             magic if magic.starts_with(ZSTD) => Packing::Zstd,

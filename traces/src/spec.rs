@@ -72,9 +72,7 @@ impl Keep {
 }
 
 /// Layout of a trace file.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The header decides.
@@ -146,41 +144,25 @@ impl TraceSpec {
             add("path", "is empty; name a trace file".to_owned());
         }
         if matches!(self.format, Format::Azure | Format::Vidur) && !self.keep.is_all() {
-            add(
-                "keep",
-                format!(
-                    "filters by model and log type, but format {} has neither column",
-                    self.format
-                ),
-            );
+            add("keep", format!("filters by model and log type, but format {} has neither column", self.format));
         }
         if self.requests == Some(0) {
-            add(
-                "requests",
-                "is 0; take at least 1 request, or leave it out to take all".to_owned(),
-            );
+            add("requests", "is 0; take at least 1 request, or leave it out to take all".to_owned());
         }
-        for (path, limit) in [
-            ("max_prompt_tokens", self.max_prompt_tokens),
-            ("max_output_tokens", self.max_output_tokens),
-        ] {
+        for (path, limit) in
+            [("max_prompt_tokens", self.max_prompt_tokens), ("max_output_tokens", self.max_output_tokens)]
+        {
             if limit.is_some_and(|limit| !(1..=TOKENS_MAX).contains(&limit)) {
                 add(path, format!("must be between 1 and {TOKENS_MAX} tokens"));
             }
         }
         if self.time_scale.is_some() && self.rate.is_some() {
-            add(
-                "rate",
-                "and `time_scale` both set the speed; give one of them".to_owned(),
-            );
+            add("rate", "and `time_scale` both set the speed; give one of them".to_owned());
         }
         if let Some(scale) = self.time_scale
             && !(scale.is_finite() && scale > 0.0)
         {
-            add(
-                "time_scale",
-                format!("is {scale}; it must be above 0 (100 plays a hundred times faster)"),
-            );
+            add("time_scale", format!("is {scale}; it must be above 0 (100 plays a hundred times faster)"));
         }
         if let Some(Rate(rate)) = self.rate
             && !(rate.is_finite() && rate > 0.0)

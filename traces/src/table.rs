@@ -18,29 +18,15 @@ pub(crate) struct Header {
 
 impl Header {
     /// Positions of columns, each given by its name or by alternatives with `|` between; else the missing ones.
-    pub(crate) fn find(
-        &self,
-        columns: &'static [&'static str],
-    ) -> Result<Vec<usize>, Vec<&'static str>> {
-        let found = columns
-            .iter()
-            .map(|names| (names, names.split('|').find_map(|name| self.position(name))));
-        let missing: Vec<_> = found
-            .clone()
-            .filter_map(|(names, at)| at.is_none().then_some(*names))
-            .collect();
-        if missing.is_empty() {
-            Ok(found.filter_map(|(_, at)| at).collect())
-        } else {
-            Err(missing)
-        }
+    pub(crate) fn find(&self, columns: &'static [&'static str]) -> Result<Vec<usize>, Vec<&'static str>> {
+        let found = columns.iter().map(|names| (names, names.split('|').find_map(|name| self.position(name))));
+        let missing: Vec<_> = found.clone().filter_map(|(names, at)| at.is_none().then_some(*names)).collect();
+        if missing.is_empty() { Ok(found.filter_map(|(_, at)| at).collect()) } else { Err(missing) }
     }
 
     /// Case and blanks around the name do not count.
     fn position(&self, name: &str) -> Option<usize> {
-        self.names
-            .iter()
-            .position(|column| column.eq_ignore_ascii_case(name))
+        self.names.iter().position(|column| column.eq_ignore_ascii_case(name))
     }
 
     /// The header as one line, cut to a length that fits in a message.
@@ -64,29 +50,16 @@ impl Table {
     pub(crate) fn open(path: &Path) -> Result<Table, TraceError> {
         let mut lines = Lines::open(path)?;
         let Some((_, line)) = lines.next_line()? else {
-            return Err(TraceError::EmptyFile {
-                path: path.to_owned(),
-            });
+            return Err(TraceError::EmptyFile { path: path.to_owned() });
         };
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
         let bytes = split(line, &mut fields, &mut unquoted);
-        let names = fields
-            .iter()
-            .map(|&(start, end)| std::str::from_utf8(&bytes[start..end]).map(str::trim));
+        let names = fields.iter().map(|&(start, end)| std::str::from_utf8(&bytes[start..end]).map(str::trim));
         let names: Result<Vec<String>, _> = names.map(|name| name.map(str::to_owned)).collect();
-        let names = names.map_err(|_| TraceError::NotUtf8 {
-            path: path.to_owned(),
-            line: 1,
-            column: "(header)".to_owned(),
-        })?;
-        Ok(Table {
-            path: path.to_owned(),
-            lines,
-            header: Header { names },
-            fields,
-            unquoted,
-        })
+        let names =
+            names.map_err(|_| TraceError::NotUtf8 { path: path.to_owned(), line: 1, column: "(header)".to_owned() })?;
+        Ok(Table { path: path.to_owned(), lines, header: Header { names }, fields, unquoted })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -105,20 +78,9 @@ impl Table {
         let bytes = split(text, &mut self.fields, &mut self.unquoted);
         let (expected, found) = (self.header.names.len(), self.fields.len());
         if expected != found {
-            return Err(TraceError::FieldCount {
-                path: self.path.clone(),
-                line,
-                expected,
-                found,
-            });
+            return Err(TraceError::FieldCount { path: self.path.clone(), line, expected, found });
         }
-        Ok(Some(Row {
-            path: &self.path,
-            header: &self.header,
-            line,
-            bytes,
-            fields: &self.fields,
-        }))
+        Ok(Some(Row { path: &self.path, header: &self.header, line, bytes, fields: &self.fields }))
     }
 }
 
@@ -194,11 +156,7 @@ impl<'a> Row<'a> {
                 "a whole number of tokens, like 472",
                 "the line may be cut off, or its fields shifted against the header",
             ),
-            BadNumber::Negative => self.bad(
-                column,
-                "a number of tokens, not negative",
-                "check how the file was made",
-            ),
+            BadNumber::Negative => self.bad(column, "a number of tokens, not negative", "check how the file was made"),
             BadNumber::TooLarge => self.bad(
                 column,
                 "at most 16777216 tokens (2^24)",
@@ -209,12 +167,7 @@ impl<'a> Row<'a> {
 
     /// An error about one field of this row.
     #[cold]
-    pub(crate) fn bad(
-        &self,
-        column: usize,
-        expected: &'static str,
-        help: &'static str,
-    ) -> TraceError {
+    pub(crate) fn bad(&self, column: usize, expected: &'static str, help: &'static str) -> TraceError {
         match self.text(column) {
             Err(error) => error,
             Ok(found) => TraceError::Value {
@@ -231,11 +184,7 @@ impl<'a> Row<'a> {
     #[cold]
     fn not_utf8(&self, column: usize) -> TraceError {
         let column = self.header.names[column].clone();
-        TraceError::NotUtf8 {
-            path: self.path.to_owned(),
-            line: self.line,
-            column,
-        }
+        TraceError::NotUtf8 { path: self.path.to_owned(), line: self.line, column }
     }
 
     /// Name of a column.
@@ -249,24 +198,12 @@ const QUOTE_MAX: usize = 80;
 
 /// Cuts foreign text for a message and makes its control characters visible.
 pub(crate) fn shorten(text: &str) -> String {
-    let cut: String = text
-        .chars()
-        .take(QUOTE_MAX)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(QUOTE_MAX).is_some() {
-        cut + "..."
-    } else {
-        cut
-    }
+    let cut: String = text.chars().take(QUOTE_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(QUOTE_MAX).is_some() { cut + "..." } else { cut }
 }
 
 /// Cuts a line at its commas and takes quotes off; the fields index the bytes that are returned.
-fn split<'a>(
-    line: &'a [u8],
-    fields: &mut Vec<(usize, usize)>,
-    unquoted: &'a mut Vec<u8>,
-) -> &'a [u8] {
+fn split<'a>(line: &'a [u8], fields: &mut Vec<(usize, usize)>, unquoted: &'a mut Vec<u8>) -> &'a [u8] {
     fields.clear();
     if memchr(b'"', line).is_some() {
         return split_quoted(line, fields, unquoted);
@@ -282,11 +219,7 @@ fn split<'a>(
     line
 }
 
-fn split_quoted<'a>(
-    line: &[u8],
-    fields: &mut Vec<(usize, usize)>,
-    unquoted: &'a mut Vec<u8>,
-) -> &'a [u8] {
+fn split_quoted<'a>(line: &[u8], fields: &mut Vec<(usize, usize)>, unquoted: &'a mut Vec<u8>) -> &'a [u8] {
     unquoted.clear();
     let (mut start, mut inside) = (0, false);
     let mut bytes = line.iter().copied().peekable();
@@ -315,20 +248,14 @@ mod tests {
     fn fields(line: &str) -> Vec<String> {
         let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
         let bytes = split(line.as_bytes(), &mut fields, &mut unquoted);
-        fields
-            .iter()
-            .map(|&(start, end)| String::from_utf8_lossy(&bytes[start..end]).into_owned())
-            .collect()
+        fields.iter().map(|&(start, end)| String::from_utf8_lossy(&bytes[start..end]).into_owned()).collect()
     }
 
     #[test]
     fn lines_split_at_commas_outside_quotes() {
         assert_eq!(fields("1,,x"), ["1", "", "x"]);
         assert_eq!(fields(""), [""]);
-        assert_eq!(
-            fields(r#""1","a, b","say ""hi""",2"#),
-            ["1", "a, b", "say \"hi\"", "2"]
-        );
+        assert_eq!(fields(r#""1","a, b","say ""hi""",2"#), ["1", "a, b", "say \"hi\"", "2"]);
         assert_eq!(fields(r#"1,"open,2"#), ["1", "open,2"]);
     }
 

@@ -19,11 +19,7 @@ pub(crate) struct Vidur {
 impl Vidur {
     /// The columns are those of [`COLUMNS`], in that order.
     pub(crate) fn new(columns: &[usize]) -> Vidur {
-        Vidur {
-            time: columns[0],
-            prompt: columns[1],
-            output: columns[2],
-        }
+        Vidur { time: columns[0], prompt: columns[1], output: columns[2] }
     }
 
     pub(crate) fn time_column(&self) -> usize {
@@ -32,17 +28,7 @@ impl Vidur {
 
     pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
         let at_ns = row.seconds(self.time)?;
-        let (prompt_tokens, output_tokens) = (
-            row.tokens_not_zero(self.prompt)?,
-            row.tokens_not_zero(self.output)?,
-        );
-        Ok(Decoded {
-            at_ns,
-            outcome: Outcome::Request {
-                prompt_tokens,
-                output_tokens,
-                class: ClassId(0),
-            },
-        })
+        let (prompt_tokens, output_tokens) = (row.tokens_not_zero(self.prompt)?, row.tokens_not_zero(self.output)?);
+        Ok(Decoded { at_ns, outcome: Outcome::Request { prompt_tokens, output_tokens, class: ClassId(0) } })
     }
 }

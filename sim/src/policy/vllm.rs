@@ -234,13 +234,7 @@ impl Vllm {
     }
 
     /// Admission (rules 5 to 9 and 14 to 16). Returns whether a hold or the blocks stopped it.
-    fn admit(
-        &self,
-        step: &mut StepBuilder<'_>,
-        threshold: u32,
-        hold: bool,
-        left: &mut Left,
-    ) -> Result<(), Infeasible> {
+    fn admit(&self, step: &mut StepBuilder<'_>, threshold: u32, hold: bool, left: &mut Left) -> Result<(), Infeasible> {
         while left.budget > 0 && step.running() < self.max_active() {
             let Some(head) = step.head() else { break };
             let want = head.tokens - head.cached;

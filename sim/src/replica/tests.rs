@@ -25,9 +25,11 @@ fn busy() -> Replica {
     replica
 }
 
+type Fault = fn(&mut Replica);
+
 #[test]
 fn a_fault_in_any_counter_is_noticed() {
-    let faults: [(&str, fn(&mut Replica)); 10] = [
+    let faults: [(&str, Fault); 10] = [
         ("a lost block", |r| r.pool.take(1)),
         ("a block too many", |r| r.pool.give_back(1)),
         ("a lost request", |r| r.outstanding -= 1),

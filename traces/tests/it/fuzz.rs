@@ -13,15 +13,9 @@ const V1_2: &str = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Respo
 /// A good file of each format.
 fn good() -> [String; 4] {
     [
-        format!(
-            "{BURSTGPT}5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,0,0,0,API log\n45,GPT-4,7,8,15,API log\n"
-        ),
-        format!(
-            "{V1_2}19440110.0,,43,GPT-4,906,446,1352,API log\n19440161.0,\"d5\",2,ChatGPT,36,29,65,API log\n"
-        ),
-        format!(
-            "{AZURE}2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690+00:00,396,109"
-        ),
+        format!("{BURSTGPT}5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,0,0,0,API log\n45,GPT-4,7,8,15,API log\n"),
+        format!("{V1_2}19440110.0,,43,GPT-4,906,446,1352,API log\n19440161.0,\"d5\",2,ChatGPT,36,29,65,API log\n"),
+        format!("{AZURE}2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690+00:00,396,109"),
         format!("{VIDUR}0.1,374,44\n4.4144089999999995,396,109\n1e3,5,6\n"),
     ]
 }
@@ -63,21 +57,12 @@ fn check(bytes: &[u8], format: Format, repeat: u64) -> End {
 }
 
 fn format() -> impl Strategy<Value = Format> {
-    prop::sample::select(vec![
-        Format::Auto,
-        Format::Auto,
-        Format::BurstGpt,
-        Format::Azure,
-        Format::Vidur,
-    ])
+    prop::sample::select(vec![Format::Auto, Format::Auto, Format::BurstGpt, Format::Azure, Format::Vidur])
 }
 
 /// Bytes that matter to the readers more often than others.
 fn byte() -> impl Strategy<Value = u8> {
-    prop_oneof![
-        prop::sample::select(b",\"\n\r.-+eE:TZ 0123456789\0\xff".to_vec()),
-        any::<u8>()
-    ]
+    prop_oneof![prop::sample::select(b",\"\n\r.-+eE:TZ 0123456789\0\xff".to_vec()), any::<u8>()]
 }
 
 proptest! {
@@ -105,63 +90,42 @@ enum Edit {
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
-    prop_oneof![
-        byte().prop_map(Edit::Replace),
-        byte().prop_map(Edit::Insert),
-        Just(Edit::Remove)
-    ]
+    prop_oneof![byte().prop_map(Edit::Replace), byte().prop_map(Edit::Insert), Just(Edit::Remove)]
 }
 
 /// Real rows with a few bytes changed. The test fails if the changes do not reach every kind of end often.
 #[test]
 fn mutated_rows() {
     let cases = 2_000;
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases)
-    };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     let edits = prop::collection::vec((any::<prop::sample::Index>(), edit()), 0..4);
     let reached = RefCell::new([0u32; 3]);
-    let run =
-        |(which, edits, repeat, packed): (usize, Vec<(prop::sample::Index, Edit)>, u64, bool)| {
-            let mut bytes = good()[which].clone().into_bytes();
-            if packed {
-                bytes = zstd::encode_all(&bytes[..], 1).expect("packs");
+    let run = |(which, edits, repeat, packed): (usize, Vec<(prop::sample::Index, Edit)>, u64, bool)| {
+        let mut bytes = good()[which].clone().into_bytes();
+        if packed {
+            bytes = zstd::encode_all(&bytes[..], 1).expect("packs");
+        }
+        for (at, edit) in edits {
+            let at = at.index(bytes.len());
+            match edit {
+                Edit::Replace(byte) => bytes[at] = byte,
+                Edit::Insert(byte) => bytes.insert(at, byte),
+                Edit::Remove => drop(bytes.remove(at)),
             }
-            for (at, edit) in edits {
-                let at = at.index(bytes.len());
-                match edit {
-                    Edit::Replace(byte) => bytes[at] = byte,
-                    Edit::Insert(byte) => bytes.insert(at, byte),
-                    Edit::Remove => drop(bytes.remove(at)),
-                }
-            }
-            reached.borrow_mut()[check(&bytes, Format::Auto, repeat) as usize] += 1;
-            Ok(())
-        };
-    let mut runner =
-        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    runner
-        .run(&(0..4usize, edits, 1..4u64, prop::bool::weighted(0.2)), run)
-        .expect("no panic");
+        }
+        reached.borrow_mut()[check(&bytes, Format::Auto, repeat) as usize] += 1;
+        Ok(())
+    };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    runner.run(&(0..4usize, edits, 1..4u64, prop::bool::weighted(0.2)), run).expect("no panic");
     let reached = reached.into_inner();
-    assert!(
-        reached.iter().all(|&ends| ends > cases / 20),
-        "refused, broken, complete: {reached:?}"
-    );
+    assert!(reached.iter().all(|&ends| ends > cases / 20), "refused, broken, complete: {reached:?}");
 }
 
 #[test]
 fn the_unmutated_files_are_good() {
     for text in good() {
         let file = file(text);
-        assert!(
-            TraceSpec::new(file.path())
-                .open()
-                .expect("opens")
-                .next_arrival()
-                .expect("reads")
-                .is_some()
-        );
+        assert!(TraceSpec::new(file.path()).open().expect("opens").next_arrival().expect("reads").is_some());
     }
 }

@@ -17,9 +17,7 @@ use tempfile::NamedTempFile;
 
 /// A file of the shared data folder; says so when it is not there.
 fn data(file: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data")
-        .join(file);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(file);
     if path.exists() {
         return Some(path);
     }

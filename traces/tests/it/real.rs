@@ -14,12 +14,7 @@ fn figures(arrivals: &[Arrival]) -> (usize, u64, u64, u64) {
     assert_eq!(arrivals[0].at, Time::ZERO);
     assert!(arrivals.is_sorted_by_key(|a| a.at));
     let last = arrivals[arrivals.len() - 1].at.0;
-    (
-        arrivals.len(),
-        sum(|a| a.prompt_tokens),
-        sum(|a| a.output_tokens),
-        last,
-    )
+    (arrivals.len(), sum(|a| a.prompt_tokens), sum(|a| a.output_tokens), last)
 }
 
 #[test]
@@ -30,22 +25,11 @@ fn burstgpt_v1() {
     let mut replay = TraceSpec::new(path).replay().expect("opens");
     assert_eq!(replay.format(), Format::BurstGpt);
     let arrivals = drain(&mut replay).expect("reads");
-    assert_eq!(
-        figures(&arrivals),
-        (383, 208_189, 110_612, 37_269_000_000_000)
-    );
-    let counts = Counts {
-        rows: 400,
-        failed: 17,
-        taken: 383,
-        ..Counts::default()
-    };
+    assert_eq!(figures(&arrivals), (383, 208_189, 110_612, 37_269_000_000_000));
+    let counts = Counts { rows: 400, failed: 17, taken: 383, ..Counts::default() };
     assert_eq!(replay.counts(), counts);
     let classes = overbook_sim::arrival::Workload::classes(&replay);
-    assert_eq!(
-        classes,
-        ["ChatGPT/conversation", "GPT-4/conversation", "GPT-4/api"]
-    );
+    assert_eq!(classes, ["ChatGPT/conversation", "GPT-4/conversation", "GPT-4/api"]);
     let of_class = |class: u16| arrivals.iter().filter(|a| a.class.0 == class).count();
     assert_eq!([of_class(0), of_class(1), of_class(2)], [306, 75, 2]);
 }
@@ -57,26 +41,12 @@ fn burstgpt_v1_2() {
     };
     let mut replay = TraceSpec::new(path).replay().expect("opens");
     let arrivals = drain(&mut replay).expect("reads");
-    assert_eq!(
-        figures(&arrivals),
-        (399, 246_941, 68_350, 41_453_000_000_000)
-    );
+    assert_eq!(figures(&arrivals), (399, 246_941, 68_350, 41_453_000_000_000));
     assert_eq!(replay.counts().failed, 1);
-    let first = Arrival {
-        class: arrivals[0].class,
-        ..Arrival::new(Time::ZERO, 906, 446)
-    };
+    let first = Arrival { class: arrivals[0].class, ..Arrival::new(Time::ZERO, 906, 446) };
     assert_eq!(arrivals[0], first);
     let classes = overbook_sim::arrival::Workload::classes(&replay);
-    assert_eq!(
-        classes,
-        [
-            "GPT-4/conversation",
-            "ChatGPT/conversation",
-            "GPT-4/api",
-            "ChatGPT/api"
-        ]
-    );
+    assert_eq!(classes, ["GPT-4/conversation", "ChatGPT/conversation", "GPT-4/api", "ChatGPT/api"]);
 }
 
 #[test]
@@ -86,12 +56,7 @@ fn burstgpt_excerpt_with_relative_times() {
     };
     let arrivals = all(&TraceSpec::new(path));
     assert_eq!(figures(&arrivals), (60, 14_552, 420, 113_000_000_000));
-    let in_second = |s: u64| {
-        arrivals
-            .iter()
-            .filter(|a| a.at.0 == s * 1_000_000_000)
-            .count()
-    };
+    let in_second = |s: u64| arrivals.iter().filter(|a| a.at.0 == s * 1_000_000_000).count();
     assert_eq!([0, 1, 2, 3, 4].map(in_second), [11, 10, 9, 12, 11]);
 }
 
@@ -103,17 +68,13 @@ fn azure_conversations() {
     let mut replay = TraceSpec::new(path).replay().expect("opens");
     assert_eq!(replay.format(), Format::Azure);
     let arrivals = drain(&mut replay).expect("reads");
-    assert_eq!(
-        figures(&arrivals),
-        (19_366, 22_361_870, 4_088_665, 3_501_721_937_000)
-    );
+    assert_eq!(figures(&arrivals), (19_366, 22_361_870, 4_088_665, 3_501_721_937_000));
     assert_eq!(overbook_sim::arrival::Workload::classes(&replay), ["azure"]);
 }
 
 #[test]
 fn vidur_rows() {
-    let rows =
-        "arrived_at,num_prefill_tokens,num_decode_tokens\n0.1,374,44\n4.4144089999999995,396,109\n";
+    let rows = "arrived_at,num_prefill_tokens,num_decode_tokens\n0.1,374,44\n4.4144089999999995,396,109\n";
     let arrivals = all(&TraceSpec::new(file(rows).path()));
     assert_eq!(figures(&arrivals), (2, 770, 153, 4_314_409_000));
 }
@@ -139,9 +100,6 @@ fn packed_files_read_like_plain_ones() {
         let cut = file(&packed[..packed.len() - 9]);
         let mut workload = TraceSpec::new(cut.path()).open().expect("opens");
         let error = drain(&mut *workload).expect_err("cut off").to_string();
-        assert!(
-            error.contains("broken ") && error.contains("fetch the file again"),
-            "{error}"
-        );
+        assert!(error.contains("broken ") && error.contains("fetch the file again"), "{error}");
     }
 }

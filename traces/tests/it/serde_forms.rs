@@ -14,10 +14,7 @@ fn trace_specification_forms() {
     });
     let spec: TraceSpec = from_value(full.clone()).expect("full form");
     assert_eq!(to_value(&spec).expect("writes"), full);
-    for unknown in [
-        json!({"path": "a", "speed": 2}),
-        json!({"path": "a", "keep": {"user": []}}),
-    ] {
+    for unknown in [json!({"path": "a", "speed": 2}), json!({"path": "a", "keep": {"user": []}})] {
         assert!(from_value::<TraceSpec>(unknown).is_err());
     }
 }
@@ -37,7 +34,8 @@ fn generator_specification_forms() {
         assert_eq!(spec.problems(), [], "{form}");
         assert_eq!(to_value(&spec).expect("writes"), form);
     }
-    let with_default = json!({"arrivals": {"burstgpt-day": {"mean_rate": "2/s"}}, "lengths": "burstgpt", "requests": 5});
+    let with_default =
+        json!({"arrivals": {"burstgpt-day": {"mean_rate": "2/s"}}, "lengths": "burstgpt", "requests": 5});
     assert!(from_value::<GenerateSpec>(with_default).is_ok());
     let wrong: [Value; 4] = [
         json!({"arrivals": {"poisson": {"rate": "2/s", "shape": 1}}, "lengths": "burstgpt", "requests": 5}),
@@ -52,10 +50,7 @@ fn generator_specification_forms() {
 
 #[test]
 fn schemas_refuse_unknown_keys() {
-    for schema in [
-        schemars::schema_for!(TraceSpec),
-        schemars::schema_for!(GenerateSpec),
-    ] {
+    for schema in [schemars::schema_for!(TraceSpec), schemars::schema_for!(GenerateSpec)] {
         assert_eq!(schema.get("additionalProperties"), Some(&json!(false)));
     }
 }

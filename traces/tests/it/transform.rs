@@ -11,10 +11,7 @@ fn times(arrivals: &[Arrival]) -> Vec<u64> {
 }
 
 fn prompts(arrivals: &[Arrival]) -> Vec<u32> {
-    arrivals
-        .iter()
-        .map(|arrival| arrival.prompt_tokens)
-        .collect()
+    arrivals.iter().map(|arrival| arrival.prompt_tokens).collect()
 }
 
 const MIXED: &str = "\
@@ -36,15 +33,9 @@ fn filter_then_skip_then_take_then_rebase() {
     spec.skip = 1;
     let mut replay = spec.replay().expect("opens");
     let arrivals = drain(&mut replay).expect("reads");
-    assert_eq!(
-        (prompts(&arrivals), times(&arrivals)),
-        (vec![3, 500], vec![0, 2_500_000_000])
-    );
+    assert_eq!((prompts(&arrivals), times(&arrivals)), (vec![3, 500], vec![0, 2_500_000_000]));
     let counts = replay.counts();
-    assert_eq!(
-        (counts.filtered, counts.failed, counts.skipped, counts.taken),
-        (2, 1, 1, 2)
-    );
+    assert_eq!((counts.filtered, counts.failed, counts.skipped, counts.taken), (2, 1, 1, 2));
     assert_eq!(replay.classes(), ["ChatGPT/conversation", "ChatGPT/api"]);
     spec.requests = Some(1);
     assert_eq!(prompts(&all(&spec)), [3]);
@@ -82,12 +73,7 @@ fn time_scale_divides_gaps() {
     let plain = times(&all(&spec));
     spec.time_scale = Some(100.0);
     let fast = times(&all(&spec));
-    assert!(
-        plain
-            .iter()
-            .zip(&fast)
-            .all(|(plain, fast)| *plain == fast * 100)
-    );
+    assert!(plain.iter().zip(&fast).all(|(plain, fast)| *plain == fast * 100));
 }
 
 #[test]
@@ -99,19 +85,12 @@ fn rate_scales_to_the_mean() {
     spec.rate = Some(Rate(40.0));
     spec.requests = Some(10_001);
     let arrivals = all(&spec);
-    assert_eq!(
-        (arrivals.len(), arrivals[10_000].at.0),
-        (10_001, 250_000_000_000)
-    );
+    assert_eq!((arrivals.len(), arrivals[10_000].at.0), (10_001, 250_000_000_000));
     spec.repeat = 3;
     let thrice = times(&all(&spec));
     assert_eq!(thrice.len(), 30_003);
     // 30,002 gaps at 40/s.
-    assert!(
-        thrice[30_002].abs_diff(750_050_000_000) <= 2,
-        "{}",
-        thrice[30_002]
-    );
+    assert!(thrice[30_002].abs_diff(750_050_000_000) <= 2, "{}", thrice[30_002]);
 }
 
 #[test]
@@ -119,16 +98,10 @@ fn copies_follow_after_a_mean_gap() {
     let file = file(format!("{VIDUR}5,1,1\n6,1,1\n9,1,1\n"));
     let mut spec = TraceSpec::new(file.path());
     spec.repeat = 3;
-    let seconds: Vec<u64> = times(&all(&spec))
-        .iter()
-        .map(|ns| ns / 1_000_000_000)
-        .collect();
+    let seconds: Vec<u64> = times(&all(&spec)).iter().map(|ns| ns / 1_000_000_000).collect();
     assert_eq!(seconds, [0, 1, 4, 6, 7, 10, 12, 13, 16]);
     spec.requests = Some(2);
-    let seconds: Vec<u64> = times(&all(&spec))
-        .iter()
-        .map(|ns| ns / 1_000_000_000)
-        .collect();
+    let seconds: Vec<u64> = times(&all(&spec)).iter().map(|ns| ns / 1_000_000_000).collect();
     assert_eq!(seconds, [0, 1, 2, 3, 4, 5]);
 }
 
@@ -163,8 +136,5 @@ fn layout_quirks_do_not_matter() {
     let plain = file(format!("{VIDUR}5,1,2\n6,3,4\n"));
     let header = "\u{feff}index, Num_Decode_Tokens ,\"arrived_at\",num_prefill_tokens\r\n";
     let quirky = file(format!("{header}0,2.0,\"5.0\",1\r\n\r\n1,4,6e0,\"3\""));
-    assert_eq!(
-        all(&TraceSpec::new(plain.path())),
-        all(&TraceSpec::new(quirky.path()))
-    );
+    assert_eq!(all(&TraceSpec::new(plain.path())), all(&TraceSpec::new(quirky.path())));
 }
