@@ -33,13 +33,17 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
 
 /// Prints what would be run.
 fn dry_run(study: &Study) -> Result<u8, Failure> {
-    for point in study.points() {
+    for (index, point) in study.points().iter().enumerate() {
+        if index > 0 {
+            print("---")?;
+        }
         print(&point.scenario.to_yaml())?;
         for (what, value) in facts::assumptions(point).map_err(Failure::input)? {
             note(&format!("{what}: {value}"));
         }
     }
-    note(&format!("{} run(s); nothing was run (--dry-run)", study.points().len()));
+    let runs = study.points().len();
+    note(&format!("{runs} run{}; nothing was run (--dry-run)", if runs == 1 { "" } else { "s" }));
     Ok(DONE)
 }
 

@@ -1,1 +1,17 @@
+//! The program as its users meet it: arguments and files in; exit code, two streams and a directory out.
 
+mod cli {
+    mod commands;
+    mod disk;
+    mod gates;
+    mod golden;
+    mod home;
+    mod interrupt;
+    mod out_dir;
+    mod pipe;
+    mod places;
+    mod real_traces;
+    mod refused;
+    mod refused_traces;
+    mod results;
+}

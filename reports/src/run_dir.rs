@@ -20,6 +20,8 @@ pub struct RunDir {
     partial: PathBuf,
     force: bool,
     finished: bool,
+    /// Folders that had to be made above the target, the deepest first.
+    made: Vec<PathBuf>,
 }
 
 impl RunDir {
@@ -30,13 +32,16 @@ impl RunDir {
     pub fn create(target: &Path, force: bool) -> Result<RunDir, ReportError> {
         check(target, force)?;
         let partial = sibling(target, "partial")?;
-        if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let parents = target.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+        let made = parents.take_while(|parent| !parent.exists()).map(Path::to_owned).collect();
+        let dir = RunDir { target: target.to_owned(), partial, force, finished: false, made };
+        if let Some(parent) = dir.made.first() {
             fs::create_dir_all(parent).map_err(ReportError::io(parent))?;
         }
         // Left by a process that had the same number and was killed.
-        remove(&partial)?;
-        fs::create_dir(&partial).map_err(ReportError::io(&partial))?;
-        Ok(RunDir { target: target.to_owned(), partial, force, finished: false })
+        remove(&dir.partial)?;
+        fs::create_dir(&dir.partial).map_err(ReportError::io(&dir.partial))?;
+        Ok(dir)
     }
 
     /// Where files go until the end.
@@ -97,6 +102,8 @@ impl Drop for RunDir {
         if !self.finished {
             // Nobody is left to be told; the name says that it is partial.
             let _ = fs::remove_dir_all(&self.partial);
+            // What another run has put into them by now keeps the folders.
+            let _ = self.made.iter().try_for_each(fs::remove_dir);
         }
     }
 }
@@ -161,10 +168,12 @@ mod tests {
     #[test]
     fn a_dropped_run_leaves_nothing() {
         let home = tempfile::tempdir().expect("temp dir");
-        let run = RunDir::create(&home.path().join("a"), false).expect("new");
-        run.write("x", "y").expect("write");
-        drop(run);
-        assert!(names(home.path()).is_empty());
+        for target in ["a", "runs/deep/a"] {
+            let run = RunDir::create(&home.path().join(target), false).expect("new");
+            run.write("x", "y").expect("write");
+            drop(run);
+            assert!(names(home.path()).is_empty());
+        }
     }
 
     #[test]

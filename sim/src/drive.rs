@@ -175,37 +175,44 @@ impl Drive {
         if now <= self.level_from {
             return;
         }
-        let (running, waiting, total) = (replica.running(), replica.waiting(), replica.pool().total());
         let lane = &replica.lanes[0];
         // When a step completes, another one is planned, as long as there are any in the segments.
         let last = lane.done + self.unfinished();
         let mut done = self.level_steps.max(lane.done);
         let mut used = lane.used_at((done + self.depth).min(last), replica.pool().used());
-        let begin = self.level_from;
-        let mut area = 0;
+        let (mut from, mut area) = (self.level_from, 0);
         let mut before = lane.done;
         for segment in &self.segments {
-            let completed = before + segment.completed_before(now) - segment.done;
-            while done < completed {
-                let clock = done + self.depth;
-                let grows = if clock < last { lane.growth_at(clock) } else { 0 };
-                done += 1;
-                if grows > 0 {
-                    let end = segment.end_of(segment.done + (done - before));
-                    books.tally.hold(self.level_from, end, running, waiting, used, total);
-                    area += u128::from(used) * u128::from(end.since(self.level_from).0);
-                    (self.level_from, used) = (end, used + grows);
-                }
+            let after = before + segment.unfinished();
+            let completed = if segment.end_of(segment.steps) < now {
+                after
+            } else if segment.unfinished() == 1 {
+                before
+            } else {
+                before + segment.completed_before(now) - segment.done
+            };
+            // The steps whose completion lets another one be planned, and those of them that need blocks.
+            let growing = completed.min(last.saturating_sub(self.depth));
+            if done < growing {
+                lane.each_growth(done + self.depth, growing + self.depth, |clock, blocks| {
+                    let end = segment.end_of(segment.done + (clock + 1 - self.depth - before));
+                    area += u128::from(used) * u128::from(end.since(from).0);
+                    (from, used) = (end, used + blocks);
+                });
             }
-            before += segment.unfinished();
-            if completed < before {
+            done = done.max(completed);
+            if completed < after {
                 break;
             }
+            before = after;
         }
-        books.tally.hold(self.level_from, now, running, waiting, used, total);
-        area += u128::from(used) * u128::from(now.since(self.level_from).0);
-        let mean = (area / u128::from(now.since(begin).0)) as u64;
-        books.timeline.hold(begin, now, running, waiting, mean);
+        area += u128::from(used) * u128::from(now.since(from).0);
+        let (running, waiting, total) = (replica.running(), replica.waiting(), replica.pool().total());
+        books.tally.hold(self.level_from, now, running, waiting, 0, total);
+        books.tally.blocks(area, used, total);
+        let mean =
+            if from == self.level_from { used } else { (area / u128::from(now.since(self.level_from).0)) as u64 };
+        books.timeline.hold(self.level_from, now, running, waiting, mean);
         (self.level_from, self.level_steps) = (now, done);
     }
 

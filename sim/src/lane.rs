@@ -127,6 +127,21 @@ impl Lane {
         self.growth_between(self.planned, self.planned + steps)
     }
 
+    /// Tells of the steps planned from one clock to another that need blocks: the clock and how many.
+    pub(crate) fn each_growth(&self, from: u64, to: u64, mut tell: impl FnMut(u64, u64)) {
+        let mut at = (from % self.residues.len() as u64) as usize;
+        for clock in from..to {
+            let blocks = self.residues[at];
+            if blocks > 0 {
+                tell(clock, u64::from(blocks));
+            }
+            at += 1;
+            if at == self.residues.len() {
+                at = 0;
+            }
+        }
+    }
+
     /// Of `used` blocks now, how many are in use when the frontier of planned steps is at `clock`; the set stays.
     pub(crate) fn used_at(&self, clock: u64, used: u64) -> u64 {
         if clock < self.planned {

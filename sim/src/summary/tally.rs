@@ -172,6 +172,13 @@ impl Tally {
         levels.fullest = fuller(levels.fullest, (used_blocks, pool_blocks));
     }
 
+    /// Blocks that were in use, as an integral over time [blocks × ns], and the most of them at once.
+    #[inline]
+    pub fn blocks(&mut self, area: u128, most: u64, pool_blocks: u64) {
+        self.levels.used_blocks += area;
+        self.levels.fullest = fuller(self.levels.fullest, (most, pool_blocks));
+    }
+
     /// Adds everything `other` has gathered. Both must count against the same [`Slo`].
     pub fn merge(&mut self, other: &Tally) {
         debug_assert_eq!(self.slo, other.slo, "tallies of different promises");

@@ -94,7 +94,9 @@ fn a_scheduler_that_knows_the_lengths_is_caught() {
 
         // The explicit oracle of a scenario shows too, where a scheduler looks at limits.
         let mut told = [world, twin];
-        told.iter_mut().for_each(|w| w.spec.output_limit = OutputLimit::True);
+        for world in &mut told {
+            world.spec.output_limit = OutputLimit::True;
+        }
         let [a, b] = [told[0].run(How::STEPS), told[1].run(How::STEPS)];
         oracle += u32::from(compare(&a, &b, first_divergence(&told[0], &told[1], &a, &b)).is_err());
     }

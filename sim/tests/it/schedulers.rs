@@ -43,11 +43,11 @@ impl Scheduler for Pausing {
             }
             step.decode_all()?;
         }
-        if let (true, Some(head)) = (pure, step.head()) {
-            if step.blocks_to_hold(&head, head.tokens) <= step.free_blocks() {
-                step.admit(&head, head.tokens - head.cached)?;
-                pure = false;
-            }
+        if let (true, Some(head)) = (pure, step.head())
+            && step.blocks_to_hold(&head, head.tokens) <= step.free_blocks()
+        {
+            step.admit(&head, head.tokens - head.cached)?;
+            pure = false;
         }
         // Neither what happens without blocks nor a cached prefix that grows is foreseen.
         let blind = !pure || (step.waiting() > 0 && step.is_hashing());

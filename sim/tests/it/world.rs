@@ -3,7 +3,7 @@
 use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::cluster::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::policy::{Scheduler, SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{Scheduler, SchedulerSpec, VllmSpec};
 use overbook_sim::replica::Limits;
 use overbook_sim::rows::{Keep, RequestRow};
 use overbook_sim::time::Time;
@@ -113,11 +113,7 @@ impl World {
         World::of(SchedulerSpec::Vllm(vllm), blocks, block_tokens, max_model_len, arrivals)
     }
 
-    /// One replica of static batches with a constant step of 1 ms.
-    pub fn fixed(batch_size: u32, blocks: u64, block_tokens: u32, max_model_len: u32, arrivals: Vec<Arrival>) -> World {
-        World::of(SchedulerSpec::Static(StaticSpec { batch_size }), blocks, block_tokens, max_model_len, arrivals)
-    }
-
+    /// One replica with a constant step of 1 ms.
     pub fn of(
         scheduler: SchedulerSpec,
         blocks: u64,

@@ -1,0 +1,89 @@
+//! A full disk: exit code 1, what could not be written, and no result that looks whole.
+
+use std::fs::OpenOptions;
+use std::process::{Command, Stdio};
+
+use super::home::{Home, Ran, skip};
+
+/// Mounts a file system of 64 KiB, runs the program with its output there, and lists what is left.
+const SCRIPT: &str = r#"
+mount -t tmpfs -o "$1" tmpfs tiny 2>/dev/null || exit 77
+echo mounted
+shift
+"$@"
+echo "code=$?"
+find tiny -mindepth 1
+umount tiny
+"#;
+
+/// What the script said, the program's stderr included; `None` if nothing may be mounted here.
+fn on_tiny_disk(home: &Home, options: &str, args: &str) -> Option<Ran> {
+    // In a mount namespace of its own the mount ends with the script, whatever happens to it.
+    [&["unshare", "-rm", "sh"][..], &["unshare", "-m", "sh"], &["sh"]].into_iter().find_map(|launcher| {
+        let mut command = Command::new(launcher[0]);
+        command.args(&launcher[1..]).args(["-c", SCRIPT, "sh", options, env!("CARGO_BIN_EXE_overbook")]);
+        let output = command.args(args.split(' ')).current_dir(home.path("")).output().ok()?;
+        output.stdout.starts_with(b"mounted").then(|| Ran::of(&output))
+    })
+}
+
+fn fails_on_full_disk(name: &str, options: &str, args: &str, told: &str) {
+    let home = Home::small();
+    std::fs::create_dir(home.path("tiny")).expect("a folder");
+    let Some(ran) = on_tiny_disk(&home, options, args) else {
+        return skip(name, "no file system may be mounted here");
+    };
+    assert_eq!(ran.out, "mounted\ncode=1\n", "exit code 1, no summary, no file left\n{ran:?}");
+    assert!(ran.err.contains(told) && ran.err.contains("No space left on device"), "{ran:?}");
+    assert_eq!(ran.err.matches("No space left").count(), 1, "told once: {ran:?}");
+}
+
+#[test]
+fn full_while_rows_are_written() {
+    let args = "run small.yaml --out tiny/results --set workload.generate.requests=20000";
+    fails_on_full_disk("full_while_rows_are_written", "size=64k", args, "error: cannot write tiny/results.partial-");
+}
+
+#[test]
+fn full_while_the_report_is_written() {
+    let args = "run small.yaml --out tiny/results";
+    fails_on_full_disk("full_while_the_report_is_written", "size=64k", args, "report.html");
+}
+
+#[test]
+fn full_from_the_start() {
+    let args = "run small.yaml --out tiny/results";
+    fails_on_full_disk(
+        "full_from_the_start",
+        "size=64k,nr_inodes=1",
+        args,
+        "error: cannot write tiny/results.partial-",
+    );
+}
+
+#[test]
+fn full_while_a_study_is_written() {
+    let home = Home::small();
+    let sweep = format!("{}sweep: {{ axes: {{ seed: [{}] }} }}\n", home.text("small.yaml"), "1, 2, 3, 4, 5, 6, 7, 8");
+    home.write("study.yaml", sweep);
+    std::fs::create_dir(home.path("tiny")).expect("a folder");
+    let args = "run study.yaml --out tiny/results -q";
+    let Some(ran) = on_tiny_disk(&home, "size=64k", args) else {
+        return skip("full_while_a_study_is_written", "no file system may be mounted here");
+    };
+    assert_eq!(ran.out, "mounted\ncode=1\n", "{ran:?}");
+    assert!(ran.err.starts_with("error: cannot write tiny/results.partial-"), "{ran:?}");
+}
+
+#[test]
+fn full_under_stdout() {
+    let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
+        return skip("full_under_stdout", "no /dev/full here");
+    };
+    let home = Home::small();
+    let mut command = home.command(["run", "small.yaml", "--out", "results"]);
+    let output = command.stdout(full).stderr(Stdio::piped()).output().expect("the program starts");
+    let ran = Ran::of(&output).ends(1);
+    assert!(ran.err.contains("error: cannot write to stdout: No space left on device"), "{}", ran.err);
+    assert_eq!(home.json("results/manifest.json")["status"], "complete", "the result itself is whole");
+}

@@ -1,0 +1,87 @@
+//! The recorded traces of `../shared/data`, where that folder is at hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::home::{Home, skip};
+
+/// A trace of the folder, or a visible skip.
+fn data(test: &str, name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    if !path.exists() {
+        skip(test, &format!("no {}", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
+fn home(trace: &Path) -> Home {
+    let home = Home::new();
+    let scenario = format!(
+        "version: 1\nname: real\nworkload: {{ trace: {{ path: {} }} }}\nmodel: llama-3.1-8b\ngpu: h200\n\
+         fleet: {{ replicas: 2, router: least-outstanding }}\n",
+        trace.display()
+    );
+    home.write("real.yaml", scenario);
+    home
+}
+
+/// Runs the trace; all of its requests must finish.
+fn finishes(trace: &Path, requests: u64) {
+    let home = home(trace);
+    home.overbook("run real.yaml --out a").ends(0);
+    let outcomes = &home.json("a/summary.json")["outcomes"];
+    let ended: u64 = outcomes.as_object().expect("outcomes").values().filter_map(serde_json::Value::as_u64).sum();
+    assert_eq!((outcomes["finished"].as_u64(), ended), (Some(requests), requests), "{}", trace.display());
+    assert_eq!(home.json("a/manifest.json")["trace_hash"].as_str().map(str::len), Some(64));
+}
+
+/// Rows of a BurstGPT file that have a prompt and an answer.
+fn answered(trace: &Path) -> u64 {
+    let text = fs::read_to_string(trace).expect("a trace");
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = lines.next().expect("a header");
+    let column = |name: &str| header.iter().position(|&column| column == name).expect("a column");
+    let (prompt, answer) = (column("Request tokens"), column("Response tokens"));
+    lines.filter(|row| row[prompt] != "0" && row[answer] != "0").count() as u64
+}
+
+#[test]
+fn the_azure_conversation_hour() {
+    let Some(trace) = data("the_azure_conversation_hour", "azure/AzureLLMInferenceTrace_conv.csv") else { return };
+    finishes(&trace, 19_366);
+}
+
+#[test]
+fn the_burstgpt_slices() {
+    for name in ["burstgpt_1_first400.csv", "burstgpt_3_first400.csv", "burstgpt_2_api_burst_excerpt.csv"] {
+        let Some(trace) = data("the_burstgpt_slices", &format!("burstgpt/{name}")) else { return };
+        let requests = answered(&trace);
+        assert!(requests >= 50, "{name}: {requests}");
+        finishes(&trace, requests);
+    }
+}
+
+#[test]
+fn packed_copies_give_the_same_results() {
+    let test = "packed_copies_give_the_same_results";
+    let Some(trace) = data(test, "azure/AzureLLMInferenceTrace_conv.csv") else { return };
+    let plain = home(&trace);
+    let ran = plain.overbook("run real.yaml --out a").ends(0);
+    let scratch = Home::new();
+    let bytes = fs::read(&trace).expect("a trace");
+    scratch.write("copy.csv.zst", zstd::encode_all(&bytes[..], 3).expect("packed"));
+    match Command::new("gzip").arg("-c").arg(&trace).output() {
+        Ok(output) => scratch.write("copy.csv.gz", output.stdout),
+        Err(_) => skip(test, "no gzip here"),
+    }
+    for name in scratch.names("") {
+        let packed = home(&scratch.path(&name));
+        let again = packed.overbook("run real.yaml --out a").ends(0);
+        assert_eq!(again.digest(), ran.digest(), "{name}");
+        for file in ["summary.json", "requests.parquet", "steps.parquet"] {
+            assert!(packed.bytes(&format!("a/{file}")) == plain.bytes(&format!("a/{file}")), "{name}: {file}");
+        }
+    }
+}
