@@ -2,8 +2,8 @@
 
 use overbook_sim::arrival::ClassId;
 
-use crate::datetime::nanoseconds_since_1970;
 use crate::error::TraceError;
+use crate::number::TimeUnit;
 use crate::reader::{Decoded, Outcome};
 use crate::table::Row;
 
@@ -28,17 +28,8 @@ impl Azure {
     }
 
     pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
-        let at_ns = nanoseconds_since_1970(row.field(self.time)).ok_or_else(|| self.bad_time(row))?;
+        let at_ns = row.time(self.time, TimeUnit::Datetime)?;
         let (prompt_tokens, output_tokens) = (row.tokens_not_zero(self.prompt)?, row.tokens_not_zero(self.output)?);
         Ok(Decoded { at_ns, outcome: Outcome::Request { prompt_tokens, output_tokens, class: ClassId(0) } })
-    }
-
-    #[cold]
-    fn bad_time(&self, row: &Row<'_>) -> TraceError {
-        row.bad(
-            self.time,
-            "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
-            "the line may be cut off, or the date written in another order",
-        )
     }
 }

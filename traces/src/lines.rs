@@ -19,6 +19,8 @@ pub(crate) struct Lines {
     /// Unread bytes are `block[start..end]`.
     start: usize,
     end: usize,
+    /// Where the last line began.
+    last: usize,
     at_end: bool,
     number: u64,
 }
@@ -31,6 +33,7 @@ impl Lines {
             block: vec![0; BLOCK].into_boxed_slice(),
             start: 0,
             end: 0,
+            last: 0,
             at_end: false,
             number: 0,
         })
@@ -43,6 +46,7 @@ impl Lines {
                 return Ok(None);
             };
             let line = self.start..end;
+            self.last = self.start;
             self.start = self.end.min(end + 1);
             self.number += 1;
             let length = line.len() - usize::from(self.block[line.clone()].ends_with(b"\r"));
@@ -50,6 +54,12 @@ impl Lines {
                 return Ok(Some((self.number, &self.block[line.start..line.start + length])));
             }
         }
+    }
+
+    /// Gives the last line once more. Nothing was read since.
+    pub(crate) fn step_back(&mut self) {
+        self.start = self.last;
+        self.number -= 1;
     }
 
     /// Index just past the next line's text; reads on as needed.

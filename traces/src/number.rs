@@ -1,9 +1,40 @@
 //! Decimal text to integers, without a detour over floats: `19440110.0` seconds are exactly that many nanoseconds.
 
 use overbook_sim::time::NS_PER_S;
+use serde::{Deserialize, Serialize};
 
 /// Tokens of one request at most. No model has a context of 2²⁴ tokens; a larger number is a broken file.
 pub const TOKENS_MAX: u32 = 1 << 24;
+
+/// Unit of a column of times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeUnit {
+    /// Seconds, whole or decimal.
+    #[default]
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds.
+    Ns,
+    /// Date and time, like `2023-11-16 18:15:46.68` or `2023-11-16T18:15:46Z`.
+    Datetime,
+}
+
+impl TimeUnit {
+    /// Powers of ten down to the nanosecond; `None` for dates.
+    pub(crate) fn places(self) -> Option<u32> {
+        match self {
+            TimeUnit::S => Some(9),
+            TimeUnit::Ms => Some(6),
+            TimeUnit::Us => Some(3),
+            TimeUnit::Ns => Some(0),
+            TimeUnit::Datetime => None,
+        }
+    }
+}
 
 /// Why a field is not the number that is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,22 +50,35 @@ pub(crate) enum BadNumber {
 /// Whole seconds with at most this many digits cannot overflow `u64` before the multiplication is checked.
 const SECONDS_DIGITS_MAX: usize = 11;
 
+/// Digits of the largest number of nanoseconds.
+const NS_DIGITS_MAX: i64 = 20;
+
 /// Reads seconds (`45`, `45.0`, `45.123456789`, `1e-05`) as nanoseconds; digits past the ninth are rounded half up.
 pub(crate) fn nanoseconds(text: &[u8]) -> Result<u64, BadNumber> {
     let text = text.trim_ascii();
     let (whole, used) = leading_digits(text);
     if used == 0 || used > SECONDS_DIGITS_MAX {
-        return decimal_nanoseconds(text);
+        return decimal_nanoseconds(text, 9);
     }
     let ns = whole.checked_mul(NS_PER_S).ok_or(BadNumber::TooLarge)?;
     match text.get(used) {
         None => Ok(ns),
         Some(b'.') => match fraction_nanoseconds(&text[used + 1..]) {
             Some(fraction) => ns.checked_add(fraction).ok_or(BadNumber::TooLarge),
-            None => decimal_nanoseconds(text),
+            None => decimal_nanoseconds(text, 9),
         },
-        Some(_) => decimal_nanoseconds(text),
+        Some(_) => decimal_nanoseconds(text, 9),
     }
+}
+
+/// Reads a time in units of `10^places` nanoseconds.
+pub(crate) fn scaled_nanoseconds(text: &[u8], places: u32) -> Result<u64, BadNumber> {
+    let text = text.trim_ascii();
+    let (whole, used) = leading_digits(text);
+    if used == text.len() && (1..=18).contains(&used) {
+        return whole.checked_mul(10u64.pow(places)).ok_or(BadNumber::TooLarge);
+    }
+    decimal_nanoseconds(text, i64::from(places))
 }
 
 /// The digits after the decimal point of a number of seconds, as nanoseconds; `None` unless there are 1 to 9 digits.
@@ -57,8 +101,8 @@ fn leading_digits(text: &[u8]) -> (u64, usize) {
     (value, text.len())
 }
 
-/// The general case: a sign, any number of digits, an exponent.
-fn decimal_nanoseconds(text: &[u8]) -> Result<u64, BadNumber> {
+/// The general case, in units of `10^places` ns: a sign, any number of digits, an exponent.
+fn decimal_nanoseconds(text: &[u8], places: i64) -> Result<u64, BadNumber> {
     let (negative, text) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -80,17 +124,17 @@ fn decimal_nanoseconds(text: &[u8]) -> Result<u64, BadNumber> {
     if negative {
         return Err(BadNumber::Negative);
     }
-    // The first digit stands `point` places before the decimal point; nanoseconds want nine more.
+    // The first digit stands `point` places before the decimal point; nanoseconds want `places` more.
     let point = whole.len() as i64 - zeros as i64 + exponent;
-    if point > SECONDS_DIGITS_MAX as i64 {
+    if point + places > NS_DIGITS_MAX {
         return Err(BadNumber::TooLarge);
     }
-    if point < -9 {
+    if point < -places {
         return Ok(0);
     }
     let mut digit = || digits.next().map_or(0, |b| u128::from(b - b'0'));
     let mut ns = 0u128;
-    for _ in 0..point + 9 {
+    for _ in 0..point + places {
         ns = ns * 10 + digit();
     }
     ns += u128::from(digit() >= 5);
@@ -155,6 +199,21 @@ mod tests {
         assert_eq!(ns("5."), Ok(5_000_000_000));
         assert_eq!(ns("-0.0"), Ok(0));
         assert_eq!(ns("18446744073.709551615"), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn other_units_are_exact() {
+        let ns = |text: &str, places| scaled_nanoseconds(text.as_bytes(), places);
+        assert_eq!(ns("3000", 6), Ok(3_000_000_000));
+        assert_eq!(ns("0.0015", 6), Ok(1_500));
+        assert_eq!(ns("1.5e3", 3), Ok(1_500_000));
+        assert_eq!(ns("1700000000123456789", 0), Ok(1_700_000_000_123_456_789));
+        assert_eq!(ns("18446744073709551616", 0), Err(BadNumber::TooLarge));
+        assert_eq!(ns("18446744073709551615", 0), Ok(u64::MAX));
+        assert_eq!(ns("0.5", 0), Ok(1));
+        assert_eq!(ns("999999999999999999", 6), Err(BadNumber::TooLarge));
+        assert_eq!(ns("", 6), Err(BadNumber::Malformed));
+        assert_eq!(ns("-1", 6), Err(BadNumber::Negative));
     }
 
     #[test]

@@ -1,19 +1,23 @@
-//! A CSV file with a header line: rows of fields, found by column name, with errors that say where.
+//! A CSV file with a header line or a file of JSON lines: rows of fields, found by name, with errors that say where.
 //!
 //! The formats read here never break a line inside quotes, so a line is a row and line numbers are exact.
+//! The first object of a JSON file serves as its header: what is not a key there is no column.
 
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
 
+use crate::datetime::nanoseconds_since_1970;
 use crate::error::TraceError;
+use crate::json::{self, BadJson};
 use crate::lines::Lines;
-use crate::number::{self, BadNumber};
+use crate::number::{self, BadNumber, TimeUnit};
 
-/// Column names of the header line.
+/// Column names of the header line, or keys of the first object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
     names: Vec<String>,
+    is_json: bool,
 }
 
 impl Header {
@@ -25,8 +29,12 @@ impl Header {
     }
 
     /// Case and blanks around the name do not count.
-    fn position(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|column| column.eq_ignore_ascii_case(name))
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|column| column.eq_ignore_ascii_case(name.trim()))
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// The header as one line, cut to a length that fits in a message.
@@ -52,14 +60,21 @@ impl Table {
         let Some((_, line)) = lines.next_line()? else {
             return Err(TraceError::EmptyFile { path: path.to_owned() });
         };
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
+        if line.trim_ascii_start().starts_with(b"{") {
+            let keys = json::keys(line).map_err(|why| bad_json(path, 1, line, why))?;
+            let names = keys.into_iter().map(|key| std::str::from_utf8(key).map(str::to_owned));
+            let names: Result<Vec<String>, _> = names.collect();
+            let header = Header { names: names.map_err(|_| not_utf8_header(path))?, is_json: true };
+            lines.step_back();
+            return Ok(Table { path: path.to_owned(), lines, header, fields, unquoted });
+        }
         let bytes = split(line, &mut fields, &mut unquoted);
         let names = fields.iter().map(|&(start, end)| std::str::from_utf8(&bytes[start..end]).map(str::trim));
         let names: Result<Vec<String>, _> = names.map(|name| name.map(str::to_owned)).collect();
-        let names =
-            names.map_err(|_| TraceError::NotUtf8 { path: path.to_owned(), line: 1, column: "(header)".to_owned() })?;
-        Ok(Table { path: path.to_owned(), lines, header: Header { names }, fields, unquoted })
+        let header = Header { names: names.map_err(|_| not_utf8_header(path))?, is_json: false };
+        Ok(Table { path: path.to_owned(), lines, header, fields, unquoted })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -75,6 +90,12 @@ impl Table {
         let Some((line, text)) = self.lines.next_line()? else {
             return Ok(None);
         };
+        if self.header.is_json {
+            let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+            let bytes = json::split(text, &self.header.names, &mut self.fields, &mut self.unquoted)
+                .map_err(|why| bad_json(&self.path, line, text, why))?;
+            return Ok(Some(Row { path: &self.path, header: &self.header, line, bytes, fields: &self.fields }));
+        }
         let bytes = split(text, &mut self.fields, &mut self.unquoted);
         let (expected, found) = (self.header.names.len(), self.fields.len());
         if expected != found {
@@ -82,6 +103,20 @@ impl Table {
         }
         Ok(Some(Row { path: &self.path, header: &self.header, line, bytes, fields: &self.fields }))
     }
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+#[cold]
+fn not_utf8_header(path: &Path) -> TraceError {
+    TraceError::NotUtf8 { path: path.to_owned(), line: 1, column: "(header)".to_owned() }
+}
+
+#[cold]
+fn bad_json(path: &Path, line: u64, text: &[u8], BadJson { at, expected }: BadJson) -> TraceError {
+    let found = String::from_utf8_lossy(text.get(at..).unwrap_or_default());
+    let found = if found.is_empty() { "the end of the line".to_owned() } else { format!("`{}`", shorten(&found)) };
+    TraceError::Json { path: path.to_owned(), line, column: at + 1, expected, found }
 }
 
 /// One row. Columns are positions that [`Header::find`] gave.
@@ -107,7 +142,27 @@ impl<'a> Row<'a> {
 
     /// Seconds since some origin, as nanoseconds.
     pub(crate) fn seconds(&self, column: usize) -> Result<u64, TraceError> {
-        number::nanoseconds(self.field(column)).map_err(|why| self.bad_seconds(column, why))
+        number::nanoseconds(self.field(column)).map_err(|why| self.bad_time(column, TimeUnit::S, why))
+    }
+
+    /// A point in time in some unit, as nanoseconds.
+    pub(crate) fn time(&self, column: usize, unit: TimeUnit) -> Result<u64, TraceError> {
+        let text = self.field(column);
+        match unit.places() {
+            Some(places) => {
+                number::scaled_nanoseconds(text, places).map_err(|why| self.bad_time(column, unit, why))
+            }
+            None => nanoseconds_since_1970(text).ok_or_else(|| self.bad_date(column)),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn bad_date(&self, column: usize) -> TraceError {
+        self.bad(
+            column,
+            "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
+            "the line may be cut off, or the date written in another order",
+        )
     }
 
     /// A number of tokens, at most [`number::TOKENS_MAX`].
@@ -128,23 +183,29 @@ impl<'a> Row<'a> {
     }
 
     #[cold]
-    fn bad_seconds(&self, column: usize, why: BadNumber) -> TraceError {
-        match why {
-            BadNumber::Malformed => self.bad(
+    fn bad_time(&self, column: usize, unit: TimeUnit, why: BadNumber) -> TraceError {
+        match (why, unit) {
+            (BadNumber::Malformed, TimeUnit::S) => self.bad(
                 column,
                 "seconds as a decimal number, like 45 or 45.25",
                 "the line may be cut off, or its fields shifted against the header",
             ),
-            BadNumber::Negative => self.bad(
+            (BadNumber::Malformed, _) => self.bad(
+                column,
+                "a time as a decimal number, like 45 or 45.25",
+                "the line may be cut off, or its fields shifted against the header",
+            ),
+            (BadNumber::Negative, _) => self.bad(
                 column,
                 "a time of at least 0 seconds",
                 "add a constant to all timestamps: only their differences matter",
             ),
-            BadNumber::TooLarge => self.bad(
+            (BadNumber::TooLarge, TimeUnit::S) => self.bad(
                 column,
                 "at most 18446744073 seconds (584 years)",
                 "the column is in seconds; a number this large is often milliseconds or nanoseconds",
             ),
+            (BadNumber::TooLarge, _) => self.bad(column, "at most 584 years", "the unit may be a smaller one"),
         }
     }
 
