@@ -105,6 +105,29 @@ impl<E: Copy> Calendar<E> {
         self.heap.peek().map(|Reverse(e)| (e.time, (e.order >> SEQUENCE_BITS) as u32))
     }
 
+    /// Entries held, cancelled ones that have not been met yet included.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether nothing is scheduled.
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// Drops cancelled entries and those that `keep` does not want, so that memory follows what can still happen.
+    pub fn retain(&mut self, keep: impl Fn(&E) -> bool) {
+        let (live, free) = (&mut self.live, &mut self.free);
+        self.heap.retain(|Reverse(entry)| {
+            let wanted = live[entry.slot as usize] == entry.order && keep(&entry.event);
+            if !wanted {
+                live[entry.slot as usize] = IDLE;
+                free.push(entry.slot);
+            }
+            wanted
+        });
+    }
+
     /// Takes the next event.
     pub fn pop(&mut self) -> Option<(Time, E)> {
         self.drop_cancelled();
@@ -130,6 +153,13 @@ mod tests {
         calendar.cancel(gone);
         let order: String = std::iter::from_fn(|| calendar.pop().map(|e| e.1)).collect();
         assert_eq!(order, "abcd");
+        let doomed = calendar.schedule(Time(20), 0, 'z');
+        calendar.schedule(Time(9), 0, 'w');
+        calendar.retain(|&event| event != 'w');
+        assert_eq!(calendar.len(), 1);
+        calendar.cancel(doomed);
+        calendar.retain(|_| true);
+        assert!(calendar.is_empty());
         let late = calendar.schedule(Time(9), 0, 'y');
         calendar.cancel(gone); // an old ticket does not touch the new entry
         assert_eq!(calendar.peek(), Some((Time(9), 0)));

@@ -1,188 +1,25 @@
 //! The world: replicas on one calendar, a router, open-loop arrivals or closed-loop clients.
 
-use crate::arrival::{Arrival, Workload, WorkloadError};
+mod outcome;
+mod spec;
+
+use crate::arrival::{Arrival, Workload};
 use crate::calendar::Calendar;
 use crate::cost::CostModel;
 use crate::digest::{Digest, Kind};
 use crate::drive::{Books, Drive, Stop};
-pub use crate::drive::{Effort, StopReason};
-use crate::policy::{RouterSpec, Scheduler, SchedulerSpec};
-use crate::replica::{Happened, Limits, Replica};
+use crate::policy::Scheduler;
+use crate::replica::{Happened, Replica};
 use crate::request::Slot;
 use crate::route::{FleetView, Router};
-use crate::rows::{Outcome, RecordError, Recorder, RequestRow};
-use crate::step::Infeasible;
-use crate::summary::{Fleet, Slo, Summary, Tally};
+use crate::rows::{Outcome, Recorder, RequestRow};
+use crate::summary::{Fleet, Tally};
 use crate::time::{Span, Time};
 use crate::timeline::Timeline;
 
-/// What policies are told about a request's output length.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OutputLimit {
-    /// What the trace says, else the room left in the context.
-    #[default]
-    Context,
-    /// The same number for all requests; longer outputs are cut.
-    Fixed(u32),
-    /// The true length: an oracle, and printed as one.
-    True,
-}
-
-/// How long clients wait; applies to arrivals that do not say so themselves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Patience {
-    /// Until the first step.
-    pub max_wait: Option<Span>,
-    /// Until the last token.
-    pub deadline: Option<Span>,
-    /// Until the client disconnects anyway.
-    pub cancel_after: Option<Span>,
-}
-
-/// Closed-loop clients: each sends its next request a think time after its last one has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Clients {
-    /// How many.
-    pub count: u32,
-    /// Time between an end and the next request; at least a nanosecond.
-    pub think_time: Span,
-}
-
-/// A fleet of equal replicas and the traffic rules around it.
-#[derive(Clone, Debug)]
-pub struct ClusterSpec {
-    /// Number of replicas.
-    pub replicas: u32,
-    /// Limits of each.
-    pub limits: Limits,
-    /// Scheduler of each.
-    pub scheduler: SchedulerSpec,
-    /// Router before them.
-    pub router: RouterSpec,
-    /// What policies see of output lengths.
-    pub output_limit: OutputLimit,
-    /// How long clients wait.
-    pub patience: Patience,
-    /// Closed loop, if any; arrival times of the workload are then ignored.
-    pub clients: Option<Clients>,
-    /// Seed of the fleet's random streams.
-    pub seed: u64,
-    /// Promise that goodput is counted against.
-    pub slo: Slo,
-    /// Jump over equal steps (exact); off only to prove it.
-    pub jumps: bool,
-    /// Check the laws at every event (slow).
-    pub audit: bool,
-    /// Replicas that lose all their requests at some moment (and go on empty), by time.
-    pub failures: Vec<(Time, u32)>,
-    /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
-    #[doc(hidden)]
-    pub sabotage: Option<StopReason>,
-}
-
-impl Default for ClusterSpec {
-    /// One replica of vLLM's defaults with a pool of 65,536 tokens.
-    fn default() -> Self {
-        let scheduler = SchedulerSpec::default();
-        ClusterSpec {
-            replicas: 1,
-            limits: Limits {
-                blocks: 4096,
-                block_tokens: 16,
-                max_model_len: 8192,
-                prefix_caching: scheduler.prefix_caching(),
-                depth: scheduler.depth(),
-                order: scheduler.queue_order(),
-            },
-            scheduler,
-            router: RouterSpec::default(),
-            output_limit: OutputLimit::default(),
-            patience: Patience::default(),
-            clients: None,
-            seed: 0,
-            slo: Slo::default(),
-            jumps: true,
-            audit: false,
-            failures: Vec::new(),
-            sabotage: None,
-        }
-    }
-}
-
-/// What a run gives, besides the recorder's rows.
-#[derive(Clone, Debug)]
-pub struct RunResult {
-    /// The figures.
-    pub summary: Summary,
-    /// Levels and rates over time.
-    pub timeline: Timeline,
-    /// When it ended.
-    pub end: Time,
-    /// What must not depend on how the run was made.
-    pub digest: Digest,
-    /// Work done by the simulator.
-    pub effort: Effort,
-    /// Whether the run was stopped before its end.
-    pub interrupted: bool,
-}
-
-/// Why a run stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The workload is broken at some point.
-    #[error("{0}")]
-    Workload(#[source] WorkloadError),
-    /// The workload goes backwards in time.
-    #[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
-    Unsorted {
-        /// Number of the request.
-        request: u64,
-        /// Its arrival.
-        at: Time,
-        /// The arrival before.
-        before: Time,
-    },
-    /// The recorder could not keep a row.
-    #[error("{0}")]
-    Record(#[source] RecordError),
-    /// A scheduler made an impossible plan.
-    #[error("{0}")]
-    Plan(#[from] Infeasible),
-    /// A replica with waiting requests and nothing in flight plans nothing (law 14).
-    #[error("replica {replica} stalled at {at} with {waiting} requests waiting: its scheduler plans nothing")]
-    Stalled {
-        /// The replica.
-        replica: u32,
-        /// When.
-        at: Time,
-        /// Waiting requests.
-        waiting: u32,
-    },
-    /// The pool cannot hold one request of the maximal length.
-    #[error(
-        "max_model_len {max_model_len} needs {needed} KV blocks, the pool has {blocks}; lower max_model_len to {fits} or give the pool more memory"
-    )]
-    PoolTooSmall {
-        /// Tokens of one request at most.
-        max_model_len: u32,
-        /// Blocks it needs.
-        needed: u64,
-        /// Blocks of the pool.
-        blocks: u64,
-        /// The longest that fits.
-        fits: u64,
-    },
-    /// A law was broken: a bug in the simulator.
-    #[error("law broken at {at} on replica {replica}: {what}")]
-    Audit {
-        /// The replica.
-        replica: u32,
-        /// When.
-        at: Time,
-        /// What.
-        what: String,
-    },
-}
+pub use crate::drive::{Effort, StopReason};
+pub use outcome::{Progress, RunError, RunResult};
+pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Event {
@@ -215,17 +52,6 @@ const RANK_ARRIVAL: u32 = 1;
 /// not matter.
 const RANK_LANE: u32 = 2;
 
-/// How far a run is, for progress displays.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Virtual time.
-    pub now: Time,
-    /// Requests that have arrived.
-    pub arrived: u64,
-    /// Requests that have ended.
-    pub ended: u64,
-}
-
 /// A fleet in virtual time.
 #[derive(Debug)]
 pub struct Cluster {
@@ -234,6 +60,8 @@ pub struct Cluster {
     drives: Vec<Drive>,
     router: Box<dyn Router>,
     calendar: Calendar<Event>,
+    /// Length of the calendar at which it is cleared of what can no longer happen.
+    calendar_max: usize,
     now: Time,
     arrived: u64,
     ended: u64,
@@ -279,6 +107,7 @@ impl Cluster {
             drives: schedulers.into_iter().map(drive).collect(),
             router: spec.router.build(spec.seed),
             calendar: Calendar::new(),
+            calendar_max: 1024,
             now: Time::ZERO,
             arrived: 0,
             ended: 0,
@@ -433,6 +262,7 @@ impl Cluster {
             if let Some(span) = span {
                 let event = Event::Patience { replica: at as u32, slot, generation, why };
                 self.calendar.schedule(now + span, RANK_PATIENCE, event);
+                self.forget_ended();
             }
         }
         if moved {
@@ -466,6 +296,21 @@ impl Cluster {
         let settled = self.drives[at].settle_before(self.now, &mut self.replicas[at], books);
         settled.map_err(|s| self.stop(at, s))?;
         self.book_end(at, &row, books)
+    }
+
+    /// Drops the patience of requests that have ended, once such entries are the larger part of the calendar.
+    fn forget_ended(&mut self) {
+        if self.calendar.len() < self.calendar_max {
+            return;
+        }
+        let replicas = &self.replicas;
+        self.calendar.retain(|event| match *event {
+            Event::Patience { replica, slot, generation, .. } => {
+                replicas[replica as usize].generation(slot) == generation
+            }
+            _ => true,
+        });
+        self.calendar_max = 2 * self.calendar.len() + 1024;
     }
 
     /// Puts the lane's next event on the calendar, instead of the one that is there.

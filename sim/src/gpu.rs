@@ -7,6 +7,7 @@
 //! decode attention, C  t = (KV + 4bhd) / (e_m W) + 4bhd·ctx / (e_c P) + u·b·kv_heads + t0
 //! prefill attention, C t = 2bhd·s(s + s0) / (e_c P) + bytes / (e_m W) + t0
 //! all-reduce           t = t0 + min(bytes, knee)/β + max(bytes − knee, 0)/β2
+//! experts              t = [ (FLOP / (e_c P))^p + (bytes / (e_m W))^p ]^(1/p) + u·touched + t0
 //! ```
 //!
 //! `P` is the peak of the arithmetic's dtype (attention: always bf16), `W` the datasheet bandwidth. Every group says
@@ -77,6 +78,9 @@ pub struct GpuSpec {
     pub all_reduce: AllReduceSpec,
     /// Kernels that only move activations (norms, rotary embedding, gating).
     pub small_kernels: SmallKernels,
+    /// Fused mixture of experts; absent: no models with experts here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertsSpec>,
 }
 
 /// Matrix multiplication, by dtype of the arithmetic.
@@ -109,6 +113,35 @@ pub struct MatmulFit {
     /// Fraction of the bandwidth of the kernel that quantises the activations, `e_q`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantise: Option<f64>,
+}
+
+/// The fused experts of one layer, from router logits to summed outputs, by dtype of the arithmetic.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpertsSpec {
+    /// Origin of the constants.
+    pub origin: Origin,
+    /// bf16 activations.
+    pub bf16: ExpertsFit,
+    /// fp8 activations, quantised on the fly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp8: Option<ExpertsFit>,
+}
+
+/// Constants of the form for experts.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpertsFit {
+    /// Fraction of the peak FLOP/s, `e_c`.
+    pub compute: f64,
+    /// Fraction of the bandwidth, `e_m`.
+    pub memory: f64,
+    /// Fixed time of one layer, `t0` [µs].
+    pub floor_us: f64,
+    /// Time per expert that at least one token visits, `u` [ns].
+    pub expert_ns: f64,
+    /// How sharply compute and memory time combine, `p`, as for matrices.
+    pub sharpness: f64,
 }
 
 /// Attention of decode steps.
@@ -228,6 +261,11 @@ impl GpuSpec {
             WeightDtype::Bf16 | WeightDtype::Int4 => true,
             WeightDtype::Fp8 => self.peak_fp8.is_some() && self.matmul.fp8.is_some(),
         }
+    }
+
+    /// Whether there are constants for experts with weights of this dtype.
+    pub fn supports_experts(&self, dtype: WeightDtype) -> bool {
+        self.experts.as_ref().is_some_and(|experts| dtype != WeightDtype::Fp8 || experts.fp8.is_some())
     }
 
     /// Constants of decode attention, if there are any for this KV dtype and head dimension.

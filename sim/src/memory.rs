@@ -119,26 +119,36 @@ impl fmt::Display for Shortfall {
     }
 }
 
-/// Bytes of weights on one GPU. Norms are copied, embedding and head split and bf16.
+/// Bytes of weights on one GPU. Norms and routers are copied, embedding and head split; these four are bf16.
 pub fn weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype) -> u64 {
-    let (hidden, head_dim) = (u64::from(model.hidden), u64::from(model.head_dim));
-    let attention = hidden * head_dim * (2 * u64::from(shard.heads) + 2 * u64::from(shard.kv_heads));
-    let mlp = hidden * u64::from(shard.intermediate) * u64::from(model.mlp_inputs() + 1);
-    let layer = dtype.bytes(attention + mlp) + 2 * model.layer_norm_weights();
+    let hidden = u64::from(model.hidden);
+    let attention = model.attention_weights_of(shard.heads, shard.kv_heads);
+    let layer = |mlp: u64| dtype.bytes(attention + mlp) + 2 * model.layer_norm_weights();
+    let (layers, dense) = (u64::from(model.layers), u64::from(model.dense_layers()));
+    let experts = layer(model.expert_weights_of(shard.expert_intermediate)) + 2 * model.router_weights();
     let vocabularies = if model.tied_embeddings { 1 } else { 2 };
-    u64::from(model.layers) * layer + 2 * (vocabularies * u64::from(shard.vocab) * hidden + hidden)
+    dense * layer(model.mlp_weights_of(shard.intermediate))
+        + (layers - dense) * experts
+        + 2 * (vocabularies * u64::from(shard.vocab) * hidden + hidden)
 }
 
-/// Bytes of keys and values of one token on one GPU, all layers.
+/// Bytes of keys and values of one token on one GPU, all layers. The latent of `mla` is copied to every GPU.
 pub fn kv_bytes_per_token(model: &ModelSpec, shard: &Shard, dtype: KvDtype) -> u64 {
-    2 * u64::from(model.layers) * u64::from(shard.kv_heads) * u64::from(model.head_dim) * dtype.bytes()
+    u64::from(model.layers) * model.stored_per_token(shard.kv_heads) * dtype.bytes()
 }
 
 /// Memory that is neither weights nor pool. Activations: the MLP's projections beside three copies of the residual
-/// stream, or the logits (bf16 and f32) where those are larger; they are never alive together.
+/// stream, or the logits (bf16 and f32) where those are larger; they are never alive together. Experts: every token's
+/// copies on the way in and out, which share their memory with the gate and up projections (vLLM's fused kernel).
 pub fn reserve_bytes(model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
     let inputs = u64::from(model.mlp_inputs());
-    let per_token = 2 * (u64::from(shard.intermediate) * (inputs + 1) + 3 * u64::from(model.hidden));
+    let dense = u64::from(shard.intermediate) * (inputs + 1);
+    let routed = model.moe.map_or(0, |moe| {
+        let width = u64::from(shard.expert_intermediate);
+        let shared = u64::from(moe.shared_experts) * width * (inputs + 1);
+        shared + u64::from(moe.experts_per_token) * ((inputs * width).max(u64::from(model.hidden)) + width)
+    });
+    let per_token = 2 * (dense.max(routed) + 3 * u64::from(model.hidden));
     let activations = u64::from(layout.max_batched_tokens) * per_token;
     let logits = u64::from(layout.max_seqs) * u64::from(model.vocab) * 6;
     let communication = if layout.tensor_parallel > 1 { COMMUNICATION_BYTES } else { 0 };

@@ -91,6 +91,18 @@ impl WaitQueue {
         }
     }
 
+    /// Closes the gaps once they are the larger part of the queue.
+    pub(crate) fn close_gaps(&mut self, requests: &[Request]) {
+        if let WaitQueue::Fcfs { deque, len } = self
+            && deque.len() > 2 * *len + 64
+        {
+            deque.retain(|&(slot, generation)| {
+                let request = &requests[slot as usize];
+                request.generation == generation && request.is_waiting()
+            });
+        }
+    }
+
     /// Removes a request from anywhere in the queue. In FCFS order its entry stays as a gap: the caller ends the
     /// request, so that its generation passes.
     pub(crate) fn remove(&mut self, slot: Slot, request: &Request) {

@@ -3,109 +3,22 @@
 //! The replica knows no clock and no cost. A driver calls [`Replica::enqueue`], [`Replica::plan`] and
 //! [`Replica::complete`]; the simulator does so in virtual time, the engine around real steps.
 
+mod audit;
+mod plan;
+
 use std::collections::VecDeque;
 
 use crate::arrival::Arrival;
 use crate::blocks::BlockPool;
-use crate::cost::PrefillPart;
 use crate::lane::{Flight, Lane};
-use crate::policy::{Horizon, QueueOrder, Scheduler};
+use crate::policy::Scheduler;
 use crate::queue::WaitQueue;
 use crate::request::{Phase, Request, Slot};
 use crate::rows::{Outcome, RequestRow};
 use crate::step::{Infeasible, StepBuilder};
-use crate::time::{Span, Time};
+use crate::time::Time;
 
-/// The fixed limits of a replica.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Usable KV blocks.
-    pub blocks: u64,
-    /// Tokens per block.
-    pub block_tokens: u32,
-    /// Prompt and output tokens of one request at most.
-    pub max_model_len: u32,
-    /// Whether blocks of equal prefixes are kept and shared.
-    pub prefix_caching: bool,
-    /// Steps planned ahead: 1, or 2 when step t+1 is planned while step t runs.
-    pub depth: u32,
-    /// Order of the waiting queue.
-    pub order: QueueOrder,
-}
-
-/// Something that happened to a request, told to the driver in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Happened {
-    /// Admitted from the queue (again, after a preemption).
-    Admitted {
-        /// The request.
-        request: u64,
-    },
-    /// Its first token was delivered.
-    FirstToken {
-        /// The request.
-        request: u64,
-    },
-    /// It lost its blocks and waits again.
-    Preempted {
-        /// The request.
-        request: u64,
-    },
-    /// A token came after a gap other than the step's own length.
-    Gap {
-        /// Time since the request's token before.
-        span: Span,
-    },
-    /// It is gone; its slot may be reused.
-    Ended(RequestRow),
-}
-
-/// A chunk of prefill work in the step being planned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Chunk {
-    /// The request.
-    pub slot: Slot,
-    /// Tokens scheduled.
-    pub tokens: u32,
-    /// Its KV tokens before the step.
-    pub past: u32,
-}
-
-/// An admission made by the step being planned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Admission {
-    /// The request.
-    pub slot: Slot,
-    /// Tokens served from the prefix cache.
-    pub cached: u32,
-    /// Whether it comes back from a preemption.
-    pub resumed: bool,
-}
-
-/// The step planned last: its shape, and what the plan changed.
-#[derive(Clone, Default, Debug)]
-pub struct PlannedStep {
-    /// Whether the whole standing set decodes in it.
-    pub all_members: bool,
-    /// Members that decode, if not all do; in running order.
-    pub decoded: Vec<Slot>,
-    /// Prefill work, in the order in which it was scheduled.
-    pub chunks: Vec<Chunk>,
-    /// Admissions, in order; each has its chunk above.
-    pub admitted: Vec<Admission>,
-    /// Requests (by id) preempted, in order.
-    pub preempted: Vec<u64>,
-    /// Sequences that decode.
-    pub decode_seqs: u32,
-    /// KV tokens they attend to, the current ones included.
-    pub decode_context: u64,
-    /// Prefill work as the cost model sees it.
-    pub parts: Vec<PrefillPart>,
-    /// Chunks that end their prefill.
-    pub prefill_ends: u32,
-    /// How often the scheduler would plan the same step again.
-    pub horizon: Horizon,
-}
+pub use plan::{Admission, Chunk, Happened, Limits, PlannedStep};
 
 /// One model copy.
 #[derive(Debug)]
@@ -573,47 +486,11 @@ impl Replica {
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);
         request.content = None;
+        self.waiting.close_gaps(&self.requests);
         self.vacant.push(slot);
         self.outstanding -= 1;
         self.ended_count += 1;
         self.happened.push_back(Happened::Ended(row));
-    }
-
-    /// Laws 1, 2 and 4 over the whole replica, recomputed from the requests.
-    ///
-    /// # Errors
-    /// What disagrees.
-    pub fn audit(&self) -> Result<(), String> {
-        self.pool.audit()?;
-        for lane in &self.lanes {
-            lane.audit(&self.requests, &self.pool)?;
-        }
-        let mut anonymous = 0;
-        let mut hashed: Vec<usize> = Vec::new();
-        let (mut waiting, mut running) = (0, 0);
-        for request in &self.requests {
-            match request.phase {
-                Phase::Vacant => continue,
-                Phase::Waiting => waiting += 1,
-                _ => running += 1,
-            }
-            let computed = self.lanes[0].computed(request);
-            anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
-            hashed.extend(request.hashed.iter().map(|b| b.index()));
-        }
-        hashed.sort_unstable();
-        hashed.dedup();
-        if anonymous + hashed.len() as u64 != self.pool.used() {
-            return Err(format!(
-                "requests hold {} blocks, the pool says {}",
-                anonymous + hashed.len() as u64,
-                self.pool.used()
-            ));
-        }
-        if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
-            return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));
-        }
-        Ok(())
     }
 }
 
@@ -632,21 +509,6 @@ pub(crate) fn release_blocks(pool: &mut BlockPool, request: &mut Request, tokens
     pool.give_back(held - request.hashed.len() as u64);
     while let Some(block) = request.hashed.pop() {
         pool.release(block);
-    }
-}
-
-impl PlannedStep {
-    pub(crate) fn clear(&mut self) {
-        self.all_members = false;
-        self.decoded.clear();
-        self.chunks.clear();
-        self.admitted.clear();
-        self.preempted.clear();
-        self.decode_seqs = 0;
-        self.decode_context = 0;
-        self.parts.clear();
-        self.prefill_ends = 0;
-        self.horizon = Horizon::ONE;
     }
 }
 

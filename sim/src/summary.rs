@@ -120,6 +120,17 @@ pub struct Work {
     pub busy: Span,
 }
 
+/// What single steps were like; every histogram counts each step once.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Batches {
+    /// Sequences in a step: decoding and in prefill.
+    pub seqs: Histogram,
+    /// Tokens in a step: one per decoding sequence, and its prefill tokens.
+    pub tokens: Histogram,
+    /// Time that a step took [ns].
+    pub time: Histogram,
+}
+
 /// Levels over time. Means are over the makespan and the whole fleet, maxima are of one replica.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Load {
@@ -166,6 +177,8 @@ pub struct Summary {
     pub classes: Vec<Class>,
     /// Steps, plans, preemptions.
     pub work: Work,
+    /// Batch sizes and step times.
+    pub batches: Batches,
     /// Running, waiting, KV use.
     pub load: Load,
 }

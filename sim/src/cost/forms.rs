@@ -1,7 +1,7 @@
 //! Closed forms of kernel times [µs], as functions of shape and a GPU's constants. Symbols: [`crate::gpu`].
 
 use crate::gpu::{GpuSpec, MatmulFit};
-use crate::model::{KvDtype, WeightDtype};
+use crate::model::{KvDtype, MlaSpec, WeightDtype};
 
 /// Heads of one attention kernel, as one GPU sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +13,9 @@ pub struct HeadShape {
     /// Width of one head.
     pub head_dim: u32,
 }
+
+/// Head dimension whose constants stand in for latent attention.
+pub(crate) const LATENT_FIT: u32 = 128;
 
 /// A matrix product `y[m,n] = x[m,k] · W[n,k]ᵀ` by form G; `None` where the GPU has no arithmetic for the dtype.
 ///
@@ -30,6 +33,42 @@ pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> O
     let both = (flops_us.powf(sharpness) + bytes_us.powf(sharpness)).powf(1.0 / sharpness);
     let quantise_us = quantise.map_or(0.0, |fraction| 3.0 * m * k / (fraction * gpu.bandwidth.0) * 1e6);
     Some(both + floor_us + quantise_us)
+}
+
+/// The routed experts of one layer, as one GPU sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExpertShape {
+    /// Width of the residual stream.
+    pub hidden: u32,
+    /// Width of one expert here.
+    pub width: u32,
+    /// Matrices of an expert that read the residual stream.
+    pub inputs: u32,
+    /// Experts that each token visits.
+    pub per_token: u32,
+}
+
+/// One fused layer of experts for `m` tokens that visit `touched` distinct experts; `None` where the GPU has no
+/// constants for the dtype.
+///
+/// `FLOP = 2·m·k·w` and `bytes = touched·w + activations`, `w` the weights of one expert. int4 weights, and gpt-oss's
+/// MXFP4 in their place (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
+pub fn experts_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, m: u64, touched: f64) -> Option<f64> {
+    let experts = gpu.experts.as_ref()?;
+    let (fit, peak) = match dtype {
+        WeightDtype::Bf16 | WeightDtype::Int4 => (experts.bf16, gpu.peak_bf16.0),
+        WeightDtype::Fp8 => (experts.fp8?, gpu.peak_fp8?.0),
+    };
+    let ExpertShape { hidden, width, inputs, per_token } = shape;
+    let weights = u64::from(hidden) * u64::from(width) * u64::from(inputs + 1);
+    let rows = m as f64 * f64::from(per_token);
+    let flops_us = 2.0 * rows * weights as f64 / (fit.compute * peak) * 1e6;
+    let activations = 2.0 * rows * (2.0 * f64::from(hidden) + f64::from(inputs + 1) * f64::from(width));
+    let bytes = touched * dtype.bytes(weights) as f64 + activations;
+    let bytes_us = bytes / (fit.memory * gpu.bandwidth.0) * 1e6;
+    let p = fit.sharpness;
+    let both = (flops_us.powf(p) + bytes_us.powf(p)).powf(1.0 / p);
+    Some(both + fit.expert_ns * 1e-3 * touched + fit.floor_us)
 }
 
 /// Decode attention as an affine function of batch and context sum.
@@ -55,6 +94,27 @@ impl DecodeAttention {
             floor_us: fit.floor_us,
             per_seq_us: 4.0 * heads * head_dim / stream * 1e6 + fit.sequence_ns * 1e-3 * kv_heads,
             per_context_us: (kv_bytes / stream + 4.0 * heads * head_dim / (fit.compute * gpu.peak_bf16.0)) * 1e6,
+        })
+    }
+
+    /// Absorbed latent attention: every head reads the same stored vectors, once, and works in their width, so the time
+    /// is the longer of reading (at the bandwidth of decode attention) and arithmetic (at the fraction of the peak of
+    /// prefill attention, which many heads over one vector resemble).
+    ///
+    /// Inferred: no tables. On an H100 that is 0.94 of the bandwidth and 0.69 of the peak; FlashMLA's authors state
+    /// 3000 GB/s and 660 TFLOP/s on an H800, 0.90 and 0.67.
+    pub fn latent(gpu: &GpuSpec, kv: KvDtype, heads: u32, mla: MlaSpec) -> Option<DecodeAttention> {
+        let decode = gpu.decode_fit(kv, LATENT_FIT)?;
+        let prefill = gpu.prefill_fit(KvDtype::Bf16, LATENT_FIT)?;
+        let (heads, stored) = (f64::from(heads), f64::from(mla.stored()));
+        let stream = decode.memory.min(1.0) * gpu.bandwidth.0;
+        let width = stored + f64::from(mla.kv_lora_rank);
+        let read = stored * kv.bytes() as f64 / stream;
+        let compute = 2.0 * heads * width / (prefill.compute * gpu.peak_bf16.0);
+        Some(DecodeAttention {
+            floor_us: decode.floor_us,
+            per_seq_us: 2.0 * heads * width / stream * 1e6 + decode.sequence_ns * 1e-3,
+            per_context_us: read.max(compute) * 1e6,
         })
     }
 
@@ -98,6 +158,28 @@ impl PrefillAttention {
             per_pair_us: per_pair * 1e6,
             per_token_us: (per_pair * fit.offset_tokens + bytes / (fit.memory * gpu.bandwidth.0)) * 1e6,
             per_past_us: past_bytes / (decode.memory * gpu.bandwidth.0) * 1e6,
+        })
+    }
+
+    /// Latent attention with keys and values made from the latents: as many of them as query heads. Those of a past
+    /// are made again from the stored vectors. Inferred: the constants of head_dim 128 in bf16, no tables.
+    pub fn latent(gpu: &GpuSpec, kv: KvDtype, heads: u32, mla: MlaSpec) -> Option<PrefillAttention> {
+        let fit = gpu.prefill_fit(KvDtype::Bf16, LATENT_FIT)?;
+        let decode = gpu.decode_fit(kv, LATENT_FIT)?;
+        let heads = f64::from(heads);
+        let (key, value) = (f64::from(mla.qk_head_dim()), f64::from(mla.v_head_dim));
+        let arithmetic = fit.compute * gpu.peak_bf16.0;
+        let per_pair = heads * (key + value) / arithmetic;
+        let bytes = 2.0 * heads * 2.0 * (key + value);
+        let stored = f64::from(mla.stored()) * kv.bytes() as f64;
+        let made = f64::from(mla.nope_head_dim + mla.v_head_dim);
+        let making = 2.0 * heads * f64::from(mla.kv_lora_rank) * made / arithmetic;
+        let read = (stored + 2.0 * heads * (key + value)) / (decode.memory.min(1.0) * gpu.bandwidth.0);
+        Some(PrefillAttention {
+            floor_us: fit.floor_us,
+            per_pair_us: per_pair * 1e6,
+            per_token_us: (per_pair * fit.offset_tokens + bytes / (fit.memory * gpu.bandwidth.0)) * 1e6,
+            per_past_us: (making + read) * 1e6,
         })
     }
 

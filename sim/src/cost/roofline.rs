@@ -4,6 +4,12 @@
 //! device = layers × [ matmuls(m) + attention + 2 all-reduces(m) + small kernels(m) ] + embedding(m) + head(rows)
 //! ```
 //!
+//! In layers with experts the MLP is a router, the fused routed experts over the distinct experts that `m` tokens are
+//! expected to touch, and the shared experts as one more MLP (not overlapped with the routed ones). A tensor-parallel
+//! group splits the width of every expert. Sliding layers read their window once per sequence, however short it is.
+//! Expert and pipeline parallelism are not modelled: a scenario has no way to ask for them.
+//!
+//!
 //! `m` is the number of tokens, rounded up to the next captured CUDA graph ([`graph_size`]); `rows` the sequences that
 //! need logits. All that depends on `m` or `rows` alone is computed once and kept; attention is affine in sums that a
 //! step shape gives directly, so a warm step costs a few multiplications. A mixed step is charged one launch of decode
@@ -12,11 +18,13 @@
 //! Known bias: fp8 steps come out 7 to 15 % slow against vLLM on Hopper, whose compiler fuses the quantisation of the
 //! activations into the kernel before; the measured matmuls charge it as a kernel of its own.
 
-use super::forms::{DecodeAttention, HeadShape, PrefillAttention, matmul_us, small_kernel_us};
+use super::forms::{
+    self, DecodeAttention, ExpertShape, HeadShape, PrefillAttention, experts_us, matmul_us, small_kernel_us,
+};
 use super::host::HostCost;
 use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
 use crate::gpu::{AllReduceFit, GpuSpec};
-use crate::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::model::{KvDtype, ModelError, ModelSpec, MoeSpec, Shard, WeightDtype};
 
 /// Why there is no cost model for a combination.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -43,6 +51,18 @@ pub enum CostError {
         head_dim: u32,
         /// The combinations there are.
         known: String,
+    },
+    /// There are no constants for fused experts.
+    #[error("{gpu} has no measured {dtype} experts, and {model} has experts; {known}")]
+    Experts {
+        /// The GPU.
+        gpu: String,
+        /// The model.
+        model: String,
+        /// The dtype of the weights.
+        dtype: WeightDtype,
+        /// What there is instead.
+        known: &'static str,
     },
     /// There are no all-reduce constants.
     #[error("{gpu} has no measured all-reduce for tensor_parallel {tensor_parallel}; it has {known}")]
@@ -105,16 +125,18 @@ impl Roofline {
         if !gpu.supports_weights(weights) {
             return Err(CostError::Weights { gpu: gpu.name.clone(), dtype: weights });
         }
-        let heads = HeadShape { heads: shard.heads, kv_heads: shard.kv_heads, head_dim: model.head_dim };
-        let none = || attention_error(gpu, kv, model.head_dim);
-        let decode = DecodeAttention::new(gpu, kv, heads).ok_or_else(none)?;
-        let prefill = PrefillAttention::new(gpu, kv, heads).ok_or_else(none)?;
+        if model.moe.is_some() && !gpu.supports_experts(weights) {
+            return Err(experts_error(gpu, model, weights));
+        }
+        let (decode, prefill) = attention(gpu, model, &shard, kv)?;
         let all_reduce = match tensor_parallel {
             1 => None,
             _ => Some(*gpu.all_reduce_fit(tensor_parallel).ok_or_else(|| all_reduce_error(gpu, tensor_parallel))?),
         };
         let layers = f64::from(model.layers);
+        let (near, window) = model.sliding.map_or((0.0, 0.0), |s| (f64::from(s.layers), f64::from(s.window)));
         let all_layers = |us: f64| Cost::from_us(us * layers);
+        let far_layers = |us: f64, us_near: f64| Cost::from_us(us * (layers - near) + us_near * near);
         let size = max_tokens as usize + 1;
         Ok(Roofline {
             gpu: gpu.clone(),
@@ -125,12 +147,12 @@ impl Roofline {
             host,
             graph_padding: true,
             decode_launch: all_layers(decode.floor_us),
-            decode_seq: all_layers(decode.per_seq_us),
-            decode_context: all_layers(decode.per_context_us),
+            decode_seq: far_layers(decode.per_seq_us, decode.per_seq_us + window * decode.per_context_us),
+            decode_context: far_layers(decode.per_context_us, 0.0),
             prefill_launch: all_layers(prefill.floor_us),
-            prefill_pair: all_layers(prefill.per_pair_us),
-            prefill_token: all_layers(prefill.per_token_us),
-            prefill_past: all_layers(prefill.per_past_us),
+            prefill_pair: far_layers(prefill.per_pair_us, 0.0),
+            prefill_token: far_layers(prefill.per_token_us, prefill.per_token_us + 2.0 * window * prefill.per_pair_us),
+            prefill_past: far_layers(prefill.per_past_us, 0.0),
             linear: vec![Cost(0); size],
             head: vec![Cost(0); size],
         })
@@ -147,41 +169,65 @@ impl Roofline {
     /// Matmuls, all-reduces, small kernels and embedding of a step with `tokens` tokens [µs].
     fn linear_us(&self, tokens: u64) -> f64 {
         let m = if self.graph_padding { graph_size(tokens) } else { tokens };
-        let layers = f64::from(self.model.layers);
+        let (layers, dense) = (f64::from(self.model.layers), f64::from(self.model.dense_layers()));
         let hidden_bytes = m as f64 * f64::from(self.model.hidden) * 2.0;
         let all_reduce = self.all_reduce.map_or(0.0, |fit| fit.us(hidden_bytes));
-        let layer = self.layer_matmuls_us(m) + self.layer_small_us(m) + 2.0 * all_reduce;
+        let shared = self.attention_matmuls_us(m) + self.layer_small_us(m) + 2.0 * all_reduce;
+        let mlp = if dense > 0.0 { self.mlp_us(m, self.shard.intermediate) } else { 0.0 };
+        let experts = self.model.moe.map_or(0.0, |moe| self.experts_us(m, moe));
         // Embedding: gather and write one row per token, sum over the shards. Final norm: read both streams, write one.
         let ends = small_kernel_us(&self.gpu, 2.0 * hidden_bytes) + small_kernel_us(&self.gpu, 3.0 * hidden_bytes);
-        layers * layer + ends + all_reduce
+        layers * shared + dense * mlp + (layers - dense) * experts + ends + all_reduce
     }
 
-    fn layer_matmuls_us(&self, m: u64) -> f64 {
-        let hidden = u64::from(self.model.hidden);
-        let head_dim = u64::from(self.model.head_dim);
-        let query = u64::from(self.shard.heads) * head_dim;
-        let key = u64::from(self.shard.kv_heads) * head_dim;
-        let width = u64::from(self.shard.intermediate);
-        let shapes = [
-            (query + 2 * key, hidden),
-            (hidden, query),
-            (u64::from(self.model.mlp_inputs()) * width, hidden),
-            (hidden, width),
-        ];
-        shapes.into_iter().map(|(n, k)| self.matmul_us(self.weights, m, n, k)).sum()
+    fn attention_matmuls_us(&self, m: u64) -> f64 {
+        let matrices = self.model.attention_matrices(self.shard.heads, self.shard.kv_heads);
+        matrices.into_iter().map(|(n, k)| self.matmul_us(self.weights, m, n, k)).sum()
     }
 
-    /// Two norms with residual (four streams each), rotary embedding in place, the MLP's activation, and norms of
-    /// queries and keys where the model has them.
+    /// A dense MLP of that width: two matrix products and the activation between them.
+    fn mlp_us(&self, m: u64, width: u32) -> f64 {
+        let (hidden, inputs, wide) =
+            (u64::from(self.model.hidden), u64::from(self.model.mlp_inputs()), u64::from(width));
+        let activation = 2.0 * m as f64 * f64::from(width) * (inputs + 1) as f64;
+        self.matmul_us(self.weights, m, inputs * wide, hidden)
+            + self.matmul_us(self.weights, m, hidden, wide)
+            + small_kernel_us(&self.gpu, activation)
+    }
+
+    /// Router, fused routed experts, and the shared experts as one MLP.
+    fn experts_us(&self, m: u64, moe: MoeSpec) -> f64 {
+        let width = self.shard.expert_intermediate;
+        let shape = ExpertShape {
+            hidden: self.model.hidden,
+            width,
+            inputs: self.model.mlp_inputs(),
+            per_token: moe.experts_per_token,
+        };
+        let router = self.matmul_us(WeightDtype::Bf16, m, u64::from(moe.experts), u64::from(self.model.hidden));
+        // `new` has checked that there are constants.
+        let routed = experts_us(&self.gpu, self.weights, shape, m, moe.touched(m as f64)).unwrap_or(0.0);
+        let shared = if moe.shared_experts > 0 { self.mlp_us(m, width * moe.shared_experts) } else { 0.0 };
+        router + routed + shared
+    }
+
+    /// Two norms with residual (four streams each), rotary embedding in place, and norms of queries and keys where the
+    /// model has them (with `mla`: of both latents).
     fn layer_small_us(&self, m: u64) -> f64 {
         let m = m as f64;
         let hidden = m * f64::from(self.model.hidden);
-        let heads = m * f64::from((self.shard.heads + self.shard.kv_heads) * self.model.head_dim);
-        let width = m * f64::from(self.shard.intermediate);
+        let heads = m * f64::from((self.shard.heads + self.shard.kv_heads) * self.rotated());
         let norm = small_kernel_us(&self.gpu, 8.0 * hidden);
         let in_place = small_kernel_us(&self.gpu, 4.0 * heads);
-        let activation = small_kernel_us(&self.gpu, 2.0 * width * f64::from(self.model.mlp_inputs() + 1));
-        2.0 * norm + in_place + activation + if self.model.qk_norm { in_place } else { 0.0 }
+        let latents = self.model.mla.map_or(0.0, |mla| {
+            small_kernel_us(&self.gpu, 4.0 * m * f64::from(mla.kv_lora_rank + mla.q_lora_rank.unwrap_or(0)))
+        });
+        2.0 * norm + in_place + latents + if self.model.qk_norm { in_place } else { 0.0 }
+    }
+
+    /// Width of the part of a head that carries the position.
+    fn rotated(&self) -> u32 {
+        self.model.mla.map_or(self.model.head_dim, |mla| mla.rope_head_dim)
     }
 
     /// Head, gathering of its shards, and greedy sampling in f32 [µs].
@@ -270,6 +316,30 @@ impl CostModel for Roofline {
             host: self.host.of(seqs),
         }
     }
+}
+
+fn attention(
+    gpu: &GpuSpec,
+    model: &ModelSpec,
+    shard: &Shard,
+    kv: KvDtype,
+) -> Result<(DecodeAttention, PrefillAttention), CostError> {
+    let found = if let Some(mla) = model.mla {
+        DecodeAttention::latent(gpu, kv, shard.heads, mla).zip(PrefillAttention::latent(gpu, kv, shard.heads, mla))
+    } else {
+        let heads = HeadShape { heads: shard.heads, kv_heads: shard.kv_heads, head_dim: model.head_dim };
+        DecodeAttention::new(gpu, kv, heads).zip(PrefillAttention::new(gpu, kv, heads))
+    };
+    let head_dim = if model.mla.is_some() { forms::LATENT_FIT } else { model.head_dim };
+    found.ok_or_else(|| attention_error(gpu, kv, head_dim))
+}
+
+fn experts_error(gpu: &GpuSpec, model: &ModelSpec, dtype: WeightDtype) -> CostError {
+    let known = match &gpu.experts {
+        Some(_) => "use bf16 or int4 weights",
+        None => "choose another GPU, or a cost table measured on it",
+    };
+    CostError::Experts { gpu: gpu.name.clone(), model: model.name.clone(), dtype, known }
 }
 
 fn attention_error(gpu: &GpuSpec, kv: KvDtype, head_dim: u32) -> CostError {

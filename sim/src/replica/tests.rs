@@ -1,6 +1,7 @@
 //! The audit's teeth: every counter that it checks is spoilt once.
 
 use super::*;
+use crate::policy::QueueOrder;
 use crate::policy::SchedulerSpec;
 
 fn busy() -> Replica {

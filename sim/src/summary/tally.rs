@@ -1,6 +1,6 @@
 //! Gathers the figures of a run while it goes, in memory that does not grow with the number of requests.
 
-use super::{Attained, Class, Fleet, Latencies, Load, Slo, Summary, Tokens, Work};
+use super::{Attained, Batches, Class, Fleet, Latencies, Load, Slo, Summary, Tokens, Work};
 use crate::histogram::Histogram;
 use crate::rows::{Outcome, RequestRow, StepRow};
 use crate::time::{Span, Time};
@@ -40,6 +40,7 @@ pub struct Tally {
     itl: Histogram,
     queue_time: Histogram,
     work: Work,
+    batches: Batches,
     levels: Levels,
 }
 
@@ -66,6 +67,7 @@ impl Tally {
             itl: Histogram::new(),
             queue_time: Histogram::new(),
             work: Work::default(),
+            batches: Batches::default(),
             levels: Levels { running: 0, waiting: 0, used_blocks: 0, running_max: 0, waiting_max: 0, fullest: (0, 1) },
         }
     }
@@ -125,10 +127,12 @@ impl Tally {
         self.itl.record_ramp(first_ns, step, n, weight);
     }
 
-    /// Like [`Tally::gap_ramp`] for gaps in fixed point [2⁻²⁰ ns]: the gaps of any split of a segment add up to the same.
+    /// `n` steps of a lane, which took `first`, `first + step`, … in fixed point [2⁻²⁰ ns]: each is a gap of `weight` requests. Any
+    /// split of a segment adds up to the same.
     #[inline]
     pub fn gap_ramp_fixed(&mut self, first: u64, step: u64, n: u64, weight: u64) {
         self.itl.record_ramp_fixed(first, step, n, weight);
+        self.batches.time.record_ramp_fixed(first, step, n, 1);
     }
 
     /// A segment is complete.
@@ -136,6 +140,9 @@ impl Tally {
     pub fn step(&mut self, row: &StepRow) {
         self.segment(row.steps, u64::from(row.decode_seqs), u64::from(row.prefill_tokens), row.end - row.start);
         self.preemptions(u64::from(row.preempted));
+        let (decode, prefill) = (u64::from(row.decode_seqs), u64::from(row.prefill_seqs));
+        self.batches.seqs.record_n(decode + prefill, row.steps);
+        self.batches.tokens.record_n(decode + u64::from(row.prefill_tokens), row.steps);
     }
 
     /// A segment of `steps` steps is complete, each of which decoded `decode_seqs` tokens, and that took `busy` in all.
@@ -200,6 +207,7 @@ impl Tally {
         self.itl.merge(&other.itl);
         self.queue_time.merge(&other.queue_time);
         self.work.add(&other.work);
+        self.batches.merge(&other.batches);
         self.levels.add(&other.levels);
     }
 
@@ -240,6 +248,7 @@ impl Tally {
             queue_time: self.queue_time,
             classes: self.classes.into_iter().enumerate().map(named).collect(),
             work: self.work,
+            batches: self.batches,
             load: self.levels.load(makespan, fleet.blocks),
         }
     }
@@ -282,6 +291,14 @@ impl Latencies {
         self.ttft.merge(&other.ttft);
         self.tpot.merge(&other.tpot);
         self.e2el.merge(&other.e2el);
+    }
+}
+
+impl Batches {
+    fn merge(&mut self, other: &Batches) {
+        self.seqs.merge(&other.seqs);
+        self.tokens.merge(&other.tokens);
+        self.time.merge(&other.time);
     }
 }
 

@@ -14,9 +14,43 @@ use std::path::PathBuf;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 
+/// GPUs with measured kernels.
 pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
-pub const MODELS: [&str; 7] =
-    ["llama-2-7b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.2-1b", "qwen3-0.6b", "qwen3-8b", "qwen3-32b"];
+/// GPUs with measured kernels that are linked by PCIe alone.
+pub const PCIE: [&str; 2] = ["l40s", "rtx-pro-6000"];
+/// GPUs whose efficiencies are inferred.
+pub const INFERRED: [&str; 5] = ["a100-40", "a10g", "l4", "mi300x", "rtx-4090"];
+/// Models with dense layers and grouped-query attention.
+pub const MODELS: [&str; 18] = [
+    "llama-2-13b",
+    "llama-2-70b",
+    "llama-2-7b",
+    "llama-3-8b",
+    "llama-3.1-405b",
+    "llama-3.1-70b",
+    "llama-3.1-8b",
+    "llama-3.2-1b",
+    "llama-3.2-3b",
+    "llama-3.3-70b",
+    "mistral-7b",
+    "qwen2.5-7b",
+    "qwen3-0.6b",
+    "qwen3-1.7b",
+    "qwen3-14b",
+    "qwen3-32b",
+    "qwen3-4b",
+    "qwen3-8b",
+];
+/// Models with experts.
+pub const MOE_MODELS: [&str; 7] = [
+    "deepseek-v2-lite",
+    "deepseek-v3",
+    "gpt-oss-120b",
+    "gpt-oss-20b",
+    "mixtral-8x7b",
+    "qwen3-235b-a22b",
+    "qwen3-30b-a3b",
+];
 
 fn read(folder: &str, name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios/catalog").join(folder);

@@ -62,7 +62,7 @@ fn no_step_beats_bandwidth_or_peak() {
                     weight_bytes(&shape, &shard, weights) - if shape.tied_embeddings { 0 } else { embedding };
                 let kv_bytes = kv_bytes_per_token(&shape, &shard, kv) * decode_context;
                 assert!(seconds >= (streamed + kv_bytes) as f64 / spec.bandwidth.0, "{on} {name} {step:?}");
-                let matrices = shape.layer_matrix_weights() * u64::from(shape.layers) / u64::from(tp);
+                let matrices = shape.matrix_weights() / u64::from(tp);
                 let heads = u64::from(shard.heads * shape.head_dim) * u64::from(shape.layers);
                 let pairs: u64 = prefill
                     .iter()

@@ -1,0 +1,100 @@
+//! What a fleet is made of, and the traffic rules around it.
+
+use super::StopReason;
+use crate::policy::{RouterSpec, SchedulerSpec};
+use crate::replica::Limits;
+use crate::summary::Slo;
+use crate::time::{Span, Time};
+
+/// What policies are told about a request's output length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OutputLimit {
+    /// What the trace says, else the room left in the context.
+    #[default]
+    Context,
+    /// The same number for all requests; longer outputs are cut.
+    Fixed(u32),
+    /// The true length: an oracle, and printed as one.
+    True,
+}
+
+/// How long clients wait; applies to arrivals that do not say so themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Patience {
+    /// Until the first step.
+    pub max_wait: Option<Span>,
+    /// Until the last token.
+    pub deadline: Option<Span>,
+    /// Until the client disconnects anyway.
+    pub cancel_after: Option<Span>,
+}
+
+/// Closed-loop clients: each sends its next request a think time after its last one has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Clients {
+    /// How many.
+    pub count: u32,
+    /// Time between an end and the next request; at least a nanosecond.
+    pub think_time: Span,
+}
+
+/// A fleet of equal replicas and the traffic rules around it.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// Number of replicas.
+    pub replicas: u32,
+    /// Limits of each.
+    pub limits: Limits,
+    /// Scheduler of each.
+    pub scheduler: SchedulerSpec,
+    /// Router before them.
+    pub router: RouterSpec,
+    /// What policies see of output lengths.
+    pub output_limit: OutputLimit,
+    /// How long clients wait.
+    pub patience: Patience,
+    /// Closed loop, if any; arrival times of the workload are then ignored.
+    pub clients: Option<Clients>,
+    /// Seed of the fleet's random streams.
+    pub seed: u64,
+    /// Promise that goodput is counted against.
+    pub slo: Slo,
+    /// Jump over equal steps (exact); off only to prove it.
+    pub jumps: bool,
+    /// Check the laws at every event (slow).
+    pub audit: bool,
+    /// Replicas that lose all their requests at some moment (and go on empty), by time.
+    pub failures: Vec<(Time, u32)>,
+    /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
+    #[doc(hidden)]
+    pub sabotage: Option<StopReason>,
+}
+
+impl Default for ClusterSpec {
+    /// One replica of vLLM's defaults with a pool of 65,536 tokens.
+    fn default() -> Self {
+        let scheduler = SchedulerSpec::default();
+        ClusterSpec {
+            replicas: 1,
+            limits: Limits {
+                blocks: 4096,
+                block_tokens: 16,
+                max_model_len: 8192,
+                prefix_caching: scheduler.prefix_caching(),
+                depth: scheduler.depth(),
+                order: scheduler.queue_order(),
+            },
+            scheduler,
+            router: RouterSpec::default(),
+            output_limit: OutputLimit::default(),
+            patience: Patience::default(),
+            clients: None,
+            seed: 0,
+            slo: Slo::default(),
+            jumps: true,
+            audit: false,
+            failures: Vec::new(),
+            sabotage: None,
+        }
+    }
+}

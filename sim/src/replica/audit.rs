@@ -1,0 +1,43 @@
+//! The laws over a replica, recomputed from its requests.
+
+use super::Replica;
+use crate::request::Phase;
+
+impl Replica {
+    /// Laws 1, 2 and 4 over the whole replica, recomputed from the requests.
+    ///
+    /// # Errors
+    /// What disagrees.
+    pub fn audit(&self) -> Result<(), String> {
+        self.pool.audit()?;
+        for lane in &self.lanes {
+            lane.audit(&self.requests, &self.pool)?;
+        }
+        let mut anonymous = 0;
+        let mut hashed: Vec<usize> = Vec::new();
+        let (mut waiting, mut running) = (0, 0);
+        for request in &self.requests {
+            match request.phase {
+                Phase::Vacant => continue,
+                Phase::Waiting => waiting += 1,
+                _ => running += 1,
+            }
+            let computed = self.lanes[0].computed(request);
+            anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
+            hashed.extend(request.hashed.iter().map(|b| b.index()));
+        }
+        hashed.sort_unstable();
+        hashed.dedup();
+        if anonymous + hashed.len() as u64 != self.pool.used() {
+            return Err(format!(
+                "requests hold {} blocks, the pool says {}",
+                anonymous + hashed.len() as u64,
+                self.pool.used()
+            ));
+        }
+        if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
+            return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));
+        }
+        Ok(())
+    }
+}
