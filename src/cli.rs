@@ -49,8 +49,100 @@ pub(crate) enum Command {
     CheckGolden(GoldenArgs),
     /// Time to read or generate the workload alone: the floor below which no simulation of it can go.
     Floor(ScenarioArgs),
+    /// Compare run directories, or write one for other tools.
+    Report(ReportArgs),
+    /// Look at a trace, or write the requests of a scenario as one.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// The GPUs and models that scenarios may name.
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
+    /// Turn what you have into a scenario.
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Print the commands that serve a scenario for real.
+    ServeFlags(ScenarioArgs),
     /// Print the JSON Schema of scenario files.
     Schema,
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// What to do with run directories.
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Run directories; two to six are compared.
+    #[arg(required = true, value_name = "DIR")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// Print the figures with another tool's names and definitions.
+    #[arg(long = "as", value_name = "TOOL", value_parser = ["vllm", "guidellm", "aiperf"])]
+    pub(crate) dialect: Option<String>,
+    /// Write a window of virtual time for Perfetto (ui.perfetto.dev), e.g. `60s..90s`.
+    #[arg(long, value_name = "FROM..TO")]
+    pub(crate) perfetto: Option<String>,
+    /// Where the comparison page or the Perfetto trace goes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum TraceCommand {
+    /// Rates, burstiness and lengths of a trace file, or of the workload of a scenario (`.yaml`).
+    Stats(TraceArgs),
+    /// Write the requests of a trace file or scenario as CSV: arrived_at [s], num_prefill_tokens, num_decode_tokens.
+    Convert {
+        #[command(flatten)]
+        source: TraceArgs,
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Replace an existing file.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Where requests come from.
+#[derive(Args, Debug)]
+pub(crate) struct TraceArgs {
+    /// A trace file (format by its header), or a scenario whose workload is meant.
+    pub(crate) source: PathBuf,
+    /// Set a value of the scenario.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum CatalogCommand {
+    /// All entries, a line each.
+    List,
+    /// One entry with the source of every number.
+    Show {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ImportCommand {
+    /// From a `vllm serve` command, in quotes.
+    Vllm {
+        /// The command.
+        command: String,
+    },
+    /// From a model's config.json (Hugging Face): prints the shape for `model:`.
+    Config {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// A scenario and changes to it.

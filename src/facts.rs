@@ -139,7 +139,19 @@ impl Start {
     }
 }
 
+/// Whether the run directory `dir` says that its trace had another content than `trace` has.
+pub(crate) fn made_from_another_trace(dir: &Path, trace: &Path) -> bool {
+    let Ok(manifest) = std::fs::read(dir.join("manifest.json")) else { return false };
+    let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(&manifest) else { return false };
+    let then = manifest["trace_hash"].as_str();
+    then.is_some_and(|then| hash_file(trace).is_some_and(|now| now != then))
+}
+
 fn hash_file(path: &Path) -> Option<String> {
+    // A pipe has been read and holds nothing more.
+    if !path.is_file() {
+        return None;
+    }
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
     Some(hasher.finalize().to_hex().to_string())

@@ -2,19 +2,23 @@
 //!
 //! The command line only: every subcommand is one file, and none holds logic worth a unit test.
 
+mod catalog;
 mod check;
 mod check_golden;
 mod cli;
 mod facts;
 mod floor;
+mod import;
 mod output;
+mod report;
 mod run;
 mod sweep;
+mod trace;
 mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use cli::{Cli, Command};
 
@@ -25,6 +29,17 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args, &cli.globals),
         Command::CheckGolden(args) => check_golden::run(args),
         Command::Floor(args) => floor::run(args, &cli.globals),
+        Command::Report(args) => report::run(args, &cli.globals),
+        Command::Trace(command) => trace::run(command, &cli.globals),
+        Command::Catalog(command) => catalog::run(command),
+        Command::Import(command) => import::run(command),
+        Command::ServeFlags(args) => import::serve_flags(args, &cli.globals),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "overbook", &mut text);
+            output::print(&String::from_utf8_lossy(&text)).map(|()| output::DONE)
+        }
+        Command::Man => man(),
         Command::Schema => output::print(&overbook_scenarios::scenario_schema()).map(|()| output::DONE),
     };
     match result {
@@ -34,4 +49,11 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Prints the manual page.
+fn man() -> Result<u8, output::Failure> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(anyhow::Error::new)?;
+    output::print(&String::from_utf8_lossy(&text)).map(|()| output::DONE)
 }

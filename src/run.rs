@@ -48,12 +48,15 @@ fn dry_run(study: &Study) -> Result<u8, Failure> {
 }
 
 /// Where the results go, and whether something that is there may be replaced. The default directory carries the hash of the
-/// plan in its name, so what it replaces was made from the same plan.
+/// plan in its name, so what it replaces was made from the same plan; unless its trace had another content.
 pub(crate) fn target(study: &Study, args: &RunArgs) -> (PathBuf, bool) {
-    match &args.out {
-        Some(out) => (out.clone(), args.force),
-        None => (PathBuf::from(format!("runs/{}-{}", study.name(), &study.plan_hash()[..8])), true),
+    if let Some(out) = &args.out {
+        return (out.clone(), args.force);
     }
+    let out = PathBuf::from(format!("runs/{}-{}", study.name(), &study.plan_hash()[..8]));
+    let trace = study.points()[0].scenario.workload.trace.as_ref();
+    let other = trace.is_some_and(|trace| facts::made_from_another_trace(&out, &trace.path));
+    (out, args.force || !other)
 }
 
 fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {

@@ -1,11 +1,11 @@
-//! Why a result could not be written.
+//! Why a result could not be written or read.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ::parquet::errors::ParquetError;
 
-/// Why a result could not be written. Every variant names the file.
+/// Why a result could not be written or read. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The run directory is there already, and overwriting was not asked for.
@@ -30,12 +30,38 @@ pub enum ReportError {
         /// What the writer said.
         source: ParquetError,
     },
+    /// The directory is not one that a run has left.
+    #[error("{} is not a run directory: it has no {missing}", .dir.display())]
+    NotARun {
+        /// What was to be read.
+        dir: PathBuf,
+        /// The file that is not there.
+        missing: &'static str,
+    },
+    /// The rows are not there: the run was made without them.
+    #[error("{} is missing: the run was made with --no-rows; run it again without", .0.display())]
+    NoRows(PathBuf),
+    /// A file of a run directory cannot be understood.
+    #[error("cannot read {}: {what}", .path.display())]
+    Unreadable {
+        /// What was to be read.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// What was asked for does not exist.
+    #[error("{0}")]
+    Asked(String),
     /// A page could not be filled in.
     #[error("cannot write the report page: {0}")]
     Template(#[from] askama::Error),
 }
 
 impl ReportError {
+    pub(crate) fn unreadable(path: &Path) -> impl Fn(String) -> ReportError + '_ {
+        |what| ReportError::Unreadable { path: path.to_owned(), what }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> ReportError + '_ {
         |source| ReportError::Io { path: path.to_owned(), source }
     }

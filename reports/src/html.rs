@@ -3,12 +3,13 @@
 mod charts;
 
 use askama::Template;
+use overbook_sim::histogram::Histogram;
 use overbook_sim::rows::Outcome;
 use overbook_sim::summary::{Class, Summary};
 
 use crate::ReportError;
 use crate::figure::{Figure, escaped};
-use crate::format::{Unit, count, seconds};
+use crate::format::{Unit, count, number, seconds};
 use crate::manifest::Status;
 use crate::report::{Report, Verdict};
 
@@ -43,10 +44,25 @@ struct Page<'a> {
     keys: Vec<Key>,
     over_time: String,
     distribution: String,
+    steps: String,
     latencies: Vec<LatencyRow>,
     classes: Vec<ClassRow>,
     classes_left_out: usize,
     work: Vec<(&'static str, String)>,
+    tables: &'a [Table],
+}
+
+/// A further table of the page, below the load over time: burstiness of the traffic, say.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Table {
+    /// Heading.
+    pub title: String,
+    /// Names of the columns.
+    pub header: Vec<String>,
+    /// Cells, row by row; the first of each row is its name.
+    pub rows: Vec<Vec<String>>,
+    /// What there is to say about it; may be empty.
+    pub note: String,
 }
 
 /// The page.
@@ -54,6 +70,14 @@ struct Page<'a> {
 /// # Errors
 /// The template fails, which no input should make it do.
 pub fn report_html(report: &Report) -> Result<String, ReportError> {
+    report_html_with(report, &[])
+}
+
+/// The page with further tables; those without rows are left out.
+///
+/// # Errors
+/// The template fails, which no input should make it do.
+pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, ReportError> {
     let summary = &report.summary;
     let figures = |figures: Vec<Figure>| figures.iter().map(Figure::html).collect::<String>();
     let (classes, classes_left_out) = classes(summary);
@@ -64,10 +88,12 @@ pub fn report_html(report: &Report) -> Result<String, ReportError> {
         keys: keys(summary),
         over_time: figures(charts::over_time(report)),
         distribution: figures(charts::distribution(report).into_iter().collect()),
+        steps: figures(charts::steps(report)),
         latencies: latencies(summary),
         classes,
         classes_left_out,
         work: work(summary),
+        tables,
     };
     Ok(page.render()?)
 }
@@ -132,7 +158,7 @@ fn classes(summary: &Summary) -> (Vec<ClassRow>, usize) {
     order.sort_by_key(|class| std::cmp::Reverse(class.ended()));
     let row = |class: &&Class| {
         let (ended, l) = (class.ended(), &class.latencies);
-        let at = |h: &overbook_sim::histogram::Histogram, p| h.quantile(p).map(|ns| ns as f64);
+        let at = |h: &Histogram, p| h.quantile(p).map(|ns| ns as f64);
         let mut all = vec![count(ended as f64), count(class.outcomes[Outcome::Finished as usize] as f64)];
         if summary.slo.is_set() {
             all.push(Unit::Share.show(class.good as f64 / ended as f64));
@@ -163,8 +189,17 @@ fn work(summary: &Summary) -> Vec<(&'static str, String)> {
         ("Prompt tokens", format!("{} ({} from the prefix cache)", whole(tokens.prompt), show("prefix_hit_rate"))),
         ("Output tokens", whole(tokens.output)),
         ("Recomputed tokens", format!("{} ({} of all computed)", whole(tokens.recomputed), show("recompute_tax"))),
+        ("Sequences per step", sizes(&summary.batches.seqs)),
+        ("Tokens per step", sizes(&summary.batches.tokens)),
         ("Steps", format!("{} in {} jumps of {} on average", show("steps"), show("segments"), show("mean_jump"))),
     ]
+}
+
+/// "mean 31.0, p99 80, at most 96".
+fn sizes(histogram: &Histogram) -> String {
+    let whole = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| count(n as f64));
+    let mean = histogram.mean().map_or_else(|| "–".to_owned(), number);
+    format!("mean {mean}, p99 {}, at most {}", whole(histogram.quantile(0.99)), whole(histogram.max()))
 }
 
 /// A page around figures and a table: what a study writes.

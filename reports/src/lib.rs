@@ -4,6 +4,8 @@
 //! input gives the same bytes, except for the manifest, which alone holds facts of the wall clock.
 #![forbid(unsafe_code)]
 
+pub mod compare;
+pub mod dialect;
 mod error;
 pub mod figure;
 pub mod format;
@@ -11,14 +13,18 @@ pub mod html;
 mod json;
 pub mod manifest;
 pub mod parquet;
+pub mod perfetto;
+pub mod read;
 pub mod report;
 pub mod run_dir;
 pub mod study;
 pub mod summary_json;
 pub mod terminal;
 
+pub use dialect::Dialect;
 pub use error::ReportError;
 pub use manifest::{Manifest, Status};
+pub use read::RunData;
 pub use report::{Report, Verdict};
 pub use run_dir::RunDir;
 

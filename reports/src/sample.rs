@@ -1,13 +1,19 @@
 //! A made-up run for tests: 20 minutes on two replicas with a burst in the middle that overfills the KV pool.
 
+use std::path::Path;
+
 use overbook_sim::arrival::ClassId;
-use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::rows::{Outcome, Recorder, RequestRow, StepRow};
 use overbook_sim::summary::{Fleet, Slo, Summary, Tally};
 use overbook_sim::time::{NS_PER_S, Span, Time};
 use overbook_sim::timeline::Timeline;
 
 use crate::manifest::{Manifest, Status};
+use crate::parquet::ParquetRecorder;
+use crate::read::{RunData, SUMMARY};
 use crate::report::{Report, Verdict};
+use crate::run_dir::RunDir;
+use crate::summary_json::summary_json;
 
 /// Repeatable noise (xorshift), uniform in 0..1.
 struct Noise(u64);
@@ -95,8 +101,29 @@ fn count(row: &RequestRow, tally: &mut Tally, timeline: &mut Timeline, t: f64, g
     let full = backlog > 150.0 && row.request.is_multiple_of(9);
     timeline.preempt(row.arrival, u64::from(full));
     tally.preemptions(u64::from(full));
-    tally.segment(14, u64::from(running), u64::from(row.prompt_tokens), Span((gap * 0.8 * NS_PER_S as f64) as u64));
+    tally.step(&step_row(row, running, used, Span((gap * 0.8 * NS_PER_S as f64) as u64)));
+    let step = (9.0 + 0.06 * f64::from(running) + f64::from(row.prompt_tokens) / 300.0) * 1e6 * f64::from(1 << 20);
+    tally.gap_ramp_fixed(step as u64, 1 << 28, 14, 0);
     tally.plans(3);
+}
+
+fn step_row(request: &RequestRow, running: u32, used_blocks: u64, busy: Span) -> StepRow {
+    StepRow {
+        replica: request.replica,
+        lane: 0,
+        start: request.arrival,
+        end: request.arrival + busy,
+        steps: 14,
+        decode_seqs: running / 2,
+        prefill_seqs: u32::from(request.request.is_multiple_of(3)),
+        prefill_tokens: if request.request.is_multiple_of(3) { request.prompt_tokens } else { 0 },
+        decode_context: u64::from(running) * 700,
+        prefill_context: 0,
+        running: running / 2,
+        waiting: 0,
+        used_blocks,
+        preempted: 0,
+    }
 }
 
 /// A run in which nothing arrived.
@@ -150,4 +177,38 @@ pub(crate) fn manifest(status: Status) -> Manifest {
         cpu_s: Some(1.25),
         host_cpu: None,
     }
+}
+
+/// The rows of the first `n` requests and of as many segments.
+pub(crate) fn rows(n: u64) -> (Vec<RequestRow>, Vec<StepRow>) {
+    let noise = &mut Noise(88_172_645_463_325_252);
+    let mut requests = Vec::new();
+    let mut steps = Vec::new();
+    let (mut t, mut backlog) = (0.0, 0.0f64);
+    for i in 0..n {
+        let gap = -(1.0 - noise.draw()).ln() / rate(t);
+        backlog = (backlog + 1.0 - gap * 17.0).max(0.0);
+        t += gap;
+        let row = request_row(i, t, backlog, noise);
+        let running = (rate(t) * 3.4 + backlog * 0.6).min(128.0) as u32;
+        steps.push(step_row(&row, running, u64::from(running) * 200, Span((gap * 0.8 * NS_PER_S as f64) as u64)));
+        requests.push(row);
+    }
+    (requests, steps)
+}
+
+/// A run directory with the sample's figures and these rows.
+pub(crate) fn run_dir(dir: &Path, requests: &[RequestRow], steps: &[StepRow]) -> RunData {
+    let run = RunDir::create(dir, true).expect("new");
+    let mut recorder = ParquetRecorder::create(run.path(), true).expect("create");
+    for row in requests {
+        recorder.request(row).expect("row");
+    }
+    for row in steps {
+        recorder.step(row).expect("row");
+    }
+    recorder.finish(&["conversation".to_owned(), "api".to_owned()]).expect("finish");
+    run.write(SUMMARY, summary_json(&report())).expect("write");
+    run.finish(&manifest(Status::Complete)).expect("finish");
+    RunData::open(dir).expect("a run")
 }

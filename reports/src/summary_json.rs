@@ -2,7 +2,7 @@
 
 use overbook_sim::histogram::Histogram;
 use overbook_sim::rows::Outcome;
-use overbook_sim::summary::{Class, LATENCIES, QUANTILES, Slo, Summary};
+use overbook_sim::summary::{Batches, Class, LATENCIES, QUANTILES, Slo, Summary};
 use overbook_sim::time::Span;
 
 use crate::json::{self, Json};
@@ -55,11 +55,25 @@ pub fn summary_json(report: &Report) -> String {
             latency(&mut entries, name, histogram);
         }
     }
+    batches(&mut entries, summary);
     entries.push(("slo".into(), slo(summary)));
     entries.push(("all_targets_met".into(), Json::Bool(report.all_met())));
     entries.push(("targets".into(), targets(report)));
     entries.push(("per_class".into(), Json::List(summary.classes.iter().map(class).collect())));
+    let facts = report.assumptions.iter().map(|(what, value)| (what.clone(), value.as_str().into()));
+    entries.push(("assumptions".into(), Json::Object(facts.collect())));
+    entries.push(("calibration".into(), report.calibration.as_str().into()));
     json::document(&Json::Object(entries))
+}
+
+/// Statistics over steps: `mean_batch_seqs`, `p99_batch_tokens`, `p50_step_time_ms`, …; null if there was no step.
+fn batches(entries: &mut Entries, summary: &Summary) {
+    let Batches { seqs, tokens, time } = &summary.batches;
+    for (name, scale, histogram) in
+        [("batch_seqs", 1.0, seqs), ("batch_tokens", 1.0, tokens), ("step_time_ms", NS_PER_MS, time)]
+    {
+        statistics(entries, name, scale, histogram);
+    }
 }
 
 fn outcomes(counts: &[u64; Outcome::ALL.len()]) -> Json {
@@ -83,15 +97,20 @@ fn tokens(summary: &Summary) -> Json {
 
 /// `mean_ttft_ms`, `p99_ttft_ms`, …; null where no request has the latency.
 fn latency(entries: &mut Entries, name: &str, histogram: &Histogram) {
-    let ms = |ns: Option<f64>| Json::from(ns.map(|ns| ns / NS_PER_MS));
     entries.push((format!("count_{name}"), histogram.count().into()));
-    entries.push((format!("mean_{name}_ms"), ms(histogram.mean())));
+    statistics(entries, &format!("{name}_ms"), NS_PER_MS, histogram);
+}
+
+/// Mean, percentiles and maximum, divided by `scale`.
+fn statistics(entries: &mut Entries, name: &str, scale: f64, histogram: &Histogram) {
+    let scaled = |value: Option<f64>| Json::from(value.map(|value| value / scale));
+    entries.push((format!("mean_{name}"), scaled(histogram.mean())));
     for (quantile, p) in QUANTILES {
         // vLLM writes the percentile as a number: p99.9_ttft_ms.
         let quantile = quantile.replace('_', ".");
-        entries.push((format!("{quantile}_{name}_ms"), ms(histogram.quantile(p).map(|v| v as f64))));
+        entries.push((format!("{quantile}_{name}"), scaled(histogram.quantile(p).map(|v| v as f64))));
     }
-    entries.push((format!("max_{name}_ms"), ms(histogram.max().map(|v| v as f64))));
+    entries.push((format!("max_{name}"), scaled(histogram.max().map(|v| v as f64))));
 }
 
 /// The promises per request that goodput counts, and how many finished requests kept each.
@@ -156,7 +175,14 @@ mod tests {
         assert_eq!(parsed["definitions"], "vllm");
         assert_eq!(parsed["targets"][0]["metric"], "ttft_p99");
         assert_eq!(parsed["per_class"].as_array().map(Vec::len), Some(report.summary.classes.len()));
-        for key in ["mean_itl_ms", "p99.9_e2el_ms", "request_goodput", "total_token_throughput"] {
+        for key in [
+            "mean_itl_ms",
+            "p99.9_e2el_ms",
+            "p99_batch_seqs",
+            "mean_step_time_ms",
+            "request_goodput",
+            "total_token_throughput",
+        ] {
             assert!(parsed[key].is_number(), "{key}");
         }
     }

@@ -1,7 +1,9 @@
 //! The catalog: GPUs and models that scenarios name.
 
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::ModelSpec;
+use std::fmt;
+
+use overbook_sim::gpu::{GpuSpec, OriginKind};
+use overbook_sim::model::{KvDtype, ModelSpec};
 use serde::de::DeserializeOwned;
 
 use crate::nearest::suggestion;
@@ -13,15 +15,45 @@ macro_rules! embedded {
     };
 }
 
-const GPUS: &[(&str, &str)] = embedded!("gpus": "a100-80", "b200", "h100", "h200");
+const GPUS: &[(&str, &str)] = embedded!("gpus":
+    "a100-40",
+    "a100-80",
+    "a10g",
+    "b200",
+    "h100",
+    "h200",
+    "l4",
+    "l40s",
+    "mi300x",
+    "rtx-4090",
+    "rtx-pro-6000",
+);
 
 const MODELS: &[(&str, &str)] = embedded!("models":
+    "deepseek-v2-lite",
+    "deepseek-v3",
+    "gpt-oss-120b",
+    "gpt-oss-20b",
+    "llama-2-13b",
+    "llama-2-70b",
     "llama-2-7b",
+    "llama-3-8b",
+    "llama-3.1-405b",
     "llama-3.1-70b",
     "llama-3.1-8b",
     "llama-3.2-1b",
+    "llama-3.2-3b",
+    "llama-3.3-70b",
+    "mistral-7b",
+    "mixtral-8x7b",
+    "qwen2.5-7b",
     "qwen3-0.6b",
+    "qwen3-1.7b",
+    "qwen3-14b",
+    "qwen3-235b-a22b",
+    "qwen3-30b-a3b",
     "qwen3-32b",
+    "qwen3-4b",
     "qwen3-8b",
 );
 
@@ -48,6 +80,35 @@ pub enum CatalogError {
         /// What is wrong with it.
         message: String,
     },
+}
+
+/// What an entry of the catalog is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum EntryKind {
+    /// A GPU.
+    Gpu,
+    /// A model.
+    Model,
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            EntryKind::Gpu => "GPU",
+            EntryKind::Model => "model",
+        })
+    }
+}
+
+/// One entry, for lists.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// What scenarios call it.
+    pub name: &'static str,
+    /// What matters about it, in one line.
+    pub facts: String,
 }
 
 /// GPUs and models by name.
@@ -79,6 +140,36 @@ impl Catalog {
         look_up("model", self.models, name)
     }
 
+    /// All entries with their facts: GPUs, then models, each sorted by name.
+    pub fn list(&self) -> Vec<Entry> {
+        let gpus = self.gpus.iter().map(|(name, _)| Entry {
+            kind: EntryKind::Gpu,
+            name,
+            facts: self.gpu(name).map_or_else(|error| error.to_string(), |spec| gpu_facts(&spec)),
+        });
+        let models = self.models.iter().map(|(name, _)| Entry {
+            kind: EntryKind::Model,
+            name,
+            facts: self.model(name).map_or_else(|error| error.to_string(), |spec| model_facts(&spec)),
+        });
+        gpus.chain(models).collect()
+    }
+
+    /// The entry of this name as YAML, every group of numbers with its origin; its facts stand above as a comment.
+    ///
+    /// # Errors
+    /// There is none; the message suggests one or lists all.
+    pub fn show(&self, name: &str) -> Result<String, CatalogError> {
+        let all = || self.gpus.iter().chain(self.models);
+        let Some((_, text)) = all().find(|(known, _)| *known == name) else {
+            let suggestion = suggestion(name, all().map(|(known, _)| *known));
+            return Err(CatalogError::Unknown { kind: "GPU or model", name: name.to_owned(), suggestion });
+        };
+        let entry = self.list().into_iter().find(|entry| entry.name == name);
+        let facts = entry.map_or_else(String::new, |entry| format!("# {} {name}: {}\n", entry.kind, entry.facts));
+        Ok(facts + text)
+    }
+
     /// Names of all GPUs, sorted.
     pub fn gpu_names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
         self.gpus.iter().map(|(name, _)| *name)
@@ -88,6 +179,36 @@ impl Catalog {
     pub fn model_names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
         self.models.iter().map(|(name, _)| *name)
     }
+}
+
+fn gpu_facts(spec: &GpuSpec) -> String {
+    let fp8 = spec.peak_fp8.map_or_else(String::new, |peak| format!(", fp8 {peak}"));
+    let kernels = match spec.matmul.origin.kind {
+        OriginKind::Measured => "measured",
+        OriginKind::Inferred => "inferred",
+        OriginKind::Imported => "imported",
+        OriginKind::Datasheet => "datasheet",
+    };
+    let gib = spec.memory.0 as f64 / f64::from(1 << 30);
+    format!(
+        "{}, {gib:.1} GiB at {}, bf16 {}{fp8}, {}; kernel times {kernels}",
+        spec.name, spec.bandwidth, spec.peak_bf16, spec.tdp
+    )
+}
+
+fn model_facts(spec: &ModelSpec) -> String {
+    let billions = |weights: u64| weights as f64 / 1e9;
+    let active = spec.moe.map_or_else(String::new, |moe| {
+        let active = billions(spec.active_parameters());
+        format!(" ({active:.2} B active, {} of {} experts)", moe.experts_per_token, moe.experts)
+    });
+    let kv = u64::from(spec.layers) * spec.stored_per_token(spec.kv_heads) * KvDtype::Bf16.bytes();
+    format!(
+        "{:.2} B weights{active}, {:.1} KiB of KV per token in bf16, context {}",
+        billions(spec.parameters()),
+        kv as f64 / 1024.0,
+        spec.context
+    )
 }
 
 fn look_up<T: DeserializeOwned>(
@@ -145,6 +266,30 @@ mod tests {
         };
         assert!(catalog.gpu_names().eq(files("gpus")));
         assert!(catalog.model_names().eq(files("models")));
+    }
+
+    #[test]
+    fn entries_are_listed_and_shown_with_their_origins() {
+        let catalog = Catalog::embedded();
+        let list = catalog.list();
+        assert_eq!(list.len(), GPUS.len() + MODELS.len());
+        let facts = |name| &list.iter().find(|entry| entry.name == name).expect(name).facts;
+        assert_eq!(
+            facts("h200"),
+            "NVIDIA H200 (SXM), 139.8 GiB at 4.8TB/s, bf16 989TFLOP/s, fp8 1978TFLOP/s, 700W; kernel times imported"
+        );
+        assert!(facts("mi300x").ends_with("inferred"));
+        assert_eq!(facts("llama-3.1-8b"), "8.03 B weights, 128.0 KiB of KV per token in bf16, context 131072");
+        let sparse =
+            "30.53 B weights (3.35 B active, 8 of 128 experts), 96.0 KiB of KV per token in bf16, context 40960";
+        assert_eq!(facts("qwen3-30b-a3b"), sparse);
+        for entry in &list {
+            let text = catalog.show(entry.name).expect(entry.name);
+            assert!(text.starts_with(&format!("# {} {}: ", entry.kind, entry.name)));
+            assert!(text.contains("origin:") && text.contains("source: "), "{text}");
+        }
+        let message = catalog.show("h20").expect_err("unknown").to_string();
+        assert_eq!(message, "no GPU or model is called `h20`; did you mean `h200`?");
     }
 
     #[test]

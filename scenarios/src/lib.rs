@@ -9,6 +9,8 @@
 pub mod amount;
 pub mod catalog;
 pub mod diagnostics;
+pub mod export;
+pub mod import;
 pub mod metric;
 mod nearest;
 pub mod scenario;

@@ -46,7 +46,7 @@ impl Source {
     }
 
     /// Sets a value (YAML, e.g. `8`, `2s`, `{ vllm: { max_num_seqs: 64 } }`) at a dotted path. Later ones win.
-    /// What is wrong with it is reported by [`Source::resolve`].
+    /// Relative paths in it start from the working directory. What is wrong with it is reported by [`Source::resolve`].
     pub fn set(&mut self, path: &str, value: &str) {
         let id = self.sources.add("--set", &format!("{path}={value}"));
         let key_span = Span { source: id, start: 0, end: path.len() };

@@ -123,7 +123,7 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     let (model, gpu) = check.hardware(&scenario, &Catalog::embedded())?;
     let point = Point { coordinates, scenario, model, gpu };
     if check.sound {
-        check.pool(&point);
+        check.longest(&point);
     }
     let sound = check.sound && decoded.faults.is_empty();
     sound.then_some(point)

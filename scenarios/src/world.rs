@@ -10,7 +10,7 @@ use overbook_sim::cost::{Constant, Cost, CostError, CostModel, HostCost, Rooflin
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::replica::Limits;
 use overbook_sim::summary::Slo;
-use overbook_traces::{GenerateError, TraceError};
+use overbook_traces::{GenerateError, TraceError, TraceSpec};
 use serde::Deserialize;
 
 use crate::diagnostics::{Problems, Sources};
@@ -104,7 +104,9 @@ impl Point {
     pub fn limits(&self) -> Result<(Limits, PoolOrigin), WorldError> {
         let engine = &self.scenario.engine;
         let scheduler = &self.scenario.scheduler;
-        let (blocks, origin) = if let Some(tokens) = engine.kv_tokens { (tokens / u64::from(engine.block_tokens), PoolOrigin::Given) } else {
+        let (blocks, origin) = if let Some(tokens) = engine.kv_tokens {
+            (tokens / u64::from(engine.block_tokens), PoolOrigin::Given)
+        } else {
             let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout())?;
             (plan.blocks, PoolOrigin::Memory(plan))
         };
@@ -192,9 +194,20 @@ impl Point {
     /// The trace cannot be read.
     pub fn workload(&self) -> Result<Box<dyn Workload>, WorldError> {
         let workload = &self.scenario.workload;
+        let block_tokens = self.scenario.engine.block_tokens;
         match (&workload.generate, &workload.trace) {
-            (Some(generate), _) => Ok(generate.open(self.scenario.seed)?),
-            (None, Some(trace)) => Ok(trace.open()?),
+            (Some(generate), _) => {
+                let mut generate = generate.clone();
+                if let Some(sessions) = &mut generate.sessions {
+                    sessions.block_tokens = block_tokens;
+                }
+                Ok(generate.open(self.scenario.seed)?)
+            }
+            (None, Some(trace)) => {
+                // Contents are told apart by the engine's own blocks.
+                let trace = TraceSpec { block_tokens, ..trace.clone() };
+                Ok(trace.open_seeded(self.scenario.seed)?)
+            }
             (None, None) => Err(WorldError::NoWorkload),
         }
     }

@@ -25,6 +25,11 @@ pub use parse::parse;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct SourceId(pub u32);
 
+impl SourceId {
+    /// The scenario file; every other text is a change to it.
+    pub const FILE: SourceId = SourceId(0);
+}
+
 /// A range of bytes in a source text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Span {

@@ -93,7 +93,7 @@ impl GoldenConfig {
 
     fn limits(&self) -> Limits {
         Limits {
-            blocks: self.num_blocks - 1, // block 0 is vLLM's null block
+            blocks: self.num_blocks.saturating_sub(1), // block 0 is vLLM's null block
             block_tokens: self.block_size,
             max_model_len: self.max_model_len,
             prefix_caching: self.prefix_caching,

@@ -24,7 +24,8 @@ fn the_schema_is_the_committed_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/scenario.schema.json");
     let committed = std::fs::read_to_string(path).expect("the committed schema");
     let schema = Home::new().overbook("schema").ends(0);
-    assert_eq!(schema.out.trim_end(), committed.trim_end());
+    let same = schema.out.trim_end() == committed.trim_end();
+    assert!(same, "the schema has changed: UPDATE_SCHEMA=1 cargo test -p overbook-scenarios schema");
     assert_eq!(schema.json()["title"], "Overbook scenario");
 }
 

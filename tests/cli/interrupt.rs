@@ -68,9 +68,10 @@ fn an_interrupted_study_is_partial() {
     let home = Home::new();
     endless(&home, "sweep: { axes: { seed: [1, 2, 3, 4] } }\n");
     interrupted(&home, "run endless.yaml --out results --jobs 2");
-    // Two points were at work, two were never begun.
+    // Two points were at work (or one, on a busy machine), two were never begun.
     let names = home.names("results");
-    assert_eq!(names.iter().filter(|name| name.ends_with(".summary.json")).count(), 2, "{names:?}");
+    let begun = names.iter().filter(|name| name.ends_with(".summary.json")).count();
+    assert!((1..=2).contains(&begun), "{names:?}");
     assert_eq!(home.json("results/point-0000.summary.json")["status"], "interrupted");
 }
 

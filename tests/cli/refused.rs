@@ -83,6 +83,16 @@ fn sequences_longer_than_the_pool() {
 }
 
 #[test]
+fn whole_prompts_larger_than_a_step() {
+    let told = ["`max_num_batched_tokens` is 4096; without chunked prefill", "131072 tokens (engine.max_model_len)"];
+    let vllm = "{ max_num_batched_tokens: 4096, enable_chunked_prefill: false }";
+    refuses("{ max_num_seqs: 64 }", vllm, "4096", &told);
+    let home = Home::small();
+    let set = format!("scheduler.vllm={vllm}");
+    home.run(["run", "small.yaml", "--set", &set, "--set", "engine.max_model_len=4096"]).ends(0);
+}
+
+#[test]
 fn several_problems_are_told_at_once_in_order() {
     let home = Home::new();
     let text = SMALL.replace("rate: 10/s", "rate: 10").replace("gpu:", "gpv:").replace("replicas: 1", "replicas: 9999");

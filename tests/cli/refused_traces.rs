@@ -155,3 +155,16 @@ fn requests_larger_than_the_pool_are_rejected_and_counted() {
     let ran = home.overbook("run scenario.yaml --set engine.kv_tokens=16").ends(0);
     assert!(ran.out.contains("0 of 2 finished, 2 rejected"), "{}", ran.out);
 }
+
+#[test]
+fn paths_start_from_the_scenario_or_from_where_the_user_stands() {
+    let home = home(rows(3));
+    std::fs::create_dir(home.path("deep")).expect("a folder");
+    home.write("deep/other.csv", rows(5));
+    home.write("deep/scenario.yaml", scenario().replace("trace.csv", "other.csv"));
+    assert!(home.overbook("run deep/scenario.yaml").ends(0).out.contains("5 of 5 finished"));
+    let ran = home.overbook("run deep/scenario.yaml --set workload.trace.path=trace.csv").ends(0);
+    assert!(ran.out.contains("3 of 3 finished"), "{}", ran.out);
+    let err = home.refused(["run", "deep/scenario.yaml", "--set", "workload.trace.path=other.csv"]);
+    assert!(err.contains("there is no file `") && err.contains("--> --set:1:21"), "{err}");
+}

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use overbook_sim::arrival::Workload;
 use overbook_sim::units::Rate;
-use overbook_traces::{ArrivalSpec, GenerateSpec, LengthSpec, TraceSpec};
+use overbook_traces::{ArrivalSpec, Columns, GenerateSpec, LengthSpec, ScaleSpec, TimeUnit, TraceSpec, burstiness};
 use tempfile::NamedTempFile;
 
 const ROWS: u64 = 1_000_000;
@@ -46,6 +46,22 @@ fn azure() -> String {
     })
 }
 
+/// JSON lines as Mooncake writes them, with 24 blocks per prompt or with none.
+fn mooncake(blocks: u64) -> String {
+    let mut text = String::new();
+    for i in 0..ROWS {
+        let prompt = if blocks == 0 { 1 + i * 7919 % 4000 } else { blocks * 512 - i % 512 };
+        write!(text, "{{\"timestamp\": {}, \"input_length\": {prompt}, \"output_length\": {}", i * 3, 1 + i % 500)
+            .expect("written");
+        if blocks > 0 {
+            let ids: Vec<String> = (0..blocks).map(|block| (i / 4 * blocks + block).to_string()).collect();
+            write!(text, ", \"hash_ids\": [{}]", ids.join(", ")).expect("written");
+        }
+        text.push_str("}\n");
+    }
+    text
+}
+
 fn read(c: &mut Criterion) {
     let mut group = c.benchmark_group("read");
     group.throughput(Throughput::Elements(ROWS)).sample_size(10);
@@ -54,8 +70,14 @@ fn read(c: &mut Criterion) {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(burstgpt.as_bytes()).expect("packs");
     let gzip = gzip.finish().expect("packs");
-    let cases =
-        [("burstgpt", burstgpt.into_bytes()), ("burstgpt.zst", zstd), ("burstgpt.gz", gzip), ("azure", azure().into())];
+    let cases = [
+        ("burstgpt", burstgpt.into_bytes()),
+        ("burstgpt.zst", zstd),
+        ("burstgpt.gz", gzip),
+        ("azure", azure().into()),
+        ("jsonl", mooncake(0).into()),
+        ("mooncake", mooncake(24).into()),
+    ];
     for (name, bytes) in cases {
         let mut file = NamedTempFile::new().expect("temporary file");
         file.write_all(&bytes).expect("written");
@@ -65,6 +87,14 @@ fn read(c: &mut Criterion) {
             b.iter(|| drain(&mut *spec.open().expect("opens")));
         });
     }
+    let mut file = NamedTempFile::new().expect("temporary file");
+    file.write_all(azure().as_bytes()).expect("written");
+    let columns = Columns { unit: TimeUnit::Datetime, ..Columns::new("TIMESTAMP", "ContextTokens", "GeneratedTokens") };
+    let spec = TraceSpec { columns: Some(columns), ..TraceSpec::new(file.path()) };
+    group.bench_function("columns", |b| b.iter(|| drain(&mut *spec.open().expect("opens"))));
+    let spec = TraceSpec { scale: Some(ScaleSpec::Multiply(1.5)), columns: None, ..spec };
+    group.throughput(Throughput::Elements(ROWS * 3 / 2));
+    group.bench_function("azure multiplied", |b| b.iter(|| drain(&mut *spec.open().expect("opens"))));
     group.finish();
 }
 
@@ -78,13 +108,21 @@ fn generate(c: &mut Criterion) {
         ("poisson+quantiles", ArrivalSpec::Poisson { rate }, table()),
         ("gamma+quantiles", ArrivalSpec::Gamma { rate, shape: 0.5 }, table()),
         ("burstgpt-day+burstgpt", ArrivalSpec::BurstgptDay { mean_rate: rate, shape: 1.0 }, LengthSpec::Burstgpt),
+        (
+            "burstgpt+burstgpt-1",
+            ArrivalSpec::Burstgpt { mean_rate: Some(rate), from_hour: 0, hours: None, shape: 1.16 },
+            LengthSpec::Burstgpt1,
+        ),
     ];
     for (name, arrivals, lengths) in cases {
-        let spec = GenerateSpec { arrivals, lengths, requests: Some(ROWS), duration: None };
+        let spec = GenerateSpec { arrivals, lengths, requests: Some(ROWS), duration: None, sessions: None };
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter(|| drain(&mut *spec.open(1).expect("opens")));
         });
     }
+    let (arrivals, lengths) = (ArrivalSpec::Poisson { rate }, table());
+    let spec = GenerateSpec { arrivals, lengths, requests: Some(ROWS), duration: None, sessions: None };
+    group.bench_function("burstiness", |b| b.iter(|| burstiness(&mut *spec.open(1).expect("opens"))));
     group.finish();
 }
 

@@ -11,9 +11,10 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
 use serde::{Deserialize, Serialize};
 
+use crate::burstgpt_hours::{BURSTGPT_1_CONVERSATION, BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
 use crate::draw::{stream, uniform};
 use crate::error::Problem;
-use crate::figures::{BURSTGPT_HOURLY_MEAN, HOUR};
+use crate::figures::{BURSTGPT_HOURLY_MEAN, BURSTGPT_SHAPE, HOUR};
 use crate::profile::Profile;
 
 /// How requests arrive.
@@ -47,6 +48,29 @@ pub enum ArrivalSpec {
         #[serde(default = "poisson")]
         shape: f64,
     },
+    /// Weibull distributed gaps.
+    Weibull {
+        /// Mean requests per second.
+        rate: Rate,
+        /// Shape of the gaps: 1 is Poisson, below 1 is burstier (ServeGen's bursty clients: 0.44 to 0.5, CV 3).
+        shape: f64,
+    },
+    /// All 61 days of `BurstGPT_1`, hour by hour as recorded; starts over after the last hour. Inside an hour it is a
+    /// model. For the recorded arrivals, replay the file with `trace`.
+    Burstgpt {
+        /// Mean requests per second over the hours played; by default that of the trace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mean_rate: Option<Rate>,
+        /// First hour, from midnight of the first day, local time. Hour 216 begins the first day of API bursts.
+        #[serde(default)]
+        from_hour: u32,
+        /// Hours to play before starting over; by default all 1,461.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hours: Option<u32>,
+        /// Shape of the gaps, 1 is Poisson; by default as measured in conversation traffic.
+        #[serde(default = "burstgpt_shape")]
+        shape: f64,
+    },
     /// The mean day of `BurstGPT_1` in 24 hourly windows, from midnight, scaled to a mean rate.
     BurstgptDay {
         /// Mean requests per second over the day.
@@ -61,8 +85,15 @@ fn poisson() -> f64 {
     1.0
 }
 
+fn burstgpt_shape() -> f64 {
+    BURSTGPT_SHAPE
+}
+
 /// Shapes accepted: CV from 0.001 to 32. Outside it, almost all gaps underflow to zero or the gaps are constant.
 const SHAPES: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+
+/// Weibull shapes accepted: at 0.1 the CV is 430.
+const WEIBULL_SHAPES: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 
 /// Rates accepted at most [requests/s]: one per nanosecond.
 const RATE_MAX: f64 = 1e9;
@@ -92,6 +123,25 @@ impl ArrivalSpec {
                 add("profile.window", zero.then(|| "is 0; a window must last some time".to_owned()));
                 add("profile.shape", shape_problem(*shape));
             }
+            ArrivalSpec::Weibull { rate, shape } => {
+                add("weibull.rate", rate_problem(*rate));
+                add("weibull.shape", within(*shape, &WEIBULL_SHAPES));
+            }
+            ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape } => {
+                add("burstgpt.mean_rate", mean_rate.and_then(rate_problem));
+                add("burstgpt.shape", shape_problem(*shape));
+                let late = *from_hour >= HOURS;
+                add(
+                    "burstgpt.from_hour",
+                    late.then(|| format!("is {from_hour}; the trace has hours 0 to {}", HOURS - 1)),
+                );
+                let played = hours.unwrap_or(HOURS);
+                if !(1..=HOURS).contains(&played) {
+                    add("burstgpt.hours", Some(format!("is {played}; it must be between 1 and {HOURS}")));
+                } else if !late && burstgpt_hours(*from_hour, *hours).all(|hour| BURSTGPT_1_HOURLY[hour] == 0) {
+                    add("burstgpt.hours", Some("hold no request; choose others".to_owned()));
+                }
+            }
             ArrivalSpec::BurstgptDay { mean_rate, shape } => {
                 add("burstgpt-day.mean_rate", rate_problem(*mean_rate));
                 add("burstgpt-day.shape", shape_problem(*shape));
@@ -108,14 +158,27 @@ fn rate_problem(Rate(rate): Rate) -> Option<String> {
 }
 
 fn shape_problem(shape: f64) -> Option<String> {
-    let message = || format!("is {shape}; it must be between {} and {}", SHAPES.start(), SHAPES.end());
-    (!SHAPES.contains(&shape)).then(message)
+    within(shape, &SHAPES)
+}
+
+fn within(shape: f64, shapes: &std::ops::RangeInclusive<f64>) -> Option<String> {
+    let message = || format!("is {shape}; it must be between {} and {}", shapes.start(), shapes.end());
+    (!shapes.contains(&shape)).then(message)
+}
+
+const HOURS: u32 = BURSTGPT_1_HOURS as u32;
+
+/// The hours played, wrapping around the end of the trace.
+fn burstgpt_hours(from_hour: u32, hours: Option<u32>) -> impl Iterator<Item = usize> + Clone {
+    (0..hours.unwrap_or(HOURS)).map(move |hour| ((from_hour + hour) % HOURS) as usize)
 }
 
 /// Draws arrival times, in order.
 pub(crate) struct Arrivals {
     gaps: Gaps,
     clock: Clock,
+    /// Share of conversation requests in each window of the profile, if known.
+    conversation: Vec<f64>,
 }
 
 enum Clock {
@@ -126,6 +189,7 @@ enum Clock {
 impl Arrivals {
     /// The specification has no problems.
     pub(crate) fn new(spec: &ArrivalSpec, seed: u64) -> Arrivals {
+        let mut conversation = Vec::new();
         let random = |shape: f64| Gaps::random(shape, stream(seed, *b"arrivals"));
         let (gaps, clock) = match spec {
             ArrivalSpec::Constant { rate } => (Gaps::Equal, Clock::Steady(Steady::new(*rate))),
@@ -135,13 +199,36 @@ impl Arrivals {
                 let rates: Vec<f64> = rates.iter().map(|rate| rate.0).collect();
                 (random(*shape), Clock::Profile(Profile::new(&rates, window.0)))
             }
+            ArrivalSpec::Weibull { rate, shape } => {
+                (Gaps::weibull(*shape, stream(seed, *b"arrivals")), Clock::Steady(Steady::new(*rate)))
+            }
+            ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape } => {
+                let hours = burstgpt_hours(*from_hour, *hours);
+                let requests: Vec<f64> = hours.clone().map(|hour| f64::from(BURSTGPT_1_HOURLY[hour])).collect();
+                let mean = requests.iter().sum::<f64>() / requests.len() as f64;
+                // Requests per hour to requests/s.
+                let factor = mean_rate.map_or(1.0 / HOUR.as_secs_f64(), |rate| rate.0 / mean);
+                let share =
+                    |hour: usize| f64::from(BURSTGPT_1_CONVERSATION[hour]) / f64::from(BURSTGPT_1_HOURLY[hour].max(1));
+                conversation = hours.map(share).collect();
+                let rates: Vec<f64> = requests.iter().map(|requests| requests * factor).collect();
+                (random(*shape), Clock::Profile(Profile::new(&rates, HOUR)))
+            }
             ArrivalSpec::BurstgptDay { mean_rate, shape } => {
                 let mean = BURSTGPT_HOURLY_MEAN.iter().sum::<f64>() / BURSTGPT_HOURLY_MEAN.len() as f64;
                 let rates = BURSTGPT_HOURLY_MEAN.map(|requests| requests / mean * mean_rate.0);
                 (random(*shape), Clock::Profile(Profile::new(&rates, HOUR)))
             }
         };
-        Arrivals { gaps, clock }
+        Arrivals { gaps, clock, conversation }
+    }
+
+    /// Share of conversation requests at the time of the last arrival, if the arrivals know it.
+    pub(crate) fn conversation_share(&self) -> Option<f64> {
+        match &self.clock {
+            Clock::Steady(_) => None,
+            Clock::Profile(profile) => self.conversation.get(profile.window()).copied(),
+        }
     }
 
     /// The next arrival [ns]; `None` if it lies beyond the range of virtual time.
@@ -164,6 +251,15 @@ enum Gaps {
         /// Length-biased gap, until the first arrival is drawn: the gap that an outside observer falls into.
         first: Option<Gamma<f64>>,
     },
+    Weibull {
+        rng: ChaCha8Rng,
+        /// One over the shape.
+        power: f64,
+        /// Makes the mean 1.
+        scale: f64,
+        /// As above: of the length-biased gap, to the power of the shape.
+        first: Option<Gamma<f64>>,
+    },
 }
 
 impl Gaps {
@@ -175,8 +271,21 @@ impl Gaps {
         }
     }
 
+    fn weibull(shape: f64, rng: ChaCha8Rng) -> Gaps {
+        let power = 1.0 / shape;
+        let first = Gamma::new(1.0 + power, 1.0).ok();
+        Gaps::Weibull { rng, power, scale: (-ln_gamma(1.0 + power)).exp(), first }
+    }
+
     fn draw(&mut self) -> f64 {
         match self {
+            Gaps::Weibull { rng, power, scale, first } => {
+                let (unit, part): (f64, f64) = match first.take() {
+                    Some(first) => (first.sample(rng), uniform(rng)),
+                    None => (Exp1.sample(rng), 1.0),
+                };
+                unit.powf(*power) * *scale * part
+            }
             Gaps::Equal => 1.0,
             // The exponential distribution is its own equilibrium distribution.
             Gaps::Exponential(rng) => Exp1.sample(rng),
@@ -186,6 +295,15 @@ impl Gaps {
             },
         }
     }
+}
+
+/// Logarithm of the gamma function for x of at least 1, to ten digits (Stirling's series).
+fn ln_gamma(x: f64) -> f64 {
+    // Shifted up, where the series is exact enough.
+    let shifted = x + 10.0;
+    let product: f64 = (0..10).map(|i| x + f64::from(i)).product();
+    let series = 1.0 / (12.0 * shifted) - 1.0 / (360.0 * shifted.powi(3)) + 1.0 / (1260.0 * shifted.powi(5));
+    (shifted - 0.5) * shifted.ln() - shifted + 0.5 * std::f64::consts::TAU.ln() + series - product.ln()
 }
 
 /// Time at a fixed rate: whole nanoseconds, the fraction carried on so that the mean rate is exact.

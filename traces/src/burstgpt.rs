@@ -66,8 +66,8 @@ impl BurstGpt {
         let (prompt_tokens, output_tokens) = (row.tokens(self.prompt)?, row.tokens(self.output)?);
         let outcome = match self.class(row)? {
             None => Outcome::Filtered,
-            Some(_) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed,
-            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class },
+            Some(class) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed { class, priority: 0 },
+            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class, priority: 0 },
         };
         Ok(Decoded { at_ns, outcome })
     }
@@ -91,15 +91,10 @@ impl BurstGpt {
         let (model, log_type) = (row.text(self.model)?, row.text(self.log_type)?);
         let name = format!("{}/{}", shorten(model.trim()), short(log_type));
         if self.pairs.len() >= PAIRS_MAX {
-            return Err(TraceError::TooManyClasses {
-                path: row.path.to_owned(),
-                line: row.line,
-                column: row.name(self.model).to_owned(),
-                limit: PAIRS_MAX,
-                found: name,
-            });
+            return Err(row.too_many_classes(self.model, PAIRS_MAX, name));
         }
-        let class = self.keeps(model.trim(), log_type.trim()).then(|| self.class_named(&name));
+        let keeps = self.keeps(model.trim(), log_type.trim()) && self.keep.keeps_class(&name);
+        let class = keeps.then(|| self.class_named(&name));
         let (model, log_type) = (row.field(self.model).into(), row.field(self.log_type).into());
         self.pairs.push(Pair { model, log_type, class, name });
         Ok(self.pairs.len() - 1)

@@ -87,6 +87,56 @@ pub enum TraceError {
         /// The header.
         found: String,
     },
+    /// The file lacks a column that `columns` names.
+    #[error("{path}:1: no column `{name}` (`columns.{setting}`) among `{found}`; help: name one of these", path = path.display())]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// Key in `columns`.
+        setting: &'static str,
+        /// The column named there.
+        name: String,
+        /// The header.
+        found: String,
+    },
+    /// A line is not a JSON object.
+    #[error("{path}:{line}:{column}: expected {expected}, found {found}; help: each line must be one JSON object; the line may be cut off", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
+        /// The byte in the line, from 1.
+        column: usize,
+        /// What belongs there.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// The block ids cannot be cut into blocks of the wanted size.
+    #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}, like 16", path = path.display())]
+    BlockTokens {
+        /// The file.
+        path: PathBuf,
+        /// Tokens per id of the file.
+        hash_tokens: u32,
+        /// Tokens per block asked for.
+        block_tokens: u32,
+    },
+    /// The trace is too short for so many shifted copies.
+    #[error("{path}: {copies} copies shifted by {shift} need a trace of at least {needed}, found {span}; help: choose fewer copies or a smaller `shift`", path = path.display())]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// Copies asked for.
+        copies: u32,
+        /// The shift between them.
+        shift: overbook_sim::time::Span,
+        /// Shift times copies.
+        needed: overbook_sim::time::Span,
+        /// Time between first and last request.
+        span: overbook_sim::time::Span,
+    },
     /// A row has more or fewer fields than the header.
     #[error("{path}:{line}: expected {expected} fields as in the header, found {found}; help: the line may be cut off", path = path.display())]
     FieldCount {
@@ -150,7 +200,7 @@ pub enum TraceError {
         found: String,
     },
     /// More classes than a trace can have.
-    #[error("{path}:{line}: column `{column}`: more than {limit} different pairs of model and log type, the newest `{found}`; help: the fields may be shifted against the header", path = path.display())]
+    #[error("{path}:{line}: column `{column}`: more than {limit} different classes, the newest `{found}`; help: the fields may be shifted against the header", path = path.display())]
     TooManyClasses {
         /// The file.
         path: PathBuf,

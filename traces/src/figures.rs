@@ -90,3 +90,25 @@ pub const BURSTGPT_MEAN_TOKENS: f64 = 734.0;
 /// `(734 - 249) / (818 - 249)`. The true share is lower and the true API lengths are longer (of the first 59,999
 /// rows, as reported by others, 46 % are conversation): no table of the API lengths of the whole trace was to be had.
 pub(crate) const CONVERSATION_SHARE: f64 = 0.852;
+
+/// Share of conversation requests in all of `BurstGPT_1`. Inferred: 154,094 of 1,429,737, see
+/// [`BURSTGPT_1_CONVERSATION`](crate::burstgpt_hours::BURSTGPT_1_CONVERSATION).
+pub(crate) const CONVERSATION_SHARE_1: f64 = 154_094.0 / 1_429_737.0;
+
+/// Share of `ChatGPT` (GPT-3.5) among conversation requests. Measured on the 774 rows above: 607.
+pub(crate) const CONVERSATION_CHATGPT: f64 = 607.0 / 774.0;
+
+/// Share of `ChatGPT` among API requests. Inferred from the first 59,999 rows of `BurstGPT_1` as reported by others:
+/// 50,494 `ChatGPT` rows, less the share above of 27,737 conversation rows, of 32,262 API rows.
+pub(crate) const API_CHATGPT: f64 = (50_494.0 - CONVERSATION_CHATGPT * 27_737.0) / 32_262.0;
+
+/// Exponent of the tail of API prompts, from the median up. Fitted, the one free parameter of `burstgpt-1`: with it the
+/// whole trace has its mean of 1,049,263,050 / 1,429,737 tokens per request (failed ones, which have none, included).
+pub(crate) const API_TAIL_ALPHA: f64 = 0.641;
+
+/// Where the tail ends [tokens]: the context of the models served (largest total of the first 59,999 rows: 8,193).
+pub(crate) const API_TAIL_MAX: u32 = 8192;
+
+/// In-window shape of the gaps. Measured: median of maximum-likelihood fits over 20-minute and 1-hour windows of the
+/// first 400 rows of `BurstGPT_1` (range 0.82 to 1.39), conversation traffic. Inferred for API traffic.
+pub const BURSTGPT_SHAPE: f64 = 1.16;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrivals::{ArrivalSpec, Arrivals};
 use crate::error::{GenerateError, Problem};
 use crate::lengths::{LengthSpec, Lengths};
+use crate::sessions::{SessionSpec, Sessions};
 
 /// A synthetic workload, bounded by a number of requests, a duration, or both (whichever ends first).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -17,6 +18,10 @@ pub struct GenerateSpec {
     pub arrivals: ArrivalSpec,
     /// How long they are.
     pub lengths: LengthSpec,
+    /// Sessions of several turns: `arrivals` are then the starts of sessions, `lengths` the first prompts and all
+    /// outputs. By default every request stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionSpec>,
     /// Requests to make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
@@ -30,6 +35,7 @@ impl GenerateSpec {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.arrivals.problems("arrivals");
         problems.extend(self.lengths.problems("lengths"));
+        problems.extend(self.sessions.iter().flat_map(SessionSpec::problems));
         let mut add = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
         if self.requests == Some(0) {
             add("requests", "is 0; make at least 1 request");
@@ -63,6 +69,8 @@ impl GenerateSpec {
         Ok(Generator {
             arrivals: Arrivals::new(&self.arrivals, seed),
             lengths: Lengths::new(&self.lengths, seed),
+            sessions: self.sessions.as_ref().map(|sessions| Sessions::new(sessions, seed)),
+            next_start: None,
             requests: self.requests.unwrap_or(u64::MAX),
             end: Time(self.duration.map_or(u64::MAX, |duration| duration.0.0)),
             made: 0,
@@ -74,6 +82,9 @@ impl GenerateSpec {
 pub struct Generator {
     arrivals: Arrivals,
     lengths: Lengths,
+    sessions: Option<Sessions>,
+    /// When the next session starts, drawn ahead.
+    next_start: Option<u64>,
     requests: u64,
     end: Time,
     made: u64,
@@ -88,6 +99,9 @@ impl Generator {
         if self.made == self.requests {
             return Ok(None);
         }
+        if self.sessions.is_some() {
+            return Ok(self.next_turn());
+        }
         let at = match self.arrivals.next_ns() {
             Some(ns) => Time(ns),
             None if self.end < Time::MAX => return Ok(self.finish()),
@@ -99,8 +113,28 @@ impl Generator {
             return Ok(self.finish());
         }
         self.made += 1;
-        let size = self.lengths.draw();
+        let size = self.lengths.draw(self.arrivals.conversation_share());
         Ok(Some(Arrival { class: size.class, ..Arrival::new(at, size.prompt_tokens, size.output_tokens) }))
+    }
+
+    /// The next request of any session: of those going on, or of one that starts.
+    fn next_turn(&mut self) -> Option<Arrival> {
+        let sessions = self.sessions.as_mut()?;
+        // Past the range of virtual time no session starts any more.
+        let mut start = *self.next_start.get_or_insert_with(|| self.arrivals.next_ns().unwrap_or(u64::MAX));
+        while start < u64::MAX && sessions.next_ns().is_none_or(|next| start <= next) {
+            sessions.start(start, &self.lengths.draw(self.arrivals.conversation_share()));
+            start = self.arrivals.next_ns().unwrap_or(u64::MAX);
+        }
+        self.next_start = Some(start);
+        let next_output = sessions.next_goes_on().then(|| self.lengths.draw(None).output_tokens);
+        let Some(said) = sessions.pop(next_output) else { return self.finish() };
+        if Time(said.at_ns) > self.end || said.at_ns == u64::MAX {
+            return self.finish();
+        }
+        self.made += 1;
+        let plain = Arrival::new(Time(said.at_ns), said.size.prompt_tokens, said.size.output_tokens);
+        Some(Arrival { class: said.size.class, content: Some(said.content), ..plain })
     }
 
     fn finish(&mut self) -> Option<Arrival> {

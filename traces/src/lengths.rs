@@ -5,9 +5,13 @@ use overbook_sim::arrival::ClassId;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::dist::{LengthDist, pareto};
 use crate::draw::{stream, uniform};
 use crate::error::Problem;
-use crate::figures::{API_OUTPUT, API_PROMPT, CONVERSATION_OUTPUT, CONVERSATION_PROMPT, CONVERSATION_SHARE};
+use crate::figures::{
+    API_CHATGPT, API_OUTPUT, API_PROMPT, API_TAIL_ALPHA, API_TAIL_MAX, CONVERSATION_CHATGPT, CONVERSATION_OUTPUT,
+    CONVERSATION_PROMPT, CONVERSATION_SHARE, CONVERSATION_SHARE_1,
+};
 use crate::number::TOKENS_MAX;
 use crate::quantile::{QuantileTable, mean};
 
@@ -33,6 +37,19 @@ pub enum LengthSpec {
     ///
     /// The lengths are measured on small slices, the mix is inferred; classes `conversation` and `api`.
     Burstgpt,
+    /// Like all of `BurstGPT_1`: classes by model and log type, in the mix of the hour if the arrivals are `burstgpt`.
+    ///
+    /// The lengths of conversations are measured on slices. Those of API requests are measured up to their median;
+    /// above it stands a Pareto tail whose exponent is fitted so that the whole trace has its mean of 734 tokens.
+    #[serde(rename = "burstgpt-1")]
+    Burstgpt1,
+    /// Prompt and output by a distribution each.
+    Independent {
+        /// Prompt length.
+        prompt: LengthDist,
+        /// Output length.
+        output: LengthDist,
+    },
 }
 
 impl LengthSpec {
@@ -48,7 +65,12 @@ impl LengthSpec {
                 problems.extend(points_problems(&format!("{prefix}.quantiles.output"), output));
                 problems
             }
-            LengthSpec::Burstgpt => Vec::new(),
+            LengthSpec::Independent { prompt, output } => {
+                let mut problems = prompt.problems(&format!("{prefix}.independent.prompt"));
+                problems.extend(output.problems(&format!("{prefix}.independent.output")));
+                problems
+            }
+            LengthSpec::Burstgpt | LengthSpec::Burstgpt1 => Vec::new(),
         }
     }
 
@@ -57,22 +79,25 @@ impl LengthSpec {
         match self {
             LengthSpec::Fixed { prompt, output } => (f64::from(*prompt), f64::from(*output)),
             LengthSpec::Quantiles { prompt, output } => (mean(prompt), mean(output)),
-            LengthSpec::Burstgpt => {
-                let mix = |conversation, api| {
-                    CONVERSATION_SHARE * mean(conversation) + (1.0 - CONVERSATION_SHARE) * mean(api)
+            LengthSpec::Independent { prompt, output } => (mean(&prompt.points()), mean(&output.points())),
+            LengthSpec::Burstgpt | LengthSpec::Burstgpt1 => {
+                let (share, api) = match self {
+                    LengthSpec::Burstgpt => (CONVERSATION_SHARE, API_PROMPT.to_vec()),
+                    _ => (CONVERSATION_SHARE_1, api_prompt_1()),
                 };
-                (mix(CONVERSATION_PROMPT, API_PROMPT), mix(CONVERSATION_OUTPUT, API_OUTPUT))
+                let mix = |conversation, api| share * mean(conversation) + (1.0 - share) * mean(api);
+                (mix(CONVERSATION_PROMPT, &api), mix(CONVERSATION_OUTPUT, API_OUTPUT))
             }
         }
     }
 }
 
-fn tokens_problem(tokens: u32) -> Option<String> {
+pub(crate) fn tokens_problem(tokens: u32) -> Option<String> {
     let good = (1..=TOKENS_MAX).contains(&tokens);
     (!good).then(|| format!("is {tokens}; it must be between 1 and {TOKENS_MAX} tokens"))
 }
 
-fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
+pub(crate) fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let ends = |p: f64, at: f64| p.total_cmp(&at).is_eq();
     let runs_from_0_to_1 = match points {
@@ -106,6 +131,15 @@ fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
     problems
 }
 
+/// Prompt lengths of API requests: as measured up to the median, then the fitted tail.
+fn api_prompt_1() -> Vec<(f64, u32)> {
+    const MEDIAN: f64 = 0.5;
+    let mut points: Vec<(f64, u32)> = API_PROMPT.iter().copied().filter(|&(p, _)| p <= MEDIAN).collect();
+    let start = points.last().map_or(1, |&(_, tokens)| tokens);
+    points.extend(pareto(MEDIAN, start, API_TAIL_ALPHA, API_TAIL_MAX));
+    points
+}
+
 /// One kind of request.
 struct Component {
     /// Probability of this kind or one before it.
@@ -130,6 +164,8 @@ pub(crate) struct Size {
 /// Draws lengths: exactly one number per request from each stream.
 pub(crate) struct Lengths {
     components: Vec<Component>,
+    /// Whether the first half of the components are conversations whose share the arrivals may state.
+    takes_share: bool,
     classes: Vec<String>,
     kinds: ChaCha8Rng,
     prompts: ChaCha8Rng,
@@ -152,9 +188,22 @@ impl Lengths {
                 ],
                 &["conversation", "api"],
             ),
+            LengthSpec::Burstgpt1 => {
+                let (chatgpt, gpt4) = (CONVERSATION_CHATGPT, 1.0 - CONVERSATION_CHATGPT);
+                let conversation = |up_to| Component::new(up_to, CONVERSATION_PROMPT, CONVERSATION_OUTPUT);
+                let api = |up_to| Component::new(up_to, &api_prompt_1(), API_OUTPUT);
+                (
+                    vec![conversation(chatgpt), conversation(chatgpt + gpt4), api(1.0 + API_CHATGPT), api(2.0)],
+                    &["ChatGPT/conversation", "GPT-4/conversation", "ChatGPT/api", "GPT-4/api"],
+                )
+            }
+            LengthSpec::Independent { prompt, output } => {
+                (vec![Component::new(1.0, &prompt.points(), &output.points())], &["generated"])
+            }
         };
         Lengths {
             components,
+            takes_share: *spec == LengthSpec::Burstgpt1,
             classes: classes.iter().map(|&class| class.to_owned()).collect(),
             kinds: stream(seed, *b"kinds   "),
             prompts: stream(seed, *b"prompts "),
@@ -166,11 +215,17 @@ impl Lengths {
         &self.classes
     }
 
-    pub(crate) fn draw(&mut self) -> Size {
+    /// The next size. The share of conversations is that of the moment, if the arrivals know it.
+    pub(crate) fn draw(&mut self, conversation_share: Option<f64>) -> Size {
         let kind = match self.components.len() {
             1 => 0,
             kinds => {
-                let p = uniform(&mut self.kinds);
+                let mut p = uniform(&mut self.kinds);
+                if self.takes_share {
+                    // Conversations fill 0 to 1, API requests 1 to 2.
+                    let share = conversation_share.unwrap_or(CONVERSATION_SHARE_1);
+                    p = if p < share { p / share } else { 1.0 + (p - share) / (1.0 - share) };
+                }
                 self.components.iter().position(|kind| p < kind.share_up_to).unwrap_or(kinds - 1)
             }
         };

@@ -4,12 +4,14 @@
 //! request is in memory at a time, whatever the length of the trace.
 //!
 //! ```text
-//! TraceSpec ─open─► source ─► lines ─► table ─► burstgpt | azure | vidur ─► reader ─► replay ─┐
-//!                   unpack    blocks   fields   decode a row             filter,    rebase,   ├─► Workload
-//!                                                                        skip, take clip,     │
-//!                                                                                   scale,    │
-//!                                                                                   repeat    │
-//! GenerateSpec ─open─► arrivals (steady | profile), lengths (quantile) ─► generate ───────────┘
+//! TraceSpec ─open─► source ─► lines ─► table, json ─► burstgpt | azure | vidur ─► reader ─► replay ──────┐
+//!                   unpack    blocks   fields         mooncake | columns          window,   rebase,      │
+//!                                                     decode a row                filter,   repeat,      ├─► Workload
+//!                                                                                 redraw,   superpose,   │     │
+//!                                                                                 skip,     cells,       │     ▼
+//!                                                                                 take,     compress     │  burstiness
+//!                                                                                 clip                   │
+//! GenerateSpec ─open─► arrivals (steady | profile), lengths (dist, quantile), sessions ─► generate ──────┘
 //! ```
 //!
 //! * [`TraceSpec`] and [`GenerateSpec`] are what a scenario says. `problems()` lists all that is wrong with the values,
@@ -17,36 +19,56 @@
 //! * A [`TraceError`] names file, line and column, what was expected and found, and what to do. A file that is wrong
 //!   from the start fails when opened, not in mid-run.
 //! * Times are integers from the first digit on: no timestamp passes through a float.
+//! * [`burstiness()`] tells of any workload how bursty it is: peak over mean, index of dispersion, gap CV, lengths.
+//! * The `burstgpt` arrivals and `burstgpt-1` lengths are generators with constants from the real trace; hourly counts and
+//!   conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its documentation.
 //! * A generator draws each purpose from its own stream of one seed, so changing lengths never moves an arrival.
 #![forbid(unsafe_code)]
 
 mod arrivals;
 mod azure;
 mod burstgpt;
+mod burstgpt_hours;
+mod burstiness;
+mod cells;
+mod columns;
 mod datetime;
+mod dist;
 mod draw;
 mod error;
 mod figures;
 mod generate;
+mod json;
 mod lengths;
 mod lines;
+mod load;
+mod mooncake;
 mod number;
 mod profile;
 mod quantile;
 mod reader;
+mod redraw;
 mod replay;
 mod scale;
+mod sessions;
 mod source;
 mod spec;
+mod superpose;
 mod table;
 mod vidur;
 
 pub use arrivals::ArrivalSpec;
+pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
+pub use burstiness::{Bins, BurstStats, Burstiness, burstiness};
+pub use columns::Columns;
+pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};
-pub use figures::{BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS};
+pub use figures::{BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE};
 pub use generate::{GenerateSpec, Generator};
 pub use lengths::LengthSpec;
-pub use number::TOKENS_MAX;
+pub use load::{Failures, ScaleSpec, Window};
+pub use number::{TOKENS_MAX, TimeUnit};
 pub use replay::{Counts, Replay};
+pub use sessions::SessionSpec;
 pub use source::Packing;
 pub use spec::{Format, Keep, TraceSpec};

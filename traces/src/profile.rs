@@ -47,6 +47,11 @@ impl Profile {
         self.start_ns.checked_add(into_window.min(self.window_ns))
     }
 
+    /// Number of the window of the last arrival.
+    pub(crate) fn window(&self) -> usize {
+        self.index
+    }
+
     /// Passes whole rounds at once, so that a long gap costs no more than a short one.
     #[cold]
     fn skip_rounds(&mut self) -> Option<()> {

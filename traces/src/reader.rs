@@ -1,12 +1,18 @@
-//! One pass over a trace file: detects the format, decodes rows, filters, skips, takes, and watches the order of time.
+//! One pass over a trace file: detects the format, decodes rows, cuts, filters, skips, takes, and watches the order of
+//! time.
 
 use std::path::PathBuf;
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::arrival::{ClassId, Content};
 
 use crate::azure::Azure;
 use crate::burstgpt::BurstGpt;
+use crate::columns::{Columns, Mapped};
+use crate::draw::stream;
 use crate::error::TraceError;
+use crate::load::Failures;
+use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, Mooncake};
+use crate::redraw::{Redraw, Sizes};
 use crate::replay::Counts;
 use crate::spec::{Format, Keep, TraceSpec};
 use crate::table::{Header, Row, Table};
@@ -27,20 +33,26 @@ pub(crate) enum Outcome {
         prompt_tokens: u32,
         output_tokens: u32,
         class: ClassId,
+        priority: i32,
     },
     /// A failed request: it has no lengths.
-    Failed,
+    Failed {
+        class: ClassId,
+        priority: i32,
+    },
     /// The `keep` filter does not want it.
     Filtered,
 }
 
 /// A request that is to be replayed, with the file's own time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Recorded {
     pub(crate) at_ns: u64,
     pub(crate) prompt_tokens: u32,
     pub(crate) output_tokens: u32,
     pub(crate) class: ClassId,
+    pub(crate) priority: i32,
+    pub(crate) content: Option<Box<Content>>,
 }
 
 /// The decoder of the file's format.
@@ -49,6 +61,8 @@ enum Decoder {
     BurstGpt(BurstGpt),
     Azure(Azure, [String; 1]),
     Vidur(Vidur, [String; 1]),
+    Mooncake(Mooncake, [String; 1]),
+    Mapped(Mapped),
 }
 
 impl Decoder {
@@ -57,7 +71,10 @@ impl Decoder {
         match format {
             Format::Azure => Decoder::Azure(Azure::new(columns), class),
             Format::Vidur => Decoder::Vidur(Vidur::new(columns), class),
-            Format::BurstGpt | Format::Auto => Decoder::BurstGpt(BurstGpt::new(columns, keep.clone())),
+            Format::Mooncake => Decoder::Mooncake(Mooncake::new(columns), class),
+            Format::BurstGpt | Format::Auto | Format::Columns => {
+                Decoder::BurstGpt(BurstGpt::new(columns, keep.clone()))
+            }
         }
     }
 
@@ -66,6 +83,8 @@ impl Decoder {
             Decoder::BurstGpt(decoder) => decoder.decode(row),
             Decoder::Azure(decoder, _) => decoder.decode(row),
             Decoder::Vidur(decoder, _) => decoder.decode(row),
+            Decoder::Mooncake(decoder, _) => decoder.decode(row),
+            Decoder::Mapped(decoder) => decoder.decode(row),
         }
     }
 
@@ -74,6 +93,8 @@ impl Decoder {
             Decoder::BurstGpt(decoder) => decoder.time_column(),
             Decoder::Azure(decoder, _) => decoder.time_column(),
             Decoder::Vidur(decoder, _) => decoder.time_column(),
+            Decoder::Mooncake(decoder, _) => decoder.time_column(),
+            Decoder::Mapped(decoder) => decoder.time_column(),
         }
     }
 }
@@ -91,6 +112,17 @@ pub(crate) struct Reader {
     table: Table,
     format: Format,
     decoder: Decoder,
+    /// Content of the prompts, if the file has it.
+    blocks: Option<Blocks>,
+    max_prompt_tokens: u32,
+    max_output_tokens: u32,
+    /// Start and end of the window [ns since the first row].
+    from_ns: u64,
+    to_ns: u64,
+    /// Time of the first row.
+    origin_ns: Option<u64>,
+    /// Sizes for failed requests; without, they are dropped.
+    redraw: Option<Redraw>,
     skip: u64,
     take: u64,
     above: Above,
@@ -99,20 +131,48 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn open(spec: &TraceSpec) -> Result<Reader, TraceError> {
-        let table = Table::open(&spec.path)?;
-        let (format, columns) = match spec.format {
-            Format::Auto => detect(&table)?,
-            format => (format, columns_of(format, &table)?),
-        };
-        if format != Format::BurstGpt && !spec.keep.is_all() {
-            return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
+    /// Opens the file; with `failures: redraw`, reads it once before.
+    pub(crate) fn open(spec: &TraceSpec, seed: u64) -> Result<Reader, TraceError> {
+        let mut reader = Reader::without_redraw(spec)?;
+        if spec.failures == Failures::Redraw {
+            let mut rng = stream(seed, *b"sizes   ");
+            let mut sizes = Sizes::default();
+            let mut every = Reader::without_redraw(spec)?;
+            (every.skip, every.take, every.blocks) = (0, u64::MAX, None);
+            while let Some(request) = every.next_request()? {
+                sizes.record(request.class, (request.prompt_tokens, request.output_tokens), &mut rng);
+            }
+            // The classes keep the numbers that the first pass gave them.
+            reader.decoder = every.decoder;
+            reader.redraw = Some(Redraw::new(sizes, seed));
         }
+        Ok(reader)
+    }
+
+    fn without_redraw(spec: &TraceSpec) -> Result<Reader, TraceError> {
+        let table = Table::open(&spec.path)?;
+        let (format, decoder, ids) = match &spec.columns {
+            Some(columns) => mapped(columns, &table, &spec.keep)?,
+            None => built_in(spec, &table)?,
+        };
+        let blocks = ids.map(|(column, hash_tokens)| {
+            let block_tokens = spec.block_tokens;
+            let divides = hash_tokens.is_multiple_of(block_tokens);
+            let error = || TraceError::BlockTokens { path: spec.path.clone(), hash_tokens, block_tokens };
+            divides.then(|| Blocks::new(column, hash_tokens, block_tokens)).ok_or_else(error)
+        });
         Ok(Reader {
             path: spec.path.clone(),
             table,
             format,
-            decoder: Decoder::new(format, &columns, &spec.keep),
+            decoder,
+            blocks: blocks.transpose()?,
+            max_prompt_tokens: spec.max_prompt_tokens.unwrap_or(u32::MAX),
+            max_output_tokens: spec.max_output_tokens.unwrap_or(u32::MAX),
+            from_ns: spec.window.from.map_or(0, |from| from.0.0),
+            to_ns: spec.window.to.map_or(u64::MAX, |to| to.0.0),
+            origin_ns: None,
+            redraw: None,
             skip: spec.skip,
             take: spec.requests.unwrap_or(u64::MAX),
             above: Above::default(),
@@ -131,6 +191,8 @@ impl Reader {
         self.above = Above::default();
         self.counts = Counts::default();
         self.line = 1;
+        self.origin_ns = None;
+        self.redraw.iter_mut().for_each(Redraw::rewind);
         Ok(())
     }
 
@@ -150,17 +212,43 @@ impl Reader {
             self.above.at_ns = at_ns;
             self.above.text.clear();
             self.above.text.extend_from_slice(row.field(time_column));
-            match outcome {
-                Outcome::Filtered => self.counts.filtered += 1,
-                Outcome::Failed => self.counts.failed += 1,
-                Outcome::Request { .. } if self.counts.skipped < self.skip => {
-                    self.counts.skipped += 1;
-                }
-                Outcome::Request { prompt_tokens, output_tokens, class } => {
-                    self.counts.taken += 1;
-                    return Ok(Some(Recorded { at_ns, prompt_tokens, output_tokens, class }));
-                }
+            let since_first = at_ns - *self.origin_ns.get_or_insert(at_ns);
+            if since_first >= self.to_ns {
+                self.counts.outside += 1;
+                return Ok(None);
             }
+            if since_first < self.from_ns {
+                self.counts.outside += 1;
+                continue;
+            }
+            let (size, class, priority) = match outcome {
+                Outcome::Filtered => {
+                    self.counts.filtered += 1;
+                    continue;
+                }
+                Outcome::Failed { class, priority } => {
+                    self.counts.failed += 1;
+                    let Some(size) = self.redraw.as_mut().and_then(|redraw| redraw.draw(class)) else { continue };
+                    (size, class, priority)
+                }
+                Outcome::Request { prompt_tokens, output_tokens, class, priority } => {
+                    ((prompt_tokens, output_tokens), class, priority)
+                }
+            };
+            if self.counts.skipped < self.skip {
+                self.counts.skipped += 1;
+                continue;
+            }
+            let prompt_tokens = size.0.min(self.max_prompt_tokens);
+            let content = match (&mut self.blocks, outcome) {
+                (Some(blocks), Outcome::Request { prompt_tokens: recorded, .. }) => {
+                    blocks.content(&row, recorded, prompt_tokens)?
+                }
+                _ => None,
+            };
+            self.counts.taken += 1;
+            let output_tokens = size.1.min(self.max_output_tokens);
+            return Ok(Some(Recorded { at_ns, prompt_tokens, output_tokens, class, priority, content }));
         }
         Ok(None)
     }
@@ -186,7 +274,8 @@ impl Reader {
     pub(crate) fn classes(&self) -> &[String] {
         match &self.decoder {
             Decoder::BurstGpt(decoder) => decoder.classes(),
-            Decoder::Azure(_, class) | Decoder::Vidur(_, class) => class,
+            Decoder::Mapped(decoder) => decoder.classes(),
+            Decoder::Azure(_, class) | Decoder::Vidur(_, class) | Decoder::Mooncake(_, class) => class,
         }
     }
 
@@ -197,6 +286,10 @@ impl Reader {
             Decoder::BurstGpt(decoder) if counts.filtered > 0 => {
                 format!("`keep` must match what the file has: {}", decoder.seen().join(", "))
             }
+            Decoder::Mapped(decoder) if counts.filtered > 0 => {
+                format!("`keep.class` must match what the file has: {}", decoder.seen().join(", "))
+            }
+            _ if counts.outside > 0 => "`window` must hold rows; it counts from the first row of the file".to_owned(),
             _ if counts.skipped > 0 => format!("`skip` must be below {}", counts.skipped),
             _ if counts.failed > 0 => "choose a file with successful requests".to_owned(),
             _ => "the file has a header and no rows; the download may be incomplete".to_owned(),
@@ -213,6 +306,26 @@ fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
         before: crate::table::shorten(&String::from_utf8_lossy(&above.text)),
         found: crate::table::shorten(&String::from_utf8_lossy(row.field(time_column))),
     }
+}
+
+/// Position of a column of block ids, and tokens per id.
+type Ids = Option<(usize, u32)>;
+
+fn mapped(columns: &Columns, table: &Table, keep: &Keep) -> Result<(Format, Decoder, Ids), TraceError> {
+    let (decoder, ids) = Mapped::new(columns, table.header(), keep, table.path())?;
+    Ok((Format::Columns, Decoder::Mapped(decoder), ids.map(|column| (column, columns.hash_tokens))))
+}
+
+fn built_in(spec: &TraceSpec, table: &Table) -> Result<(Format, Decoder, Ids), TraceError> {
+    let (format, columns) = match spec.format {
+        Format::Auto => detect(table)?,
+        format => (format, columns_of(format, table)?),
+    };
+    if format != Format::BurstGpt && !spec.keep.is_all() {
+        return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
+    }
+    let ids = table.header().position(HASH_IDS).filter(|_| format == Format::Mooncake);
+    Ok((format, Decoder::new(format, &columns, &spec.keep), ids.map(|column| (column, HASH_TOKENS))))
 }
 
 fn columns_of(format: Format, table: &Table) -> Result<Vec<usize>, TraceError> {
@@ -242,8 +355,10 @@ fn guess(header: &Header) -> &'static str {
         "this is a Git LFS pointer, not the data; run `git lfs pull` or download the file from the release page"
     } else if starts(&["<!doctype", "<html", "<?xml"]) {
         "this is a web page, not the data; use the link to the raw file"
-    } else if starts(&["{", "["]) {
-        "this is JSON; convert it to one of these CSV layouts"
+    } else if header.is_json() {
+        "name the keys with `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }`"
+    } else if starts(&["["]) {
+        "this is one JSON list; write one object per line"
     } else if starts(&["par1", "pk"]) {
         "this is a binary file; convert or unpack it to CSV"
     } else if text.contains(';') || text.contains("\\t") {
@@ -251,6 +366,6 @@ fn guess(header: &Header) -> &'static str {
     } else if text.starts_with(|c: char| c.is_ascii_digit()) {
         "the header line is missing; add it above the first row"
     } else {
-        "rename the columns to those of one format"
+        "name the columns with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: s }`"
     }
 }

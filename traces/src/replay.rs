@@ -1,24 +1,29 @@
-//! A trace as a workload: times rebased to the first request, clipped, scaled and repeated.
+//! A trace as a workload: times rebased to the first request, spread, scaled and repeated.
 
 use std::fmt;
 
 use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::time::{NS_PER_S, Span, Time};
-use overbook_sim::units::Rate;
+use overbook_sim::units::{Duration, Rate};
 
+use crate::cells::Cells;
 use crate::error::TraceError;
+use crate::load::{FACTOR_MAX, ScaleSpec};
 use crate::reader::{Reader, Recorded};
 use crate::scale::Scale;
 use crate::spec::{Format, TraceSpec};
+use crate::superpose::Superpose;
 
 /// What became of the rows in one pass over the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Rows read.
     pub rows: u64,
+    /// Rows outside `window`, as far as they were read.
+    pub outside: u64,
     /// Rows that `keep` does not want.
     pub filtered: u64,
-    /// Failed requests: a length of 0, nothing to replay (`BurstGPT`).
+    /// Failed requests: a length of 0, nothing to replay; with `failures: redraw` they are skipped or taken as well.
     pub failed: u64,
     /// Rows passed over by `skip`.
     pub skipped: u64,
@@ -28,31 +33,125 @@ pub struct Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { rows, filtered, failed, skipped, taken } = self;
-        write!(f, "{rows} rows read, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken")
+        let Counts { rows, outside, filtered, failed, skipped, taken } = self;
+        write!(
+            f,
+            "{rows} rows read, {outside} outside the window, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken"
+        )
     }
 }
 
 /// Requests and time between the first and the last, of one pass [file time].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Extent {
-    requests: u64,
-    span_ns: u64,
+pub(crate) struct Extent {
+    pub(crate) requests: u64,
+    pub(crate) span_ns: u64,
 }
 
-/// A recorded trace that plays as a [`Workload`]; one row is in memory at a time.
+/// A stage of the replay: requests in order, times since the first request of the file.
+pub(crate) trait Rows {
+    fn next_row(&mut self) -> Result<Option<Recorded>, TraceError>;
+    fn reader(&self) -> &Reader;
+    fn classes(&self) -> &[String];
+}
+
+/// Gives a copy of a request content of its own. Copy 0 is the original.
+pub(crate) fn salt(request: &mut Recorded, copy: u64) {
+    if let (Some(content), 1..) = (&mut request.content, copy) {
+        // A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator).
+        let salt = copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29);
+        content.ids.iter_mut().for_each(|id| *id = id.wrapping_add(salt));
+    }
+}
+
+/// A recorded trace that plays as a [`Workload`]; one row is in memory at a time (with `spread` and `multiply`, those of
+/// one time step).
 pub struct Replay {
-    reader: Reader,
+    rows: Box<dyn Rows>,
+    scale: Scale,
     /// Read ahead when opening.
     pending: Option<Recorded>,
-    max_prompt_tokens: u32,
-    max_output_tokens: u32,
-    scale: Scale,
+}
+
+impl Replay {
+    pub(crate) fn open(spec: &TraceSpec, seed: u64) -> Result<Replay, TraceError> {
+        let problems = spec.problems();
+        if !problems.is_empty() {
+            return Err(TraceError::Spec(problems));
+        }
+        let mut rows: Box<dyn Rows> = match spec.scale {
+            Some(ScaleSpec::Superpose { copies, shift }) => Box::new(Superpose::open(spec, seed, copies, shift.0)?),
+            _ => Box::new(Copies::open(spec, seed)?),
+        };
+        if let Some(Duration(Span(width_ns))) = spec.spread {
+            rows = Box::new(Cells::spread(rows, width_ns, seed));
+        }
+        let mut scale = Scale::IDENTITY;
+        match (spec.scale, spec.time_scale, spec.rate) {
+            (Some(ScaleSpec::Multiply(factor)), ..) => rows = Box::new(Cells::multiply(rows, factor, seed)),
+            (Some(ScaleSpec::MultiplyTo(rate)), ..) => {
+                let factor = 1.0 / slowness(spec, seed, rate, "scale.multiply-to")?;
+                if factor > FACTOR_MAX {
+                    let message = format!("is {factor} times the rate of the trace; at most {FACTOR_MAX} is possible");
+                    return Err(TraceError::Spec(vec![("scale.multiply-to".to_owned(), message)]));
+                }
+                rows = Box::new(Cells::multiply(rows, factor, seed));
+            }
+            (Some(ScaleSpec::Compress(factor)), ..) | (None, Some(factor), _) => scale = Scale::new(1.0 / factor),
+            (None, None, Some(rate)) => scale = Scale::new(slowness(spec, seed, rate, "rate")?),
+            _ => {}
+        }
+        let Some(first) = rows.next_row()? else {
+            return Err(rows.reader().no_requests());
+        };
+        Ok(Replay { rows, scale, pending: Some(first) })
+    }
+
+    /// The format of the file.
+    pub fn format(&self) -> Format {
+        self.rows.reader().format()
+    }
+
+    /// What became of the rows so far, in the current pass over the file; of the first copy if there are several.
+    pub fn counts(&self) -> Counts {
+        self.rows.reader().counts()
+    }
+
+    /// The next request; see [`Workload::next_arrival`].
+    ///
+    /// # Errors
+    /// The file is broken at this point.
+    pub fn next_request(&mut self) -> Result<Option<Arrival>, TraceError> {
+        let recorded = match self.pending.take() {
+            Some(first) => Some(first),
+            None => self.rows.next_row()?,
+        };
+        let Some(Recorded { at_ns, prompt_tokens, output_tokens, class, priority, content }) = recorded else {
+            return Ok(None);
+        };
+        let at = self.scale.apply(at_ns).ok_or_else(|| too_late(self.rows.reader()))?;
+        Ok(Some(Arrival { class, priority, content, ..Arrival::new(Time(at), prompt_tokens, output_tokens) }))
+    }
+}
+
+impl Workload for Replay {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        Ok(self.next_request()?)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.rows.classes()
+    }
+}
+
+/// The trace, played once or several times in a row.
+struct Copies {
+    reader: Reader,
     /// Copies to play, and the one being played (from 0).
     repeat: u64,
     copy: u64,
     /// File time of the first request; it arrives at time zero.
-    first_ns: u64,
+    first_ns: Option<u64>,
     /// Latest file time of this copy, from `first_ns`.
     last_ns: u64,
     /// Where this copy starts [file time].
@@ -61,74 +160,10 @@ pub struct Replay {
     extent: Option<Extent>,
 }
 
-impl Replay {
-    pub(crate) fn open(spec: &TraceSpec) -> Result<Replay, TraceError> {
-        let problems = spec.problems();
-        if !problems.is_empty() {
-            return Err(TraceError::Spec(problems));
-        }
-        let mut reader = Reader::open(spec)?;
-        let (scale, extent) = match spec.rate {
-            Some(rate) => scale_to_rate(&mut reader, rate)?,
-            None => (spec.time_scale.map_or(Scale::IDENTITY, |scale| Scale::new(1.0 / scale)), None),
-        };
-        let Some(first) = reader.next_request()? else {
-            return Err(reader.no_requests());
-        };
-        Ok(Replay {
-            reader,
-            pending: Some(first),
-            max_prompt_tokens: spec.max_prompt_tokens.unwrap_or(u32::MAX),
-            max_output_tokens: spec.max_output_tokens.unwrap_or(u32::MAX),
-            scale,
-            repeat: spec.repeat,
-            copy: 0,
-            first_ns: first.at_ns,
-            last_ns: 0,
-            offset_ns: 0,
-            extent,
-        })
-    }
-
-    /// The format of the file.
-    pub fn format(&self) -> Format {
-        self.reader.format()
-    }
-
-    /// What became of the rows so far, in the current pass over the file.
-    pub fn counts(&self) -> Counts {
-        self.reader.counts()
-    }
-
-    /// The next request; see [`Workload::next_arrival`].
-    ///
-    /// # Errors
-    /// The file is broken at this point.
-    pub fn next_request(&mut self) -> Result<Option<Arrival>, TraceError> {
-        loop {
-            let recorded = match self.pending.take() {
-                Some(first) => Some(first),
-                None => self.reader.next_request()?,
-            };
-            if let Some(recorded) = recorded {
-                return self.arrival(recorded).map(Some);
-            }
-            if !self.start_next_copy()? {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn arrival(&mut self, recorded: Recorded) -> Result<Arrival, TraceError> {
-        let Some(since_first) = recorded.at_ns.checked_sub(self.first_ns) else {
-            return Err(self.changed());
-        };
-        self.last_ns = since_first;
-        let at = self.offset_ns.checked_add(since_first).and_then(|ns| self.scale.apply(ns));
-        let at = at.ok_or_else(|| self.too_late())?;
-        let prompt_tokens = recorded.prompt_tokens.min(self.max_prompt_tokens);
-        let output_tokens = recorded.output_tokens.min(self.max_output_tokens);
-        Ok(Arrival { class: recorded.class, ..Arrival::new(Time(at), prompt_tokens, output_tokens) })
+impl Copies {
+    fn open(spec: &TraceSpec, seed: u64) -> Result<Copies, TraceError> {
+        let (reader, repeat) = (Reader::open(spec, seed)?, spec.repeat);
+        Ok(Copies { reader, repeat, copy: 0, first_ns: None, last_ns: 0, offset_ns: 0, extent: None })
     }
 
     /// At the end of a copy: rewinds for the next one, if there is one.
@@ -137,7 +172,7 @@ impl Replay {
         if *self.extent.get_or_insert(extent) != extent {
             return Err(self.changed());
         }
-        if self.copy + 1 >= self.repeat {
+        if extent.requests == 0 || self.copy + 1 >= self.repeat {
             return Ok(false);
         }
         let Extent { requests, span_ns } = extent;
@@ -148,14 +183,10 @@ impl Replay {
         let (n, span) = (u128::from(requests), u128::from(span_ns));
         let offset = u128::from(self.copy + 1).checked_mul(span * n).map(|ns| (ns + (n - 1) / 2) / (n - 1));
         let offset = offset.and_then(|ns| u64::try_from(ns).ok());
-        self.offset_ns = offset.ok_or_else(|| self.too_late())?;
+        self.offset_ns = offset.ok_or_else(|| too_late(&self.reader))?;
         self.copy += 1;
         self.reader.rewind()?;
         Ok(true)
-    }
-
-    fn too_late(&self) -> TraceError {
-        TraceError::TooLate { path: self.reader.path().clone(), line: self.reader.line() }
     }
 
     fn changed(&self) -> TraceError {
@@ -163,9 +194,25 @@ impl Replay {
     }
 }
 
-impl Workload for Replay {
-    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
-        Ok(self.next_request()?)
+impl Rows for Copies {
+    fn next_row(&mut self) -> Result<Option<Recorded>, TraceError> {
+        loop {
+            let Some(mut request) = self.reader.next_request()? else {
+                if self.start_next_copy()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            let first_ns = *self.first_ns.get_or_insert(request.at_ns);
+            self.last_ns = request.at_ns.checked_sub(first_ns).ok_or_else(|| self.changed())?;
+            request.at_ns = self.offset_ns.checked_add(self.last_ns).ok_or_else(|| too_late(&self.reader))?;
+            salt(&mut request, self.copy);
+            return Ok(Some(request));
+        }
+    }
+
+    fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     fn classes(&self) -> &[String] {
@@ -173,8 +220,12 @@ impl Workload for Replay {
     }
 }
 
-/// Reads the file once to learn its mean rate, and rewinds it.
-fn scale_to_rate(reader: &mut Reader, Rate(rate): Rate) -> Result<(Scale, Option<Extent>), TraceError> {
+fn too_late(reader: &Reader) -> TraceError {
+    TraceError::TooLate { path: reader.path().clone(), line: reader.line() }
+}
+
+/// Reads a pass to its end: the time of its first request, and its extent.
+pub(crate) fn extent(reader: &mut Reader) -> Result<(u64, Extent), TraceError> {
     let Some(first) = reader.next_request()? else {
         return Err(reader.no_requests());
     };
@@ -182,13 +233,17 @@ fn scale_to_rate(reader: &mut Reader, Rate(rate): Rate) -> Result<(Scale, Option
     while let Some(request) = reader.next_request()? {
         last_ns = request.at_ns;
     }
-    let extent = Extent { requests: reader.counts().taken, span_ns: last_ns - first.at_ns };
+    Ok((first.at_ns, Extent { requests: reader.counts().taken, span_ns: last_ns - first.at_ns }))
+}
+
+/// The mean rate of the file over the rate that is wanted. Reads the file once.
+fn slowness(spec: &TraceSpec, seed: u64, Rate(rate): Rate, option: &'static str) -> Result<f64, TraceError> {
+    let mut reader = Reader::open(spec, seed)?;
+    let (_, extent) = extent(&mut reader)?;
     if extent.span_ns == 0 {
-        return Err(no_mean_rate(reader, "rate", extent));
+        return Err(no_mean_rate(&reader, option, extent));
     }
-    let gaps_ns = (extent.requests - 1) as f64 * NS_PER_S as f64;
-    reader.rewind()?;
-    Ok((Scale::new(gaps_ns / (extent.span_ns as f64 * rate)), Some(extent)))
+    Ok((extent.requests - 1) as f64 * NS_PER_S as f64 / (extent.span_ns as f64 * rate))
 }
 
 fn no_mean_rate(reader: &Reader, option: &'static str, extent: Extent) -> TraceError {

@@ -4,29 +4,46 @@ use std::fmt;
 use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
-use overbook_sim::units::Rate;
+use overbook_sim::time::Span;
+use overbook_sim::units::{Duration, Rate};
 use serde::{Deserialize, Serialize};
 
+use crate::columns::Columns;
 use crate::error::{Problem, TraceError};
+use crate::load::{Failures, ScaleSpec, Window};
 use crate::number::TOKENS_MAX;
 use crate::replay::Replay;
-use crate::{azure, burstgpt, vidur};
+use crate::{azure, burstgpt, mooncake, vidur};
 
 /// A recorded trace to replay: which file, which rows of it, how fast.
 ///
-/// The steps happen in the order of the fields: filter, skip, take, clip, scale, repeat. The first request that is
-/// taken arrives at time zero.
+/// The steps, whatever the order of the fields: cut the window, filter, drop or redraw failures, skip, take, clip, repeat
+/// or superpose, spread, then compress or multiply. The first request that is taken arrives at time zero. At most one of
+/// `scale`, `time_scale` and `rate` is given. Copies of a request (`superpose`, `multiply`, `repeat`) share no prefix with
+/// the original.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceSpec {
-    /// The file: CSV, plain or packed with gzip or Zstandard (its first bytes decide).
+    /// The file: CSV or JSON lines, plain or packed with gzip or Zstandard (its first bytes decide).
     pub path: PathBuf,
     /// Format of the file; by default its header decides.
     #[serde(default)]
     pub format: Format,
-    /// Rows to keep, by model and log type; by default all (`BurstGPT` only).
+    /// Which column holds what, for a file of any other layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Columns>,
+    /// Tokens per block of the content ids, for traces that have them (Mooncake): the engine's block size.
+    #[serde(default = "block_tokens", skip_serializing_if = "is_block_tokens")]
+    pub block_tokens: u32,
+    /// The part of the trace to play, in time since its first row; by default all.
+    #[serde(default, skip_serializing_if = "Window::is_all")]
+    pub window: Window,
+    /// Rows to keep, by model and log type (`BurstGPT`) or class; by default all.
     #[serde(default, skip_serializing_if = "Keep::is_all")]
     pub keep: Keep,
+    /// What failed requests become.
+    #[serde(default, skip_serializing_if = "Failures::is_drop")]
+    pub failures: Failures,
     /// Kept rows to pass over at the start.
     #[serde(default)]
     pub skip: u64,
@@ -39,6 +56,12 @@ pub struct TraceSpec {
     /// Outputs longer than this are clipped to it [tokens].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u32>,
+    /// Spreads arrivals evenly over the time steps in which the file gives them: `1s` for `BurstGPT`, `3s` for Mooncake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Duration>,
+    /// How the load is changed; by default not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleSpec>,
     /// Divides all gaps: 100 plays a hundred times faster. Not together with `rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_scale: Option<f64>,
@@ -54,6 +77,16 @@ fn once() -> u64 {
     1
 }
 
+/// vLLM's default block size.
+fn block_tokens() -> u32 {
+    16
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_block_tokens(tokens: &u32) -> bool {
+    *tokens == block_tokens()
+}
+
 /// Rows to keep. An empty list keeps everything; names are compared without regard to case.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -62,12 +95,19 @@ pub struct Keep {
     pub model: Vec<String>,
     /// Log types, in full (`Conversation log`) or short (`conversation`, `api`).
     pub log_type: Vec<String>,
+    /// Classes: values of the class column, or model and log type (`GPT-4/api`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub class: Vec<String>,
 }
 
 impl Keep {
     /// Whether nothing is filtered out.
     pub fn is_all(&self) -> bool {
-        self.model.is_empty() && self.log_type.is_empty()
+        self.model.is_empty() && self.log_type.is_empty() && self.class.is_empty()
+    }
+
+    pub(crate) fn keeps_class(&self, name: &str) -> bool {
+        self.class.is_empty() || self.class.iter().any(|class| class.trim().eq_ignore_ascii_case(name))
     }
 }
 
@@ -85,19 +125,24 @@ pub enum Format {
     Azure,
     /// Request files of the vidur simulator.
     Vidur,
+    /// Mooncake's JSON lines, and others with its keys.
+    Mooncake,
+    /// Any layout, with `columns`.
+    Columns,
 }
 
 impl Format {
     /// The formats that a file can have.
-    pub(crate) const ALL: [Format; 3] = [Format::BurstGpt, Format::Azure, Format::Vidur];
+    pub(crate) const ALL: [Format; 4] = [Format::BurstGpt, Format::Azure, Format::Vidur, Format::Mooncake];
 
     /// Columns that the format needs; `|` separates alternatives.
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self {
-            Format::Auto => &[],
+            Format::Auto | Format::Columns => &[],
             Format::BurstGpt => burstgpt::COLUMNS,
             Format::Azure => azure::COLUMNS,
             Format::Vidur => vidur::COLUMNS,
+            Format::Mooncake => mooncake::COLUMNS,
         }
     }
 }
@@ -109,6 +154,8 @@ impl fmt::Display for Format {
             Format::BurstGpt => "burstgpt",
             Format::Azure => "azure",
             Format::Vidur => "vidur",
+            Format::Mooncake => "mooncake",
+            Format::Columns => "columns",
         })
     }
 }
@@ -125,11 +172,17 @@ impl TraceSpec {
         TraceSpec {
             path: path.into(),
             format: Format::Auto,
+            columns: None,
+            block_tokens: block_tokens(),
+            window: Window::default(),
             keep: Keep::default(),
+            failures: Failures::Drop,
             skip: 0,
             requests: None,
             max_prompt_tokens: None,
             max_output_tokens: None,
+            spread: None,
+            scale: None,
             time_scale: None,
             rate: None,
             repeat: 1,
@@ -143,8 +196,24 @@ impl TraceSpec {
         if self.path.as_os_str().is_empty() {
             add("path", "is empty; name a trace file".to_owned());
         }
-        if matches!(self.format, Format::Azure | Format::Vidur) && !self.keep.is_all() {
+        if matches!(self.format, Format::Azure | Format::Vidur | Format::Mooncake) && !self.keep.is_all() {
             add("keep", format!("filters by model and log type, but format {} has neither column", self.format));
+        }
+        match (&self.columns, self.format) {
+            (None, Format::Columns) => add("columns", "is missing; format `columns` needs to know them".to_owned()),
+            (Some(_), Format::Auto | Format::Columns) | (None, _) => {}
+            (Some(_), format) => add("columns", format!("and format {format} exclude each other; give one of them")),
+        }
+        if self.columns.is_some() && !(self.keep.model.is_empty() && self.keep.log_type.is_empty()) {
+            add("keep", "filters by model and log type, which only BurstGPT has; filter by `class`".to_owned());
+        }
+        if self.columns.as_ref().is_some_and(|columns| columns.class.is_none()) && !self.keep.class.is_empty() {
+            add("keep.class", "needs `columns.class`".to_owned());
+        }
+        if !(1..=TOKENS_MAX).contains(&self.block_tokens) {
+            add("block_tokens", format!("must be between 1 and {TOKENS_MAX} tokens"));
+        } else if self.format == Format::Mooncake && !mooncake::HASH_TOKENS.is_multiple_of(self.block_tokens) {
+            add("block_tokens", format!("is {}; it must divide {}", self.block_tokens, mooncake::HASH_TOKENS));
         }
         if self.requests == Some(0) {
             add("requests", "is 0; take at least 1 request, or leave it out to take all".to_owned());
@@ -159,6 +228,15 @@ impl TraceSpec {
         if self.time_scale.is_some() && self.rate.is_some() {
             add("rate", "and `time_scale` both set the speed; give one of them".to_owned());
         }
+        if self.scale.is_some() && (self.time_scale.is_some() || self.rate.is_some()) {
+            add("scale", "and `time_scale` or `rate` both set the load; give one of them".to_owned());
+        }
+        if self.spread == Some(Duration(Span::ZERO)) {
+            add("spread", "is 0; leave it out to keep the times of the file".to_owned());
+        }
+        if self.repeat > 1 && matches!(self.scale, Some(ScaleSpec::Superpose { .. })) {
+            add("repeat", "cannot be combined with `scale.superpose`, whose copies wrap around".to_owned());
+        }
         if let Some(scale) = self.time_scale
             && !(scale.is_finite() && scale > 0.0)
         {
@@ -172,6 +250,9 @@ impl TraceSpec {
         if self.repeat == 0 {
             add("repeat", "is 0; play the trace at least once".to_owned());
         }
+        problems.extend(self.columns.iter().flat_map(Columns::problems));
+        problems.extend(self.window.problem());
+        problems.extend(self.scale.iter().flat_map(ScaleSpec::problems));
         problems
     }
 
@@ -180,7 +261,15 @@ impl TraceSpec {
     /// # Errors
     /// See [`TraceError`].
     pub fn open(&self) -> Result<Box<dyn Workload>, TraceError> {
-        Ok(Box::new(self.replay()?))
+        self.open_seeded(0)
+    }
+
+    /// As [`open`](TraceSpec::open), with a seed for what is drawn: `failures: redraw`, `spread`, `multiply`.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn open_seeded(&self, seed: u64) -> Result<Box<dyn Workload>, TraceError> {
+        Ok(Box::new(self.replay_seeded(seed)?))
     }
 
     /// As [`open`](TraceSpec::open), but with the concrete type, which also tells what became of the rows.
@@ -188,6 +277,14 @@ impl TraceSpec {
     /// # Errors
     /// See [`TraceError`].
     pub fn replay(&self) -> Result<Replay, TraceError> {
-        Replay::open(self)
+        self.replay_seeded(0)
+    }
+
+    /// As [`replay`](TraceSpec::replay), with a seed.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn replay_seeded(&self, seed: u64) -> Result<Replay, TraceError> {
+        Replay::open(self, seed)
     }
 }

@@ -149,9 +149,7 @@ impl<'a> Row<'a> {
     pub(crate) fn time(&self, column: usize, unit: TimeUnit) -> Result<u64, TraceError> {
         let text = self.field(column);
         match unit.places() {
-            Some(places) => {
-                number::scaled_nanoseconds(text, places).map_err(|why| self.bad_time(column, unit, why))
-            }
+            Some(places) => number::scaled_nanoseconds(text, places).map_err(|why| self.bad_time(column, unit, why)),
             None => nanoseconds_since_1970(text).ok_or_else(|| self.bad_date(column)),
         }
     }
@@ -240,6 +238,13 @@ impl<'a> Row<'a> {
                 help,
             },
         }
+    }
+
+    /// The error for a class that is one too many.
+    #[cold]
+    pub(crate) fn too_many_classes(&self, column: usize, limit: usize, found: String) -> TraceError {
+        let (path, column) = (self.path.to_owned(), self.header.names[column].clone());
+        TraceError::TooManyClasses { path, line: self.line, column, limit, found }
     }
 
     #[cold]

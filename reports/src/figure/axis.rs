@@ -52,6 +52,16 @@ impl Axis {
         Axis { label: label.to_owned(), from: 0.0, to: 1.0, log: false, ticks }
     }
 
+    /// 0 to 100 % or, while all shares are small, to a value just above `most`.
+    pub fn share_up_to(label: &str, most: f64) -> Axis {
+        if most > 0.4 || most <= 0.0 {
+            return Axis::share(label);
+        }
+        let percent = Axis::linear(label, most * 100.0);
+        let ticks = percent.ticks.into_iter().map(|(value, text)| (value / 100.0, format!("{text} %"))).collect();
+        Axis { to: percent.to / 100.0, ticks, ..Axis::share(label) }
+    }
+
     /// Simulated time from 0 to `to` [s], named in seconds, minutes, hours or days.
     pub fn time(to: f64) -> Axis {
         let to = if to > 0.0 { to } else { 1.0 };

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::{Axis, Figure, Series, Style, escaped};
 
-/// Width of a character of the axes' font, on average [px].
-const CHARACTER: f64 = 6.4;
+/// Width of a character of the axes' font, on average [px]; there is room for the larger one of tablets and paper.
+const CHARACTER: f64 = 7.4;
 /// Height of a row of labels above the plot [px].
 const ROW: f64 = 16.0;
 

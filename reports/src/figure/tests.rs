@@ -67,3 +67,11 @@ fn equal_steps_are_one_line() {
     let area = html.split("class=\"line c1\" d=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a path");
     assert_eq!(area.matches('H').count(), 2, "{area}");
 }
+
+#[test]
+fn small_shares_get_an_axis_of_their_own() {
+    let small = Axis::share_up_to("of blocks", 0.13);
+    assert!((small.to - 0.15).abs() < 1e-9 && small.ticks.last().expect("ticks").1 == "15 %", "{small:?}");
+    assert_eq!(Axis::share_up_to("of blocks", 0.5), Axis::share("of blocks"));
+    assert_eq!(Axis::share_up_to("of blocks", 0.0), Axis::share("of blocks"));
+}

@@ -1,6 +1,7 @@
 //! The figures of a run's page.
 
 use overbook_sim::histogram::Histogram;
+use overbook_sim::summary::Batches;
 use overbook_sim::time::Span;
 use overbook_sim::timeline::Bin;
 
@@ -14,6 +15,8 @@ const POINTS: usize = 240;
 const RATE_POINTS: usize = 96;
 /// Points of a distribution function.
 const ECDF_POINTS: f64 = 400.0;
+/// Bars of a distribution of sizes, at most.
+const BATCH_BARS: u64 = 64;
 
 /// Load over time: rates, queue, KV use. Empty if nothing happened.
 pub(super) fn over_time(report: &Report) -> Vec<Figure> {
@@ -67,7 +70,7 @@ fn rates(bins: &[Bin]) -> Figure {
         over_bins(bins, RATE_POINTS, |group| group.iter().map(n).sum::<u64>() as f64 / length(group))
     };
     let curves = vec![
-        series("arriving", 1, Style::Steps, rate(|bin| bin.arrivals)),
+        series("arriving", 1, Style::Area, rate(|bin| bin.arrivals)),
         series("ending", 2, Style::Steps, rate(|bin| bin.finished)),
     ];
     Figure {
@@ -120,7 +123,7 @@ fn kv(report: &Report, bins: &[Bin]) -> Figure {
             count(preemptions as f64)
         ),
         x: time_axis(bins),
-        y: Axis::share(&format!("of {} blocks", count(blocks))),
+        y: Axis::share_up_to(&format!("of {} blocks", count(blocks)), used.iter().fold(0.0, |most, p| most.max(p.1))),
         series: vec![series("in use", 3, Style::Area, used)],
         marks: vec![],
         rug: (preemptions > 0).then(|| Rug { label: format!("preemptions ({})", count(preemptions as f64)), ticks }),
@@ -159,6 +162,66 @@ pub(super) fn distribution(report: &Report) -> Option<Figure> {
         series,
         x: axis,
         marks,
+        rug: None,
+    })
+}
+
+/// Batch sizes and step times. Empty if there was no step.
+pub(super) fn steps(report: &Report) -> Vec<Figure> {
+    let Batches { seqs, time, .. } = &report.summary.batches;
+    batch_sizes(seqs).into_iter().chain(step_times(time)).collect()
+}
+
+/// Share of the steps by their number of sequences.
+fn batch_sizes(seqs: &Histogram) -> Option<Figure> {
+    let (mean, most) = (seqs.mean()?, seqs.max()?);
+    let axis = Axis::linear("sequences per step", most as f64);
+    let width = (most + 1).div_ceil(BATCH_BARS).max(1);
+    let mut bars = vec![0u64; (most / width + 1) as usize];
+    for (size, n) in seqs.iter() {
+        bars[(size / width) as usize] += n;
+    }
+    let total = seqs.count() as f64;
+    let bar = |(i, &n): (usize, &u64)| ((i as u64 * width) as f64, n as f64 / total);
+    let mut points: Vec<(f64, f64)> = bars.iter().enumerate().map(bar).collect();
+    points.push(((bars.len() as u64 * width) as f64, 0.0));
+    let highest = points.iter().fold(0.0f64, |most, p| most.max(p.1));
+    let unit = if width == 1 { "of steps".to_owned() } else { format!("of steps, by {width} sequences") };
+    let at = |p| seqs.quantile(p).map_or_else(String::new, |size| count(size as f64));
+    Some(Figure {
+        id: "batch".into(),
+        title: "Batch size".into(),
+        description: format!(
+            "Sequences in a step: {} on average, {} in half of the steps or fewer, at most {}.",
+            number(mean),
+            at(0.5),
+            count(most as f64)
+        ),
+        x: axis,
+        y: Axis::share_up_to(&unit, highest),
+        series: vec![series("steps", 1, Style::Area, points)],
+        marks: vec![Mark { x: mean, label: format!("mean {}", number(mean)), color: 1 }],
+        rug: None,
+    })
+}
+
+/// Share of the steps within a time.
+fn step_times(time: &Histogram) -> Option<Figure> {
+    let low = time.quantile(0.001).filter(|&ns| ns > 0)?;
+    let axis = Axis::log_time("step time", low as f64 / 1e9, time.max()? as f64 / 1e9);
+    let at = |p| time.quantile(p).map_or_else(String::new, |ns| format::seconds(ns as f64 / 1e9));
+    let mark = |p: f64, name: &str| {
+        let ns = time.quantile(p)?;
+        Some(Mark { x: ns as f64 / 1e9, label: format!("{name} {}", at(p)), color: 6 })
+    };
+    Some(Figure {
+        id: "step-time".into(),
+        title: "Steps done within a time".into(),
+        description: format!("Step times: half within {}, 99 % within {}.", at(0.5), at(0.99)),
+        y: Axis::share("of steps"),
+        series: vec![series("steps", 6, Style::Steps, ecdf(time, &axis))],
+        x: axis,
+        marks: [mark(0.5, "p50"), mark(0.99, "p99")].into_iter().flatten().collect(),
         rug: None,
     })
 }

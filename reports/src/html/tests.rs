@@ -12,7 +12,7 @@ fn the_page_is_whole_and_stable() {
     let report = sample::report();
     let html = page(&report);
     assert_eq!(html, page(&report));
-    for id in ["rates", "queue", "kv", "latency"] {
+    for id in ["rates", "queue", "kv", "latency", "batch", "step-time"] {
         assert_eq!(html.matches(&format!("<figure id=\"{id}\"")).count(), 1, "{id}");
     }
     for text in ["2 of 3 targets are missed", "✗ missed", "✓ met", "conversation", "Seed", "extrapolated"] {
@@ -57,4 +57,21 @@ fn many_classes_are_cut_to_the_largest() {
     report.summary.classes.extend((0..30).map(|i| Class { name: format!("tenant-{i}"), ..class.clone() }));
     let html = page(&report);
     assert!(html.contains("12 more are in summary.json"));
+}
+
+#[test]
+fn further_tables_stand_below_the_load() {
+    let text = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let table = Table {
+        title: "Burstiness".into(),
+        header: text(&["window", "peak ÷ mean", "dispersion"]),
+        rows: vec![text(&["1 s", "5.2", "<3.1"]), text(&["1 min", "2.2", "80"])],
+        note: "Before and after scaling.".into(),
+    };
+    let empty = Table { title: "Nothing".into(), ..Table::default() };
+    let html = report_html_with(&sample::report(), &[table, empty]).expect("renders");
+    for there in ["<h2>Burstiness</h2>", "<th scope=\"row\">1 min</th><td>2.2</td>", "&#60;3.1", "Before and after"] {
+        assert!(html.contains(there), "{there}");
+    }
+    assert!(!html.contains("Nothing") && html.find("Burstiness") > html.find("Load over time"));
 }

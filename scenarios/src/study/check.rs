@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
+use overbook_sim::policy::SchedulerSpec;
 
 use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};
 use crate::diagnostics::Problems;
 use crate::scenario::{CostSpec, ModelChoice, Scenario, key_of};
 use crate::world::WorldError;
-use crate::yaml::{Decoded, Node};
+use crate::yaml::{Decoded, Node, SourceId};
 
 pub(super) struct PointCheck<'p> {
     pub(super) tree: &'p Node,
@@ -50,7 +51,9 @@ impl PointCheck<'_> {
         if path.as_os_str().is_empty() {
             return;
         }
-        let joined = base.join(&*path);
+        // A path from the command line starts where the user stands.
+        let from_file = self.tree.place(key).source == SourceId::FILE;
+        let joined = if from_file { base.join(&*path) } else { path.clone() };
         *path = std::path::absolute(&joined).unwrap_or(joined);
         if path.is_dir() {
             self.add(key, format!("`{}` is a folder; name a file", path.display()));
@@ -81,10 +84,26 @@ impl PointCheck<'_> {
         Some((model, gpu))
     }
 
-    /// Whether one replica can hold the longest sequence that it accepts.
-    pub(super) fn pool(&mut self, point: &Point) {
-        if let Err(error @ WorldError::Pool { .. }) = point.limits() {
-            self.add("engine.max_model_len", error.to_string());
+    /// Whether one replica can hold, and one step can take in, the longest sequence that the replica accepts.
+    pub(super) fn longest(&mut self, point: &Point) {
+        let longest = match point.limits() {
+            Ok((limits, _)) => limits.max_model_len,
+            Err(error @ WorldError::Pool { .. }) => return self.add("engine.max_model_len", error.to_string()),
+            Err(_) => return,
+        };
+        let SchedulerSpec::Vllm(spec) = &point.scenario.scheduler else { return };
+        if spec.enable_chunked_prefill {
+            return;
+        }
+        // vLLM refuses this too: such a prompt would wait for ever, and all behind it.
+        let scheduled = spec.max_num_scheduled_tokens.map(|tokens| ("max_num_scheduled_tokens", tokens));
+        let budgets = [Some(("max_num_batched_tokens", spec.max_num_batched_tokens)), scheduled];
+        for (key, tokens) in budgets.into_iter().flatten().filter(|&(_, tokens)| tokens < longest) {
+            let message = format!(
+                "`{key}` is {tokens}; without chunked prefill a step must hold a whole sequence, here {longest} tokens \
+                 (engine.max_model_len)"
+            );
+            self.add(&format!("scheduler.vllm.{key}"), message);
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) fn check(scenario: &Scenario, model: &ModelSpec, gpu: &GpuSpec) -> Re
 fn about_model(error: &ModelError) -> &'static str {
     match error {
         ModelError::Split { .. } => "fleet.tensor_parallel",
-        ModelError::Zero { .. } | ModelError::Groups { .. } => "model",
+        ModelError::Zero { .. } | ModelError::Groups { .. } | ModelError::Parts { .. } => "model",
     }
 }
 
@@ -59,7 +59,7 @@ fn about_memory(error: &MemoryError) -> &'static str {
 fn about_cost(error: &CostError) -> &'static str {
     match error {
         CostError::Model(error) => about_model(error),
-        CostError::Weights { .. } => "engine.weights",
+        CostError::Weights { .. } | CostError::Experts { .. } => "engine.weights",
         CostError::Attention { .. } => "engine.kv",
         CostError::AllReduce { .. } => "fleet.tensor_parallel",
     }

@@ -30,10 +30,12 @@ fn unknown_names() {
         with("fleet: { router: round_robin }"),
         ["6:18: unknown name `round_robin` (did you mean `round-robin`?)"]
     );
-    let model = LEAST.replace("llama-3.1-8b", "llama-3-8b");
-    assert_eq!(problems(&model), ["4:8: no model is called `llama-3-8b` (did you mean `llama-3.1-8b`?)"]);
+    let model = LEAST.replace("llama-3.1-8b", "lama-3.1-8b");
+    assert_eq!(problems(&model), ["4:8: no model is called `lama-3.1-8b` (did you mean `llama-3.1-8b`?)"]);
     let gpu = LEAST.replace("gpu: h200", "gpu: tpu");
-    assert_eq!(problems(&gpu), ["5:6: no GPU is called `tpu` (expected one of `a100-80`, `b200`, `h100`, `h200`)"]);
+    let told = problems(&gpu);
+    assert!(told[0].starts_with("5:6: no GPU is called `tpu` (expected one of `a100-40`, `a100-80`, "), "{told:?}");
+    assert_eq!(told.len(), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use overbook_sim::gpu::{GpuSpec, OriginKind};
 use overbook_sim::model::{KvDtype, ModelError, WeightDtype};
 
-use crate::{GPUS, MODELS, gpu, model};
+use crate::{GPUS, INFERRED, MODELS, MOE_MODELS, PCIE, gpu, model};
 
 fn entries(folder: &str) -> Vec<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/catalog").join(folder);
@@ -22,41 +22,105 @@ fn these_tests_know_every_entry() {
         names.sort();
         names
     };
-    assert_eq!(entries("gpus"), sorted(&GPUS));
-    assert_eq!(entries("models"), sorted(&MODELS));
+    assert_eq!(entries("gpus"), sorted(&[&GPUS[..], &PCIE, &INFERRED].concat()));
+    assert_eq!(entries("models"), sorted(&[&MODELS[..], &MOE_MODELS].concat()));
 }
 
 #[test]
 fn models_have_the_published_number_of_parameters() {
-    let published: [(&str, f64); 7] = [
-        ("llama-2-7b", 6_738_415_616.0),
-        ("llama-3.1-8b", 8_030_261_248.0),
-        ("llama-3.1-70b", 70_553_706_496.0),
-        ("llama-3.2-1b", 1_235_814_400.0),
-        ("qwen3-0.6b", 596_049_920.0),
-        ("qwen3-8b", 8_190_735_360.0),
-        ("qwen3-32b", 32_762_123_264.0),
+    // The number of weights in the published checkpoint, to the weight.
+    let published = [
+        ("llama-2-7b", 6_738_415_616),
+        ("llama-2-13b", 13_015_864_320),
+        ("llama-2-70b", 68_976_648_192),
+        ("llama-3-8b", 8_030_261_248),
+        ("llama-3.1-8b", 8_030_261_248),
+        ("llama-3.1-70b", 70_553_706_496),
+        ("llama-3.1-405b", 405_853_388_800),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("llama-3.2-3b", 3_212_749_824),
+        ("llama-3.3-70b", 70_553_706_496),
+        ("mistral-7b", 7_248_023_552),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-1.7b", 1_720_574_976),
+        ("qwen3-4b", 4_022_468_096),
+        ("qwen3-8b", 8_190_735_360),
+        ("qwen3-14b", 14_768_307_200),
+        ("qwen3-32b", 32_762_123_264),
+        ("mixtral-8x7b", 46_702_792_704),
+        ("qwen3-30b-a3b", 30_532_122_624),
+        ("qwen3-235b-a22b", 235_093_634_560),
+        ("deepseek-v2-lite", 15_706_484_224),
     ];
     for (name, parameters) in published {
         let spec = model(name);
-        assert_eq!(spec.parameters() as f64, parameters, "{name}");
+        assert_eq!(spec.parameters(), parameters, "{name}");
         assert_eq!(spec.validate(), Ok(()));
     }
+    // Biases, attention sinks and the correction terms of the router are left out.
+    for (name, parameters, share) in [
+        ("qwen2.5-7b", 7_615_616_512.0, 2e-5),
+        ("gpt-oss-20b", 20_914_757_184.0, 5e-4),
+        ("gpt-oss-120b", 116_829_156_672.0, 5e-4),
+        ("deepseek-v3", 671_026_419_200.0, 1e-6),
+    ] {
+        let error = model(name).parameters() as f64 / parameters - 1.0;
+        assert!((-share..=0.0).contains(&error), "{name}: {error:e}");
+    }
+    assert_eq!(published.len() + 4, MODELS.len() + MOE_MODELS.len());
     let mut untied = model("qwen3-0.6b");
     untied.tied_embeddings = false;
     assert_eq!(untied.parameters(), 751_632_384);
 }
 
 #[test]
+fn one_token_passes_through_the_published_share_of_the_weights() {
+    // Billions, as the model cards state them (gpt-oss and DeepSeek without embedding or head).
+    for (name, stated, embeddings) in [
+        ("mixtral-8x7b", 12.9, 2),
+        ("qwen3-30b-a3b", 3.3, 2),
+        ("qwen3-235b-a22b", 22.0, 2),
+        ("gpt-oss-20b", 3.6, 1),
+        ("gpt-oss-120b", 5.1, 1),
+        ("deepseek-v2-lite", 2.4, 1),
+        ("deepseek-v3", 37.0, 1),
+    ] {
+        let spec = model(name);
+        let active = spec.active_parameters() - (2 - embeddings) * spec.embedding_weights();
+        assert!((active as f64 / 1e9 / stated - 1.0).abs() < 0.03, "{name}: {active}");
+    }
+    let dense = model("llama-3.1-8b");
+    assert_eq!(dense.active_parameters(), dense.parameters());
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let told = |change: fn(&mut overbook_sim::model::ModelSpec)| {
+        let mut spec = model("deepseek-v3");
+        change(&mut spec);
+        spec.validate().unwrap_err().to_string()
+    };
+    assert!(told(|spec| spec.kv_heads = 128).contains("kv_lora_rank + rope_head_dim = 576"));
+    assert!(told(|spec| spec.moe.as_mut().unwrap().experts_per_token = 257).contains("257 of 256 experts"));
+    assert!(told(|spec| spec.moe.as_mut().unwrap().dense_layers = 61).contains("leave none of 61"));
+    assert!(told(|spec| spec.moe.as_mut().unwrap().experts = 0).contains("at least 1"));
+    assert!(told(|spec| spec.mla.as_mut().unwrap().v_head_dim = 0).contains("at least 1"));
+    let sliding = overbook_sim::model::SlidingSpec { layers: 1, window: 128 };
+    let mut spec = model("deepseek-v3");
+    spec.sliding = Some(sliding);
+    assert!(spec.validate().is_err());
+}
+
+#[test]
 fn gpus_are_complete_and_physical() {
-    for name in GPUS {
+    for name in [&GPUS[..], &PCIE, &INFERRED].concat() {
         let spec = gpu(name);
         let has_fp8 = spec.peak_fp8.is_some();
-        assert_eq!(has_fp8, name != "a100-80");
+        assert_eq!(has_fp8, !name.starts_with("a10"), "{name}");
         assert_eq!(spec.supports_weights(WeightDtype::Fp8), has_fp8);
         for fit in [Some(spec.matmul.bf16), spec.matmul.fp8].into_iter().flatten() {
             assert!((0.4..1.0).contains(&fit.compute) && (0.5..1.0).contains(&fit.memory), "{name}");
-            assert!(fit.sharpness >= 1.0 && fit.k0 >= 0.0 && fit.floor_us > 1.0);
+            assert!(fit.sharpness >= 1.0 && fit.k0 >= 0.0 && fit.floor_us >= 0.0);
         }
         for head_dim in [64, 128] {
             for kv in [KvDtype::Bf16, KvDtype::Fp8] {
@@ -66,8 +130,19 @@ fn gpus_are_complete_and_physical() {
             }
         }
         assert_eq!([2, 4, 8].map(|n| spec.all_reduce_fit(n).is_some()), [true; 3]);
-        assert_eq!(spec.matmul.origin.kind, OriginKind::Imported);
-        assert!(spec.matmul.origin.source.contains("AIConfigurator"));
+        let experts = spec.experts.as_ref().unwrap();
+        for fit in [Some(experts.bf16), experts.fp8].into_iter().flatten() {
+            assert!((0.1..1.0).contains(&fit.compute) && (0.5..1.0).contains(&fit.memory), "{name}");
+            assert!(fit.sharpness >= 1.0 && fit.floor_us >= 0.0 && fit.expert_ns >= 0.0);
+        }
+        assert_eq!(experts.fp8.is_some(), has_fp8);
+        let inferred = INFERRED.contains(&name);
+        let groups =
+            [&spec.matmul.origin, &spec.decode_attention.origin, &spec.prefill_attention.origin, &experts.origin];
+        for origin in groups {
+            assert_eq!(origin.kind, if inferred { OriginKind::Inferred } else { OriginKind::Imported }, "{name}");
+            assert!(inferred || origin.source.contains("AIConfigurator"));
+        }
     }
 }
 

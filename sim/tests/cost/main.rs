@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
 mod catalog;
+mod experts;
 mod kernels;
 mod memory;
 mod roofline;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 
+/// GPUs with measured kernels.
 /// GPUs with measured kernels.
 pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
 /// GPUs with measured kernels that are linked by PCIe alone.

@@ -4,7 +4,7 @@ use overbook_sim::cost::{Cost, CostError, CostModel, HostCost, PrefillPart, Roof
 use overbook_sim::memory::{kv_bytes_per_token, weight_bytes};
 use overbook_sim::model::{KvDtype, WeightDtype};
 
-use crate::{Draw, GPUS, MODELS, gpu, model};
+use crate::{Draw, GPUS, INFERRED, MODELS, PCIE, gpu, model};
 
 fn roofline(on: &str, name: &str, tp: u32) -> Roofline {
     with(on, name, tp, WeightDtype::Bf16, KvDtype::Bf16)
@@ -36,13 +36,14 @@ fn random_prefill(draw: &mut Draw) -> Vec<PrefillPart> {
 fn no_step_beats_bandwidth_or_peak() {
     let mut draw = Draw(1);
     let mut mixed = 0;
-    for (on, name) in GPUS.into_iter().flat_map(|on| MODELS.map(|name| (on, name))) {
+    for (on, name) in [&GPUS[..], &PCIE, &INFERRED].concat().into_iter().flat_map(|on| MODELS.map(|name| (on, name))) {
         let (spec, shape) = (gpu(on), model(name));
         for tp in [1, 2, 4, 8] {
             let fp8 = spec.supports_weights(WeightDtype::Fp8) && tp == 2;
             let (weights, kv) = if fp8 { (WeightDtype::Fp8, KvDtype::Fp8) } else { Default::default() };
+            // Qwen2.5-7B has 28 heads.
+            let Ok(shard) = shape.shard(tp) else { continue };
             let mut cost = with(on, name, tp, weights, kv);
-            let shard = shape.shard(tp).unwrap();
             for _ in 0..50 {
                 let prefill = random_prefill(&mut draw);
                 let decode_seqs = if prefill.is_empty() { draw.log(512) } else { draw.uniform(0, 64) };

@@ -43,7 +43,8 @@ fn wrong_headers() {
     let needs = ["Timestamp|Relative timestamp", "ContextTokens", "arrived_at"];
     says("time,tokens\n1,2\n", keep_all, &[&["unknown header `time,tokens`"], &needs[..]].concat());
     says("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", keep_all, &["git lfs pull"]);
-    says("{\"timestamp\": 0}\n", keep_all, &["this is JSON"]);
+    says("{\"timestamp\": 0}\n", keep_all, &["unknown header `timestamp`", "name the keys with `columns"]);
+    says("[{\"timestamp\": 0}]\n", keep_all, &["one JSON list"]);
     says("5,ChatGPT,472,18,490,Conversation log\n", keep_all, &["header line is missing"]);
     says("TIMESTAMP;ContextTokens;GeneratedTokens\n", keep_all, &["with commas"]);
     says(AZURE, |spec| spec.format = Format::Vidur, &["lacks arrived_at, num_prefill_tokens", "format vidur"]);

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use overbook_traces::{Format, TOKENS_MAX, TraceSpec};
+use overbook_sim::time::Span;
+use overbook_sim::units::Duration;
+use overbook_traces::{Columns, Failures, Format, ScaleSpec, TOKENS_MAX, TimeUnit, TraceSpec};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
@@ -10,12 +12,19 @@ use crate::{AZURE, BURSTGPT, VIDUR, file};
 
 const V1_2: &str = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n";
 
+const MOONCAKE: &str = "\
+{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [0, 1]}\n\
+{\"timestamp\": 27.5, \"input_length\": 40, \"output_length\": 7, \"hash_ids\": [0]}\n\
+{\"timestamp\": 3000, \"input_length\": 512, \"output_length\": 7, \"hash_ids\": [4]}\n";
+
 /// A good file of each format.
-fn good() -> [String; 4] {
+fn good() -> [String; 6] {
     [
         format!("{BURSTGPT}5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,0,0,0,API log\n45,GPT-4,7,8,15,API log\n"),
         format!("{V1_2}19440110.0,,43,GPT-4,906,446,1352,API log\n19440161.0,\"d5\",2,ChatGPT,36,29,65,API log\n"),
         format!("{AZURE}2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690+00:00,396,109"),
+        MOONCAKE.to_owned(),
+        MOONCAKE.replace("timestamp", "when").replace("}\n", ", \"who\": \"a \\\"b\\\" \\u00e9\", \"prio\": -1}\n"),
         format!("{VIDUR}0.1,374,44\n4.4144089999999995,396,109\n1e3,5,6\n"),
     ]
 }
@@ -35,7 +44,26 @@ fn check(bytes: &[u8], format: Format, repeat: u64) -> End {
     let file = file(bytes);
     let mut spec = TraceSpec::new(file.path());
     (spec.format, spec.repeat) = (format, repeat);
-    let Ok(mut workload) = spec.open() else {
+    if format == Format::Columns || bytes.windows(4).any(|four| four == b"when") {
+        spec.format = Format::Auto;
+        spec.columns = Some(Columns {
+            class: Some("who".into()),
+            priority: Some("prio".into()),
+            hash_ids: Some("hash_ids".into()),
+            unit: TimeUnit::Ms,
+            ..Columns::new("when", "input_length", "output_length")
+        });
+    }
+    match repeat {
+        2 => (spec.scale, spec.failures) = (Some(ScaleSpec::Multiply(1.5)), Failures::Redraw),
+        3 => spec.spread = Some(Duration(Span(1_000_000_007))),
+        4 => {
+            spec.repeat = 1;
+            spec.scale = Some(ScaleSpec::Superpose { copies: 2, shift: Duration(Span(1_000_000)) });
+        }
+        _ => {}
+    }
+    let Ok(mut workload) = spec.open_seeded(repeat) else {
         return End::Refused;
     };
     let mut last = None;
@@ -51,18 +79,29 @@ fn check(bytes: &[u8], format: Format, repeat: u64) -> End {
         assert!((1..=TOKENS_MAX).contains(&arrival.prompt_tokens));
         assert!((1..=TOKENS_MAX).contains(&arrival.output_tokens));
         assert!((arrival.class.0 as usize) < workload.classes().len());
+        if let Some(content) = &arrival.content {
+            assert!(content.ids.len() as u32 == arrival.prompt_tokens / content.block_tokens);
+        }
         assert!(last.is_none_or(|last| last <= arrival.at));
         last = Some(arrival.at);
     }
 }
 
 fn format() -> impl Strategy<Value = Format> {
-    prop::sample::select(vec![Format::Auto, Format::Auto, Format::BurstGpt, Format::Azure, Format::Vidur])
+    prop::sample::select(vec![
+        Format::Auto,
+        Format::Auto,
+        Format::BurstGpt,
+        Format::Azure,
+        Format::Vidur,
+        Format::Mooncake,
+        Format::Columns,
+    ])
 }
 
 /// Bytes that matter to the readers more often than others.
 fn byte() -> impl Strategy<Value = u8> {
-    prop_oneof![prop::sample::select(b",\"\n\r.-+eE:TZ 0123456789\0\xff".to_vec()), any::<u8>()]
+    prop_oneof![prop::sample::select(b",\"\n\r.-+eE:TZ 0123456789\0\xff{}[]\\un".to_vec()), any::<u8>()]
 }
 
 proptest! {
@@ -75,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn random_rows(header in 0..4usize, bytes in prop::collection::vec(byte(), 0..200)) {
+    fn random_rows(header in 0..6usize, bytes in prop::collection::vec(byte(), 0..200)) {
         let good = &good()[header];
         let header = good.lines().next().unwrap_or_default();
         check(&[header.as_bytes(), b"\n", &bytes].concat(), Format::Auto, 1);
@@ -117,15 +156,14 @@ fn mutated_rows() {
         Ok(())
     };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    runner.run(&(0..4usize, edits, 1..4u64, prop::bool::weighted(0.2)), run).expect("no panic");
+    runner.run(&(0..6usize, edits, 1..5u64, prop::bool::weighted(0.2)), run).expect("no panic");
     let reached = reached.into_inner();
-    assert!(reached.iter().all(|&ends| ends > cases / 20), "refused, broken, complete: {reached:?}");
+    assert!(reached.iter().all(|&ends| ends > cases / 40), "refused, broken, complete: {reached:?}");
 }
 
 #[test]
 fn the_unmutated_files_are_good() {
     for text in good() {
-        let file = file(text);
-        assert!(TraceSpec::new(file.path()).open().expect("opens").next_arrival().expect("reads").is_some());
+        assert_eq!(check(text.as_bytes(), Format::Auto, 1), End::Complete);
     }
 }

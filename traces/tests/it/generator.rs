@@ -4,7 +4,8 @@ use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use overbook_traces::{
-    ArrivalSpec, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, GenerateError, GenerateSpec, LengthSpec,
+    ArrivalSpec, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, GenerateError, GenerateSpec, LengthDist, LengthSpec,
+    SessionSpec,
 };
 
 use crate::drain;
@@ -13,7 +14,7 @@ const SECOND: u64 = 1_000_000_000;
 
 fn spec(arrivals: ArrivalSpec) -> GenerateSpec {
     let lengths = LengthSpec::Fixed { prompt: 100, output: 10 };
-    GenerateSpec { arrivals, lengths, requests: None, duration: None }
+    GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None }
 }
 
 fn requests(arrivals: ArrivalSpec, requests: u64, seed: u64) -> Vec<Arrival> {
@@ -56,6 +57,62 @@ fn gaps_have_the_stated_mean_and_variation() {
     }
     let poisson = requests(ArrivalSpec::Poisson { rate: Rate(50.0) }, n, 7);
     assert!(poisson == requests(ArrivalSpec::Gamma { rate: Rate(50.0), shape: 1.0 }, n, 7));
+}
+
+#[test]
+fn weibull_gaps_have_the_stated_mean_and_variation() {
+    let n = 400_000;
+    // CV² = Γ(1 + 2/k) / Γ(1 + 1/k)² - 1.
+    for (shape, cv) in [(0.5, 5f64.sqrt()), (1.0, 1.0), (2.0, (4.0 / std::f64::consts::PI - 1.0).sqrt())] {
+        let arrivals = requests(ArrivalSpec::Weibull { rate: Rate(50.0), shape }, n, 7);
+        let (mean, got) = gaps(&arrivals);
+        assert!((mean * 50.0 - 1.0).abs() < 5.0 * cv / (n as f64).sqrt(), "{shape}: {mean}");
+        assert!((got / cv - 1.0).abs() < 0.03, "{shape}: {got}");
+    }
+    // The first gap is that of the equilibrium: no bias at the start.
+    let runs = 4_000u32;
+    let of = |seed: u32| seconds(ArrivalSpec::Weibull { rate: Rate(4.0), shape: 0.5 }, 1, u64::from(seed)).len();
+    let mean = (0..runs).map(of).sum::<usize>() as f64 / f64::from(runs);
+    assert!((mean - 4.0).abs() < 0.35, "{mean}");
+}
+
+#[test]
+fn lengths_follow_their_distributions() {
+    let lengths = LengthSpec::Independent {
+        prompt: LengthDist::LogNormal { median: 300, sigma: 1.2, max: 32_768 },
+        output: LengthDist::Zipf { exponent: 1.1, max: 1023 },
+    };
+    let (prompt, output) = lengths.means();
+    let spec = GenerateSpec { lengths, requests: Some(200_000), ..spec(ArrivalSpec::Constant { rate: Rate(1.0) }) };
+    let arrivals = drain(&mut *spec.open(3).expect("opens")).expect("generates");
+    let mean = |tokens: fn(&Arrival) -> u32| {
+        arrivals.iter().map(|a| f64::from(tokens(a))).sum::<f64>() / arrivals.len() as f64
+    };
+    assert!((mean(|a| a.prompt_tokens) / prompt - 1.0).abs() < 0.02);
+    assert!((mean(|a| a.output_tokens) / output - 1.0).abs() < 0.02);
+    let below = arrivals.iter().filter(|a| a.prompt_tokens <= 300).count() as f64 / arrivals.len() as f64;
+    assert!((below - 0.5).abs() < 0.01, "{below}");
+    // Zipf: one token twice as often as two, to the power of 1.1.
+    let of = |n| arrivals.iter().filter(|a| a.output_tokens == n).count() as f64;
+    assert!((of(1) / of(2) / 2f64.powf(1.1) - 1.0).abs() < 0.05);
+    let wrong = LengthSpec::Independent {
+        prompt: LengthDist::ParetoMixture {
+            median: 0,
+            sigma: -1.0,
+            tail_share: 2.0,
+            tail_min: 5000,
+            tail_alpha: 0.0,
+            max: 4000,
+        },
+        output: LengthDist::Zipf { exponent: f64::NAN, max: 1 << 20 },
+    };
+    let spec = GenerateSpec { lengths: wrong, ..spec };
+    let paths: Vec<String> = spec.problems().into_iter().map(|(path, _)| path).collect();
+    let names = ["median", "sigma", "tail_share", "tail_alpha", "max"];
+    let mut expected: Vec<String> =
+        names.map(|name| format!("lengths.independent.prompt.pareto-mixture.{name}")).into();
+    expected.extend(["exponent", "max"].map(|name| format!("lengths.independent.output.zipf.{name}")));
+    assert_eq!(paths, expected);
 }
 
 #[test]
@@ -212,7 +269,7 @@ fn all_problems_of_a_specification() {
         "lengths.quantiles.output",
         "requests",
     ];
-    assert_eq!(paths(&GenerateSpec { arrivals, lengths, requests: None, duration: None }), expected);
+    assert_eq!(paths(&GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None }), expected);
     let zero = GenerateSpec {
         lengths: LengthSpec::Fixed { prompt: 0, output: 1 },
         requests: Some(0),
@@ -220,4 +277,56 @@ fn all_problems_of_a_specification() {
         ..spec(ArrivalSpec::Poisson { rate: Rate(0.0) })
     };
     assert_eq!(paths(&zero), ["arrivals.poisson.rate", "lengths.fixed.prompt", "requests", "duration"]);
+}
+
+#[test]
+fn sessions_grow_turn_by_turn() {
+    let spec = GenerateSpec {
+        lengths: LengthSpec::Fixed { prompt: 100, output: 40 },
+        sessions: Some(SessionSpec { shared_prefix_tokens: 64, ..SessionSpec::default() }),
+        requests: Some(30_000),
+        ..spec(ArrivalSpec::Poisson { rate: Rate(1.0) })
+    };
+    assert_eq!(spec.problems(), []);
+    let arrivals = drain(&mut *spec.open(5).expect("opens")).expect("generates");
+    assert!(arrivals.len() == 30_000 && arrivals.is_sorted_by_key(|a| a.at));
+    assert!(drain(&mut *spec.open(5).expect("opens")).expect("generates") == arrivals);
+    // Sessions by the first block that is not shared by all.
+    let mut sessions: std::collections::BTreeMap<u64, Vec<&Arrival>> = std::collections::BTreeMap::new();
+    for arrival in &arrivals {
+        let ids = &arrival.content.as_ref().expect("content").ids;
+        assert_eq!((&ids[..4], ids.len()), (&[0, 1, 2, 3][..], (arrival.prompt_tokens + 40) as usize / 16));
+        sessions.entry(ids[4]).or_default().push(arrival);
+    }
+    for turns in sessions.values() {
+        assert_eq!(turns[0].prompt_tokens, 100);
+        for pair in turns.windows(2) {
+            assert!(pair[1].prompt_tokens > pair[0].prompt_tokens + 40 && pair[1].prompt_tokens <= 8192);
+            // Answer first: 1.1 s and 40 times 10.9 ms.
+            assert!((pair[1].at - pair[0].at).0 >= 1_536_000_000);
+            let [before, after] = [0, 1].map(|at| &pair[at].content.as_ref().expect("content").ids);
+            assert_eq!(after[..before.len()], before[..]);
+        }
+    }
+    // Of the sessions that started early enough to end: the measured mean of turns and think time.
+    let early: Vec<_> = sessions.values().filter(|turns| turns[0].at.0 < 2_000 * SECOND).collect();
+    let mean = early.iter().map(|turns| turns.len()).sum::<usize>() as f64 / early.len() as f64;
+    assert!((mean - 2.92).abs() < 0.3, "{mean}");
+    let mut thinks: Vec<u64> =
+        sessions.values().flat_map(|turns| turns.windows(2)).map(|w| (w[1].at - w[0].at).0 / SECOND).collect();
+    thinks.sort_unstable();
+    assert!(thinks[thinks.len() / 2].abs_diff(115) < 15, "{}", thinks[thinks.len() / 2]);
+    let wrong = SessionSpec {
+        turns: LengthDist::Fixed(0),
+        think_sigma: -1.0,
+        max_prompt_tokens: 0,
+        block_tokens: 0,
+        ..SessionSpec::default()
+    };
+    let paths: Vec<String> =
+        GenerateSpec { sessions: Some(wrong), ..spec }.problems().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(
+        paths,
+        ["turns.fixed", "think_sigma", "max_prompt_tokens", "block_tokens"].map(|name| format!("sessions.{name}"))
+    );
 }

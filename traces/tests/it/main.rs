@@ -2,8 +2,12 @@
 #![allow(clippy::print_stderr)]
 
 mod broken;
+mod burstgpt_whole;
+mod burstiness;
 mod fuzz;
 mod generator;
+mod load;
+mod mooncake;
 mod real;
 mod serde_forms;
 mod transform;

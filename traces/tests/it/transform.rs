@@ -47,6 +47,16 @@ fn filter_then_skip_then_take_then_rebase() {
 }
 
 #[test]
+fn classes_of_burstgpt_can_be_kept() {
+    let file = file(format!("{BURSTGPT}{MIXED}"));
+    let mut spec = TraceSpec::new(file.path());
+    spec.keep.class = vec!["gpt-4/API".into(), "ChatGPT/conversation".into()];
+    assert_eq!(prompts(&all(&spec)), [1, 2, 500]);
+    spec.keep.model = vec!["GPT-4".into()];
+    assert_eq!(prompts(&all(&spec)), [2]);
+}
+
+#[test]
 fn rows_after_the_last_one_taken_are_not_read() {
     let file = file(format!("{BURSTGPT}{MIXED}broken"));
     let mut spec = TraceSpec::new(file.path());

@@ -1,0 +1,135 @@
+//! From a scenario to the commands that serve it for real.
+
+use std::fmt::Display;
+
+use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::policy::{QueueOrder, SchedulerSpec, VllmSpec};
+
+use crate::import::repository;
+use crate::scenario::{ModelChoice, Scenario};
+
+/// Commands that start one replica of a scenario; a fleet is so many of them behind a router.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServeFlags {
+    /// `vllm serve …`
+    pub vllm: String,
+    /// `python -m sglang.launch_server …`: the nearest that SGLang has, whose scheduler is another.
+    pub sglang: String,
+    /// What the commands cannot say.
+    pub notes: Vec<String>,
+}
+
+/// The commands that serve a scenario, all that it decides spelled out.
+pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
+    let mut notes = Vec::new();
+    let default = VllmSpec::default();
+    let spec = match &scenario.scheduler {
+        SchedulerSpec::Vllm(spec) => spec.clone(),
+        SchedulerSpec::Static(batch) => {
+            notes.push("static batching has no flag: the engines admit between steps".to_owned());
+            VllmSpec {
+                max_num_seqs: batch.batch_size,
+                async_scheduling: false,
+                enable_prefix_caching: false,
+                ..default
+            }
+        }
+        #[allow(unreachable_patterns, reason = "more schedulers are coming")]
+        _ => {
+            notes.push("the scheduler has no flags in these engines: their defaults are shown".to_owned());
+            default
+        }
+    };
+    let model = match &scenario.model {
+        ModelChoice::Named(name) => repository(name).unwrap_or(name),
+        ModelChoice::Inline(shape) => {
+            notes.push(format!("`{}` is a shape of the scenario: put the checkpoint's path in its place", shape.name));
+            &shape.name
+        }
+    };
+    if scenario.engine.weights == WeightDtype::Int4 {
+        notes.push("int4 weights need a checkpoint that is quantised so: put its path in the model's place".to_owned());
+    }
+    if scenario.fleet.replicas > 1 {
+        notes.push(format!("{} replicas: start so many, behind a router", scenario.fleet.replicas));
+    }
+    ServeFlags { vllm: vllm(scenario, &spec, model), sglang: sglang(scenario, &spec, model), notes }
+}
+
+/// A command under construction.
+struct Command(String);
+
+impl Command {
+    fn new(program: &str, model: &str) -> Command {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        let quoted = if !model.is_empty() && model.chars().all(plain) {
+            model.to_owned()
+        } else {
+            format!("'{}'", model.replace('\'', r"'\''"))
+        };
+        Command(format!("{program} {quoted}"))
+    }
+
+    fn with(mut self, flag: &str, value: impl Display) -> Command {
+        self.0.extend([" ", flag, " ", &value.to_string()]);
+        self
+    }
+
+    fn given(self, flag: &str, value: Option<impl Display>) -> Command {
+        match value {
+            Some(value) => self.with(flag, value),
+            None => self,
+        }
+    }
+
+    fn when(mut self, holds: bool, flag: &str) -> Command {
+        if holds {
+            self.0.extend([" ", flag]);
+        }
+        self
+    }
+}
+
+fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
+    let engine = &scenario.engine;
+    let threshold = spec.long_prefill_token_threshold;
+    let blocks = engine.kv_tokens.map(|tokens| tokens / u64::from(engine.block_tokens.max(1)));
+    Command::new("vllm serve", model)
+        .with("--tensor-parallel-size", scenario.fleet.tensor_parallel)
+        .with("--max-num-seqs", spec.max_num_seqs)
+        .with("--max-num-batched-tokens", spec.max_num_batched_tokens)
+        .with("--gpu-memory-utilization", engine.gpu_memory_utilization)
+        .with("--block-size", engine.block_tokens)
+        .given("--max-model-len", engine.max_model_len)
+        .given("--num-gpu-blocks-override", blocks)
+        .when(engine.weights == WeightDtype::Fp8, "--quantization fp8")
+        .when(engine.kv == KvDtype::Fp8, "--kv-cache-dtype fp8")
+        .given("--long-prefill-token-threshold", (threshold > 0).then_some(threshold))
+        .when(spec.policy == QueueOrder::Priority, "--scheduling-policy priority")
+        .when(spec.enable_prefix_caching, "--enable-prefix-caching")
+        .when(!spec.enable_prefix_caching, "--no-enable-prefix-caching")
+        .when(spec.enable_chunked_prefill, "--enable-chunked-prefill")
+        .when(!spec.enable_chunked_prefill, "--no-enable-chunked-prefill")
+        .when(spec.async_scheduling, "--async-scheduling")
+        .when(!spec.async_scheduling, "--no-async-scheduling")
+        .0
+}
+
+fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
+    let engine = &scenario.engine;
+    let chunk = if spec.enable_chunked_prefill { i64::from(spec.max_num_batched_tokens) } else { -1 };
+    Command::new("python -m sglang.launch_server --model-path", model)
+        .with("--tp-size", scenario.fleet.tensor_parallel)
+        .with("--max-running-requests", spec.max_num_seqs)
+        .with("--chunked-prefill-size", chunk)
+        .with("--mem-fraction-static", engine.gpu_memory_utilization)
+        .with("--page-size", engine.block_tokens)
+        .given("--context-length", engine.max_model_len)
+        .given("--max-total-tokens", engine.kv_tokens)
+        .when(engine.weights == WeightDtype::Fp8, "--quantization fp8")
+        .when(engine.kv == KvDtype::Fp8, "--kv-cache-dtype fp8_e4m3")
+        .with("--schedule-policy", "fcfs")
+        .when(!spec.enable_prefix_caching, "--disable-radix-cache")
+        .when(!spec.async_scheduling, "--disable-overlap-schedule")
+        .0
+}

@@ -1,0 +1,352 @@
+//! A `vllm serve` command as a scenario.
+
+use overbook_sim::model::WeightDtype;
+use serde_json::{Map, Value, json};
+
+use super::hugging_face::catalog_name;
+use crate::catalog::Catalog;
+use crate::nearest::suggestion;
+use crate::yaml;
+
+/// Why a command gives no scenario.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A quote is not closed.
+    #[error("the command ends inside a quote")]
+    Quote,
+    /// Not a command that starts a vLLM server.
+    #[error(
+        "not a vLLM server: expected `vllm serve MODEL …` or `python -m vllm.entrypoints.openai.api_server --model MODEL …`"
+    )]
+    NotVllm,
+    /// No model is named.
+    #[error("the command names no model")]
+    NoModel,
+    /// The model is not in the catalog.
+    #[error("the catalog has no model `{model}`; {suggestion}; of another model, import its config.json")]
+    Model {
+        /// The model.
+        model: String,
+        /// `did you mean …?`, or all names.
+        suggestion: String,
+    },
+    /// A flag needs a value, or has one that cannot be read.
+    #[error("`{flag}`: {message}")]
+    Value {
+        /// The flag.
+        flag: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A flag asks for what is not modelled, and leaving it out would change the result.
+    #[error("`{flag}` is not modelled: {what}")]
+    NotModelled {
+        /// The flag.
+        flag: String,
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+/// A scenario made from a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImportedCommand {
+    /// The scenario's text. Workload and GPU are not in a serve command: placeholders, and noted.
+    pub scenario: String,
+    /// What was assumed or left out.
+    pub notes: Vec<String>,
+}
+
+/// Turns a `vllm serve` command into a scenario: shell words with quotes, flags with `=` or a space, `-` or `_`.
+///
+/// # Errors
+/// It is no such command, the model is not in the catalog, or a flag asks for what is not modelled.
+pub fn vllm_command(command: &str) -> Result<ImportedCommand, CommandError> {
+    let words = shell_words(command)?;
+    let mut rest = arguments(&words)?.iter().map(String::as_str).peekable();
+    let mut draft = Draft::default();
+    while let Some(word) = rest.next() {
+        if !word.starts_with('-') {
+            if draft.model.is_none() {
+                draft.model = Some(word.to_owned());
+            } else {
+                draft.notes.push(format!("`{word}` was left out: not a flag"));
+            }
+            continue;
+        }
+        let (flag, mut value) = match word.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (word, None),
+        };
+        let flag = canonical(flag);
+        if value.is_none() && !SWITCHES.contains(&flag.as_str()) && rest.peek().is_some_and(|next| is_value(next)) {
+            value = rest.next();
+        }
+        draft.take(&flag, value)?;
+    }
+    draft.finish()
+}
+
+/// Flags without a value.
+const SWITCHES: &[&str] = &[
+    "--async-scheduling",
+    "--no-async-scheduling",
+    "--enable-prefix-caching",
+    "--no-enable-prefix-caching",
+    "--enable-chunked-prefill",
+    "--no-enable-chunked-prefill",
+    "--enable-expert-parallel",
+    "--enforce-eager",
+    "--trust-remote-code",
+    "--disable-log-requests",
+    "--disable-log-stats",
+    "--enable-auto-tool-choice",
+    "--enable-lora",
+];
+
+/// Flags that change neither schedule nor time.
+const HARMLESS: &[&str] = &[
+    "--host",
+    "--port",
+    "--api-key",
+    "--served-model-name",
+    "--trust-remote-code",
+    "--disable-log-requests",
+    "--disable-log-stats",
+    "--enable-auto-tool-choice",
+    "--tool-call-parser",
+    "--reasoning-parser",
+    "--chat-template",
+    "--download-dir",
+    "--tokenizer",
+    "--tokenizer-mode",
+    "--revision",
+    "--load-format",
+    "--uvicorn-log-level",
+    "--distributed-executor-backend",
+];
+
+/// The long form with hyphens, as vLLM takes both.
+fn canonical(flag: &str) -> String {
+    match flag {
+        "-tp" => "--tensor-parallel-size".to_owned(),
+        "-pp" => "--pipeline-parallel-size".to_owned(),
+        "-dp" => "--data-parallel-size".to_owned(),
+        "-ep" => "--enable-expert-parallel".to_owned(),
+        "-q" => "--quantization".to_owned(),
+        long => long.replace('_', "-"),
+    }
+}
+
+/// Whether a word can be the value of the flag before it: anything but a flag; negative numbers are values.
+fn is_value(word: &str) -> bool {
+    !word.starts_with('-') || word.parse::<f64>().is_ok()
+}
+
+/// What the command says so far.
+#[derive(Default)]
+struct Draft {
+    model: Option<String>,
+    seed: Option<u64>,
+    fleet: Map<String, Value>,
+    engine: Map<String, Value>,
+    vllm: Map<String, Value>,
+    blocks: Option<u64>,
+    notes: Vec<String>,
+}
+
+impl Draft {
+    fn take(&mut self, flag: &str, value: Option<&str>) -> Result<(), CommandError> {
+        let given = || value.ok_or_else(|| wrong(flag, "needs a value"));
+        let number = || given().and_then(|text| count(flag, text));
+        let set = |part: &mut Map<String, Value>, key: &str, value: Value| {
+            part.insert(key.to_owned(), value);
+        };
+        match flag {
+            "--model" => self.model = Some(given()?.to_owned()),
+            "--seed" => self.seed = Some(number()?),
+            "--tensor-parallel-size" => set(&mut self.fleet, "tensor_parallel", json!(number()?)),
+            "--data-parallel-size" => set(&mut self.fleet, "replicas", json!(number()?)),
+            "--max-model-len" => set(&mut self.engine, "max_model_len", json!(number()?)),
+            "--block-size" => set(&mut self.engine, "block_tokens", json!(number()?)),
+            "--num-gpu-blocks-override" => self.blocks = Some(number()?),
+            "--gpu-memory-utilization" => {
+                let text = given()?;
+                let share: f64 = text.parse().map_err(|_| wrong(flag, &format!("`{text}` is not a number")))?;
+                set(&mut self.engine, "gpu_memory_utilization", json!(share));
+            }
+            "--max-num-seqs" | "--max-num-batched-tokens" | "--long-prefill-token-threshold" => {
+                set(&mut self.vllm, &flag[2..].replace('-', "_"), json!(number()?));
+            }
+            "--scheduling-policy" => set(&mut self.vllm, "policy", json!(given()?)),
+            "--async-scheduling" | "--enable-prefix-caching" | "--enable-chunked-prefill" => {
+                let on = value.is_none_or(|value| !value.eq_ignore_ascii_case("false"));
+                set(&mut self.vllm, &flag[2..].replace('-', "_"), json!(on));
+            }
+            "--no-async-scheduling" | "--no-enable-prefix-caching" | "--no-enable-chunked-prefill" => {
+                set(&mut self.vllm, &flag[5..].replace('-', "_"), json!(false));
+            }
+            "--kv-cache-dtype" => self.kv(given()?)?,
+            "--dtype" => self.dtype(given()?)?,
+            "--quantization" => self.quantization(given()?)?,
+            _ => self.other(flag, value)?,
+        }
+        Ok(())
+    }
+
+    fn kv(&mut self, dtype: &str) -> Result<(), CommandError> {
+        let kv = match dtype {
+            "auto" | "bfloat16" | "float16" => "bf16",
+            "fp8" | "fp8_e4m3" | "fp8_e5m2" => "fp8",
+            _ => return Err(wrong("--kv-cache-dtype", &format!("`{dtype}`; known are auto, bfloat16 and fp8"))),
+        };
+        self.engine.insert("kv".to_owned(), json!(kv));
+        Ok(())
+    }
+
+    fn dtype(&mut self, dtype: &str) -> Result<(), CommandError> {
+        match dtype {
+            "auto" | "bfloat16" => {}
+            "half" | "float16" => self.notes.push(format!("`--dtype {dtype}` is taken as bf16: as fast and as large")),
+            _ => return Err(wrong("--dtype", &format!("`{dtype}`; known are auto, bfloat16 and float16"))),
+        }
+        Ok(())
+    }
+
+    fn quantization(&mut self, method: &str) -> Result<(), CommandError> {
+        let weights = match method {
+            "fp8" => "fp8",
+            "awq" | "awq_marlin" | "gptq" | "gptq_marlin" => "int4",
+            "mxfp4" => {
+                self.notes.push("`--quantization mxfp4` is taken as int4 (4.125 for 4.25 bits per weight)".to_owned());
+                "int4"
+            }
+            _ => {
+                let message = format!("`{method}`; known are fp8, awq, gptq (and their marlin kernels) and mxfp4");
+                return Err(wrong("--quantization", &message));
+            }
+        };
+        self.engine.insert("weights".to_owned(), json!(weights));
+        Ok(())
+    }
+
+    /// Flags that have no place in a scenario: harmless, refused, or unknown and noted.
+    fn other(&mut self, flag: &str, value: Option<&str>) -> Result<(), CommandError> {
+        let whole = value.map_or_else(|| flag.to_owned(), |value| format!("{flag} {value}"));
+        let what = match flag {
+            "--pipeline-parallel-size" | "--decode-context-parallel-size" if value == Some("1") => return Ok(()),
+            "--pipeline-parallel-size" => "pipeline parallelism has no cost model",
+            "--decode-context-parallel-size" => "decode context parallelism has no cost model",
+            "--enable-expert-parallel" => {
+                "expert parallelism needs times of the all-to-all exchange, which are missing"
+            }
+            "--speculative-config" | "--speculative-model" => "speculative decoding changes what a step does",
+            "--cpu-offload-gb" => "weights in the host's memory have no cost model",
+            "--kv-transfer-config" => "disaggregated serving is not simulated",
+            _ => {
+                let why = match flag {
+                    _ if HARMLESS.contains(&flag) => "it changes neither schedule nor time",
+                    "--enforce-eager" => "steps without CUDA graphs take more host time; set engine.host",
+                    "--enable-lora" => "adapters are not modelled",
+                    _ => "it is not known to Overbook",
+                };
+                self.notes.push(format!("`{whole}` was left out: {why}"));
+                return Ok(());
+            }
+        };
+        Err(CommandError::NotModelled { flag: whole, what })
+    }
+
+    fn finish(mut self) -> Result<ImportedCommand, CommandError> {
+        let said = self.model.take().ok_or(CommandError::NoModel)?;
+        let (model, weights) = catalog_name(&said).ok_or_else(|| CommandError::Model {
+            suggestion: suggestion(&said, Catalog::embedded().model_names()),
+            model: said.clone(),
+        })?;
+        if let Some(weights) = weights.filter(|_| !self.engine.contains_key("weights")) {
+            let why = if weights == WeightDtype::Int4 && model.starts_with("gpt-oss") { ", for MXFP4" } else { "" };
+            self.notes.push(format!("weights are taken as {weights}{why}: that is how `{said}` is published"));
+            self.engine.insert("weights".to_owned(), json!(weights));
+        }
+        if let Some(blocks) = self.blocks {
+            let block = self.engine.get("block_tokens").and_then(Value::as_u64).unwrap_or(16);
+            self.engine.insert("kv_tokens".to_owned(), json!(blocks.saturating_mul(block)));
+        }
+        self.notes.push("a serve command does not say which GPU: `gpu: h100` is a placeholder".to_owned());
+        self.notes.push("a serve command has no workload: Poisson arrivals at 10/s are a placeholder".to_owned());
+        let generate =
+            json!({ "arrivals": { "poisson": { "rate": "10/s" } }, "lengths": "burstgpt", "requests": 1000 });
+        let mut root = Map::new();
+        root.insert("version".to_owned(), json!(1));
+        root.insert("name".to_owned(), json!(model));
+        root.insert("description".to_owned(), json!(format!("From a vllm serve command of {said}")));
+        root.extend(self.seed.map(|seed| ("seed".to_owned(), json!(seed))));
+        root.insert("workload".to_owned(), json!({ "generate": generate }));
+        root.insert("model".to_owned(), json!(model));
+        root.insert("gpu".to_owned(), json!("h100"));
+        for (key, part) in [("fleet", self.fleet), ("engine", self.engine)] {
+            if !part.is_empty() {
+                root.insert(key.to_owned(), Value::Object(part));
+            }
+        }
+        root.insert("scheduler".to_owned(), json!({ "vllm": self.vllm }));
+        Ok(ImportedCommand { scenario: yaml::emit(&Value::Object(root)), notes: self.notes })
+    }
+}
+
+fn wrong(flag: &str, message: &str) -> CommandError {
+    CommandError::Value { flag: flag.to_owned(), message: message.to_owned() }
+}
+
+/// A whole number as vLLM reads it: `8192`, `8k` (8000), `8K` (8192), `1.5k`, and so with m, M.
+fn count(flag: &str, text: &str) -> Result<u64, CommandError> {
+    let (digits, unit) = match text.chars().last() {
+        Some('k') => (&text[..text.len() - 1], 1e3),
+        Some('K') => (&text[..text.len() - 1], 1024.0),
+        Some('m') => (&text[..text.len() - 1], 1e6),
+        Some('M') => (&text[..text.len() - 1], 1_048_576.0),
+        _ => (text, 1.0),
+    };
+    let number = digits.parse::<f64>().ok().map(|number| number * unit);
+    let whole = number.filter(|number| number.fract() == 0.0 && (0.0..=4_294_967_295.0).contains(number));
+    whole.map(|number| number as u64).ok_or_else(|| wrong(flag, &format!("`{text}` is not a whole number")))
+}
+
+/// The words behind `vllm serve` or behind the module that starts the server.
+fn arguments(words: &[String]) -> Result<&[String], CommandError> {
+    let server = |pair: &[String]| {
+        let program = pair[0].rsplit('/').next().unwrap_or_default();
+        (program == "vllm" && pair[1] == "serve")
+            || (pair[0] == "-m" && pair[1].starts_with("vllm.entrypoints.") && pair[1].ends_with("api_server"))
+    };
+    let at = words.windows(2).position(server).ok_or(CommandError::NotVllm)?;
+    Ok(&words[at + 2..])
+}
+
+/// Splits a command as a POSIX shell does: blanks, quotes, backslashes (also at line ends). Nothing is expanded.
+fn shell_words(command: &str) -> Result<Vec<String>, CommandError> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = command.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => match chars.next() {
+                Some('\n') | None => {}
+                Some(escaped) => word.get_or_insert_default().push(escaped),
+            },
+            (None, _) if c.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(CommandError::Quote);
+    }
+    words.extend(word);
+    Ok(words)
+}

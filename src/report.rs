@@ -1,0 +1,65 @@
+//! `overbook report`: run directories compared, or written for other tools.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use overbook_reports::{Dialect, ReportError, RunData, compare, dialect, perfetto};
+use overbook_sim::time::Time;
+use overbook_sim::units::Duration;
+
+use crate::cli::{Globals, ReportArgs};
+use crate::output::{DONE, Failure, color_stdout, note, print};
+
+/// Events of a Perfetto trace at most: about 150 MB of JSON before packing, which the viewer still opens.
+const PERFETTO_EVENTS: usize = 1_000_000;
+
+pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
+    let runs: Vec<RunData> =
+        args.runs.iter().map(|dir| RunData::open(dir)).collect::<Result<_, ReportError>>().map_err(Failure::input)?;
+    match (runs.as_slice(), &args.dialect, &args.perfetto) {
+        ([run], Some(name), None) => {
+            let wanted = Dialect::ALL.into_iter().find(|d| d.name() == name).unwrap_or(Dialect::Vllm);
+            print(&dialect::export(run, wanted).map_err(Failure::input)?)?;
+        }
+        ([run], None, Some(window)) => export(run, window, args.out.as_deref())?,
+        ([_], None, None) => {
+            let message = "one run has its report.html already; give --as, --perfetto, or further runs to compare";
+            return Err(Failure::Input(message.into()));
+        }
+        (_, None, None) => comparison(&runs, args, globals)?,
+        _ => return Err(Failure::Input("--as and --perfetto take a single run, and not both".into())),
+    }
+    Ok(DONE)
+}
+
+fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {
+    if let Some(out) = &args.out {
+        let page = compare::compare_html(runs).map_err(Failure::input)?;
+        fs::write(out, page).with_context(|| format!("cannot write {}", out.display()))?;
+        note(&format!("comparison in {}", out.display()));
+    }
+    if args.json {
+        return print(&compare::compare_json(runs).map_err(Failure::input)?);
+    }
+    print(&compare::compare_terminal(runs, color_stdout(globals)).map_err(Failure::input)?)
+}
+
+fn export(run: &RunData, window: &str, out: Option<&Path>) -> Result<(), Failure> {
+    let ends = window
+        .split_once("..")
+        .and_then(|(from, to)| Some((from.trim().parse::<Duration>().ok()?, to.trim().parse::<Duration>().ok()?)));
+    let Some((from, to)) = ends else {
+        return Err(Failure::Input(format!("--perfetto {window}: expected FROM..TO with units, e.g. 60s..90s")));
+    };
+    let out = out.map_or_else(|| run.dir().join("trace.json.gz"), PathBuf::from);
+    let trace = perfetto::export(run, Time(from.0.0), Time(to.0.0), PERFETTO_EVENTS).map_err(Failure::input)?;
+    let packed = out.extension().is_some_and(|ending| ending == "gz");
+    let bytes = if packed { trace.gzip() } else { trace.json.clone().into_bytes() };
+    fs::write(&out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
+    print(&format!("{} segments and {} requests in {}", trace.segments, trace.requests, out.display()))?;
+    if trace.left_out > 0 {
+        note(&format!("{} segments and requests had no room: choose a shorter window", trace.left_out));
+    }
+    Ok(())
+}

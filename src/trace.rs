@@ -1,0 +1,75 @@
+//! `overbook trace`: what is in a trace, and requests as CSV.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use overbook_sim::arrival::Workload;
+use overbook_traces::{TraceSpec, burstiness};
+
+use crate::check::load;
+use crate::cli::{Globals, ScenarioArgs, TraceArgs, TraceCommand};
+use crate::output::{DONE, Failure, note, print};
+
+pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failure> {
+    match command {
+        TraceCommand::Stats(args) => {
+            let mut workload = open(args, globals)?;
+            let stats = burstiness(&mut *workload).map_err(Failure::input)?;
+            let lines = stats.describe();
+            let width = lines.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
+            let text: Vec<_> = lines.iter().map(|(what, value)| format!("{what:<width$}  {value}")).collect();
+            print(&text.join("\n"))?;
+        }
+        TraceCommand::Convert { source, out, force } => {
+            if out.exists() && !force {
+                return Err(Failure::Input(format!("{} exists already; use --force to replace it", out.display())));
+            }
+            let mut workload = open(source, globals)?;
+            let requests = convert(&mut *workload, out)?;
+            note(&format!("{requests} requests written to {}", out.display()));
+        }
+    }
+    Ok(DONE)
+}
+
+/// The requests of a trace file, or of a scenario's workload.
+fn open(args: &TraceArgs, globals: &Globals) -> Result<Box<dyn Workload>, Failure> {
+    let yaml = args.source.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    if !yaml {
+        return TraceSpec::new(&args.source).open().map_err(Failure::input);
+    }
+    let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
+    let study = load(&scenario, globals)?;
+    study.points()[0].workload().map_err(Failure::input)
+}
+
+/// Writes the requests aside and moves the file into place at the end.
+fn convert(workload: &mut dyn Workload, out: &Path) -> Result<u64, Failure> {
+    let partial = out.with_extension(format!("partial-{}", std::process::id()));
+    let written = write(workload, &partial).and_then(|requests| {
+        fs::rename(&partial, out).with_context(|| format!("cannot write {}", out.display()))?;
+        Ok(requests)
+    });
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+fn write(workload: &mut dyn Workload, path: &Path) -> Result<u64, Failure> {
+    let about = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(File::create(path).with_context(about)?);
+    file.write_all(b"arrived_at,num_prefill_tokens,num_decode_tokens\n").with_context(about)?;
+    let mut requests = 0;
+    while let Some(arrival) = workload.next_arrival().map_err(Failure::input)? {
+        let (seconds, ns) = (arrival.at.0 / 1_000_000_000, arrival.at.0 % 1_000_000_000);
+        let (prompt, output) = (arrival.prompt_tokens, arrival.output_tokens);
+        writeln!(file, "{seconds}.{ns:09},{prompt},{output}").with_context(about)?;
+        requests += 1;
+    }
+    file.flush().with_context(about)?;
+    Ok(requests)
+}

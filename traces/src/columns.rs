@@ -1,0 +1,195 @@
+//! Any CSV or JSON lines file, by a map from what a request has to the columns that hold it.
+
+use overbook_sim::arrival::ClassId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Problem, TraceError};
+use crate::number::{TOKENS_MAX, TimeUnit};
+use crate::reader::{Decoded, Outcome};
+use crate::spec::Keep;
+use crate::table::{Header, Row, shorten};
+
+/// Which column holds what. Names are compared without regard to case.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    /// When the request arrived.
+    pub arrival: String,
+    /// Prompt length [tokens].
+    pub prompt: String,
+    /// Output length [tokens]; a request with 0 of either has failed.
+    pub output: String,
+    /// Name of the request class; by default all requests are of class `trace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Priority, a whole number, smaller is more urgent; by default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// Ids of the prompt's blocks, a list in which an id stands for a block and all before it (JSON lines).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_ids: Option<String>,
+    /// Tokens that one of `hash_ids` stands for.
+    #[serde(default = "mooncake_block", skip_serializing_if = "is_mooncake_block")]
+    pub hash_tokens: u32,
+    /// Unit of `arrival`.
+    #[serde(default)]
+    pub unit: TimeUnit,
+}
+
+fn mooncake_block() -> u32 {
+    crate::mooncake::HASH_TOKENS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_mooncake_block(tokens: &u32) -> bool {
+    *tokens == crate::mooncake::HASH_TOKENS
+}
+
+impl Columns {
+    /// The columns that a file must have; times in seconds.
+    pub fn new(arrival: &str, prompt: &str, output: &str) -> Columns {
+        Columns {
+            arrival: arrival.to_owned(),
+            prompt: prompt.to_owned(),
+            output: output.to_owned(),
+            class: None,
+            priority: None,
+            hash_ids: None,
+            hash_tokens: mooncake_block(),
+            unit: TimeUnit::S,
+        }
+    }
+
+    fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let needed = [("arrival", &self.arrival), ("prompt", &self.prompt), ("output", &self.output)];
+        let optional = [("class", &self.class), ("priority", &self.priority), ("hash_ids", &self.hash_ids)];
+        let needed = needed.into_iter().map(|(key, name)| (key, name.as_str()));
+        needed.chain(optional.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
+    }
+
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let empty = self.named().filter(|(_, name)| name.trim().is_empty());
+        let mut problems: Vec<Problem> =
+            empty.map(|(key, _)| (format!("columns.{key}"), "is empty; name a column".to_owned())).collect();
+        if !(1..=TOKENS_MAX).contains(&self.hash_tokens) {
+            problems.push(("columns.hash_tokens".to_owned(), format!("must be between 1 and {TOKENS_MAX} tokens")));
+        }
+        problems
+    }
+}
+
+/// Classes at most.
+const CLASSES_MAX: usize = 4096;
+
+/// Reads rows and numbers their classes in order of appearance.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    time: usize,
+    unit: TimeUnit,
+    prompt: usize,
+    output: usize,
+    class: Option<usize>,
+    priority: Option<usize>,
+    keep: Keep,
+    /// Class fields as written in the file; `None` if the rows are filtered out.
+    seen: Vec<(Box<[u8]>, Option<ClassId>)>,
+    recent: usize,
+    classes: Vec<String>,
+}
+
+impl Mapped {
+    /// The decoder, and the position of the block ids.
+    pub(crate) fn new(
+        columns: &Columns,
+        header: &Header,
+        keep: &Keep,
+        path: &std::path::Path,
+    ) -> Result<(Mapped, Option<usize>), TraceError> {
+        let find = |key: &'static str, name: &str| {
+            header.position(name).ok_or_else(|| TraceError::NoColumn {
+                path: path.to_owned(),
+                setting: key,
+                name: shorten(name),
+                found: header.text(),
+            })
+        };
+        let maybe = |key, name: &Option<String>| name.as_deref().map(|name| find(key, name)).transpose();
+        let mapped = Mapped {
+            time: find("arrival", &columns.arrival)?,
+            unit: columns.unit,
+            prompt: find("prompt", &columns.prompt)?,
+            output: find("output", &columns.output)?,
+            class: maybe("class", &columns.class)?,
+            priority: maybe("priority", &columns.priority)?,
+            keep: keep.clone(),
+            seen: Vec::new(),
+            recent: 0,
+            classes: if columns.class.is_some() { Vec::new() } else { vec!["trace".to_owned()] },
+        };
+        Ok((mapped, maybe("hash_ids", &columns.hash_ids)?))
+    }
+
+    pub(crate) fn time_column(&self) -> usize {
+        self.time
+    }
+
+    pub(crate) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// All classes met so far, filtered or not.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.iter().map(|(field, _)| shorten(String::from_utf8_lossy(field).trim())).collect()
+    }
+
+    pub(crate) fn decode(&mut self, row: &Row<'_>) -> Result<Decoded, TraceError> {
+        let at_ns = row.time(self.time, self.unit)?;
+        let (prompt_tokens, output_tokens) = (row.tokens(self.prompt)?, row.tokens(self.output)?);
+        let priority = self.priority.map_or(Ok(0), |column| priority(row, column))?;
+        let outcome = match self.class_of(row)? {
+            None => Outcome::Filtered,
+            Some(class) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed { class, priority },
+            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class, priority },
+        };
+        Ok(Decoded { at_ns, outcome })
+    }
+
+    fn class_of(&mut self, row: &Row<'_>) -> Result<Option<ClassId>, TraceError> {
+        let Some(column) = self.class else { return Ok(Some(ClassId(0))) };
+        let field = row.field(column);
+        if let Some((name, class)) = self.seen.get(self.recent)
+            && **name == *field
+        {
+            return Ok(*class);
+        }
+        self.recent = match self.seen.iter().position(|(name, _)| **name == *field) {
+            Some(known) => known,
+            None => self.add(row, column)?,
+        };
+        Ok(self.seen[self.recent].1)
+    }
+
+    fn add(&mut self, row: &Row<'_>, column: usize) -> Result<usize, TraceError> {
+        let text = row.text(column)?.trim();
+        let name = if text.is_empty() { "(none)".to_owned() } else { shorten(text) };
+        if self.seen.len() >= CLASSES_MAX {
+            return Err(row.too_many_classes(column, CLASSES_MAX, name));
+        }
+        let class = self.keep.keeps_class(&name).then(|| {
+            let known = self.classes.iter().position(|class| *class == name);
+            ClassId(known.unwrap_or_else(|| {
+                self.classes.push(name);
+                self.classes.len() - 1
+            }) as u16)
+        });
+        self.seen.push((row.field(column).into(), class));
+        Ok(self.seen.len() - 1)
+    }
+}
+
+fn priority(row: &Row<'_>, column: usize) -> Result<i32, TraceError> {
+    let number = std::str::from_utf8(row.field(column).trim_ascii()).ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        row.bad(column, "a priority, a whole number of 32 bits", "the fields may be shifted against the header")
+    })
+}
