@@ -162,7 +162,7 @@ pub(crate) struct ScenarioArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) scenario: ScenarioArgs,
-    /// Run directory [default: runs/<name>-<hash>].
+    /// Run directory [default: runs/NAME-HASH].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Replace an existing run directory.

@@ -8,6 +8,7 @@ use overbook_reports::{Report, RunDir, Status, html, terminal};
 use overbook_scenarios::{Point, Study};
 use overbook_sim::cluster::{Cluster, RunError, RunResult};
 use overbook_sim::rows::{Discard, Outcome, Recorder};
+use overbook_traces::Tapped;
 
 use crate::check::load;
 use crate::cli::{Globals, RunArgs};
@@ -20,6 +21,8 @@ use crate::watch::{Display, catch_interrupts};
 pub(crate) struct Ended {
     pub(crate) report: Report,
     pub(crate) result: RunResult,
+    /// Rates and burstiness of the requests, for the report: what, and how much.
+    pub(crate) traffic: Vec<(String, String)>,
 }
 
 pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -76,7 +79,7 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         ended
     };
     display.finish();
-    let Ended { mut report, result } = ended;
+    let Ended { mut report, result, traffic } = ended;
     report.directory = out.display().to_string();
     report.command = command(args);
     let verdicts: Vec<_> =
@@ -87,7 +90,7 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         (_, true) => GATE_FAILED,
         _ => DONE,
     };
-    write_files(&dir, point, &report, args)?;
+    write_files(&dir, point, &report, traffic, args)?;
     let trace = point.scenario.workload.trace.as_ref().map(|t| t.path.as_path());
     let manifest = start.manifest(point.plan_hash(), point.scenario.seed, trace, (report.status, code));
     dir.finish(&manifest).map_err(anyhow::Error::new)?;
@@ -115,11 +118,25 @@ fn warn_of_rejections(point: &Point, result: &RunResult) {
     }
 }
 
-fn write_files(dir: &RunDir, point: &Point, report: &Report, args: &RunArgs) -> Result<(), Failure> {
+fn write_files(
+    dir: &RunDir,
+    point: &Point,
+    report: &Report,
+    traffic: Vec<(String, String)>,
+    args: &RunArgs,
+) -> Result<(), Failure> {
     dir.write("scenario.resolved.yaml", point.scenario.to_yaml()).map_err(anyhow::Error::new)?;
     dir.write("summary.json", summary_json(report)).map_err(anyhow::Error::new)?;
     if !args.no_report {
-        let page = html::report_html(report).map_err(anyhow::Error::new)?;
+        let traffic = html::Table {
+            title: "Traffic".into(),
+            header: vec!["As it arrived".into(), String::new()],
+            rows: traffic.into_iter().map(|(what, value)| vec![what, value]).collect(),
+            note: "Peaks are the fullest second, minute and hour. The index of dispersion is variance ÷ mean of the counts: 1 \
+                   for Poisson traffic, more for bursts."
+                .into(),
+        };
+        let page = html::report_html_with(report, &[traffic]).map_err(anyhow::Error::new)?;
         dir.write("report.html", page).map_err(anyhow::Error::new)?;
     }
     Ok(())
@@ -144,7 +161,16 @@ pub(crate) fn simulate<R: Recorder>(
     let mut cost = point.cost().map_err(Failure::input)?;
     let mut workload = point.workload().map_err(Failure::input)?;
     let cluster = Cluster::new(spec).map_err(Failure::input)?;
-    let ran = cluster.run(&mut *workload, &mut *cost, recorder, &mut |progress| display.show(progress));
+    let mut watch = |progress| display.show(progress);
+    // In a closed loop the workload's own times are not those of the requests.
+    let counted = !args.no_report && point.coordinates.is_empty() && point.scenario.workload.clients.is_none();
+    let (ran, traffic) = if counted {
+        let mut tapped = Tapped::new(workload);
+        let ran = cluster.run(&mut tapped, &mut *cost, recorder, &mut watch);
+        (ran, tapped.stats().describe())
+    } else {
+        (cluster.run(&mut *workload, &mut *cost, recorder, &mut watch), Vec::new())
+    };
     let result = ran.map_err(|error| match error {
         RunError::Workload(_) | RunError::Unsorted { .. } => Failure::input(error),
         RunError::Record(error) => Failure::Run(anyhow::Error::from_boxed(error)),
@@ -164,7 +190,7 @@ pub(crate) fn simulate<R: Recorder>(
         summary: result.summary.clone(),
         timeline: result.timeline.clone(),
     };
-    Ok(Ended { report, result })
+    Ok(Ended { report, result, traffic })
 }
 
 /// The command that makes the same results again; only what changes them.

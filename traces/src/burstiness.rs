@@ -234,6 +234,38 @@ fn gap_cv(requests: u64, span: Span, squares: f64) -> f64 {
     (squares / gaps - mean * mean).max(0.0).sqrt() / mean
 }
 
+/// A workload whose requests are counted while they are simulated.
+pub struct Tapped {
+    workload: Box<dyn Workload>,
+    counter: Burstiness,
+}
+
+impl Tapped {
+    /// Counts what `workload` hands out from now on.
+    pub fn new(workload: Box<dyn Workload>) -> Tapped {
+        Tapped { workload, counter: Burstiness::default() }
+    }
+
+    /// The statistics of what was handed out.
+    pub fn stats(self) -> BurstStats {
+        self.counter.finish(self.workload.classes())
+    }
+}
+
+impl Workload for Tapped {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        let arrival = self.workload.next_arrival()?;
+        if let Some(arrival) = &arrival {
+            self.counter.record(arrival);
+        }
+        Ok(arrival)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.workload.classes()
+    }
+}
+
 /// Reads a workload to its end.
 ///
 /// # Errors

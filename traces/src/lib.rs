@@ -59,7 +59,7 @@ mod vidur;
 
 pub use arrivals::ArrivalSpec;
 pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
-pub use burstiness::{Bins, BurstStats, Burstiness, burstiness};
+pub use burstiness::{Bins, BurstStats, Burstiness, Tapped, burstiness};
 pub use columns::Columns;
 pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};

@@ -185,6 +185,7 @@ impl Run {
             ("end", a.end == b.end),
             ("steps", a.effort.steps == b.effort.steps),
             ("itl", a.summary.itl == b.summary.itl),
+            ("batches", a.summary.batches == b.summary.batches),
             ("latencies", a.summary.latencies == b.summary.latencies),
             ("queue_time", a.summary.queue_time == b.summary.queue_time),
             ("tokens", a.summary.tokens == b.summary.tokens),
