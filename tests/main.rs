@@ -10,6 +10,7 @@ mod cli {
     mod out_dir;
     mod pipe;
     mod places;
+    mod readme;
     mod real_traces;
     mod refused;
     mod refused_traces;
