@@ -15,4 +15,5 @@ mod cli {
     mod refused;
     mod refused_traces;
     mod results;
+    mod tools;
 }

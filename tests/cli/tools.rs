@@ -1,0 +1,82 @@
+//! The smaller commands: reports of runs, traces, the catalog, imports.
+
+use crate::cli::home::Home;
+
+#[test]
+fn runs_are_compared_and_written_for_other_tools() {
+    let home = Home::small();
+    home.overbook("run small.yaml --out a").ends(0);
+    home.overbook("run small.yaml --set seed=7 --out b").ends(0);
+    let compared = home.overbook("report a b --out cmp.html").ends(0);
+    assert!(compared.out.contains("TTFT p99") && home.text("cmp.html").contains("</html>"));
+    assert!(home.overbook("report a b --json").ends(0).json().is_object());
+    for tool in ["vllm", "guidellm", "aiperf"] {
+        assert!(home.overbook(&format!("report a --as {tool}")).ends(0).json().is_object(), "{tool}");
+    }
+    home.overbook("report a --perfetto 0s..5s --out a.json").ends(0);
+    assert!(home.json("a.json")["traceEvents"].as_array().is_some_and(|events| !events.is_empty()));
+    home.overbook("report a --perfetto 0s..5s").ends(0);
+    assert_eq!(home.bytes("a/trace.json.gz")[..2], [0x1f, 0x8b]);
+}
+
+#[test]
+fn reports_refuse_what_they_cannot_do() {
+    let home = Home::small();
+    home.overbook("run small.yaml --out a").ends(0);
+    for (command, word) in [
+        ("report a", "--perfetto"),
+        ("report nowhere", "manifest.json"),
+        ("report a --perfetto 5..6", "60s..90s"),
+        ("report a --as fortune", "guidellm"),
+        ("report a a --as vllm", "single run"),
+    ] {
+        assert!(home.overbook(command).ends(2).err.contains(word), "{command}");
+    }
+}
+
+#[test]
+fn a_trace_is_described_and_converted() {
+    let home = Home::small();
+    let stats = home.overbook("trace stats small.yaml").ends(0);
+    assert!(stats.out.contains("index of dispersion 1 s"));
+    home.overbook("trace convert small.yaml --out t.csv").ends(0);
+    let again = home.overbook("trace stats t.csv").ends(0);
+    let line = |text: &str, what: &str| text.lines().find(|line| line.starts_with(what)).map(str::to_owned);
+    for what in ["requests", "prompt tokens", "output tokens"] {
+        assert_eq!(line(&stats.out, what), line(&again.out, what));
+    }
+    assert!(home.overbook("trace convert small.yaml --out t.csv").ends(2).err.contains("--force"));
+    home.overbook("trace convert small.yaml --out t.csv --force").ends(0);
+    assert!(home.overbook("trace stats nowhere.csv").ends(2).err.contains("nowhere.csv"));
+    assert!(home.names("").iter().all(|name| !name.contains("partial")), "{:?}", home.names(""));
+}
+
+#[test]
+fn the_catalog_lists_shows_and_suggests() {
+    let home = Home::new();
+    let list = home.overbook("catalog list").ends(0);
+    assert!(list.out.contains("h200") && list.out.contains("deepseek-v3"));
+    assert!(home.overbook("catalog show h200").ends(0).out.contains("source:"));
+    assert!(home.overbook("catalog show h20").ends(2).err.contains("did you mean `h200`"));
+}
+
+#[test]
+fn a_serve_command_becomes_a_scenario_and_back() {
+    let home = Home::new();
+    let imported = home.run(["import", "vllm", "vllm serve Qwen/Qwen3-8B -tp 2 --max-num-seqs=64"]).ends(0);
+    home.write("qwen.yaml", &imported.out);
+    home.overbook("check qwen.yaml").ends(0);
+    let flags = home.overbook("serve-flags qwen.yaml").ends(0);
+    assert!(flags.out.contains("--tensor-parallel-size 2") && flags.out.contains("--max-num-seqs 64"));
+    assert!(home.run(["import", "vllm", "vllm serve foo/bar"]).ends(2).err.contains("qwen3-8b"));
+    assert!(home.overbook("import config nowhere.json").ends(2).err.contains("nowhere.json"));
+}
+
+#[test]
+fn completions_and_the_manual_page_are_made() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(home.overbook(&format!("completions {shell}")).ends(0).out.contains("overbook"));
+    }
+    assert!(home.overbook("man").ends(0).out.contains(".TH overbook 1"));
+}
