@@ -25,11 +25,13 @@ pub(crate) fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<Verdict> {
 }
 
 /// Where the costs come from and how far they are to be trusted.
-pub(crate) fn calibration(scenario: &Scenario) -> String {
-    match &scenario.engine.cost {
-        CostSpec::Roofline => "roofline over imported kernel times (AIConfigurator tables), host time inferred; not \
-                               calibrated on this machine, so every figure is extrapolated"
-            .into(),
+pub(crate) fn calibration(point: &Point) -> String {
+    match &point.scenario.engine.cost {
+        // What matters most stands first: narrow displays cut the end.
+        CostSpec::Roofline => format!(
+            "extrapolated, not calibrated on this machine: roofline from public kernel tables; inferred: {}",
+            point.inferred_parts().join(", ")
+        ),
         CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
         CostSpec::Table(table) => {
             format!("measured table {}; its hull is that file's grid", table.path.display())

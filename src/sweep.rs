@@ -132,7 +132,7 @@ fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>]) -> reports::Stu
         axes: first.coordinates.iter().map(|(path, _)| path.clone()).collect(),
         points: points.collect(),
         metrics,
-        calibration: facts::calibration(&first.scenario),
+        calibration: facts::calibration(first),
         command: command(args),
         tool: facts::TOOL.to_owned(),
     }

@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     measure("Tally::request", n, |i| tally.request(&requests[(i % PERIOD) as usize]));
     measure("Tally::gaps", 10 * n, |i| tally.gaps(9_000_000 + (i & 0xfffff), 30));
     measure("Tally::gap_ramp (20 values)", n, |i| {
-        tally.gap_ramp(9_000_000 + (i & 0xfffff), 900, 20, 30);
+        tally.gap_ramp_fixed((9_000_000 + (i & 0xfffff)) << 20, 900 << 20, 20, 30);
     });
     measure("Tally::step", n, |i| tally.step(&steps[(i % PERIOD) as usize]));
     measure("Timeline::hold in one bin", 10 * n, |i| {

@@ -13,6 +13,7 @@ pub mod export;
 pub mod import;
 pub mod metric;
 mod nearest;
+mod provenance;
 pub mod scenario;
 mod schema;
 mod source;

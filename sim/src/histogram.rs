@@ -73,41 +73,6 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// Counts `first`, `first + step`, … (`n_values` of them), each `weight` times.
-    ///
-    /// The same as `n_values` calls of [`Histogram::record_n`], in time proportional to the buckets touched. A ramp
-    /// that would fall below zero or exceed `u64` saturates there like the single calls would.
-    pub fn record_ramp(&mut self, first: u64, step: i64, n_values: u64, weight: u64) {
-        if n_values == 0 || weight == 0 {
-            return;
-        }
-        if step == 0 {
-            return self.record_n(first, n_values * weight);
-        }
-        let last = i128::from(first) + i128::from(step) * i128::from(n_values - 1);
-        let Ok(last) = u64::try_from(last) else {
-            return self.record_saturating(first, step, n_values, weight);
-        };
-        let (low, high, step) = (first.min(last), first.max(last), step.unsigned_abs());
-        let (mut value, mut left) = (low, n_values);
-        loop {
-            let index = index_of(value);
-            let here = ((bounds_of(index).1 - value) / step + 1).min(left);
-            self.add_to_bucket(index, here * weight);
-            left -= here;
-            if left == 0 {
-                break;
-            }
-            value += here * step;
-        }
-        self.count += n_values * weight;
-        // The sum of an arithmetic progression is exact in halves: n (low + high) is even.
-        let doubled = u128::from(n_values) * (u128::from(low) + u128::from(high));
-        self.sum += doubled / 2 * u128::from(weight);
-        self.min = self.min.min(low);
-        self.max = self.max.max(high);
-    }
-
     /// Counts `first`, `first + step`, … (`n_values` of them) given in fixed point [2⁻²⁰], each `weight` times, rounded down to
     /// integers for their bucket. Any split of a ramp counts the same: the sum is kept in fixed point.
     pub fn record_ramp_fixed(&mut self, first: u64, step: u64, n_values: u64, weight: u64) {
@@ -136,14 +101,6 @@ impl Histogram {
         self.fine_sum += doubled / 2 * u128::from(weight);
         self.min = self.min.min(first >> SHIFT);
         self.max = self.max.max(last >> SHIFT);
-    }
-
-    /// A ramp that leaves the range of `u64`: its inner part as a ramp, the rest at the border.
-    fn record_saturating(&mut self, first: u64, step: i64, n_values: u64, weight: u64) {
-        let (room, border) = if step > 0 { (u64::MAX - first, u64::MAX) } else { (first, 0) };
-        let inner = room / step.unsigned_abs() + 1;
-        self.record_ramp(first, step, inner, weight);
-        self.record_n(border, (n_values - inner) * weight);
     }
 
     #[inline]

@@ -90,16 +90,4 @@ proptest! {
         let lost = ramp.sum().abs_diff(single.sum());
         prop_assert!(lost <= u128::from(n * weight), "{lost} ns of {n} values");
     }
-
-    #[test]
-    fn a_ramp_equals_its_single_values(first in any_value(), step in any::<i64>(), shift in 0u32..64, n in 0u64..2000, weight in 0u64..5) {
-        let step = step >> shift;
-        let (mut ramp, mut single) = (Histogram::new(), Histogram::new());
-        ramp.record_ramp(first, step, n, weight);
-        for i in 0..n {
-            let value = i128::from(first) + i128::from(step) * i128::from(i);
-            single.record_n(value.clamp(0, i128::from(u64::MAX)) as u64, weight);
-        }
-        prop_assert_eq!(ramp, single);
-    }
 }

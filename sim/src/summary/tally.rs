@@ -121,12 +121,6 @@ impl Tally {
         self.itl.record_n(ns, count);
     }
 
-    /// Gaps `first_ns`, `first_ns + step`, … (`n` of them), each seen by `weight` requests: a segment of many steps.
-    #[inline]
-    pub fn gap_ramp(&mut self, first_ns: u64, step: i64, n: u64, weight: u64) {
-        self.itl.record_ramp(first_ns, step, n, weight);
-    }
-
     /// `n` steps of a lane, which took `first`, `first + step`, … in fixed point [2⁻²⁰ ns]: each is a gap of `weight` requests. Any
     /// split of a segment adds up to the same.
     #[inline]

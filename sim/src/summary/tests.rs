@@ -68,7 +68,7 @@ fn tally() -> Tally {
     tally.request(&row(100, 120, 120, 1));
     tally.request(&rejected(130));
     tally.gaps(10 * MS, 9);
-    tally.gap_ramp(10 * MS, 1000, 4, 2);
+    (0..4).for_each(|i| tally.gaps(10 * MS + 1000 * i, 2));
     tally.step(&step());
     tally.plans(3);
     tally.hold(Time(100 * MS), Time(200 * MS), 4, 1, 50, 100);

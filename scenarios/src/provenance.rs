@@ -1,0 +1,51 @@
+//! What of a point's cost model rests on inference and not on anybody's measurement: said wherever a result is.
+
+use overbook_sim::gpu::{Origin, OriginKind};
+use overbook_sim::model::WeightDtype;
+
+use crate::study::Point;
+
+impl Point {
+    /// The parts of the roofline that this point uses and that nobody has measured, in words. Host time is always one.
+    pub fn inferred_parts(&self) -> Vec<&'static str> {
+        let (gpu, model, engine) = (&self.gpu, &self.model, &self.scenario.engine);
+        let inferred = |origin: &Origin| origin.kind == OriginKind::Inferred;
+        let decode = gpu.decode_fit(engine.kv, model.head_dim).and_then(|fit| fit.origin.as_ref());
+        let prefill = gpu.prefill_fit(engine.kv, model.head_dim).and_then(|fit| fit.origin.as_ref());
+        let attention =
+            [decode.unwrap_or(&gpu.decode_attention.origin), prefill.unwrap_or(&gpu.prefill_attention.origin)];
+        let experts = model.moe.is_some() && gpu.experts.as_ref().is_some_and(|experts| inferred(&experts.origin));
+        let parts = [
+            ("host time", true),
+            ("matrix multiplication", inferred(&gpu.matmul.origin)),
+            ("attention", model.mla.is_some() || attention.into_iter().any(inferred)),
+            ("experts", experts),
+            ("all-reduce", self.scenario.fleet.tensor_parallel > 1 && inferred(&gpu.all_reduce.origin)),
+            ("int4 weights", engine.weights == WeightDtype::Int4),
+        ];
+        parts.into_iter().filter_map(|(part, is_inferred)| is_inferred.then_some(part)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Source;
+
+    fn parts(gpu: &str, model: &str, engine: &str) -> Vec<&'static str> {
+        let text = format!(
+            "version: 1\nname: x\nworkload: {{ generate: {{ arrivals: {{ poisson: {{ rate: 1/s }} }}, lengths: burstgpt, \
+             requests: 1 }} }}\nmodel: {model}\ngpu: {gpu}\nengine: {engine}\n"
+        );
+        Source::from_text("x.yaml", &text).resolve().expect("a valid scenario").points()[0].inferred_parts()
+    }
+
+    #[test]
+    fn what_nobody_measured_is_named() {
+        assert_eq!(parts("h200", "llama-3.1-8b", "{}"), ["host time"]);
+        assert_eq!(parts("h200", "llama-3.1-8b", "{ weights: int4 }"), ["host time", "int4 weights"]);
+        assert_eq!(parts("h200", "deepseek-v2-lite", "{}"), ["host time", "attention"]);
+        assert_eq!(parts("a10g", "qwen3-0.6b", "{}"), ["host time", "matrix multiplication", "attention"]);
+        // No table of head_dim 64 exists for the A100.
+        assert_eq!(parts("a100-80", "llama-3.2-1b", "{}"), ["host time", "attention"]);
+    }
+}
