@@ -135,6 +135,25 @@ impl From<RecordError> for Stop {
     }
 }
 
+/// Books the next `part` steps of a segment as gaps between tokens. For members that were left out of the steps before it,
+/// the first one ends a longer gap.
+fn book_gaps<R: Recorder>(segment: &Segment, part: u64, seqs: u64, replica: &Replica, books: &mut Books<'_, R>) {
+    let end = segment.end_of(segment.done + 1);
+    let mut resumed = 0;
+    for last in replica.resumed(0) {
+        books.tally.gaps(end.since(last).0, 1);
+        resumed += 1;
+    }
+    let (cost, growth) = (segment.cost_of(segment.done).0, segment.growth.0);
+    if resumed == 0 {
+        return books.tally.gap_ramp_fixed(cost, growth, part, seqs);
+    }
+    books.tally.gap_ramp_fixed(cost, growth, 1, seqs - resumed);
+    if part > 1 {
+        books.tally.gap_ramp_fixed(cost + growth, growth, part - 1, seqs);
+    }
+}
+
 impl Drive {
     pub(crate) fn new(scheduler: Box<dyn Scheduler>, depth: u32, jumps: bool, sabotage: Option<StopReason>) -> Self {
         Drive {
@@ -305,7 +324,7 @@ impl Drive {
             let from = front.end_of(front.done);
             let to = front.end_of(front.done + part);
             let seqs = u64::from(replica.front_seqs(0));
-            books.tally.gap_ramp_fixed(front.cost_of(front.done).0, front.growth.0, part, seqs);
+            book_gaps(front, part, seqs, replica, books);
             let delivered = replica.complete(0, part, to);
             front.done += part;
             self.effort.steps += part;

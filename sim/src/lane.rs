@@ -34,6 +34,8 @@ pub(crate) struct Flight {
     pub(crate) emits: Vec<(Slot, u32)>,
     /// Former members, preempted since: the token in flight is still delivered.
     pub(crate) late: Vec<(Slot, u32)>,
+    /// Members that were left out of steps just before the first of these: its gap is longer for them.
+    pub(crate) resumed: Vec<(Slot, u32)>,
 }
 
 /// (standing clock at which the event happens, seq, slot); stale entries are recognised by [`Lane::is_current`].
@@ -69,6 +71,8 @@ pub(crate) struct Lane {
     pub(crate) executed: u64,
     /// When the last completed step ended.
     pub(crate) last_done: Time,
+    /// Members (slot, generation) that were left out of the step planned last.
+    pub(crate) stalled: Vec<(Slot, u32)>,
 }
 
 impl Lane {
@@ -92,6 +96,7 @@ impl Lane {
             spare: Vec::new(),
             executed: 0,
             last_done: Time::ZERO,
+            stalled: Vec::new(),
         }
     }
 
@@ -268,6 +273,8 @@ impl Lane {
     /// Records that a member was left out of the step just planned (clock already advanced).
     pub(crate) fn skip(&mut self, slot: Slot, request: &mut Request) {
         let before = self.planned - 1;
+        self.note_last_token(request);
+        self.stalled.push((slot, request.generation));
         self.leave(request);
         request.computed -= 1;
         if before > request.joined {
@@ -276,6 +283,27 @@ impl Lane {
         }
         request.joined = self.planned;
         self.enter(slot, request);
+    }
+
+    /// Writes down when a request's last token was delivered, before it leaves the standing set or misses a step of it. One
+    /// that has got none since it joined keeps what it has.
+    pub(crate) fn note_last_token(&self, request: &mut Request) {
+        let as_member = self.done > request.joined;
+        let by_prefill = self.done == request.joined && request.settled == request.joined;
+        if as_member || by_prefill {
+            request.last_token = self.last_done;
+        }
+    }
+
+    /// Writes down, for members that miss steps, a token that was in flight when they did and has now been delivered.
+    pub(crate) fn note_late_tokens(&self, requests: &mut [Request]) {
+        let marks = self.flights.iter().flat_map(|flight| &flight.resumed).chain(&self.stalled);
+        for &(slot, generation) in marks {
+            let request = &mut requests[slot as usize];
+            if request.generation == generation && request.is_decoding() && request.settled == self.done {
+                request.last_token = self.last_done;
+            }
+        }
     }
 
     /// Whether some member may still give blocks an identity while decoding.

@@ -144,6 +144,15 @@ impl Replica {
         self.lanes[lane].flights.front().map_or(0, |f| f.seqs)
     }
 
+    /// When the members that the next step to complete serves again, after steps without them, got their last token.
+    pub fn resumed(&self, lane: usize) -> impl Iterator<Item = Time> + '_ {
+        let marks = self.lanes[lane].flights.front().into_iter().flat_map(|flight| &flight.resumed);
+        marks.filter_map(|&(slot, generation)| {
+            let request = &self.requests[slot as usize];
+            (request.generation == generation && request.is_decoding()).then_some(request.last_token)
+        })
+    }
+
     /// Slots of the running list of a lane, in order.
     pub fn running_slots(&self, lane: usize) -> impl Iterator<Item = Slot> + '_ {
         self.lanes[lane].running.iter().map(|e| e.slot)
@@ -313,6 +322,7 @@ impl Replica {
             let front = lane.flights.front_mut().expect("completed steps were planned");
             let part = left.min(front.unfinished);
             front.unfinished -= part;
+            front.resumed.clear();
             left -= part;
             delivered = front.seqs;
             if front.unfinished == 0 {
@@ -325,6 +335,7 @@ impl Replica {
         delivered += self.deliver_exceptions(lane_index, &flight, now);
         let lane = &mut self.lanes[lane_index];
         lane.last_done = now;
+        lane.note_late_tokens(&mut self.requests);
         if flight.emits.capacity() > 0 && lane.spare.len() < lane.depth as usize {
             flight.emits.clear();
             flight.late.clear();

@@ -38,7 +38,7 @@ pub(crate) struct Request {
     pub(crate) arrival_key: u64,
     pub(crate) start: Time,
     pub(crate) first_token: Time,
-    /// Last delivered token, kept only while the request is not in the standing set.
+    /// Last delivered token, kept only while the request is not in the standing set, or misses steps of it.
     pub(crate) last_token: Time,
     /// Identity of full blocks; `hashed` are those of them that are in the cache's index.
     pub(crate) content: Option<Box<Content>>,
@@ -113,6 +113,11 @@ impl Request {
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.phase == Phase::Waiting
+    }
+
+    /// Whether it is, or was until its last token was planned, in the standing set.
+    pub(crate) fn is_decoding(&self) -> bool {
+        matches!(self.phase, Phase::Decode | Phase::Draining)
     }
 
     /// Whether the end comes by the visible limit (known when planned) and not by an end-of-sequence token.

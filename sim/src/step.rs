@@ -240,6 +240,9 @@ impl<'a> StepBuilder<'a> {
         }
         let delivered = lane.generated(request);
         let pending = lane.generated_planned(request) - delivered;
+        if request.is_decoding() {
+            lane.note_last_token(request);
+        }
         let mut refund = 0;
         let mut held = lane.computed(request);
         match request.phase {
@@ -276,7 +279,6 @@ impl<'a> StepBuilder<'a> {
         request.lost = held - refund;
         request.computed = 0;
         request.generated = delivered;
-        request.last_token = lane.last_done;
         request.preemptions += 1;
         request.phase = Phase::Waiting;
         replica.waiting.push_preempted(slot, request);
@@ -362,6 +364,7 @@ impl<'a> StepBuilder<'a> {
         let mut flight = lane.spare.pop().unwrap_or_default();
         flight.unfinished = 1;
         flight.seqs = step.decode_seqs;
+        let stalled = std::mem::take(&mut lane.stalled);
         if !step.all_members && step.decode_seqs < lane.members {
             let left_out: Vec<Slot> = lane
                 .running
@@ -373,6 +376,11 @@ impl<'a> StepBuilder<'a> {
                 lane.skip(slot, &mut replica.requests[slot as usize]);
             }
         }
+        flight.resumed.extend(stalled.into_iter().filter(|&(slot, generation)| {
+            let request = &replica.requests[slot as usize];
+            let decodes = request.phase == Phase::Decode && request.joined < lane.planned;
+            request.generation == generation && decodes
+        }));
         replica.computed_tokens += u64::from(step.decode_seqs);
         for chunk in &step.chunks {
             replica.computed_tokens += u64::from(chunk.tokens);

@@ -5,7 +5,7 @@ use overbook_sim::policy::SchedulerSpec;
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
 
-use crate::schedulers::{Greed, Greedy, Lazy, Timid};
+use crate::schedulers::{Greed, Greedy, Lazy, Pausing, Timid};
 use crate::world::{How, Run, World};
 use crate::world_random::world;
 
@@ -48,6 +48,37 @@ fn requests_tokens_and_blocks_are_conserved() {
         tokens += delivered;
     }
     eprintln!("laws 1, 2: {audited} plans audited, {tokens} tokens counted");
+}
+
+/// The gaps between the tokens of all requests add up to the time from first to last token, also where members miss steps
+/// and requests are preempted.
+#[test]
+fn gaps_cover_the_time_between_first_and_last_token() {
+    let (mut gaps, mut paused, mut preempted) = (0, 0, 0);
+    for seed in 0..400 {
+        let mut world = world(seed);
+        world.spec.failures.clear();
+        world.spec.patience = overbook_sim::cluster::Patience::default();
+        for arrival in &mut world.arrivals {
+            (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
+        }
+        let pausing: &dyn Fn() -> Box<dyn overbook_sim::policy::Scheduler> = &|| Box::new(Pausing);
+        let scheduler = (seed % 2 == 0).then_some(pausing);
+        for how in [How::JUMPS, How::STEPS] {
+            let run = world.run(How { scheduler, ..how });
+            let served = run.rows.requests.iter().filter(|r| r.outcome == Outcome::Finished);
+            let whole: u128 = served.map(|r| u128::from((r.end - r.first_token.unwrap()).0)).sum();
+            let itl = &run.result.summary.itl;
+            // A step's end is cut to whole nanoseconds, its length is not.
+            let off = whole.abs_diff(itl.sum());
+            assert!(off <= u128::from(itl.count()), "world {seed}: gaps {} ns, tokens {whole} ns", itl.sum());
+            gaps += itl.count();
+            preempted += run.result.summary.work.preemptions;
+            paused += u64::from(scheduler.is_some()) * run.result.effort.steps / 7;
+        }
+    }
+    eprintln!("gaps: {gaps} add up, over {preempted} preemptions and about {paused} steps with a member left out");
+    assert!(preempted > 1000 && paused > 1000);
 }
 
 /// Laws 3 and 5: rows come in order of time, steps of a lane never overlap, a request's times are in order, and every ending
