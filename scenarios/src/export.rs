@@ -34,10 +34,36 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 ..default
             }
         }
-        #[allow(unreachable_patterns, reason = "more schedulers are coming")]
-        _ => {
-            notes.push("the scheduler has no flags in these engines: their defaults are shown".to_owned());
-            default
+        SchedulerSpec::VllmV0(spec) => {
+            notes
+                .push("vllm-v0 is vLLM 0.4 to 0.6 without chunked prefill: today's vLLM has no flag for it".to_owned());
+            VllmSpec {
+                max_num_seqs: spec.max_num_seqs,
+                enable_chunked_prefill: false,
+                async_scheduling: false,
+                enable_prefix_caching: false,
+                ..default
+            }
+        }
+        SchedulerSpec::Sarathi(spec) => {
+            notes.push("sarathi is nearest to chunked prefill with a small token budget, as shown".to_owned());
+            VllmSpec {
+                max_num_batched_tokens: spec.chunk_size,
+                max_num_seqs: spec.max_num_seqs,
+                watermark: spec.watermark,
+                async_scheduling: false,
+                enable_prefix_caching: false,
+                ..default
+            }
+        }
+        SchedulerSpec::Orca(spec) => {
+            notes.push("orca has no flag: the engines do not reserve memory for the whole output".to_owned());
+            VllmSpec {
+                max_num_seqs: spec.max_batch_size,
+                async_scheduling: false,
+                enable_prefix_caching: false,
+                ..default
+            }
         }
     };
     let model = match &scenario.model {

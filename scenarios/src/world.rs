@@ -107,7 +107,7 @@ impl Point {
         let (blocks, origin) = if let Some(tokens) = engine.kv_tokens {
             (tokens / u64::from(engine.block_tokens), PoolOrigin::Given)
         } else {
-            let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout())?;
+            let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout(&self.model))?;
             (plan.blocks, PoolOrigin::Memory(plan))
         };
         let pool = blocks * u64::from(engine.block_tokens);
@@ -169,7 +169,7 @@ impl Point {
     /// No cost model for this combination, or its table cannot be read.
     pub fn cost(&self) -> Result<Box<dyn CostModel>, WorldError> {
         let engine = &self.scenario.engine;
-        let layout = self.scenario.layout();
+        let layout = self.scenario.layout(&self.model);
         match &engine.cost {
             CostSpec::Roofline => Ok(Box::new(Roofline::new(
                 &self.gpu,

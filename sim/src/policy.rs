@@ -1,15 +1,23 @@
 //! Policies: the seven kinds of decision a user may swap. This file holds the specifications (what a scenario says);
 //! each policy lives in its own file below.
 
+pub mod orca;
+pub mod sarathi;
 pub mod static_batch;
+pub mod victim;
 pub mod vllm;
+pub mod vllm_v0;
 
 use serde::{Deserialize, Serialize};
 
 use crate::step::{Infeasible, StepBuilder};
 
+pub use orca::OrcaSpec;
+pub use sarathi::SarathiSpec;
 pub use static_batch::StaticSpec;
+pub use victim::Victim;
 pub use vllm::{QueueOrder, VllmSpec};
+pub use vllm_v0::VllmV0Spec;
 
 /// Plans the steps of one replica.
 ///
@@ -39,6 +47,13 @@ pub struct Horizon {
 impl Horizon {
     /// Promises nothing: always right, never fast.
     pub const ONE: Horizon = Horizon { repeats: 0, wake_on_arrival: true, wake_on_end: true };
+
+    /// Of a step that only decodes, where the queue is first come, first served: the same until somebody can be admitted.
+    /// `room`: a request could join but for its blocks; `blocked`: somebody waits. Who waits keeps waiting until a request
+    /// ends, since free blocks only become fewer and arrivals queue up behind.
+    pub fn until_admission(room: bool, blocked: bool) -> Horizon {
+        Horizon { repeats: u64::MAX, wake_on_arrival: room && !blocked, wake_on_end: blocked || !room }
+    }
 }
 
 impl Default for Horizon {
@@ -53,6 +68,12 @@ impl Default for Horizon {
 pub enum SchedulerSpec {
     /// vLLM v1 (0.33): unified token budget, chunked prefill, recompute preemption.
     Vllm(VllmSpec),
+    /// vLLM v0 (0.4 to 0.6): prefill first, whole prompts, recompute preemption.
+    VllmV0(VllmV0Spec),
+    /// Sarathi-Serve: decodes first, then chunks of prompts, within one token budget.
+    Sarathi(SarathiSpec),
+    /// Orca: iteration-level batching, memory reserved for the whole output limit.
+    Orca(OrcaSpec),
     /// Whole batches: form one, run it until all its requests have finished, form the next.
     Static(StaticSpec),
 }
@@ -62,6 +83,9 @@ impl SchedulerSpec {
     pub fn build(&self) -> Box<dyn Scheduler> {
         match self {
             SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
+            SchedulerSpec::VllmV0(spec) => Box::new(vllm_v0::VllmV0::new(spec.clone())),
+            SchedulerSpec::Sarathi(spec) => Box::new(sarathi::Sarathi::new(spec.clone())),
+            SchedulerSpec::Orca(spec) => Box::new(orca::Orca::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
         }
     }
@@ -70,7 +94,7 @@ impl SchedulerSpec {
     pub fn queue_order(&self) -> QueueOrder {
         match self {
             SchedulerSpec::Vllm(spec) => spec.policy,
-            SchedulerSpec::Static(_) => QueueOrder::Fcfs,
+            _ => QueueOrder::Fcfs,
         }
     }
 
@@ -78,7 +102,7 @@ impl SchedulerSpec {
     pub fn depth(&self) -> u32 {
         match self {
             SchedulerSpec::Vllm(spec) => 1 + u32::from(spec.async_scheduling),
-            SchedulerSpec::Static(_) => 1,
+            _ => 1,
         }
     }
 
@@ -86,7 +110,29 @@ impl SchedulerSpec {
     pub fn prefix_caching(&self) -> bool {
         match self {
             SchedulerSpec::Vllm(spec) => spec.enable_prefix_caching,
-            SchedulerSpec::Static(_) => false,
+            _ => false,
+        }
+    }
+
+    /// Requests that it runs at once at most.
+    pub fn max_seqs(&self) -> u32 {
+        match self {
+            SchedulerSpec::Vllm(spec) => spec.max_num_seqs,
+            SchedulerSpec::VllmV0(spec) => spec.max_num_seqs,
+            SchedulerSpec::Sarathi(spec) => spec.max_num_seqs,
+            SchedulerSpec::Orca(spec) => spec.max_batch_size,
+            SchedulerSpec::Static(spec) => spec.batch_size,
+        }
+    }
+
+    /// Tokens of one step for which activations must fit, where sequences have up to `max_model_len` tokens. Schedulers
+    /// without a budget get that of vLLM's server.
+    pub fn max_batched_tokens(&self, max_model_len: u32) -> u32 {
+        match self {
+            SchedulerSpec::Vllm(spec) => spec.max_num_batched_tokens,
+            SchedulerSpec::VllmV0(spec) => spec.budget(max_model_len),
+            SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
+            SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A problem is (dotted path, message); the message goes on after the key's name: ``("replicas", "must be …")``.
 
-use overbook_sim::policy::{SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{OrcaSpec, SchedulerSpec, StaticSpec, VllmSpec};
 
 use super::{Clients, CostSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, Scenario, VERSION, WorkloadSpec};
 use crate::yaml::join;
@@ -31,6 +31,10 @@ impl Check<'_> {
 
     fn range(&mut self, key: &str, value: u64, low: u64, high: u64) {
         self.that((low..=high).contains(&value), key, format!("is {value}; it must be from {low} to {high}"));
+    }
+
+    fn watermark(&mut self, share: f64) {
+        self.that((0.0..1.0).contains(&share), "watermark", format!("is {share}; it must be at least 0 and below 1"));
     }
 
     fn positive(&mut self, key: &str, value: impl Into<u64>) {
@@ -144,6 +148,23 @@ impl GoodputSpec {
 fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
     match spec {
         SchedulerSpec::Vllm(vllm) => check_vllm(vllm, list),
+        SchedulerSpec::VllmV0(spec) => {
+            let mut check = Check { prefix: "scheduler.vllm-v0", list };
+            check.positive("max_num_seqs", spec.max_num_seqs);
+            check.watermark(spec.watermark);
+            if let Some(tokens) = spec.max_num_batched_tokens {
+                check.positive("max_num_batched_tokens", tokens);
+            }
+        }
+        SchedulerSpec::Sarathi(spec) => {
+            let mut check = Check { prefix: "scheduler.sarathi", list };
+            check.positive("chunk_size", spec.chunk_size);
+            check.positive("max_num_seqs", spec.max_num_seqs);
+            check.watermark(spec.watermark);
+        }
+        SchedulerSpec::Orca(OrcaSpec { max_batch_size }) => {
+            Check { prefix: "scheduler.orca", list }.positive("max_batch_size", *max_batch_size);
+        }
         SchedulerSpec::Static(StaticSpec { batch_size }) => {
             Check { prefix: "scheduler.static", list }.positive("batch_size", *batch_size);
         }
@@ -161,6 +182,5 @@ fn check_vllm(spec: &VllmSpec, list: &mut Vec<Problem>) {
     if let Some(seqs) = spec.max_num_active_seqs {
         check.positive("max_num_active_seqs", seqs);
     }
-    let watermark_ok = (0.0..1.0).contains(&spec.watermark);
-    check.that(watermark_ok, "watermark", format!("is {}; it must be at least 0 and below 1", spec.watermark));
+    check.watermark(spec.watermark);
 }

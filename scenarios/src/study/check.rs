@@ -91,19 +91,16 @@ impl PointCheck<'_> {
             Err(error @ WorldError::Pool { .. }) => return self.add("engine.max_model_len", error.to_string()),
             Err(_) => return,
         };
-        let SchedulerSpec::Vllm(spec) = &point.scenario.scheduler else { return };
-        if spec.enable_chunked_prefill {
-            return;
-        }
         // vLLM refuses this too: such a prompt would wait for ever, and all behind it.
-        let scheduled = spec.max_num_scheduled_tokens.map(|tokens| ("max_num_scheduled_tokens", tokens));
-        let budgets = [Some(("max_num_batched_tokens", spec.max_num_batched_tokens)), scheduled];
-        for (key, tokens) in budgets.into_iter().flatten().filter(|&(_, tokens)| tokens < longest) {
-            let message = format!(
-                "`{key}` is {tokens}; without chunked prefill a step must hold a whole sequence, here {longest} tokens \
-                 (engine.max_model_len)"
-            );
-            self.add(&format!("scheduler.vllm.{key}"), message);
+        for (key, tokens) in whole_prompt_budgets(&point.scenario.scheduler, longest) {
+            if tokens < longest {
+                let name = key.rsplit('.').next().unwrap_or(key);
+                let message = format!(
+                    "`{name}` is {tokens}; without chunked prefill a step must hold a whole sequence, here {longest} \
+                     tokens (engine.max_model_len)"
+                );
+                self.add(key, message);
+            }
         }
     }
 
@@ -131,5 +128,19 @@ impl PointCheck<'_> {
                 None
             }
         }
+    }
+}
+
+/// The budgets into which a scheduler that does not split prompts must fit each of them: where they are stated, and tokens.
+fn whole_prompt_budgets(scheduler: &SchedulerSpec, longest: u32) -> Vec<(&'static str, u32)> {
+    match scheduler {
+        SchedulerSpec::Vllm(spec) if !spec.enable_chunked_prefill => {
+            let batched = ("scheduler.vllm.max_num_batched_tokens", spec.max_num_batched_tokens);
+            let scheduled =
+                spec.max_num_scheduled_tokens.map(|tokens| ("scheduler.vllm.max_num_scheduled_tokens", tokens));
+            [Some(batched), scheduled].into_iter().flatten().collect()
+        }
+        SchedulerSpec::VllmV0(spec) => vec![("scheduler.vllm-v0.max_num_batched_tokens", spec.budget(longest))],
+        _ => Vec::new(),
     }
 }

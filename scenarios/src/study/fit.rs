@@ -4,35 +4,31 @@ use overbook_sim::cost::{CostError, HostCost, Roofline};
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::memory::{self, Layout, MemoryError};
 use overbook_sim::model::{ModelError, ModelSpec};
-use overbook_sim::policy::{SchedulerSpec, VllmSpec};
 
 use crate::scenario::{CostSpec, Scenario};
 
 impl Scenario {
-    /// How a replica is laid out in memory. Static batching reserves activations for vLLM's default token budget.
-    pub fn layout(&self) -> Layout {
-        let (max_batched_tokens, max_seqs) = match &self.scheduler {
-            SchedulerSpec::Vllm(spec) => (spec.max_num_batched_tokens, spec.max_num_seqs),
-            SchedulerSpec::Static(spec) => (VllmSpec::default().max_num_batched_tokens, spec.batch_size),
-        };
+    /// How a replica of a model is laid out in memory.
+    pub fn layout(&self, model: &ModelSpec) -> Layout {
+        let longest = self.engine.max_model_len.unwrap_or(model.context);
         Layout {
             tensor_parallel: self.fleet.tensor_parallel,
             weights: self.engine.weights,
             kv: self.engine.kv,
             utilization: self.engine.gpu_memory_utilization,
             block_tokens: self.engine.block_tokens,
-            max_batched_tokens,
-            max_seqs,
+            max_batched_tokens: self.scheduler.max_batched_tokens(longest),
+            max_seqs: self.scheduler.max_seqs(),
         }
     }
 }
 
 /// The first thing that does not fit, as (path it is about, message with the arithmetic).
 pub(super) fn check(scenario: &Scenario, model: &ModelSpec, gpu: &GpuSpec) -> Result<(), (&'static str, String)> {
-    let Layout { tensor_parallel, weights, kv, .. } = scenario.layout();
+    let Layout { tensor_parallel, weights, kv, .. } = scenario.layout(model);
     model.shard(tensor_parallel).map_err(|error| (about_model(&error), error.to_string()))?;
     if scenario.engine.kv_tokens.is_none() {
-        memory::plan(gpu, model, &scenario.layout()).map_err(|error| (about_memory(&error), error.to_string()))?;
+        memory::plan(gpu, model, &scenario.layout(model)).map_err(|error| (about_memory(&error), error.to_string()))?;
     }
     if scenario.engine.cost == CostSpec::Roofline {
         Roofline::new(gpu, model, tensor_parallel, weights, kv, HostCost::ZERO, 0)

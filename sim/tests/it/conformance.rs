@@ -2,7 +2,9 @@
 //! progress, repeat itself, and certify no horizon that it does not keep.
 
 use overbook_sim::cluster::Effort;
-use overbook_sim::policy::{QueueOrder, SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{
+    OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, StaticSpec, Victim, VllmSpec, VllmV0Spec,
+};
 
 use crate::world::How;
 use crate::world_random::world;
@@ -38,6 +40,26 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             ];
             all.map(|(name, spec)| (name, SchedulerSpec::Vllm(spec))).into()
         }
+        SchedulerSpec::VllmV0(_) => {
+            let plain = VllmV0Spec::default();
+            let few = VllmV0Spec { max_num_seqs: 4, watermark: 0.0, ..plain.clone() };
+            let kept = VllmV0Spec { victim: Victim::MostComputed, watermark: 0.0, ..plain.clone() };
+            let all = [("vllm-v0", plain), ("vllm-v0, few places", few), ("vllm-v0, largest victim", kept)];
+            all.map(|(name, spec)| (name, SchedulerSpec::VllmV0(spec))).into()
+        }
+        SchedulerSpec::Sarathi(_) => {
+            let plain = SarathiSpec::default();
+            let small = SarathiSpec { chunk_size: 24, watermark: 0.0, ..plain.clone() };
+            let few = SarathiSpec { chunk_size: 64, max_num_seqs: 5, victim: Victim::LeastComputed, ..plain.clone() };
+            let last = SarathiSpec { victim: Victim::LastAdmitted, watermark: 0.0, ..plain.clone() };
+            let all =
+                [("sarathi", plain), ("sarathi, 24", small), ("sarathi, few places", few), ("sarathi, lifo", last)];
+            all.map(|(name, spec)| (name, SchedulerSpec::Sarathi(spec))).into()
+        }
+        SchedulerSpec::Orca(_) => {
+            let all = [("orca", 128), ("orca, 3", 3)];
+            all.map(|(name, max_batch_size)| (name, SchedulerSpec::Orca(OrcaSpec { max_batch_size }))).into()
+        }
         SchedulerSpec::Static(_) => {
             let all = [("static, 1", 1), ("static, 4", 4), ("static, 64", 64)];
             all.map(|(name, batch_size)| (name, SchedulerSpec::Static(StaticSpec { batch_size }))).into()
@@ -46,10 +68,14 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
 }
 
 fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
-    [SchedulerSpec::Vllm(VllmSpec::default()), SchedulerSpec::Static(StaticSpec::default())]
-        .iter()
-        .flat_map(settings)
-        .collect()
+    let variants = [
+        SchedulerSpec::Vllm(VllmSpec::default()),
+        SchedulerSpec::VllmV0(VllmV0Spec::default()),
+        SchedulerSpec::Sarathi(SarathiSpec::default()),
+        SchedulerSpec::Orca(OrcaSpec::default()),
+        SchedulerSpec::Static(StaticSpec::default()),
+    ];
+    variants.iter().flat_map(settings).collect()
 }
 
 #[test]

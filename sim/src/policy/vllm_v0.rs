@@ -1,0 +1,81 @@
+//! vLLM's first scheduler (v0), in its default form: prefill first, whole prompts, no mixing.
+
+use serde::{Deserialize, Serialize};
+
+use super::victim::{Victim, make_room, watermark_blocks};
+use super::{Horizon, Scheduler};
+use crate::step::{Infeasible, StepBuilder};
+
+/// Settings of vLLM's v0 scheduler, with vLLM's names and defaults (versions 0.4 to 0.6, without chunked prefill).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VllmV0Spec {
+    /// Prompt tokens of one prefill step; by default the context, at least 2,048.
+    pub max_num_batched_tokens: Option<u32>,
+    /// Running requests at most.
+    pub max_num_seqs: u32,
+    /// Share of the pool kept free when admitting beside running requests.
+    pub watermark: f64,
+    /// Whom to preempt when blocks run out.
+    pub victim: Victim,
+}
+
+impl Default for VllmV0Spec {
+    fn default() -> Self {
+        VllmV0Spec { max_num_batched_tokens: None, max_num_seqs: 256, watermark: 0.01, victim: Victim::LatestArrival }
+    }
+}
+
+impl VllmV0Spec {
+    /// Prompt tokens of one prefill step where sequences have up to `max_model_len` tokens.
+    pub fn budget(&self, max_model_len: u32) -> u32 {
+        self.max_num_batched_tokens.unwrap_or_else(|| max_model_len.max(2048))
+    }
+}
+
+/// As long as the head of the queue fits, steps compute whole prompts and all decodes wait; otherwise all decode
+/// (`vllm/core/scheduler.py`, `_schedule_default`; preemption by recompute).
+#[derive(Clone, Debug)]
+pub struct VllmV0 {
+    spec: VllmV0Spec,
+}
+
+impl VllmV0 {
+    /// A scheduler for one replica.
+    pub fn new(spec: VllmV0Spec) -> Self {
+        VllmV0 { spec }
+    }
+
+    /// A step of whole prompts. Returns whether there is one.
+    fn prefill(&self, step: &mut StepBuilder<'_>) -> Result<bool, Infeasible> {
+        let mut budget = self.spec.budget(step.limits().max_model_len);
+        let mut any = false;
+        while step.running() < self.spec.max_num_seqs as usize {
+            let Some(head) = step.head() else { break };
+            let tokens = head.tokens - head.cached;
+            let kept = watermark_blocks(step, self.spec.watermark);
+            if tokens > budget || step.blocks_to_hold(&head, head.tokens) + kept > step.free_blocks() {
+                break;
+            }
+            step.admit(&head, tokens)?;
+            budget -= tokens;
+            any = true;
+        }
+        Ok(any)
+    }
+}
+
+impl Scheduler for VllmV0 {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        if self.prefill(step)? {
+            return Ok(Horizon::ONE);
+        }
+        let preempted = make_room(step, self.spec.victim)?;
+        step.decode_all()?;
+        if preempted {
+            return Ok(Horizon::ONE);
+        }
+        let room = step.running() < self.spec.max_num_seqs as usize;
+        Ok(Horizon::until_admission(room, step.waiting() > 0))
+    }
+}
