@@ -1,7 +1,7 @@
 //! Agreement with Vidur on its own workload, with its own cost tables: what remains is the difference of the two simulations.
 //! (Its logs are from microsoft/vidur 7d475133: Sarathi scheduler, chunk 512, Llama-2-7b on one A100, 7,424 blocks. The notes
 //! beside the logs speak of an effective batch cap of 29, but the logged batches hold up to 77 requests: the configured cap of
-//! 128 was in force. What remains is block accounting: Vidur reserves the whole prompt at admission, vLLM chunk by chunk.)
+//! 128 was in force.)
 
 #![allow(clippy::print_stderr, reason = "tests say what they compared and what they skipped")]
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use overbook_sim::cluster::{Cluster, ClusterSpec};
 use overbook_sim::cost::vidur::Vidur;
-use overbook_sim::policy::{SchedulerSpec, VllmSpec};
+use overbook_sim::policy::{SarathiSpec, SchedulerSpec};
 use overbook_sim::replica::Limits;
 use overbook_sim::rows::{Keep, RequestRow};
 use overbook_traces::TraceSpec;
@@ -47,14 +47,8 @@ fn simulate(folder: &Path, workload: &str) -> (u64, Vec<RequestRow>) {
     let [ops, decode, prefill] = ["op-token-tables", "attn-decode-table", "attn-prefill-table"]
         .map(|table| read(folder, &format!("vidur-{table}.csv")));
     let mut cost = Vidur::from_csv(&ops, &decode, &prefill, 32).expect("Vidur's tables");
-    let scheduler = SchedulerSpec::Vllm(VllmSpec {
-        max_num_batched_tokens: 512,
-        max_num_seqs: 128,
-        async_scheduling: false,
-        enable_prefix_caching: false,
-        watermark: 0.01,
-        ..VllmSpec::default()
-    });
+    let scheduler =
+        SchedulerSpec::Sarathi(SarathiSpec { chunk_size: 512, max_num_seqs: 128, ..SarathiSpec::default() });
     let limits = Limits {
         blocks: 7424,
         block_tokens: 16,

@@ -2,7 +2,7 @@
 //! reasoning beside every step. Every step lasts one unit of time.
 
 use overbook_sim::arrival::{Arrival, Content};
-use overbook_sim::policy::{SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{OrcaSpec, SarathiSpec, SchedulerSpec, StaticSpec, VllmSpec, VllmV0Spec};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
 use serde::Deserialize;
@@ -13,6 +13,10 @@ use crate::world::{How, MS, World};
 #[serde(deny_unknown_fields)]
 struct Schedule {
     vllm: Option<VllmSpec>,
+    #[serde(rename = "vllm-v0")]
+    vllm_v0: Option<VllmV0Spec>,
+    sarathi: Option<SarathiSpec>,
+    orca: Option<OrcaSpec>,
     #[serde(rename = "static")]
     fixed: Option<StaticSpec>,
     blocks: u64,
@@ -57,11 +61,14 @@ fn world(schedule: &Schedule) -> World {
         }
         arrival
     };
-    let scheduler = match (&schedule.vllm, &schedule.fixed) {
-        (Some(spec), None) => SchedulerSpec::Vllm(spec.clone()),
-        (None, Some(spec)) => SchedulerSpec::Static(spec.clone()),
-        _ => panic!("a schedule has one scheduler"),
-    };
+    let stated = [
+        schedule.vllm.clone().map(SchedulerSpec::Vllm),
+        schedule.vllm_v0.clone().map(SchedulerSpec::VllmV0),
+        schedule.sarathi.clone().map(SchedulerSpec::Sarathi),
+        schedule.orca.clone().map(SchedulerSpec::Orca),
+        schedule.fixed.clone().map(SchedulerSpec::Static),
+    ];
+    let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
     World::of(scheduler, schedule.blocks, schedule.block_tokens, schedule.max_model_len, arrivals)
 }
@@ -110,10 +117,13 @@ worked_by_hand! {
     planned_ahead_eos_costs_a_step: "depth2-eos.yaml",
     planned_ahead_length_costs_nothing: "depth2-length.yaml",
     planned_ahead_victims_get_their_token: "depth2-preempt.yaml",
+    the_whole_output_is_reserved: "orca.yaml",
     the_last_is_preempted_and_recomputes: "preempt.yaml",
     equal_prefixes_are_shared: "prefix.yaml",
     the_least_urgent_is_preempted: "priority.yaml",
+    decodes_first_and_promises_kept: "sarathi.yaml",
     whole_batches: "static.yaml",
+    prompts_first: "vllm-v0.yaml",
     the_watermark_stays_free: "watermark.yaml",
 }
 
