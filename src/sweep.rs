@@ -31,6 +31,9 @@ const METRICS: [&str; 12] = [
     "preemptions",
 ];
 
+/// Metrics that a study's table has where any point has some.
+const RARE: [&str; 5] = ["recompute_tax", "expired", "cancelled", "rejected", "failed"];
+
 /// Missed targets of `slo:` that are shown before the rest is only counted.
 const MISSED_SHOWN: usize = 20;
 
@@ -48,7 +51,7 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
     // Points that miss a target are what a study looks for; its gate is what it expects. Without expectations it is the targets.
     let kept = || ended.iter().flatten().all(|e| e.report.all_met());
     let passed = if verdicts.is_empty() { kept() } else { verdicts.iter().all(|v| v.passed) };
-    let table = table(study, args, &ended);
+    let table = table(study, args, &ended, &verdicts);
     for (index, ended) in ended.iter().enumerate() {
         let Some(ended) = ended else { continue };
         dir.write(&format!("point-{index:04}.summary.json"), summary_json(&ended.report))
@@ -114,8 +117,11 @@ fn run_points(study: &Study, args: &RunArgs, globals: &Globals, jobs: usize) -> 
     results.into_iter().map(|place| place.into_inner().ok().flatten().transpose()).collect()
 }
 
-fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>]) -> reports::Study {
-    let mut metrics: Vec<String> = METRICS.map(str::to_owned).to_vec();
+fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>], verdicts: &[Verdict]) -> reports::Study {
+    let value = |ended: &Option<Ended>, metric: &str| ended.as_ref().and_then(|e| e.report.summary.metric(metric));
+    let any = |metric: &str| ended.iter().any(|ended| value(ended, metric).is_some_and(|value| value > 0.0));
+    let rare = RARE.into_iter().filter(|metric| any(metric));
+    let mut metrics: Vec<String> = METRICS.into_iter().chain(rare).map(str::to_owned).collect();
     for expectation in study.expectations() {
         let name = expectation.spec.metric.to_string();
         if !metrics.contains(&name) {
@@ -124,7 +130,7 @@ fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>]) -> reports::Stu
     }
     let points = study.points().iter().zip(ended).map(|(point, ended)| reports::Point {
         coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
-        values: metrics.iter().map(|m| ended.as_ref().and_then(|e| e.report.summary.metric(m))).collect(),
+        values: metrics.iter().map(|metric| value(ended, metric)).collect(),
     });
     let first = &study.points()[0];
     reports::Study {
@@ -132,6 +138,7 @@ fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>]) -> reports::Stu
         axes: first.coordinates.iter().map(|(path, _)| path.clone()).collect(),
         points: points.collect(),
         metrics,
+        verdicts: verdicts.iter().map(judged).collect(),
         calibration: facts::calibration(first),
         command: command(args),
         tool: facts::TOOL.to_owned(),
@@ -174,12 +181,15 @@ fn tell_missed(study: &Study, ended: &[Option<Ended>], json: bool) -> Result<(),
     Ok(())
 }
 
+fn judged(verdict: &Verdict) -> reports::Judged {
+    let Verdict { subject, target, source, passed, .. } = verdict;
+    reports::Judged { met: *passed, text: format!("{subject}: {target}, got {} ({source})", verdict.got_text()) }
+}
+
 /// Tells target, got and verdict of every expectation, on stderr if stdout holds a JSON document.
 pub(crate) fn tell_verdicts(verdicts: &[Verdict], json: bool) -> Result<(), Failure> {
-    for verdict in verdicts {
-        let mark = if verdict.passed { "✓" } else { "✗" };
-        let (subject, target, got) = (&verdict.subject, &verdict.target, verdict.got_text());
-        tell(&format!("{mark} {subject}: {target}, got {got} ({})", verdict.source), json)?;
+    for judged in verdicts.iter().map(judged) {
+        tell(&format!("{} {}", if judged.met { "✓" } else { "✗" }, judged.text), json)?;
     }
     Ok(())
 }

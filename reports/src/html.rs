@@ -210,6 +210,7 @@ pub(crate) struct StudyPage<'a> {
     pub(crate) tool: &'a str,
     pub(crate) command: &'a str,
     pub(crate) calibration: &'a str,
+    pub(crate) verdicts: &'a [crate::study::Judged],
     pub(crate) figures: String,
     pub(crate) header: Vec<String>,
     /// How many of the columns name the point; they are set left.

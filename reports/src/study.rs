@@ -16,6 +16,15 @@ pub struct Point {
     pub values: Vec<Option<f64>>,
 }
 
+/// What a study expected of a figure, and whether it came so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Judged {
+    /// Whether it came so.
+    pub met: bool,
+    /// Figure, target, what came, and where the target is from.
+    pub text: String,
+}
+
 /// All runs of a sweep.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Study {
@@ -27,6 +36,8 @@ pub struct Study {
     pub metrics: Vec<String>,
     /// The points, in the sweep's order.
     pub points: Vec<Point>,
+    /// What the study expected.
+    pub verdicts: Vec<Judged>,
     /// Where the cost model comes from and how far it is to be trusted: one line.
     pub calibration: String,
     /// The command that makes this study again.
@@ -78,6 +89,7 @@ impl Study {
             tool: &self.tool,
             command: &self.command,
             calibration: &self.calibration,
+            verdicts: &self.verdicts,
             figures: chart::figures(self).iter().map(crate::figure::Figure::html).collect(),
             header: self.header(),
             axes: self.axes.len(),

@@ -46,6 +46,13 @@ impl Axis {
         Axis { label: label.to_owned(), from: 0.0, to: top, log: false, ticks }
     }
 
+    /// Names side by side: the first at 0, the next at 1, and so on.
+    pub fn names(label: &str, names: &[&str]) -> Axis {
+        let ticks = (0u32..).map(f64::from).zip(names.iter().map(|&name| name.to_owned())).collect();
+        // Half a place on both sides, so that no name is cut.
+        Axis { label: label.to_owned(), from: -0.5, to: names.len() as f64 - 0.5, log: false, ticks }
+    }
+
     /// 0 to 100 %; values are shares.
     pub fn share(label: &str) -> Axis {
         let ticks = (0..=4).map(|i| (f64::from(i) * 0.25, format!("{} %", 25 * i))).collect();

@@ -18,30 +18,45 @@ fn unit_after(coordinate: &str) -> &str {
     coordinate.trim_start_matches(|c: char| c.is_ascii_digit() || ".-+".contains(c))
 }
 
-/// The first axis' numbers, if it has only numbers, all of the same unit.
-fn places(study: &Study) -> Option<Vec<f64>> {
+/// Where the points lie on the first axis, and the axis: numbers, if it has only numbers of the same unit, or names.
+/// `None` if all lie at the same place.
+fn places(study: &Study) -> Option<(Vec<f64>, Axis)> {
     let first: Vec<&str> = study.points.iter().filter_map(|p| p.coordinates.first()).map(String::as_str).collect();
+    let axis = study.axes.first()?;
     let unit = unit_after(first.first()?);
     let same = first.iter().all(|c| unit_after(c) == unit);
-    first.iter().map(|c| leading_number(c).filter(|_| same)).collect()
+    let numbers: Option<Vec<f64>> = first.iter().map(|c| leading_number(c).filter(|_| same)).collect();
+    let (places, axis) = if let Some(numbers) = numbers {
+        let high = numbers.iter().copied().fold(0.0, f64::max);
+        let label = if unit.is_empty() { axis.clone() } else { format!("{axis} [{unit}]") };
+        (numbers, Axis::linear(&label, high))
+    } else {
+        let mut names: Vec<&str> = Vec::new();
+        let mut place = |name| {
+            names.iter().position(|&known| known == name).unwrap_or_else(|| {
+                names.push(name);
+                names.len() - 1
+            })
+        };
+        let places = first.iter().map(|&name| place(name) as f64).collect();
+        (places, Axis::names(axis, &names))
+    };
+    let varied = places.iter().any(|&place| place != places[0]);
+    varied.then_some((places, axis))
 }
 
-/// A figure per metric; none if the first axis is not numeric or has a single value.
+/// A figure per metric; none if the first axis has a single value.
 pub(super) fn figures(study: &Study) -> Vec<Figure> {
-    let Some(places) = places(study) else { return Vec::new() };
-    let (low, high) = places.iter().fold((f64::INFINITY, 0.0f64), |(l, h), &x| (l.min(x), h.max(x)));
-    if low >= high {
-        return Vec::new();
-    }
-    (0..study.metrics.len()).filter_map(|m| figure(study, &places, m, high)).collect()
+    let Some((places, axis)) = places(study) else { return Vec::new() };
+    (0..study.metrics.len()).filter_map(|m| figure(study, &places, &axis, m)).collect()
 }
 
-fn figure(study: &Study, places: &[f64], metric: usize, high: f64) -> Option<Figure> {
+fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figure> {
     let name = &study.metrics[metric];
     let unit = Unit::of(name);
     let scale = if unit == Unit::Share { 100.0 } else { 1.0 };
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-    for (point, &x) in study.points.iter().zip(places) {
+    for (point, &place) in study.points.iter().zip(places) {
         let Some(value) = point.values.get(metric).copied().flatten() else { continue };
         let label = line_of(study, point);
         let known = lines.iter().position(|(other, _)| *other == label);
@@ -49,7 +64,7 @@ fn figure(study: &Study, places: &[f64], metric: usize, high: f64) -> Option<Fig
             lines.push((label, Vec::new()));
             lines.len() - 1
         });
-        lines[line].1.push((x, value * scale));
+        lines[line].1.push((place, value * scale));
     }
     let top = lines.iter().flat_map(|(_, points)| points).map(|&(_, y)| y).fold(0.0, f64::max);
     let left_out = lines.len().saturating_sub(LINES);
@@ -64,13 +79,11 @@ fn figure(study: &Study, places: &[f64], metric: usize, high: f64) -> Option<Fig
         .collect();
     let more = if left_out > 0 { format!(" ({left_out} more lines only in the table)") } else { String::new() };
     let axis = &study.axes[0];
-    let x_unit = unit_after(study.points.first()?.coordinates.first()?);
-    let x_label = if x_unit.is_empty() { axis.clone() } else { format!("{axis} [{x_unit}]") };
     (!series.is_empty()).then(|| Figure {
         id: format!("metric-{metric}"),
         title: format!("{}{more}", format::label(name)),
         description: format!("{} against {axis}; the table below has every value.", format::label(name)),
-        x: Axis::linear(&x_label, high),
+        x: x.clone(),
         y: Axis::linear(if unit.sign().is_empty() { "number" } else { unit.sign() }, top),
         series,
         marks: vec![],

@@ -16,6 +16,7 @@ fn study() -> Study {
         axes: vec!["workload.rate".into(), "router".into()],
         metrics: vec!["ttft_p99".into(), "goodput_fraction".into()],
         points,
+        verdicts: vec![Judged { met: false, text: "goodput ≥ 99 %, got 60 %".into() }],
         calibration: "Cost model: roofline; extrapolated.".into(),
         command: "overbook run study.yaml".into(),
         tool: "overbook 0.1.0".into(),
@@ -47,6 +48,7 @@ fn the_page_has_a_figure_per_metric_with_a_line_per_other_coordinate() {
     let html = study().html().expect("renders");
     assert_eq!(html.matches("<figure").count(), 2);
     assert!(html.contains("router = join-shortest-queue") && html.contains("workload.rate [/s]"));
+    assert!(html.contains("goodput ≥ 99 %, got 60 %"), "what was expected comes first");
     assert!(!html.contains("NaN"));
     if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
         std::fs::write(format!("{dir}/study.html"), &html).expect("the sample's folder");
@@ -54,10 +56,16 @@ fn the_page_has_a_figure_per_metric_with_a_line_per_other_coordinate() {
 }
 
 #[test]
-fn words_on_the_first_axis_leave_the_table_alone() {
+fn words_on_the_first_axis_stand_side_by_side() {
     let mut study = study();
     study.points[0].coordinates[0] = "fast".into();
-    assert_eq!(study.html().expect("renders").matches("<figure").count(), 0);
+    let html = study.html().expect("renders");
+    assert_eq!(html.matches("<figure").count(), 2);
+    assert!(html.contains(">fast</text>") && html.contains(">16/s</text>"));
+    for point in &mut study.points {
+        point.coordinates[0] = "fast".into();
+    }
+    assert_eq!(study.html().expect("renders").matches("<figure").count(), 0, "nothing varies");
     study.points.clear();
     assert_eq!(study.html().expect("renders").matches("<figure").count(), 0);
     assert_eq!(study.terminal().lines().count(), 1);

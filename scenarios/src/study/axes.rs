@@ -76,24 +76,24 @@ fn settings(entry: &Entry, problems: &mut Problems) -> Option<Vec<Setting>> {
         problems.add(&entry.value.path, entry.key_span, format!("`{root}` cannot be swept"), None);
         return None;
     }
-    match &entry.value.kind {
-        Kind::List(items) if !items.is_empty() => Some(
-            items
-                .iter()
-                .map(|item| Setting {
-                    path: path.clone(),
-                    key_span: entry.key_span,
-                    value: item.clone(),
-                    text: Coordinate::deserialize(item).map_or_else(|_| String::new(), |coordinate| coordinate.0),
-                })
-                .collect(),
-        ),
-        _ => {
-            let message = format!("`{path}` needs a list of at least one value, e.g. [1, 2, 4]");
-            problems.add(&entry.value.path, entry.value.span, message, None);
-            None
-        }
+    let labelled: Vec<(Option<&str>, &Node)> = match &entry.value.kind {
+        Kind::List(items) => items.iter().map(|item| (None, item)).collect(),
+        Kind::Map(entries) => entries.iter().map(|entry| (Some(entry.key.as_str()), &entry.value)).collect(),
+        _ => Vec::new(),
+    };
+    if labelled.is_empty() {
+        let message = format!("`{path}` needs a list of at least one value, e.g. [1, 2, 4]");
+        problems.add(&entry.value.path, entry.value.span, message, None);
+        return None;
     }
+    let as_written = |item: &Node| Coordinate::deserialize(item).map_or_else(|_| String::new(), |place| place.0);
+    let setting = |(label, item): (Option<&str>, &Node)| Setting {
+        path: path.clone(),
+        key_span: entry.key_span,
+        value: item.clone(),
+        text: label.map_or_else(|| as_written(item), str::to_owned),
+    };
+    Some(labelled.into_iter().map(setting).collect())
 }
 
 /// Turns lists of equal length into one axis.
