@@ -17,6 +17,7 @@ use crate::watch::{Display, interrupted};
 
 /// Metrics in every study's table, besides those that `expect:` names.
 const METRICS: [&str; 12] = [
+    "goodput_fraction",
     "ttft_p50",
     "ttft_p99",
     "tpot_p50",
@@ -24,7 +25,6 @@ const METRICS: [&str; 12] = [
     "e2el_p99",
     "request_throughput",
     "output_throughput",
-    "goodput_fraction",
     "kv_usage_mean",
     "running_mean",
     "waiting_mean",

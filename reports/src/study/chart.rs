@@ -7,6 +7,9 @@ use crate::format::{self, Unit};
 /// Lines of one figure: more cannot be told apart by colour.
 const LINES: usize = 6;
 
+/// Times that differ by more than this are drawn on a logarithmic axis.
+const SPREAD: f64 = 20.0;
+
 /// The number at the start of a coordinate: 4 of `4/s`, 0.5 of `0.5`. `None` if there is none.
 fn leading_number(coordinate: &str) -> Option<f64> {
     let end = coordinate.find(|c: char| !(c.is_ascii_digit() || ".-+".contains(c))).unwrap_or(coordinate.len());
@@ -66,7 +69,14 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
         });
         lines[line].1.push((place, value * scale));
     }
-    let top = lines.iter().flat_map(|(_, points)| points).map(|&(_, y)| y).fold(0.0, f64::max);
+    let values = || lines.iter().flat_map(|(_, points)| points).map(|&(_, y)| y);
+    let (low, top) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+    let y_label = if unit.sign().is_empty() { "number" } else { unit.sign() };
+    let y = if unit == Unit::Seconds && low > 0.0 && top > SPREAD * low {
+        Axis::log_time("logarithmic", low, top)
+    } else {
+        Axis::linear(y_label, top)
+    };
     let left_out = lines.len().saturating_sub(LINES);
     let series: Vec<Series> = lines
         .into_iter()
@@ -84,7 +94,7 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
         title: format!("{}{more}", format::label(name)),
         description: format!("{} against {axis}; the table below has every value.", format::label(name)),
         x: x.clone(),
-        y: Axis::linear(if unit.sign().is_empty() { "number" } else { unit.sign() }, top),
+        y,
         series,
         marks: vec![],
         rug: None,
@@ -94,6 +104,13 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
 /// The line that a point lies on: its coordinates but the first.
 fn line_of(study: &Study, point: &Point) -> String {
     let others = study.axes.iter().zip(&point.coordinates).skip(1);
-    let words: Vec<String> = others.map(|(axis, place)| format!("{axis} = {place}")).collect();
+    let words: Vec<String> = others.map(|(axis, place)| format!("{} = {place}", short(study, axis))).collect();
     if words.is_empty() { "all points".to_owned() } else { words.join(", ") }
+}
+
+/// The last part of an axis' path, if no other axis ends the same.
+fn short<'s>(study: &Study, axis: &'s str) -> &'s str {
+    let last = |path: &'s str| path.rsplit('.').next().unwrap_or(path);
+    let alike = study.axes.iter().filter(|other| other.rsplit('.').next() == Some(last(axis))).count();
+    if alike > 1 { axis } else { last(axis) }
 }
