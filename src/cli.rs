@@ -49,7 +49,7 @@ pub(crate) enum Command {
     CheckGolden(GoldenArgs),
     /// Time to read or generate the workload alone: the floor below which no simulation of it can go.
     Floor(ScenarioArgs),
-    /// Compare run directories, or write one for other tools.
+    /// Show a run directory, compare several, or write one for other tools.
     Report(ReportArgs),
     /// Look at a trace, or write the requests of a scenario as one.
     #[command(subcommand)]
@@ -76,7 +76,7 @@ pub(crate) enum Command {
 /// What to do with run directories.
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    /// Run directories; two to six are compared.
+    /// Run directories: the figures of one, or two to six compared.
     #[arg(required = true, value_name = "DIR")]
     pub(crate) runs: Vec<PathBuf>,
     /// Print the figures with another tool's names and definitions.

@@ -6,6 +6,7 @@ mod catalog;
 mod check;
 mod check_golden;
 mod cli;
+mod estimate;
 mod facts;
 mod floor;
 mod import;

@@ -23,14 +23,26 @@ pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
             print(&dialect::export(run, wanted).map_err(Failure::input)?)?;
         }
         ([run], None, Some(window)) => export(run, window, args.out.as_deref())?,
-        ([_], None, None) => {
-            let message = "one run has its report.html already; give --as, --perfetto, or further runs to compare";
-            return Err(Failure::Input(message.into()));
-        }
+        ([run], None, None) => one(run, args, globals)?,
         (_, None, None) => comparison(&runs, args, globals)?,
         _ => return Err(Failure::Input("--as and --perfetto take a single run, and not both".into())),
     }
     Ok(DONE)
+}
+
+/// The figures of one run again.
+fn one(run: &RunData, args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {
+    if args.out.is_some() {
+        let page = run.dir().join("report.html");
+        return Err(Failure::Input(format!(
+            "the page of a single run is {}; --out is for --perfetto and comparisons",
+            page.display()
+        )));
+    }
+    if args.json {
+        return print(&serde_json::to_string_pretty(run.summary()).map_err(anyhow::Error::new)?);
+    }
+    print(&compare::compare_terminal(std::slice::from_ref(run), color_stdout(globals)).map_err(Failure::input)?)
 }
 
 fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use overbook_traces::Tapped;
 
 use crate::check::load;
 use crate::cli::{Globals, RunArgs};
+use crate::estimate;
 use crate::facts::{self, Start};
 use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
 use crate::sweep;
@@ -28,14 +29,14 @@ pub(crate) struct Ended {
 pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let study = load(&args.scenario, globals)?;
     if args.dry_run {
-        return dry_run(&study);
+        return dry_run(&study, args);
     }
     catch_interrupts();
     if study.is_sweep() { sweep::run(&study, args, globals) } else { single(&study, args, globals) }
 }
 
 /// Prints what would be run.
-fn dry_run(study: &Study) -> Result<u8, Failure> {
+fn dry_run(study: &Study, args: &RunArgs) -> Result<u8, Failure> {
     for (index, point) in study.points().iter().enumerate() {
         if index > 0 {
             print("---")?;
@@ -46,6 +47,7 @@ fn dry_run(study: &Study) -> Result<u8, Failure> {
         }
     }
     let runs = study.points().len();
+    note(&estimate::estimate(study, args, sweep::jobs(args, runs))?);
     note(&format!("{runs} run{}; nothing was run (--dry-run)", if runs == 1 { "" } else { "s" }));
     Ok(DONE)
 }

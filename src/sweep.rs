@@ -37,12 +37,17 @@ const RARE: [&str; 5] = ["recompute_tax", "expired", "cancelled", "rejected", "f
 /// Missed targets of `slo:` that are shown before the rest is only counted.
 const MISSED_SHOWN: usize = 20;
 
+/// Points that run at once.
+pub(crate) fn jobs(args: &RunArgs, points: usize) -> usize {
+    args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, usize::from).min(points)
+}
+
 pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let (out, force) = target(study, args);
     let dir = RunDir::create(&out, force)?;
     let points = study.points();
-    let jobs = args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, usize::from).min(points.len());
+    let jobs = jobs(args, points.len());
     let ended = run_points(study, args, globals, jobs)?;
     let complete = ended.iter().all(|e| e.as_ref().is_some_and(|e| e.report.status == Status::Complete));
 

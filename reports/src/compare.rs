@@ -184,12 +184,15 @@ fn warnings(runs: &[RunData]) -> Vec<String> {
     partial.chain(silent.map(|(i, _)| format!("{} does not state its assumptions.", letter(i)))).collect()
 }
 
-/// The comparison for a terminal; two runs with their changes, more with their values alone.
+/// The comparison for a terminal; two runs with their changes, more with their values alone. A single run is shown with what
+/// it assumes.
 ///
 /// # Errors
-/// There are fewer than two runs or more than [`RUNS_MAX`].
+/// There are no runs or more than [`RUNS_MAX`].
 pub fn compare_terminal(runs: &[RunData], color: bool) -> Result<String, ReportError> {
-    check(runs)?;
+    if runs.len() != 1 {
+        check(runs)?;
+    }
     let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let mut lines: Vec<String> = names(runs)
         .iter()
@@ -223,6 +226,10 @@ pub fn compare_terminal(runs: &[RunData], color: bool) -> Result<String, ReportE
             lines.push(line);
         }
         lines.push(String::new());
+    }
+    if let [run] = runs {
+        lines.extend(run.assumptions().iter().map(|(what, value)| format!("{what}: {value}")));
+        return Ok(lines.join("\n") + "\n");
     }
     let differing = differing(runs);
     if differing.is_empty() {

@@ -51,6 +51,7 @@ fn a_dry_run_runs_nothing() {
     let ran = home.overbook("run small.yaml --dry-run --set fleet.replicas=3").ends(0);
     assert!(ran.out.starts_with("version: 1\nname: small\n") && ran.out.contains("replicas: 3"), "{}", ran.out);
     assert!(ran.err.contains("1 run; nothing was run (--dry-run)"), "{}", ran.err);
+    assert!(ran.err.contains("300 requests, less than a second on this machine, below 1 MB on disk"), "{}", ran.err);
     assert_eq!(home.names(""), ["small.yaml"]);
     // What it prints is the resolved scenario.
     home.write("resolved.yaml", &ran.out);
@@ -65,6 +66,17 @@ fn a_dry_run_of_a_study_prints_documents() {
     let ran = home.overbook("run study.yaml --dry-run").ends(0);
     assert_eq!(ran.out.split("---\n").count(), 2, "YAML documents are separated: {}", ran.out);
     assert!(ran.err.contains("2 runs; nothing was run"), "{}", ran.err);
+    assert!(ran.err.contains("600 requests"), "{}", ran.err);
+}
+
+#[test]
+fn a_dry_run_of_something_long_says_how_long() {
+    let home = Home::new();
+    home.write("long.yaml", SMALL.replace("requests: 300", "requests: 400000000").replace("10/s", "100000/s"));
+    let ran = home.overbook("run long.yaml --dry-run").ends(0);
+    let line = ran.err.lines().find(|line| line.contains("on this machine")).expect("an estimate");
+    assert!(line.starts_with("more than ") && line.contains("from the first "), "{line}");
+    assert_eq!(home.names(""), ["long.yaml"]);
 }
 
 #[test]

@@ -10,6 +10,9 @@ fn runs_are_compared_and_written_for_other_tools() {
     let compared = home.overbook("report a b --out cmp.html").ends(0);
     assert!(compared.out.contains("TTFT p99") && home.text("cmp.html").contains("</html>"));
     assert!(home.overbook("report a b --json").ends(0).json().is_object());
+    let one = home.overbook("report a").ends(0);
+    assert!(one.out.contains("TTFT p99") && one.out.contains("Scheduler: "), "{}", one.out);
+    assert_eq!(home.overbook("report a --json").ends(0).json(), home.json("a/summary.json"));
     for tool in ["vllm", "guidellm", "aiperf"] {
         assert!(home.overbook(&format!("report a --as {tool}")).ends(0).json().is_object(), "{tool}");
     }
@@ -24,7 +27,7 @@ fn reports_refuse_what_they_cannot_do() {
     let home = Home::small();
     home.overbook("run small.yaml --out a").ends(0);
     for (command, word) in [
-        ("report a", "--perfetto"),
+        ("report a --out x.html", "report.html"),
         ("report nowhere", "manifest.json"),
         ("report a --perfetto 5..6", "60s..90s"),
         ("report a --as fortune", "guidellm"),
