@@ -44,7 +44,7 @@ fn places(study: &Study) -> Option<(Vec<f64>, Axis)> {
         let places = first.iter().map(|&name| place(name) as f64).collect();
         (places, Axis::names(axis, &names))
     };
-    let varied = places.iter().any(|&place| place != places[0]);
+    let varied = first.iter().any(|&name| name != first[0]);
     varied.then_some((places, axis))
 }
 
