@@ -45,6 +45,17 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 ..default
             }
         }
+        SchedulerSpec::Sglang(spec) => {
+            notes.push("sglang admits and retracts in its own way: the vllm command is only the nearest".to_owned());
+            VllmSpec {
+                max_num_seqs: spec.max_running_requests,
+                max_num_batched_tokens: spec.chunked_prefill_size.unwrap_or(spec.max_prefill_tokens),
+                enable_chunked_prefill: spec.chunked_prefill_size.is_some(),
+                async_scheduling: spec.enable_overlap_schedule,
+                enable_prefix_caching: spec.enable_radix_cache,
+                ..default
+            }
+        }
         SchedulerSpec::Sarathi(spec) => {
             notes.push("sarathi is nearest to chunked prefill with a small token budget, as shown".to_owned());
             VllmSpec {
@@ -143,6 +154,7 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
 
 fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let engine = &scenario.engine;
+    let own = if let SchedulerSpec::Sglang(own) = &scenario.scheduler { Some(own) } else { None };
     let chunk = if spec.enable_chunked_prefill { i64::from(spec.max_num_batched_tokens) } else { -1 };
     Command::new("python -m sglang.launch_server --model-path", model)
         .with("--tp-size", scenario.fleet.tensor_parallel)
@@ -157,5 +169,8 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .with("--schedule-policy", "fcfs")
         .when(!spec.enable_prefix_caching, "--disable-radix-cache")
         .when(!spec.async_scheduling, "--disable-overlap-schedule")
+        .given("--max-prefill-tokens", own.map(|own| own.max_prefill_tokens))
+        .given("--schedule-conservativeness", own.map(|own| own.schedule_conservativeness))
+        .when(own.is_some_and(|own| own.enable_mixed_chunk), "--enable-mixed-chunk")
         .0
 }

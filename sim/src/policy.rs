@@ -3,6 +3,7 @@
 
 pub mod orca;
 pub mod sarathi;
+pub mod sglang;
 pub mod static_batch;
 pub mod victim;
 pub mod vllm;
@@ -14,6 +15,7 @@ use crate::step::{Infeasible, StepBuilder};
 
 pub use orca::OrcaSpec;
 pub use sarathi::SarathiSpec;
+pub use sglang::SglangSpec;
 pub use static_batch::StaticSpec;
 pub use victim::Victim;
 pub use vllm::{QueueOrder, VllmSpec};
@@ -70,6 +72,8 @@ pub enum SchedulerSpec {
     Vllm(VllmSpec),
     /// vLLM v0 (0.4 to 0.6): prefill first, whole prompts, recompute preemption.
     VllmV0(VllmV0Spec),
+    /// SGLang (0.4.4): prefill first, admission by expected output, retraction.
+    Sglang(SglangSpec),
     /// Sarathi-Serve: decodes first, then chunks of prompts, within one token budget.
     Sarathi(SarathiSpec),
     /// Orca: iteration-level batching, memory reserved for the whole output limit.
@@ -84,6 +88,7 @@ impl SchedulerSpec {
         match self {
             SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
             SchedulerSpec::VllmV0(spec) => Box::new(vllm_v0::VllmV0::new(spec.clone())),
+            SchedulerSpec::Sglang(spec) => Box::new(sglang::Sglang::new(spec.clone())),
             SchedulerSpec::Sarathi(spec) => Box::new(sarathi::Sarathi::new(spec.clone())),
             SchedulerSpec::Orca(spec) => Box::new(orca::Orca::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
@@ -102,6 +107,7 @@ impl SchedulerSpec {
     pub fn depth(&self) -> u32 {
         match self {
             SchedulerSpec::Vllm(spec) => 1 + u32::from(spec.async_scheduling),
+            SchedulerSpec::Sglang(spec) => 1 + u32::from(spec.enable_overlap_schedule),
             _ => 1,
         }
     }
@@ -110,6 +116,7 @@ impl SchedulerSpec {
     pub fn prefix_caching(&self) -> bool {
         match self {
             SchedulerSpec::Vllm(spec) => spec.enable_prefix_caching,
+            SchedulerSpec::Sglang(spec) => spec.enable_radix_cache,
             _ => false,
         }
     }
@@ -119,6 +126,7 @@ impl SchedulerSpec {
         match self {
             SchedulerSpec::Vllm(spec) => spec.max_num_seqs,
             SchedulerSpec::VllmV0(spec) => spec.max_num_seqs,
+            SchedulerSpec::Sglang(spec) => spec.max_running_requests,
             SchedulerSpec::Sarathi(spec) => spec.max_num_seqs,
             SchedulerSpec::Orca(spec) => spec.max_batch_size,
             SchedulerSpec::Static(spec) => spec.batch_size,
@@ -131,6 +139,7 @@ impl SchedulerSpec {
         match self {
             SchedulerSpec::Vllm(spec) => spec.max_num_batched_tokens,
             SchedulerSpec::VllmV0(spec) => spec.budget(max_model_len),
+            SchedulerSpec::Sglang(spec) => spec.chunked_prefill_size.unwrap_or(spec.max_prefill_tokens),
             SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
         }

@@ -51,7 +51,7 @@ impl WaitQueue {
     }
 
     /// Puts a preempted request back: to the front (first come, first served) or to its place.
-    pub(crate) fn push_preempted(&mut self, slot: Slot, request: &Request) {
+    pub(crate) fn push_front(&mut self, slot: Slot, request: &Request) {
         match self {
             WaitQueue::Fcfs { deque, len } => {
                 deque.push_front((slot, request.generation));

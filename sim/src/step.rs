@@ -232,6 +232,25 @@ impl<'a> StepBuilder<'a> {
     /// # Errors
     /// The request is not running.
     pub fn preempt(&mut self, slot: Slot) -> Result<u32, Infeasible> {
+        let refund = self.take_off(slot)?;
+        let replica = &mut *self.replica;
+        replica.waiting.push_front(slot, &replica.requests[slot as usize]);
+        Ok(refund)
+    }
+
+    /// As [`StepBuilder::preempt`], but back to the end of the queue.
+    ///
+    /// # Errors
+    /// The request is not running.
+    pub fn retract(&mut self, slot: Slot) -> Result<u32, Infeasible> {
+        let refund = self.take_off(slot)?;
+        let replica = &mut *self.replica;
+        replica.waiting.push(slot, &replica.requests[slot as usize]);
+        Ok(refund)
+    }
+
+    /// Frees all blocks of a running request, which waits from now on.
+    fn take_off(&mut self, slot: Slot) -> Result<u32, Infeasible> {
         let replica = &mut *self.replica;
         let lane = &mut replica.lanes[self.lane];
         let request = &mut replica.requests[slot as usize];
@@ -281,7 +300,6 @@ impl<'a> StepBuilder<'a> {
         request.generated = delivered;
         request.preemptions += 1;
         request.phase = Phase::Waiting;
-        replica.waiting.push_preempted(slot, request);
         replica.step.preempted.push(request.id);
         replica.happened.push_back(Happened::Preempted { request: request.id });
         Ok(refund)

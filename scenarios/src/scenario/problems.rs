@@ -156,6 +156,18 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
                 check.positive("max_num_batched_tokens", tokens);
             }
         }
+        SchedulerSpec::Sglang(spec) => {
+            let mut check = Check { prefix: "scheduler.sglang", list };
+            check.positive("max_running_requests", spec.max_running_requests);
+            check.positive("max_prefill_tokens", spec.max_prefill_tokens);
+            check.positive("clip_max_new_tokens", spec.clip_max_new_tokens);
+            if let Some(tokens) = spec.chunked_prefill_size {
+                check.positive("chunked_prefill_size", tokens);
+            }
+            let share = spec.schedule_conservativeness;
+            let share_ok = share > 0.0 && share.is_finite();
+            check.that(share_ok, "schedule_conservativeness", format!("is {share}; it must be above 0"));
+        }
         SchedulerSpec::Sarathi(spec) => {
             let mut check = Check { prefix: "scheduler.sarathi", list };
             check.positive("chunk_size", spec.chunk_size);

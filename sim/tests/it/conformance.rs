@@ -3,7 +3,7 @@
 
 use overbook_sim::cluster::Effort;
 use overbook_sim::policy::{
-    OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, StaticSpec, Victim, VllmSpec, VllmV0Spec,
+    OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, Victim, VllmSpec, VllmV0Spec,
 };
 
 use crate::world::How;
@@ -47,6 +47,25 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let all = [("vllm-v0", plain), ("vllm-v0, few places", few), ("vllm-v0, largest victim", kept)];
             all.map(|(name, spec)| (name, SchedulerSpec::VllmV0(spec))).into()
         }
+        SchedulerSpec::Sglang(_) => {
+            let plain = SglangSpec::default();
+            let serial = SglangSpec { enable_overlap_schedule: false, enable_radix_cache: false, ..plain.clone() };
+            let small = SglangSpec { chunked_prefill_size: Some(40), max_running_requests: 6, ..plain.clone() };
+            let bold = SglangSpec { schedule_conservativeness: 0.05, ..serial.clone() };
+            let mixed = SglangSpec { enable_mixed_chunk: true, chunked_prefill_size: Some(64), ..bold.clone() };
+            let whole = SglangSpec { chunked_prefill_size: None, max_prefill_tokens: 300, ..bold.clone() };
+            let all = [
+                ("sglang", plain),
+                ("sglang, depth 1", serial),
+                ("sglang, small chunks, few places", small),
+                ("sglang, bold", bold.clone()),
+                ("sglang, bold, depth 2", SglangSpec { enable_overlap_schedule: true, ..bold }),
+                ("sglang, mixed", mixed.clone()),
+                ("sglang, mixed, depth 2", SglangSpec { enable_overlap_schedule: true, ..mixed }),
+                ("sglang, whole prompts", whole),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::Sglang(spec))).into()
+        }
         SchedulerSpec::Sarathi(_) => {
             let plain = SarathiSpec::default();
             let small = SarathiSpec { chunk_size: 24, watermark: 0.0, ..plain.clone() };
@@ -71,6 +90,7 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
     let variants = [
         SchedulerSpec::Vllm(VllmSpec::default()),
         SchedulerSpec::VllmV0(VllmV0Spec::default()),
+        SchedulerSpec::Sglang(SglangSpec::default()),
         SchedulerSpec::Sarathi(SarathiSpec::default()),
         SchedulerSpec::Orca(OrcaSpec::default()),
         SchedulerSpec::Static(StaticSpec::default()),

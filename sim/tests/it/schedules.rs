@@ -2,7 +2,7 @@
 //! reasoning beside every step. Every step lasts one unit of time.
 
 use overbook_sim::arrival::{Arrival, Content};
-use overbook_sim::policy::{OrcaSpec, SarathiSpec, SchedulerSpec, StaticSpec, VllmSpec, VllmV0Spec};
+use overbook_sim::policy::{OrcaSpec, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, VllmSpec, VllmV0Spec};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ struct Schedule {
     vllm: Option<VllmSpec>,
     #[serde(rename = "vllm-v0")]
     vllm_v0: Option<VllmV0Spec>,
+    sglang: Option<SglangSpec>,
     sarathi: Option<SarathiSpec>,
     orca: Option<OrcaSpec>,
     #[serde(rename = "static")]
@@ -64,6 +65,7 @@ fn world(schedule: &Schedule) -> World {
     let stated = [
         schedule.vllm.clone().map(SchedulerSpec::Vllm),
         schedule.vllm_v0.clone().map(SchedulerSpec::VllmV0),
+        schedule.sglang.clone().map(SchedulerSpec::Sglang),
         schedule.sarathi.clone().map(SchedulerSpec::Sarathi),
         schedule.orca.clone().map(SchedulerSpec::Orca),
         schedule.fixed.clone().map(SchedulerSpec::Static),
@@ -122,6 +124,7 @@ worked_by_hand! {
     equal_prefixes_are_shared: "prefix.yaml",
     the_least_urgent_is_preempted: "priority.yaml",
     decodes_first_and_promises_kept: "sarathi.yaml",
+    expected_to_fit_and_retracted: "sglang.yaml",
     whole_batches: "static.yaml",
     prompts_first: "vllm-v0.yaml",
     the_watermark_stays_free: "watermark.yaml",
