@@ -56,6 +56,19 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 ..default
             }
         }
+        SchedulerSpec::Trtllm(spec) => {
+            notes.push(
+                "trtllm is TensorRT-LLM's scheduler: these commands are only the nearest of other engines".to_owned(),
+            );
+            VllmSpec {
+                max_num_seqs: spec.max_batch_size,
+                max_num_batched_tokens: spec.max_num_tokens,
+                enable_chunked_prefill: spec.enable_chunked_context,
+                async_scheduling: false,
+                enable_prefix_caching: false,
+                ..default
+            }
+        }
         SchedulerSpec::Sarathi(spec) => {
             notes.push("sarathi is nearest to chunked prefill with a small token budget, as shown".to_owned());
             VllmSpec {

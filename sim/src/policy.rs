@@ -5,6 +5,7 @@ pub mod orca;
 pub mod sarathi;
 pub mod sglang;
 pub mod static_batch;
+pub mod trtllm;
 pub mod victim;
 pub mod vllm;
 pub mod vllm_v0;
@@ -17,6 +18,7 @@ pub use orca::OrcaSpec;
 pub use sarathi::SarathiSpec;
 pub use sglang::SglangSpec;
 pub use static_batch::StaticSpec;
+pub use trtllm::{Capacity, TrtllmSpec};
 pub use victim::Victim;
 pub use vllm::{QueueOrder, VllmSpec};
 pub use vllm_v0::VllmV0Spec;
@@ -74,6 +76,8 @@ pub enum SchedulerSpec {
     VllmV0(VllmV0Spec),
     /// SGLang (0.4.4): prefill first, admission by expected output, retraction.
     Sglang(SglangSpec),
+    /// TensorRT-LLM: in-flight batching, with memory reserved or used to the full.
+    Trtllm(TrtllmSpec),
     /// Sarathi-Serve: decodes first, then chunks of prompts, within one token budget.
     Sarathi(SarathiSpec),
     /// Orca: iteration-level batching, memory reserved for the whole output limit.
@@ -89,6 +93,7 @@ impl SchedulerSpec {
             SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
             SchedulerSpec::VllmV0(spec) => Box::new(vllm_v0::VllmV0::new(spec.clone())),
             SchedulerSpec::Sglang(spec) => Box::new(sglang::Sglang::new(spec.clone())),
+            SchedulerSpec::Trtllm(spec) => Box::new(trtllm::Trtllm::new(spec.clone())),
             SchedulerSpec::Sarathi(spec) => Box::new(sarathi::Sarathi::new(spec.clone())),
             SchedulerSpec::Orca(spec) => Box::new(orca::Orca::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
@@ -127,6 +132,7 @@ impl SchedulerSpec {
             SchedulerSpec::Vllm(spec) => spec.max_num_seqs,
             SchedulerSpec::VllmV0(spec) => spec.max_num_seqs,
             SchedulerSpec::Sglang(spec) => spec.max_running_requests,
+            SchedulerSpec::Trtllm(spec) => spec.max_batch_size,
             SchedulerSpec::Sarathi(spec) => spec.max_num_seqs,
             SchedulerSpec::Orca(spec) => spec.max_batch_size,
             SchedulerSpec::Static(spec) => spec.batch_size,
@@ -140,6 +146,7 @@ impl SchedulerSpec {
             SchedulerSpec::Vllm(spec) => spec.max_num_batched_tokens,
             SchedulerSpec::VllmV0(spec) => spec.budget(max_model_len),
             SchedulerSpec::Sglang(spec) => spec.chunked_prefill_size.unwrap_or(spec.max_prefill_tokens),
+            SchedulerSpec::Trtllm(spec) => spec.max_num_tokens,
             SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
         }

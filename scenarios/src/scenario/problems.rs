@@ -168,6 +168,11 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
             let share_ok = share > 0.0 && share.is_finite();
             check.that(share_ok, "schedule_conservativeness", format!("is {share}; it must be above 0"));
         }
+        SchedulerSpec::Trtllm(spec) => {
+            let mut check = Check { prefix: "scheduler.trtllm", list };
+            check.positive("max_batch_size", spec.max_batch_size);
+            check.positive("max_num_tokens", spec.max_num_tokens);
+        }
         SchedulerSpec::Sarathi(spec) => {
             let mut check = Check { prefix: "scheduler.sarathi", list };
             check.positive("chunk_size", spec.chunk_size);

@@ -141,6 +141,9 @@ fn whole_prompt_budgets(scheduler: &SchedulerSpec, longest: u32) -> Vec<(&'stati
             [Some(batched), scheduled].into_iter().flatten().collect()
         }
         SchedulerSpec::VllmV0(spec) => vec![("scheduler.vllm-v0.max_num_batched_tokens", spec.budget(longest))],
+        SchedulerSpec::Trtllm(spec) if !spec.enable_chunked_context => {
+            vec![("scheduler.trtllm.max_num_tokens", spec.max_num_tokens)]
+        }
         _ => Vec::new(),
     }
 }

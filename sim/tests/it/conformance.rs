@@ -3,7 +3,8 @@
 
 use overbook_sim::cluster::Effort;
 use overbook_sim::policy::{
-    OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, Victim, VllmSpec, VllmV0Spec,
+    Capacity, OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec,
+    VllmV0Spec,
 };
 
 use crate::world::How;
@@ -66,6 +67,20 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             ];
             all.map(|(name, spec)| (name, SchedulerSpec::Sglang(spec))).into()
         }
+        SchedulerSpec::Trtllm(_) => {
+            let plain = TrtllmSpec::default();
+            let full = TrtllmSpec { capacity_scheduler_policy: Capacity::MaxUtilization, ..plain.clone() };
+            let chunks = TrtllmSpec { max_num_tokens: 60, enable_chunked_context: true, ..full.clone() };
+            let few =
+                TrtllmSpec { max_num_tokens: 60, enable_chunked_context: true, max_batch_size: 5, ..plain.clone() };
+            let all = [
+                ("trtllm, no evict", plain),
+                ("trtllm, max utilization", full),
+                ("trtllm, max utilization, chunks", chunks),
+                ("trtllm, no evict, chunks, few places", few),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::Trtllm(spec))).into()
+        }
         SchedulerSpec::Sarathi(_) => {
             let plain = SarathiSpec::default();
             let small = SarathiSpec { chunk_size: 24, watermark: 0.0, ..plain.clone() };
@@ -91,6 +106,7 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::Vllm(VllmSpec::default()),
         SchedulerSpec::VllmV0(VllmV0Spec::default()),
         SchedulerSpec::Sglang(SglangSpec::default()),
+        SchedulerSpec::Trtllm(TrtllmSpec::default()),
         SchedulerSpec::Sarathi(SarathiSpec::default()),
         SchedulerSpec::Orca(OrcaSpec::default()),
         SchedulerSpec::Static(StaticSpec::default()),
