@@ -119,7 +119,7 @@ impl Start {
     }
 
     /// The manifest of what ends now.
-    pub(crate) fn manifest(&self, plan_hash: String, seed: u64, trace: Option<&Path>, end: (Status, u8)) -> Manifest {
+    pub(crate) fn manifest(&self, plan_hash: String, seed: u64, traces: &[&Path], end: (Status, u8)) -> Manifest {
         let told = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Manifest {
             status: end.0,
@@ -131,7 +131,7 @@ impl Start {
             rustc: env!("OVERBOOK_RUSTC").to_owned(),
             plan_hash,
             seed,
-            trace_hash: trace.and_then(hash_file),
+            trace_hash: hash_files(traces),
             command: std::env::args().collect(),
             started: utc(self.wall),
             wall_s: self.instant.elapsed().as_secs_f64(),
@@ -141,20 +141,31 @@ impl Start {
     }
 }
 
-/// Whether the run directory `dir` says that its trace had another content than `trace` has.
-pub(crate) fn made_from_another_trace(dir: &Path, trace: &Path) -> bool {
+/// Whether the run directory `dir` says that its traces had another content than `traces` have.
+pub(crate) fn made_from_another_trace(dir: &Path, traces: &[&Path]) -> bool {
     let Ok(manifest) = std::fs::read(dir.join("manifest.json")) else { return false };
     let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(&manifest) else { return false };
     let then = manifest["trace_hash"].as_str();
-    then.is_some_and(|then| hash_file(trace).is_some_and(|now| now != then))
+    then.is_some_and(|then| hash_files(traces).is_some_and(|now| now != then))
 }
 
-fn hash_file(path: &Path) -> Option<String> {
-    // A pipe has been read and holds nothing more.
-    if !path.is_file() {
-        return None;
-    }
+/// BLAKE3 of the files, one after the other; of a folder of its files by name.
+fn hash_files(paths: &[&Path]) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
-    Some(hasher.finalize().to_hex().to_string())
+    for path in paths {
+        let mut files = vec![path.to_path_buf()];
+        if path.is_dir() {
+            files = std::fs::read_dir(path).ok()?.map(|entry| Some(entry.ok()?.path())).collect::<Option<_>>()?;
+            files.retain(|file| file.is_file());
+            files.sort();
+        }
+        for file in files {
+            // A pipe has been read and holds nothing more.
+            if !file.is_file() {
+                return None;
+            }
+            std::io::copy(&mut std::fs::File::open(file).ok()?, &mut hasher).ok()?;
+        }
+    }
+    (!paths.is_empty()).then(|| hasher.finalize().to_hex().to_string())
 }

@@ -59,8 +59,7 @@ pub(crate) fn target(study: &Study, args: &RunArgs) -> (PathBuf, bool) {
         return (out.clone(), args.force);
     }
     let out = PathBuf::from(format!("runs/{}-{}", study.name(), &study.plan_hash()[..8]));
-    let trace = study.points()[0].scenario.workload.trace.as_ref();
-    let other = trace.is_some_and(|trace| facts::made_from_another_trace(&out, &trace.path));
+    let other = facts::made_from_another_trace(&out, &study.points()[0].scenario.workload.files());
     (out, args.force || !other)
 }
 
@@ -70,7 +69,7 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
     let (out, force) = target(study, args);
     let dir = RunDir::create(&out, force)?;
     let visible = !globals.quiet && !args.no_progress && shows_progress();
-    let display = Display::new(visible, expected_requests(point));
+    let display = Display::new(visible, point.scenario.workload.requests());
     let ended = if args.no_rows {
         simulate(point, args, &mut Discard, &display)?
     } else {
@@ -93,8 +92,8 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         _ => DONE,
     };
     write_files(&dir, point, &report, traffic, args)?;
-    let trace = point.scenario.workload.trace.as_ref().map(|t| t.path.as_path());
-    let manifest = start.manifest(point.plan_hash(), point.scenario.seed, trace, (report.status, code));
+    let traces = point.scenario.workload.files();
+    let manifest = start.manifest(point.plan_hash(), point.scenario.seed, &traces, (report.status, code));
     dir.finish(&manifest).map_err(anyhow::Error::new)?;
     if args.json {
         print(&summary_json(&report))?;
@@ -142,12 +141,6 @@ fn write_files(
         dir.write("report.html", page).map_err(anyhow::Error::new)?;
     }
     Ok(())
-}
-
-/// Requests that the workload will make, if it says so: for the progress bar.
-fn expected_requests(point: &Point) -> Option<u64> {
-    let workload = &point.scenario.workload;
-    workload.generate.as_ref().and_then(|g| g.requests).or_else(|| workload.trace.as_ref().and_then(|t| t.requests))
 }
 
 /// Simulates one point.

@@ -74,8 +74,8 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
         (true, false) => (Status::Complete, DONE),
     };
     let first = &points[0].scenario;
-    let trace = first.workload.trace.as_ref().map(|t| t.path.as_path());
-    let manifest = start.manifest(study.plan_hash(), first.seed, trace, (status, code));
+    let traces = first.workload.files();
+    let manifest = start.manifest(study.plan_hash(), first.seed, &traces, (status, code));
     dir.finish(&manifest).map_err(anyhow::Error::new)?;
     if args.json {
         print(&json(study, &ended)?)?;

@@ -82,7 +82,7 @@ pub enum WorldError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
     /// The scenario has no workload.
-    #[error("the scenario has neither `workload.generate` nor `workload.trace`")]
+    #[error("the scenario has none of `workload.generate`, `workload.trace` and `workload.population`")]
     NoWorkload,
 }
 
@@ -208,7 +208,10 @@ impl Point {
                 let trace = TraceSpec { block_tokens, ..trace.clone() };
                 Ok(trace.open_seeded(self.scenario.seed)?)
             }
-            (None, None) => Err(WorldError::NoWorkload),
+            (None, None) => match &workload.population {
+                Some(population) => Ok(population.open(self.scenario.seed)?),
+                None => Err(WorldError::NoWorkload),
+            },
         }
     }
 }

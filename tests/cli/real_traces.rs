@@ -85,3 +85,36 @@ fn packed_copies_give_the_same_results() {
         }
     }
 }
+
+#[test]
+fn a_population_of_clients() {
+    let test = "a_population_of_clients";
+    let rates = data(test, "servegen/client_rates.csv.zst");
+    let (Some(rates), Some(lengths)) = (rates, data(test, "servegen/length_pmfs.jsonl.zst")) else { return };
+    let home = Home::new();
+    let scenario = |missing: &str| {
+        format!(
+            "version: 1\nname: many\nworkload:\n  population:\n    rates: {}\n    lengths: {}\n    workload: m-small\n    \
+             window: {{ from: 10h, to: 12h }}\n    rate: 20/s\n    classes: client\n    requests: 3000\n    {missing}\n\
+             model: llama-3.1-8b\ngpu: h200\nfleet: {{ replicas: 2, router: least-outstanding }}\n",
+            rates.display(),
+            lengths.display()
+        )
+    };
+    home.write("pool.yaml", scenario("missing_lengths: pool"));
+    let ran = home.overbook("run pool.yaml --out a").ends(0);
+    let summary = home.json("a/summary.json");
+    assert_eq!(summary["completed"], 3000);
+    let classes = summary["per_class"].as_array().expect("classes");
+    let named = |class: &serde_json::Value| class["class"].as_str().is_some_and(|name| name.starts_with("m-small/"));
+    assert!(classes.len() > 10 && classes.iter().all(named), "{classes:?}");
+    assert_eq!(home.json("a/manifest.json")["trace_hash"].as_str().map(str::len), Some(64));
+    assert_eq!(home.overbook("run pool.yaml --out b").ends(0).digest(), ran.digest());
+    home.write("refused.yaml", scenario("missing_lengths: error"));
+    let refused = home.overbook("run refused.yaml --out c").ends(2);
+    assert!(refused.err.contains("no lengths for ") && refused.err.contains("missing_lengths"), "{}", refused.err);
+    assert!(!home.path("c").exists());
+    home.write("gone.yaml", scenario("missing_lengths: pool").replace("client_rates", "gone"));
+    let gone = home.overbook("check gone.yaml").ends(2);
+    assert!(gone.err.contains("gone.yaml:5:12") && gone.err.contains("there is no file"), "{}", gone.err);
+}

@@ -90,10 +90,10 @@ fn burstgpt_shape() -> f64 {
 }
 
 /// Shapes accepted: CV from 0.001 to 32. Outside it, almost all gaps underflow to zero or the gaps are constant.
-const SHAPES: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+pub(crate) const SHAPES: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
 
 /// Weibull shapes accepted: at 0.1 the CV is 430.
-const WEIBULL_SHAPES: std::ops::RangeInclusive<f64> = 0.1..=100.0;
+pub(crate) const WEIBULL_SHAPES: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 
 /// Rates accepted at most [requests/s]: one per nanosecond.
 const RATE_MAX: f64 = 1e9;
@@ -242,7 +242,7 @@ impl Arrivals {
 }
 
 /// Gaps with mean 1.
-enum Gaps {
+pub(crate) enum Gaps {
     Equal,
     Exponential(ChaCha8Rng),
     Gamma {
@@ -263,7 +263,7 @@ enum Gaps {
 }
 
 impl Gaps {
-    fn random(shape: f64, rng: ChaCha8Rng) -> Gaps {
+    pub(crate) fn random(shape: f64, rng: ChaCha8Rng) -> Gaps {
         let exponential = (shape - 1.0).abs() < f64::EPSILON;
         match (Gamma::new(shape, 1.0 / shape), Gamma::new(shape + 1.0, 1.0 / shape)) {
             (Ok(gap), Ok(first)) if !exponential => Gaps::Gamma { rng, gap, first: Some(first) },
@@ -271,13 +271,13 @@ impl Gaps {
         }
     }
 
-    fn weibull(shape: f64, rng: ChaCha8Rng) -> Gaps {
+    pub(crate) fn weibull(shape: f64, rng: ChaCha8Rng) -> Gaps {
         let power = 1.0 / shape;
         let first = Gamma::new(1.0 + power, 1.0).ok();
         Gaps::Weibull { rng, power, scale: (-ln_gamma(1.0 + power)).exp(), first }
     }
 
-    fn draw(&mut self) -> f64 {
+    pub(crate) fn draw(&mut self) -> f64 {
         match self {
             Gaps::Weibull { rng, power, scale, first } => {
                 let (unit, part): (f64, f64) = match first.take() {

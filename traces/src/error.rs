@@ -199,6 +199,16 @@ pub enum TraceError {
         /// Timestamp of this row.
         found: String,
     },
+    /// The files of a population of clients do not fit together, or are not of their form.
+    #[error("{place}: {problem}; help: {help}")]
+    Population {
+        /// The file, with line and column where they are known.
+        place: String,
+        /// What is wrong.
+        problem: String,
+        /// What to change.
+        help: &'static str,
+    },
     /// More classes than a trace can have.
     #[error("{path}:{line}: column `{column}`: more than {limit} different classes, the newest `{found}`; help: the fields may be shifted against the header", path = path.display())]
     TooManyClasses {

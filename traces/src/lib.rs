@@ -11,10 +11,11 @@
 //!                                                                                 skip,     cells,       │     ▼
 //!                                                                                 take,     compress     │  burstiness
 //!                                                                                 clip                   │
-//! GenerateSpec ─open─► arrivals (steady | profile), lengths (dist, quantile), sessions ─► generate ──────┘
+//! GenerateSpec ─open─► arrivals (steady | profile), lengths (dist, quantile), sessions ─► generate ──────┤
+//! PopulationSpec ─open─► rates, lengths of clients ─► merge ─► population ───────────────────────────────┘
 //! ```
 //!
-//! * [`TraceSpec`] and [`GenerateSpec`] are what a scenario says. `problems()` lists all that is wrong with the values,
+//! * [`TraceSpec`], [`GenerateSpec`] and [`PopulationSpec`] are what a scenario says. `problems()` lists all that is wrong with the values,
 //!   each with its dotted path, before anything is opened.
 //! * A [`TraceError`] names file, line and column, what was expected and found, and what to do. A file that is wrong
 //!   from the start fails when opened, not in mid-run.
@@ -44,6 +45,7 @@ mod lines;
 mod load;
 mod mooncake;
 mod number;
+mod population;
 mod profile;
 mod quantile;
 mod reader;
@@ -68,6 +70,7 @@ pub use generate::{GenerateSpec, Generator};
 pub use lengths::LengthSpec;
 pub use load::{Failures, ScaleSpec, Window};
 pub use number::{TOKENS_MAX, TimeUnit};
+pub use population::{MissingLengths, Population, PopulationClasses, PopulationSpec};
 pub use replay::{Counts, Replay};
 pub use sessions::SessionSpec;
 pub use source::Packing;

@@ -77,6 +77,14 @@ impl Table {
         Ok(Table { path: path.to_owned(), lines, header, fields, unquoted })
     }
 
+    /// Opens a CSV file that has no header line.
+    pub(crate) fn open_without_header(path: &Path, names: &[&str]) -> Result<Table, TraceError> {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        let header = Header { names, is_json: false };
+        let lines = Lines::open(path)?;
+        Ok(Table { path: path.to_owned(), lines, header, fields: Vec::new(), unquoted: Vec::new() })
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -178,6 +186,17 @@ impl<'a> Row<'a> {
             )),
             tokens => Ok(tokens),
         }
+    }
+
+    /// A decimal number in a range.
+    pub(crate) fn number(
+        &self,
+        column: usize,
+        range: &std::ops::RangeInclusive<f64>,
+        expected: &'static str,
+    ) -> Result<f64, TraceError> {
+        let number = self.text(column)?.trim().parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| self.bad(column, expected, "the fields may be shifted against the header"))
     }
 
     #[cold]

@@ -68,20 +68,25 @@ impl Scenario {
 
 impl WorkloadSpec {
     fn check(&self, list: &mut Vec<Problem>) {
-        match (&self.generate, &self.trace) {
-            (Some(_), Some(_)) => list.push((
-                "workload".to_owned(),
-                "has both `generate` and `trace`; the requests come from one of them".to_owned(),
-            )),
-            (None, None) => list.push((
-                "workload".to_owned(),
-                "needs `generate: { … }` or `trace: { path: … }`: where do the requests come from?".to_owned(),
-            )),
-            _ => {}
+        let given = [("generate", self.generate.is_some()), ("trace", self.trace.is_some())];
+        let given = given.into_iter().chain([("population", self.population.is_some())]);
+        let given: Vec<_> = given.filter(|&(_, given)| given).map(|(name, _)| format!("`{name}`")).collect();
+        let message = match given.len() {
+            0 => {
+                "needs `generate: { … }`, `trace: { path: … }` or `population: { … }`: where do the requests come from?"
+                    .to_owned()
+            }
+            1 => String::new(),
+            2 => format!("has both {}; the requests come from one of them", given.join(" and ")),
+            _ => format!("has all of {}; the requests come from one of them", given.join(", ")),
+        };
+        if !message.is_empty() {
+            list.push(("workload".to_owned(), message));
         }
         let generated = self.generate.iter().flat_map(|spec| below("workload.generate", spec.problems()));
         let recorded = self.trace.iter().flat_map(|spec| below("workload.trace", spec.problems()));
-        list.extend(generated.chain(recorded));
+        let population = self.population.iter().flat_map(|spec| below("workload.population", spec.problems()));
+        list.extend(generated.chain(recorded).chain(population));
         let mut check = Check { prefix: "workload", list };
         if let MaxNewTokens::Fixed(tokens) = self.max_new_tokens {
             check.positive("max_new_tokens.fixed", tokens);

@@ -1,20 +1,26 @@
 //! Where the requests come from and what clients do with them.
 
+use std::path::{Path, PathBuf};
+
 use overbook_sim::units::Duration;
-use overbook_traces::{GenerateSpec, TraceSpec};
+use overbook_traces::{GenerateSpec, PopulationSpec, TraceSpec};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The requests: generated or from a trace.
+/// The requests: generated, from a trace, or from a population of clients.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
-    /// Synthetic requests. Exactly one of `generate` and `trace` is given.
+    /// Synthetic requests. Exactly one of `generate`, `trace` and `population` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<GenerateSpec>,
-    /// Recorded requests. Exactly one of `generate` and `trace` is given.
+    /// Recorded requests. Exactly one of `generate`, `trace` and `population` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceSpec>,
+    /// Requests of many clients, each with its own rates and lengths (ServeGen). Exactly one of `generate`, `trace` and
+    /// `population` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub population: Option<PopulationSpec>,
     /// Closed loop: so many clients, each sending its next request when the last one has ended. The lengths come from
     /// the workload; its arrival times are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,6 +31,22 @@ pub struct WorkloadSpec {
     /// How long clients wait.
     #[serde(default)]
     pub limits: Limits,
+}
+
+impl WorkloadSpec {
+    /// The files that the requests come from.
+    pub fn files(&self) -> Vec<&Path> {
+        let trace = self.trace.iter().map(|trace| trace.path.as_path());
+        let population = self.population.iter().flat_map(|p| [Some(&p.rates), p.lengths.as_ref()]);
+        trace.chain(population.flatten().map(PathBuf::as_path)).collect()
+    }
+
+    /// Requests that the workload makes, if it says so.
+    pub fn requests(&self) -> Option<u64> {
+        let generated = self.generate.as_ref().and_then(|generate| generate.requests);
+        let recorded = || self.trace.as_ref().and_then(|trace| trace.requests);
+        generated.or_else(recorded).or_else(|| self.population.as_ref().and_then(|population| population.requests))
+    }
 }
 
 /// A closed loop of clients.

@@ -42,12 +42,25 @@ impl PointCheck<'_> {
         if let Some(trace) = &mut scenario.workload.trace {
             self.file("workload.trace.path", &mut trace.path, base);
         }
+        if let Some(population) = &mut scenario.workload.population {
+            self.file_or_folder("workload.population.rates", &mut population.rates, base);
+            if let Some(lengths) = &mut population.lengths {
+                self.file_or_folder("workload.population.lengths", lengths, base);
+            }
+        }
         if let CostSpec::Table(table) = &mut scenario.engine.cost {
             self.file("engine.cost.table.path", &mut table.path, base);
         }
     }
 
     fn file(&mut self, key: &str, path: &mut PathBuf, base: &Path) {
+        self.file_or_folder(key, path, base);
+        if path.is_dir() {
+            self.add(key, format!("`{}` is a folder; name a file", path.display()));
+        }
+    }
+
+    fn file_or_folder(&mut self, key: &str, path: &mut PathBuf, base: &Path) {
         if path.as_os_str().is_empty() {
             return;
         }
@@ -55,9 +68,7 @@ impl PointCheck<'_> {
         let from_file = self.tree.place(key).source == SourceId::FILE;
         let joined = if from_file { base.join(&*path) } else { path.clone() };
         *path = std::path::absolute(&joined).unwrap_or(joined);
-        if path.is_dir() {
-            self.add(key, format!("`{}` is a folder; name a file", path.display()));
-        } else if !path.exists() {
+        if !path.exists() {
             self.add(key, format!("there is no file `{}`", path.display()));
         }
     }

@@ -16,6 +16,10 @@ impl Point {
         if let Some(trace) = &mut scenario.workload.trace {
             trace.path = file_name(&trace.path).into();
         }
+        if let Some(population) = &mut scenario.workload.population {
+            population.rates = file_name(&population.rates).into();
+            population.lengths = population.lengths.as_deref().map(|path| file_name(path).into());
+        }
         if let CostSpec::Table(table) = &mut scenario.engine.cost {
             table.path = file_name(&table.path).into();
         }

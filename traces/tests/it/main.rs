@@ -8,6 +8,7 @@ mod fuzz;
 mod generator;
 mod load;
 mod mooncake;
+mod population;
 mod real;
 mod serde_forms;
 mod transform;
