@@ -65,6 +65,10 @@ fn write(workload: &mut dyn Workload, path: &Path) -> Result<u64, Failure> {
     file.write_all(b"arrived_at,num_prefill_tokens,num_decode_tokens\n").with_context(about)?;
     let mut requests = 0;
     while let Some(arrival) = workload.next_arrival().map_err(Failure::input)? {
+        // A failed request has no lengths, which the format needs.
+        if arrival.failed_in_trace {
+            continue;
+        }
         let (seconds, ns) = (arrival.at.0 / 1_000_000_000, arrival.at.0 % 1_000_000_000);
         let (prompt, output) = (arrival.prompt_tokens, arrival.output_tokens);
         writeln!(file, "{seconds}.{ns:09},{prompt},{output}").with_context(about)?;

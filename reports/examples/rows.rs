@@ -35,6 +35,7 @@ fn request(i: u64, noise: &mut Noise) -> RequestRow {
         request: i,
         replica: noise.below(4) as u32,
         class: ClassId(noise.below(2) as u16),
+        session: None,
         outcome: if noise.below(100) == 0 { Outcome::Cancelled } else { Outcome::Finished },
         arrival: Time(arrival),
         start: Some(Time(start)),

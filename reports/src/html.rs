@@ -161,7 +161,7 @@ fn classes(summary: &Summary) -> (Vec<ClassRow>, usize) {
         let at = |h: &Histogram, p| h.quantile(p).map(|ns| ns as f64);
         let mut all = vec![count(ended as f64), count(class.outcomes[Outcome::Finished as usize] as f64)];
         if summary.slo.is_set() {
-            all.push(Unit::Share.show(class.good as f64 / ended as f64));
+            all.push(Unit::Share.show(class.good as f64 / class.served() as f64));
         }
         all.extend(cells([
             at(&l.ttft, 0.5),

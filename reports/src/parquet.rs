@@ -7,7 +7,7 @@
 //! | `request` | int64 | | number in arrival order, from 0 (rows are in order of end) |
 //! | `replica` | int32 | | replica that had it last |
 //! | `class` | int32 | | index into the file's key-value metadata `overbook.classes` (a JSON array of names) |
-//! | `outcome` | string | | `finished`, `cancelled`, `expired`, `rejected`, `failed` |
+//! | `outcome` | string | | `finished`, `cancelled`, `expired`, `rejected`, `failed`, `failed-in-trace` |
 //! | `arrival_ns` | int64 | ns | when it reached the router |
 //! | `start_ns` | int64? | ns | first part of a step plan; null if never |
 //! | `first_token_ns` | int64? | ns | first token delivered; null if never |
@@ -17,6 +17,7 @@
 //! | `cached_tokens` | int32 | tokens | prompt tokens from the prefix cache at first admission |
 //! | `preemptions` | int32 | | how often it was preempted |
 //! | `recomputed_tokens` | int64 | tokens | computed again because of preemptions |
+//! | `session` | int64? | | session of the workload, a hash of its id in the trace; null if it knows none |
 //!
 //! | `steps.parquet` | type | unit | meaning |
 //! |---|---|---|---|
@@ -37,6 +38,7 @@ mod table;
 
 use std::path::Path;
 
+use overbook_sim::arrival::SessionId;
 use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 
 use crate::ReportError;
@@ -69,7 +71,7 @@ pub struct ParquetRecorder {
     steps: Option<Table<STEP_COLUMNS>>,
 }
 
-const REQUEST_COLUMNS: usize = 13;
+const REQUEST_COLUMNS: usize = 14;
 const STEP_COLUMNS: usize = 14;
 
 fn request_columns() -> [Column; REQUEST_COLUMNS] {
@@ -87,6 +89,7 @@ fn request_columns() -> [Column; REQUEST_COLUMNS] {
         Column::int("cached_tokens"),
         Column::int("preemptions"),
         Column::long("recomputed_tokens"),
+        Column::optional("session"),
     ]
 }
 
@@ -152,6 +155,7 @@ impl Recorder for ParquetRecorder {
             cached,
             preemptions,
             recomputed,
+            session,
         ] = &mut self.requests.columns;
         request.push_long(row.request);
         replica.push_int(row.replica);
@@ -166,6 +170,7 @@ impl Recorder for ParquetRecorder {
         cached.push_int(row.cached_tokens);
         preemptions.push_int(row.preemptions);
         recomputed.push_long(row.recomputed_tokens);
+        session.push_optional(row.session.map(SessionId::get));
         Ok(self.requests.row_is_complete()?)
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::arrival::{ClassId, SessionId};
 use overbook_sim::rows::{Outcome, RequestRow, StepRow};
 use overbook_sim::time::Time;
 use serde_json::Value;
@@ -134,13 +134,17 @@ impl RunData {
             "preemptions",
             "recomputed_tokens",
         ];
-        file.read(&names, &["start_ns", "first_token_ns"], Some("outcome"), |batch| {
+        // Runs of earlier versions have no sessions.
+        let optional = ["start_ns", "first_token_ns", "session"];
+        let optional = if file.has("session") { &optional[..] } else { &optional[..2] };
+        file.read(&names, optional, Some("outcome"), |batch| {
             (0..batch.rows).all(|i| {
                 let n = |column: usize| batch.numbers[column][i];
                 see(&RequestRow {
                     request: n(0),
                     replica: n(1) as u32,
                     class: ClassId(n(2) as u16),
+                    session: batch.optional.get(2).and_then(|sessions| sessions[i]).map(SessionId::new),
                     outcome: outcome(batch.words[i].data()),
                     arrival: Time(n(3)),
                     start: batch.optional[0][i].map(Time),

@@ -68,6 +68,7 @@ fn request_row(request: u64, t: f64, backlog: f64, noise: &mut Noise) -> Request
         request,
         replica: (request % 2) as u32,
         class: ClassId(u16::from(noise.draw() < 0.3)),
+        session: None,
         outcome: if expired { Outcome::Expired } else { Outcome::Finished },
         arrival: at(t),
         start: (!expired).then(|| at(start)),

@@ -59,6 +59,7 @@ pub const NAMES: &[&str] = &[
     "expired",
     "rejected",
     "failed",
+    "failed_in_trace",
     "preemptions",
     "recompute_tax",
     "prefix_hit_rate",

@@ -237,6 +237,9 @@ impl Cluster {
         let id = self.arrived;
         self.arrived += 1;
         books.timeline.arrival(now);
+        if arrival.failed_in_trace {
+            return self.book_failed_in_trace(id, &arrival, books);
+        }
         match self.spec.output_limit {
             OutputLimit::Context => {}
             OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
@@ -278,11 +281,32 @@ impl Cluster {
         arrival: &Arrival,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
-        let row = RequestRow {
+        let row = self.row_without_service(id, at, arrival, Outcome::Rejected);
+        let settled = self.drives[at].settle_before(self.now, &mut self.replicas[at], books);
+        settled.map_err(|s| self.stop(at, s))?;
+        self.book_end(at, &row, books)
+    }
+
+    /// Ends a request that had failed in the trace where it arrives: neither router nor replicas learn of it.
+    fn book_failed_in_trace<R: Recorder>(
+        &mut self,
+        id: u64,
+        arrival: &Arrival,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
+        let row = self.row_without_service(id, 0, arrival, Outcome::FailedInTrace);
+        self.digest.add(self.now, Kind::End, id, u32::MAX, 0, 0);
+        self.book_row(&row, books)
+    }
+
+    /// The row of a request that ends where it arrives.
+    fn row_without_service(&self, id: u64, at: usize, arrival: &Arrival, outcome: Outcome) -> RequestRow {
+        RequestRow {
             request: id,
             replica: at as u32,
             class: arrival.class,
-            outcome: Outcome::Rejected,
+            session: arrival.session,
+            outcome,
             arrival: self.now,
             start: None,
             first_token: None,
@@ -292,10 +316,7 @@ impl Cluster {
             cached_tokens: 0,
             preemptions: 0,
             recomputed_tokens: 0,
-        };
-        let settled = self.drives[at].settle_before(self.now, &mut self.replicas[at], books);
-        settled.map_err(|s| self.stop(at, s))?;
-        self.book_end(at, &row, books)
+        }
     }
 
     /// Drops the patience of requests that have ended, once such entries are the larger part of the calendar.
@@ -368,10 +389,14 @@ impl Cluster {
     }
 
     fn book_end<R: Recorder>(&mut self, at: usize, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
-        self.ended += 1;
         let drive = &self.drives[at];
         let kind = if row.outcome == Outcome::Finished { Kind::Finish } else { Kind::End };
         self.digest.add(self.now, kind, row.request, at as u32, drive.effort.steps, drive.busy_ns());
+        self.book_row(row, books)
+    }
+
+    fn book_row<R: Recorder>(&mut self, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        self.ended += 1;
         books.timeline.finish(self.now);
         books.tally.request(row);
         books.recorder.request(row).map_err(RunError::Record)?;

@@ -483,6 +483,7 @@ impl Replica {
             request: request.id,
             replica: self.id,
             class: request.class,
+            session: request.session,
             outcome,
             arrival: request.arrival,
             start: request.started.then_some(request.start),

@@ -1,6 +1,6 @@
 //! The state of one active request inside a replica.
 
-use crate::arrival::{Arrival, ClassId, Content};
+use crate::arrival::{Arrival, ClassId, Content, SessionId};
 use crate::blocks::HashedBlock;
 use crate::time::Time;
 
@@ -48,6 +48,7 @@ pub(crate) struct Request {
     /// Standing clock (delivered) at which the `generated` tokens are all delivered.
     pub(crate) settled: u64,
     pub(crate) recomputed: u64,
+    pub(crate) session: Option<SessionId>,
     pub(crate) generation: u32,
     /// Position key in the running list, ascending with admission.
     pub(crate) seq: u32,
@@ -91,6 +92,7 @@ impl Request {
             joined: 0,
             settled: 0,
             recomputed: 0,
+            session: arrival.session,
             generation,
             seq: 0,
             prompt: arrival.prompt_tokens,

@@ -1,6 +1,6 @@
 //! Typed result rows and the recorder that receives them. One row type per file of the run directory.
 
-use crate::arrival::ClassId;
+use crate::arrival::{ClassId, SessionId};
 use crate::time::{Span, Time};
 
 /// How a request ended. Every request ends exactly once (law 1).
@@ -16,12 +16,20 @@ pub enum Outcome {
     Rejected,
     /// The replica lost it.
     Failed,
+    /// It had failed in the trace already, and was kept to be counted: no replica has seen it, no promise covers it.
+    FailedInTrace,
 }
 
 impl Outcome {
     /// All outcomes, in the order of their codes.
-    pub const ALL: [Outcome; 5] =
-        [Outcome::Finished, Outcome::Cancelled, Outcome::Expired, Outcome::Rejected, Outcome::Failed];
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Finished,
+        Outcome::Cancelled,
+        Outcome::Expired,
+        Outcome::Rejected,
+        Outcome::Failed,
+        Outcome::FailedInTrace,
+    ];
 
     /// The name used in files and reports.
     pub fn name(self) -> &'static str {
@@ -31,6 +39,7 @@ impl Outcome {
             Outcome::Expired => "expired",
             Outcome::Rejected => "rejected",
             Outcome::Failed => "failed",
+            Outcome::FailedInTrace => "failed-in-trace",
         }
     }
 }
@@ -40,10 +49,12 @@ impl Outcome {
 pub struct RequestRow {
     /// Number of the request in arrival order, from 0.
     pub request: u64,
-    /// Replica that had it last.
+    /// Replica that had it last; 0 for one that [failed in the trace](Outcome::FailedInTrace), which none had.
     pub replica: u32,
     /// Its class.
     pub class: ClassId,
+    /// Its session, if the workload knows it.
+    pub session: Option<SessionId>,
     /// How it ended.
     pub outcome: Outcome,
     /// When it reached the router.

@@ -90,6 +90,11 @@ impl Class {
     pub fn ended(&self) -> u64 {
         self.outcomes.iter().sum()
     }
+
+    /// As [`Summary::served`].
+    pub fn served(&self) -> u64 {
+        self.ended() - self.outcomes[Outcome::FailedInTrace as usize]
+    }
 }
 
 /// How many finished requests met each promise, exactly; `None` where nothing is promised.
@@ -187,6 +192,11 @@ impl Summary {
     /// Requests that ended in any way.
     pub fn ended(&self) -> u64 {
         self.outcomes.iter().sum()
+    }
+
+    /// Requests that the fleet was asked to serve: all that ended, but for those that had failed in the trace.
+    pub fn served(&self) -> u64 {
+        self.ended() - self.count(Outcome::FailedInTrace)
     }
 
     /// Requests that ended in this way.

@@ -118,3 +118,30 @@ fn a_population_of_clients() {
     let gone = home.overbook("check gone.yaml").ends(2);
     assert!(gone.err.contains("gone.yaml:5:12") && gone.err.contains("there is no file"), "{}", gone.err);
 }
+
+#[test]
+fn sessions_and_failures_reach_the_rows() {
+    let Some(trace) = data("sessions_and_failures_reach_the_rows", "burstgpt/burstgpt_3_first400.csv") else { return };
+    let home = Home::new();
+    home.write(
+        "keep.yaml",
+        format!(
+            "version: 1\nname: keep\nworkload: {{ trace: {{ path: {}, failures: keep }} }}\nmodel: llama-3.1-8b\n\
+             gpu: h200\nslo: {{ goodput: {{ ttft: 10s, share: 1 }} }}\n",
+            trace.display()
+        ),
+    );
+    let ran = home.overbook("run keep.yaml --out a --audit").ends(0);
+    let summary = home.json("a/summary.json");
+    assert_eq!(
+        (summary["outcomes"]["finished"].as_u64(), summary["outcomes"]["failed-in-trace"].as_u64()),
+        (Some(399), Some(1))
+    );
+    assert_eq!(summary["goodput_fraction"].as_f64(), Some(1.0));
+    assert!(ran.out.contains("399 of 400 finished, 1 failed-in-trace"), "{}", ran.out);
+    let stats = home.overbook("trace stats keep.yaml").ends(0);
+    assert!(stats.out.contains("135 of mean 2.92 turns"), "{}", stats.out);
+    // What cannot be written as a trace of lengths is left out.
+    home.overbook("trace convert keep.yaml --out t.csv").ends(0);
+    assert_eq!(home.text("t.csv").lines().count(), 1 + 399);
+}

@@ -2,6 +2,7 @@
 //!
 //! Timestamps are seconds (`5`, or `19440110.0` in v1.2); excerpts count from their own start in `Relative timestamp`.
 //! A row with 0 response tokens is a failed request; its prompt length is 0 as well, so it has no size to replay.
+//! v1.2 adds the session of conversation requests and how long the whole answer took.
 
 use overbook_sim::arrival::ClassId;
 
@@ -9,6 +10,12 @@ use crate::error::TraceError;
 use crate::reader::{Decoded, Outcome};
 use crate::spec::Keep;
 use crate::table::{Row, shorten};
+
+/// Column of v1.2 with the session, empty for API requests.
+pub(crate) const SESSION: &str = "Session ID";
+
+/// Column of v1.2 with the time from submission to the last token, in whole seconds, cut off (0 is common).
+pub(crate) const ELAPSED: &str = "Elapsed time";
 
 pub(crate) const COLUMNS: &[&str] =
     &["Timestamp|Relative timestamp", "Model", "Request tokens", "Response tokens", "Log Type"];

@@ -1,16 +1,21 @@
-//! How bursty a workload is, and how long its requests are: one pass, constant memory.
+//! How bursty a workload is, and how long its requests are: one pass, constant memory but for what sessions need.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::arrival::{Arrival, SessionId, Workload, WorkloadError};
 use overbook_sim::histogram::Histogram;
 use overbook_sim::time::{NS_PER_S, Span, Time};
+
+const NS_PER_MS: u64 = NS_PER_S / 1000;
 
 /// Statistics of a workload. Rates are in requests/s, CV and index of dispersion are 1 for a Poisson process.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BurstStats {
-    /// Requests.
+    /// Requests, failed ones included.
     pub requests: u64,
+    /// Requests that failed in the trace; they have no lengths.
+    pub failed: u64,
     /// Time between the first and the last.
     pub span: Span,
     /// Requests at the very time of the one before.
@@ -29,6 +34,21 @@ pub struct BurstStats {
     pub output_tokens: Histogram,
     /// Names and counts of the request classes.
     pub classes: Vec<(String, u64)>,
+    /// How long the recorded service took for whole answers [ms], where the trace knows it.
+    pub recorded_e2el_ms: Histogram,
+    /// Sessions, where the workload knows them.
+    pub sessions: SessionStats,
+}
+
+/// Statistics of sessions: requests of one user that follow one another.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SessionStats {
+    /// Requests per session; it counts the sessions.
+    pub turns: Histogram,
+    /// Time between the arrivals of two turns [ms].
+    pub gap_ms: Histogram,
+    /// The same, less the recorded time that the answer before took [ms]; empty if the trace does not know it.
+    pub think_ms: Histogram,
 }
 
 /// Requests counted in equal cells of time from the first request on; the last cell counts if the trace fills it, or if
@@ -132,17 +152,57 @@ impl BurstStats {
         for (name, bins) in [("1 s", &self.second), ("1 min", &self.minute)] {
             lines.push((format!("index of dispersion {name}"), shown(bins.dispersion(), 3)));
         }
+        if self.failed > 0 {
+            lines.push((
+                "failed in the trace".to_owned(),
+                format!("{} ({:.1} %)", self.failed, self.share(self.failed)),
+            ));
+        }
         for (name, tokens) in [("prompt tokens", &self.prompt_tokens), ("output tokens", &self.output_tokens)] {
             let quantile = |p| tokens.quantile(p).unwrap_or(0);
             let [p50, p90, p99] = [0.5, 0.9, 0.99].map(quantile);
             let (mean, max) = (shown(tokens.mean(), 1), tokens.max().unwrap_or(0));
             lines.push((name.to_owned(), format!("mean {mean}, p50 {p50}, p90 {p90}, p99 {p99}, max {max}")));
         }
-        let share = |count: u64| 100.0 * count as f64 / self.requests.max(1) as f64;
+        lines.extend(self.sessions.describe());
+        if self.recorded_e2el_ms.count() > 0 {
+            lines.push(("recorded latency".to_owned(), seconds(&self.recorded_e2el_ms)));
+        }
         let classes = self.classes.iter().filter(|(_, count)| *count > 0);
-        lines.extend(classes.map(|(name, n)| (format!("class {name}"), format!("{n} ({:.1} %)", share(*n)))));
+        lines.extend(classes.map(|(name, n)| (format!("class {name}"), format!("{n} ({:.1} %)", self.share(*n)))));
         lines
     }
+
+    /// Of all requests [%].
+    fn share(&self, count: u64) -> f64 {
+        100.0 * count as f64 / self.requests.max(1) as f64
+    }
+}
+
+impl SessionStats {
+    fn describe(&self) -> Vec<(String, String)> {
+        let (sessions, turns) = (self.turns.count(), &self.turns);
+        if sessions == 0 {
+            return Vec::new();
+        }
+        let [p50, p90] = [0.5, 0.9].map(|p| turns.quantile(p).unwrap_or(0));
+        let (mean, max) = (turns.mean().unwrap_or(0.0), turns.max().unwrap_or(0));
+        let turns = format!("{sessions} of mean {mean:.2} turns, p50 {p50}, p90 {p90}, max {max}");
+        let mut lines = vec![("sessions".to_owned(), turns)];
+        for (name, times) in [("time between turns", &self.gap_ms), ("think time", &self.think_ms)] {
+            if times.count() > 0 {
+                lines.push((name.to_owned(), seconds(times)));
+            }
+        }
+        lines
+    }
+}
+
+/// Times of a histogram in ms, in words.
+fn seconds(ms: &Histogram) -> String {
+    let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|p| ms.quantile(p).unwrap_or(0) as f64 / 1e3);
+    let (mean, max) = (ms.mean().unwrap_or(0.0) / 1e3, ms.max().unwrap_or(0) as f64 / 1e3);
+    format!("mean {mean:.1} s, p50 {p50:.1} s, p90 {p90:.1} s, p99 {p99:.1} s, max {max:.1} s")
 }
 
 impl fmt::Display for BurstStats {
@@ -162,9 +222,22 @@ pub struct Burstiness {
     /// Sum of the squares of the gaps [s²].
     squares: f64,
     bins: [Bins; 3],
+    requests: u64,
+    failed: u64,
     prompt_tokens: Histogram,
     output_tokens: Histogram,
     classes: Vec<u64>,
+    recorded_e2el_ms: Histogram,
+    /// By session: its turns, and the last one.
+    sessions: BTreeMap<SessionId, (u64, Turn)>,
+    session_stats: SessionStats,
+}
+
+/// A turn of a session: its arrival, and how long its answer took.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    at: Time,
+    e2el: Option<Span>,
 }
 
 impl Default for Burstiness {
@@ -175,9 +248,14 @@ impl Default for Burstiness {
             ties: 0,
             squares: 0.0,
             bins: [1, 60, 3_600].map(Bins::new),
+            requests: 0,
+            failed: 0,
             prompt_tokens: Histogram::new(),
             output_tokens: Histogram::new(),
             classes: Vec::new(),
+            recorded_e2el_ms: Histogram::new(),
+            sessions: BTreeMap::new(),
+            session_stats: SessionStats::default(),
         }
     }
 }
@@ -186,7 +264,7 @@ impl Burstiness {
     /// Counts a request; they come in order of arrival.
     pub fn record(&mut self, arrival: &Arrival) {
         let first = *self.first.get_or_insert(arrival.at);
-        if self.prompt_tokens.count() > 0 {
+        if self.requests > 0 {
             let gap = arrival.at.since(self.last).as_secs_f64();
             self.squares += gap * gap;
             self.ties += u64::from(arrival.at == self.last);
@@ -194,8 +272,19 @@ impl Burstiness {
         self.last = arrival.at;
         let since_first = arrival.at.since(first).0;
         self.bins.iter_mut().for_each(|bins| bins.record(since_first));
-        self.prompt_tokens.record(u64::from(arrival.prompt_tokens));
-        self.output_tokens.record(u64::from(arrival.output_tokens));
+        self.requests += 1;
+        if arrival.failed_in_trace {
+            self.failed += 1;
+        } else {
+            self.prompt_tokens.record(u64::from(arrival.prompt_tokens));
+            self.output_tokens.record(u64::from(arrival.output_tokens));
+            if let Some(e2el) = arrival.recorded_e2el {
+                self.recorded_e2el_ms.record(e2el.0 / NS_PER_MS);
+            }
+        }
+        if let Some(session) = arrival.session {
+            self.turn(session, Turn { at: arrival.at, e2el: arrival.recorded_e2el });
+        }
         let class = usize::from(arrival.class.0);
         if class >= self.classes.len() {
             self.classes.resize(class + 1, 0);
@@ -203,15 +292,30 @@ impl Burstiness {
         self.classes[class] += 1;
     }
 
+    fn turn(&mut self, session: SessionId, turn: Turn) {
+        let (turns, last) = self.sessions.entry(session).or_insert((0, turn));
+        *turns += 1;
+        if *turns > 1 {
+            let gap = turn.at.since(last.at).0;
+            self.session_stats.gap_ms.record(gap / NS_PER_MS);
+            if let Some(Span(e2el)) = last.e2el {
+                self.session_stats.think_ms.record(gap.saturating_sub(e2el) / NS_PER_MS);
+            }
+        }
+        *last = turn;
+    }
+
     /// The statistics of all that was counted, with the names of the classes.
     pub fn finish(mut self, names: &[String]) -> BurstStats {
         self.bins.iter_mut().for_each(Bins::finish);
-        let requests = self.prompt_tokens.count();
+        let requests = self.requests;
+        self.sessions.values().for_each(|(turns, _)| self.session_stats.turns.record(*turns));
         let span = self.first.map_or(Span::ZERO, |first| self.last.since(first));
         let [second, minute, hour] = self.bins;
         let name = |at: usize| names.get(at).cloned().unwrap_or_else(|| format!("class {at}"));
         BurstStats {
             requests,
+            failed: self.failed,
             span,
             ties: self.ties,
             gap_cv: gap_cv(requests, span, self.squares),
@@ -221,6 +325,8 @@ impl Burstiness {
             prompt_tokens: self.prompt_tokens,
             output_tokens: self.output_tokens,
             classes: self.classes.iter().enumerate().map(|(at, &count)| (name(at), count)).collect(),
+            recorded_e2el_ms: self.recorded_e2el_ms,
+            sessions: self.session_stats,
         }
     }
 }

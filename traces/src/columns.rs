@@ -28,6 +28,12 @@ pub struct Columns {
     /// Ids of the prompt's blocks, a list in which an id stands for a block and all before it (JSON lines).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_ids: Option<String>,
+    /// Session of the request: whatever is equal belongs together, empty is no session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Value of `session` in the turn before, if each turn has an id of its own there; empty or -1 in a first turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Tokens that one of `hash_ids` stands for.
     #[serde(default = "mooncake_block", skip_serializing_if = "is_mooncake_block")]
     pub hash_tokens: u32,
@@ -55,14 +61,35 @@ impl Columns {
             class: None,
             priority: None,
             hash_ids: None,
+            session: None,
+            parent: None,
             hash_tokens: mooncake_block(),
             unit: TimeUnit::S,
         }
     }
 
+    /// Those of Qwen-Bailian's traces (alibaba-edu/qwen-bailian-usagetraces-anon): JSON lines in seconds, blocks of 16
+    /// tokens, each turn with an id and that of the turn before.
+    pub(crate) fn bailian(has_ids: bool) -> Columns {
+        Columns {
+            class: Some("type".to_owned()),
+            session: Some("chat_id".to_owned()),
+            parent: Some("parent_chat_id".to_owned()),
+            hash_ids: has_ids.then(|| crate::mooncake::HASH_IDS.to_owned()),
+            hash_tokens: 16,
+            ..Columns::new("timestamp", "input_length", "output_length")
+        }
+    }
+
     fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let needed = [("arrival", &self.arrival), ("prompt", &self.prompt), ("output", &self.output)];
-        let optional = [("class", &self.class), ("priority", &self.priority), ("hash_ids", &self.hash_ids)];
+        let optional = [
+            ("class", &self.class),
+            ("priority", &self.priority),
+            ("hash_ids", &self.hash_ids),
+            ("session", &self.session),
+            ("parent", &self.parent),
+        ];
         let needed = needed.into_iter().map(|(key, name)| (key, name.as_str()));
         needed.chain(optional.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
     }
@@ -71,6 +98,10 @@ impl Columns {
         let empty = self.named().filter(|(_, name)| name.trim().is_empty());
         let mut problems: Vec<Problem> =
             empty.map(|(key, _)| (format!("columns.{key}"), "is empty; name a column".to_owned())).collect();
+        if self.parent.is_some() && self.session.is_none() {
+            problems
+                .push(("columns.parent".to_owned(), "names the turn before and needs `columns.session`".to_owned()));
+        }
         if !(1..=TOKENS_MAX).contains(&self.hash_tokens) {
             problems.push(("columns.hash_tokens".to_owned(), format!("must be between 1 and {TOKENS_MAX} tokens")));
         }
@@ -80,6 +111,13 @@ impl Columns {
 
 /// Classes at most.
 const CLASSES_MAX: usize = 4096;
+
+/// Positions of columns that are not the decoder's.
+pub(crate) struct Found {
+    pub(crate) hash_ids: Option<usize>,
+    pub(crate) session: Option<usize>,
+    pub(crate) parent: Option<usize>,
+}
 
 /// Reads rows and numbers their classes in order of appearance.
 #[derive(Debug)]
@@ -98,13 +136,13 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    /// The decoder, and the position of the block ids.
+    /// The decoder, and where the other columns are.
     pub(crate) fn new(
         columns: &Columns,
         header: &Header,
         keep: &Keep,
         path: &std::path::Path,
-    ) -> Result<(Mapped, Option<usize>), TraceError> {
+    ) -> Result<(Mapped, Found), TraceError> {
         let find = |key: &'static str, name: &str| {
             header.position(name).ok_or_else(|| TraceError::NoColumn {
                 path: path.to_owned(),
@@ -126,7 +164,12 @@ impl Mapped {
             recent: 0,
             classes: if columns.class.is_some() { Vec::new() } else { vec!["trace".to_owned()] },
         };
-        Ok((mapped, maybe("hash_ids", &columns.hash_ids)?))
+        let found = Found {
+            hash_ids: maybe("hash_ids", &columns.hash_ids)?,
+            session: maybe("session", &columns.session)?,
+            parent: maybe("parent", &columns.parent)?,
+        };
+        Ok((mapped, found))
     }
 
     pub(crate) fn time_column(&self) -> usize {

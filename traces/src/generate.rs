@@ -1,6 +1,6 @@
 //! Synthetic workloads: an arrival process and a distribution of lengths, the same for the same seed.
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::arrival::{Arrival, SessionId, Workload, WorkloadError};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,8 @@ impl Generator {
         }
         self.made += 1;
         let plain = Arrival::new(Time(said.at_ns), said.size.prompt_tokens, said.size.output_tokens);
-        Some(Arrival { class: said.size.class, content: Some(said.content), ..plain })
+        let (content, session) = (Some(said.content), Some(SessionId::new(said.session)));
+        Some(Arrival { class: said.size.class, content, session, ..plain })
     }
 
     fn finish(&mut self) -> Option<Arrival> {

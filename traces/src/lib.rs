@@ -52,6 +52,7 @@ mod reader;
 mod redraw;
 mod replay;
 mod scale;
+mod session;
 mod sessions;
 mod source;
 mod spec;
@@ -61,7 +62,7 @@ mod vidur;
 
 pub use arrivals::ArrivalSpec;
 pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
-pub use burstiness::{Bins, BurstStats, Burstiness, Tapped, burstiness};
+pub use burstiness::{Bins, BurstStats, Burstiness, SessionStats, Tapped, burstiness};
 pub use columns::Columns;
 pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};

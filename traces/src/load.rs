@@ -29,13 +29,16 @@ pub enum ScaleSpec {
     MultiplyTo(Rate),
 }
 
-/// What a failed request becomes. It cannot be kept as it is: it has no size.
+/// What a failed request becomes. It has no size of its own: both its lengths are 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failures {
     /// Nothing.
     #[default]
     Drop,
+    /// A request that arrives and is counted, and ends at once as `failed-in-trace`: it reaches no replica, and goodput does
+    /// not count it.
+    Keep,
     /// A request with the size of a successful one of its class, drawn from the kept rows. Reads the file twice.
     Redraw,
 }

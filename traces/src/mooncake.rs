@@ -16,6 +16,9 @@ pub(crate) const COLUMNS: &[&str] = &["timestamp", "input_length", "output_lengt
 /// The key of the block ids; a file without it has no content.
 pub(crate) const HASH_IDS: &str = "hash_ids";
 
+/// The key of the session, which `AIPerf` adds.
+pub(crate) const SESSION_ID: &str = "session_id";
+
 /// Tokens that one id of Mooncake's stands for.
 pub(crate) const HASH_TOKENS: u32 = 512;
 

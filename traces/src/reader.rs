@@ -3,17 +3,19 @@
 
 use std::path::PathBuf;
 
-use overbook_sim::arrival::{ClassId, Content};
+use overbook_sim::arrival::{ClassId, Content, SessionId};
+use overbook_sim::time::Span;
 
 use crate::azure::Azure;
-use crate::burstgpt::BurstGpt;
+use crate::burstgpt::{self, BurstGpt};
 use crate::columns::{Columns, Mapped};
 use crate::draw::stream;
 use crate::error::TraceError;
 use crate::load::Failures;
-use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, Mooncake};
+use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, Mooncake, SESSION_ID};
 use crate::redraw::{Redraw, Sizes};
 use crate::replay::Counts;
+use crate::session::SessionColumn;
 use crate::spec::{Format, Keep, TraceSpec};
 use crate::table::{Header, Row, Table};
 use crate::vidur::Vidur;
@@ -53,6 +55,11 @@ pub(crate) struct Recorded {
     pub(crate) class: ClassId,
     pub(crate) priority: i32,
     pub(crate) content: Option<Box<Content>>,
+    pub(crate) session: Option<SessionId>,
+    /// How long the recorded service took for the whole answer.
+    pub(crate) e2el: Option<Span>,
+    /// It failed, and is kept as it is: without a size.
+    pub(crate) failed: bool,
 }
 
 /// The decoder of the file's format.
@@ -72,7 +79,7 @@ impl Decoder {
             Format::Azure => Decoder::Azure(Azure::new(columns), class),
             Format::Vidur => Decoder::Vidur(Vidur::new(columns), class),
             Format::Mooncake => Decoder::Mooncake(Mooncake::new(columns), class),
-            Format::BurstGpt | Format::Auto | Format::Columns => {
+            Format::BurstGpt | Format::Auto | Format::Columns | Format::Bailian => {
                 Decoder::BurstGpt(BurstGpt::new(columns, keep.clone()))
             }
         }
@@ -114,6 +121,10 @@ pub(crate) struct Reader {
     decoder: Decoder,
     /// Content of the prompts, if the file has it.
     blocks: Option<Blocks>,
+    sessions: Option<SessionColumn>,
+    /// Column of the time that the whole answer took [s].
+    elapsed: Option<usize>,
+    keep_failures: bool,
     max_prompt_tokens: u32,
     max_output_tokens: u32,
     /// Start and end of the window [ns since the first row].
@@ -151,8 +162,8 @@ impl Reader {
 
     fn without_redraw(spec: &TraceSpec) -> Result<Reader, TraceError> {
         let table = Table::open(&spec.path)?;
-        let (format, decoder, ids) = match &spec.columns {
-            Some(columns) => mapped(columns, &table, &spec.keep)?,
+        let Layout { format, decoder, ids, sessions, elapsed } = match &spec.columns {
+            Some(columns) => mapped(Format::Columns, columns, &table, &spec.keep)?,
             None => built_in(spec, &table)?,
         };
         let blocks = ids.map(|(column, hash_tokens)| {
@@ -167,6 +178,9 @@ impl Reader {
             format,
             decoder,
             blocks: blocks.transpose()?,
+            sessions,
+            elapsed,
+            keep_failures: spec.failures == Failures::Keep,
             max_prompt_tokens: spec.max_prompt_tokens.unwrap_or(u32::MAX),
             max_output_tokens: spec.max_output_tokens.unwrap_or(u32::MAX),
             from_ns: spec.window.from.map_or(0, |from| from.0.0),
@@ -193,6 +207,7 @@ impl Reader {
         self.line = 1;
         self.origin_ns = None;
         self.redraw.iter_mut().for_each(Redraw::rewind);
+        self.sessions.iter_mut().for_each(SessionColumn::rewind);
         Ok(())
     }
 
@@ -212,6 +227,7 @@ impl Reader {
             self.above.at_ns = at_ns;
             self.above.text.clear();
             self.above.text.extend_from_slice(row.field(time_column));
+            let session = self.sessions.as_mut().and_then(|sessions| sessions.of(&row));
             let since_first = at_ns - *self.origin_ns.get_or_insert(at_ns);
             if since_first >= self.to_ns {
                 self.counts.outside += 1;
@@ -228,7 +244,8 @@ impl Reader {
                 }
                 Outcome::Failed { class, priority } => {
                     self.counts.failed += 1;
-                    let Some(size) = self.redraw.as_mut().and_then(|redraw| redraw.draw(class)) else { continue };
+                    let redrawn = self.redraw.as_mut().and_then(|redraw| redraw.draw(class));
+                    let Some(size) = redrawn.or(self.keep_failures.then_some((0, 0))) else { continue };
                     (size, class, priority)
                 }
                 Outcome::Request { prompt_tokens, output_tokens, class, priority } => {
@@ -248,7 +265,20 @@ impl Reader {
             };
             self.counts.taken += 1;
             let output_tokens = size.1.min(self.max_output_tokens);
-            return Ok(Some(Recorded { at_ns, prompt_tokens, output_tokens, class, priority, content }));
+            let failed = self.keep_failures && matches!(outcome, Outcome::Failed { .. });
+            let elapsed = self.elapsed.map(|column| row.seconds(column)).transpose()?;
+            let e2el = elapsed.map(Span);
+            return Ok(Some(Recorded {
+                at_ns,
+                prompt_tokens,
+                output_tokens,
+                class,
+                priority,
+                content,
+                session,
+                e2el,
+                failed,
+            }));
         }
         Ok(None)
     }
@@ -308,24 +338,47 @@ fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
     }
 }
 
-/// Position of a column of block ids, and tokens per id.
-type Ids = Option<(usize, u32)>;
-
-fn mapped(columns: &Columns, table: &Table, keep: &Keep) -> Result<(Format, Decoder, Ids), TraceError> {
-    let (decoder, ids) = Mapped::new(columns, table.header(), keep, table.path())?;
-    Ok((Format::Columns, Decoder::Mapped(decoder), ids.map(|column| (column, columns.hash_tokens))))
+/// How a file is read.
+struct Layout {
+    format: Format,
+    decoder: Decoder,
+    /// Position of a column of block ids, and tokens per id.
+    ids: Option<(usize, u32)>,
+    sessions: Option<SessionColumn>,
+    elapsed: Option<usize>,
 }
 
-fn built_in(spec: &TraceSpec, table: &Table) -> Result<(Format, Decoder, Ids), TraceError> {
+fn mapped(format: Format, columns: &Columns, table: &Table, keep: &Keep) -> Result<Layout, TraceError> {
+    let (decoder, found) = Mapped::new(columns, table.header(), keep, table.path())?;
+    let ids = found.hash_ids.map(|column| (column, columns.hash_tokens));
+    let sessions = found.session.map(|column| SessionColumn::new(column, found.parent));
+    Ok(Layout { format, decoder: Decoder::Mapped(decoder), ids, sessions, elapsed: None })
+}
+
+fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceError> {
     let (format, columns) = match spec.format {
         Format::Auto => detect(table)?,
         format => (format, columns_of(format, table)?),
     };
+    if format == Format::Bailian {
+        if !(spec.keep.model.is_empty() && spec.keep.log_type.is_empty()) {
+            return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
+        }
+        let has_ids = table.header().position(HASH_IDS).is_some();
+        return mapped(format, &Columns::bailian(has_ids), table, &spec.keep);
+    }
     if format != Format::BurstGpt && !spec.keep.is_all() {
         return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
     }
-    let ids = table.header().position(HASH_IDS).filter(|_| format == Format::Mooncake);
-    Ok((format, Decoder::new(format, &columns, &spec.keep), ids.map(|column| (column, HASH_TOKENS))))
+    let of = |wanted: Format, name: &str| table.header().position(name).filter(|_| format == wanted);
+    let session = of(Format::BurstGpt, burstgpt::SESSION).or_else(|| of(Format::Mooncake, SESSION_ID));
+    Ok(Layout {
+        format,
+        decoder: Decoder::new(format, &columns, &spec.keep),
+        ids: of(Format::Mooncake, HASH_IDS).map(|column| (column, HASH_TOKENS)),
+        sessions: session.map(|column| SessionColumn::new(column, None)),
+        elapsed: of(Format::BurstGpt, burstgpt::ELAPSED),
+    })
 }
 
 fn columns_of(format: Format, table: &Table) -> Result<Vec<usize>, TraceError> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::arrival::{Arrival, SessionId, Workload, WorkloadError};
 use overbook_sim::time::{NS_PER_S, Span, Time};
 use overbook_sim::units::{Duration, Rate};
 
@@ -23,7 +23,7 @@ pub struct Counts {
     pub outside: u64,
     /// Rows that `keep` does not want.
     pub filtered: u64,
-    /// Failed requests: a length of 0, nothing to replay; with `failures: redraw` they are skipped or taken as well.
+    /// Failed requests: a length of 0, nothing to replay; with `failures: keep` or `redraw` they are skipped or taken as well.
     pub failed: u64,
     /// Rows passed over by `skip`.
     pub skipped: u64,
@@ -55,13 +55,17 @@ pub(crate) trait Rows {
     fn classes(&self) -> &[String];
 }
 
-/// Gives a copy of a request content of its own. Copy 0 is the original.
+/// Gives a copy of a request a content and a session of its own. Copy 0 is the original.
 pub(crate) fn salt(request: &mut Recorded, copy: u64) {
-    if let (Some(content), 1..) = (&mut request.content, copy) {
-        // A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator).
-        let salt = copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29);
+    if copy == 0 {
+        return;
+    }
+    // A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator).
+    let salt = copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29);
+    if let Some(content) = &mut request.content {
         content.ids.iter_mut().for_each(|id| *id = id.wrapping_add(salt));
     }
+    request.session = request.session.map(|session| SessionId::new(session.get().wrapping_add(salt)));
 }
 
 /// A recorded trace that plays as a [`Workload`]; one row is in memory at a time (with `spread` and `multiply`, those of
@@ -126,11 +130,17 @@ impl Replay {
             Some(first) => Some(first),
             None => self.rows.next_row()?,
         };
-        let Some(Recorded { at_ns, prompt_tokens, output_tokens, class, priority, content }) = recorded else {
-            return Ok(None);
-        };
-        let at = self.scale.apply(at_ns).ok_or_else(|| too_late(self.rows.reader()))?;
-        Ok(Some(Arrival { class, priority, content, ..Arrival::new(Time(at), prompt_tokens, output_tokens) }))
+        let Some(recorded) = recorded else { return Ok(None) };
+        let at = self.scale.apply(recorded.at_ns).ok_or_else(|| too_late(self.rows.reader()))?;
+        Ok(Some(Arrival {
+            class: recorded.class,
+            priority: recorded.priority,
+            content: recorded.content,
+            session: recorded.session,
+            recorded_e2el: recorded.e2el,
+            failed_in_trace: recorded.failed,
+            ..Arrival::new(Time(at), recorded.prompt_tokens, recorded.output_tokens)
+        }))
     }
 }
 

@@ -96,6 +96,8 @@ struct Turn {
 pub(crate) struct Said {
     pub(crate) at_ns: u64,
     pub(crate) size: Size,
+    /// Number of its session, from 1.
+    pub(crate) session: u64,
     pub(crate) content: Box<Content>,
 }
 
@@ -154,8 +156,9 @@ impl Sessions {
         if let Some(output_tokens) = next_output {
             self.go_on(turn, output_tokens);
         }
-        let Turn { at_ns, prompt_tokens, output_tokens, class, .. } = turn;
-        Some(Said { at_ns, size: Size { prompt_tokens, output_tokens, class }, content: Box::new(self.content(&turn)) })
+        let Turn { at_ns, prompt_tokens, output_tokens, class, session, .. } = turn;
+        let (size, content) = (Size { prompt_tokens, output_tokens, class }, Box::new(self.content(&turn)));
+        Some(Said { at_ns, size, session, content })
     }
 
     fn go_on(&mut self, turn: Turn, output_tokens: u32) {

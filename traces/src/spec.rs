@@ -127,13 +127,16 @@ pub enum Format {
     Vidur,
     /// Mooncake's JSON lines, and others with its keys.
     Mooncake,
+    /// Qwen-Bailian's JSON lines: seconds, ids of 16-token blocks, turns that name the turn before.
+    Bailian,
     /// Any layout, with `columns`.
     Columns,
 }
 
 impl Format {
-    /// The formats that a file can have.
-    pub(crate) const ALL: [Format; 4] = [Format::BurstGpt, Format::Azure, Format::Vidur, Format::Mooncake];
+    /// The formats that a file can have; Bailian's files have Mooncake's keys too.
+    pub(crate) const ALL: [Format; 5] =
+        [Format::BurstGpt, Format::Azure, Format::Vidur, Format::Bailian, Format::Mooncake];
 
     /// Columns that the format needs; `|` separates alternatives.
     pub(crate) fn columns(self) -> &'static [&'static str] {
@@ -142,6 +145,7 @@ impl Format {
             Format::BurstGpt => burstgpt::COLUMNS,
             Format::Azure => azure::COLUMNS,
             Format::Vidur => vidur::COLUMNS,
+            Format::Bailian => &["chat_id", "parent_chat_id", "type", "timestamp", "input_length", "output_length"],
             Format::Mooncake => mooncake::COLUMNS,
         }
     }
@@ -154,6 +158,7 @@ impl fmt::Display for Format {
             Format::BurstGpt => "burstgpt",
             Format::Azure => "azure",
             Format::Vidur => "vidur",
+            Format::Bailian => "bailian",
             Format::Mooncake => "mooncake",
             Format::Columns => "columns",
         })
@@ -195,6 +200,12 @@ impl TraceSpec {
         let mut add = |path: &str, message: String| problems.push((path.to_owned(), message));
         if self.path.as_os_str().is_empty() {
             add("path", "is empty; name a trace file".to_owned());
+        }
+        if self.format == Format::Bailian && !(self.keep.model.is_empty() && self.keep.log_type.is_empty()) {
+            add(
+                "keep",
+                "filters by model and log type, which format bailian does not have; filter by `class`".to_owned(),
+            );
         }
         if matches!(self.format, Format::Azure | Format::Vidur | Format::Mooncake) && !self.keep.is_all() {
             add("keep", format!("filters by model and log type, but format {} has neither column", self.format));

@@ -1,6 +1,6 @@
 use std::fs;
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::arrival::{ClassId, SessionId};
 use overbook_sim::time::Time;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
@@ -12,7 +12,8 @@ fn request(i: u64) -> RequestRow {
         request: i,
         replica: 3,
         class: ClassId(1),
-        outcome: Outcome::ALL[i as usize % 5],
+        session: i.is_multiple_of(2).then(|| SessionId::new(i)),
+        outcome: Outcome::ALL[i as usize % 6],
         arrival: Time(i * 1000),
         start: (!i.is_multiple_of(3)).then_some(Time(i * 1000 + 5)),
         first_token: (i % 3 > 1).then_some(Time(i * 1000 + 70)),
@@ -76,6 +77,7 @@ fn rows_read_back_over_several_row_groups() {
         assert_eq!(row.get_long(7).expect("end"), want.end.0 as i64);
         assert_eq!(row.get_int(8).expect("prompt"), want.prompt_tokens as i32);
         assert_eq!(row.get_long(12).expect("recomputed"), want.recomputed_tokens as i64);
+        assert_eq!(row.get_long(13).ok(), want.session.map(|session| session.get() as i64));
     }
     let steps = reader(&dir.path().join(STEPS));
     let last = steps.get_row_iter(None).expect("rows").last().expect("some").expect("row");

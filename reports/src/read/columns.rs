@@ -45,6 +45,11 @@ impl Columns {
         facts.iter().find(|fact| fact.key == key)?.value.clone()
     }
 
+    /// Whether the file has this column.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.index(name).is_ok()
+    }
+
     fn index(&self, name: &str) -> Result<usize, ReportError> {
         let schema = self.file.metadata().file_metadata().schema_descr();
         let found = schema.columns().iter().position(|column| column.name() == name);

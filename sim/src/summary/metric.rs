@@ -64,17 +64,18 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 25] = [
+const SINGLE: [(&str, Figure); 26] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
     ("request_goodput", |s| s.per_second(s.attained.all)),
-    ("goodput_fraction", |s| ratio(s.attained.all as f64, s.ended() as f64)),
+    ("goodput_fraction", |s| ratio(s.attained.all as f64, s.served() as f64)),
     ("finished", |s| Some(s.count(Outcome::Finished) as f64)),
     ("cancelled", |s| Some(s.count(Outcome::Cancelled) as f64)),
     ("expired", |s| Some(s.count(Outcome::Expired) as f64)),
     ("rejected", |s| Some(s.count(Outcome::Rejected) as f64)),
     ("failed", |s| Some(s.count(Outcome::Failed) as f64)),
+    ("failed_in_trace", |s| Some(s.count(Outcome::FailedInTrace) as f64)),
     ("preemptions", |s| Some(s.work.preemptions as f64)),
     ("recompute_tax", |s| ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)),
     ("prefix_hit_rate", |s| ratio(s.tokens.cached as f64, s.tokens.prompt as f64)),

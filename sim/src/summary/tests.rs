@@ -9,6 +9,7 @@ fn row(arrival: u64, first: u64, end: u64, output: u32) -> RequestRow {
         request: 0,
         replica: 0,
         class: ClassId(0),
+        session: None,
         outcome: Outcome::Finished,
         arrival: Time(arrival * MS),
         start: Some(Time((arrival + 1) * MS)),
@@ -124,7 +125,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
     assert!(names.iter().all(|name| summary.metric(name).is_some()), "{names:?}");
-    assert_eq!(names.len(), 30 + 25);
+    assert_eq!(names.len(), 30 + 26);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use overbook_sim::cluster::OutputLimit;
 use overbook_sim::policy::Scheduler;
+use overbook_sim::rows::Outcome;
 use overbook_sim::rows::StepRow;
 use overbook_sim::time::Time;
 use rand::rngs::ChaCha8Rng;
@@ -24,7 +25,9 @@ fn twins(seed: u64) -> (World, World) {
     world.arrivals.iter_mut().for_each(|a| a.max_new_tokens = Some(longest + 1));
     let run = world.run(How::JUMPS);
     let at = Time(rng.random_range(0..=run.result.end.0));
-    let unfinished: Vec<usize> = run.rows.requests.iter().filter(|r| r.end > at).map(|r| r.request as usize).collect();
+    // What failed in the trace has no length to permute.
+    let unfinished = run.rows.requests.iter().filter(|r| r.end > at && r.outcome != Outcome::FailedInTrace);
+    let unfinished: Vec<usize> = unfinished.map(|r| r.request as usize).collect();
     let mut shuffled = unfinished.clone();
     shuffled.shuffle(&mut rng);
     let mut twin = world.clone();

@@ -36,7 +36,11 @@ fn requests_tokens_and_blocks_are_conserved() {
         assert!(ids.iter().copied().eq(0..world.arrivals.len() as u64), "world {seed}: {ids:?}");
         assert_eq!(run.result.summary.outcomes.iter().sum::<u64>(), ids.len() as u64);
         for row in rows {
-            let whole = if row.outcome == Outcome::Rejected { 0 } else { whole_output(&world, row.request) };
+            let served = !matches!(row.outcome, Outcome::Rejected | Outcome::FailedInTrace);
+            let whole = if served { whole_output(&world, row.request) } else { 0 };
+            let arrival = &world.arrivals[row.request as usize];
+            let failed = row.outcome == Outcome::FailedInTrace;
+            assert_eq!((failed, row.session), (arrival.failed_in_trace, arrival.session), "world {seed}: {row:?}");
             let finished = row.outcome == Outcome::Finished;
             assert!(row.output_tokens <= whole && (row.output_tokens == whole || !finished), "world {seed}: {row:?}");
         }

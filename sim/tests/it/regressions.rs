@@ -1,6 +1,6 @@
 //! Mistakes that other simulators made, and the corners around them.
 
-use overbook_sim::arrival::Arrival;
+use overbook_sim::arrival::{Arrival, ClassId, SessionId};
 use overbook_sim::cluster::{Clients, RunError};
 use overbook_sim::cost::Cost;
 use overbook_sim::policy::{QueueOrder, VllmSpec};
@@ -256,4 +256,36 @@ fn slots_are_used_again() {
     }
     replica.audit().unwrap();
     assert_eq!((ended, replica.slots(), replica.pool().used()), (10_000, 2, 0));
+}
+
+/// A request that failed in the trace ends where it arrives: no router turns, no replica works, no promise counts it.
+#[test]
+fn what_failed_in_the_trace_is_counted_and_nothing_else() {
+    let served = || vec![request(0, 10, 3), request(1, 10, 3), request(2, 10, 3)];
+    let run = |arrivals| {
+        let mut world = World::vllm(VllmSpec::default(), 64, 16, 256, arrivals);
+        world.spec.replicas = 2;
+        world.spec.slo.ttft = Some(Span(1000 * MS));
+        world.run(How { audit: true, ..How::JUMPS })
+    };
+    let failed = Arrival { class: ClassId(1), session: Some(SessionId::new(7)), ..Arrival::failed(Time(MS)) };
+    let mut arrivals = served();
+    arrivals.insert(1, failed);
+    let (plain, kept) = (run(served()), run(arrivals));
+    let row = kept.row(1);
+    assert_eq!((row.outcome, row.arrival, row.end), (Outcome::FailedInTrace, Time(MS), Time(MS)));
+    assert_eq!(
+        (row.start, row.prompt_tokens, row.output_tokens, row.session.map(SessionId::get)),
+        (None, 0, 0, Some(7))
+    );
+    for (before, after) in [(0, 0), (1, 2), (2, 3)] {
+        let (before, after) = (plain.row(before), kept.row(after));
+        assert_eq!((before.replica, before.start, before.end), (after.replica, after.start, after.end));
+    }
+    let summary = &kept.result.summary;
+    assert_eq!((summary.ended(), summary.served(), summary.metric("failed_in_trace")), (4, 3, Some(1.0)));
+    assert_eq!(
+        (summary.metric("goodput_fraction"), summary.classes[1].served()),
+        (Some(1.0), summary.classes[1].ended() - 1)
+    );
 }

@@ -1,6 +1,6 @@
 //! Random small worlds that hit every branch of the serving rules. A seed is a world.
 
-use overbook_sim::arrival::{Arrival, ClassId, Content};
+use overbook_sim::arrival::{Arrival, ClassId, Content, SessionId};
 use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
 use overbook_sim::policy::{QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
 use overbook_sim::replica::Limits;
@@ -85,6 +85,11 @@ impl Traffic {
                 2 => arrival.cancel_after = patience,
                 _ => {}
             }
+            if i % 23 == 11 {
+                // Failed in the trace; what else it states must not matter.
+                arrival = Arrival { prompt_tokens: 0, output_tokens: 0, failed_in_trace: true, ..arrival };
+            }
+            arrival.session = (i % 3 == 0).then(|| SessionId::new(i as u64 / 6));
             arrivals.push(arrival);
         }
         arrivals

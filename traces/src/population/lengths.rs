@@ -51,7 +51,7 @@ impl Pmf {
                 return Err(format!("expected probabilities of at least 0, found {p}"));
             }
         }
-        let sum: f64 = pairs.iter().map(|&(_, p)| p).sum();
+        let sum = pairs.iter().fold(0.0, |sum, &(_, p)| sum + p);
         if (sum - 1.0).abs() > SUM_TOLERANCE {
             return Err(format!("expected probabilities that sum to 1, found {sum:.4}"));
         }

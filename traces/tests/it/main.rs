@@ -11,6 +11,7 @@ mod mooncake;
 mod population;
 mod real;
 mod serde_forms;
+mod sessions;
 mod transform;
 
 use std::io::Write;

@@ -43,7 +43,8 @@ fn burstgpt_v1_2() {
     let arrivals = drain(&mut replay).expect("reads");
     assert_eq!(figures(&arrivals), (399, 246_941, 68_350, 41_453_000_000_000));
     assert_eq!(replay.counts().failed, 1);
-    let first = Arrival { class: arrivals[0].class, ..Arrival::new(Time::ZERO, 906, 446) };
+    let (class, session, recorded_e2el) = (arrivals[0].class, arrivals[0].session, arrivals[0].recorded_e2el);
+    let first = Arrival { class, session, recorded_e2el, ..Arrival::new(Time::ZERO, 906, 446) };
     assert_eq!(arrivals[0], first);
     let classes = overbook_sim::arrival::Workload::classes(&replay);
     assert_eq!(classes, ["GPT-4/conversation", "ChatGPT/conversation", "GPT-4/api", "ChatGPT/api"]);

@@ -1,0 +1,60 @@
+//! Sessions of a trace: which requests belong to one user's conversation.
+//!
+//! A session is known by a 63-bit hash of its id as written, so that nothing must be remembered; ids that name the turn
+//! before (`parent`) are followed to the first turn of their session, at 16 bytes of memory per row.
+
+use std::collections::HashMap;
+
+use overbook_sim::arrival::SessionId;
+
+use crate::table::Row;
+
+/// Where a row says to which session it belongs.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionColumn {
+    id: usize,
+    parent: Option<usize>,
+    /// The first turn of the session of each turn so far, if turns name their parents.
+    roots: HashMap<u64, u64>,
+}
+
+impl SessionColumn {
+    pub(crate) fn new(id: usize, parent: Option<usize>) -> SessionColumn {
+        SessionColumn { id, parent, roots: HashMap::new() }
+    }
+
+    /// Starts over at the first row.
+    pub(crate) fn rewind(&mut self) {
+        self.roots.clear();
+    }
+
+    /// The session of a row, which is to be asked of every row; `None` if its id is empty, as that of `BurstGPT`'s API
+    /// requests is.
+    pub(crate) fn of(&mut self, row: &Row<'_>) -> Option<SessionId> {
+        let id = row.field(self.id).trim_ascii();
+        if id.is_empty() {
+            return None;
+        }
+        let id = hash(id);
+        let Some(parent) = self.parent else { return Some(SessionId::new(id)) };
+        let root = match row.field(parent).trim_ascii() {
+            b"" | b"-1" => id,
+            // The turns before the part that was recorded are unknown.
+            parent => {
+                let parent = hash(parent);
+                self.roots.get(&parent).copied().unwrap_or(parent)
+            }
+        };
+        self.roots.insert(id, root);
+        Some(SessionId::new(root))
+    }
+}
+
+/// FNV-1a, well mixed (the finalizer of `SplitMix64`).
+fn hash(text: &[u8]) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = text.iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
