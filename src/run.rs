@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use overbook_reports::parquet::ParquetRecorder;
 use overbook_reports::summary_json::summary_json;
-use overbook_reports::{Report, RunDir, Status, html, terminal};
+use overbook_reports::{Report, RunDir, Status, Traffic, TrafficScale, html, terminal};
 use overbook_scenarios::{Point, Study};
 use overbook_sim::cluster::{Cluster, RunError, RunResult};
 use overbook_sim::rows::{Discard, Outcome, Recorder};
-use overbook_traces::Tapped;
+use overbook_traces::{BurstStats, Tapped, burstiness};
 
 use crate::check::load;
 use crate::cli::{Globals, RunArgs};
@@ -22,8 +22,9 @@ use crate::watch::{Display, catch_interrupts};
 pub(crate) struct Ended {
     pub(crate) report: Report,
     pub(crate) result: RunResult,
-    /// Rates and burstiness of the requests, for the report: what, and how much.
-    pub(crate) traffic: Vec<(String, String)>,
+    /// Rates and burstiness of the requests as they arrived, and as recorded if that is another thing.
+    pub(crate) traffic: Option<BurstStats>,
+    pub(crate) recorded: Option<BurstStats>,
 }
 
 pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -80,7 +81,7 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         ended
     };
     display.finish();
-    let Ended { mut report, result, traffic } = ended;
+    let Ended { mut report, result, traffic, recorded } = ended;
     report.directory = out.display().to_string();
     report.command = command(args);
     let verdicts: Vec<_> =
@@ -91,7 +92,7 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         (_, true) => GATE_FAILED,
         _ => DONE,
     };
-    write_files(&dir, point, &report, traffic, args)?;
+    write_files(&dir, point, &report, traffic_table(traffic.as_ref(), recorded.as_ref()), args)?;
     let traces = point.scenario.workload.files();
     let manifest = start.manifest(point.plan_hash(), point.scenario.seed, &traces, (report.status, code));
     dir.finish(&manifest).map_err(anyhow::Error::new)?;
@@ -123,24 +124,47 @@ fn write_files(
     dir: &RunDir,
     point: &Point,
     report: &Report,
-    traffic: Vec<(String, String)>,
+    traffic: html::Table,
     args: &RunArgs,
 ) -> Result<(), Failure> {
     dir.write("scenario.resolved.yaml", point.scenario.to_yaml()).map_err(anyhow::Error::new)?;
     dir.write("summary.json", summary_json(report)).map_err(anyhow::Error::new)?;
     if !args.no_report {
-        let traffic = html::Table {
-            title: "Traffic".into(),
-            header: vec!["As it arrived".into(), String::new()],
-            rows: traffic.into_iter().map(|(what, value)| vec![what, value]).collect(),
-            note: "Peaks are the fullest second, minute and hour. The index of dispersion is variance ÷ mean of the counts: 1 \
-                   for Poisson traffic, more for bursts."
-                .into(),
-        };
         let page = html::report_html_with(report, &[traffic]).map_err(anyhow::Error::new)?;
         dir.write("report.html", page).map_err(anyhow::Error::new)?;
     }
     Ok(())
+}
+
+/// The traffic as it arrived, beside the traffic as recorded where the scenario changes it.
+fn traffic_table(played: Option<&BurstStats>, recorded: Option<&BurstStats>) -> html::Table {
+    let played = played.map(BurstStats::describe).unwrap_or_default();
+    let before = recorded.map(BurstStats::describe);
+    let row = |(what, value): (String, String)| {
+        let then = before.as_ref().map(|lines| {
+            let line = lines.iter().find(|(name, _)| *name == what);
+            line.map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
+        });
+        [Some(what), then, Some(value)].into_iter().flatten().collect()
+    };
+    let columns = if before.is_some() { &["", "As recorded", "As played"][..] } else { &["", "As it arrived"] };
+    html::Table {
+        title: "Traffic".into(),
+        header: columns.iter().map(|&name| name.to_owned()).collect(),
+        rows: played.into_iter().map(row).collect(),
+        note: "Peaks are the fullest second, minute and hour. The index of dispersion is variance ÷ mean of the counts: 1 \
+               for Poisson traffic, more for bursts."
+            .into(),
+    }
+}
+
+fn traffic(stats: &BurstStats) -> Traffic {
+    let scales = stats.scales().map(|(_, bins)| TrafficScale {
+        peak_rate: bins.peak_rate(),
+        peak_over_mean: stats.peak_over_mean(bins),
+        dispersion: bins.dispersion(),
+    });
+    Traffic { requests: stats.requests, mean_rate: stats.mean_rate(), scales }
 }
 
 /// Simulates one point.
@@ -158,13 +182,18 @@ pub(crate) fn simulate<R: Recorder>(
     let cluster = Cluster::new(spec).map_err(Failure::input)?;
     let mut watch = |progress| display.show(progress);
     // In a closed loop the workload's own times are not those of the requests.
-    let counted = !args.no_report && point.coordinates.is_empty() && point.scenario.workload.clients.is_none();
-    let (ran, traffic) = if counted {
+    let counted = point.coordinates.is_empty() && point.scenario.workload.clients.is_none();
+    let (mut played, mut recorded) = (None, None);
+    let ran = if counted {
         let mut tapped = Tapped::new(workload);
         let ran = cluster.run(&mut tapped, &mut *cost, recorder, &mut watch);
-        (ran, tapped.stats().describe())
+        played = Some(tapped.stats());
+        if let Some(mut workload) = point.recorded().map_err(Failure::input)? {
+            recorded = Some(burstiness(&mut *workload).map_err(Failure::input)?);
+        }
+        ran
     } else {
-        (cluster.run(&mut *workload, &mut *cost, recorder, &mut watch), Vec::new())
+        cluster.run(&mut *workload, &mut *cost, recorder, &mut watch)
     };
     let result = ran.map_err(|error| match error {
         RunError::Workload(_) | RunError::Unsorted { .. } => Failure::input(error),
@@ -184,8 +213,10 @@ pub(crate) fn simulate<R: Recorder>(
         directory: String::new(),
         summary: result.summary.clone(),
         timeline: result.timeline.clone(),
+        traffic: played.as_ref().map(traffic),
+        recorded_traffic: recorded.as_ref().map(traffic),
     };
-    Ok(Ended { report, result, traffic })
+    Ok(Ended { report, result, traffic: played, recorded })
 }
 
 /// The command that makes the same results again; only what changes them.

@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use overbook_scenarios::Study;
 use overbook_sim::arrival::Workload;
 use overbook_traces::{TraceSpec, burstiness};
 
@@ -17,10 +18,9 @@ pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failu
         TraceCommand::Stats(args) => {
             let mut workload = open(args, globals)?;
             let stats = burstiness(&mut *workload).map_err(Failure::input)?;
-            let lines = stats.describe();
-            let width = lines.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
-            let text: Vec<_> = lines.iter().map(|(what, value)| format!("{what:<width$}  {value}")).collect();
-            print(&text.join("\n"))?;
+            let Some(mut recorded) = recorded(args, globals)? else { return print(&stats.to_string()).map(|()| DONE) };
+            let before = burstiness(&mut *recorded).map_err(Failure::input)?;
+            print(&format!("as recorded\n{before}\nas played\n{stats}"))?;
         }
         TraceCommand::Convert { source, out, force } => {
             if out.exists() && !force {
@@ -36,13 +36,26 @@ pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failu
 
 /// The requests of a trace file, or of a scenario's workload.
 fn open(args: &TraceArgs, globals: &Globals) -> Result<Box<dyn Workload>, Failure> {
-    let yaml = args.source.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-    if !yaml {
+    if !is_scenario(&args.source) {
         return TraceSpec::new(&args.source).open().map_err(Failure::input);
     }
-    let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
-    let study = load(&scenario, globals)?;
-    study.points()[0].workload().map_err(Failure::input)
+    study(args, globals)?.points()[0].workload().map_err(Failure::input)
+}
+
+fn is_scenario(source: &Path) -> bool {
+    source.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+}
+
+fn study(args: &TraceArgs, globals: &Globals) -> Result<Study, Failure> {
+    load(&ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None }, globals)
+}
+
+/// The requests of a scenario's trace as the file has them, if the scenario plays them in another way.
+fn recorded(args: &TraceArgs, globals: &Globals) -> Result<Option<Box<dyn Workload>>, Failure> {
+    if !is_scenario(&args.source) {
+        return Ok(None);
+    }
+    study(args, globals)?.points()[0].recorded().map_err(Failure::input)
 }
 
 /// Writes the requests aside and moves the file into place at the end.

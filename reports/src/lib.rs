@@ -25,7 +25,7 @@ pub use dialect::Dialect;
 pub use error::ReportError;
 pub use manifest::{Manifest, Status};
 pub use read::RunData;
-pub use report::{Report, Verdict};
+pub use report::{Report, Traffic, TrafficScale, Verdict};
 pub use run_dir::RunDir;
 
 #[cfg(test)]

@@ -73,6 +73,28 @@ impl Verdict {
     }
 }
 
+/// How bursty the requests arrive. Rates in requests/s; the index of dispersion is 1 for a Poisson process.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Traffic {
+    /// Requests.
+    pub requests: u64,
+    /// Requests over the time between the first and the last; `None` where there is no time between them.
+    pub mean_rate: Option<f64>,
+    /// Counts in cells of one second, one minute, one hour.
+    pub scales: [TrafficScale; 3],
+}
+
+/// Requests counted in cells of one length.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TrafficScale {
+    /// Rate in the fullest cell.
+    pub peak_rate: f64,
+    /// The same over the mean rate; `None` where a cell is longer than the traffic.
+    pub peak_over_mean: Option<f64>,
+    /// Variance over mean of the counts; `None` with fewer than two whole cells.
+    pub dispersion: Option<f64>,
+}
+
 /// A run as it is reported. The caller knows the scenario; the figures are the simulation's.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Report {
@@ -84,6 +106,10 @@ pub struct Report {
     pub summary: Summary,
     /// Load over time.
     pub timeline: Timeline,
+    /// The requests as they arrived here; `None` where they were not counted (studies, closed loops).
+    pub traffic: Option<Traffic>,
+    /// The same requests as the trace has them, if the scenario scales or spreads them.
+    pub recorded_traffic: Option<Traffic>,
     /// Targets, in the order in which the scenario states them.
     pub verdicts: Vec<Verdict>,
     /// The main facts of the resolved scenario: what, and its value with unit.

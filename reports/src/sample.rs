@@ -11,7 +11,7 @@ use overbook_sim::timeline::Timeline;
 use crate::manifest::{Manifest, Status};
 use crate::parquet::ParquetRecorder;
 use crate::read::{RunData, SUMMARY};
-use crate::report::{Report, Verdict};
+use crate::report::{Report, Traffic, TrafficScale, Verdict};
 use crate::run_dir::RunDir;
 use crate::summary_json::summary_json;
 
@@ -140,6 +140,8 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
         status: Status::Complete,
         summary,
         timeline,
+        traffic: Some(traffic()),
+        recorded_traffic: None,
         verdicts,
         assumptions: vec![
             fact("Model", "Llama-3.1-8B, bf16 weights, bf16 KV"),
@@ -158,6 +160,12 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
         tool: "overbook 0.1.0".to_owned(),
         directory: "runs/first-3f9a1c20".to_owned(),
     }
+}
+
+fn traffic() -> Traffic {
+    let scale = |peak_rate, dispersion| TrafficScale { peak_rate, peak_over_mean: Some(peak_rate / 12.0), dispersion };
+    let hour = TrafficScale { peak_rate: 4.1, peak_over_mean: None, dispersion: None };
+    Traffic { requests: 14_800, mean_rate: Some(12.0), scales: [scale(41.0, Some(2.2)), scale(30.0, Some(61.5)), hour] }
 }
 
 pub(crate) fn manifest(status: Status) -> Manifest {

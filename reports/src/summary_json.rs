@@ -6,7 +6,7 @@ use overbook_sim::summary::{Batches, Class, LATENCIES, QUANTILES, Slo, Summary};
 use overbook_sim::time::Span;
 
 use crate::json::{self, Json};
-use crate::report::{Report, Side};
+use crate::report::{Report, Side, Traffic};
 
 const NS_PER_MS: f64 = 1e6;
 
@@ -56,6 +56,7 @@ pub fn summary_json(report: &Report) -> String {
         }
     }
     batches(&mut entries, summary);
+    entries.push(("traffic".into(), traffics(report)));
     entries.push(("slo".into(), slo(summary)));
     entries.push(("all_targets_met".into(), Json::Bool(report.all_met())));
     entries.push(("targets".into(), targets(report)));
@@ -111,6 +112,24 @@ fn statistics(entries: &mut Entries, name: &str, scale: f64, histogram: &Histogr
         entries.push((format!("{quantile}_{name}"), scaled(histogram.quantile(p).map(|v| v as f64))));
     }
     entries.push((format!("max_{name}"), scaled(histogram.max().map(|v| v as f64))));
+}
+
+/// Rates [requests/s] and burstiness of the requests as they arrived and, if the scenario changes that, as recorded.
+fn traffics(report: &Report) -> Json {
+    let named = [("as_recorded", &report.recorded_traffic), ("as_played", &report.traffic)];
+    let known = named.into_iter().filter_map(|(name, of)| Some((name.to_owned(), traffic(of.as_ref()?))));
+    Json::Object(known.collect())
+}
+
+fn traffic(traffic: &Traffic) -> Json {
+    let mut entries: Entries =
+        vec![("requests".into(), traffic.requests.into()), ("mean_rate".into(), traffic.mean_rate.into())];
+    for (cell, scale) in ["1s", "1min", "1h"].into_iter().zip(traffic.scales) {
+        entries.push((format!("peak_rate_{cell}"), Json::Float(scale.peak_rate)));
+        entries.push((format!("peak_over_mean_{cell}"), scale.peak_over_mean.into()));
+        entries.push((format!("dispersion_{cell}"), scale.dispersion.into()));
+    }
+    Json::Object(entries)
 }
 
 /// The promises per request that goodput counts, and how many finished requests kept each.
@@ -174,6 +193,9 @@ mod tests {
         assert_eq!(parsed["completed"].as_u64(), Some(report.summary.outcomes[0]));
         assert_eq!(parsed["definitions"], "vllm");
         assert_eq!(parsed["targets"][0]["metric"], "ttft_p99");
+        assert_eq!(parsed["traffic"]["as_played"]["peak_over_mean_1min"], 2.5);
+        assert!(parsed["traffic"]["as_played"]["dispersion_1h"].is_null());
+        assert!(parsed["traffic"].get("as_recorded").is_none());
         assert_eq!(parsed["per_class"].as_array().map(Vec::len), Some(report.summary.classes.len()));
         for key in [
             "mean_itl_ms",

@@ -216,6 +216,20 @@ impl Point {
     }
 }
 
+impl Point {
+    /// The requests of a trace as the file has them, if the scenario plays them in another way: to compare.
+    ///
+    /// # Errors
+    /// As [`Point::workload`].
+    pub fn recorded(&self) -> Result<Option<Box<dyn Workload>>, WorldError> {
+        let recorded = self.scenario.workload.trace.as_ref().and_then(TraceSpec::recorded);
+        // A pipe can be read only once.
+        let Some(trace) = recorded.filter(|trace| trace.path.is_file()) else { return Ok(None) };
+        let trace = TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace };
+        Ok(Some(trace.open_seeded(self.scenario.seed)?))
+    }
+}
+
 /// The file of a cost table: device times of whole steps.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

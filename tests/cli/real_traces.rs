@@ -145,3 +145,36 @@ fn sessions_and_failures_reach_the_rows() {
     home.overbook("trace convert keep.yaml --out t.csv").ends(0);
     assert_eq!(home.text("t.csv").lines().count(), 1 + 399);
 }
+
+#[test]
+fn burstiness_is_told_before_and_after_scaling() {
+    let test = "burstiness_is_told_before_and_after_scaling";
+    let Some(trace) = data(test, "azure/AzureLLMInferenceTrace_conv.csv") else { return };
+    let home = home(&trace);
+    let path = "workload.trace.scale";
+    home.overbook(&format!("run real.yaml --set {path}.multiply=2 --out a")).ends(0);
+    let traffic = &home.json("a/summary.json")["traffic"];
+    let figure = |when: &str, name: &str| traffic[when][name].as_f64().unwrap_or_else(|| panic!("{when} {name}"));
+    // The figures that the data folder's README states, and twice of them.
+    assert_eq!((figure("as_recorded", "requests"), figure("as_played", "requests")), (19_366.0, 38_732.0));
+    assert!((figure("as_recorded", "mean_rate") - 5.53).abs() < 0.005);
+    assert_eq!((figure("as_recorded", "peak_rate_1s"), figure("as_played", "peak_rate_1s")), (16.0, 32.0));
+    assert!((figure("as_recorded", "peak_rate_1min") - 8.45).abs() < 0.005);
+    for cell in ["1s", "1min"] {
+        let [before, after] = ["as_recorded", "as_played"].map(|when| figure(when, &format!("dispersion_{cell}")));
+        assert!((after / before - 2.0).abs() < 1e-6, "{before} {after}");
+        let [before, after] = ["as_recorded", "as_played"].map(|when| figure(when, &format!("peak_over_mean_{cell}")));
+        assert!((after / before - 1.0).abs() < 1e-3, "{before} {after}");
+    }
+    assert!(traffic["as_played"]["dispersion_1h"].is_null(), "the trace is shorter than two hours");
+    let page = home.text("a/report.html");
+    assert!(page.contains("As recorded") && page.contains("As played"));
+    let stats = home.overbook(&format!("trace stats real.yaml --set {path}.multiply=2")).ends(0);
+    let (before, after) = stats.out.split_once("as played\n").expect("two parts");
+    assert!(before.contains("19366") && after.contains("38732") && after.contains("index of dispersion 1 h"));
+    // As it is: once.
+    home.overbook("run real.yaml --out b").ends(0);
+    let traffic = &home.json("b/summary.json")["traffic"];
+    assert!(traffic.get("as_recorded").is_none() && traffic["as_played"]["requests"] == 19_366);
+    assert!(!home.overbook("trace stats real.yaml").ends(0).out.contains("as played"));
+}

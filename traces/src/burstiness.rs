@@ -145,11 +145,11 @@ impl BurstStats {
             ("gap CV".to_owned(), format!("{:.3}", self.gap_cv)),
             ("ties".to_owned(), format!("{:.1} %", 100.0 * self.ties as f64 / self.requests.max(1) as f64)),
         ];
-        for (name, bins) in [("1 s", &self.second), ("1 min", &self.minute), ("1 h", &self.hour)] {
+        for (name, bins) in self.scales() {
             let (peak, rate, over) = (bins.peak(), bins.peak_rate(), shown(self.peak_over_mean(bins), 2));
             lines.push((format!("peak {name}"), format!("{peak} requests, {rate:.3}/s, {over} times the mean")));
         }
-        for (name, bins) in [("1 s", &self.second), ("1 min", &self.minute)] {
+        for (name, bins) in self.scales() {
             lines.push((format!("index of dispersion {name}"), shown(bins.dispersion(), 3)));
         }
         if self.failed > 0 {
@@ -171,6 +171,11 @@ impl BurstStats {
         let classes = self.classes.iter().filter(|(_, count)| *count > 0);
         lines.extend(classes.map(|(name, n)| (format!("class {name}"), format!("{n} ({:.1} %)", self.share(*n)))));
         lines
+    }
+
+    /// The counts by the length of their cells.
+    pub fn scales(&self) -> [(&'static str, &Bins); 3] {
+        [("1 s", &self.second), ("1 min", &self.minute), ("1 h", &self.hour)]
     }
 
     /// Of all requests [%].

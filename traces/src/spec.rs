@@ -267,6 +267,12 @@ impl TraceSpec {
         problems
     }
 
+    /// The same rows as the file has them: neither spread nor scaled nor repeated. `None` if they are played like that.
+    pub fn recorded(&self) -> Option<TraceSpec> {
+        let plain = TraceSpec { spread: None, scale: None, time_scale: None, rate: None, repeat: 1, ..self.clone() };
+        (plain != *self).then_some(plain)
+    }
+
     /// Opens the trace and reads up to its first request, so that a wrong file fails here and not in mid-run.
     ///
     /// # Errors
