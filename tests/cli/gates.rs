@@ -141,7 +141,8 @@ fn the_examples_run() {
     let home = Home::new();
     for file in scenarios("examples") {
         let text = fs::read_to_string(&file).expect("a scenario");
-        let source = if text.contains("generate:") { "generate" } else { "trace" };
+        let is_source = |source: &&str| text.contains(&format!("\n  {source}:"));
+        let source = ["generate", "trace", "population"].into_iter().find(is_source).expect("a workload");
         let file = file.display().to_string();
         let ran = home.overbook(&format!("run {file} --out a --force --set workload.{source}.requests=2000"));
         if ran.code == 2 && ran.err.contains("there is no file") {

@@ -9,7 +9,7 @@ name: busy
 workload:
   generate:
     arrivals: { gamma: { rate: 30/s, shape: 0.5 } }
-    lengths: burstgpt
+    lengths: burstgpt-conversation
     requests: 1500
   limits: { cancel_after: 15s }
 model: llama-3.1-8b

@@ -6,7 +6,9 @@ use std::io::Write as _;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use overbook_sim::arrival::Workload;
 use overbook_sim::units::Rate;
-use overbook_traces::{ArrivalSpec, Columns, GenerateSpec, LengthSpec, ScaleSpec, TimeUnit, TraceSpec, burstiness};
+use overbook_traces::{
+    ArrivalSpec, Columns, Failures, GenerateSpec, LengthSpec, ScaleSpec, TimeUnit, TraceSpec, burstiness,
+};
 use tempfile::NamedTempFile;
 
 const ROWS: u64 = 1_000_000;
@@ -109,9 +111,15 @@ fn generate(c: &mut Criterion) {
         ("gamma+quantiles", ArrivalSpec::Gamma { rate, shape: 0.5 }, table()),
         ("burstgpt-day+burstgpt", ArrivalSpec::BurstgptDay { mean_rate: rate, shape: 1.0 }, LengthSpec::Burstgpt),
         (
-            "burstgpt+burstgpt-1",
-            ArrivalSpec::Burstgpt { mean_rate: Some(rate), from_hour: 0, hours: None, shape: 1.16 },
-            LengthSpec::Burstgpt1,
+            "burstgpt+burstgpt",
+            ArrivalSpec::Burstgpt {
+                mean_rate: Some(rate),
+                from_hour: 0,
+                hours: None,
+                shape: 1.16,
+                failures: Failures::Keep,
+            },
+            LengthSpec::Burstgpt,
         ),
     ];
     for (name, arrivals, lengths) in cases {

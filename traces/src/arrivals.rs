@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::burstgpt_hours::{BURSTGPT_1_CONVERSATION, BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
 use crate::draw::{stream, uniform};
 use crate::error::Problem;
-use crate::figures::{BURSTGPT_HOURLY_MEAN, BURSTGPT_SHAPE, HOUR};
+use crate::figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_SHAPE, HOUR};
+use crate::load::Failures;
 use crate::profile::Profile;
 
 /// How requests arrive.
@@ -58,7 +59,7 @@ pub enum ArrivalSpec {
     /// All 61 days of `BurstGPT_1`, hour by hour as recorded; starts over after the last hour. Inside an hour it is a
     /// model. For the recorded arrivals, replay the file with `trace`.
     Burstgpt {
-        /// Mean requests per second over the hours played; by default that of the trace.
+        /// Mean requests per second over the hours played; by default that of the trace. Dropped failures do not count.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mean_rate: Option<Rate>,
         /// First hour, from midnight of the first day, local time. Hour 216 begins the first day of API bursts.
@@ -70,6 +71,10 @@ pub enum ArrivalSpec {
         /// Shape of the gaps, 1 is Poisson; by default as measured in conversation traffic.
         #[serde(default = "burstgpt_shape")]
         shape: f64,
+        /// What the 1.78 % of the recorded requests become that failed: they are in the hourly counts. `redraw` gives them
+        /// sizes, `keep` lets them arrive and fail.
+        #[serde(default, skip_serializing_if = "Failures::is_drop")]
+        failures: Failures,
     },
     /// The mean day of `BurstGPT_1` in 24 hourly windows, from midnight, scaled to a mean rate.
     BurstgptDay {
@@ -127,7 +132,7 @@ impl ArrivalSpec {
                 add("weibull.rate", rate_problem(*rate));
                 add("weibull.shape", within(*shape, &WEIBULL_SHAPES));
             }
-            ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape } => {
+            ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape, failures: _ } => {
                 add("burstgpt.mean_rate", mean_rate.and_then(rate_problem));
                 add("burstgpt.shape", shape_problem(*shape));
                 let late = *from_hour >= HOURS;
@@ -179,6 +184,8 @@ pub(crate) struct Arrivals {
     clock: Clock,
     /// Share of conversation requests in each window of the profile, if known.
     conversation: Vec<f64>,
+    /// Draws for failed requests, if they are kept.
+    failures: Option<ChaCha8Rng>,
 }
 
 enum Clock {
@@ -190,6 +197,7 @@ impl Arrivals {
     /// The specification has no problems.
     pub(crate) fn new(spec: &ArrivalSpec, seed: u64) -> Arrivals {
         let mut conversation = Vec::new();
+        let mut kept_failures = None;
         let random = |shape: f64| Gaps::random(shape, stream(seed, *b"arrivals"));
         let (gaps, clock) = match spec {
             ArrivalSpec::Constant { rate } => (Gaps::Equal, Clock::Steady(Steady::new(*rate))),
@@ -202,12 +210,14 @@ impl Arrivals {
             ArrivalSpec::Weibull { rate, shape } => {
                 (Gaps::weibull(*shape, stream(seed, *b"arrivals")), Clock::Steady(Steady::new(*rate)))
             }
-            ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape } => {
+            ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape, failures } => {
+                kept_failures = (*failures == Failures::Keep).then(|| stream(seed, *b"failures"));
+                let arriving = if *failures == Failures::Drop { 1.0 - BURSTGPT_FAILURES } else { 1.0 };
                 let hours = burstgpt_hours(*from_hour, *hours);
                 let requests: Vec<f64> = hours.clone().map(|hour| f64::from(BURSTGPT_1_HOURLY[hour])).collect();
                 let mean = requests.iter().sum::<f64>() / requests.len() as f64;
                 // Requests per hour to requests/s.
-                let factor = mean_rate.map_or(1.0 / HOUR.as_secs_f64(), |rate| rate.0 / mean);
+                let factor = mean_rate.map_or(arriving / HOUR.as_secs_f64(), |rate| rate.0 / mean);
                 let share =
                     |hour: usize| f64::from(BURSTGPT_1_CONVERSATION[hour]) / f64::from(BURSTGPT_1_HOURLY[hour].max(1));
                 conversation = hours.map(share).collect();
@@ -220,7 +230,12 @@ impl Arrivals {
                 (random(*shape), Clock::Profile(Profile::new(&rates, HOUR)))
             }
         };
-        Arrivals { gaps, clock, conversation }
+        Arrivals { gaps, clock, conversation, failures: kept_failures }
+    }
+
+    /// Whether the last arrival failed in the trace, and is kept.
+    pub(crate) fn failed(&mut self) -> bool {
+        self.failures.as_mut().is_some_and(|draws| uniform(draws) < BURSTGPT_FAILURES)
     }
 
     /// Share of conversation requests at the time of the last arrival, if the arrivals know it.

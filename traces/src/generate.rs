@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrivals::{ArrivalSpec, Arrivals};
 use crate::error::{GenerateError, Problem};
 use crate::lengths::{LengthSpec, Lengths};
+use crate::load::Failures;
 use crate::sessions::{SessionSpec, Sessions};
 
 /// A synthetic workload, bounded by a number of requests, a duration, or both (whichever ends first).
@@ -37,6 +38,9 @@ impl GenerateSpec {
         problems.extend(self.lengths.problems("lengths"));
         problems.extend(self.sessions.iter().flat_map(SessionSpec::problems));
         let mut add = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
+        if self.sessions.is_some() && matches!(self.arrivals, ArrivalSpec::Burstgpt { failures: Failures::Keep, .. }) {
+            add("arrivals.burstgpt.failures", "is `keep`, which sessions do not have; choose `drop` or `redraw`");
+        }
         if self.requests == Some(0) {
             add("requests", "is 0; make at least 1 request");
         }
@@ -114,6 +118,9 @@ impl Generator {
         }
         self.made += 1;
         let size = self.lengths.draw(self.arrivals.conversation_share());
+        if self.arrivals.failed() {
+            return Ok(Some(Arrival { class: size.class, ..Arrival::failed(at) }));
+        }
         Ok(Some(Arrival { class: size.class, ..Arrival::new(at, size.prompt_tokens, size.output_tokens) }))
     }
 

@@ -10,7 +10,7 @@ use crate::draw::{stream, uniform};
 use crate::error::Problem;
 use crate::figures::{
     API_CHATGPT, API_OUTPUT, API_PROMPT, API_TAIL_ALPHA, API_TAIL_MAX, CONVERSATION_CHATGPT, CONVERSATION_OUTPUT,
-    CONVERSATION_PROMPT, CONVERSATION_SHARE, CONVERSATION_SHARE_1,
+    CONVERSATION_PROMPT, CONVERSATION_SHARE,
 };
 use crate::number::TOKENS_MAX;
 use crate::quantile::{QuantileTable, mean};
@@ -33,16 +33,15 @@ pub enum LengthSpec {
         /// Output length [tokens].
         output: Vec<(f64, u32)>,
     },
-    /// Like `BurstGPT`: conversation and API requests mixed to the mean of 734 tokens of the whole trace.
+    /// Like all of `BurstGPT_1`: 11 % conversations and 89 % API requests, or the mix of the hour if the arrivals are
+    /// `burstgpt`; classes by model and log type.
     ///
-    /// The lengths are measured on small slices, the mix is inferred; classes `conversation` and `api`.
+    /// The lengths of conversations are measured on slices, the mix is inferred from the hourly counts. The lengths of API
+    /// requests are measured up to their median; above it stands a Pareto tail whose exponent is fitted so that the whole
+    /// trace has its mean of 734 tokens a request, failed ones (which have none) included.
     Burstgpt,
-    /// Like all of `BurstGPT_1`: classes by model and log type, in the mix of the hour if the arrivals are `burstgpt`.
-    ///
-    /// The lengths of conversations are measured on slices. Those of API requests are measured up to their median;
-    /// above it stands a Pareto tail whose exponent is fitted so that the whole trace has its mean of 734 tokens.
-    #[serde(rename = "burstgpt-1")]
-    Burstgpt1,
+    /// Like the conversations of `BurstGPT` alone: for a chat service. Measured on slices; classes by model.
+    BurstgptConversation,
     /// Prompt and output by a distribution each.
     Independent {
         /// Prompt length.
@@ -70,7 +69,7 @@ impl LengthSpec {
                 problems.extend(output.problems(&format!("{prefix}.independent.output")));
                 problems
             }
-            LengthSpec::Burstgpt | LengthSpec::Burstgpt1 => Vec::new(),
+            LengthSpec::Burstgpt | LengthSpec::BurstgptConversation => Vec::new(),
         }
     }
 
@@ -80,11 +79,9 @@ impl LengthSpec {
             LengthSpec::Fixed { prompt, output } => (f64::from(*prompt), f64::from(*output)),
             LengthSpec::Quantiles { prompt, output } => (mean(prompt), mean(output)),
             LengthSpec::Independent { prompt, output } => (mean(&prompt.points()), mean(&output.points())),
-            LengthSpec::Burstgpt | LengthSpec::Burstgpt1 => {
-                let (share, api) = match self {
-                    LengthSpec::Burstgpt => (CONVERSATION_SHARE, API_PROMPT.to_vec()),
-                    _ => (CONVERSATION_SHARE_1, api_prompt_1()),
-                };
+            LengthSpec::BurstgptConversation => (mean(CONVERSATION_PROMPT), mean(CONVERSATION_OUTPUT)),
+            LengthSpec::Burstgpt => {
+                let (share, api) = (CONVERSATION_SHARE, api_prompt());
                 let mix = |conversation, api| share * mean(conversation) + (1.0 - share) * mean(api);
                 (mix(CONVERSATION_PROMPT, &api), mix(CONVERSATION_OUTPUT, API_OUTPUT))
             }
@@ -132,7 +129,7 @@ pub(crate) fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem>
 }
 
 /// Prompt lengths of API requests: as measured up to the median, then the fitted tail.
-fn api_prompt_1() -> Vec<(f64, u32)> {
+fn api_prompt() -> Vec<(f64, u32)> {
     const MEDIAN: f64 = 0.5;
     let mut points: Vec<(f64, u32)> = API_PROMPT.iter().copied().filter(|&(p, _)| p <= MEDIAN).collect();
     let start = points.last().map_or(1, |&(_, tokens)| tokens);
@@ -181,21 +178,16 @@ impl Lengths {
                 (vec![Component::new(1.0, &fixed(*prompt), &fixed(*output))], &["generated"])
             }
             LengthSpec::Quantiles { prompt, output } => (vec![Component::new(1.0, prompt, output)], &["generated"]),
-            LengthSpec::Burstgpt => (
-                vec![
-                    Component::new(CONVERSATION_SHARE, CONVERSATION_PROMPT, CONVERSATION_OUTPUT),
-                    Component::new(1.0, API_PROMPT, API_OUTPUT),
-                ],
-                &["conversation", "api"],
-            ),
-            LengthSpec::Burstgpt1 => {
-                let (chatgpt, gpt4) = (CONVERSATION_CHATGPT, 1.0 - CONVERSATION_CHATGPT);
+            LengthSpec::Burstgpt | LengthSpec::BurstgptConversation => {
                 let conversation = |up_to| Component::new(up_to, CONVERSATION_PROMPT, CONVERSATION_OUTPUT);
-                let api = |up_to| Component::new(up_to, &api_prompt_1(), API_OUTPUT);
-                (
-                    vec![conversation(chatgpt), conversation(chatgpt + gpt4), api(1.0 + API_CHATGPT), api(2.0)],
-                    &["ChatGPT/conversation", "GPT-4/conversation", "ChatGPT/api", "GPT-4/api"],
-                )
+                let api = |up_to| Component::new(up_to, &api_prompt(), API_OUTPUT);
+                let mut kinds = vec![conversation(CONVERSATION_CHATGPT), conversation(1.0)];
+                let classes = &["ChatGPT/conversation", "GPT-4/conversation", "ChatGPT/api", "GPT-4/api"];
+                if *spec == LengthSpec::Burstgpt {
+                    kinds.extend([api(1.0 + API_CHATGPT), api(2.0)]);
+                }
+                let classes = &classes[..kinds.len()];
+                (kinds, classes)
             }
             LengthSpec::Independent { prompt, output } => {
                 (vec![Component::new(1.0, &prompt.points(), &output.points())], &["generated"])
@@ -203,7 +195,7 @@ impl Lengths {
         };
         Lengths {
             components,
-            takes_share: *spec == LengthSpec::Burstgpt1,
+            takes_share: *spec == LengthSpec::Burstgpt,
             classes: classes.iter().map(|&class| class.to_owned()).collect(),
             kinds: stream(seed, *b"kinds   "),
             prompts: stream(seed, *b"prompts "),
@@ -223,7 +215,7 @@ impl Lengths {
                 let mut p = uniform(&mut self.kinds);
                 if self.takes_share {
                     // Conversations fill 0 to 1, API requests 1 to 2.
-                    let share = conversation_share.unwrap_or(CONVERSATION_SHARE_1);
+                    let share = conversation_share.unwrap_or(CONVERSATION_SHARE);
                     p = if p < share { p / share } else { 1.0 + (p - share) / (1.0 - share) };
                 }
                 self.components.iter().position(|kind| p < kind.share_up_to).unwrap_or(kinds - 1)

@@ -21,8 +21,9 @@
 //!   from the start fails when opened, not in mid-run.
 //! * Times are integers from the first digit on: no timestamp passes through a float.
 //! * [`burstiness()`] tells of any workload how bursty it is: peak over mean, index of dispersion, gap CV, lengths.
-//! * The `burstgpt` arrivals and `burstgpt-1` lengths are generators with constants from the real trace; hourly counts and
-//!   conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its documentation.
+//! * The `burstgpt` arrivals and lengths are generators with constants from the real trace; hourly counts, the share of
+//!   failures and conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its
+//!   documentation. With the real files at hand, replay them with [`TraceSpec`].
 //! * A generator draws each purpose from its own stream of one seed, so changing lengths never moves an arrival.
 #![forbid(unsafe_code)]
 
@@ -66,7 +67,7 @@ pub use burstiness::{Bins, BurstStats, Burstiness, SessionStats, Tapped, burstin
 pub use columns::Columns;
 pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};
-pub use figures::{BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE};
+pub use figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE};
 pub use generate::{GenerateSpec, Generator};
 pub use lengths::LengthSpec;
 pub use load::{Failures, ScaleSpec, Window};

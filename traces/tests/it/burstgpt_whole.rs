@@ -7,7 +7,8 @@ use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use overbook_traces::{
-    ArrivalSpec, BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS, BURSTGPT_SHAPE, GenerateSpec, LengthSpec, burstiness,
+    ArrivalSpec, BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS, BURSTGPT_FAILURES, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE,
+    Failures, GenerateSpec, LengthSpec, burstiness,
 };
 
 use crate::{data, drain};
@@ -15,9 +16,12 @@ use crate::{data, drain};
 const HOUR: u64 = 3_600_000_000_000;
 
 fn whole(from_hour: u32, hours: u32) -> GenerateSpec {
-    let arrivals = ArrivalSpec::Burstgpt { mean_rate: None, from_hour, hours: Some(hours), shape: BURSTGPT_SHAPE };
+    let failures = Failures::Keep;
+    let hours_played = Some(hours);
+    let arrivals =
+        ArrivalSpec::Burstgpt { mean_rate: None, from_hour, hours: hours_played, shape: BURSTGPT_SHAPE, failures };
     let duration = Some(Duration(Span(u64::from(hours) * HOUR)));
-    GenerateSpec { arrivals, lengths: LengthSpec::Burstgpt1, sessions: None, requests: None, duration }
+    GenerateSpec { arrivals, lengths: LengthSpec::Burstgpt, sessions: None, requests: None, duration }
 }
 
 /// Rows of a shared CSV file by column name.
@@ -70,8 +74,10 @@ fn the_totals_are_those_of_the_trace() {
     assert!((stats.requests as f64 / 1_429_737.0 - 1.0).abs() < 0.01, "{}", stats.requests);
     let tokens = (stats.prompt_tokens.sum() + stats.output_tokens.sum()) as f64;
     assert!((tokens / 1_049_263_050.0 - 1.0).abs() < 0.01, "{tokens}");
-    let (prompt, output) = LengthSpec::Burstgpt1.means();
-    assert!((prompt + output - 1_049_263_050.0 / 1_429_737.0).abs() < 0.5, "{prompt} + {output}");
+    // The mean of 734 counts failed requests, which have no tokens.
+    let (prompt, output) = LengthSpec::Burstgpt.means();
+    let mean = (prompt + output) * (1.0 - BURSTGPT_FAILURES);
+    assert!((mean - 1_049_263_050.0 / 1_429_737.0).abs() < 0.1 && (mean - BURSTGPT_MEAN_TOKENS).abs() < 0.1, "{mean}");
     let names: Vec<&str> = stats.classes.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["ChatGPT/conversation", "GPT-4/conversation", "ChatGPT/api", "GPT-4/api"]);
     let conversations = stats.classes[0].1 + stats.classes[1].1;
@@ -95,7 +101,11 @@ fn head_quantiles_are_those_of_the_slices() {
     };
     let mut generator = whole(0, BURSTGPT_1_HOURS as u32).generator(7).expect("opens");
     let mut generated = [const { Vec::new() }; 4];
-    while let Some(Arrival { class, prompt_tokens, output_tokens, .. }) = generator.next_arrival().expect("generates") {
+    while let Some(arrival) = generator.next_arrival().expect("generates") {
+        let Arrival { class, prompt_tokens, output_tokens, failed_in_trace, .. } = arrival;
+        if failed_in_trace {
+            continue;
+        }
         let kind = usize::from(class.0 / 2);
         generated[2 * kind].push(f64::from(prompt_tokens));
         generated[2 * kind + 1].push(f64::from(output_tokens));
@@ -162,7 +172,8 @@ fn the_shape_inside_windows_is_that_of_the_slice() {
 fn a_mean_rate_scales_the_hours() {
     let spec = |hours| {
         let mean_rate = Some(Rate(2.0));
-        let arrivals = ArrivalSpec::Burstgpt { mean_rate, from_hour: 1450, hours: Some(hours), shape: 1.0 };
+        let (hours, failures) = (Some(hours), Failures::Drop);
+        let arrivals = ArrivalSpec::Burstgpt { mean_rate, from_hour: 1450, hours, shape: 1.0, failures };
         GenerateSpec {
             arrivals,
             lengths: LengthSpec::Burstgpt,
@@ -176,7 +187,8 @@ fn a_mean_rate_scales_the_hours() {
     let rate = arrivals.len() as f64 / arrivals[arrivals.len() - 1].at.as_secs_f64();
     assert!((rate / 2.0 - 1.0).abs() < 0.4, "{rate}");
     let arrivals = |from_hour, hours, shape| {
-        let arrivals = ArrivalSpec::Burstgpt { mean_rate: Some(Rate(0.0)), from_hour, hours, shape };
+        let (mean_rate, failures) = (Some(Rate(0.0)), Failures::Drop);
+        let arrivals = ArrivalSpec::Burstgpt { mean_rate, from_hour, hours, shape, failures };
         GenerateSpec { arrivals, ..spec(1) }.problems().into_iter().map(|(path, _)| path).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -184,4 +196,55 @@ fn a_mean_rate_scales_the_hours() {
         ["mean_rate", "shape", "from_hour", "hours"].map(|name| format!("arrivals.burstgpt.{name}"))
     );
     assert_eq!(arrivals(1, Some(3), 1.0), ["arrivals.burstgpt.mean_rate", "arrivals.burstgpt.hours"]);
+}
+
+#[test]
+fn failures_are_as_many_as_in_the_trace() {
+    // Whole-file line counts of the publishers, in thousands: all rows, and those without failures.
+    assert!((BURSTGPT_FAILURES - (1.0 - 1_404.3 / 1_429.7)).abs() < 1e-12);
+    if let Some(readme) = data("README.md") {
+        let text = fs::read_to_string(readme).expect("reads");
+        assert!(text.contains("BurstGPT_1 1.8 % (1,429.7 k, of which 1,404.3 k succeed)"));
+    }
+    let spec = |failures| {
+        let arrivals = ArrivalSpec::Burstgpt { mean_rate: None, from_hour: 216, hours: Some(48), shape: 1.0, failures };
+        GenerateSpec { arrivals, ..whole(216, 48) }
+    };
+    let stats = |failures| burstiness(&mut *spec(failures).open(4).expect("opens")).expect("generates");
+    let [drop, keep, redraw] = [Failures::Drop, Failures::Keep, Failures::Redraw].map(stats);
+    let recorded: u64 = BURSTGPT_1_HOURLY[216..264].iter().map(|&n| u64::from(n)).sum();
+    let near = |got: u64, expected: f64| {
+        assert!((got as f64 - expected).abs() < 5.0 * expected.sqrt(), "{got} for {expected}");
+    };
+    near(keep.requests, recorded as f64);
+    near(keep.failed, recorded as f64 * BURSTGPT_FAILURES);
+    near(drop.requests, recorded as f64 * (1.0 - BURSTGPT_FAILURES));
+    // The same requests, but for the sizes of those that failed.
+    assert_eq!((redraw.requests, redraw.failed, drop.failed), (keep.requests, 0, 0));
+    assert_eq!(keep.prompt_tokens.count() + keep.failed, redraw.prompt_tokens.count());
+    // In the slices it is 18 of 800: within five standard errors of the same share.
+    let slices = ["burstgpt/burstgpt_1_first400.csv", "burstgpt/burstgpt_3_first400.csv"].map(rows);
+    let [Some(one), Some(three)] = slices else { return };
+    let failed = one.iter().chain(&three).filter(|row| number(row, "Response tokens") <= 0.0).count();
+    assert!(failed == 18 && (18.0 - 800.0 * BURSTGPT_FAILURES).abs() < 5.0 * (800.0 * BURSTGPT_FAILURES).sqrt());
+    let mut sessions = spec(Failures::Keep);
+    sessions.sessions = Some(overbook_traces::SessionSpec::default());
+    assert_eq!(sessions.problems()[0].0, "arrivals.burstgpt.failures");
+}
+
+#[test]
+fn conversations_alone_are_those_of_the_mix() {
+    let spec = GenerateSpec { lengths: LengthSpec::BurstgptConversation, requests: Some(200_000), ..whole(216, 24) };
+    let mut generator = spec.generator(3).expect("opens");
+    let stats = burstiness(&mut generator).expect("generates");
+    let names: Vec<&str> = stats.classes.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["ChatGPT/conversation", "GPT-4/conversation"]);
+    let share = stats.classes[0].1 as f64 / stats.requests as f64;
+    assert!((share - 607.0 / 774.0).abs() < 0.005, "{share}");
+    let (prompt, output) = LengthSpec::BurstgptConversation.means();
+    for (tokens, mean) in [(&stats.prompt_tokens, prompt), (&stats.output_tokens, output)] {
+        assert!((tokens.mean().expect("some") / mean - 1.0).abs() < 0.02, "{:?} for {mean}", tokens.mean());
+    }
+    // The means of the 774 rows: 585 and 230.
+    assert!((prompt / 585.0 - 1.0).abs() < 0.015 && (output / 230.0 - 1.0).abs() < 0.015, "{prompt} {output}");
 }

@@ -42,8 +42,8 @@ fn generator_specification_forms() {
         json!({"arrivals": {"profile": {"rates": ["1/s", "2/s"], "window": "60s", "shape": 1.0}},
                "lengths": {"quantiles": {"prompt": [[0.0, 1], [1.0, 9]], "output": [[0.0, 1], [1.0, 9]]}}, "requests": 5}),
         json!({"arrivals": {"burstgpt-day": {"mean_rate": "2/s", "shape": 1.0}}, "lengths": "burstgpt", "requests": 5}),
-        json!({"arrivals": {"weibull": {"rate": "2/s", "shape": 0.5}}, "lengths": "burstgpt-1", "requests": 5}),
-        json!({"arrivals": {"burstgpt": {"mean_rate": "2/s", "from_hour": 216, "hours": 24, "shape": 1.0}},
+        json!({"arrivals": {"weibull": {"rate": "2/s", "shape": 0.5}}, "lengths": "burstgpt-conversation", "requests": 5}),
+        json!({"arrivals": {"burstgpt": {"mean_rate": "2/s", "from_hour": 216, "hours": 24, "shape": 1.0, "failures": "keep"}},
                "lengths": {"independent": {
                    "prompt": {"pareto-mixture": {"median": 300, "sigma": 1.0, "tail_share": 0.05, "tail_min": 2000,
                                                  "tail_alpha": 1.5, "max": 32768}},
@@ -61,8 +61,7 @@ fn generator_specification_forms() {
         json!({"arrivals": {"burstgpt-day": {"mean_rate": "2/s"}}, "lengths": "burstgpt", "requests": 5});
     assert!(from_value::<GenerateSpec>(with_default).is_ok());
     assert!(
-        from_value::<GenerateSpec>(json!({"arrivals": {"burstgpt": {}}, "lengths": "burstgpt-1", "requests": 5}))
-            .is_ok()
+        from_value::<GenerateSpec>(json!({"arrivals": {"burstgpt": {}}, "lengths": "burstgpt", "requests": 5})).is_ok()
     );
     let wrong: [Value; 4] = [
         json!({"arrivals": {"poisson": {"rate": "2/s", "shape": 1}}, "lengths": "burstgpt", "requests": 5}),
