@@ -9,6 +9,7 @@ mod cli {
     mod home;
     mod interrupt;
     mod out_dir;
+    mod pages;
     mod pipe;
     mod places;
     mod readme;

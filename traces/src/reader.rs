@@ -266,8 +266,8 @@ impl Reader {
             self.counts.taken += 1;
             let output_tokens = size.1.min(self.max_output_tokens);
             let failed = self.keep_failures && matches!(outcome, Outcome::Failed { .. });
-            let elapsed = self.elapsed.map(|column| row.seconds(column)).transpose()?;
-            let e2el = elapsed.map(Span);
+            let elapsed = self.elapsed.filter(|&column| !row.field(column).is_empty());
+            let e2el = elapsed.map(|column| row.seconds(column)).transpose()?.map(Span);
             return Ok(Some(Recorded {
                 at_ns,
                 prompt_tokens,

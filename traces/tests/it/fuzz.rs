@@ -17,14 +17,20 @@ const MOONCAKE: &str = "\
 {\"timestamp\": 27.5, \"input_length\": 40, \"output_length\": 7, \"hash_ids\": [0]}\n\
 {\"timestamp\": 3000, \"input_length\": 512, \"output_length\": 7, \"hash_ids\": [4]}\n";
 
+const BAILIAN: &str = "\
+{\"chat_id\": 1, \"parent_chat_id\": -1, \"timestamp\": 0.5, \"input_length\": 20, \"output_length\": 3, \"type\": \"text\", \"hash_ids\": [1, 2]}\n\
+{\"chat_id\": 2, \"parent_chat_id\": 1, \"timestamp\": 2, \"input_length\": 0, \"output_length\": 0, \"type\": \"file\", \"hash_ids\": []}\n\
+{\"chat_id\": 3, \"parent_chat_id\": 2, \"timestamp\": 61.25, \"input_length\": 40, \"output_length\": 3, \"type\": \"text\", \"hash_ids\": [1, 2, 3]}\n";
+
 /// A good file of each format.
-fn good() -> [String; 6] {
+fn good() -> [String; 7] {
     [
         format!("{BURSTGPT}5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,0,0,0,API log\n45,GPT-4,7,8,15,API log\n"),
         format!("{V1_2}19440110.0,,43,GPT-4,906,446,1352,API log\n19440161.0,\"d5\",2,ChatGPT,36,29,65,API log\n"),
         format!("{AZURE}2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690+00:00,396,109"),
         MOONCAKE.to_owned(),
         MOONCAKE.replace("timestamp", "when").replace("}\n", ", \"who\": \"a \\\"b\\\" \\u00e9\", \"prio\": -1}\n"),
+        BAILIAN.to_owned(),
         format!("{VIDUR}0.1,374,44\n4.4144089999999995,396,109\n1e3,5,6\n"),
     ]
 }
@@ -56,7 +62,7 @@ fn check(bytes: &[u8], format: Format, repeat: u64) -> End {
     }
     match repeat {
         2 => (spec.scale, spec.failures) = (Some(ScaleSpec::Multiply(1.5)), Failures::Redraw),
-        3 => spec.spread = Some(Duration(Span(1_000_000_007))),
+        3 => (spec.spread, spec.failures) = (Some(Duration(Span(1_000_000_007))), Failures::Keep),
         4 => {
             spec.repeat = 1;
             spec.scale = Some(ScaleSpec::Superpose { copies: 2, shift: Duration(Span(1_000_000)) });
@@ -76,8 +82,8 @@ fn check(bytes: &[u8], format: Format, repeat: u64) -> End {
                 return End::Broken;
             }
         };
-        assert!((1..=TOKENS_MAX).contains(&arrival.prompt_tokens));
-        assert!((1..=TOKENS_MAX).contains(&arrival.output_tokens));
+        let tokens = if arrival.failed_in_trace { 0..=0 } else { 1..=TOKENS_MAX };
+        assert!(tokens.contains(&arrival.prompt_tokens) && tokens.contains(&arrival.output_tokens));
         assert!((arrival.class.0 as usize) < workload.classes().len());
         if let Some(content) = &arrival.content {
             assert!(content.ids.len() as u32 == arrival.prompt_tokens / content.block_tokens);
@@ -95,6 +101,7 @@ fn format() -> impl Strategy<Value = Format> {
         Format::Azure,
         Format::Vidur,
         Format::Mooncake,
+        Format::Bailian,
         Format::Columns,
     ])
 }
@@ -114,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn random_rows(header in 0..6usize, bytes in prop::collection::vec(byte(), 0..200)) {
+    fn random_rows(header in 0..7usize, bytes in prop::collection::vec(byte(), 0..200)) {
         let good = &good()[header];
         let header = good.lines().next().unwrap_or_default();
         check(&[header.as_bytes(), b"\n", &bytes].concat(), Format::Auto, 1);

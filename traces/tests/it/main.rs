@@ -9,6 +9,7 @@ mod generator;
 mod load;
 mod mooncake;
 mod population;
+mod quirks;
 mod real;
 mod serde_forms;
 mod sessions;
