@@ -197,29 +197,15 @@ impl TraceSpec {
     /// Everything that is wrong with the values, as (path below this specification, message).
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut add = |path: &str, message: String| problems.push((path.to_owned(), message));
         if self.path.as_os_str().is_empty() {
-            add("path", "is empty; name a trace file".to_owned());
+            problems.push(("path".to_owned(), "is empty; name a trace file".to_owned()));
         }
-        if self.format == Format::Bailian && !(self.keep.model.is_empty() && self.keep.log_type.is_empty()) {
-            add(
-                "keep",
-                "filters by model and log type, which format bailian does not have; filter by `class`".to_owned(),
-            );
-        }
-        if matches!(self.format, Format::Azure | Format::Vidur | Format::Mooncake) && !self.keep.is_all() {
-            add("keep", format!("filters by model and log type, but format {} has neither column", self.format));
-        }
+        problems.extend(self.keep_problems());
+        let mut add = |path: &str, message: String| problems.push((path.to_owned(), message));
         match (&self.columns, self.format) {
             (None, Format::Columns) => add("columns", "is missing; format `columns` needs to know them".to_owned()),
             (Some(_), Format::Auto | Format::Columns) | (None, _) => {}
             (Some(_), format) => add("columns", format!("and format {format} exclude each other; give one of them")),
-        }
-        if self.columns.is_some() && !(self.keep.model.is_empty() && self.keep.log_type.is_empty()) {
-            add("keep", "filters by model and log type, which only BurstGPT has; filter by `class`".to_owned());
-        }
-        if self.columns.as_ref().is_some_and(|columns| columns.class.is_none()) && !self.keep.class.is_empty() {
-            add("keep.class", "needs `columns.class`".to_owned());
         }
         if !(1..=TOKENS_MAX).contains(&self.block_tokens) {
             add("block_tokens", format!("must be between 1 and {TOKENS_MAX} tokens"));
@@ -264,6 +250,28 @@ impl TraceSpec {
         problems.extend(self.columns.iter().flat_map(Columns::problems));
         problems.extend(self.window.problem());
         problems.extend(self.scale.iter().flat_map(ScaleSpec::problems));
+        problems
+    }
+
+    /// Filters that the format cannot apply.
+    fn keep_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut add = |path: &str, message: String| problems.push((path.to_owned(), message));
+        if self.format == Format::Bailian && !(self.keep.model.is_empty() && self.keep.log_type.is_empty()) {
+            add(
+                "keep",
+                "filters by model and log type, which format bailian does not have; filter by `class`".to_owned(),
+            );
+        }
+        if matches!(self.format, Format::Azure | Format::Vidur | Format::Mooncake) && !self.keep.is_all() {
+            add("keep", format!("filters by model and log type, but format {} has neither column", self.format));
+        }
+        if self.columns.is_some() && !(self.keep.model.is_empty() && self.keep.log_type.is_empty()) {
+            add("keep", "filters by model and log type, which only BurstGPT has; filter by `class`".to_owned());
+        }
+        if self.columns.as_ref().is_some_and(|columns| columns.class.is_none()) && !self.keep.class.is_empty() {
+            add("keep.class", "needs `columns.class`".to_owned());
+        }
         problems
     }
 

@@ -222,5 +222,5 @@ fn problems_name_their_place() {
         spec.format = Format::Azure;
         spec.keep.class = vec!["a".into()];
     };
-    assert_eq!(paths(&both), ["keep", "columns", "keep.class"]);
+    assert_eq!(paths(&both), ["keep", "keep.class", "columns"]);
 }
