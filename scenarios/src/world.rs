@@ -1,22 +1,19 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod table_file;
+
+use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
 use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
-use overbook_sim::cost::table::{Grid, Table, TableError};
-use overbook_sim::cost::{Constant, Cost, CostError, CostModel, HostCost, Roofline, StepCost};
+use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::replica::Limits;
 use overbook_sim::summary::Slo;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
-use serde::Deserialize;
 
-use crate::diagnostics::{Problems, Sources};
 use crate::scenario::{CostSpec, MaxNewTokens};
 use crate::study::Point;
-use crate::yaml;
 
 /// Why a point cannot be run as it stands.
 #[derive(Debug, thiserror::Error)]
@@ -42,28 +39,6 @@ pub enum WorldError {
         path: PathBuf,
         /// The problems, rendered.
         problems: String,
-    },
-    /// A cost table contradicts itself.
-    #[error("the cost table {}: {source}", path.display())]
-    Table {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: TableError,
-    },
-    /// A row of a cost table does not fit its columns.
-    #[error("the cost table {}: row {row} of {key}.device_us has {got} times, there are {wanted} columns", path.display())]
-    RaggedTable {
-        /// The file.
-        path: PathBuf,
-        /// Which grid.
-        key: &'static str,
-        /// The row, from 1.
-        row: usize,
-        /// Times in the row.
-        got: usize,
-        /// Columns of the grid.
-        wanted: usize,
     },
     /// The pool is smaller than one request may be.
     #[error(
@@ -184,7 +159,7 @@ impl Point {
                 device: Cost::from_ns(constant.device.0.0 as f64),
                 host: Cost::from_ns(constant.host.0.0 as f64),
             }))),
-            CostSpec::Table(table) => read_table(&table.path, engine.host),
+            CostSpec::Table(table) => table_file::read(&table.path, engine.host),
         }
     }
 
@@ -228,70 +203,4 @@ impl Point {
         let trace = TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace };
         Ok(Some(trace.open_seeded(self.scenario.seed)?))
     }
-}
-
-/// The file of a cost table: device times of whole steps.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TableFile {
-    /// Decode steps: rows are sequences, columns the mean context per sequence [tokens].
-    decode: DecodeGrid,
-    /// Prefill steps of one sequence: rows are new tokens, columns tokens present.
-    prefill: PrefillGrid,
-    /// Host time per step.
-    #[serde(default)]
-    host: Option<HostCost>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DecodeGrid {
-    seqs: Vec<u32>,
-    mean_context: Vec<u32>,
-    /// One list per row [µs].
-    device_us: Vec<Vec<f64>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PrefillGrid {
-    tokens: Vec<u32>,
-    past: Vec<u32>,
-    /// One list per row [µs].
-    device_us: Vec<Vec<f64>>,
-}
-
-fn read_table(path: &Path, host: Option<HostCost>) -> Result<Box<dyn CostModel>, WorldError> {
-    let text = fs::read_to_string(path).map_err(|source| WorldError::ReadTable { path: path.to_owned(), source })?;
-    let mut sources = Sources::default();
-    let id = sources.add(&path.display().to_string(), &text);
-    let (tree, mut faults) = yaml::parse(id, &text);
-    let decoded = tree.as_ref().map(yaml::decode::<TableFile>);
-    let file = decoded.and_then(|decoded| {
-        faults.extend(decoded.faults);
-        decoded.value
-    });
-    let (Some(file), true) = (file, faults.is_empty()) else {
-        let mut problems = Problems::new(sources);
-        problems.extend(faults);
-        return Err(WorldError::TableForm { path: path.to_owned(), problems: problems.render(false) });
-    };
-    let ragged = |key, row, got, wanted| WorldError::RaggedTable { path: path.to_owned(), key, row, got, wanted };
-    let uneven = |rows: &[Vec<f64>], wanted| {
-        let row = rows.iter().position(|row| row.len() != wanted)?;
-        Some((row + 1, rows[row].len(), wanted))
-    };
-    if let Some((row, got, wanted)) = uneven(&file.decode.device_us, file.decode.mean_context.len()) {
-        return Err(ragged("decode", row, got, wanted));
-    }
-    if let Some((row, got, wanted)) = uneven(&file.prefill.device_us, file.prefill.past.len()) {
-        return Err(ragged("prefill", row, got, wanted));
-    }
-    let decode =
-        Grid { rows: file.decode.seqs, columns: file.decode.mean_context, device_us: file.decode.device_us.concat() };
-    let prefill =
-        Grid { rows: file.prefill.tokens, columns: file.prefill.past, device_us: file.prefill.device_us.concat() };
-    let host = host.or(file.host).unwrap_or_default();
-    let table = Table::new(&decode, &prefill, host);
-    Ok(Box::new(table.map_err(|source| WorldError::Table { path: path.to_owned(), source })?))
 }

@@ -153,17 +153,33 @@ fn a_wrong_set() {
 fn a_broken_cost_table() {
     let home = Home::new();
     home.write("small.yaml", SMALL.replace("gpu: h200", "gpu: h200\nengine: { cost: { table: { path: t.yaml } } }"));
-    let good = "decode: { seqs: [1, 8], mean_context: [100, 1000], device_us: [[5000, 5500], [6000, 8000]] }\n\
-                prefill: { tokens: [16, 512], past: [0, 1000], device_us: [[5000, 5100], [12000, 13000]] }\n";
+    let good = "\
+decode:
+  seqs: [1, 8]
+  device_us:
+    - [5000, 5500]
+    - [6000, 8000]
+  mean_context: [100, 1000]
+prefill: { tokens: [16, 512], past: [0, 1000], device_us: [[5000, 5100], [12000, 13000]] }
+";
     let err = home.refused(["run", "small.yaml"]);
     assert!(err.contains("there is no file `") && err.contains("t.yaml`") && err.contains("small.yaml:10:"), "{err}");
+    // Each problem with its place in the file, counted from 1.
     for (from, to, told) in [
-        ("5500", "x", "t.yaml:1:71"),
+        ("5500", "x", "t.yaml:4:14"),
         ("prefill", "prefil", "did you mean `prefill`?"),
-        ("5000, 5500", "5000", "row 1 of decode.device_us has 1 times, there are 2 columns"),
-        ("[1, 8]", "[8, 1]", "do not ascend"),
-        ("5500", "-1", "-1 us"),
-        ("5500", ".nan", "NaN"),
+        ("5000, 5500", "5000", "t.yaml:4:7"),
+        ("5000, 5500", "5000", "the row has 1 times, `mean_context` has 2 values"),
+        ("    - [6000, 8000]\n", "", "t.yaml:4:5"),
+        ("    - [6000, 8000]\n", "", "`device_us` has 1 rows, `seqs` has 2 values"),
+        ("[1, 8]", "[8, 1]", "t.yaml:2:13"),
+        ("[1, 8]", "[8, 1]", "`seqs` must ascend; 1 stands after 8"),
+        ("[1, 8]", "[0, 8]", "`seqs` starts at 0; the least is 1"),
+        ("[100, 1000]", "[100, 100]", "`mean_context` must ascend; 100 stands after 100"),
+        ("past: [0, 1000]", "past: []", "`past` has 0 values"),
+        ("8000", "-1", "t.yaml:5:14"),
+        ("8000", "-1", "-1 is no step time [us]"),
+        ("5500", ".nan", "NaN is no step time"),
     ] {
         home.write("t.yaml", good.replacen(from, to, 1));
         for command in ["run", "check"] {

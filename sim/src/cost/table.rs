@@ -36,13 +36,13 @@ pub enum TableError {
         axis: &'static str,
     },
     /// An axis that does not ascend, or rows that start at zero.
-    #[error("the {grid} grid's {axis} do not ascend at line {line}")]
+    #[error("the {grid} grid's {axis} do not ascend: number {} of them", line + 1)]
     Order {
         /// Which grid.
         grid: &'static str,
         /// Which axis.
         axis: &'static str,
-        /// Index of the line.
+        /// Index of the line, from 0.
         line: usize,
     },
     /// Too many or too few times.
@@ -56,11 +56,11 @@ pub enum TableError {
         wanted: usize,
     },
     /// A time that is not a positive number below an hour.
-    #[error("the {grid} grid's time {index} is {us} us")]
+    #[error("the {grid} grid's time number {} is {us} us", index + 1)]
     Time {
         /// Which grid.
         grid: &'static str,
-        /// Index into the times.
+        /// Index into the times, from 0.
         index: usize,
         /// The time [µs].
         us: f64,
@@ -75,9 +75,10 @@ struct Fixed {
     cost: Vec<u64>,
 }
 
-impl Fixed {
-    fn new(grid: &Grid, name: &'static str) -> Result<Fixed, TableError> {
-        for (axis, lines, first) in [("rows", &grid.rows, 1), ("columns", &grid.columns, 0)] {
+impl Grid {
+    /// What is wrong with the grid, if anything; `name` is what errors call it.
+    pub fn check(&self, name: &'static str) -> Result<(), TableError> {
+        for (axis, lines, first) in [("rows", &self.rows, 1), ("columns", &self.columns, 0)] {
             if lines.is_empty() {
                 return Err(TableError::Empty { grid: name, axis });
             }
@@ -87,14 +88,21 @@ impl Fixed {
                 return Err(TableError::Order { grid: name, axis, line });
             }
         }
-        let wanted = grid.rows.len() * grid.columns.len();
-        if grid.device_us.len() != wanted {
-            return Err(TableError::Size { grid: name, got: grid.device_us.len(), wanted });
+        let wanted = self.rows.len() * self.columns.len();
+        if self.device_us.len() != wanted {
+            return Err(TableError::Size { grid: name, got: self.device_us.len(), wanted });
         }
         let bad = |us: &f64| !(*us > 0.0 && *us < 3.6e9);
-        if let Some(index) = grid.device_us.iter().position(bad) {
-            return Err(TableError::Time { grid: name, index, us: grid.device_us[index] });
+        if let Some(index) = self.device_us.iter().position(bad) {
+            return Err(TableError::Time { grid: name, index, us: self.device_us[index] });
         }
+        Ok(())
+    }
+}
+
+impl Fixed {
+    fn new(grid: &Grid, name: &'static str) -> Result<Fixed, TableError> {
+        grid.check(name)?;
         Ok(Fixed {
             rows: grid.rows.iter().copied().map(u64::from).collect(),
             columns: grid.columns.iter().copied().map(u64::from).collect(),
