@@ -26,9 +26,39 @@ fn these_tests_know_every_entry() {
     assert_eq!(entries("models"), sorted(&[&MODELS[..], &MOE_MODELS].concat()));
 }
 
+/// Memory [MiB], SMs and L2 [MiB] as `torch.cuda.get_device_properties` prints them in public logs (drivers reserve up to
+/// 0.5 % more or less), and dense bf16 and fp8 peaks [TFLOP/s], bandwidth [GB/s] and power [W] of the makers' datasheets,
+/// which print twice the peaks for sparse matrices.
+#[test]
+fn gpus_are_what_their_makers_state_and_their_drivers_report() {
+    for (name, memory, sms, l2, bf16, fp8, bandwidth, watts) in [
+        ("a100-80", 81_152.0, 108, 40, 312.0, 0.0, 2039.0, 400.0),
+        ("a100-40", 40_441.0, 108, 40, 312.0, 0.0, 1555.0, 400.0),
+        ("h100", 81_089.0, 132, 50, 1979.0 / 2.0, 3958.0 / 2.0, 3350.0, 700.0),
+        ("h200", 143_156.0, 132, 60, 1979.0 / 2.0, 3958.0 / 2.0, 4800.0, 700.0),
+        ("b200", 182_642.0, 148, 126, 4500.0 / 2.0, 9000.0 / 2.0, 7700.0, 1000.0),
+        ("l40s", 45_589.0, 142, 96, 362.05, 733.0, 864.0, 350.0),
+        ("l4", 22_559.0, 58, 48, 242.0 / 2.0, 485.0 / 2.0, 300.0, 72.0),
+        ("a10g", 22_587.0, 80, 6, 70.0, 0.0, 600.0, 300.0),
+        ("mi300x", 196_592.0, 304, 32, 1307.4, 2614.9, 5300.0, 750.0),
+        ("rtx-pro-6000", 97_250.0, 188, 128, 467.8, 935.6, 1597.0, 600.0),
+        ("rtx-4090", 24_217.0, 128, 72, 165.2, 330.3, 1008.0, 450.0),
+    ] {
+        let spec = gpu(name);
+        let near = |got: f64, wanted: f64| (got / wanted - 1.0).abs() < 0.005;
+        assert!(near(spec.memory.0 as f64 / f64::from(1 << 20), memory), "{name}: {} B", spec.memory.0);
+        assert_eq!((spec.sms, spec.l2.0 >> 20), (sms, l2), "{name}");
+        assert!(near(spec.peak_bf16.0 / 1e12, bf16), "{name}: {}", spec.peak_bf16);
+        assert_eq!(spec.peak_fp8.is_some(), fp8 > 0.0, "{name}");
+        assert!(spec.peak_fp8.is_none_or(|peak| near(peak.0 / 1e12, fp8)), "{name}");
+        assert!(near(spec.bandwidth.0 / 1e9, bandwidth) && near(spec.tdp.0, watts), "{name}");
+    }
+}
+
 #[test]
 fn models_have_the_published_number_of_parameters() {
-    // The number of weights in the published checkpoint, to the weight.
+    // The number of weights in the published checkpoint, to the weight (`safetensors.total` on Hugging Face, as public
+    // model cards, gguf headers and test suites repeat it).
     let published = [
         ("llama-2-7b", 6_738_415_616),
         ("llama-2-13b", 13_015_864_320),
@@ -89,6 +119,9 @@ fn one_token_passes_through_the_published_share_of_the_weights() {
         let active = spec.active_parameters() - (2 - embeddings) * spec.embedding_weights();
         assert!((active as f64 / 1e9 / stated - 1.0).abs() < 0.03, "{name}: {active}");
     }
+    // To the weight, as others count them, embedding and head included.
+    assert_eq!(model("qwen3-30b-a3b").active_parameters(), 3_353_032_704);
+    assert_eq!(model("mixtral-8x7b").active_parameters(), 12_879_925_248);
     let dense = model("llama-3.1-8b");
     assert_eq!(dense.active_parameters(), dense.parameters());
 }
