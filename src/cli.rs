@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// Look at a trace, or write the requests of a scenario as one.
     #[command(subcommand)]
     Trace(TraceCommand),
-    /// The GPUs and models that scenarios may name.
+    /// GPUs, models, links, servers and sites, with the source of every number.
     #[command(subcommand)]
     Catalog(CatalogCommand),
     /// Turn what you have into a scenario.

@@ -44,7 +44,6 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
     let scenario = &point.scenario;
     let (limits, origin) = point.limits()?;
     let engine = &scenario.engine;
-    let fleet = &scenario.fleet;
     let pool_tokens = limits.blocks * u64::from(limits.block_tokens);
     let pool = match origin {
         PoolOrigin::Given => "given".to_owned(),
@@ -57,10 +56,7 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
     };
     let mut facts = vec![
         ("Model".to_owned(), format!("{}, weights {}, KV {}", point.model.name, text(engine.weights), text(engine.kv))),
-        (
-            "Fleet".to_owned(),
-            format!("{} × {} {}, router {}", fleet.replicas, fleet.tensor_parallel, point.gpu.name, text(fleet.router)),
-        ),
+        ("Fleet".to_owned(), fleet_facts(point)),
         (
             "KV pool per replica".to_owned(),
             format!("{} blocks of {} tokens = {pool_tokens} tokens ({pool})", limits.blocks, limits.block_tokens),
@@ -78,6 +74,30 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
     let place: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path} = {value}")).collect();
     facts.insert(0, ("Point".to_owned(), place.join(", ")));
     Ok(facts)
+}
+
+/// Replicas, what each is made of, and the servers that they fill.
+fn fleet_facts(point: &Point) -> String {
+    let fleet = &point.scenario.fleet;
+    let gpus = fleet.gpus_per_replica();
+    let pipeline = fleet
+        .pipeline
+        .map(|pipeline| format!("{} stages that wait for each other (one step in flight)", pipeline.stages));
+    let experts = fleet.expert_parallel.map(|experts| {
+        let (gpus, imbalance) = (fleet.tensor_parallel, experts.imbalance);
+        format!("experts spread over {gpus} GPUs ({}, imbalance {imbalance})", text(experts.exchange))
+    });
+    let place = point.topology.as_ref().map(|topology| {
+        // A replica larger than a server has servers of its own, smaller ones share one as long as they fit.
+        let servers = match topology.gpus / gpus.max(1) {
+            0 => fleet.replicas * gpus.div_ceil(topology.gpus),
+            shared => fleet.replicas.div_ceil(shared),
+        };
+        format!("on {servers} × {}", topology.server)
+    });
+    let fleet = format!("{} × {gpus} {}, router {}", fleet.replicas, point.gpu.name, text(fleet.router));
+    let parts: Vec<String> = [Some(fleet), pipeline, experts, place].into_iter().flatten().collect();
+    parts.join("; ")
 }
 
 fn output_lengths(limit: MaxNewTokens) -> String {

@@ -1,10 +1,16 @@
-//! The catalog: GPUs and models that scenarios name.
+//! The catalog: GPUs, models, links, servers and sites.
+
+mod facts;
+mod site;
 
 use std::fmt;
 
-use overbook_sim::gpu::{GpuSpec, OriginKind};
-use overbook_sim::model::{KvDtype, ModelSpec};
+use overbook_sim::gpu::GpuSpec;
+use overbook_sim::model::ModelSpec;
+use overbook_sim::server::{LinkSpec, ServerSpec, Topology};
 use serde::de::DeserializeOwned;
+
+pub use site::{SiteFigure, SiteSpec};
 
 use crate::nearest::suggestion;
 use crate::yaml::{self, SourceId};
@@ -15,7 +21,10 @@ macro_rules! embedded {
     };
 }
 
-const GPUS: &[(&str, &str)] = embedded!("gpus":
+/// Names and texts of the entries of one kind.
+type Entries = &'static [(&'static str, &'static str)];
+
+const GPUS: Entries = embedded!("gpus":
     "a100-40",
     "a100-80",
     "a10g",
@@ -29,7 +38,7 @@ const GPUS: &[(&str, &str)] = embedded!("gpus":
     "rtx-pro-6000",
 );
 
-const MODELS: &[(&str, &str)] = embedded!("models":
+const MODELS: Entries = embedded!("models":
     "deepseek-v2-lite",
     "deepseek-v3",
     "gpt-oss-120b",
@@ -57,13 +66,59 @@ const MODELS: &[(&str, &str)] = embedded!("models":
     "qwen3-8b",
 );
 
+const LINKS: Entries = embedded!("links":
+    "efa-100g",
+    "efa-200g",
+    "efa-400g",
+    "ethernet-100g",
+    "ethernet-25g",
+    "infiniband-hdr",
+    "infiniband-ndr",
+    "infinity-fabric-3",
+    "nvlink3",
+    "nvlink4",
+    "nvlink5",
+    "pcie4-x16",
+    "pcie5-x16",
+    "roce-400g",
+);
+
+const SERVERS: Entries = embedded!("servers":
+    "aws-g5.48xlarge",
+    "aws-g6.48xlarge",
+    "aws-g6e.48xlarge",
+    "aws-g7e.48xlarge",
+    "aws-p4d.24xlarge",
+    "aws-p4de.24xlarge",
+    "aws-p5.48xlarge",
+    "aws-p5en.48xlarge",
+    "aws-p6-b200.48xlarge",
+    "azure-nd-a100-v4",
+    "azure-nd-h100-v5",
+    "azure-nd-h200-v5",
+    "azure-nd-mi300x-v5",
+    "dgx-a100",
+    "dgx-b200",
+    "dgx-h100",
+    "dgx-h200",
+    "hgx-b200",
+    "hgx-h100",
+    "hgx-h200",
+    "l40s-x8",
+    "rtx-pro-6000-x8",
+);
+
+const SITES: Entries = embedded!("sites":
+    "us-average",
+);
+
 /// Why the catalog has no such entry.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CatalogError {
     /// No entry of this name.
     #[error("no {kind} is called `{name}`; {suggestion}")]
     Unknown {
-        /// `GPU` or `model`.
+        /// What kind of entry, in words.
         kind: &'static str,
         /// The name asked for.
         name: String,
@@ -73,7 +128,7 @@ pub enum CatalogError {
     /// The entry's file is not a valid entry.
     #[error("the catalog's {kind} `{name}` is broken: {message}")]
     Broken {
-        /// `GPU` or `model`.
+        /// What kind of entry, in words.
         kind: &'static str,
         /// The entry.
         name: String,
@@ -89,14 +144,43 @@ pub enum EntryKind {
     Gpu,
     /// A model.
     Model,
+    /// A link between GPUs.
+    Link,
+    /// A server.
+    Server,
+    /// A place with its price and carbon of power.
+    Site,
+}
+
+impl EntryKind {
+    /// All kinds, as lists show them.
+    pub const ALL: [EntryKind; 5] =
+        [EntryKind::Gpu, EntryKind::Model, EntryKind::Link, EntryKind::Server, EntryKind::Site];
+
+    const fn name(self) -> &'static str {
+        match self {
+            EntryKind::Gpu => "GPU",
+            EntryKind::Model => "model",
+            EntryKind::Link => "link",
+            EntryKind::Server => "server",
+            EntryKind::Site => "site",
+        }
+    }
+
+    const fn entries(self) -> Entries {
+        match self {
+            EntryKind::Gpu => GPUS,
+            EntryKind::Model => MODELS,
+            EntryKind::Link => LINKS,
+            EntryKind::Server => SERVERS,
+            EntryKind::Site => SITES,
+        }
+    }
 }
 
 impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            EntryKind::Gpu => "GPU",
-            EntryKind::Model => "model",
-        })
+        f.pad(self.name())
     }
 }
 
@@ -111,17 +195,14 @@ pub struct Entry {
     pub facts: String,
 }
 
-/// GPUs and models by name.
+/// What scenarios name, by name.
 #[derive(Clone, Copy, Debug)]
-pub struct Catalog {
-    gpus: &'static [(&'static str, &'static str)],
-    models: &'static [(&'static str, &'static str)],
-}
+pub struct Catalog(());
 
 impl Catalog {
     /// The catalog that comes with Overbook.
     pub fn embedded() -> Catalog {
-        Catalog { gpus: GPUS, models: MODELS }
+        Catalog(())
     }
 
     /// The GPU of this name.
@@ -129,7 +210,7 @@ impl Catalog {
     /// # Errors
     /// There is none; the message suggests one or lists all.
     pub fn gpu(&self, name: &str) -> Result<GpuSpec, CatalogError> {
-        look_up("GPU", self.gpus, name)
+        look_up(EntryKind::Gpu, name)
     }
 
     /// The model of this name.
@@ -137,22 +218,63 @@ impl Catalog {
     /// # Errors
     /// There is none; the message suggests one or lists all.
     pub fn model(&self, name: &str) -> Result<ModelSpec, CatalogError> {
-        look_up("model", self.models, name)
+        look_up(EntryKind::Model, name)
     }
 
-    /// All entries with their facts: GPUs, then models, each sorted by name.
+    /// The link of this name.
+    ///
+    /// # Errors
+    /// There is none; the message suggests one or lists all.
+    pub fn link(&self, name: &str) -> Result<LinkSpec, CatalogError> {
+        look_up(EntryKind::Link, name)
+    }
+
+    /// The server of this name.
+    ///
+    /// # Errors
+    /// There is none; the message suggests one or lists all.
+    pub fn server(&self, name: &str) -> Result<ServerSpec, CatalogError> {
+        look_up(EntryKind::Server, name)
+    }
+
+    /// The site of this name.
+    ///
+    /// # Errors
+    /// There is none; the message suggests one or lists all.
+    pub fn site(&self, name: &str) -> Result<SiteSpec, CatalogError> {
+        look_up(EntryKind::Site, name)
+    }
+
+    /// A server's links, looked up.
+    ///
+    /// # Errors
+    /// The server names a link that there is not.
+    pub fn topology(&self, server: &ServerSpec) -> Result<Topology, CatalogError> {
+        let network = match &server.network {
+            Some(network) => Some((self.link(&network.link)?, network.ports)),
+            None => None,
+        };
+        Ok(Topology { server: server.name.clone(), gpus: server.gpus, inside: self.link(&server.inside)?, network })
+    }
+
+    /// All entries with their facts, by kind and then by name.
     pub fn list(&self) -> Vec<Entry> {
-        let gpus = self.gpus.iter().map(|(name, _)| Entry {
-            kind: EntryKind::Gpu,
-            name,
-            facts: self.gpu(name).map_or_else(|error| error.to_string(), |spec| gpu_facts(&spec)),
-        });
-        let models = self.models.iter().map(|(name, _)| Entry {
-            kind: EntryKind::Model,
-            name,
-            facts: self.model(name).map_or_else(|error| error.to_string(), |spec| model_facts(&spec)),
-        });
-        gpus.chain(models).collect()
+        let of = |kind: EntryKind| {
+            let entry = move |(name, _): &(&'static str, &str)| Entry { kind, name, facts: self.facts(kind, name) };
+            kind.entries().iter().map(entry)
+        };
+        EntryKind::ALL.into_iter().flat_map(of).collect()
+    }
+
+    fn facts(self, kind: EntryKind, name: &str) -> String {
+        let facts = match kind {
+            EntryKind::Gpu => self.gpu(name).map(|spec| facts::gpu(&spec)),
+            EntryKind::Model => self.model(name).map(|spec| facts::model(&spec)),
+            EntryKind::Link => self.link(name).map(|spec| facts::link(&spec)),
+            EntryKind::Server => self.server(name).map(|spec| facts::server(&spec)),
+            EntryKind::Site => self.site(name).map(|spec| facts::site(&spec)),
+        };
+        facts.unwrap_or_else(|error| error.to_string())
     }
 
     /// The entry of this name as YAML, every group of numbers with its origin; its facts stand above as a comment.
@@ -160,62 +282,32 @@ impl Catalog {
     /// # Errors
     /// There is none; the message suggests one or lists all.
     pub fn show(&self, name: &str) -> Result<String, CatalogError> {
-        let all = || self.gpus.iter().chain(self.models);
-        let Some((_, text)) = all().find(|(known, _)| *known == name) else {
-            let suggestion = suggestion(name, all().map(|(known, _)| *known));
-            return Err(CatalogError::Unknown { kind: "GPU or model", name: name.to_owned(), suggestion });
+        let all = || EntryKind::ALL.into_iter().flat_map(|kind| kind.entries().iter().map(move |entry| (kind, entry)));
+        let Some((kind, (_, text))) = all().find(|(_, (known, _))| *known == name) else {
+            let suggestion = suggestion(name, all().map(|(_, (known, _))| *known));
+            return Err(CatalogError::Unknown { kind: "entry", name: name.to_owned(), suggestion });
         };
-        let entry = self.list().into_iter().find(|entry| entry.name == name);
-        let facts = entry.map_or_else(String::new, |entry| format!("# {} {name}: {}\n", entry.kind, entry.facts));
-        Ok(facts + text)
+        Ok(format!("# {kind} {name}: {}\n{text}", self.facts(kind, name)))
+    }
+
+    /// Names of all entries of a kind, sorted.
+    pub fn names(&self, kind: EntryKind) -> impl Iterator<Item = &'static str> + Clone + use<> {
+        kind.entries().iter().map(|(name, _)| *name)
     }
 
     /// Names of all GPUs, sorted.
     pub fn gpu_names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
-        self.gpus.iter().map(|(name, _)| *name)
+        self.names(EntryKind::Gpu)
     }
 
     /// Names of all models, sorted.
     pub fn model_names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
-        self.models.iter().map(|(name, _)| *name)
+        self.names(EntryKind::Model)
     }
 }
 
-fn gpu_facts(spec: &GpuSpec) -> String {
-    let fp8 = spec.peak_fp8.map_or_else(String::new, |peak| format!(", fp8 {peak}"));
-    let kernels = match spec.matmul.origin.kind {
-        OriginKind::Measured => "measured",
-        OriginKind::Inferred => "inferred",
-        OriginKind::Imported => "imported",
-        OriginKind::Datasheet => "datasheet",
-    };
-    let gib = spec.memory.0 as f64 / f64::from(1 << 30);
-    format!(
-        "{}, {gib:.1} GiB at {}, bf16 {}{fp8}, {}; kernel times {kernels}",
-        spec.name, spec.bandwidth, spec.peak_bf16, spec.tdp
-    )
-}
-
-fn model_facts(spec: &ModelSpec) -> String {
-    let billions = |weights: u64| weights as f64 / 1e9;
-    let active = spec.moe.map_or_else(String::new, |moe| {
-        let active = billions(spec.active_parameters());
-        format!(" ({active:.2} B active, {} of {} experts)", moe.experts_per_token, moe.experts)
-    });
-    let kv = u64::from(spec.layers) * spec.stored_per_token(spec.kv_heads) * KvDtype::Bf16.bytes();
-    format!(
-        "{:.2} B weights{active}, {:.1} KiB of KV per token in bf16, context {}",
-        billions(spec.parameters()),
-        kv as f64 / 1024.0,
-        spec.context
-    )
-}
-
-fn look_up<T: DeserializeOwned>(
-    kind: &'static str,
-    entries: &'static [(&'static str, &'static str)],
-    name: &str,
-) -> Result<T, CatalogError> {
+fn look_up<T: DeserializeOwned>(kind: EntryKind, name: &str) -> Result<T, CatalogError> {
+    let (entries, kind) = (kind.entries(), kind.name());
     let Some((_, text)) = entries.iter().find(|(known, _)| *known == name) else {
         let suggestion = suggestion(name, entries.iter().map(|(known, _)| *known));
         return Err(CatalogError::Unknown { kind, name: name.to_owned(), suggestion });
@@ -248,7 +340,25 @@ mod tests {
         for name in catalog.model_names() {
             catalog.model(name).expect(name).validate().expect(name);
         }
-        assert!(catalog.gpu_names().is_sorted() && catalog.model_names().is_sorted());
+        for name in catalog.names(EntryKind::Link) {
+            let link = catalog.link(name).expect(name);
+            assert!((0.1..1.0).contains(&link.efficiency) && link.latency_us() < 100.0, "{name}");
+        }
+        for name in catalog.names(EntryKind::Server) {
+            let server = catalog.server(name).expect(name);
+            let (gpu, topology) = (catalog.gpu(&server.gpu).expect(name), catalog.topology(&server).expect(name));
+            // The GPU's own figure for its link is the server's.
+            let link = if server.inside == "infinity-fabric-3" { 7.0 } else { 1.0 } * topology.inside.bandwidth.0;
+            assert!((link / gpu.link.0 - 1.0).abs() < 0.02, "{name}");
+            let gpus = f64::from(server.gpus) * gpu.tdp.0;
+            assert!(server.power_max.is_none_or(|power| (1.2..2.1).contains(&(power.watts.0 / gpus))), "{name}");
+            assert!(server.power_idle.is_none_or(|power| power.watts.0 < gpus), "{name}");
+        }
+        for name in catalog.names(EntryKind::Site) {
+            let site = catalog.site(name).expect(name);
+            assert!(site.pue.value >= 1.0, "{name}");
+        }
+        assert!(EntryKind::ALL.into_iter().all(|kind| catalog.names(kind).is_sorted()));
     }
 
     #[test]
@@ -264,21 +374,37 @@ mod tests {
             names.sort();
             names
         };
-        assert!(catalog.gpu_names().eq(files("gpus")));
-        assert!(catalog.model_names().eq(files("models")));
+        let folders = ["gpus", "models", "links", "servers", "sites"];
+        for (kind, folder) in EntryKind::ALL.into_iter().zip(folders) {
+            assert!(catalog.names(kind).eq(files(folder)), "{folder}");
+        }
     }
 
     #[test]
     fn entries_are_listed_and_shown_with_their_origins() {
         let catalog = Catalog::embedded();
         let list = catalog.list();
-        assert_eq!(list.len(), GPUS.len() + MODELS.len());
+        assert_eq!(list.len(), EntryKind::ALL.map(|kind| kind.entries().len()).iter().sum::<usize>());
+        // `show` finds entries by name alone.
+        let mut names: Vec<_> = list.iter().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), list.len());
         let facts = |name| &list.iter().find(|entry| entry.name == name).expect(name).facts;
         assert_eq!(
             facts("h200"),
             "NVIDIA H200 (SXM), 139.8 GiB at 4.8TB/s, bf16 989TFLOP/s, fp8 1978TFLOP/s, 700W; kernel times imported"
         );
         assert!(facts("mi300x").ends_with("inferred"));
+        assert_eq!(
+            facts("dgx-h100"),
+            "NVIDIA DGX H100, 8 h100 on nvlink4, 8 ports of infiniband-ndr, at most 10200W, idle 2800W"
+        );
+        assert_eq!(
+            facts("infiniband-ndr"),
+            "InfiniBand NDR, 400 Gb/s, 50GB/s per port and direction, 73 % of it and 18.75us latency (inferred)"
+        );
+        assert_eq!(facts("us-average"), "United States, average, PUE 1.56, 373.4 g CO2/kWh, 0.0862 USD/kWh");
         assert_eq!(facts("llama-3.1-8b"), "8.03 B weights, 128.0 KiB of KV per token in bf16, context 131072");
         let sparse =
             "30.53 B weights (3.35 B active, 8 of 128 experts), 96.0 KiB of KV per token in bf16, context 40960";
@@ -289,7 +415,7 @@ mod tests {
             assert!(text.contains("origin:") && text.contains("source: "), "{text}");
         }
         let message = catalog.show("h20").expect_err("unknown").to_string();
-        assert_eq!(message, "no GPU or model is called `h20`; did you mean `h200`?");
+        assert_eq!(message, "no entry is called `h20`; did you mean `h200`?");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::parallel::Exchange;
 use overbook_sim::policy::{QueueOrder, SchedulerSpec, VllmSpec};
 
 use crate::import::repository;
@@ -100,6 +101,14 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
     if scenario.engine.weights == WeightDtype::Int4 {
         notes.push("int4 weights need a checkpoint that is quantised so: put its path in the model's place".to_owned());
     }
+    if scenario.fleet.pipeline.is_some() {
+        notes.push("the engines keep as many steps in flight as the pipeline has stages; the scenario one".to_owned());
+    }
+    if scenario.fleet.expert_parallel.is_some_and(|experts| experts.exchange == Exchange::AllToAll) {
+        notes.push(
+            "vLLM exchanges tokens between GPUs only with data-parallel attention; it will all-reduce".to_owned(),
+        );
+    }
     if scenario.fleet.replicas > 1 {
         notes.push(format!("{} replicas: start so many, behind a router", scenario.fleet.replicas));
     }
@@ -146,6 +155,8 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let blocks = engine.kv_tokens.map(|tokens| tokens / u64::from(engine.block_tokens.max(1)));
     Command::new("vllm serve", model)
         .with("--tensor-parallel-size", scenario.fleet.tensor_parallel)
+        .given("--pipeline-parallel-size", scenario.fleet.pipeline.map(|pipeline| pipeline.stages))
+        .when(scenario.fleet.expert_parallel.is_some(), "--enable-expert-parallel")
         .with("--max-num-seqs", spec.max_num_seqs)
         .with("--max-num-batched-tokens", spec.max_num_batched_tokens)
         .with("--gpu-memory-utilization", engine.gpu_memory_utilization)
@@ -168,9 +179,13 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
 fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let engine = &scenario.engine;
     let own = if let SchedulerSpec::Sglang(own) = &scenario.scheduler { Some(own) } else { None };
+    let exchanges = scenario.fleet.expert_parallel.is_some_and(|experts| experts.exchange == Exchange::AllToAll);
     let chunk = if spec.enable_chunked_prefill { i64::from(spec.max_num_batched_tokens) } else { -1 };
     Command::new("python -m sglang.launch_server --model-path", model)
         .with("--tp-size", scenario.fleet.tensor_parallel)
+        .given("--pp-size", scenario.fleet.pipeline.map(|pipeline| pipeline.stages))
+        .given("--ep-size", scenario.fleet.expert_parallel.map(|_| scenario.fleet.tensor_parallel))
+        .given("--moe-a2a-backend", exchanges.then_some("deepep"))
         .with("--max-running-requests", spec.max_num_seqs)
         .with("--chunked-prefill-size", chunk)
         .with("--mem-fraction-static", engine.gpu_memory_utilization)

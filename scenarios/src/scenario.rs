@@ -8,6 +8,7 @@ mod slo;
 mod sweep;
 mod workload;
 
+use overbook_sim::parallel::ExpertParallel;
 use overbook_sim::policy::{RouterSpec, SchedulerSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,8 @@ pub struct Scenario {
     pub workload: WorkloadSpec,
     /// The model: a name in the catalog, or its shape.
     pub model: ModelChoice,
-    /// The GPU: a name in the catalog.
+    /// The GPU: a name in the catalog. Left out, the GPU of `fleet.server`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gpu: String,
     /// Replicas and how requests reach them.
     #[serde(default)]
@@ -73,14 +75,54 @@ pub struct Scenario {
 pub struct FleetSpec {
     /// Copies of the model, 1 to 4096.
     pub replicas: u32,
-    /// GPUs that share one copy, 1 to 64.
+    /// GPUs that split every layer of a copy, 1 to 64.
     pub tensor_parallel: u32,
+    /// Groups of such GPUs, each with a run of the layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<PipelineSpec>,
+    /// Whole experts on each GPU of a group instead of a share of every expert.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expert_parallel: Option<ExpertParallel>,
+    /// The server: a name in the catalog. It gives the GPU, and the links of whatever crosses stages or servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// How the router chooses a replica.
     pub router: RouterSpec,
 }
 
 impl Default for FleetSpec {
     fn default() -> Self {
-        FleetSpec { replicas: 1, tensor_parallel: 1, router: RouterSpec::default() }
+        FleetSpec {
+            replicas: 1,
+            tensor_parallel: 1,
+            pipeline: None,
+            expert_parallel: None,
+            server: None,
+            router: RouterSpec::default(),
+        }
     }
+}
+
+impl FleetSpec {
+    /// Pipeline stages of a replica.
+    pub fn stages(&self) -> u32 {
+        self.pipeline.map_or(1, |pipeline| pipeline.stages)
+    }
+
+    /// GPUs of a replica.
+    pub fn gpus_per_replica(&self) -> u32 {
+        self.tensor_parallel.saturating_mul(self.stages())
+    }
+}
+
+/// A pipeline over groups of GPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineSpec {
+    /// Groups, each with a run of the layers, 1 to 64.
+    pub stages: u32,
+    /// Steps that the pipeline works on at once. Engines take as many as there are stages, each with its own share of the
+    /// requests; only 1 is simulated: stages wait for each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_in_flight: Option<u32>,
 }

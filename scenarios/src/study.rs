@@ -8,13 +8,14 @@ mod hash;
 
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
+use overbook_sim::server::Topology;
 use serde_json::Value;
 
 use crate::catalog::Catalog;
 use crate::diagnostics::Problems;
 use crate::scenario::{ExpectSpec, Scenario};
 use crate::source::Source;
-use crate::yaml::{self, Entry, Kind, Node};
+use crate::yaml::{self, Entry, Kind, Node, Span};
 
 pub use expectation::{Expectation, Verdict};
 
@@ -37,6 +38,8 @@ pub struct Point {
     pub model: ModelSpec,
     /// The GPU it names.
     pub gpu: GpuSpec,
+    /// The server it names, if it does, with its links.
+    pub topology: Option<Topology>,
 }
 
 impl Study {
@@ -116,12 +119,16 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     }
     let decoded = yaml::decode::<Scenario>(&tree);
     problems.extend(decoded.faults.clone());
+    if tree.entry("gpu").is_none() && tree.entry("fleet").is_none_or(|fleet| fleet.value.entry("server").is_none()) {
+        let help = "or name a server that has them: fleet: { server: dgx-h100 }".to_owned();
+        problems.add("", Span { end: tree.span.start + 1, ..tree.span }, "missing key `gpu`", Some(help));
+    }
     let mut scenario = decoded.value.clone()?;
     let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true };
     check.ranges(&scenario);
     check.files(&mut scenario, &source.base);
-    let (model, gpu) = check.hardware(&scenario, &Catalog::embedded())?;
-    let point = Point { coordinates, scenario, model, gpu };
+    let (model, gpu, topology) = check.hardware(&mut scenario, Catalog::embedded())?;
+    let point = Point { coordinates, scenario, model, gpu, topology };
     if check.sound {
         check.longest(&point);
     }

@@ -149,7 +149,7 @@ impl Point {
             CostSpec::Roofline => Ok(Box::new(Roofline::new(
                 &self.gpu,
                 &self.model,
-                layout.tensor_parallel,
+                self.scenario.spread(self.topology.as_ref()),
                 engine.weights,
                 engine.kv,
                 engine.host.unwrap_or_default(),

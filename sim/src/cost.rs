@@ -3,6 +3,7 @@
 //! A cost is fixed point, units of 2⁻²⁰ ns ([`Cost`]), so that a jump over k steps and k single steps add up to the very
 //! same number. Floats live only inside a model, before its coefficients are rounded.
 
+pub mod comm;
 pub mod forms;
 mod host;
 pub mod roofline;

@@ -6,12 +6,14 @@
 //! matmul, form G       t = [ (2mnk(1 + k0/k) / (e_c P))^p + (bytes / (e_m W))^p ]^(1/p) + t0 (fp8: + 3mk / (e_q W))
 //! decode attention, C  t = (KV + 4bhd) / (e_m W) + 4bhd·ctx / (e_c P) + u·b·kv_heads + t0
 //! prefill attention, C t = 2bhd·s(s + s0) / (e_c P) + bytes / (e_m W) + t0
-//! all-reduce           t = t0 + min(bytes, knee)/β + max(bytes − knee, 0)/β2
+//! collectives          t = t0 + min(bytes, knee)/β + max(bytes − knee, 0)/β2
 //! experts              t = [ (FLOP / (e_c P))^p + (bytes / (e_m W))^p ]^(1/p) + u·touched + t0
 //! ```
 //!
 //! `P` is the peak of the arithmetic's dtype (attention: always bf16), `W` the datasheet bandwidth. Every group says
 //! where its numbers come from ([`Origin`]).
+
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,17 @@ pub enum OriginKind {
     Imported,
     /// Stated by the maker.
     Datasheet,
+}
+
+impl fmt::Display for OriginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            OriginKind::Measured => "measured",
+            OriginKind::Inferred => "inferred",
+            OriginKind::Imported => "imported",
+            OriginKind::Datasheet => "datasheet",
+        })
+    }
 }
 
 /// Provenance of a group of numbers.
@@ -75,7 +88,10 @@ pub struct GpuSpec {
     /// Attention of many new tokens per sequence.
     pub prefill_attention: PrefillAttentionSpec,
     /// Sum over the GPUs of a tensor-parallel group; no entries: one GPU only.
-    pub all_reduce: AllReduceSpec,
+    pub all_reduce: CollectiveSpec,
+    /// Exchange of equal parts between all GPUs of a group; absent: no experts that exchange tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_to_all: Option<CollectiveSpec>,
     /// Kernels that only move activations (norms, rotary embedding, gating).
     pub small_kernels: SmallKernels,
     /// Fused mixture of experts; absent: no models with experts here.
@@ -142,6 +158,19 @@ pub struct ExpertsFit {
     pub expert_ns: f64,
     /// How sharply compute and memory time combine, `p`, as for matrices.
     pub sharpness: f64,
+    /// What the kernel spends on pairs of token and expert that are another GPU's; absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<ElsewhereFit>,
+}
+
+/// Experts of other GPUs, in a kernel that sees all tokens and computes only its own experts.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ElsewhereFit {
+    /// Fixed time of one layer beyond that of a kernel with all experts [µs].
+    pub floor_us: f64,
+    /// Passes over the residual stream per pair whose expert is elsewhere, at the kernel's bandwidth.
+    pub passes: f64,
 }
 
 /// Attention of decode steps.
@@ -206,20 +235,20 @@ pub struct PrefillAttentionFit {
     pub origin: Option<Origin>,
 }
 
-/// All-reduce inside one server.
+/// A collective inside one server.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AllReduceSpec {
+pub struct CollectiveSpec {
     /// Origin of the constants.
     pub origin: Origin,
     /// One entry per group size.
-    pub fits: Vec<AllReduceFit>,
+    pub fits: Vec<CollectiveFit>,
 }
 
 /// Constants of the two-slope form.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AllReduceFit {
+pub struct CollectiveFit {
     /// GPUs in the group.
     pub gpus: u32,
     /// Fixed time, `t0` [µs].
@@ -232,8 +261,8 @@ pub struct AllReduceFit {
     pub above: Bandwidth,
 }
 
-impl AllReduceFit {
-    /// Time of one all-reduce of `bytes` per rank [µs].
+impl CollectiveFit {
+    /// Time of one collective over a buffer of `bytes` per rank [µs].
     pub fn us(&self, bytes: f64) -> f64 {
         let knee = self.knee.0 as f64;
         let below = bytes.min(knee) / self.below.0;
@@ -268,6 +297,14 @@ impl GpuSpec {
         self.experts.as_ref().is_some_and(|experts| dtype != WeightDtype::Fp8 || experts.fp8.is_some())
     }
 
+    /// Whether there are constants for experts spread over GPUs by number.
+    pub fn knows_spread_experts(&self, dtype: WeightDtype) -> bool {
+        self.experts.as_ref().is_some_and(|experts| match dtype {
+            WeightDtype::Bf16 | WeightDtype::Int4 => experts.bf16.elsewhere.is_some(),
+            WeightDtype::Fp8 => experts.fp8.is_some_and(|fit| fit.elsewhere.is_some()),
+        })
+    }
+
     /// Constants of decode attention, if there are any for this KV dtype and head dimension.
     pub fn decode_fit(&self, kv: KvDtype, head_dim: u32) -> Option<&DecodeAttentionFit> {
         self.decode_attention.fits.iter().find(|fit| fit.kv == kv && fit.head_dim == head_dim)
@@ -279,7 +316,12 @@ impl GpuSpec {
     }
 
     /// Constants of the all-reduce over `gpus` GPUs, if there are any.
-    pub fn all_reduce_fit(&self, gpus: u32) -> Option<&AllReduceFit> {
+    pub fn all_reduce_fit(&self, gpus: u32) -> Option<&CollectiveFit> {
         self.all_reduce.fits.iter().find(|fit| fit.gpus == gpus)
+    }
+
+    /// Constants of the all-to-all over `gpus` GPUs, if there are any.
+    pub fn all_to_all_fit(&self, gpus: u32) -> Option<&CollectiveFit> {
+        self.all_to_all.as_ref()?.fits.iter().find(|fit| fit.gpus == gpus)
     }
 }

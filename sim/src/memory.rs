@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::gpu::GpuSpec;
 use crate::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::parallel::{Exchange, stage_layers};
 use crate::units::Bytes;
 
 /// Memory that CUDA, its libraries and the allocator take on every GPU. Inferred, like the two below: together with
@@ -23,8 +24,12 @@ pub const COMMUNICATION_BYTES: u64 = 512 << 20;
 /// How a replica is laid out in memory.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Layout {
-    /// GPUs per replica.
+    /// GPUs that split every layer.
     pub tensor_parallel: u32,
+    /// Groups of them, each with a run of the layers.
+    pub stages: u32,
+    /// Experts spread by number instead of by width.
+    pub experts: Option<Exchange>,
     /// Weights of the layers.
     pub weights: WeightDtype,
     /// Keys and values.
@@ -119,17 +124,51 @@ impl fmt::Display for Shortfall {
     }
 }
 
+/// A run of a model's layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stage {
+    /// How many.
+    pub layers: u32,
+    /// Those of them with a dense MLP.
+    pub dense: u32,
+    /// Whether the embedding is here.
+    pub first: bool,
+    /// Whether final norm and head are here.
+    pub last: bool,
+}
+
+impl Stage {
+    /// The stages of a pipeline over that many groups of GPUs, in order.
+    pub fn all(model: &ModelSpec, stages: u32) -> Vec<Stage> {
+        let counts = stage_layers(model.layers, stages);
+        let mut start = 0;
+        let stage = |(index, &layers): (usize, &u32)| {
+            let dense = model.dense_layers().saturating_sub(start).min(layers);
+            start += layers;
+            Stage { layers, dense, first: index == 0, last: index + 1 == counts.len() }
+        };
+        counts.iter().enumerate().map(stage).collect()
+    }
+}
+
 /// Bytes of weights on one GPU. Norms and routers are copied, embedding and head split; these four are bf16.
 pub fn weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype) -> u64 {
+    let whole = Stage { layers: model.layers, dense: model.dense_layers(), first: true, last: true };
+    stage_weight_bytes(model, shard, dtype, whole)
+}
+
+/// The same for one stage of a pipeline; with tied embeddings the last one has a copy.
+pub fn stage_weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype, stage: Stage) -> u64 {
     let hidden = u64::from(model.hidden);
     let attention = model.attention_weights_of(shard.heads, shard.kv_heads);
     let layer = |mlp: u64| dtype.bytes(attention + mlp) + 2 * model.layer_norm_weights();
-    let (layers, dense) = (u64::from(model.layers), u64::from(model.dense_layers()));
-    let experts = layer(model.expert_weights_of(shard.expert_intermediate)) + 2 * model.router_weights();
-    let vocabularies = if model.tied_embeddings { 1 } else { 2 };
+    let (layers, dense) = (u64::from(stage.layers), u64::from(stage.dense));
+    let experts = layer(model.expert_weights_of(shard)) + 2 * model.router_weights();
+    let both = stage.first && stage.last && !model.tied_embeddings;
+    let vocabularies = u64::from(stage.first || stage.last) + u64::from(both);
     dense * layer(model.mlp_weights_of(shard.intermediate))
         + (layers - dense) * experts
-        + 2 * (vocabularies * u64::from(shard.vocab) * hidden + hidden)
+        + 2 * (vocabularies * u64::from(shard.vocab) * hidden + u64::from(stage.last) * hidden)
 }
 
 /// Bytes of keys and values of one token on one GPU, all layers. The latent of `mla` is copied to every GPU.
@@ -145,30 +184,39 @@ pub fn reserve_bytes(model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
     let dense = u64::from(shard.intermediate) * (inputs + 1);
     let routed = model.moe.map_or(0, |moe| {
         let width = u64::from(shard.expert_intermediate);
-        let shared = u64::from(moe.shared_experts) * width * (inputs + 1);
+        let shared = u64::from(moe.shared_experts) * u64::from(shard.shared_intermediate) * (inputs + 1);
         shared + u64::from(moe.experts_per_token) * ((inputs * width).max(u64::from(model.hidden)) + width)
     });
     let per_token = 2 * (dense.max(routed) + 3 * u64::from(model.hidden));
     let activations = u64::from(layout.max_batched_tokens) * per_token;
     let logits = u64::from(layout.max_seqs) * u64::from(model.vocab) * 6;
-    let communication = if layout.tensor_parallel > 1 { COMMUNICATION_BYTES } else { 0 };
+    let communication = if layout.tensor_parallel * layout.stages > 1 { COMMUNICATION_BYTES } else { 0 };
     CONTEXT_BYTES + GRAPH_BYTES + communication + activations.max(logits)
 }
 
+/// The memory of a GPU of the stage with the fewest blocks: every stage has as many.
 fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, ModelError> {
-    let shard = model.shard(layout.tensor_parallel)?;
+    let shard = model.shard_experts(layout.tensor_parallel, layout.experts)?;
     let budget = (gpu.memory.0 as f64 * layout.utilization) as u64;
-    let weights = weight_bytes(model, &shard, layout.weights);
     let reserve = reserve_bytes(model, &shard, layout);
-    let block = kv_bytes_per_token(model, &shard, layout.kv) * u64::from(layout.block_tokens.max(1));
-    let blocks = budget.saturating_sub(weights).saturating_sub(reserve) / block;
-    Ok(MemoryPlan {
-        budget: Bytes(budget),
-        weights: Bytes(weights),
-        reserve: Bytes(reserve),
-        block: Bytes(block),
-        blocks,
-    })
+    let per_layer = model.stored_per_token(shard.kv_heads) * layout.kv.bytes() * u64::from(layout.block_tokens.max(1));
+    let plan = |stage: Stage| {
+        let weights = stage_weight_bytes(model, &shard, layout.weights, stage);
+        let block = per_layer * u64::from(stage.layers);
+        let blocks = budget.saturating_sub(weights).saturating_sub(reserve) / block.max(1);
+        MemoryPlan {
+            budget: Bytes(budget),
+            weights: Bytes(weights),
+            reserve: Bytes(reserve),
+            block: Bytes(block),
+            blocks,
+        }
+    };
+    if layout.stages == 0 || layout.stages > model.layers {
+        return Err(ModelError::Stages { model: model.name.clone(), stages: layout.stages, layers: model.layers });
+    }
+    let plans = Stage::all(model, layout.stages).into_iter().map(plan);
+    Ok(plans.min_by_key(|plan| plan.blocks).expect("at least one stage"))
 }
 
 /// Splits up the memory of one GPU of a replica, or says why the model does not fit.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Origin;
+use crate::parallel::Exchange;
 
 /// How the matrices of the layers are stored and multiplied. Embedding, head and norms stay bf16, as in the usual
 /// quantised checkpoints.
@@ -217,6 +218,22 @@ pub enum ModelError {
         /// What does not fit.
         what: String,
     },
+    /// A pipeline has more stages than there are layers.
+    #[error("model {model}: its {layers} layers do not make {stages} pipeline stages")]
+    Stages {
+        /// The model.
+        model: String,
+        /// Stages wanted.
+        stages: u32,
+        /// Layers there are.
+        layers: u32,
+    },
+    /// Experts are to be spread where there are none.
+    #[error("model {model} has no experts to spread over GPUs; leave out `expert_parallel`")]
+    NoExperts {
+        /// The model.
+        model: String,
+    },
     /// The model cannot be split over that many GPUs.
     #[error("model {model}: tensor_parallel {tensor_parallel} does not divide {what} ({count})")]
     Split {
@@ -231,7 +248,7 @@ pub enum ModelError {
     },
 }
 
-/// What one GPU of a tensor-parallel group holds of every layer.
+/// What one GPU of a group holds of every layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shard {
     /// Query heads.
@@ -240,8 +257,12 @@ pub struct Shard {
     pub kv_heads: u32,
     /// Width of the MLP of dense layers.
     pub intermediate: u32,
-    /// Width of one expert; 0 without experts.
+    /// Routed experts; 0 without experts.
+    pub experts: u32,
+    /// Width of one of them.
     pub expert_intermediate: u32,
+    /// Width of one shared expert.
+    pub shared_intermediate: u32,
     /// Rows of the embedding and head matrices.
     pub vocab: u32,
 }
@@ -305,6 +326,11 @@ impl ModelSpec {
     /// Splits the model over `tensor_parallel` GPUs as vLLM does: heads and MLP columns by share, KV heads copied where
     /// there are too few, vocabulary padded.
     pub fn shard(&self, tensor_parallel: u32) -> Result<Shard, ModelError> {
+        self.shard_experts(tensor_parallel, None)
+    }
+
+    /// The same with whole experts on every GPU instead of a share of the width of each.
+    pub fn shard_experts(&self, tensor_parallel: u32, experts: Option<Exchange>) -> Result<Shard, ModelError> {
         self.validate()?;
         let split = |what, count| ModelError::Split { model: self.name.clone(), tensor_parallel, what, count };
         let share = |what, count: u32| match count.checked_rem(tensor_parallel) {
@@ -316,12 +342,30 @@ impl ModelSpec {
         } else {
             share("kv_heads", self.kv_heads)?
         };
-        let expert = self.moe.map_or(Ok(0), |moe| share("expert_intermediate", moe.expert_intermediate))?;
+        let (experts, expert, shared) = match (self.moe, experts) {
+            (None, None) => (0, 0, 0),
+            (None, Some(_)) => return Err(ModelError::NoExperts { model: self.name.clone() }),
+            (Some(moe), None) => {
+                let width = share("expert_intermediate", moe.expert_intermediate)?;
+                (moe.experts, width, width)
+            }
+            (Some(moe), Some(exchange)) => {
+                let shared = match exchange {
+                    Exchange::AllReduce if moe.shared_experts > 0 => {
+                        share("expert_intermediate", moe.expert_intermediate)?
+                    }
+                    _ => moe.expert_intermediate,
+                };
+                (share("experts", moe.experts)?, moe.expert_intermediate, shared)
+            }
+        };
         Ok(Shard {
             heads: share("heads", self.heads)?,
             kv_heads,
             intermediate: if self.dense_layers() > 0 { share("intermediate", self.intermediate)? } else { 0 },
+            experts,
             expert_intermediate: expert,
+            shared_intermediate: shared,
             vocab: self.vocab.div_ceil(tensor_parallel),
         })
     }
@@ -379,12 +423,16 @@ impl ModelSpec {
 
     /// Weights of the routed and shared experts of one layer; 0 without experts.
     pub fn expert_weights(&self) -> u64 {
-        self.expert_weights_of(self.moe.map_or(0, |moe| moe.expert_intermediate))
+        self.moe
+            .map_or(0, |moe| u64::from(moe.experts + moe.shared_experts) * self.mlp_weights_of(moe.expert_intermediate))
     }
 
-    /// The same for a share of every expert's width.
-    pub(crate) fn expert_weights_of(&self, width: u32) -> u64 {
-        self.moe.map_or(0, |moe| u64::from(moe.experts + moe.shared_experts) * self.mlp_weights_of(width))
+    /// The same for what one GPU holds of them.
+    pub(crate) fn expert_weights_of(&self, shard: &Shard) -> u64 {
+        self.moe.map_or(0, |moe| {
+            u64::from(shard.experts) * self.mlp_weights_of(shard.expert_intermediate)
+                + u64::from(moe.shared_experts) * self.mlp_weights_of(shard.shared_intermediate)
+        })
     }
 
     /// Weights of the router of one layer, copied to every GPU and always bf16; 0 without experts.

@@ -60,6 +60,10 @@ fn the_catalog_lists_shows_and_suggests() {
     let list = home.overbook("catalog list").ends(0);
     assert!(list.out.contains("h200") && list.out.contains("deepseek-v3"));
     assert!(home.overbook("catalog show h200").ends(0).out.contains("source:"));
+    assert!(list.out.contains("server  dgx-h100") && list.out.contains("link    nvlink4"));
+    let shown = home.overbook("catalog show dgx-h100").ends(0);
+    assert!(shown.out.contains("watts: 10200W") && shown.out.contains("kind: datasheet"), "{}", shown.out);
+    assert!(home.overbook("catalog show us-average").ends(0).out.contains("eGRID2022"));
     assert!(home.overbook("catalog show h20").ends(2).err.contains("did you mean `h200`"));
 }
 

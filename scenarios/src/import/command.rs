@@ -152,6 +152,7 @@ struct Draft {
     engine: Map<String, Value>,
     vllm: Map<String, Value>,
     blocks: Option<u64>,
+    expert_parallel: bool,
     notes: Vec<String>,
 }
 
@@ -235,10 +236,13 @@ impl Draft {
         let whole = value.map_or_else(|| flag.to_owned(), |value| format!("{flag} {value}"));
         let what = match flag {
             "--pipeline-parallel-size" | "--decode-context-parallel-size" if value == Some("1") => return Ok(()),
-            "--pipeline-parallel-size" => "pipeline parallelism has no cost model",
+            "--pipeline-parallel-size" => {
+                "vLLM keeps as many steps in flight as there are stages; see `fleet.pipeline` for what can be simulated"
+            }
             "--decode-context-parallel-size" => "decode context parallelism has no cost model",
             "--enable-expert-parallel" => {
-                "expert parallelism needs times of the all-to-all exchange, which are missing"
+                self.expert_parallel = true;
+                return Ok(());
             }
             "--speculative-config" | "--speculative-model" => "speculative decoding changes what a step does",
             "--cpu-offload-gb" => "weights in the host's memory have no cost model",
@@ -257,6 +261,26 @@ impl Draft {
         Err(CommandError::NotModelled { flag: whole, what })
     }
 
+    /// `--enable-expert-parallel`, now that all flags are known.
+    fn spread_experts(&mut self, model: &str) -> Result<(), CommandError> {
+        let size = |key: &str| self.fleet.get(key).and_then(Value::as_u64).unwrap_or(1);
+        let flag = "--enable-expert-parallel";
+        if !self.expert_parallel {
+            return Ok(());
+        }
+        if size("replicas") > 1 {
+            let what = "with data parallelism attention goes by requests and experts are spread over all its members, \
+                        which step together";
+            return Err(CommandError::NotModelled { flag: flag.to_owned(), what });
+        }
+        if size("tensor_parallel") == 1 || Catalog::embedded().model(model).is_ok_and(|spec| spec.moe.is_none()) {
+            self.notes.push(format!("`{flag}` was left out: there is nothing to spread"));
+        } else {
+            self.fleet.insert("expert_parallel".to_owned(), json!({}));
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<ImportedCommand, CommandError> {
         let said = self.model.take().ok_or(CommandError::NoModel)?;
         let (model, weights) = catalog_name(&said).ok_or_else(|| CommandError::Model {
@@ -272,6 +296,7 @@ impl Draft {
             let block = self.engine.get("block_tokens").and_then(Value::as_u64).unwrap_or(16);
             self.engine.insert("kv_tokens".to_owned(), json!(blocks.saturating_mul(block)));
         }
+        self.spread_experts(model)?;
         self.notes.push("a serve command does not say which GPU: `gpu: h100` is a placeholder".to_owned());
         self.notes.push("a serve command has no workload: Poisson arrivals at 10/s are a placeholder".to_owned());
         let generate =

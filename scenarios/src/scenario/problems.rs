@@ -4,7 +4,9 @@
 
 use overbook_sim::policy::{OrcaSpec, SchedulerSpec, StaticSpec, VllmSpec};
 
-use super::{Clients, CostSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, Scenario, VERSION, WorkloadSpec};
+use super::{
+    Clients, CostSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario, VERSION, WorkloadSpec,
+};
 use crate::yaml::join;
 
 type Problem = (String, String);
@@ -110,6 +112,24 @@ impl FleetSpec {
         let mut check = Check { prefix: "fleet", list };
         check.range("replicas", u64::from(self.replicas), 1, 4096);
         check.range("tensor_parallel", u64::from(self.tensor_parallel), 1, 64);
+        if let Some(PipelineSpec { stages, steps_in_flight }) = self.pipeline {
+            check.range("pipeline.stages", u64::from(stages), 1, 64);
+            let steps = steps_in_flight.unwrap_or(stages);
+            let key = if steps_in_flight.is_some() { "pipeline.steps_in_flight" } else { "pipeline" };
+            let message = format!(
+                "would keep {steps} steps in flight, each with its share of the requests, as vLLM does; lanes cannot do \
+                 that yet. Say `steps_in_flight: 1` for stages that wait for each other: right for the latency of a \
+                 lone step and where weights dominate, but up to {stages} times too slow where context or prompts do"
+            );
+            check.that(steps == 1, key, message);
+        }
+        if let Some(experts) = self.expert_parallel {
+            let gpus = f64::from(self.tensor_parallel);
+            let told = format!("is {}; it must be from 1 to tensor_parallel ({gpus})", experts.imbalance);
+            check.that((1.0..=gpus.max(1.0)).contains(&experts.imbalance), "expert_parallel.imbalance", told);
+            let told = "needs `tensor_parallel` above 1: experts are spread over the GPUs of a group";
+            check.that(self.tensor_parallel > 1, "expert_parallel", told);
+        }
     }
 }
 

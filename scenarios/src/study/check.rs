@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 use overbook_sim::policy::SchedulerSpec;
+use overbook_sim::server::Topology;
 
 use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};
@@ -73,8 +74,13 @@ impl PointCheck<'_> {
         }
     }
 
-    /// Looks up model and GPU and checks the fleet and the engine against them.
-    pub(super) fn hardware(&mut self, scenario: &Scenario, catalog: &Catalog) -> Option<(ModelSpec, GpuSpec)> {
+    /// Looks up model, server and GPU and checks the fleet and the engine against them. The GPU of the server becomes the
+    /// scenario's.
+    pub(super) fn hardware(
+        &mut self,
+        scenario: &mut Scenario,
+        catalog: Catalog,
+    ) -> Option<(ModelSpec, GpuSpec, Option<Topology>)> {
         let model = match &scenario.model {
             ModelChoice::Named(name) => self.found("model", catalog.model(name)),
             ModelChoice::Inline(spec) => {
@@ -83,16 +89,32 @@ impl PointCheck<'_> {
                 problem.is_none().then(|| spec.as_ref().clone())
             }
         };
-        let gpu = self.found("gpu", catalog.gpu(&scenario.gpu));
+        let named = scenario.fleet.server.as_ref();
+        let server = named.map(|name| self.found("fleet.server", catalog.server(name)));
+        if let Some(Some(server)) = &server {
+            if scenario.gpu.is_empty() {
+                scenario.gpu.clone_from(&server.gpu);
+            } else if scenario.gpu != server.gpu {
+                let message =
+                    format!("`gpu` is {}, a {} has {}; leave one of them out", scenario.gpu, server.name, server.gpu);
+                self.add("gpu", message);
+            }
+        }
+        // A server that is not found, or neither of the two, has been told of already.
+        let gpu = if scenario.gpu.is_empty() { None } else { self.found("gpu", catalog.gpu(&scenario.gpu)) };
+        let topology = match server {
+            Some(server) => Some(self.found("fleet.server", catalog.topology(&server?))?),
+            None => None,
+        };
         let (model, gpu) = (model?, gpu?);
         self.context_fits(scenario, &model);
         // The arithmetic below needs sane numbers.
         if self.sound
-            && let Err((path, message)) = fit::check(scenario, &model, &gpu)
+            && let Err((path, message)) = fit::check(scenario, &model, &gpu, topology.as_ref())
         {
             self.add(path, message);
         }
-        Some((model, gpu))
+        Some((model, gpu, topology))
     }
 
     /// Whether one replica can hold, and one step can take in, the longest sequence that the replica accepts.

@@ -4,6 +4,8 @@ use overbook_sim::cost::{CostError, HostCost, Roofline};
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::memory::{self, Layout, MemoryError};
 use overbook_sim::model::{ModelError, ModelSpec};
+use overbook_sim::parallel::Parallelism;
+use overbook_sim::server::Topology;
 
 use crate::scenario::{CostSpec, Scenario};
 
@@ -13,6 +15,8 @@ impl Scenario {
         let longest = self.engine.max_model_len.unwrap_or(model.context);
         Layout {
             tensor_parallel: self.fleet.tensor_parallel,
+            stages: self.fleet.stages(),
+            experts: self.fleet.expert_parallel.map(|experts| experts.exchange),
             weights: self.engine.weights,
             kv: self.engine.kv,
             utilization: self.engine.gpu_memory_utilization,
@@ -21,17 +25,34 @@ impl Scenario {
             max_seqs: self.scheduler.max_seqs(),
         }
     }
+
+    /// How a replica is spread over GPUs.
+    pub fn spread(&self, topology: Option<&Topology>) -> Parallelism {
+        Parallelism {
+            tensor: self.fleet.tensor_parallel,
+            stages: self.fleet.stages(),
+            experts: self.fleet.expert_parallel,
+            topology: topology.cloned(),
+        }
+    }
 }
 
 /// The first thing that does not fit, as (path it is about, message with the arithmetic).
-pub(super) fn check(scenario: &Scenario, model: &ModelSpec, gpu: &GpuSpec) -> Result<(), (&'static str, String)> {
-    let Layout { tensor_parallel, weights, kv, .. } = scenario.layout(model);
-    model.shard(tensor_parallel).map_err(|error| (about_model(&error), error.to_string()))?;
+pub(super) fn check(
+    scenario: &Scenario,
+    model: &ModelSpec,
+    gpu: &GpuSpec,
+    topology: Option<&Topology>,
+) -> Result<(), (&'static str, String)> {
+    let layout = scenario.layout(model);
+    let Layout { tensor_parallel, weights, kv, experts, .. } = layout;
+    model.shard_experts(tensor_parallel, experts).map_err(|error| (about_model(&error), error.to_string()))?;
     if scenario.engine.kv_tokens.is_none() {
-        memory::plan(gpu, model, &scenario.layout(model)).map_err(|error| (about_memory(&error), error.to_string()))?;
+        memory::plan(gpu, model, &layout).map_err(|error| (about_memory(&error), error.to_string()))?;
     }
     if scenario.engine.cost == CostSpec::Roofline {
-        Roofline::new(gpu, model, tensor_parallel, weights, kv, HostCost::ZERO, 0)
+        let spread = scenario.spread(topology);
+        Roofline::new(gpu, model, spread, weights, kv, HostCost::ZERO, 0)
             .map_err(|error| (about_cost(&error), error.to_string()))?;
     }
     Ok(())
@@ -39,7 +60,9 @@ pub(super) fn check(scenario: &Scenario, model: &ModelSpec, gpu: &GpuSpec) -> Re
 
 fn about_model(error: &ModelError) -> &'static str {
     match error {
+        ModelError::Split { what: "experts", .. } | ModelError::NoExperts { .. } => "fleet.expert_parallel",
         ModelError::Split { .. } => "fleet.tensor_parallel",
+        ModelError::Stages { .. } => "fleet.pipeline.stages",
         ModelError::Zero { .. } | ModelError::Groups { .. } | ModelError::Parts { .. } => "model",
     }
 }
@@ -57,6 +80,8 @@ fn about_cost(error: &CostError) -> &'static str {
         CostError::Model(error) => about_model(error),
         CostError::Weights { .. } | CostError::Experts { .. } => "engine.weights",
         CostError::Attention { .. } => "engine.kv",
-        CostError::AllReduce { .. } => "fleet.tensor_parallel",
+        CostError::AllReduce { .. } | CostError::Group { .. } | CostError::NoNetwork { .. } => "fleet.tensor_parallel",
+        CostError::AllToAll { .. } | CostError::Spread { .. } => "fleet.expert_parallel",
+        CostError::Placeless => "fleet.pipeline",
     }
 }

@@ -9,7 +9,7 @@ use super::{Point, Study};
 use crate::scenario::CostSpec;
 
 impl Point {
-    /// BLAKE3 of the resolved scenario with its model and GPU, in hex. Of paths only the file name counts, so that the
+    /// BLAKE3 of the resolved scenario with its model, GPU and links, in hex. Of paths only the file name counts, so that the
     /// hash is the same on every machine; the manifest holds the files' own hashes.
     pub fn plan_hash(&self) -> String {
         let mut scenario = self.scenario.clone();
@@ -23,7 +23,10 @@ impl Point {
         if let CostSpec::Table(table) = &mut scenario.engine.cost {
             table.path = file_name(&table.path).into();
         }
-        hash(&(&scenario, &self.model, &self.gpu))
+        match &self.topology {
+            None => hash(&(&scenario, &self.model, &self.gpu)),
+            Some(topology) => hash(&(&scenario, &self.model, &self.gpu, topology)),
+        }
     }
 }
 

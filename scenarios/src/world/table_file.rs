@@ -98,7 +98,7 @@ fn grid(
         add("device_us", format!("`device_us` has {got} rows, `{}` has {wanted} values", names.rows));
         return None;
     }
-    for (index, row) in device_us.iter().enumerate().filter(|(_, row)| row.len() != columns.len()) {
+    if let Some((index, row)) = device_us.iter().enumerate().find(|(_, row)| row.len() != columns.len()) {
         let message = format!("the row has {} times, `{}` has {} values", row.len(), names.columns, columns.len());
         add(&format!("device_us.{index}"), message);
         return None;

@@ -14,7 +14,8 @@ fn unknown_keys() {
     assert_eq!(with("fleat: {}"), ["6:1: unknown key `fleat` (did you mean `fleet`?)"]);
     assert_eq!(
         with("fleet: { gpus: 2 }"),
-        ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `router`)"]
+        ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
+             `server`, `router`)"]
     );
     assert_eq!(
         with("scheduler: { vllm: { max_nun_seqs: 2 } }"),
@@ -130,7 +131,7 @@ fn missing_keys_all_at_once() {
             "1:1: missing key `name`",
             "1:1: missing key `workload`",
             "1:1: missing key `model`",
-            "1:1: missing key `gpu`"
+            "1:1: missing key `gpu` (or name a server that has them: fleet: { server: dgx-h100 })"
         ]
     );
     assert_eq!(with("engine: { cost: { table: {} } }"), ["6:19: missing key `path`"]);

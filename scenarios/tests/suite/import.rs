@@ -186,14 +186,22 @@ fn a_serve_command_becomes_a_scenario() {
 }
 
 #[test]
+fn experts_are_spread_where_there_are_any() {
+    let import = |command: &str| vllm_command(&format!("vllm serve {command}")).unwrap();
+    let spread = import("Qwen/Qwen3-30B-A3B -tp 4 -ep");
+    assert!(spread.scenario.contains("  tensor_parallel: 4\n  expert_parallel: {}\n"), "{}", spread.scenario);
+    for none in ["Qwen/Qwen3-30B-A3B -ep", "Qwen/Qwen3-8B -tp 4 -ep"] {
+        let import = import(none);
+        assert!(!import.scenario.contains("expert_parallel"), "{none}");
+        assert!(import.notes.iter().any(|note| note.contains("there is nothing to spread")), "{none}");
+    }
+}
+
+#[test]
 fn what_would_change_the_result_is_refused() {
     let refused = |flags: &str| vllm_command(&format!("vllm serve Qwen/Qwen3-8B {flags}")).unwrap_err().to_string();
-    assert_eq!(
-        refused("--enable-expert-parallel"),
-        "`--enable-expert-parallel` is not modelled: expert parallelism needs times of the all-to-all exchange, which \
-         are missing"
-    );
-    assert!(refused("-pp 2").starts_with("`--pipeline-parallel-size 2` is not modelled"));
+    assert!(refused("--enable-expert-parallel -dp 2").contains("attention goes by requests"));
+    assert!(refused("-pp 2").starts_with("`--pipeline-parallel-size 2` is not modelled: vLLM keeps as many steps"));
     assert!(refused("--speculative-config '{\"method\": \"ngram\"}'").contains("speculative decoding"));
     assert_eq!(refused("--max-num-seqs many"), "`--max-num-seqs`: `many` is not a whole number");
     assert_eq!(refused("--max-num-seqs"), "`--max-num-seqs`: needs a value");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod bad_input;
+mod fleet;
 mod import;
 mod mutations;
 mod round_trip;

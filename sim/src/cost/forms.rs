@@ -48,27 +48,52 @@ pub struct ExpertShape {
     pub per_token: u32,
 }
 
+/// Which part of a layer's experts one GPU computes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ExpertShare {
+    /// Pairs of token and expert among its own.
+    pub own: f64,
+    /// Pairs that it sees and others compute.
+    pub elsewhere: f64,
+    /// Distinct experts of its own among them.
+    pub touched: f64,
+    /// Whether experts are spread by number: their kernel then costs a little more.
+    pub spread: bool,
+}
+
 /// One fused layer of experts for `m` tokens that visit `touched` distinct experts; `None` where the GPU has no
 /// constants for the dtype.
 ///
 /// `FLOP = 2·m·k·w` and `bytes = touched·w + activations`, `w` the weights of one expert. int4 weights, and gpt-oss's
 /// MXFP4 in their place (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
 pub fn experts_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, m: u64, touched: f64) -> Option<f64> {
+    let own = m as f64 * f64::from(shape.per_token);
+    expert_share_us(gpu, dtype, shape, ExpertShare { own, elsewhere: 0.0, touched, spread: false })
+}
+
+/// The same for a GPU that holds a part of the experts. Where it sees all tokens, the buffers of the pairs that are
+/// computed elsewhere are cleared and summed all the same.
+pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<f64> {
     let experts = gpu.experts.as_ref()?;
     let (fit, peak) = match dtype {
         WeightDtype::Bf16 | WeightDtype::Int4 => (experts.bf16, gpu.peak_bf16.0),
         WeightDtype::Fp8 => (experts.fp8?, gpu.peak_fp8?.0),
     };
-    let ExpertShape { hidden, width, inputs, per_token } = shape;
+    let ExpertShape { hidden, width, inputs, .. } = shape;
     let weights = u64::from(hidden) * u64::from(width) * u64::from(inputs + 1);
-    let rows = m as f64 * f64::from(per_token);
-    let flops_us = 2.0 * rows * weights as f64 / (fit.compute * peak) * 1e6;
-    let activations = 2.0 * rows * (2.0 * f64::from(hidden) + f64::from(inputs + 1) * f64::from(width));
-    let bytes = touched * dtype.bytes(weights) as f64 + activations;
-    let bytes_us = bytes / (fit.memory * gpu.bandwidth.0) * 1e6;
+    let stream = fit.memory * gpu.bandwidth.0;
+    let flops_us = 2.0 * share.own * weights as f64 / (fit.compute * peak) * 1e6;
+    let activations = 2.0 * share.own * (2.0 * f64::from(hidden) + f64::from(inputs + 1) * f64::from(width));
+    let bytes = share.touched * dtype.bytes(weights) as f64 + activations;
+    let bytes_us = bytes / stream * 1e6;
     let p = fit.sharpness;
     let both = (flops_us.powf(p) + bytes_us.powf(p)).powf(1.0 / p);
-    Some(both + fit.expert_ns * 1e-3 * touched + fit.floor_us)
+    let elsewhere = match (share.spread, fit.elsewhere) {
+        (false, _) => 0.0,
+        (true, None) => return None,
+        (true, Some(fit)) => fit.floor_us + 2.0 * share.elsewhere * f64::from(hidden) * fit.passes / stream * 1e6,
+    };
+    Some(both + fit.expert_ns * 1e-3 * share.touched + fit.floor_us + elsewhere)
 }
 
 /// Decode attention as an affine function of batch and context sum.

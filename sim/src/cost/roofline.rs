@@ -6,9 +6,16 @@
 //!
 //! In layers with experts the MLP is a router, the fused routed experts over the distinct experts that `m` tokens are
 //! expected to touch, and the shared experts as one more MLP (not overlapped with the routed ones). A tensor-parallel
-//! group splits the width of every expert. Sliding layers read their window once per sequence, however short it is.
-//! Expert and pipeline parallelism are not modelled: a scenario has no way to ask for them.
+//! group splits the width of every expert, or holds whole experts ([`crate::parallel::ExpertParallel`]):
 //!
+//! ```text
+//! all-reduce   rows of a GPU = imbalance × m k / g, and the buffers of all other pairs; 2 all-reduces(m) as before
+//! all-to-all   the same rows alone; 2 all-to-alls(imbalance × m k / g) and 1 all-reduce(m): its halves stand before and
+//!              behind the experts; router and shared experts see m / g tokens
+//! ```
+//!
+//! A pipeline's stages do one step after the other: `Σ stages` is the whole model, plus the ways between them. Sliding
+//! layers read their window once per sequence, however short it is.
 //!
 //! `m` is the number of tokens, rounded up to the next captured CUDA graph ([`graph_size`]); `rows` the sequences that
 //! need logits. All that depends on `m` or `rows` alone is computed once and kept; attention is affine in sums that a
@@ -18,13 +25,16 @@
 //! Known bias: fp8 steps come out 7 to 15 % slow against vLLM on Hopper, whose compiler fuses the quantisation of the
 //! activations into the kernel before; the measured matmuls charge it as a kernel of its own.
 
+use super::comm::Comm;
 use super::forms::{
-    self, DecodeAttention, ExpertShape, HeadShape, PrefillAttention, experts_us, matmul_us, small_kernel_us,
+    self, DecodeAttention, ExpertShape, ExpertShare, HeadShape, PrefillAttention, expert_share_us, matmul_us,
+    small_kernel_us,
 };
 use super::host::HostCost;
 use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use crate::gpu::{AllReduceFit, GpuSpec};
+use crate::gpu::GpuSpec;
 use crate::model::{KvDtype, ModelError, ModelSpec, MoeSpec, Shard, WeightDtype};
+use crate::parallel::{Exchange, ExpertParallel, Parallelism};
 
 /// Why there is no cost model for a combination.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -65,14 +75,51 @@ pub enum CostError {
         known: &'static str,
     },
     /// There are no all-reduce constants.
-    #[error("{gpu} has no measured all-reduce for tensor_parallel {tensor_parallel}; it has {known}")]
+    #[error("{gpu} has no measured all-reduce for tensor_parallel {tensor_parallel}; it has {known}{help}")]
     AllReduce {
         /// The GPU.
         gpu: String,
-        /// GPUs per replica.
+        /// GPUs that split a layer.
         tensor_parallel: u32,
         /// The group sizes there are.
         known: String,
+        /// What else could be done.
+        help: &'static str,
+    },
+    /// There are no all-to-all constants.
+    #[error("{gpu} has no measured all-to-all over {gpus} GPUs; it has {known}; use `exchange: all-reduce`")]
+    AllToAll {
+        /// The GPU.
+        gpu: String,
+        /// GPUs that exchange tokens.
+        gpus: u32,
+        /// The group sizes there are.
+        known: String,
+    },
+    /// There are no constants for experts spread by number.
+    #[error("{gpu} has no measured {dtype} experts spread over GPUs; leave out `expert_parallel`")]
+    Spread {
+        /// The GPU.
+        gpu: String,
+        /// The dtype of the weights.
+        dtype: WeightDtype,
+    },
+    /// A group does not fill servers evenly.
+    #[error("tensor_parallel {tensor_parallel} neither divides the {gpus} GPUs of a server nor is a multiple of them")]
+    Group {
+        /// GPUs that split a layer.
+        tensor_parallel: u32,
+        /// GPUs of a server.
+        gpus: u32,
+    },
+    /// Messages leave a GPU and nothing says which link they take.
+    #[error("a pipeline needs a `fleet.server`: it says which links the stages have between them")]
+    Placeless,
+    /// Messages leave a server without a network.
+    #[error("the replica does not fit into one {server}, and the catalog knows no network between several")]
+    NoNetwork {
+        /// The server.
+        server: String,
     },
 }
 
@@ -94,7 +141,8 @@ pub struct Roofline {
     model: ModelSpec,
     shard: Shard,
     weights: WeightDtype,
-    all_reduce: Option<AllReduceFit>,
+    experts: Option<ExpertParallel>,
+    comm: Comm,
     host: HostCost,
     graph_padding: bool,
     decode_launch: Cost,
@@ -111,17 +159,19 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// Costs of `model` on `tensor_parallel` GPUs. Batches up to `max_tokens` tokens are memoised.
+    /// Costs of `model` spread like that (a number: tensor parallelism alone). Batches up to `max_tokens` tokens are
+    /// memoised.
     pub fn new(
         gpu: &GpuSpec,
         model: &ModelSpec,
-        tensor_parallel: u32,
+        spread: impl Into<Parallelism>,
         weights: WeightDtype,
         kv: KvDtype,
         host: HostCost,
         max_tokens: u32,
     ) -> Result<Roofline, CostError> {
-        let shard = model.shard(tensor_parallel)?;
+        let spread = spread.into();
+        let shard = model.shard_experts(spread.tensor, spread.experts.map(|experts| experts.exchange))?;
         if !gpu.supports_weights(weights) {
             return Err(CostError::Weights { gpu: gpu.name.clone(), dtype: weights });
         }
@@ -129,10 +179,10 @@ impl Roofline {
             return Err(experts_error(gpu, model, weights));
         }
         let (decode, prefill) = attention(gpu, model, &shard, kv)?;
-        let all_reduce = match tensor_parallel {
-            1 => None,
-            _ => Some(*gpu.all_reduce_fit(tensor_parallel).ok_or_else(|| all_reduce_error(gpu, tensor_parallel))?),
-        };
+        if spread.experts.is_some() && !gpu.knows_spread_experts(weights) {
+            return Err(CostError::Spread { gpu: gpu.name.clone(), dtype: weights });
+        }
+        let comm = Comm::new(gpu, &spread)?;
         let layers = f64::from(model.layers);
         let (near, window) = model.sliding.map_or((0.0, 0.0), |s| (f64::from(s.layers), f64::from(s.window)));
         let all_layers = |us: f64| Cost::from_us(us * layers);
@@ -143,7 +193,8 @@ impl Roofline {
             model: model.clone(),
             shard,
             weights,
-            all_reduce,
+            experts: spread.experts,
+            comm,
             host,
             graph_padding: true,
             decode_launch: all_layers(decode.floor_us),
@@ -171,13 +222,28 @@ impl Roofline {
         let m = if self.graph_padding { graph_size(tokens) } else { tokens };
         let (layers, dense) = (f64::from(self.model.layers), f64::from(self.model.dense_layers()));
         let hidden_bytes = m as f64 * f64::from(self.model.hidden) * 2.0;
-        let all_reduce = self.all_reduce.map_or(0.0, |fit| fit.us(hidden_bytes));
+        let all_reduce = self.comm.all_reduce_us(hidden_bytes);
         let shared = self.attention_matmuls_us(m) + self.layer_small_us(m) + 2.0 * all_reduce;
+        // Around experts that exchange tokens one of the two all-reduces falls apart into its halves.
+        let exchange = self.exchange_us(m) - if self.exchanges() { all_reduce } else { 0.0 };
         let mlp = if dense > 0.0 { self.mlp_us(m, self.shard.intermediate) } else { 0.0 };
         let experts = self.model.moe.map_or(0.0, |moe| self.experts_us(m, moe));
         // Embedding: gather and write one row per token, sum over the shards. Final norm: read both streams, write one.
         let ends = small_kernel_us(&self.gpu, 2.0 * hidden_bytes) + small_kernel_us(&self.gpu, 3.0 * hidden_bytes);
-        layers * shared + dense * mlp + (layers - dense) * experts + ends + all_reduce
+        let stages = self.comm.stages_us(hidden_bytes);
+        layers * shared + dense * mlp + (layers - dense) * (experts + exchange) + ends + all_reduce + stages
+    }
+
+    /// Whether tokens travel to their experts.
+    fn exchanges(&self) -> bool {
+        self.experts.is_some_and(|experts| experts.exchange == Exchange::AllToAll)
+    }
+
+    /// Tokens to their experts and back, in bf16.
+    fn exchange_us(&self, m: u64) -> f64 {
+        let Some((experts, moe)) = self.experts.zip(self.model.moe).filter(|_| self.exchanges()) else { return 0.0 };
+        let pairs = m as f64 * f64::from(moe.experts_per_token) / self.comm.gpus() * experts.imbalance;
+        2.0 * self.comm.all_to_all_us(pairs * f64::from(self.model.hidden) * 2.0)
     }
 
     fn attention_matmuls_us(&self, m: u64) -> f64 {
@@ -197,18 +263,36 @@ impl Roofline {
 
     /// Router, fused routed experts, and the shared experts as one MLP.
     fn experts_us(&self, m: u64, moe: MoeSpec) -> f64 {
-        let width = self.shard.expert_intermediate;
         let shape = ExpertShape {
             hidden: self.model.hidden,
-            width,
+            width: self.shard.expert_intermediate,
             inputs: self.model.mlp_inputs(),
             per_token: moe.experts_per_token,
         };
-        let router = self.matmul_us(WeightDtype::Bf16, m, u64::from(moe.experts), u64::from(self.model.hidden));
+        // Tokens that are this GPU's own outside of the routed experts.
+        let own = if self.exchanges() { m.div_ceil(self.comm.gpus() as u64) } else { m };
+        let router = self.matmul_us(WeightDtype::Bf16, own, u64::from(moe.experts), u64::from(self.model.hidden));
         // `new` has checked that there are constants.
-        let routed = experts_us(&self.gpu, self.weights, shape, m, moe.touched(m as f64)).unwrap_or(0.0);
-        let shared = if moe.shared_experts > 0 { self.mlp_us(m, width * moe.shared_experts) } else { 0.0 };
+        let routed = expert_share_us(&self.gpu, self.weights, shape, self.expert_share(m, moe)).unwrap_or(0.0);
+        let width = self.shard.shared_intermediate * moe.shared_experts;
+        let shared = if width > 0 { self.mlp_us(own, width) } else { 0.0 };
         router + routed + shared
+    }
+
+    /// What the busiest GPU of the group computes of a layer's experts.
+    fn expert_share(&self, m: u64, moe: MoeSpec) -> ExpertShare {
+        let pairs = m as f64 * f64::from(moe.experts_per_token);
+        let touched = moe.touched(m as f64);
+        match self.experts {
+            None => ExpertShare { own: pairs, elsewhere: 0.0, touched, spread: false },
+            Some(experts) => {
+                let own = (pairs / self.comm.gpus() * experts.imbalance).min(pairs);
+                let held = f64::from(self.shard.experts);
+                let touched = (touched / self.comm.gpus() * experts.imbalance).min(held);
+                let elsewhere = if self.exchanges() { 0.0 } else { pairs - own };
+                ExpertShare { own, elsewhere, touched, spread: true }
+            }
+        }
     }
 
     /// Two norms with residual (four streams each), rotary embedding in place, and norms of queries and keys where the
@@ -235,7 +319,7 @@ impl Roofline {
         let logits = rows as f64 * f64::from(self.model.vocab);
         let head = self.matmul_us(WeightDtype::Bf16, rows, u64::from(self.shard.vocab), u64::from(self.model.hidden));
         // A gather moves half of what an all-reduce of the same buffer moves.
-        let gather = self.all_reduce.map_or(0.0, |fit| fit.us(logits));
+        let gather = if self.comm.is_group() { self.comm.gather_us(2.0 * logits) } else { 0.0 };
         head + gather + small_kernel_us(&self.gpu, 6.0 * logits) + small_kernel_us(&self.gpu, 4.0 * logits)
     }
 
@@ -346,9 +430,4 @@ fn attention_error(gpu: &GpuSpec, kv: KvDtype, head_dim: u32) -> CostError {
     let known: Vec<String> =
         gpu.decode_attention.fits.iter().map(|fit| format!("{} with {}", fit.kv, fit.head_dim)).collect();
     CostError::Attention { gpu: gpu.name.clone(), kv, head_dim, known: known.join(", ") }
-}
-
-fn all_reduce_error(gpu: &GpuSpec, tensor_parallel: u32) -> CostError {
-    let known: Vec<String> = gpu.all_reduce.fits.iter().map(|fit| fit.gpus.to_string()).collect();
-    CostError::AllReduce { gpu: gpu.name.clone(), tensor_parallel, known: known.join(", ") }
 }

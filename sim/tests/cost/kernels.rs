@@ -3,7 +3,7 @@
 use overbook_sim::cost::forms::{DecodeAttention, ExpertShape, HeadShape, PrefillAttention, experts_us, matmul_us};
 use overbook_sim::model::{KvDtype, MoeSpec, WeightDtype};
 
-use crate::{gpu, shared};
+use crate::{gpu, rows, spread};
 
 const TABLES: [(&str, &str); 6] = [
     ("a100-80", "a100_sxm"),
@@ -15,17 +15,7 @@ const TABLES: [(&str, &str); 6] = [
 ];
 
 fn lines(kind: &str, table: &str) -> Option<Vec<Vec<String>>> {
-    let file = shared(&format!("data/kernels/{kind}/{table}.csv.zst"))?;
-    let bytes = zstd::decode_all(std::fs::File::open(file).unwrap()).unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    Some(text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect())
-}
-
-/// Median and 90th percentile of the relative errors [%].
-fn spread(errors: &mut [f64]) -> (f64, f64) {
-    errors.sort_by(f64::total_cmp);
-    let at = |q: f64| errors[((errors.len() - 1) as f64 * q) as usize] * 100.0;
-    (at(0.5), at(0.9))
+    rows(&format!("kernels/{kind}/{table}.csv.zst"))
 }
 
 fn check(label: &str, mut errors: Vec<f64>, median: f64, p90: f64) {

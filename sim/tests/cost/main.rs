@@ -5,6 +5,7 @@ mod catalog;
 mod experts;
 mod kernels;
 mod memory;
+mod parallel;
 mod roofline;
 mod serving;
 mod table;
@@ -15,7 +16,6 @@ use std::path::PathBuf;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 
-/// GPUs with measured kernels.
 /// GPUs with measured kernels.
 pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
 /// GPUs with measured kernels that are linked by PCIe alone.
@@ -65,6 +65,27 @@ pub fn gpu(name: &str) -> GpuSpec {
 
 pub fn model(name: &str) -> ModelSpec {
     serde_yaml_ng::from_str(&read("models", name)).unwrap()
+}
+
+/// An entry of the catalog.
+pub fn entry<T: serde::de::DeserializeOwned>(folder: &str, name: &str) -> T {
+    serde_yaml_ng::from_str(&read(folder, name)).unwrap()
+}
+
+/// The rows of a shared CSV file (packed or not) behind its header.
+pub fn rows(path: &str) -> Option<Vec<Vec<String>>> {
+    let file = shared(&format!("data/{path}"))?;
+    let bytes = std::fs::read(&file).unwrap();
+    let packed = file.extension().is_some_and(|ending| ending == "zst");
+    let text = String::from_utf8(if packed { zstd::decode_all(&bytes[..]).unwrap() } else { bytes }).unwrap();
+    Some(text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect())
+}
+
+/// Median and 90th percentile of relative errors [%].
+pub fn spread(errors: &mut [f64]) -> (f64, f64) {
+    errors.sort_by(f64::total_cmp);
+    let at = |q: f64| errors[((errors.len() - 1) as f64 * q) as usize] * 100.0;
+    (at(0.5), at(0.9))
 }
 
 /// A file of the shared measurements, or a visible skip.

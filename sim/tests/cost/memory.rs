@@ -8,6 +8,8 @@ use crate::{gpu, model};
 fn layout(tensor_parallel: u32, max_batched_tokens: u32) -> Layout {
     Layout {
         tensor_parallel,
+        stages: 1,
+        experts: None,
         weights: WeightDtype::Bf16,
         kv: KvDtype::Bf16,
         utilization: 0.9,

@@ -181,6 +181,10 @@ fn what_was_not_measured_is_refused() {
          it has bf16 with 128, bf16 with 64"
     );
     let error = new("h100", 16, WeightDtype::Bf16, KvDtype::Bf16).unwrap_err();
-    assert!(error.to_string().ends_with("no measured all-reduce for tensor_parallel 16; it has 2, 4, 8"));
+    assert!(
+        error
+            .to_string()
+            .contains("no measured all-reduce for tensor_parallel 16; it has 2, 4, 8; name a `fleet.server`")
+    );
     assert!(matches!(new("h100", 3, WeightDtype::Bf16, KvDtype::Bf16), Err(CostError::Model(_))));
 }

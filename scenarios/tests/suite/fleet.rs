@@ -1,0 +1,141 @@
+//! Servers, pipelines and spread experts in a scenario: what they give, cost, and refuse.
+
+use overbook_scenarios::scenario::Scenario;
+use overbook_sim::cost::{CostModel, StepShape};
+
+use super::{LEAST, problems, study};
+
+/// `LEAST` without a GPU, with that model and fleet.
+fn placed(model: &str, fleet: &str) -> String {
+    let text = LEAST.replace("gpu: h200\n", "").replace("llama-3.1-8b", model);
+    format!("{text}fleet: {fleet}\n")
+}
+
+fn decode_ms(text: &str) -> f64 {
+    let study = study(text);
+    let mut cost = study.points()[0].cost().unwrap();
+    let shape = StepShape { decode_seqs: 64, decode_context: 64_000, prefill: &[], prefill_ends: 0 };
+    CostModel::step(&mut *cost, &shape).device.as_ns_f64() / 1e6
+}
+
+#[test]
+fn a_server_gives_the_gpu() {
+    let text = placed("llama-3.1-8b", "{ server: dgx-h100 }");
+    let study = study(&text);
+    let point = &study.points()[0];
+    assert_eq!((point.scenario.gpu.as_str(), point.gpu.name.as_str()), ("h100", "NVIDIA H100 80GB HBM3 (SXM)"));
+    let topology = point.topology.as_ref().unwrap();
+    assert_eq!((topology.server.as_str(), topology.gpus), ("NVIDIA DGX H100", 8));
+    assert_eq!(topology.network.as_ref().unwrap().1, 8);
+    // What is written out reads back as the same plan.
+    let written = point.scenario.to_yaml();
+    assert!(written.contains("gpu: h100") && written.contains("server: dgx-h100"), "{written}");
+    assert_eq!(super::study(&written).plan_hash(), study.plan_hash());
+    // A server alone changes no cost of what fits into it.
+    let alone = placed("llama-3.1-8b", "{}").replace("fleet", "gpu: h100\nfleet");
+    assert!((decode_ms(&text) - decode_ms(&alone)).abs() < 1e-12);
+    assert_ne!(super::study(&alone).plan_hash(), study.plan_hash());
+}
+
+#[test]
+fn a_server_and_its_links_are_swept_like_anything_else() {
+    let text = placed("llama-3.1-70b", "{ server: dgx-h100, tensor_parallel: 8 }");
+    let study = study(&format!("{text}sweep: {{ axes: {{ fleet.server: [dgx-h100, dgx-h200, dgx-b200] }} }}\n"));
+    let gpus: Vec<_> = study.points().iter().map(|point| point.scenario.gpu.as_str()).collect();
+    assert_eq!(gpus, ["h100", "h200", "b200"]);
+}
+
+#[test]
+fn groups_over_servers_and_stages_cost_their_ways() {
+    let of =
+        |server: &str, fleet: &str| decode_ms(&placed("llama-3.1-405b", &format!("{{ server: {server}, {fleet} }}")));
+    let stages = of("dgx-h100", "tensor_parallel: 8, pipeline: { stages: 2, steps_in_flight: 1 }");
+    let group = of("dgx-h100", "tensor_parallel: 16");
+    // Sixteen GPUs on half the weights each, against two times eight in turn; 253 all-reduces over the network.
+    assert!(group < stages && group > 0.5 * stages, "{group} {stages}");
+    // The same ports in name, with adapters that deliver less.
+    assert!(of("aws-p6-b200.48xlarge", "tensor_parallel: 16") > of("dgx-b200", "tensor_parallel: 16"));
+}
+
+#[test]
+fn experts_are_spread_by_the_scenario() {
+    let of = |fleet: &str| {
+        decode_ms(&placed("qwen3-235b-a22b", &format!("{{ server: dgx-h200, tensor_parallel: 8{fleet} }}")))
+    };
+    let (width, number) = (of(""), of(", expert_parallel: {}"));
+    let skewed = of(", expert_parallel: { imbalance: 2 }");
+    let exchanged = of(", expert_parallel: { exchange: all-to-all }");
+    assert!((number - width).abs() > 1e-3 && skewed > number && (exchanged - number).abs() > 1e-3);
+}
+
+#[test]
+fn what_cannot_be_placed_is_refused_at_its_place() {
+    let refused = |model: &str, fleet: &str| problems(&placed(model, fleet));
+    assert_eq!(
+        refused("llama-3.1-8b", "{ server: dgx-h10 }"),
+        ["5:18: no server is called `dgx-h10` (did you mean `dgx-h100`?)"]
+    );
+    assert_eq!(
+        problems(&format!("{LEAST}fleet: {{ server: dgx-h100 }}\n")),
+        ["5:6: `gpu` is h200, a NVIDIA DGX H100 has h100; leave one of them out"]
+    );
+    assert_eq!(
+        refused("llama-3.1-405b", "{ server: hgx-h100, tensor_parallel: 16 }"),
+        [
+            "5:45: the replica does not fit into one HGX H100 board, 8 GPUs, and the catalog knows no network between several"
+        ]
+    );
+    assert_eq!(
+        refused("qwen2.5-7b", "{ server: dgx-h100, tensor_parallel: 7 }"),
+        ["5:45: model Qwen2.5-7B: tensor_parallel 7 does not divide kv_heads (4)"]
+    );
+    let [told] = refused("llama-3.1-70b", "{ server: dgx-h100, tensor_parallel: 4, pipeline: { stages: 2 } }")
+        .try_into()
+        .unwrap();
+    let told: String = told;
+    assert!(told.starts_with("5:58: `pipeline` would keep 2 steps in flight") && told.contains("`steps_in_flight: 1`"));
+    let told = refused("llama-3.1-70b", "{ server: dgx-h100, pipeline: { stages: 4, steps_in_flight: 2 } }");
+    assert!(told[0].starts_with("5:68: `steps_in_flight` would keep 2 steps"), "{told:?}");
+    assert_eq!(
+        problems(&format!("{LEAST}fleet: {{ pipeline: {{ stages: 2, steps_in_flight: 1 }} }}\n")),
+        ["6:20: a pipeline needs a `fleet.server`: it says which links the stages have between them"]
+    );
+    assert_eq!(
+        refused("llama-3.1-8b", "{ server: dgx-h100, pipeline: { stages: 33, steps_in_flight: 1 } }"),
+        ["5:48: model Llama-3.1-8B: its 32 layers do not make 33 pipeline stages"]
+    );
+    assert_eq!(
+        refused("llama-3.1-8b", "{ server: dgx-h100, tensor_parallel: 2, expert_parallel: {} }"),
+        ["5:65: model Llama-3.1-8B has no experts to spread over GPUs; leave out `expert_parallel`"]
+    );
+    assert_eq!(
+        refused("qwen3-30b-a3b", "{ server: dgx-h100, expert_parallel: {} }"),
+        ["5:45: `expert_parallel` needs `tensor_parallel` above 1: experts are spread over the GPUs of a group"]
+    );
+    assert_eq!(
+        refused("qwen3-30b-a3b", "{ server: dgx-h100, tensor_parallel: 4, expert_parallel: { imbalance: 5 } }"),
+        ["5:78: `imbalance` is 5; it must be from 1 to tensor_parallel (4)"]
+    );
+    assert_eq!(
+        refused("qwen3-30b-a3b", "{ server: dgx-h100, tensor_parallel: 4, expert_parallel: { exchange: all2all } }"),
+        ["5:77: unknown name `all2all` (expected one of `all-reduce`, `all-to-all`)"]
+    );
+    // Nothing in a scenario has a site yet.
+    assert_eq!(refused("llama-3.1-8b", "{ server: dgx-h100, site: us-average }").len(), 1);
+}
+
+#[test]
+fn commands_carry_the_layout() {
+    let text = placed(
+        "qwen3-235b-a22b",
+        "{ server: dgx-h200, tensor_parallel: 8, expert_parallel: { exchange: all-to-all }, \
+         pipeline: { stages: 2, steps_in_flight: 1 } }",
+    );
+    let study = study(&text);
+    let scenario: &Scenario = &study.points()[0].scenario;
+    let flags = overbook_scenarios::export::serve_flags(scenario);
+    assert!(flags.vllm.contains("--tensor-parallel-size 8 --pipeline-parallel-size 2 --enable-expert-parallel"));
+    assert!(flags.sglang.contains("--tp-size 8 --pp-size 2 --ep-size 8 --moe-a2a-backend deepep"));
+    assert!(flags.notes.iter().any(|note| note.contains("as many steps in flight")), "{:?}", flags.notes);
+    assert!(flags.notes.iter().any(|note| note.contains("data-parallel attention")), "{:?}", flags.notes);
+}
