@@ -57,6 +57,8 @@ pub(crate) enum Command {
     /// GPUs, models, links, servers and sites, with the source of every number.
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Turn measured kernel times into a cost profile for `engine.cost.profile`.
+    Calibrate(CalibrateArgs),
     /// Turn what you have into a scenario.
     #[command(subcommand)]
     Import(ImportCommand),
@@ -143,6 +145,37 @@ pub(crate) enum ImportCommand {
         /// The file.
         file: PathBuf,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CalibrateArgs {
+    /// The tool whose tables are in the folder.
+    #[arg(long, value_enum, value_name = "TOOL")]
+    pub(crate) import: TableTool,
+    /// AIConfigurator: a folder of systems/data; Vidur: data/profiling.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The GPU's name in the catalog [default: as the tables say].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) gpu: Option<String>,
+    /// Where there are several tables of a kind: a part of the path of the one that is meant.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) select: Option<String>,
+    /// The profile [default: standard output].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing file.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// A tool with public kernel tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum TableTool {
+    /// NVIDIA's AIConfigurator: `*_perf.txt`, `.csv` or `.parquet`.
+    Aiconfigurator,
+    /// Microsoft's Vidur: `compute/**/mlp.csv`, `attention.csv`, `network/*/all_reduce.csv`.
+    Vidur,
 }
 
 /// A scenario and changes to it.

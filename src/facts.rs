@@ -33,10 +33,33 @@ pub(crate) fn calibration(point: &Point) -> String {
             point.inferred_parts().join(", ")
         ),
         CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
+        CostSpec::Profile(_) => profile_status(point),
         CostSpec::Table(table) => {
             format!("measured table {}; its hull is that file's grid", table.path.display())
         }
     }
+}
+
+/// Source, errors and hull of a profile, and what of the cost model is not from it.
+fn profile_status(point: &Point) -> String {
+    let Some(profile) = &point.profile else { return String::new() };
+    let outside = point.outside_profile();
+    let hull = if outside.is_empty() {
+        "inside the ranges of its tables".to_owned()
+    } else {
+        format!("EXTRAPOLATED: {}", outside.join("; "))
+    };
+    let source = &profile.source;
+    let absent = profile.absent();
+    let absent = if absent.is_empty() { String::new() } else { format!("; from the catalog: {}", absent.join(", ")) };
+    format!(
+        "{} profile {} ({}), {hull}{absent}; inferred: {}; not calibrated on this machine; licence {}",
+        profile.kind,
+        profile.name,
+        source.engine,
+        point.inferred_parts().join(", "),
+        source.licence
+    )
 }
 
 /// The main facts of the resolved scenario.

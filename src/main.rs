@@ -2,6 +2,7 @@
 //!
 //! The command line only: every subcommand is one file, and none holds logic worth a unit test.
 
+mod calibrate;
 mod catalog;
 mod check;
 mod check_golden;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(args, &cli.globals),
         Command::Trace(command) => trace::run(command, &cli.globals),
         Command::Catalog(command) => catalog::run(command),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Import(command) => import::run(command),
         Command::ServeFlags(args) => import::serve_flags(args, &cli.globals),
         Command::Completions { shell } => {

@@ -2,6 +2,7 @@
 
 mod cli {
     mod browser;
+    mod calibrate;
     mod commands;
     mod disk;
     mod gates;

@@ -101,7 +101,7 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
     if scenario.engine.weights == WeightDtype::Int4 {
         notes.push("int4 weights need a checkpoint that is quantised so: put its path in the model's place".to_owned());
     }
-    if scenario.fleet.pipeline.is_some() {
+    if scenario.fleet.stages() > 1 {
         notes.push("the engines keep as many steps in flight as the pipeline has stages; the scenario one".to_owned());
     }
     if scenario.fleet.expert_parallel.is_some_and(|experts| experts.exchange == Exchange::AllToAll) {
@@ -155,7 +155,7 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let blocks = engine.kv_tokens.map(|tokens| tokens / u64::from(engine.block_tokens.max(1)));
     Command::new("vllm serve", model)
         .with("--tensor-parallel-size", scenario.fleet.tensor_parallel)
-        .given("--pipeline-parallel-size", scenario.fleet.pipeline.map(|pipeline| pipeline.stages))
+        .given("--pipeline-parallel-size", (scenario.fleet.stages() > 1).then_some(scenario.fleet.stages()))
         .when(scenario.fleet.expert_parallel.is_some(), "--enable-expert-parallel")
         .with("--max-num-seqs", spec.max_num_seqs)
         .with("--max-num-batched-tokens", spec.max_num_batched_tokens)
@@ -183,7 +183,7 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let chunk = if spec.enable_chunked_prefill { i64::from(spec.max_num_batched_tokens) } else { -1 };
     Command::new("python -m sglang.launch_server --model-path", model)
         .with("--tp-size", scenario.fleet.tensor_parallel)
-        .given("--pp-size", scenario.fleet.pipeline.map(|pipeline| pipeline.stages))
+        .given("--pp-size", (scenario.fleet.stages() > 1).then_some(scenario.fleet.stages()))
         .given("--ep-size", scenario.fleet.expert_parallel.map(|_| scenario.fleet.tensor_parallel))
         .given("--moe-a2a-backend", exchanges.then_some("deepep"))
         .with("--max-running-requests", spec.max_num_seqs)

@@ -1,9 +1,15 @@
-//! From what others write to what Overbook reads: `config.json` of a model, `vllm serve` commands.
+//! From what others write to what Overbook reads: `config.json` of a model, `vllm serve` commands, kernel tables.
 
+mod aiconfigurator;
 mod command;
 mod config;
 mod hugging_face;
+mod profile;
+mod tables;
+mod vidur;
 
 pub use command::{CommandError, ImportedCommand, vllm_command};
 pub use config::{ImportError, model_from_config};
 pub use hugging_face::{catalog_name, repository};
+pub use profile::{ImportedProfile, ProfileImportError, Tool, import_profile};
+pub use tables::TablesError;

@@ -1,5 +1,6 @@
 //! What of a point's cost model rests on inference and not on anybody's measurement: said wherever a result is.
 
+use overbook_sim::calibrate::Profile;
 use overbook_sim::gpu::{Origin, OriginKind};
 use overbook_sim::model::WeightDtype;
 use overbook_sim::parallel::Exchange;
@@ -30,6 +31,13 @@ impl Point {
             ("int4 weights", engine.weights == WeightDtype::Int4),
         ];
         parts.into_iter().filter_map(|(part, is_inferred)| is_inferred.then_some(part)).collect()
+    }
+
+    /// What the point may ask of its profile that is outside of the ranges of its tables; nothing without a profile.
+    pub fn outside_profile(&self) -> Vec<String> {
+        let longest = self.limits().map_or(self.model.context, |(limits, _)| limits.max_model_len);
+        let outside = |profile: &Profile| profile.outside(&self.model, &self.scenario.layout(&self.model), longest);
+        self.profile.as_ref().map(outside).unwrap_or_default()
     }
 
     /// Links whose figures the step cost uses: between stages, and between servers.

@@ -13,7 +13,7 @@ use overbook_sim::policy::{RouterSpec, SchedulerSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use engine::{ConstantCost, CostSpec, EngineSpec, TableCost};
+pub use engine::{ConstantCost, CostSpec, EngineSpec, ProfileCost, TableCost};
 pub use expect::{Coordinate, ExpectSpec, OverSpec};
 pub use model::ModelChoice;
 pub(crate) use problems::key_of;

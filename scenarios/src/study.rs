@@ -6,6 +6,7 @@ mod expectation;
 mod fit;
 mod hash;
 
+use overbook_sim::calibrate::Profile;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 use overbook_sim::server::Topology;
@@ -36,10 +37,12 @@ pub struct Point {
     pub scenario: Scenario,
     /// The model it names.
     pub model: ModelSpec,
-    /// The GPU it names.
+    /// The GPU it names, with the constants of its profile.
     pub gpu: GpuSpec,
     /// The server it names, if it does, with its links.
     pub topology: Option<Topology>,
+    /// The profile it names, if it does, whose constants are the GPU's already.
+    pub profile: Option<Profile>,
 }
 
 impl Study {
@@ -127,8 +130,8 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true };
     check.ranges(&scenario);
     check.files(&mut scenario, &source.base);
-    let (model, gpu, topology) = check.hardware(&mut scenario, Catalog::embedded())?;
-    let point = Point { coordinates, scenario, model, gpu, topology };
+    let check::Hardware { model, gpu, topology, profile } = check.hardware(&mut scenario, Catalog::embedded())?;
+    let point = Point { coordinates, scenario, model, gpu, topology, profile };
     if check.sound {
         check.longest(&point);
     }

@@ -1,5 +1,6 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
+pub(crate) mod profile_file;
 mod table_file;
 
 use std::path::PathBuf;
@@ -24,6 +25,14 @@ pub enum WorldError {
     /// No cost model for this combination.
     #[error(transparent)]
     Cost(#[from] CostError),
+    /// A profile cannot be read.
+    #[error("cannot read the profile {}: {message}", path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// A cost table cannot be read.
     #[error("cannot read the cost table {}: {source}", path.display())]
     ReadTable {
@@ -146,7 +155,7 @@ impl Point {
         let engine = &self.scenario.engine;
         let layout = self.scenario.layout(&self.model);
         match &engine.cost {
-            CostSpec::Roofline => Ok(Box::new(Roofline::new(
+            CostSpec::Roofline | CostSpec::Profile(_) => Ok(Box::new(Roofline::new(
                 &self.gpu,
                 &self.model,
                 self.scenario.spread(self.topology.as_ref()),

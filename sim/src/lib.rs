@@ -10,6 +10,7 @@
 pub mod arrival;
 pub mod blocks;
 pub mod calendar;
+pub mod calibrate;
 pub mod cluster;
 pub mod cost;
 pub mod digest;

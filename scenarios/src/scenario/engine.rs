@@ -59,6 +59,16 @@ pub enum CostSpec {
     Constant(ConstantCost),
     /// Interpolated from measured steps.
     Table(TableCost),
+    /// The roofline with the kernel constants of a profile, where it has them, in place of the catalog's.
+    Profile(ProfileCost),
+}
+
+/// Kernel constants, as `overbook calibrate` writes them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileCost {
+    /// The file, relative to the scenario's folder.
+    pub path: PathBuf,
 }
 
 /// The same cost for every step.

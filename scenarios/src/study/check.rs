@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use overbook_sim::calibrate::Profile;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 use overbook_sim::policy::SchedulerSpec;
@@ -11,8 +12,16 @@ use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};
 use crate::diagnostics::Problems;
 use crate::scenario::{CostSpec, ModelChoice, Scenario, key_of};
-use crate::world::WorldError;
+use crate::world::{WorldError, profile_file};
 use crate::yaml::{Decoded, Node, SourceId};
+
+/// What a point runs on.
+pub(super) struct Hardware {
+    pub(super) model: ModelSpec,
+    pub(super) gpu: GpuSpec,
+    pub(super) topology: Option<Topology>,
+    pub(super) profile: Option<Profile>,
+}
 
 pub(super) struct PointCheck<'p> {
     pub(super) tree: &'p Node,
@@ -49,8 +58,10 @@ impl PointCheck<'_> {
                 self.file_or_folder("workload.population.lengths", lengths, base);
             }
         }
-        if let CostSpec::Table(table) = &mut scenario.engine.cost {
-            self.file("engine.cost.table.path", &mut table.path, base);
+        match &mut scenario.engine.cost {
+            CostSpec::Table(table) => self.file("engine.cost.table.path", &mut table.path, base),
+            CostSpec::Profile(profile) => self.file("engine.cost.profile.path", &mut profile.path, base),
+            CostSpec::Roofline | CostSpec::Constant(_) => {}
         }
     }
 
@@ -74,13 +85,9 @@ impl PointCheck<'_> {
         }
     }
 
-    /// Looks up model, server and GPU and checks the fleet and the engine against them. The GPU of the server becomes the
-    /// scenario's.
-    pub(super) fn hardware(
-        &mut self,
-        scenario: &mut Scenario,
-        catalog: Catalog,
-    ) -> Option<(ModelSpec, GpuSpec, Option<Topology>)> {
+    /// Looks up model, server, GPU and profile and checks the fleet and the engine against them. The GPU of the server
+    /// becomes the scenario's, the constants of the profile the GPU's.
+    pub(super) fn hardware(&mut self, scenario: &mut Scenario, catalog: Catalog) -> Option<Hardware> {
         let model = match &scenario.model {
             ModelChoice::Named(name) => self.found("model", catalog.model(name)),
             ModelChoice::Inline(spec) => {
@@ -106,15 +113,43 @@ impl PointCheck<'_> {
             Some(server) => Some(self.found("fleet.server", catalog.topology(&server?))?),
             None => None,
         };
-        let (model, gpu) = (model?, gpu?);
+        let (model, mut gpu) = (model?, gpu?);
         self.context_fits(scenario, &model);
+        let mut profile = None;
+        if let CostSpec::Profile(cost) = &scenario.engine.cost {
+            let read = self.profile(&cost.path, &scenario.gpu)?;
+            gpu = read.applied(&gpu);
+            profile = Some(read);
+        }
         // The arithmetic below needs sane numbers.
         if self.sound
             && let Err((path, message)) = fit::check(scenario, &model, &gpu, topology.as_ref())
         {
             self.add(path, message);
         }
-        Some((model, gpu, topology))
+        Some(Hardware { model, gpu, topology, profile })
+    }
+
+    /// The profile of the scenario's GPU.
+    fn profile(&mut self, path: &Path, gpu: &str) -> Option<Profile> {
+        let key = "engine.cost.profile.path";
+        if !path.is_file() {
+            // Told already.
+            return None;
+        }
+        match profile_file::read(path) {
+            Ok(profile) if profile.gpu == gpu => Some(profile),
+            Ok(profile) => {
+                let message =
+                    format!("the profile `{}` is of {}, the scenario's GPU is {gpu}", path.display(), profile.gpu);
+                self.add(key, message);
+                None
+            }
+            Err(error) => {
+                self.add(key, error.to_string());
+                None
+            }
+        }
     }
 
     /// Whether one replica can hold, and one step can take in, the longest sequence that the replica accepts.

@@ -50,7 +50,7 @@ pub(super) fn check(
     if scenario.engine.kv_tokens.is_none() {
         memory::plan(gpu, model, &layout).map_err(|error| (about_memory(&error), error.to_string()))?;
     }
-    if scenario.engine.cost == CostSpec::Roofline {
+    if matches!(scenario.engine.cost, CostSpec::Roofline | CostSpec::Profile(_)) {
         let spread = scenario.spread(topology);
         Roofline::new(gpu, model, spread, weights, kv, HostCost::ZERO, 0)
             .map_err(|error| (about_cost(&error), error.to_string()))?;

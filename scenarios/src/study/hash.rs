@@ -20,8 +20,10 @@ impl Point {
             population.rates = file_name(&population.rates).into();
             population.lengths = population.lengths.as_deref().map(|path| file_name(path).into());
         }
-        if let CostSpec::Table(table) = &mut scenario.engine.cost {
-            table.path = file_name(&table.path).into();
+        match &mut scenario.engine.cost {
+            CostSpec::Table(table) => table.path = file_name(&table.path).into(),
+            CostSpec::Profile(profile) => profile.path = file_name(&profile.path).into(),
+            CostSpec::Roofline | CostSpec::Constant(_) => {}
         }
         match &self.topology {
             None => hash(&(&scenario, &self.model, &self.gpu)),

@@ -5,6 +5,7 @@ mod bad_input;
 mod fleet;
 mod import;
 mod mutations;
+mod profile;
 mod round_trip;
 mod schema;
 mod sweeps;

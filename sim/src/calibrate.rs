@@ -1,0 +1,36 @@
+//! Fits of the cost model's closed forms to measured kernel times.
+//!
+//! Every fit minimises the mean of `|ln(predicted / measured)|`. Part of the rows is held out: every second shape where
+//! there are enough of them (the study behind the catalog does the same), else every third row. What a [`Residual`] states is the
+//! error on those, with the constants that were fitted without them.
+//!
+//! Left out are rows whose data fit into the second-level cache while they were timed: a server streams other weights
+//! between two calls.
+
+mod fits;
+mod profile;
+mod rows;
+mod search;
+
+pub use fits::{FitError, fit};
+pub use profile::{HullRange, Profile, ProfileSource};
+pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How well a form predicts rows that it was not fitted to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Residual {
+    /// The operation, e.g. `matmul bf16`.
+    pub operation: String,
+    /// Rows that the constants were fitted to.
+    pub fitted: u64,
+    /// Rows that they were tried on.
+    pub held_out: u64,
+    /// Median of `|predicted / measured − 1|` on those [%].
+    pub median_percent: f64,
+    /// Its 90th percentile [%].
+    pub p90_percent: f64,
+}

@@ -1,0 +1,70 @@
+//! `overbook calibrate`: kernel tables to a cost profile.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use overbook_reports::manifest::utc;
+use overbook_scenarios::import::{ImportedProfile, Tool, import_profile};
+use overbook_sim::calibrate::Profile;
+
+use crate::cli::{CalibrateArgs, TableTool};
+use crate::output::{DONE, Failure, note, print};
+
+pub(crate) fn run(args: &CalibrateArgs) -> Result<u8, Failure> {
+    let tool = match args.import {
+        TableTool::Aiconfigurator => Tool::AiConfigurator,
+        TableTool::Vidur => Tool::Vidur,
+    };
+    let now = utc(SystemTime::now());
+    let today = now.get(..10).unwrap_or(&now);
+    let imported = import_profile(tool, &args.folder, args.gpu.as_deref(), args.select.as_deref(), today)
+        .map_err(Failure::input)?;
+    imported.notes.iter().for_each(|text| note(text));
+    let Some(out) = &args.out else {
+        // The profile is the result; its errors stand in it, and here for people.
+        table(&imported.profile).lines().for_each(note);
+        print(imported.to_yaml().trim_end())?;
+        return Ok(DONE);
+    };
+    write(out, &imported, args.force)?;
+    print(&format!("{}\nwritten to {}", table(&imported.profile), out.display()))?;
+    Ok(DONE)
+}
+
+/// Errors on rows held out, a line each.
+fn table(profile: &Profile) -> String {
+    let width = profile.residuals.iter().map(|residual| residual.operation.len()).max().unwrap_or(0);
+    let mut text =
+        format!("{} for {}\n{:<width$}  fitted  held out  median     p90", profile.name, profile.gpu, "operation");
+    for residual in &profile.residuals {
+        let _ = write!(
+            text,
+            "\n{:<width$}  {:>6}  {:>8}  {:>4.1} %  {:>4.1} %",
+            residual.operation, residual.fitted, residual.held_out, residual.median_percent, residual.p90_percent
+        );
+    }
+    let absent = profile.absent();
+    if !absent.is_empty() {
+        let _ = write!(text, "\nnot in the tables, stays the catalog's: {}", absent.join(", "));
+    }
+    text
+}
+
+/// Writes aside and renames: a profile is whole or not there.
+fn write(out: &Path, imported: &ImportedProfile, force: bool) -> Result<(), Failure> {
+    if out.exists() && !force {
+        return Err(Failure::Input(format!("{} exists; use --force to replace it", out.display())));
+    }
+    let mut aside = out.as_os_str().to_owned();
+    aside.push(".partial");
+    let aside = Path::new(&aside);
+    let written = std::fs::File::create(aside)
+        .and_then(|mut file| file.write_all(imported.to_yaml().as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(aside, out));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(aside);
+        Failure::Run(anyhow::anyhow!("cannot write {}: {error}", out.display()))
+    })
+}
