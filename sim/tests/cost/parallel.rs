@@ -74,6 +74,37 @@ fn spread_experts_are_predicted_as_well_as_the_catalog_says() {
     }
 }
 
+/// What the default's documentation says of skewed routing (power law 1.2): large batches take as long as with an
+/// imbalance of 1.5, 2 and 3 on 2, 4 and 8 GPUs.
+#[test]
+fn skewed_tables_come_out_with_the_stated_imbalance() {
+    for (name, table, median, p90) in
+        [("h100", "h100_sxm", 8.0, 18.0), ("h200", "h200_sxm", 8.0, 16.0), ("b200", "b200_sxm", 30.0, 42.0)]
+    {
+        let Some(rows) = rows(&format!("kernels/moe/{table}.csv.zst")) else { return };
+        for (gpus, imbalance) in [(2.0, 1.5), (4.0, 2.0), (8.0, 3.0)] {
+            let mut errors = Vec::new();
+            let ours =
+                rows.iter().filter(|row| row[5] == "bf16" && row[8] != "balanced" && row[0].starts_with("qwen3"));
+            for row in ours.filter(|row| row[7] == gpus.to_string()) {
+                let [hidden, width, per_token, all] = [1, 2, 3, 4].map(|i| row[i].parse::<u32>().unwrap());
+                let tokens: f64 = row[9].parse().unwrap();
+                if tokens < 2048.0 {
+                    continue;
+                }
+                let pairs = tokens * f64::from(per_token);
+                let own = pairs / gpus * imbalance;
+                let touched = f64::from(all) / gpus;
+                let share = ExpertShare { own, elsewhere: pairs - own, touched, spread: true };
+                let shape = ExpertShape { hidden, width, inputs: 2, per_token };
+                let us = expert_share_us(&gpu(name), WeightDtype::Bf16, shape, share).unwrap();
+                errors.push((us / row[10].parse::<f64>().unwrap() - 1.0).abs());
+            }
+            told(&format!("{name} skewed experts over {gpus}, imbalance {imbalance}"), errors, 14, median, p90);
+        }
+    }
+}
+
 /// nccl-tests, one server.
 #[test]
 fn all_to_alls_are_predicted_as_well_as_two_slopes_can() {
