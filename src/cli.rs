@@ -99,11 +99,11 @@ pub(crate) struct ReportArgs {
 pub(crate) enum TraceCommand {
     /// Rates, burstiness and lengths of a trace file, or of the workload of a scenario (`.yaml`).
     Stats(TraceArgs),
-    /// Write the requests of a trace file or scenario as CSV: arrived_at [s], num_prefill_tokens, num_decode_tokens.
+    /// Write the requests of a trace file or scenario as a trace: arrived_at, num_prefill_tokens, num_decode_tokens, class.
     Convert {
         #[command(flatten)]
         source: TraceArgs,
-        /// The file to write.
+        /// The file to write; its ending says how: .csv, .jsonl or .parquet.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// Replace an existing file.

@@ -1,13 +1,12 @@
-//! `overbook trace`: what is in a trace, and requests as CSV.
+//! `overbook trace`: what is in a trace, and requests as a trace file.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
 use overbook_scenarios::Study;
 use overbook_sim::arrival::Workload;
-use overbook_traces::{TraceSpec, burstiness};
+use overbook_traces::{ExportError, Layout, TraceSpec, burstiness, write_requests};
 
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs, TraceArgs, TraceCommand};
@@ -26,8 +25,11 @@ pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failu
             if out.exists() && !force {
                 return Err(Failure::Input(format!("{} exists already; use --force to replace it", out.display())));
             }
+            let layout = Layout::of(out).ok_or_else(|| {
+                Failure::Input(format!("{}: the name must end in .csv, .jsonl or .parquet", out.display()))
+            })?;
             let mut workload = open(source, globals)?;
-            let requests = convert(&mut *workload, out)?;
+            let requests = convert(&mut *workload, layout, out)?;
             note(&format!("{requests} requests written to {}", out.display()));
         }
     }
@@ -59,9 +61,9 @@ fn recorded(args: &TraceArgs, globals: &Globals) -> Result<Option<Box<dyn Worklo
 }
 
 /// Writes the requests aside and moves the file into place at the end.
-fn convert(workload: &mut dyn Workload, out: &Path) -> Result<u64, Failure> {
+fn convert(workload: &mut dyn Workload, layout: Layout, out: &Path) -> Result<u64, Failure> {
     let partial = out.with_extension(format!("partial-{}", std::process::id()));
-    let written = write(workload, &partial).and_then(|requests| {
+    let written = write(workload, layout, &partial).and_then(|requests| {
         fs::rename(&partial, out).with_context(|| format!("cannot write {}", out.display()))?;
         Ok(requests)
     });
@@ -72,21 +74,11 @@ fn convert(workload: &mut dyn Workload, out: &Path) -> Result<u64, Failure> {
     written
 }
 
-fn write(workload: &mut dyn Workload, path: &Path) -> Result<u64, Failure> {
+fn write(workload: &mut dyn Workload, layout: Layout, path: &Path) -> Result<u64, Failure> {
     let about = || format!("cannot write {}", path.display());
-    let mut file = BufWriter::new(File::create(path).with_context(about)?);
-    file.write_all(b"arrived_at,num_prefill_tokens,num_decode_tokens\n").with_context(about)?;
-    let mut requests = 0;
-    while let Some(arrival) = workload.next_arrival().map_err(Failure::input)? {
-        // A failed request has no lengths, which the format needs.
-        if arrival.failed_in_trace {
-            continue;
-        }
-        let (seconds, ns) = (arrival.at.0 / 1_000_000_000, arrival.at.0 % 1_000_000_000);
-        let (prompt, output) = (arrival.prompt_tokens, arrival.output_tokens);
-        writeln!(file, "{seconds}.{ns:09},{prompt},{output}").with_context(about)?;
-        requests += 1;
-    }
-    file.flush().with_context(about)?;
-    Ok(requests)
+    let file = File::create(path).with_context(about)?;
+    write_requests(workload, layout, file).map_err(|error| match error {
+        ExportError::Workload(error) => Failure::input(error),
+        error => Failure::Run(anyhow::Error::new(error).context(about())),
+    })
 }

@@ -37,6 +37,14 @@ fn reports_refuse_what_they_cannot_do() {
     }
 }
 
+/// A CSV trace with its first request at time zero, in nanoseconds.
+fn rebased(csv: &str) -> Vec<String> {
+    let rows = csv.lines().skip(1).map(|line| line.split_once(',').expect("a comma"));
+    let rows: Vec<(u64, &str)> =
+        rows.map(|(at, rest)| (at.replace('.', "").parse().expect("nanoseconds"), rest)).collect();
+    rows.iter().map(|(at, rest)| format!("{},{rest}", at - rows[0].0)).collect()
+}
+
 #[test]
 fn a_trace_is_described_and_converted() {
     let home = Home::small();
@@ -48,6 +56,15 @@ fn a_trace_is_described_and_converted() {
     for what in ["requests", "prompt tokens", "output tokens"] {
         assert_eq!(line(&stats.out, what), line(&again.out, what));
     }
+    for file in ["t.parquet", "t.jsonl"] {
+        home.overbook(&format!("trace convert t.csv --out {file}")).ends(0);
+        assert_eq!(home.overbook(&format!("trace stats {file}")).ends(0).out, again.out, "{file}");
+    }
+    home.overbook("trace convert t.parquet --out again.csv").ends(0);
+    assert_eq!(rebased(&home.text("t.csv")), rebased(&home.text("again.csv")));
+    assert!(
+        home.refused(["trace", "convert", "t.csv", "--out", "t.xls"]).contains("must end in .csv, .jsonl or .parquet")
+    );
     assert!(home.overbook("trace convert small.yaml --out t.csv").ends(2).err.contains("--force"));
     home.overbook("trace convert small.yaml --out t.csv --force").ends(0);
     assert!(home.overbook("trace stats nowhere.csv").ends(2).err.contains("nowhere.csv"));

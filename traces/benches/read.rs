@@ -7,7 +7,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use overbook_sim::arrival::Workload;
 use overbook_sim::units::Rate;
 use overbook_traces::{
-    ArrivalSpec, Columns, Failures, GenerateSpec, LengthSpec, ScaleSpec, TimeUnit, TraceSpec, burstiness,
+    ArrivalSpec, Columns, Failures, GenerateSpec, Layout, LengthSpec, ScaleSpec, TimeUnit, TraceSpec, burstiness,
+    write_requests,
 };
 use tempfile::NamedTempFile;
 
@@ -73,7 +74,7 @@ fn read(c: &mut Criterion) {
     gzip.write_all(burstgpt.as_bytes()).expect("packs");
     let gzip = gzip.finish().expect("packs");
     let cases = [
-        ("burstgpt", burstgpt.into_bytes()),
+        ("burstgpt", burstgpt.clone().into_bytes()),
         ("burstgpt.zst", zstd),
         ("burstgpt.gz", gzip),
         ("azure", azure().into()),
@@ -89,6 +90,13 @@ fn read(c: &mut Criterion) {
             b.iter(|| drain(&mut *spec.open().expect("opens")));
         });
     }
+    let mut file = NamedTempFile::new().expect("temporary file");
+    file.write_all(burstgpt.as_bytes()).expect("written");
+    let parquet = NamedTempFile::with_suffix(".parquet").expect("temporary file");
+    let mut workload = TraceSpec::new(file.path()).open().expect("opens");
+    write_requests(&mut *workload, Layout::Parquet, parquet.reopen().expect("opens")).expect("written");
+    let spec = TraceSpec::new(parquet.path());
+    group.bench_function("parquet", |b| b.iter(|| drain(&mut *spec.open().expect("opens"))));
     let mut file = NamedTempFile::new().expect("temporary file");
     file.write_all(azure().as_bytes()).expect("written");
     let columns = Columns { unit: TimeUnit::Datetime, ..Columns::new("TIMESTAMP", "ContextTokens", "GeneratedTokens") };

@@ -23,6 +23,10 @@ impl Azure {
         Azure { time: columns[0], prompt: columns[1], output: columns[2] }
     }
 
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        vec![self.time, self.prompt, self.output]
+    }
+
     pub(crate) fn time_column(&self) -> usize {
         self.time
     }

@@ -55,6 +55,10 @@ impl BurstGpt {
         BurstGpt { time, model, prompt, output, log_type, keep, pairs: Vec::new(), recent: 0, classes: Vec::new() }
     }
 
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        vec![self.time, self.model, self.prompt, self.output, self.log_type]
+    }
+
     pub(crate) fn time_column(&self) -> usize {
         self.time
     }
@@ -96,7 +100,7 @@ impl BurstGpt {
 
     fn add_pair(&mut self, row: &Row<'_>) -> Result<usize, TraceError> {
         let (model, log_type) = (row.text(self.model)?, row.text(self.log_type)?);
-        let name = format!("{}/{}", shorten(model.trim()), short(log_type));
+        let name = format!("{}/{}", shorten(model.trim()), short(&log_type));
         if self.pairs.len() >= PAIRS_MAX {
             return Err(row.too_many_classes(self.model, PAIRS_MAX, name));
         }

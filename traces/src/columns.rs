@@ -1,4 +1,4 @@
-//! Any CSV or JSON lines file, by a map from what a request has to the columns that hold it.
+//! Any CSV, JSON lines or Parquet file, by a map from what a request has to the columns that hold it.
 
 use overbook_sim::arrival::ClassId;
 use serde::{Deserialize, Serialize};
@@ -129,8 +129,8 @@ pub(crate) struct Mapped {
     class: Option<usize>,
     priority: Option<usize>,
     keep: Keep,
-    /// Class fields as written in the file; `None` if the rows are filtered out.
-    seen: Vec<(Box<[u8]>, Option<ClassId>)>,
+    /// Class fields as stored in the file, and their names; `None` if the rows are filtered out.
+    seen: Vec<(Box<[u8]>, String, Option<ClassId>)>,
     recent: usize,
     classes: Vec<String>,
 }
@@ -172,6 +172,10 @@ impl Mapped {
         Ok((mapped, found))
     }
 
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        [self.time, self.prompt, self.output].into_iter().chain(self.class).chain(self.priority).collect()
+    }
+
     pub(crate) fn time_column(&self) -> usize {
         self.time
     }
@@ -182,7 +186,7 @@ impl Mapped {
 
     /// All classes met so far, filtered or not.
     pub(crate) fn seen(&self) -> Vec<String> {
-        self.seen.iter().map(|(field, _)| shorten(String::from_utf8_lossy(field).trim())).collect()
+        self.seen.iter().map(|(_, name, _)| name.clone()).collect()
     }
 
     pub(crate) fn decode(&mut self, row: &Row<'_>) -> Result<Decoded, TraceError> {
@@ -200,20 +204,21 @@ impl Mapped {
     fn class_of(&mut self, row: &Row<'_>) -> Result<Option<ClassId>, TraceError> {
         let Some(column) = self.class else { return Ok(Some(ClassId(0))) };
         let field = row.field(column);
-        if let Some((name, class)) = self.seen.get(self.recent)
-            && **name == *field
+        if let Some((known, _, class)) = self.seen.get(self.recent)
+            && **known == *field
         {
             return Ok(*class);
         }
-        self.recent = match self.seen.iter().position(|(name, _)| **name == *field) {
+        self.recent = match self.seen.iter().position(|(known, ..)| **known == *field) {
             Some(known) => known,
             None => self.add(row, column)?,
         };
-        Ok(self.seen[self.recent].1)
+        Ok(self.seen[self.recent].2)
     }
 
     fn add(&mut self, row: &Row<'_>, column: usize) -> Result<usize, TraceError> {
-        let text = row.text(column)?.trim();
+        let text = row.text(column)?;
+        let text = text.trim();
         let name = if text.is_empty() { "(none)".to_owned() } else { shorten(text) };
         if self.seen.len() >= CLASSES_MAX {
             return Err(row.too_many_classes(column, CLASSES_MAX, name));
@@ -221,18 +226,17 @@ impl Mapped {
         let class = self.keep.keeps_class(&name).then(|| {
             let known = self.classes.iter().position(|class| *class == name);
             ClassId(known.unwrap_or_else(|| {
-                self.classes.push(name);
+                self.classes.push(name.clone());
                 self.classes.len() - 1
             }) as u16)
         });
-        self.seen.push((row.field(column).into(), class));
+        self.seen.push((row.field(column).into(), name, class));
         Ok(self.seen.len() - 1)
     }
 }
 
 fn priority(row: &Row<'_>, column: usize) -> Result<i32, TraceError> {
-    let number = std::str::from_utf8(row.field(column).trim_ascii()).ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| {
+    row.text(column)?.trim().parse().map_err(|_| {
         row.bad(column, "a priority, a whole number of 32 bits", "the fields may be shifted against the header")
     })
 }

@@ -10,7 +10,7 @@ use crate::spec::Format;
 /// A problem in a specification: the dotted path of the setting, and what is wrong with it.
 pub type Problem = (String, String);
 
-/// Why a trace cannot be replayed. Lines count from 1, the header is line 1.
+/// Why a trace cannot be replayed. Lines count from 1, the header is line 1; of a Parquet file, rows count from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
@@ -98,6 +98,26 @@ pub enum TraceError {
         name: String,
         /// The header.
         found: String,
+    },
+    /// A column of a Parquet file is of a type that has no meaning in a trace.
+    #[error("{path}: column `{column}` holds {found}; expected integers, floats, timestamps or strings; help: choose another column in `columns`, or cast it", path = path.display())]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What its values are.
+        found: &'static str,
+    },
+    /// A Parquet file is damaged, cut off, or packed in a way that is not supported.
+    #[error("{path}:{line}: cannot read the Parquet file: {why}; help: the file may be incomplete, or packed in another way than snappy, gzip, zstd or lz4", path = path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The row at which reading stopped; 0 for the footer.
+        line: u64,
+        /// What the decoder says.
+        why: String,
     },
     /// A line is not a JSON object.
     #[error("{path}:{line}:{column}: expected {expected}, found {found}; help: each line must be one JSON object; the line may be cut off", path = path.display())]

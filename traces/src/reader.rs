@@ -18,7 +18,7 @@ use crate::replay::Counts;
 use crate::session::SessionColumn;
 use crate::spec::{Format, Keep, TraceSpec};
 use crate::table::{Header, Row, Table};
-use crate::vidur::Vidur;
+use crate::vidur::{self, Vidur};
 
 /// What a row says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +95,17 @@ impl Decoder {
         }
     }
 
+    /// All columns that decoding needs.
+    fn columns(&self) -> Vec<usize> {
+        match self {
+            Decoder::BurstGpt(decoder) => decoder.columns(),
+            Decoder::Azure(decoder, _) => decoder.columns(),
+            Decoder::Vidur(decoder, _) => decoder.columns(),
+            Decoder::Mooncake(decoder, _) => decoder.columns(),
+            Decoder::Mapped(decoder) => decoder.columns(),
+        }
+    }
+
     fn time_column(&self) -> usize {
         match self {
             Decoder::BurstGpt(decoder) => decoder.time_column(),
@@ -117,6 +128,8 @@ struct Above {
 pub(crate) struct Reader {
     path: PathBuf,
     table: Table,
+    /// Columns that are read.
+    wanted: Vec<usize>,
     format: Format,
     decoder: Decoder,
     /// Content of the prompts, if the file has it.
@@ -161,11 +174,15 @@ impl Reader {
     }
 
     fn without_redraw(spec: &TraceSpec) -> Result<Reader, TraceError> {
-        let table = Table::open(&spec.path)?;
+        let mut table = Table::open(&spec.path)?;
         let Layout { format, decoder, ids, sessions, elapsed } = match &spec.columns {
             Some(columns) => mapped(Format::Columns, columns, &table, &spec.keep)?,
             None => built_in(spec, &table)?,
         };
+        let beside = ids.map(|(column, _)| column).into_iter().chain(elapsed);
+        let beside = beside.chain(sessions.iter().flat_map(SessionColumn::columns));
+        let wanted: Vec<usize> = decoder.columns().into_iter().chain(beside).collect();
+        table.want(&wanted)?;
         let blocks = ids.map(|(column, hash_tokens)| {
             let block_tokens = spec.block_tokens;
             let divides = hash_tokens.is_multiple_of(block_tokens);
@@ -175,6 +192,7 @@ impl Reader {
         Ok(Reader {
             path: spec.path.clone(),
             table,
+            wanted,
             format,
             decoder,
             blocks: blocks.transpose()?,
@@ -197,10 +215,11 @@ impl Reader {
 
     /// Starts over at the first row; the classes keep their numbers.
     pub(crate) fn rewind(&mut self) -> Result<(), TraceError> {
-        let table = Table::open(&self.path)?;
+        let mut table = Table::open(&self.path)?;
         if table.header() != self.table.header() {
             return Err(TraceError::Changed { path: self.path.clone() });
         }
+        table.want(&self.wanted)?;
         self.table = table;
         self.above = Above::default();
         self.counts = Counts::default();
@@ -333,10 +352,13 @@ fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
         path: row.path.to_owned(),
         line: row.line,
         column: row.name(time_column).to_owned(),
-        before: crate::table::shorten(&String::from_utf8_lossy(&above.text)),
-        found: crate::table::shorten(&String::from_utf8_lossy(row.field(time_column))),
+        before: row.shown(time_column, &above.text),
+        found: row.shown(time_column, row.field(time_column)),
     }
 }
+
+/// A column that request files may have besides those of vidur.
+const CLASS: &str = "class";
 
 /// How a file is read.
 struct Layout {
@@ -366,6 +388,13 @@ fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceError> {
         }
         let has_ids = table.header().position(HASH_IDS).is_some();
         return mapped(format, &Columns::bailian(has_ids), table, &spec.keep);
+    }
+    // What this program writes has classes.
+    let by_class = spec.keep.model.is_empty() && spec.keep.log_type.is_empty();
+    if format == Format::Vidur && by_class && table.header().position(CLASS).is_some() {
+        let [time, prompt, output] = [0, 1, 2].map(|at| vidur::COLUMNS[at]);
+        let columns = Columns { class: Some(CLASS.to_owned()), ..Columns::new(time, prompt, output) };
+        return mapped(format, &columns, table, &spec.keep);
     }
     if format != Format::BurstGpt && !spec.keep.is_all() {
         return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
@@ -412,8 +441,10 @@ fn guess(header: &Header) -> &'static str {
         "name the keys with `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }`"
     } else if starts(&["["]) {
         "this is one JSON list; write one object per line"
-    } else if starts(&["par1", "pk"]) {
-        "this is a binary file; convert or unpack it to CSV"
+    } else if starts(&["par1"]) {
+        "this is Parquet, which can only be read from a plain file; unpack it"
+    } else if starts(&["pk"]) {
+        "this is a ZIP archive; unpack it"
     } else if text.contains(';') || text.contains("\\t") {
         "separate the columns with commas"
     } else if text.starts_with(|c: char| c.is_ascii_digit()) {

@@ -23,6 +23,11 @@ impl SessionColumn {
         SessionColumn { id, parent, roots: HashMap::new() }
     }
 
+    /// The columns that are read.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(self.id).chain(self.parent)
+    }
+
     /// Starts over at the first row.
     pub(crate) fn rewind(&mut self) {
         self.roots.clear();
@@ -31,13 +36,14 @@ impl SessionColumn {
     /// The session of a row, which is to be asked of every row; `None` if its id is empty, as that of `BurstGPT`'s API
     /// requests is.
     pub(crate) fn of(&mut self, row: &Row<'_>) -> Option<SessionId> {
-        let id = row.field(self.id).trim_ascii();
+        let id = row.word(self.id);
+        let id = id.trim_ascii();
         if id.is_empty() {
             return None;
         }
         let id = hash(id);
         let Some(parent) = self.parent else { return Some(SessionId::new(id)) };
-        let root = match row.field(parent).trim_ascii() {
+        let root = match row.word(parent).trim_ascii() {
             b"" | b"-1" => id,
             // The turns before the part that was recorded are unknown.
             parent => {

@@ -24,7 +24,7 @@ use crate::{azure, burstgpt, mooncake, vidur};
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceSpec {
-    /// The file: CSV or JSON lines, plain or packed with gzip or Zstandard (its first bytes decide).
+    /// The file: CSV or JSON lines, plain or packed with gzip or Zstandard, or Parquet (its first bytes decide).
     pub path: PathBuf,
     /// Format of the file; by default its header decides.
     #[serde(default)]

@@ -1,12 +1,15 @@
-//! A CSV file with a header line or a file of JSON lines: rows of fields, found by name, with errors that say where.
+//! A CSV file with a header line, a file of JSON lines or a Parquet file: rows of fields, found by name, with errors
+//! that say where.
 //!
-//! The formats read here never break a line inside quotes, so a line is a row and line numbers are exact.
+//! The text formats read here never break a line inside quotes, so a line is a row and line numbers are exact.
 //! The first object of a JSON file serves as its header: what is not a key there is no column.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
 
+use crate::columnar::{Batch, Columnar, Kind, is_parquet};
 use crate::datetime::nanoseconds_since_1970;
 use crate::error::TraceError;
 use crate::json::{self, BadJson};
@@ -46,16 +49,28 @@ impl Header {
 /// A table that is read row by row.
 pub(crate) struct Table {
     path: PathBuf,
-    lines: Lines,
     header: Header,
-    /// Start and end of each field of the current row, in the line or in `unquoted`.
-    fields: Vec<(usize, usize)>,
-    unquoted: Vec<u8>,
+    body: Body,
+}
+
+enum Body {
+    Text {
+        lines: Lines,
+        /// Start and end of each field of the current row, in the line or in `unquoted`.
+        fields: Vec<(usize, usize)>,
+        unquoted: Vec<u8>,
+    },
+    Columns(Box<Columnar>),
 }
 
 impl Table {
     /// Opens the file and reads its header.
     pub(crate) fn open(path: &Path) -> Result<Table, TraceError> {
+        if is_parquet(path) {
+            let columns = Columnar::open(path)?;
+            let header = Header { names: columns.names().to_vec(), is_json: false };
+            return Ok(Table { path: path.to_owned(), header, body: Body::Columns(Box::new(columns)) });
+        }
         let mut lines = Lines::open(path)?;
         let Some((_, line)) = lines.next_line()? else {
             return Err(TraceError::EmptyFile { path: path.to_owned() });
@@ -68,13 +83,13 @@ impl Table {
             let names: Result<Vec<String>, _> = names.collect();
             let header = Header { names: names.map_err(|_| not_utf8_header(path))?, is_json: true };
             lines.step_back();
-            return Ok(Table { path: path.to_owned(), lines, header, fields, unquoted });
+            return Ok(Table { path: path.to_owned(), header, body: Body::Text { lines, fields, unquoted } });
         }
         let bytes = split(line, &mut fields, &mut unquoted);
         let names = fields.iter().map(|&(start, end)| std::str::from_utf8(&bytes[start..end]).map(str::trim));
         let names: Result<Vec<String>, _> = names.map(|name| name.map(str::to_owned)).collect();
         let header = Header { names: names.map_err(|_| not_utf8_header(path))?, is_json: false };
-        Ok(Table { path: path.to_owned(), lines, header, fields, unquoted })
+        Ok(Table { path: path.to_owned(), header, body: Body::Text { lines, fields, unquoted } })
     }
 
     /// Opens a CSV file that has no header line.
@@ -82,7 +97,8 @@ impl Table {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let header = Header { names, is_json: false };
         let lines = Lines::open(path)?;
-        Ok(Table { path: path.to_owned(), lines, header, fields: Vec::new(), unquoted: Vec::new() })
+        let body = Body::Text { lines, fields: Vec::new(), unquoted: Vec::new() };
+        Ok(Table { path: path.to_owned(), header, body })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -93,23 +109,43 @@ impl Table {
         &self.header
     }
 
+    /// Says which columns will be read. Text is cut up whole; of a Parquet file nothing else is decoded.
+    ///
+    /// # Errors
+    /// A column is of a type that has no meaning in a trace.
+    pub(crate) fn want(&mut self, columns: &[usize]) -> Result<(), TraceError> {
+        match &mut self.body {
+            Body::Text { .. } => Ok(()),
+            Body::Columns(file) => file.want(columns),
+        }
+    }
+
     /// The next row; `None` at the end.
     pub(crate) fn next_row(&mut self) -> Result<Option<Row<'_>>, TraceError> {
-        let Some((line, text)) = self.lines.next_line()? else {
+        let (path, header) = (self.path.as_path(), &self.header);
+        let (lines, fields, unquoted) = match &mut self.body {
+            Body::Text { lines, fields, unquoted } => (lines, fields, unquoted),
+            Body::Columns(file) => {
+                let Some((line, row)) = file.advance()? else { return Ok(None) };
+                let (batch, kinds) = file.batch();
+                return Ok(Some(Row { path, header, line, cells: Cells::Batch { batch, kinds, row } }));
+            }
+        };
+        let Some((line, text)) = lines.next_line()? else {
             return Ok(None);
         };
-        if self.header.is_json {
+        if header.is_json {
             let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-            let bytes = json::split(text, &self.header.names, &mut self.fields, &mut self.unquoted)
-                .map_err(|why| bad_json(&self.path, line, text, why))?;
-            return Ok(Some(Row { path: &self.path, header: &self.header, line, bytes, fields: &self.fields }));
+            let bytes =
+                json::split(text, &header.names, fields, unquoted).map_err(|why| bad_json(path, line, text, why))?;
+            return Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }));
         }
-        let bytes = split(text, &mut self.fields, &mut self.unquoted);
-        let (expected, found) = (self.header.names.len(), self.fields.len());
+        let bytes = split(text, fields, unquoted);
+        let (expected, found) = (header.names.len(), fields.len());
         if expected != found {
-            return Err(TraceError::FieldCount { path: self.path.clone(), line, expected, found });
+            return Err(TraceError::FieldCount { path: path.to_owned(), line, expected, found });
         }
-        Ok(Some(Row { path: &self.path, header: &self.header, line, bytes, fields: &self.fields }))
+        Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }))
     }
 }
 
@@ -130,32 +166,75 @@ fn bad_json(path: &Path, line: u64, text: &[u8], BadJson { at, expected }: BadJs
 /// One row. Columns are positions that [`Header::find`] gave.
 pub(crate) struct Row<'a> {
     pub(crate) path: &'a Path,
+    /// Line of a text file, from 1; row of a Parquet file, from 1.
     pub(crate) line: u64,
     header: &'a Header,
-    bytes: &'a [u8],
-    fields: &'a [(usize, usize)],
+    cells: Cells<'a>,
+}
+
+enum Cells<'a> {
+    Text { bytes: &'a [u8], fields: &'a [(usize, usize)] },
+    Batch { batch: &'a Batch, kinds: &'a [Kind], row: usize },
 }
 
 impl<'a> Row<'a> {
-    /// The raw field.
+    /// The raw field: its text, or the bytes of its value in a Parquet file.
     pub(crate) fn field(&self, column: usize) -> &'a [u8] {
-        let (start, end) = self.fields[column];
-        &self.bytes[start..end]
+        match self.cells {
+            Cells::Text { bytes, fields } => {
+                let (start, end) = fields[column];
+                &bytes[start..end]
+            }
+            Cells::Batch { batch, row, .. } => batch.field(column, row),
+        }
+    }
+
+    /// What the values of a Parquet column are; text is all words.
+    fn kind(&self, column: usize) -> Kind {
+        match self.cells {
+            Cells::Text { .. } => Kind::Words,
+            Cells::Batch { kinds, .. } => kinds[column],
+        }
     }
 
     /// The field as text.
-    pub(crate) fn text(&self, column: usize) -> Result<&'a str, TraceError> {
-        std::str::from_utf8(self.field(column)).map_err(|_| self.not_utf8(column))
+    pub(crate) fn text(&self, column: usize) -> Result<Cow<'a, str>, TraceError> {
+        self.kind(column).text(self.field(column)).ok_or_else(|| self.not_utf8(column))
+    }
+
+    /// The field as the bytes of its text, empty if it is null.
+    pub(crate) fn word(&self, column: usize) -> Cow<'a, [u8]> {
+        let field = self.field(column);
+        match self.kind(column) {
+            Kind::Words => Cow::Borrowed(field),
+            _ if field.is_empty() => Cow::Borrowed(field),
+            kind => Cow::Owned(kind.text(field).map_or_else(Vec::new, |text| text.into_owned().into_bytes())),
+        }
+    }
+
+    /// A raw field of this column, of whatever row, as text for a message.
+    pub(crate) fn shown(&self, column: usize, field: &[u8]) -> String {
+        match self.kind(column).text(field) {
+            Some(text) => shorten(&text),
+            None => shorten(&String::from_utf8_lossy(field)),
+        }
     }
 
     /// Seconds since some origin, as nanoseconds.
     pub(crate) fn seconds(&self, column: usize) -> Result<u64, TraceError> {
-        number::nanoseconds(self.field(column)).map_err(|why| self.bad_time(column, TimeUnit::S, why))
+        let time = match self.cells {
+            Cells::Text { .. } => number::nanoseconds(self.field(column)),
+            Cells::Batch { kinds, .. } => kinds[column].time(self.field(column), TimeUnit::S),
+        };
+        time.map_err(|why| self.bad_time(column, TimeUnit::S, why))
     }
 
     /// A point in time in some unit, as nanoseconds.
     pub(crate) fn time(&self, column: usize, unit: TimeUnit) -> Result<u64, TraceError> {
         let text = self.field(column);
+        if let Cells::Batch { kinds, .. } = self.cells {
+            return kinds[column].time(text, unit).map_err(|why| self.bad_time(column, unit, why));
+        }
         match unit.places() {
             Some(places) => number::scaled_nanoseconds(text, places).map_err(|why| self.bad_time(column, unit, why)),
             None => nanoseconds_since_1970(text).ok_or_else(|| self.bad_date(column)),
@@ -167,13 +246,20 @@ impl<'a> Row<'a> {
         self.bad(
             column,
             "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
-            "the line may be cut off, or the date written in another order",
+            match self.cells {
+                Cells::Text { .. } => "the line may be cut off, or the date written in another order",
+                Cells::Batch { .. } => "a column of numbers needs a unit: s, ms, us or ns",
+            },
         )
     }
 
     /// A number of tokens, at most [`number::TOKENS_MAX`].
     pub(crate) fn tokens(&self, column: usize) -> Result<u32, TraceError> {
-        number::tokens(self.field(column)).map_err(|why| self.bad_tokens(column, why))
+        let tokens = match self.cells {
+            Cells::Text { .. } => number::tokens(self.field(column)),
+            Cells::Batch { kinds, .. } => kinds[column].tokens(self.field(column)),
+        };
+        tokens.map_err(|why| self.bad_tokens(column, why))
     }
 
     /// A number of tokens, at least 1.
@@ -202,16 +288,13 @@ impl<'a> Row<'a> {
     #[cold]
     fn bad_time(&self, column: usize, unit: TimeUnit, why: BadNumber) -> TraceError {
         match (why, unit) {
-            (BadNumber::Malformed, TimeUnit::S) => self.bad(
-                column,
-                "seconds as a decimal number, like 45 or 45.25",
-                "the line may be cut off, or its fields shifted against the header",
-            ),
-            (BadNumber::Malformed, _) => self.bad(
-                column,
-                "a time as a decimal number, like 45 or 45.25",
-                "the line may be cut off, or its fields shifted against the header",
-            ),
+            (BadNumber::Malformed, TimeUnit::S) => {
+                self.bad(column, "seconds as a decimal number, like 45 or 45.25", self.misread())
+            }
+            (BadNumber::Malformed, TimeUnit::Datetime) => self.bad_date(column),
+            (BadNumber::Malformed, _) => {
+                self.bad(column, "a time as a decimal number, like 45 or 45.25", self.misread())
+            }
             (BadNumber::Negative, _) => self.bad(
                 column,
                 "a time of at least 0 seconds",
@@ -226,14 +309,18 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Why a field probably does not hold what its column should.
+    fn misread(&self) -> &'static str {
+        match self.cells {
+            Cells::Text { .. } => "the line may be cut off, or its fields shifted against the header",
+            Cells::Batch { .. } => "the column may be another one than is meant; name it in `columns`",
+        }
+    }
+
     #[cold]
     fn bad_tokens(&self, column: usize, why: BadNumber) -> TraceError {
         match why {
-            BadNumber::Malformed => self.bad(
-                column,
-                "a whole number of tokens, like 472",
-                "the line may be cut off, or its fields shifted against the header",
-            ),
+            BadNumber::Malformed => self.bad(column, "a whole number of tokens, like 472", self.misread()),
             BadNumber::Negative => self.bad(column, "a number of tokens, not negative", "check how the file was made"),
             BadNumber::TooLarge => self.bad(
                 column,
@@ -253,7 +340,7 @@ impl<'a> Row<'a> {
                 line: self.line,
                 column: self.header.names[column].clone(),
                 expected,
-                found: shorten(found),
+                found: shorten(&found),
                 help,
             },
         }

@@ -4,6 +4,8 @@
 mod broken;
 mod burstgpt_whole;
 mod burstiness;
+mod columnar;
+mod export;
 mod fuzz;
 mod generator;
 mod load;
