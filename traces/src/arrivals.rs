@@ -48,6 +48,9 @@ pub enum ArrivalSpec {
         /// Shape of the gaps, 1 is Poisson.
         #[serde(default = "poisson")]
         shape: f64,
+        /// Family of the gaps within a window.
+        #[serde(default, skip_serializing_if = "GapFamily::is_gamma")]
+        gaps: GapFamily,
     },
     /// Weibull distributed gaps.
     Weibull {
@@ -86,6 +89,24 @@ pub enum ArrivalSpec {
     },
 }
 
+/// Family of the gaps between requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapFamily {
+    /// Gamma.
+    #[default]
+    Gamma,
+    /// Weibull.
+    Weibull,
+}
+
+impl GapFamily {
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_gamma(&self) -> bool {
+        *self == GapFamily::Gamma
+    }
+}
+
 fn poisson() -> f64 {
     1.0
 }
@@ -117,7 +138,7 @@ impl ArrivalSpec {
                 add("gamma.rate", rate_problem(*rate));
                 add("gamma.shape", shape_problem(*shape));
             }
-            ArrivalSpec::Profile { rates, window, shape } => {
+            ArrivalSpec::Profile { rates, window, shape, gaps } => {
                 for (at, rate) in rates.iter().enumerate().filter(|(_, rate)| rate.0 != 0.0) {
                     add(&format!("profile.rates.{at}"), rate_problem(*rate));
                 }
@@ -126,7 +147,8 @@ impl ArrivalSpec {
                 }
                 let zero = window.0 == Span::ZERO;
                 add("profile.window", zero.then(|| "is 0; a window must last some time".to_owned()));
-                add("profile.shape", shape_problem(*shape));
+                let weibull = *gaps == GapFamily::Weibull;
+                add("profile.shape", within(*shape, if weibull { &WEIBULL_SHAPES } else { &SHAPES }));
             }
             ArrivalSpec::Weibull { rate, shape } => {
                 add("weibull.rate", rate_problem(*rate));
@@ -203,9 +225,13 @@ impl Arrivals {
             ArrivalSpec::Constant { rate } => (Gaps::Equal, Clock::Steady(Steady::new(*rate))),
             ArrivalSpec::Poisson { rate } => (random(1.0), Clock::Steady(Steady::new(*rate))),
             ArrivalSpec::Gamma { rate, shape } => (random(*shape), Clock::Steady(Steady::new(*rate))),
-            ArrivalSpec::Profile { rates, window, shape } => {
+            ArrivalSpec::Profile { rates, window, shape, gaps } => {
                 let rates: Vec<f64> = rates.iter().map(|rate| rate.0).collect();
-                (random(*shape), Clock::Profile(Profile::new(&rates, window.0)))
+                let gaps = match gaps {
+                    GapFamily::Gamma => random(*shape),
+                    GapFamily::Weibull => Gaps::weibull(*shape, stream(seed, *b"arrivals")),
+                };
+                (gaps, Clock::Profile(Profile::new(&rates, window.0)))
             }
             ArrivalSpec::Weibull { rate, shape } => {
                 (Gaps::weibull(*shape, stream(seed, *b"arrivals")), Clock::Steady(Steady::new(*rate)))

@@ -12,6 +12,7 @@ use crate::figures::{
     API_CHATGPT, API_OUTPUT, API_PROMPT, API_TAIL_ALPHA, API_TAIL_MAX, CONVERSATION_CHATGPT, CONVERSATION_OUTPUT,
     CONVERSATION_PROMPT, CONVERSATION_SHARE,
 };
+use crate::mix::{self, ClassLengths};
 use crate::number::TOKENS_MAX;
 use crate::quantile::{QuantileTable, mean};
 
@@ -42,6 +43,8 @@ pub enum LengthSpec {
     Burstgpt,
     /// Like the conversations of `BurstGPT` alone: for a chat service. Measured on slices; classes by model.
     BurstgptConversation,
+    /// Several classes, each with a share of the requests and lengths of its own.
+    Classes(Vec<ClassLengths>),
     /// Prompt and output by a distribution each.
     Independent {
         /// Prompt length.
@@ -69,6 +72,7 @@ impl LengthSpec {
                 problems.extend(output.problems(&format!("{prefix}.independent.output")));
                 problems
             }
+            LengthSpec::Classes(classes) => mix::problems(classes, &format!("{prefix}.classes")),
             LengthSpec::Burstgpt | LengthSpec::BurstgptConversation => Vec::new(),
         }
     }
@@ -79,6 +83,13 @@ impl LengthSpec {
             LengthSpec::Fixed { prompt, output } => (f64::from(*prompt), f64::from(*output)),
             LengthSpec::Quantiles { prompt, output } => (mean(prompt), mean(output)),
             LengthSpec::Independent { prompt, output } => (mean(&prompt.points()), mean(&output.points())),
+            LengthSpec::Classes(classes) => {
+                let all: f64 = classes.iter().map(|class| class.share).sum();
+                let mix = |dist: fn(&ClassLengths) -> &LengthDist| {
+                    classes.iter().map(|class| class.share / all * mean(&dist(class).points())).sum()
+                };
+                (mix(|class| &class.prompt), mix(|class| &class.output))
+            }
             LengthSpec::BurstgptConversation => (mean(CONVERSATION_PROMPT), mean(CONVERSATION_OUTPUT)),
             LengthSpec::Burstgpt => {
                 let (share, api) = (CONVERSATION_SHARE, api_prompt());
@@ -151,6 +162,16 @@ impl Component {
     }
 }
 
+fn shared(classes: &[ClassLengths]) -> Vec<Component> {
+    let all: f64 = classes.iter().map(|class| class.share).sum();
+    let mut up_to = 0.0;
+    let component = |class: &ClassLengths| {
+        up_to += class.share / all;
+        Component::new(up_to, &class.prompt.points(), &class.output.points())
+    };
+    classes.iter().map(component).collect()
+}
+
 /// Lengths and class of one request.
 pub(crate) struct Size {
     pub(crate) prompt_tokens: u32,
@@ -173,6 +194,7 @@ impl Lengths {
     /// The specification has no problems.
     pub(crate) fn new(spec: &LengthSpec, seed: u64) -> Lengths {
         let (components, classes): (Vec<Component>, &[&str]) = match spec {
+            LengthSpec::Classes(classes) => (shared(classes), &[]),
             LengthSpec::Fixed { prompt, output } => {
                 let fixed = |tokens| [(0.0, tokens), (1.0, tokens)];
                 (vec![Component::new(1.0, &fixed(*prompt), &fixed(*output))], &["generated"])
@@ -196,7 +218,10 @@ impl Lengths {
         Lengths {
             components,
             takes_share: *spec == LengthSpec::Burstgpt,
-            classes: classes.iter().map(|&class| class.to_owned()).collect(),
+            classes: match spec {
+                LengthSpec::Classes(classes) => classes.iter().map(|class| class.class.clone()).collect(),
+                _ => classes.iter().map(|&class| class.to_owned()).collect(),
+            },
             kinds: stream(seed, *b"kinds   "),
             prompts: stream(seed, *b"prompts "),
             outputs: stream(seed, *b"outputs "),

@@ -29,6 +29,7 @@
 
 mod arrivals;
 mod azure;
+mod bounded;
 mod burstgpt;
 mod burstgpt_hours;
 mod burstiness;
@@ -41,15 +42,21 @@ mod draw;
 mod error;
 mod export;
 mod figures;
+#[cfg(feature = "frames")]
+mod fit;
+#[cfg(feature = "frames")]
+mod frame;
 mod generate;
 mod json;
 mod lengths;
 mod lines;
 mod load;
+mod mix;
 mod mooncake;
 mod number;
 mod population;
 mod profile;
+mod prometheus;
 mod quantile;
 mod reader;
 mod redraw;
@@ -57,13 +64,15 @@ mod replay;
 mod scale;
 mod session;
 mod sessions;
+mod significant;
 mod source;
 mod spec;
 mod superpose;
 mod table;
 mod vidur;
 
-pub use arrivals::ArrivalSpec;
+pub use arrivals::{ArrivalSpec, GapFamily};
+pub use bounded::Bounded;
 pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
 pub use burstiness::{Bins, BurstStats, Burstiness, SessionStats, Tapped, burstiness};
 pub use columns::Columns;
@@ -71,11 +80,20 @@ pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};
 pub use export::{ExportError, Layout, write_requests};
 pub use figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE};
+#[cfg(feature = "frames")]
+pub use fit::{
+    ArrivalFit, ClassFit, Compared, Counts as LengthCounts, FitError, GAPS_MIN, GapFit, Gaps, LengthFamily, LengthFit,
+    TraceFit, compare,
+};
+#[cfg(feature = "frames")]
+pub use frame::{By, FrameError, Groups, TraceFrame};
 pub use generate::{GenerateSpec, Generator};
 pub use lengths::LengthSpec;
 pub use load::{Failures, ScaleSpec, Window};
+pub use mix::ClassLengths;
 pub use number::{TOKENS_MAX, TimeUnit};
 pub use population::{MissingLengths, Population, PopulationClasses, PopulationSpec};
+pub use prometheus::{BucketFit, Metrics, MetricsError, MetricsFit, MetricsOptions};
 pub use replay::{Counts, Replay};
 pub use sessions::SessionSpec;
 pub use source::Packing;

@@ -143,8 +143,9 @@ pub(crate) struct Reader {
     /// Start and end of the window [ns since the first row].
     from_ns: u64,
     to_ns: u64,
-    /// Time of the first row.
+    /// Time of the first row, and of the first request taken.
     origin_ns: Option<u64>,
+    first_ns: Option<u64>,
     /// Sizes for failed requests; without, they are dropped.
     redraw: Option<Redraw>,
     skip: u64,
@@ -204,6 +205,7 @@ impl Reader {
             from_ns: spec.window.from.map_or(0, |from| from.0.0),
             to_ns: spec.window.to.map_or(u64::MAX, |to| to.0.0),
             origin_ns: None,
+            first_ns: None,
             redraw: None,
             skip: spec.skip,
             take: spec.requests.unwrap_or(u64::MAX),
@@ -283,6 +285,7 @@ impl Reader {
                 _ => None,
             };
             self.counts.taken += 1;
+            self.first_ns.get_or_insert(at_ns);
             let output_tokens = size.1.min(self.max_output_tokens);
             let failed = self.keep_failures && matches!(outcome, Outcome::Failed { .. });
             let elapsed = self.elapsed.filter(|&column| !row.field(column).is_empty());
@@ -305,6 +308,11 @@ impl Reader {
     /// What became of the rows of this pass.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// When the first request was taken, by the clock of the file.
+    pub(crate) fn first_ns(&self) -> Option<u64> {
+        self.first_ns
     }
 
     pub(crate) fn format(&self) -> Format {

@@ -116,6 +116,11 @@ impl Replay {
         self.rows.reader().format()
     }
 
+    /// When the first request arrived, by the clock of the file: since 1970 for dates, else since what the file counts from.
+    pub fn first_at(&self) -> Time {
+        Time(self.rows.reader().first_ns().unwrap_or(0))
+    }
+
     /// What became of the rows so far, in the current pass over the file; of the first copy if there are several.
     pub fn counts(&self) -> Counts {
         self.rows.reader().counts()

@@ -4,7 +4,7 @@ use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use overbook_traces::{
-    ArrivalSpec, BURSTGPT_HOURLY_MEAN, GenerateError, GenerateSpec, LengthDist, LengthSpec, SessionSpec,
+    ArrivalSpec, BURSTGPT_HOURLY_MEAN, GapFamily, GenerateError, GenerateSpec, LengthDist, LengthSpec, SessionSpec,
 };
 
 use crate::drain;
@@ -117,8 +117,12 @@ fn lengths_follow_their_distributions() {
 #[test]
 fn windows_of_a_profile_have_their_expected_counts() {
     let rates = [20.0, 0.0, 5.0, 60.0];
-    let profile =
-        |shape| ArrivalSpec::Profile { rates: rates.map(Rate).to_vec(), window: Duration(Span(10 * SECOND)), shape };
+    let profile = |shape| ArrivalSpec::Profile {
+        rates: rates.map(Rate).to_vec(),
+        window: Duration(Span(10 * SECOND)),
+        shape,
+        gaps: GapFamily::Gamma,
+    };
     let rounds = 400;
     for shape in [0.3f64, 1.0, 3.0] {
         let arrivals = seconds(profile(shape), rounds * 40, 11);
@@ -253,7 +257,7 @@ fn all_problems_of_a_specification() {
         spec.problems().into_iter().map(|(path, _)| path).collect()
     };
     let rates = vec![Rate(1.0), Rate(-1.0), Rate(0.0), Rate(f64::NAN)];
-    let arrivals = ArrivalSpec::Profile { rates, window: Duration(Span(0)), shape: 0.0 };
+    let arrivals = ArrivalSpec::Profile { rates, window: Duration(Span(0)), shape: 0.0, gaps: GapFamily::Gamma };
     let lengths =
         LengthSpec::Quantiles { prompt: vec![(0.0, 5), (0.5, 4), (0.4, 9), (1.0, 0)], output: vec![(0.5, 1)] };
     let expected = [

@@ -6,11 +6,14 @@ mod burstgpt_whole;
 mod burstiness;
 mod columnar;
 mod export;
+#[cfg(feature = "frames")]
+mod fit;
 mod fuzz;
 mod generator;
 mod load;
 mod mooncake;
 mod population;
+mod prometheus;
 mod quirks;
 mod real;
 mod serde_forms;
