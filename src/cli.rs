@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use overbook_sim::units::Duration;
 
 /// Trace-driven simulation and capacity planning of LLM serving.
 ///
@@ -98,18 +99,106 @@ pub(crate) struct ReportArgs {
 #[derive(Subcommand, Debug)]
 pub(crate) enum TraceCommand {
     /// Rates, burstiness and lengths of a trace file, or of the workload of a scenario (`.yaml`).
-    Stats(TraceArgs),
+    Stats {
+        #[command(flatten)]
+        source: TraceArgs,
+        /// Count and measure groups of requests instead; the whole trace is in memory then.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+        by: Vec<StatsBy>,
+    },
+    /// Fit a generator to a trace: print how well it fits, and the workload for a scenario.
+    Fit(FitArgs),
     /// Write the requests of a trace file or scenario as a trace: arrived_at, num_prefill_tokens, num_decode_tokens, class.
+    ///
+    /// A scenario that generates its requests is written just so: `generate` is another name of this command.
+    #[command(visible_alias = "generate")]
     Convert {
         #[command(flatten)]
         source: TraceArgs,
         /// The file to write; its ending says how: .csv, .jsonl or .parquet.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Requests to write; a generator makes so many, a trace is cut.
+        #[arg(long, value_name = "N")]
+        requests: Option<u64>,
+        /// Time to write, e.g. `2h`; a generator runs so long, a trace is cut.
+        #[arg(long, value_name = "TIME")]
+        duration: Option<Duration>,
         /// Replace an existing file.
         #[arg(long)]
         force: bool,
     },
+}
+
+/// What requests are grouped by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum StatsBy {
+    /// Class, e.g. `GPT-4/api`.
+    Class,
+    /// First part of the class: `GPT-4`.
+    Model,
+    /// Second part of the class: `api`.
+    LogType,
+    /// Hour of the day, by the clock of the file.
+    HourOfDay,
+}
+
+/// What to fit, and how.
+#[derive(Args, Debug)]
+pub(crate) struct FitArgs {
+    /// A trace file (format by its header), or a scenario whose workload is meant.
+    #[arg(required_unless_present = "prometheus", conflicts_with = "prometheus")]
+    pub(crate) source: Option<PathBuf>,
+    /// Set a value of the scenario.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Metrics of a vLLM server instead of requests: scrapes of /metrics, or range queries of Prometheus as JSON; `-` is
+    /// stdin.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) prometheus: Vec<PathBuf>,
+    /// Time between scrapes that carry none.
+    #[arg(long, value_name = "TIME", requires = "prometheus")]
+    pub(crate) every: Option<Duration>,
+    /// The model meant, if the metrics are of several.
+    #[arg(long, value_name = "NAME", requires = "prometheus")]
+    pub(crate) model: Option<String>,
+    /// Length of the windows of the rate profile.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub(crate) window: Duration,
+    /// Family of the gaps within windows [default: the likelier one].
+    #[arg(long, value_enum, value_name = "FAMILY")]
+    pub(crate) gaps: Option<Gaps>,
+    /// Family of the lengths.
+    #[arg(long, value_enum, value_name = "FAMILY", default_value_t = Lengths::Quantiles)]
+    pub(crate) lengths: Lengths,
+    /// Write a scenario with the fitted workload.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing file.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Family of the gaps within windows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Gaps {
+    /// Gamma.
+    Gamma,
+    /// Weibull.
+    Weibull,
+}
+
+/// Family of the lengths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Lengths {
+    /// As they are: empirical quantiles.
+    Quantiles,
+    /// Log-normal.
+    LogNormal,
+    /// Zipf.
+    Zipf,
+    /// Log-normal with a Pareto tail.
+    ParetoMixture,
 }
 
 /// Where requests come from.
@@ -120,6 +209,9 @@ pub(crate) struct TraceArgs {
     /// Set a value of the scenario.
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Seed of every random stream of the scenario.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Subcommand, Debug)]
