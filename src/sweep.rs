@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use overbook_reports::points::{POINTS, Points};
 use overbook_reports::summary_json::summary_json;
 use overbook_reports::{RunDir, Status, study as reports};
 use overbook_scenarios::{Point, Study, Verdict};
@@ -57,14 +58,17 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
     let kept = || ended.iter().flatten().all(|e| e.report.all_met());
     let passed = if verdicts.is_empty() { kept() } else { verdicts.iter().all(|v| v.passed) };
     let table = table(study, args, &ended, &verdicts);
+    let mut side_by_side = Points::new(table.axes.clone());
     for (index, ended) in ended.iter().enumerate() {
         let Some(ended) = ended else { continue };
-        dir.write(&format!("point-{index:04}.summary.json"), summary_json(&ended.report))
-            .map_err(anyhow::Error::new)?;
+        let summary = summary_json(&ended.report);
+        side_by_side.push(table.points[index].coordinates.clone(), &summary).map_err(anyhow::Error::new)?;
+        dir.write(&format!("point-{index:04}.summary.json"), summary).map_err(anyhow::Error::new)?;
         let scenario = study.points()[index].scenario.to_yaml();
         dir.write(&format!("point-{index:04}.resolved.yaml"), scenario).map_err(anyhow::Error::new)?;
     }
     dir.write("study.csv", table.csv()).map_err(anyhow::Error::new)?;
+    dir.write(POINTS, side_by_side.parquet().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
     if !args.no_report {
         dir.write("report.html", table.html().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
     }

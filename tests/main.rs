@@ -5,6 +5,8 @@ mod cli {
     mod calibrate;
     mod commands;
     mod disk;
+    #[cfg(feature = "frames")]
+    mod fitted;
     mod gates;
     mod golden;
     mod home;
@@ -19,4 +21,6 @@ mod cli {
     mod refused_traces;
     mod results;
     mod tools;
+    #[cfg(not(feature = "frames"))]
+    mod without_frames;
 }

@@ -14,6 +14,7 @@ mod json;
 pub mod manifest;
 pub mod parquet;
 pub mod perfetto;
+pub mod points;
 pub mod read;
 pub mod report;
 pub mod run_dir;

@@ -33,6 +33,7 @@ fn expectations_that_are_met() {
     assert!(ran.out.contains("over tpot_p50 at fleet.replicas=2: 0.99 to 1.01, got 1.0000"), "{}", ran.out);
     // Every point of the product, the zipped pair as one axis.
     assert_eq!(home.text("a/study.csv").lines().count(), 1 + 4, "{}", home.text("a/study.csv"));
+    assert!(home.bytes("a/points.parquet").starts_with(b"PAR1"), "all points in one table");
 }
 
 #[test]

@@ -24,6 +24,9 @@
 //! * The `burstgpt` arrivals and lengths are generators with constants from the real trace; hourly counts, the share of
 //!   failures and conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its
 //!   documentation. With the real files at hand, replay them with [`TraceSpec`].
+//! * A Parquet file is a table as well: the columns that are wanted are decoded, batch by batch.
+//! * [`write_requests`] writes any workload as a trace; [`Metrics`] reads one off a server's counters and histograms.
+//! * With the feature `frames`: `TraceFrame` holds a whole trace as a polars table, `TraceFit` fits a generator to it.
 //! * A generator draws each purpose from its own stream of one seed, so changing lengths never moves an arrival.
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,150 @@
+//! `points.parquet`: all points of a study in one table, for data frames and notebooks.
+//!
+//! A row per point that ended, in the sweep's order: its place on every axis (strings, named after the paths of the
+//! scenario), then every figure of its `summary.json` (doubles, null where a run does not define it), nested ones as
+//! `tokens/cached_tokens`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+use serde_json::Value;
+
+use crate::ReportError;
+
+/// File name of the table.
+pub const POINTS: &str = "points.parquet";
+
+/// The points of a study, side by side.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Points {
+    axes: Vec<String>,
+    /// Per point, its place on every axis.
+    places: Vec<Vec<String>>,
+    /// Names of the figures, in order of appearance, and per point its value.
+    figures: Vec<(String, Vec<Option<f64>>)>,
+}
+
+impl Points {
+    /// A table without points; the axes are named.
+    pub fn new(axes: Vec<String>) -> Points {
+        Points { axes, ..Points::default() }
+    }
+
+    /// Adds a point: its place on every axis, and the text of its `summary.json`.
+    ///
+    /// # Errors
+    /// The summary is not JSON.
+    pub fn push(&mut self, places: Vec<String>, summary: &str) -> Result<(), ReportError> {
+        let unreadable =
+            |error: serde_json::Error| ReportError::unreadable(Path::new("summary.json"))(error.to_string());
+        let summary: Value = serde_json::from_str(summary).map_err(unreadable)?;
+        self.add("", &summary);
+        self.places.push(places);
+        let points = self.places.len();
+        // What this point has not is empty; what only this point has is empty before it.
+        self.figures.iter_mut().for_each(|(_, values)| values.resize(points, None));
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, value: &Value) {
+        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") };
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| self.add(&below(key), value)),
+            Value::Number(number) => {
+                let points = self.places.len();
+                let known = self.figures.iter().position(|(name, _)| name == path);
+                let at = known.unwrap_or_else(|| {
+                    self.figures.push((path.to_owned(), Vec::new()));
+                    self.figures.len() - 1
+                });
+                let values = &mut self.figures[at].1;
+                values.resize(points, None);
+                values.push(number.as_f64());
+            }
+            _ => {}
+        }
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// The encoder fails, which no input should make it do.
+    pub fn parquet(&self) -> Result<Vec<u8>, ReportError> {
+        self.encode().map_err(ReportError::parquet(Path::new(POINTS)))
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ParquetError> {
+        let text = |name: &String| {
+            let kind = Type::primitive_type_builder(name, Physical::BYTE_ARRAY).with_repetition(Repetition::REQUIRED);
+            kind.with_logical_type(Some(LogicalType::String)).build().map(Arc::new)
+        };
+        let number = |(name, _): &(String, Vec<Option<f64>>)| {
+            let kind = Type::primitive_type_builder(name, Physical::DOUBLE).with_repetition(Repetition::OPTIONAL);
+            kind.build().map(Arc::new)
+        };
+        let fields: Vec<_> =
+            self.axes.iter().map(text).chain(self.figures.iter().map(number)).collect::<Result<_, _>>()?;
+        let schema = Type::group_type_builder("point").with_fields(fields).build()?;
+        let properties = WriterProperties::builder()
+            .set_created_by("overbook".to_owned())
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .build();
+        let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
+        let mut group = writer.next_row_group()?;
+        for axis in 0..self.axes.len() {
+            let places = self.places.iter().map(|places| places.get(axis).map_or("", String::as_str));
+            let places: Vec<ByteArray> = places.map(ByteArray::from).collect();
+            if let Some(mut column) = group.next_column()? {
+                column.typed::<ByteArrayType>().write_batch(&places, None, None)?;
+                column.close()?;
+            }
+        }
+        for (_, values) in &self.figures {
+            let present: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
+            let values: Vec<f64> = values.iter().flatten().copied().collect();
+            if let Some(mut column) = group.next_column()? {
+                column.typed::<DoubleType>().write_batch(&values, Some(&present), None)?;
+                column.close()?;
+            }
+        }
+        group.close()?;
+        writer.into_inner()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use parquet::record::{Field, RowAccessor as _};
+
+    use super::*;
+
+    #[test]
+    fn points_stand_side_by_side() {
+        let mut points = Points::new(vec!["fleet.replicas".into(), "gpu".into()]);
+        let place = |replicas: &str| vec![replicas.to_owned(), "h200".to_owned()];
+        points.push(place("2"), r#"{"title": "x", "a": 1, "tokens": {"cached": 2.5}, "list": [1]}"#).expect("reads");
+        points.push(place("4"), r#"{"a": null, "tokens": {"cached": 3}, "late": 7}"#).expect("reads");
+        let bytes = points.parquet().expect("encodes");
+        assert_eq!(bytes, points.parquet().expect("encodes"));
+        let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a file");
+        let schema = file.metadata().file_metadata().schema_descr();
+        let names: Vec<_> = schema.columns().iter().map(|column| column.name().to_owned()).collect();
+        assert_eq!(names, ["fleet.replicas", "gpu", "a", "tokens/cached", "late"]);
+        let rows: Vec<_> = file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")).collect();
+        let values = |row: usize| rows[row].get_column_iter().map(|(_, field)| field.clone()).collect::<Vec<_>>();
+        let (text, number) = (|text: &str| Field::Str(text.to_owned()), Field::Double);
+        assert_eq!(values(0), [text("2"), text("h200"), number(1.0), number(2.5), Field::Null]);
+        assert_eq!(values(1), [text("4"), text("h200"), Field::Null, number(3.0), number(7.0)]);
+        assert_eq!(rows[1].get_double(4).expect("a number"), 7.0);
+        assert!(points.push(place("8"), "{").is_err());
+    }
+}
