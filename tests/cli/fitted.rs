@@ -162,7 +162,7 @@ fn what_cannot_be_fitted_is_refused() {
         ("trace fit --prometheus nowhere.txt", "cannot read nowhere.txt"),
         ("trace fit --prometheus one.csv --every 1s", "one.csv:1: expected"),
         ("trace fit --prometheus metrics.txt --every 1min --lengths zipf", "are for requests"),
-        ("trace fit", "--prometheus"),
+        ("trace fit", "<SOURCE>"),
         ("trace stats bursty.yaml --by colour", "hour-of-day"),
         ("trace generate bursty.yaml --out x.csv --duration 5", "needs a unit"),
     ] {

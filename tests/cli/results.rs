@@ -121,7 +121,7 @@ fn any_number_of_threads_gives_the_same_study() {
     let two = home.overbook("run study.yaml --out two --jobs 2").ends(0);
     assert_eq!(figures(&one), figures(&two));
     let files = home.names("one");
-    assert_eq!(files.len(), 6 * 2 + 3, "{files:?}");
+    assert_eq!(files.len(), 6 * 2 + 4, "{files:?}");
     assert_eq!(files, home.names("two"));
     let files: Vec<_> = files.iter().map(String::as_str).filter(|&name| name != "manifest.json").collect();
     same(&home, "one", "two", &files);

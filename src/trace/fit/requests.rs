@@ -30,7 +30,11 @@ pub(super) fn fit(source: &Path, args: &FitArgs, globals: &Globals) -> Result<Fi
     };
     let generate = fit.spec(gaps, lengths);
     let compared = compare(frame.stats(), &generate, 0).map_err(Failure::input)?;
-    let remarks = remarks(&fit, counts);
+    let mut remarks = remarks(&fit, counts);
+    let sessions = frame.stats().sessions.turns.count();
+    if sessions > 0 {
+        remarks.push(format!("The {sessions} sessions of the trace are not fitted: every request stands alone."));
+    }
     let mut parts = vec![arrivals(&fit, frame.requests(), gaps), lengths_of(&fit), comparison(&compared)];
     parts.extend((!remarks.is_empty()).then(|| remarks.join("\n")));
     let report = parts.join("\n\n");

@@ -119,10 +119,12 @@ impl Clients {
             problem: format!("the header `{}` lacks {}", table.header().text(), missing.join(", ")),
             help: "rates are a CSV file with a header, or a folder of ServeGen's `chunk-N-trace.csv`",
         })?;
+        table.want(&columns)?;
         let [workload, client, columns @ ..] = columns.as_slice() else { return Ok(String::new()) };
         let mut names: BTreeSet<String> = BTreeSet::new();
         while let Some(row) = table.next_row()? {
-            let name = row.text(*workload)?.trim();
+            let name = row.text(*workload)?;
+            let name = name.trim();
             if !names.contains(name) {
                 names.insert(name.to_owned());
             }

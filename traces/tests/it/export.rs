@@ -6,7 +6,7 @@ use std::path::Path;
 use overbook_sim::arrival::{Arrival, ClassId, Workload, WorkloadError};
 use overbook_sim::time::Time;
 use overbook_sim::units::Rate;
-use overbook_traces::{ArrivalSpec, GenerateSpec, Keep, Layout, LengthSpec, TraceSpec, write_requests};
+use overbook_traces::{ArrivalSpec, Failures, GenerateSpec, Keep, Layout, LengthSpec, TraceSpec, write_requests};
 
 use crate::drain;
 
@@ -69,8 +69,14 @@ fn every_layout_keeps_times_lengths_and_classes() {
 #[test]
 fn a_generator_is_written_as_it_would_be_simulated() {
     let spec = GenerateSpec {
-        arrivals: ArrivalSpec::Burstgpt { mean_rate: None, from_hour: 216, hours: Some(2), shape: 1.16 },
-        lengths: LengthSpec::Burstgpt1,
+        arrivals: ArrivalSpec::Burstgpt {
+            mean_rate: None,
+            from_hour: 216,
+            hours: Some(2),
+            shape: 1.16,
+            failures: Failures::Drop,
+        },
+        lengths: LengthSpec::Burstgpt,
         requests: Some(5_000),
         duration: None,
         sessions: None,
