@@ -103,19 +103,18 @@ fn groups_of_requests() {
 
 /// Two scrapes a minute apart: 120 requests of 11 to 20 and of 6 to 10 tokens.
 fn scrapes() -> String {
-    let mut text = String::new();
-    for (requests, prompt, output) in [(0, 0, 0), (120, 1800, 960)] {
-        for (name, bounds, up_to, sum) in [("prompt", [10, 20], 20, prompt), ("generation", [5, 10], 10, output)] {
-            for le in bounds {
-                let count = if le == up_to { requests } else { 0 };
-                text += &format!("vllm:request_{name}_tokens_bucket{{model_name=\"m\",le=\"{le}.0\"}} {count}.0\n");
-            }
-            text += &format!("vllm:request_{name}_tokens_bucket{{model_name=\"m\",le=\"+Inf\"}} {requests}.0\n");
-            text += &format!("vllm:request_{name}_tokens_sum{{model_name=\"m\"}} {sum}.0\n");
-        }
-        text += &format!("vllm:request_success_total{{finished_reason=\"stop\",model_name=\"m\"}} {requests}.0\n");
-    }
-    text
+    let scrape = |(requests, prompt, output): (u32, u32, u32)| {
+        let histogram = |name: &str, [low, high]: [u32; 2], sum: u32| {
+            let name = format!("vllm:request_{name}_tokens");
+            let bucket = |le: String, count: u32| format!("{name}_bucket{{model_name=\"m\",le=\"{le}\"}} {count}.0\n");
+            let buckets =
+                [bucket(format!("{low}.0"), 0), bucket(format!("{high}.0"), requests), bucket("+Inf".into(), requests)];
+            buckets.concat() + &format!("{name}_sum{{model_name=\"m\"}} {sum}.0\n")
+        };
+        let success = format!("vllm:request_success_total{{finished_reason=\"stop\",model_name=\"m\"}} {requests}.0\n");
+        histogram("prompt", [10, 20], prompt) + &histogram("generation", [5, 10], output) + &success
+    };
+    [(0, 0, 0), (120, 1800, 960)].map(scrape).concat()
 }
 
 #[test]

@@ -317,10 +317,10 @@ fn columns_without_a_meaning_are_refused_when_opened() {
 
 #[test]
 fn a_damaged_file_is_an_error_and_nothing_worse() {
-    let who = texts(&["a"; 3000]);
+    let who = texts(&vec!["a"; 3000]);
     let numbers: Vec<i64> = (0..3000).collect();
     let prompts: Vec<i32> = (1..=3000).collect();
-    let columns = [longs(&numbers), ints(&prompts), longs(&[1; 3000]), who];
+    let columns = [longs(&numbers), ints(&prompts), longs(&vec![1; 3000]), who];
     let whole = packed(SCHEMA, &columns, 3000, 1000, Compression::SNAPPY);
     let bytes = std::fs::read(whole.path()).expect("read");
     let read = |bytes: &[u8]| {
