@@ -3,7 +3,8 @@
 //! ```text
 //!              ┌─► arrivals: rate per window, shape of the gaps within ─┐
 //! TraceFrame ──┤                                                        ├─► GenerateSpec ─► generate ─► comparison
-//!              └─► lengths of each class: quantiles or a family ────────┘
+//!              ├─► lengths of each class: quantiles or a family ────────┤
+//!              └─► sessions: turns, follow-ups, time to think ──────────┘
 //! ```
 //!
 //! What such a generator cannot have: the order of classes (bursts of one kind), the correlation of prompt and output
@@ -13,6 +14,7 @@ mod arrivals;
 mod comparison;
 mod gaps;
 mod lengths;
+mod sessions;
 
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
@@ -31,6 +33,7 @@ pub use arrivals::{ArrivalFit, Gaps};
 pub use comparison::{Compared, compare};
 pub use gaps::GapFit;
 pub use lengths::{Counts, LengthFit};
+pub use sessions::SessionFit;
 
 /// Gaps above zero that a window must have to be fitted, and all windows together.
 pub const GAPS_MIN: usize = 30;
@@ -115,8 +118,10 @@ pub struct ClassFit {
 pub struct TraceFit {
     /// Arrivals.
     pub arrivals: ArrivalFit,
-    /// Lengths, by class.
+    /// Lengths, by class. Where there are sessions: first prompts, and all outputs.
     pub classes: Vec<ClassFit>,
+    /// Sessions, if the trace has enough of several turns. The arrivals are then those of their starts.
+    pub sessions: Option<SessionFit>,
 }
 
 impl TraceFit {
@@ -125,11 +130,14 @@ impl TraceFit {
     /// # Errors
     /// See [`FitError`].
     pub fn of(frame: &TraceFrame, window: Span) -> Result<TraceFit, FitError> {
-        let arrivals = ArrivalFit::of(frame, window)?;
+        let sessions = SessionFit::of(frame.turns());
+        let starts = if sessions.is_some() { Some(frame.starts()?) } else { None };
+        let starts = starts.as_ref().unwrap_or(frame);
+        let arrivals = ArrivalFit::of(starts, window)?;
         let mut classes = Vec::new();
         for (number, name) in frame.classes().iter().enumerate() {
             let class = number as u32;
-            let (prompt, output) = (Counts::of(frame, class, PROMPT)?, Counts::of(frame, class, OUTPUT)?);
+            let (prompt, output) = (Counts::of(starts, class, PROMPT)?, Counts::of(frame, class, OUTPUT)?);
             if prompt.total() == 0 {
                 continue;
             }
@@ -141,7 +149,7 @@ impl TraceFit {
                 correlation: correlation(frame, class)?,
             });
         }
-        Ok(TraceFit { arrivals, classes })
+        Ok(TraceFit { arrivals, classes, sessions })
     }
 
     /// The generator: gaps of a family (by default the likelier one), lengths of another.
@@ -165,7 +173,7 @@ impl TraceFit {
         GenerateSpec {
             arrivals: self.arrivals.spec(gaps),
             lengths: LengthSpec::Classes(classes),
-            sessions: None,
+            sessions: self.sessions.as_ref().map(|fit| fit.spec.clone()),
             requests: None,
             duration: Some(Duration(self.arrivals.duration())),
         }

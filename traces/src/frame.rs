@@ -1,6 +1,7 @@
 //! A whole trace as one table (polars): what a single pass in constant memory cannot say. 20 bytes per request.
 
 mod groups;
+mod sessions;
 
 use overbook_sim::arrival::{Workload, WorkloadError};
 use polars::prelude::*;
@@ -8,12 +9,15 @@ use polars::prelude::*;
 use crate::burstiness::{BurstStats, Burstiness};
 
 pub use groups::{By, Groups};
+pub(crate) use sessions::SessionTurns;
 
 /// Names of the columns: nanoseconds since the first request, tokens, number of the class.
 pub(crate) const AT: &str = "at";
 pub(crate) const PROMPT: &str = "prompt";
 pub(crate) const OUTPUT: &str = "output";
 pub(crate) const CLASS: &str = "class";
+/// Whether the request starts a session, or has none.
+const STARTS: &str = "starts";
 
 /// Why a trace cannot be made into a table, or a table not evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,7 @@ pub struct TraceFrame {
     table: DataFrame,
     classes: Vec<String>,
     stats: BurstStats,
+    turns: SessionTurns,
 }
 
 impl TraceFrame {
@@ -41,7 +46,7 @@ impl TraceFrame {
     pub fn read(workload: &mut dyn Workload) -> Result<TraceFrame, FrameError> {
         let (mut at, mut prompt, mut output, mut class) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut counter = Burstiness::default();
-        let mut first = None;
+        let (mut first, mut turns, mut starts) = (None, SessionTurns::default(), Vec::new());
         while let Some(arrival) = workload.next_arrival().map_err(FrameError::Workload)? {
             if arrival.failed_in_trace {
                 continue;
@@ -51,6 +56,7 @@ impl TraceFrame {
             prompt.push(arrival.prompt_tokens);
             output.push(arrival.output_tokens);
             class.push(u32::from(arrival.class.0));
+            starts.push(turns.record(&arrival));
         }
         let tokens = |name: &str, values| UInt32Chunked::from_vec(name.into(), values).into_column();
         let columns = vec![
@@ -58,10 +64,11 @@ impl TraceFrame {
             tokens(PROMPT, prompt),
             tokens(OUTPUT, output),
             tokens(CLASS, class),
+            BooleanChunked::from_slice(STARTS.into(), &starts).into_column(),
         ];
         let classes = workload.classes().to_vec();
         let stats = counter.finish(&classes);
-        Ok(TraceFrame { table: DataFrame::new_infer_height(columns)?, classes, stats })
+        Ok(TraceFrame { table: DataFrame::new_infer_height(columns)?, classes, stats, turns })
     }
 
     /// Requests.
@@ -77,6 +84,20 @@ impl TraceFrame {
     /// Names of the classes.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// What the requests say about sessions.
+    pub(crate) fn turns(&self) -> &SessionTurns {
+        &self.turns
+    }
+
+    /// The requests that start sessions; their sessions are not told any more.
+    pub(crate) fn starts(&self) -> Result<TraceFrame, PolarsError> {
+        let table = self.lazy().filter(col(STARTS)).collect()?;
+        let (classes, stats) = (self.classes.clone(), self.stats.clone());
+        let mut starts = TraceFrame { table, classes, stats, turns: SessionTurns::default() };
+        starts.table.rechunk_mut();
+        Ok(starts)
     }
 
     pub(crate) fn lazy(&self) -> LazyFrame {

@@ -86,7 +86,7 @@ pub use figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS,
 #[cfg(feature = "frames")]
 pub use fit::{
     ArrivalFit, ClassFit, Compared, Counts as LengthCounts, FitError, GAPS_MIN, GapFit, Gaps, LengthFamily, LengthFit,
-    TraceFit, compare,
+    SessionFit, TraceFit, compare,
 };
 #[cfg(feature = "frames")]
 pub use frame::{By, FrameError, Groups, TraceFrame};

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use overbook_traces::{Compared, Counts, GapFamily, GapFit, LengthDist, LengthFamily, TraceFit, TraceFrame, compare};
+use overbook_traces::{
+    Compared, Counts, GapFamily, GapFit, LengthDist, LengthFamily, SessionFit, TraceFit, TraceFrame, compare,
+};
 
 use super::{Fitted, name_of};
 use crate::cli::{FitArgs, Gaps, Globals, Lengths, TraceArgs};
@@ -30,20 +32,29 @@ pub(super) fn fit(source: &Path, args: &FitArgs, globals: &Globals) -> Result<Fi
     };
     let generate = fit.spec(gaps, lengths);
     let compared = compare(frame.stats(), &generate, 0).map_err(Failure::input)?;
-    let mut remarks = remarks(&fit, counts);
-    let sessions = frame.stats().sessions.turns.count();
-    if sessions > 0 {
-        remarks.push(format!("The {sessions} sessions of the trace are not fitted: every request stands alone."));
-    }
-    let mut parts = vec![arrivals(&fit, frame.requests(), gaps), lengths_of(&fit), comparison(&compared)];
+    let remarks = remarks(&fit, counts, frame.stats().sessions.turns.count());
+    let mut parts = vec![arrivals(&fit, frame.requests(), gaps), lengths_of(&fit)];
+    parts.extend(fit.sessions.as_ref().map(sessions));
+    parts.push(comparison(&compared));
     parts.extend((!remarks.is_empty()).then(|| remarks.join("\n")));
     let report = parts.join("\n\n");
     Ok(Fitted { report, generate, source: source.display().to_string(), name: name_of(source), remarks })
 }
 
 /// What the generator does not have.
-fn remarks(fit: &TraceFit, counts: Option<Counts>) -> Vec<String> {
+fn remarks(fit: &TraceFit, counts: Option<Counts>, sessions: u64) -> Vec<String> {
     let mut remarks = Vec::new();
+    if fit.sessions.is_none() && sessions > 0 {
+        remarks.push(format!(
+            "The {sessions} sessions of the trace have too few turns to be fitted: every request stands alone."
+        ));
+    }
+    if let Some(fit) = fit.sessions.as_ref().filter(|fit| fit.early > 0.0) {
+        let early = 100.0 * fit.early;
+        remarks.push(format!(
+            "{early:.0} % of the follow-ups came before the answer can have ended: no part of the time to think."
+        ));
+    }
     if let Some(counts) = counts.filter(|counts| counts.failed > 0) {
         let share = 100.0 * counts.failed as f64 / (counts.failed + counts.taken) as f64;
         remarks.push(format!("Left out: {} failed requests without lengths ({share:.1} %).", counts.failed));
@@ -116,6 +127,20 @@ fn lengths_of(fit: &TraceFit) -> String {
     let correlations = fit.classes.iter().map(|class| format!("{} {:.2}", class.class, class.correlation));
     let correlations = correlations.collect::<Vec<_>>().join(", ");
     format!("{}\nrank correlation of prompt and output, which the generator has not: {correlations}", left(&rows))
+}
+
+fn sessions(fit: &SessionFit) -> String {
+    let spec = &fit.spec;
+    let answers = if fit.recorded { "recorded" } else { "assumed, the trace does not say" };
+    let answer = format!("{} and {} per output token ({answers})", spec.answer_base, spec.answer_per_token);
+    let rows = [
+        ("sessions", format!("{} of {} turns on average", fit.sessions, number(fit.turns_mean))),
+        ("follow-ups", format!("{}, each adds {} tokens", fit.follow_ups, described(&spec.follow_up).1)),
+        ("time to think", format!("log-normal, median {}, sigma {}", spec.think_median, spec.think_sigma)),
+        ("time to answer", answer),
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect();
+    format!("arrivals and prompts above are those of the starts of sessions\n{}", left(&rows))
 }
 
 fn described(dist: &LengthDist) -> (&'static str, String) {

@@ -54,6 +54,14 @@ impl Counts {
         Ok(Counts::new(values.filter_map(|(value, n)| Some((value?, n? as u64))).collect()))
     }
 
+    pub(crate) fn from_values(values: impl Iterator<Item = u32>) -> Counts {
+        let mut counts = std::collections::BTreeMap::new();
+        for value in values {
+            *counts.entry(value).or_insert(0) += 1;
+        }
+        Counts::new(counts.into_iter().collect())
+    }
+
     fn new(values: Vec<(u32, u64)>) -> Counts {
         let total = values.iter().map(|(_, n)| n).sum();
         Counts { values, total }

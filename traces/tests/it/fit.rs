@@ -4,7 +4,7 @@ use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use overbook_traces::{
     ArrivalSpec, By, ClassLengths, Compared, FitError, GapFamily, GenerateSpec, LengthDist, LengthFamily, LengthSpec,
-    TraceFit, TraceFrame, TraceSpec, compare,
+    SessionSpec, TraceFit, TraceFrame, TraceSpec, compare,
 };
 
 use crate::{data, file};
@@ -185,4 +185,58 @@ fn what_cannot_be_fitted_says_so() {
     let fit = TraceFit::of(&frame(&few, 1), HOUR).expect("fits");
     assert!(fit.arrivals.gaps.is_none());
     assert!(matches!(fit.spec(None, LengthFamily::Quantiles).arrivals, ArrivalSpec::Poisson { .. }));
+}
+
+#[test]
+fn sessions_are_recovered() {
+    let sessions = SessionSpec {
+        turns: LengthDist::Quantiles(vec![(0.0, 1), (0.5, 1), (0.5, 4), (1.0, 4)]),
+        follow_up: LengthDist::Quantiles(vec![(0.0, 10), (1.0, 90)]),
+        think_median: Duration(Span(40 * SECOND)),
+        think_sigma: 0.8,
+        max_prompt_tokens: 20_000,
+        ..SessionSpec::default()
+    };
+    let lengths = LengthSpec::Classes(vec![ClassLengths {
+        class: "chat".into(),
+        share: 1.0,
+        prompt: LengthDist::LogNormal { median: 400, sigma: 0.5, max: 4000 },
+        output: LengthDist::LogNormal { median: 150, sigma: 0.5, max: 2000 },
+    }]);
+    let arrivals = ArrivalSpec::Poisson { rate: Rate(2.0) };
+    let duration = Some(Duration(Span(4 * HOUR.0)));
+    let spec = GenerateSpec { arrivals, lengths, sessions: Some(sessions), requests: None, duration };
+    let frame = frame(&spec, 3);
+    let fit = TraceFit::of(&frame, HOUR).expect("fits");
+    let found = fit.sessions.as_ref().expect("sessions");
+    // Those of the end are cut off.
+    assert!((found.turns_mean / 2.5 - 1.0).abs() < 0.03, "{found:?}");
+    assert!(!found.recorded && found.early < 0.01, "{found:?}");
+    let think = found.spec.think_median.0.as_secs_f64();
+    assert!((think / 40.0 - 1.0).abs() < 0.04 && (found.spec.think_sigma - 0.8).abs() < 0.03, "{found:?}");
+    let LengthDist::Quantiles(points) = &found.spec.follow_up else { panic!("{found:?}") };
+    let at_half = points.iter().find(|(p, _)| *p >= 0.5).expect("a median").1;
+    assert!(at_half.abs_diff(50) <= 2, "{points:?}");
+    // The rate is that of starts, and a fit makes such traffic again.
+    let rate = fit.arrivals.rates.iter().sum::<f64>() / fit.arrivals.rates.len() as f64;
+    assert!((rate / 2.0 - 1.0).abs() < 0.03, "{rate}");
+    let rows = compare(frame.stats(), &fit.spec(None, LengthFamily::Quantiles), 9).expect("generates");
+    for (name, limit) in [("mean rate [1/s]", 0.05), ("prompt tokens mean", 0.06), ("output tokens mean", 0.03)] {
+        assert!(off(&rows, name) < limit, "{:?}", row(&rows, name));
+    }
+}
+
+#[test]
+fn the_sessions_of_burstgpt_are_fitted() {
+    let Some(path) = data("burstgpt/burstgpt_3_first400.csv") else { return };
+    let frame = TraceFrame::read(&mut *TraceSpec::new(path).open().expect("opens")).expect("reads");
+    let fit = TraceFit::of(&frame, HOUR).expect("fits");
+    let found = fit.sessions.expect("sessions");
+    // 135 sessions, and 5 requests without one.
+    assert_eq!((found.sessions, found.follow_ups), (140, 259));
+    assert!((found.turns_mean - 399.0 / 140.0).abs() < 1e-9 && found.recorded, "{found:?}");
+    assert_eq!(fit.classes.iter().map(|class| class.prompt.0.total()).sum::<u64>(), 140, "first prompts");
+    // Both think times and answers are recorded in whole seconds, the median is that of the statistics.
+    let think = found.spec.think_median.0.as_secs_f64();
+    assert!((80.0..160.0).contains(&think), "{found:?}");
 }
