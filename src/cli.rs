@@ -79,7 +79,7 @@ pub(crate) enum Command {
 /// What to do with run directories.
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    /// Run directories: the figures of one, or two to six compared.
+    /// Run directories: the figures of one, or two to six compared; or studies, put together.
     #[arg(required = true, value_name = "DIR")]
     pub(crate) runs: Vec<PathBuf>,
     /// Print the figures with another tool's names and definitions.
@@ -88,7 +88,7 @@ pub(crate) struct ReportArgs {
     /// Write a window of virtual time for Perfetto (ui.perfetto.dev), e.g. `60s..90s`.
     #[arg(long, value_name = "FROM..TO")]
     pub(crate) perfetto: Option<String>,
-    /// Where the comparison page or the Perfetto trace goes.
+    /// Where the page (of studies also `.csv`) or the Perfetto trace goes.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// Print one JSON document.

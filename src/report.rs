@@ -1,20 +1,29 @@
-//! `overbook report`: run directories compared, or written for other tools.
+//! `overbook report`: run directories shown, compared or written for other tools; studies merged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use overbook_reports::{Dialect, ReportError, RunData, compare, dialect, perfetto};
+use overbook_reports::{Dialect, ReportError, RunData, compare, dialect, perfetto, study};
+use overbook_scenarios::metric::Metric;
 use overbook_sim::time::Time;
 use overbook_sim::units::Duration;
 
 use crate::cli::{Globals, ReportArgs};
+use crate::facts;
 use crate::output::{DONE, Failure, color_stdout, note, print};
 
 /// Events of a Perfetto trace at most: about 150 MB of JSON before packing, which the viewer still opens.
 const PERFETTO_EVENTS: usize = 1_000_000;
 
 pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
+    if args.runs.iter().all(|dir| study::is_study(dir)) {
+        return studies(args);
+    }
+    if let Some(dir) = args.runs.iter().find(|dir| study::is_study(dir)) {
+        let message = format!("{} is a study and others are single runs; give either studies or runs", dir.display());
+        return Err(Failure::Input(message));
+    }
     let runs: Vec<RunData> =
         args.runs.iter().map(|dir| RunData::open(dir)).collect::<Result<_, ReportError>>().map_err(Failure::input)?;
     match (runs.as_slice(), &args.dialect, &args.perfetto) {
@@ -26,6 +35,48 @@ pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
         ([run], None, None) => one(run, args, globals)?,
         (_, None, None) => comparison(&runs, args, globals)?,
         _ => return Err(Failure::Input("--as and --perfetto take a single run, and not both".into())),
+    }
+    Ok(DONE)
+}
+
+/// One study again, or several as one.
+fn studies(args: &ReportArgs) -> Result<u8, Failure> {
+    if args.dialect.is_some() || args.perfetto.is_some() {
+        return Err(Failure::Input("--as and --perfetto take a single run, and a study has many".into()));
+    }
+    let is_metric = |name: &str| Metric::named(name).is_some();
+    let mut read = Vec::new();
+    for dir in &args.runs {
+        read.push(study::read(dir, is_metric).map_err(Failure::input)?);
+    }
+    let all = if read.len() == 1 { read.remove(0) } else { study::merge(&read).map_err(Failure::input)? };
+    let names: Vec<String> = args.runs.iter().map(|dir| dir.display().to_string()).collect();
+    let all = study::Study {
+        command: format!("overbook report {}", names.join(" ")),
+        calibration: "How far the figures are to be trusted: the summaries of the points say it.".to_owned(),
+        tool: facts::TOOL.to_owned(),
+        ..all
+    };
+    if let Some(out) = &args.out {
+        let csv = out.extension().is_some_and(|ending| ending == "csv");
+        let contents = if csv { all.csv() } else { all.html().map_err(Failure::input)? };
+        fs::write(out, contents).with_context(|| format!("cannot write {}", out.display()))?;
+        note(&format!("{} points in {}", all.points.len(), out.display()));
+    }
+    if args.json {
+        let point = |point: &study::Point| {
+            let named =
+                |names: &[String], values: Vec<serde_json::Value>| -> serde_json::Map<String, serde_json::Value> {
+                    names.iter().cloned().zip(values).collect()
+                };
+            let places = point.coordinates.iter().map(|place| place.as_str().into()).collect();
+            let values = point.values.iter().map(|value| (*value).into()).collect();
+            serde_json::json!({ "coordinates": named(&all.axes, places), "metrics": named(&all.metrics, values) })
+        };
+        let points: Vec<_> = all.points.iter().map(point).collect();
+        print(&serde_json::to_string_pretty(&points).map_err(anyhow::Error::new)?)?;
+    } else {
+        print(all.terminal().trim_end())?;
     }
     Ok(DONE)
 }

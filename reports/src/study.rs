@@ -1,11 +1,14 @@
 //! What a sweep leaves: its points by chosen metrics, as CSV, as a table on the terminal and as a page with figures.
 
 mod chart;
+mod merge;
 
 use crate::ReportError;
 use crate::format::{self, Unit};
 use crate::html::StudyPage;
 use askama::Template;
+
+pub use merge::{STUDY, is_study, merge, read};
 
 /// One run of a sweep.
 #[derive(Clone, PartialEq, Debug)]

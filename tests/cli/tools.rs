@@ -104,3 +104,29 @@ fn completions_and_the_manual_page_are_made() {
     }
     assert!(home.overbook("man").ends(0).out.contains(".TH overbook 1"));
 }
+
+#[test]
+fn studies_are_put_together() {
+    let home = Home::small();
+    let study = "sweep: { axes: { fleet.replicas: [1, 2] } }\n";
+    home.write("study.yaml", format!("{}{study}", home.text("small.yaml")));
+    home.overbook("run study.yaml --out before").ends(0);
+    home.overbook("run study.yaml --out after --set workload.generate.requests=200").ends(0);
+    let ran = home.overbook("report before after --out both.html").ends(0);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines.len() == 5 && lines[0].starts_with("fleet.replicas  study"), "{}", ran.out);
+    assert!(
+        lines[1].starts_with("1               before") && lines[2].starts_with("1               after"),
+        "{}",
+        ran.out
+    );
+    assert!(home.text("both.html").contains("study = after"), "a curve per study");
+    home.overbook("report before after --out both.csv --json").ends(0).json();
+    assert_eq!(home.text("both.csv").lines().count(), 5);
+    // A study alone is shown as it was.
+    let alone = home.overbook("report before").ends(0);
+    assert_eq!(alone.out.lines().count(), 3, "{}", alone.out);
+    home.overbook("run small.yaml --out single").ends(0);
+    assert!(home.refused(["report", "before", "single"]).contains("either studies or runs"));
+    assert!(home.refused(["report", "before", "--as", "vllm"]).contains("single run"));
+}

@@ -70,3 +70,37 @@ fn words_on_the_first_axis_stand_side_by_side() {
     assert_eq!(study.html().expect("renders").matches("<figure").count(), 0);
     assert_eq!(study.terminal().lines().count(), 1);
 }
+
+#[test]
+fn studies_are_read_back_and_merged() {
+    let home = tempfile::tempdir().expect("temp dir");
+    let is_metric = |name: &str| name.starts_with("ttft") || name == "goodput_fraction" || name == "expired";
+    let mut other = study();
+    other.metrics[1] = "expired".into();
+    other.points.pop();
+    for (name, study) in [("a", &study()), ("b", &other)] {
+        std::fs::create_dir(home.path().join(name)).expect("a folder");
+        std::fs::write(home.path().join(name).join(STUDY), study.csv()).expect("written");
+    }
+    let open = |name: &str| read(&home.path().join(name), is_metric).expect("reads");
+    assert_eq!((open("a").axes, open("a").metrics, open("a").points), (study().axes, study().metrics, study().points));
+    let merged = merge(&[open("a"), open("b")]).expect("merges");
+    assert_eq!(merged.axes, ["workload.rate", "router", "study"]);
+    assert_eq!(merged.metrics, ["ttft_p99", "goodput_fraction", "expired"]);
+    assert_eq!(merged.points.len(), 19);
+    // Side by side; what a study has not is empty.
+    assert_eq!(merged.points[0].coordinates, ["2/s", "round-robin", "a"]);
+    assert_eq!(merged.points[1].coordinates, ["2/s", "round-robin", "b"]);
+    assert_eq!((merged.points[0].values[2], merged.points[1].values[1]), (None, None));
+    assert_eq!(merged.points[0].values[0], merged.points[1].values[0]);
+    let refused = |studies: &[Study]| merge(studies).expect_err("refused").to_string();
+    assert!(refused(&[open("a"), open("a")]).contains("two studies are called a"));
+    let mut third = open("b");
+    third.axes[1] = "gpu".into();
+    let message = refused(&[open("a"), third]);
+    assert!(message.contains("a varies workload.rate, router, but b varies workload.rate, gpu"), "{message}");
+    let csv = study().csv().replacen("0.95", "many", 1);
+    std::fs::write(home.path().join("a").join(STUDY), csv).expect("written");
+    let message = read(&home.path().join("a"), is_metric).expect_err("damaged").to_string();
+    assert!(message.contains("study.csv: line 2: goodput_fraction is \"many\", not a number"), "{message}");
+}
