@@ -2,7 +2,9 @@
 //! reasoning beside every step. Every step lasts one unit of time.
 
 use overbook_sim::arrival::{Arrival, Content};
-use overbook_sim::policy::{OrcaSpec, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, VllmSpec, VllmV0Spec};
+use overbook_sim::policy::{
+    OrcaSpec, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec,
+};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
 use serde::Deserialize;
@@ -16,6 +18,7 @@ struct Schedule {
     #[serde(rename = "vllm-v0")]
     vllm_v0: Option<VllmV0Spec>,
     sglang: Option<SglangSpec>,
+    trtllm: Option<TrtllmSpec>,
     sarathi: Option<SarathiSpec>,
     orca: Option<OrcaSpec>,
     #[serde(rename = "static")]
@@ -66,6 +69,7 @@ fn world(schedule: &Schedule) -> World {
         schedule.vllm.clone().map(SchedulerSpec::Vllm),
         schedule.vllm_v0.clone().map(SchedulerSpec::VllmV0),
         schedule.sglang.clone().map(SchedulerSpec::Sglang),
+        schedule.trtllm.clone().map(SchedulerSpec::Trtllm),
         schedule.sarathi.clone().map(SchedulerSpec::Sarathi),
         schedule.orca.clone().map(SchedulerSpec::Orca),
         schedule.fixed.clone().map(SchedulerSpec::Static),
@@ -125,6 +129,7 @@ worked_by_hand! {
     the_least_urgent_is_preempted: "priority.yaml",
     decodes_first_and_promises_kept: "sarathi.yaml",
     expected_to_fit_and_retracted: "sglang.yaml",
+    used_to_the_full: "trtllm.yaml",
     whole_batches: "static.yaml",
     prompts_first: "vllm-v0.yaml",
     the_watermark_stays_free: "watermark.yaml",
