@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use overbook_reports::parquet::ParquetRecorder;
 use overbook_scenarios::{Point, Study};
-use overbook_sim::cluster::{Cluster, Progress};
+use overbook_sim::cluster::Progress;
 use overbook_sim::rows::Discard;
 
 use crate::cli::RunArgs;
 use crate::output::Failure;
+use crate::run::fleet;
 
 /// How long the requests of a point are counted at most, and how long a point is simulated at most.
 const COUNT: Duration = Duration::from_secs(1);
@@ -75,12 +76,8 @@ fn time(seconds: f64) -> String {
 
 fn sample(point: &Point, args: &RunArgs, rows: bool) -> Result<Sample, Failure> {
     let (requests, counted) = count(point)?;
-    let mut spec = point.cluster().map_err(Failure::input)?;
-    spec.audit |= args.audit;
-    spec.jumps = !args.step_by_step;
-    let mut cost = point.cost().map_err(Failure::input)?;
+    let (cluster, mut cost) = fleet(point, args)?;
     let mut workload = point.workload().map_err(Failure::input)?;
-    let cluster = Cluster::new(spec).map_err(Failure::input)?;
     let begin = Instant::now();
     let mut ended = 0;
     let mut watch = |progress: Progress| {

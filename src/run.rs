@@ -7,6 +7,7 @@ use overbook_reports::summary_json::summary_json;
 use overbook_reports::{Report, RunDir, Status, Traffic, TrafficScale, html, terminal};
 use overbook_scenarios::{Point, Study};
 use overbook_sim::cluster::{Cluster, RunError, RunResult};
+use overbook_sim::cost::CostModel;
 use overbook_sim::rows::{Discard, Outcome, Recorder};
 use overbook_traces::{BurstStats, Tapped, burstiness};
 
@@ -167,6 +168,15 @@ fn traffic(stats: &BurstStats) -> Traffic {
     Traffic { requests: stats.requests, mean_rate: stats.mean_rate(), scales }
 }
 
+/// The fleet of a point and what its steps cost.
+pub(crate) fn fleet(point: &Point, args: &RunArgs) -> Result<(Cluster, Box<dyn CostModel>), Failure> {
+    let mut spec = point.cluster().map_err(Failure::input)?;
+    spec.audit |= args.audit;
+    spec.jumps = !args.step_by_step;
+    let cost = point.cost().map_err(Failure::input)?;
+    Ok((Cluster::new(spec).map_err(Failure::input)?, cost))
+}
+
 /// Simulates one point.
 pub(crate) fn simulate<R: Recorder>(
     point: &Point,
@@ -174,12 +184,8 @@ pub(crate) fn simulate<R: Recorder>(
     recorder: &mut R,
     display: &Display,
 ) -> Result<Ended, Failure> {
-    let mut spec = point.cluster().map_err(Failure::input)?;
-    spec.audit |= args.audit;
-    spec.jumps = !args.step_by_step;
-    let mut cost = point.cost().map_err(Failure::input)?;
+    let (cluster, mut cost) = fleet(point, args)?;
     let mut workload = point.workload().map_err(Failure::input)?;
-    let cluster = Cluster::new(spec).map_err(Failure::input)?;
     let mut watch = |progress| display.show(progress);
     // In a closed loop the workload's own times are not those of the requests.
     let counted = point.coordinates.is_empty() && point.scenario.workload.clients.is_none();

@@ -24,27 +24,18 @@ pub struct ServeFlags {
 pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
     let mut notes = Vec::new();
     let default = VllmSpec::default();
+    // Schedulers that plan a step at a time and share no prefixes.
+    let plain = VllmSpec { async_scheduling: false, enable_prefix_caching: false, ..default.clone() };
     let spec = match &scenario.scheduler {
         SchedulerSpec::Vllm(spec) => spec.clone(),
         SchedulerSpec::Static(batch) => {
             notes.push("static batching has no flag: the engines admit between steps".to_owned());
-            VllmSpec {
-                max_num_seqs: batch.batch_size,
-                async_scheduling: false,
-                enable_prefix_caching: false,
-                ..default
-            }
+            VllmSpec { max_num_seqs: batch.batch_size, ..plain }
         }
         SchedulerSpec::VllmV0(spec) => {
             notes
                 .push("vllm-v0 is vLLM 0.4 to 0.6 without chunked prefill: today's vLLM has no flag for it".to_owned());
-            VllmSpec {
-                max_num_seqs: spec.max_num_seqs,
-                enable_chunked_prefill: false,
-                async_scheduling: false,
-                enable_prefix_caching: false,
-                ..default
-            }
+            VllmSpec { max_num_seqs: spec.max_num_seqs, enable_chunked_prefill: false, ..plain }
         }
         SchedulerSpec::Sglang(spec) => {
             notes.push("sglang admits and retracts in its own way: the vllm command is only the nearest".to_owned());
@@ -65,9 +56,7 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 max_num_seqs: spec.max_batch_size,
                 max_num_batched_tokens: spec.max_num_tokens,
                 enable_chunked_prefill: spec.enable_chunked_context,
-                async_scheduling: false,
-                enable_prefix_caching: false,
-                ..default
+                ..plain
             }
         }
         SchedulerSpec::Sarathi(spec) => {
@@ -76,19 +65,12 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 max_num_batched_tokens: spec.chunk_size,
                 max_num_seqs: spec.max_num_seqs,
                 watermark: spec.watermark,
-                async_scheduling: false,
-                enable_prefix_caching: false,
-                ..default
+                ..plain
             }
         }
         SchedulerSpec::Orca(spec) => {
             notes.push("orca has no flag: the engines do not reserve memory for the whole output".to_owned());
-            VllmSpec {
-                max_num_seqs: spec.max_batch_size,
-                async_scheduling: false,
-                enable_prefix_caching: false,
-                ..default
-            }
+            VllmSpec { max_num_seqs: spec.max_batch_size, ..plain }
         }
     };
     let model = match &scenario.model {

@@ -226,6 +226,27 @@ impl<'a> StepBuilder<'a> {
         Ok(true)
     }
 
+    /// Computes the next chunks of the running prompts, in running order, as far as `budget` tokens go. Returns what is left of it.
+    /// Their blocks must be free.
+    ///
+    /// # Errors
+    /// Never, unless the state is broken.
+    pub fn prefill_within(&mut self, mut budget: u32) -> Result<u32, Infeasible> {
+        // A prompt that is done stays in the list until the plan is.
+        for at in 0..self.prefilling().len() {
+            let request = self.view(self.prefilling()[at]);
+            let tokens = (request.target - request.computed).min(budget);
+            if tokens == 0 {
+                break;
+            }
+            if !self.prefill(request.slot, tokens)? {
+                return Err(Infeasible(format!("request {} was promised blocks that are not free", request.id)));
+            }
+            budget -= tokens;
+        }
+        Ok(budget)
+    }
+
     /// Frees all blocks of a running request and puts it back into the waiting queue. Returns the tokens that this step had
     /// already scheduled for it.
     ///

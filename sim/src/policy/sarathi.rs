@@ -45,19 +45,9 @@ impl Scheduler for Sarathi {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         let preempted = make_room(step, self.spec.victim)?;
         step.decode_all()?;
-        let mut budget = self.spec.chunk_size.saturating_sub(step.members());
-        let mut owed = owed_blocks(step);
         let mut pure = !preempted && step.prefilling().is_empty();
-        for at in 0..step.prefilling().len() {
-            let request = step.view(step.prefilling()[at]);
-            let tokens = (request.target - request.computed).min(budget);
-            if tokens == 0 {
-                break;
-            }
-            step.prefill(request.slot, tokens)?;
-            budget -= tokens;
-            owed -= step.blocks_for(request.computed + tokens) - step.blocks_for(request.computed);
-        }
+        let mut budget = step.prefill_within(self.spec.chunk_size.saturating_sub(step.members()))?;
+        let mut owed = owed_blocks(step);
         while budget > 0 && step.running() < self.spec.max_num_seqs as usize {
             let Some(head) = step.head() else { break };
             let kept = owed + watermark_blocks(step, self.spec.watermark);

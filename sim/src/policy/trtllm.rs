@@ -103,17 +103,8 @@ impl Scheduler for Trtllm {
             Capacity::MaxUtilization => make_room(step, Victim::LastAdmitted)?,
         };
         step.decode_all()?;
-        let mut budget = self.spec.max_num_tokens.saturating_sub(step.members());
         let mut pure = step.prefilling().is_empty();
-        for at in 0..step.prefilling().len() {
-            let request = step.view(step.prefilling()[at]);
-            let tokens = (request.target - request.computed).min(budget);
-            if tokens == 0 {
-                break;
-            }
-            step.prefill(request.slot, tokens)?;
-            budget -= tokens;
-        }
+        let budget = step.prefill_within(self.spec.max_num_tokens.saturating_sub(step.members()))?;
         if !paused {
             pure &= !self.admit(step, budget)?;
         }

@@ -14,7 +14,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tempfile::NamedTempFile;
 
-use crate::{all, file};
+use crate::{all, file, first_error};
 
 /// The values of a column; `None` is null.
 #[derive(Clone)]
@@ -118,21 +118,6 @@ fn mapped(file: &NamedTempFile, unit: TimeUnit, change: impl FnOnce(&mut Columns
 
 fn short(arrivals: &[Arrival]) -> Vec<(u64, u32, u32, u16, i32)> {
     arrivals.iter().map(|a| (a.at.0, a.prompt_tokens, a.output_tokens, a.class.0, a.priority)).collect()
-}
-
-/// Reads to the end, which must fail.
-fn error_of(spec: &TraceSpec) -> TraceError {
-    let mut replay = match spec.replay() {
-        Ok(replay) => replay,
-        Err(error) => return error,
-    };
-    loop {
-        match replay.next_request() {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("the file is fine"),
-            Err(error) => return error,
-        }
-    }
 }
 
 const SCHEMA: &str = "optional int64 t; optional int32 in; optional int64 out; optional binary who (UTF8);";
@@ -241,7 +226,7 @@ fn nulls_are_no_numbers_and_no_class() {
     assert_eq!(workload.classes(), ["a", "(none)", "b"]);
     let mut holes = six.clone();
     holes[1] = Values::Int(vec![Some(1), Some(2), None, None, Some(5), Some(6)]);
-    let text = error_of(&spec(&table(SCHEMA, &holes, 6))).to_string();
+    let text = first_error(&spec(&table(SCHEMA, &holes, 6))).to_string();
     assert!(text.contains(":3: column `in`: expected a whole number of tokens, like 472, found `null`"), "{text}");
 }
 
@@ -253,7 +238,7 @@ fn errors_name_row_and_column() {
         let file = table(SCHEMA, columns, 3);
         let mut spec = plain(&file);
         change(&mut spec);
-        let text = error_of(&spec).to_string();
+        let text = first_error(&spec).to_string();
         let told = words.iter().all(|word| text.contains(word)) && text.contains("help: ");
         assert!(told, "{text}");
     };

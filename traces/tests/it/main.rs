@@ -61,6 +61,11 @@ fn error_of(bytes: impl AsRef<[u8]>, change: impl FnOnce(&mut TraceSpec)) -> Tra
     let file = file(bytes);
     let mut spec = TraceSpec::new(file.path());
     change(&mut spec);
+    first_error(&spec)
+}
+
+/// The error of reading a trace to its end.
+fn first_error(spec: &TraceSpec) -> TraceError {
     let mut replay = match spec.replay() {
         Ok(replay) => replay,
         Err(error) => return error,
