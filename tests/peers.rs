@@ -56,6 +56,7 @@ fn simulate(folder: &Path, workload: &str) -> (u64, Vec<RequestRow>) {
         prefix_caching: false,
         depth: scheduler.depth(),
         order: scheduler.queue_order(),
+        lanes: scheduler.lanes(),
     };
     let spec = ClusterSpec { limits, scheduler, ..ClusterSpec::default() };
     let mut rows = Keep::default();

@@ -68,6 +68,15 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 ..plain
             }
         }
+        SchedulerSpec::SemiPd(spec) => {
+            notes.push("semi-pd has no flag: the engines compute prompts and decodes in one lane".to_owned());
+            VllmSpec {
+                max_num_seqs: spec.max_num_seqs,
+                max_num_batched_tokens: spec.max_prefill_tokens,
+                enable_chunked_prefill: spec.enable_chunked_prefill,
+                ..plain
+            }
+        }
         SchedulerSpec::Orca(spec) => {
             notes.push("orca has no flag: the engines do not reserve memory for the whole output".to_owned());
             VllmSpec { max_num_seqs: spec.max_batch_size, ..plain }

@@ -107,6 +107,7 @@ impl Point {
             prefix_caching: scheduler.prefix_caching(),
             depth: scheduler.depth(),
             order: scheduler.queue_order(),
+            lanes: scheduler.lanes(),
         };
         Ok((limits, origin))
     }

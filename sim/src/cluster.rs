@@ -8,6 +8,7 @@ use crate::calendar::Calendar;
 use crate::cost::CostModel;
 use crate::digest::{Digest, Kind};
 use crate::drive::{Books, Drive, Stop};
+use crate::partition::{FirstToken, Sharing};
 use crate::policy::Scheduler;
 use crate::replica::{Happened, Replica};
 use crate::request::Slot;
@@ -23,7 +24,7 @@ pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Event {
-    /// A lane's step boundary.
+    /// A lane's step boundary, by the number of its drive.
     Lane(u32),
     /// A client's patience ends.
     Patience { replica: u32, slot: Slot, generation: u32, why: Why },
@@ -31,6 +32,8 @@ enum Event {
     Client,
     /// A replica fails.
     Failure(u32),
+    /// New shares of the SMs are ready for the lanes of a replica.
+    Switch(u32),
     /// Everybody is settled, for tests.
     Probe,
 }
@@ -48,7 +51,7 @@ const _: () = assert!(size_of::<Event>() <= 24);
 /// Ranks at equal times: clients leave, requests arrive, then lanes look at what is there.
 const RANK_PATIENCE: u32 = 0;
 const RANK_ARRIVAL: u32 = 1;
-/// And replica by replica: lanes are rescheduled at different moments with and without jumps, so that their sequence must
+/// And lane by lane: lanes are rescheduled at different moments with and without jumps, so that their sequence must
 /// not matter.
 const RANK_LANE: u32 = 2;
 
@@ -57,7 +60,14 @@ const RANK_LANE: u32 = 2;
 pub struct Cluster {
     spec: ClusterSpec,
     replicas: Vec<Replica>,
+    /// One for each replica.
+    schedulers: Vec<Box<dyn Scheduler>>,
+    /// How the lanes of each replica share its SMs, if there are several.
+    sharing: Vec<Option<Sharing>>,
+    /// All lanes, replica by replica.
     drives: Vec<Drive>,
+    /// Where the lanes of each replica begin, and end.
+    first_drive: Vec<usize>,
     router: Box<dyn Router>,
     calendar: Calendar<Event>,
     /// Length of the calendar at which it is cleared of what can no longer happen.
@@ -101,10 +111,14 @@ impl Cluster {
                 fits: limits.blocks * u64::from(limits.block_tokens),
             });
         }
-        let drive = |scheduler| Drive::new(scheduler, limits.depth, spec.jumps, spec.sabotage);
+        let lanes = limits.lanes.work().len();
+        let places = (0..spec.replicas as usize).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
         Ok(Cluster {
             replicas: (0..spec.replicas).map(|id| Replica::new(id, limits)).collect(),
-            drives: schedulers.into_iter().map(drive).collect(),
+            schedulers,
+            sharing: (0..spec.replicas).map(|_| spec.scheduler.sharing()).collect(),
+            drives: places.map(|at| Drive::new(at, limits.depth, spec.jumps, spec.sabotage)).collect(),
+            first_drive: (0..=spec.replicas as usize).map(|replica| replica * lanes).collect(),
             router: spec.router.build(spec.seed),
             calendar: Calendar::new(),
             calendar_max: 1024,
@@ -153,6 +167,9 @@ impl Cluster {
                 break;
             }
         }
+        if !interrupted && let Some(at) = self.replicas.iter().position(|replica| replica.outstanding() > 0) {
+            return Err(self.stop(at, Stop::Stalled));
+        }
         let mut effort = Effort::default();
         for drive in &self.drives {
             effort.add(&drive.effort);
@@ -160,7 +177,7 @@ impl Cluster {
         tally.plans(effort.plans);
         let fleet = Fleet {
             replicas: self.spec.replicas,
-            lanes: self.spec.replicas,
+            lanes: self.drives.len() as u32,
             blocks: self.spec.limits.blocks * u64::from(self.spec.replicas),
         };
         let summary = tally.finish(fleet, workload.classes());
@@ -215,10 +232,10 @@ impl Cluster {
                 self.lose_patience(replica as usize, slot, generation, why, books)?;
             }
             Event::Failure(at) => self.fail(at as usize, books)?,
+            Event::Switch(at) => self.switch(at as usize, books)?,
             Event::Probe => {
                 for at in 0..self.replicas.len() {
-                    let settled = self.drives[at].settle_before(now, &mut self.replicas[at], books);
-                    settled.map_err(|s| self.stop(at, s))?;
+                    self.settle(at, books)?;
                 }
             }
             Event::Client => {
@@ -253,14 +270,14 @@ impl Cluster {
             (arrival.deadline.or(patience.deadline), Why::Deadline),
             (arrival.cancel_after.or(patience.cancel_after), Why::Cancel),
         ];
-        let drive = &mut self.drives[at];
-        drive.book_levels(now, replica, books);
+        let first = self.first_drive[at];
+        self.drives[self.first_drive[at + 1] - 1].book_levels(now, replica, books);
         let slot = match replica.enqueue(id, arrival) {
             Ok(slot) => slot,
             Err(arrival) => return self.reject(id, at, &arrival, books),
         };
         let generation = replica.generation(slot);
-        let moved = drive.arrived(now, replica, books).map_err(|s| self.stop(at, s))?;
+        let moved = self.drives[first].arrived(now, replica, books).map_err(|s| self.stop(at, s))?;
         for (span, why) in limits {
             if let Some(span) = span {
                 let event = Event::Patience { replica: at as u32, slot, generation, why };
@@ -269,7 +286,7 @@ impl Cluster {
             }
         }
         if moved {
-            self.reschedule(at);
+            self.reschedule(first);
         }
         Ok(())
     }
@@ -282,8 +299,7 @@ impl Cluster {
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
         let row = self.row_without_service(id, at, arrival, Outcome::Rejected);
-        let settled = self.drives[at].settle_before(self.now, &mut self.replicas[at], books);
-        settled.map_err(|s| self.stop(at, s))?;
+        self.settle(at, books)?;
         self.book_end(at, &row, books)
     }
 
@@ -334,16 +350,28 @@ impl Cluster {
         self.calendar_max = 2 * self.calendar.len() + 1024;
     }
 
-    /// Puts the lane's next event on the calendar, instead of the one that is there.
+    /// The drives of a replica's lanes.
+    fn lanes_of(&self, replica: usize) -> std::ops::Range<usize> {
+        self.first_drive[replica]..self.first_drive[replica + 1]
+    }
+
+    /// Books a replica's levels and applies every step of its lanes that ends before now.
+    fn settle<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let (now, lanes, replica) = (self.now, self.lanes_of(at), &mut self.replicas[at]);
+        self.drives[lanes.end - 1].book_levels(now, replica, books);
+        let settled = lanes.clone().try_for_each(|lane| self.drives[lane].settle_before(now, replica, books));
+        settled.map_err(|s| self.stop(at, s))
+    }
+
+    /// Puts the lane's next event on the calendar, instead of the one that is there. An idle lane looks at what there is at
+    /// the end of this moment, when all its arrivals are in.
     fn reschedule(&mut self, at: usize) {
         let drive = &mut self.drives[at];
         if let Some(ticket) = drive.ticket.take() {
             self.calendar.cancel(ticket);
         }
-        let next = drive.next_event(&mut self.replicas[at]).or_else(|| {
-            // Idle with somebody waiting: look at the end of this moment, when all its arrivals are in.
-            (self.replicas[at].waiting() > 0).then_some(self.now)
-        });
+        let replica = &mut self.replicas[drive.replica];
+        let next = drive.next_event(replica).or_else(|| replica.wants(drive.lane).then_some(self.now));
         if let Some(time) = next {
             drive.ticket = Some(self.calendar.schedule(time, RANK_LANE + at as u32, Event::Lane(at as u32)));
         }
@@ -351,26 +379,86 @@ impl Cluster {
 
     fn fire<R: Recorder>(
         &mut self,
-        at: usize,
+        lane: usize,
         cost: &mut dyn CostModel,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
-        let fired = self.drives[at].fire(self.now, &mut self.replicas[at], cost, books);
+        let (now, at) = (self.now, self.drives[lane].replica);
+        let lanes = self.lanes_of(at);
+        self.drives[lanes.end - 1].book_levels(now, &self.replicas[at], books);
+        for other in lanes.clone().filter(|&other| other != lane) {
+            let settled = self.drives[other].settle_before(now, &mut self.replicas[at], books);
+            settled.map_err(|s| self.stop(at, s))?;
+        }
+        if let Some(sharing) = &mut self.sharing[at] {
+            let busy = lanes.clone().any(|other| other != lane && !self.drives[other].is_idle());
+            sharing.boundary(self.drives[lane].lane, now);
+            self.drives[lane].scale = sharing.factor(self.drives[lane].lane, busy);
+        }
+        let (replica, scheduler) = (&mut self.replicas[at], &mut *self.schedulers[at]);
+        let fired = self.drives[lane].fire(now, replica, scheduler, cost, books);
         self.tell(at, books)?;
-        fired.map_err(|s| self.stop(at, s))?;
-        self.reschedule(at);
+        let effect = fired.map_err(|s| self.stop(at, s))?;
+        if effect || !self.drives[lane].is_idle() {
+            self.reschedule(lane);
+        }
+        if effect {
+            self.wake_others(lane, books)?;
+        } else if lanes.clone().all(|lane| self.drives[lane].ticket.is_none()) && self.replicas[at].waiting() > 0 {
+            return Err(self.stop(at, Stop::Stalled));
+        }
+        Ok(())
+    }
+
+    /// The other lanes of the same replica see at their next boundary what has changed.
+    fn wake_others<R: Recorder>(&mut self, lane: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let at = self.drives[lane].replica;
+        for other in self.lanes_of(at).filter(|&other| other != lane) {
+            let cut = self.drives[other].interrupt(self.now, StopReason::Lane, &mut self.replicas[at], books);
+            cut.map_err(|s| self.stop(at, s))?;
+            if let Some(sharing) = &self.sharing[at] {
+                let factor = sharing.factor(self.drives[other].lane, !self.drives[lane].is_idle());
+                let rescaled = self.drives[other].rescale(self.now, factor, &self.replicas[at], books);
+                rescaled.map_err(|s| self.stop(at, s))?;
+            }
+            self.reschedule(other);
+        }
+        Ok(())
+    }
+
+    /// Steps that a replica has completed, and their time [ns], over its lanes.
+    fn work_of(&self, at: usize) -> (u64, u64) {
+        let drives = &self.drives[self.lanes_of(at)];
+        drives.iter().fold((0, 0), |sum, drive| (sum.0 + drive.effort.steps, sum.1 + drive.busy_ns()))
+    }
+
+    /// New shares are ready: idle lanes take theirs now, busy ones at their next boundary.
+    fn switch<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        self.settle(at, books)?;
+        for lane in self.lanes_of(at) {
+            let drive = &mut self.drives[lane];
+            if let (true, Some(sharing)) = (drive.is_idle(), &mut self.sharing[at]) {
+                sharing.boundary(drive.lane, self.now);
+            }
+            let cut = drive.interrupt(self.now, StopReason::Lane, &mut self.replicas[at], books);
+            cut.map_err(|s| self.stop(at, s))?;
+            self.reschedule(lane);
+        }
         Ok(())
     }
 
     /// Books what happened on a replica.
     fn tell<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
         let now = self.now;
-        let (steps, busy) = (self.drives[at].effort.steps, self.drives[at].busy_ns());
+        let (steps, busy) = self.work_of(at);
         while let Some(happened) = self.replicas[at].pop_happened() {
             let (kind, request) = match happened {
                 Happened::Admitted { request } => (Kind::Admit, request),
-                Happened::FirstToken { request } => {
+                Happened::FirstToken { request, ttft, wait } => {
                     books.timeline.first_token(now);
+                    if let Some(sharing) = &mut self.sharing[at] {
+                        sharing.first_token(FirstToken { ttft, wait });
+                    }
                     (Kind::FirstToken, request)
                 }
                 Happened::Preempted { request } => (Kind::Preempt, request),
@@ -379,6 +467,11 @@ impl Cluster {
                     continue;
                 }
                 Happened::Ended(row) => {
+                    if let (Some(sharing), Some(tpot)) = (&mut self.sharing[at], row.tpot())
+                        && let Some(ready) = sharing.finished(tpot, now)
+                    {
+                        self.calendar.schedule(ready, RANK_PATIENCE, Event::Switch(at as u32));
+                    }
                     self.book_end(at, &row, books)?;
                     continue;
                 }
@@ -389,9 +482,9 @@ impl Cluster {
     }
 
     fn book_end<R: Recorder>(&mut self, at: usize, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
-        let drive = &self.drives[at];
+        let (steps, busy) = self.work_of(at);
         let kind = if row.outcome == Outcome::Finished { Kind::Finish } else { Kind::End };
-        self.digest.add(self.now, kind, row.request, at as u32, drive.effort.steps, drive.busy_ns());
+        self.digest.add(self.now, kind, row.request, at as u32, steps, busy);
         self.book_row(row, books)
     }
 
@@ -437,14 +530,14 @@ impl Cluster {
         books: &mut Books<'_, R>,
         what: impl FnOnce(&mut Replica, Time),
     ) -> Result<(), RunError> {
-        let (drive, replica) = (&mut self.drives[at], &mut self.replicas[at]);
-        let cut = drive.interrupt(self.now, StopReason::End, replica, books);
-        cut.map_err(|s| self.stop(at, s))?;
-        let (drive, replica) = (&mut self.drives[at], &mut self.replicas[at]);
-        drive.book_levels(self.now, replica, books);
-        what(replica, self.now);
+        self.settle(at, books)?;
+        for lane in self.lanes_of(at) {
+            let cut = self.drives[lane].interrupt(self.now, StopReason::End, &mut self.replicas[at], books);
+            cut.map_err(|s| self.stop(at, s))?;
+        }
+        what(&mut self.replicas[at], self.now);
         self.tell(at, books)?;
-        self.reschedule(at);
+        self.lanes_of(at).for_each(|lane| self.reschedule(lane));
         Ok(())
     }
 

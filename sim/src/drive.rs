@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::calendar::Ticket;
-use crate::cost::{Cost, CostModel, StepCost, StepShape};
+use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
+use crate::partition::UNIT;
 use crate::policy::Scheduler;
 use crate::replica::{PlannedStep, Replica};
 use crate::rows::{RecordError, Recorder, StepRow};
@@ -64,11 +65,13 @@ pub enum StopReason {
     Arrival,
     /// The end of a request that the scheduler wants to see, or a client that went.
     End,
+    /// A step boundary of another lane on the same pool.
+    Lane,
 }
 
 impl StopReason {
     /// All reasons, in the order of [`Effort::stops`].
-    pub const ALL: [StopReason; 7] = [
+    pub const ALL: [StopReason; 8] = [
         StopReason::Horizon,
         StopReason::Leave,
         StopReason::Blocks,
@@ -76,13 +79,16 @@ impl StopReason {
         StopReason::HostCrossing,
         StopReason::Arrival,
         StopReason::End,
+        StopReason::Lane,
     ];
 }
 
-/// The lane of a replica in virtual time. (One lane a replica until a scheduler plans two.)
+/// One lane of a replica in virtual time.
 #[derive(Debug)]
 pub(crate) struct Drive {
-    scheduler: Box<dyn Scheduler>,
+    /// The replica, and which of its lanes this is.
+    pub(crate) replica: usize,
+    pub(crate) lane: usize,
     segments: VecDeque<Segment>,
     pub(crate) ticket: Option<Ticket>,
     /// Steps that will be complete when the ticket fires.
@@ -91,6 +97,8 @@ pub(crate) struct Drive {
     jumps: bool,
     /// A stop rule that is off by one step, to prove that the laws' tests notice.
     sabotage: Option<StopReason>,
+    /// Factor of the time on the device, in parts of [`UNIT`]: other than one where lanes share the SMs.
+    pub(crate) scale: u64,
     /// Fraction of a nanosecond carried between segments.
     remainder: u64,
     /// Version of the decode set that the latest plan was made of, and that it left behind.
@@ -109,6 +117,8 @@ pub(crate) struct Drive {
 struct Price {
     first: Cost,
     growth: Cost,
+    /// Part of the first that is host time before the device begins.
+    host: Cost,
     most: u64,
     /// What ends the price after `most` steps.
     limit: StopReason,
@@ -137,10 +147,11 @@ impl From<RecordError> for Stop {
 
 /// Books the next `part` steps of a segment as gaps between tokens. For members that were left out of the steps before it,
 /// the first one ends a longer gap.
-fn book_gaps<R: Recorder>(segment: &Segment, part: u64, seqs: u64, replica: &Replica, books: &mut Books<'_, R>) {
+fn book_gaps<R: Recorder>(segment: &Segment, part: u64, lane: usize, replica: &Replica, books: &mut Books<'_, R>) {
+    let seqs = u64::from(replica.front_seqs(lane));
     let end = segment.end_of(segment.done + 1);
     let mut resumed = 0;
-    for last in replica.resumed(0) {
+    for last in replica.resumed(lane) {
         books.tally.gaps(end.since(last).0, 1);
         resumed += 1;
     }
@@ -154,16 +165,23 @@ fn book_gaps<R: Recorder>(segment: &Segment, part: u64, seqs: u64, replica: &Rep
     }
 }
 
+/// `cost · to / from`.
+fn scale(cost: u64, to: u64, from: u64) -> Cost {
+    Cost((u128::from(cost) * u128::from(to) / u128::from(from)) as u64)
+}
+
 impl Drive {
-    pub(crate) fn new(scheduler: Box<dyn Scheduler>, depth: u32, jumps: bool, sabotage: Option<StopReason>) -> Self {
+    pub(crate) fn new(at: (usize, usize), depth: u32, jumps: bool, sabotage: Option<StopReason>) -> Self {
         Drive {
-            scheduler,
+            replica: at.0,
+            lane: at.1,
             segments: VecDeque::with_capacity(depth as usize + 1),
             ticket: None,
             expect: 0,
             depth: u64::from(depth),
             jumps,
             sabotage,
+            scale: UNIT,
             remainder: 0,
             version_planned: 0,
             version_left: 0,
@@ -188,13 +206,13 @@ impl Drive {
         self.segments.is_empty()
     }
 
-    /// Books the levels up to `now`. Call before they change. The blocks in use grow from step to step of a jump, whether or
-    /// not its steps are applied yet.
+    /// Books the levels of the replica up to `now`. Call before they change, on the lane with the standing set (the last
+    /// one). The blocks in use grow from step to step of a jump, whether or not its steps are applied yet.
     pub(crate) fn book_levels<R: Recorder>(&mut self, now: Time, replica: &Replica, books: &mut Books<'_, R>) {
         if now <= self.level_from {
             return;
         }
-        let lane = &replica.lanes[0];
+        let lane = &replica.lanes[self.lane];
         // When a step completes, another one is planned, as long as there are any in the segments.
         let last = lane.done + self.unfinished();
         let mut done = self.level_steps.max(lane.done);
@@ -276,14 +294,14 @@ impl Drive {
         }
     }
 
-    /// Applies every step that ends before `now` (none of which ends a request: that would have been an event).
+    /// Applies every step that ends before `now` (none of which ends a request: that would have been an event). The levels
+    /// are booked already.
     pub(crate) fn settle_before<R: Recorder>(
         &mut self,
         now: Time,
         replica: &mut Replica,
         books: &mut Books<'_, R>,
     ) -> Result<(), Stop> {
-        self.book_levels(now, replica, books);
         let mut steps = 0;
         for segment in &self.segments {
             let completed = segment.completed_before(now) - segment.done;
@@ -303,7 +321,7 @@ impl Drive {
         if let Some(back) = self.segments.back_mut() {
             let due = (back.done + frontier.saturating_sub(before)).min(back.steps);
             if due > back.planned {
-                replica.repeat(0, due - back.planned);
+                replica.repeat(self.lane, due - back.planned);
                 back.planned = due;
             }
         }
@@ -323,9 +341,9 @@ impl Drive {
             self.expect = self.expect.saturating_sub(part);
             let from = front.end_of(front.done);
             let to = front.end_of(front.done + part);
-            let seqs = u64::from(replica.front_seqs(0));
-            book_gaps(front, part, seqs, replica, books);
-            let delivered = replica.complete(0, part, to);
+            let seqs = u64::from(replica.front_seqs(self.lane));
+            book_gaps(front, part, self.lane, replica, books);
+            let delivered = replica.complete(self.lane, part, to);
             front.done += part;
             self.effort.steps += part;
             if part > 1 {
@@ -355,26 +373,27 @@ impl Drive {
         Ok(())
     }
 
-    /// The lane's event: completes what has ended, then plans until `depth` steps are in flight.
+    /// The lane's event: completes what has ended, then plans until `depth` steps are in flight. The levels are booked
+    /// already. Returns whether anything came of it.
     pub(crate) fn fire<R: Recorder>(
         &mut self,
         now: Time,
         replica: &mut Replica,
+        scheduler: &mut dyn Scheduler,
         cost: &mut dyn CostModel,
         books: &mut Books<'_, R>,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         self.ticket = None;
         let before = replica.ended_count();
-        self.book_levels(now, replica, books);
+        let mut effect = self.expect > 0;
         if self.expect > 0 {
             self.plan_until(self.expect - 1 + self.depth, replica);
             self.advance(self.expect, replica, books)?;
         }
-        if replica.has_doomed() {
-            replica.reap(0, now);
-        }
+        replica.reap(self.lane, now);
         if replica.ended_count() != before {
-            let version = replica.version(0);
+            effect = true;
+            let version = replica.version(self.lane);
             if self.segments.back().is_some_and(|b| b.wake_on_end || version != self.version_left) {
                 self.cut(StopReason::End);
             }
@@ -382,18 +401,22 @@ impl Drive {
         // With nobody waiting or running there is nothing to ask a scheduler about.
         let mut planned = replica.outstanding() > 0;
         while planned && self.unfinished() < self.depth {
-            planned = self.plan(now, replica, cost)?;
+            planned = self.plan(now, replica, scheduler, cost)?;
+            effect |= planned || !replica.step().preempted.is_empty();
         }
-        if self.is_idle() && replica.waiting() > 0 {
-            return Err(Stop::Stalled);
-        }
-        Ok(())
+        Ok(effect)
     }
 
     /// Plans one step, and decides how many times it will repeat.
-    fn plan(&mut self, now: Time, replica: &mut Replica, cost: &mut dyn CostModel) -> Result<bool, Stop> {
+    fn plan(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        scheduler: &mut dyn Scheduler,
+        cost: &mut dyn CostModel,
+    ) -> Result<bool, Stop> {
         self.effort.plans += 1;
-        let busy = replica.plan(0, now, &mut *self.scheduler)?;
+        let busy = replica.plan(self.lane, now, scheduler)?;
         if !busy {
             return Ok(false);
         }
@@ -402,7 +425,7 @@ impl Drive {
         let members = replica.planned_version();
         self.effort.unavoidable += u64::from(!pure || members != self.version_planned);
         self.version_planned = members;
-        self.version_left = replica.version(0);
+        self.version_left = replica.version(self.lane);
         let (start, remainder, idle) = match self.segments.back() {
             Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
             None => (now, self.remainder, true),
@@ -411,7 +434,7 @@ impl Drive {
         let horizon = step.horizon;
         let row = StepRow {
             replica: replica.id(),
-            lane: 0,
+            lane: self.lane as u32,
             start,
             end: start,
             steps: 1,
@@ -431,6 +454,7 @@ impl Drive {
             remainder,
             first: price.first,
             growth: if steps == 1 { Cost(0) } else { price.growth },
+            host: price.host,
             steps,
             planned: 1,
             done: 0,
@@ -446,7 +470,7 @@ impl Drive {
         if price.most <= 1 {
             return 1;
         }
-        let (leave, blocks) = replica.repeats_possible(0);
+        let (leave, blocks) = replica.repeats_possible(self.lane);
         let rules = [
             (price.most, price.limit),
             (leave.saturating_add(1), StopReason::Leave),
@@ -455,6 +479,45 @@ impl Drive {
         let (steps, reason) = rules.into_iter().min_by_key(|r| r.0).unwrap_or((1, StopReason::Horizon));
         self.effort.stops[reason as usize] += 1;
         steps + u64::from(self.sabotage == Some(reason))
+    }
+
+    fn scaled(&self, device: Cost) -> Cost {
+        if self.scale == UNIT { device } else { scale(device.0, self.scale, UNIT) }
+    }
+
+    /// The device is faster or slower from now on: the step in flight keeps what it has done, the rest takes its part longer.
+    /// Only where one step at a time is in flight, and the lane is settled and cut.
+    pub(crate) fn rescale<R: Recorder>(
+        &mut self,
+        now: Time,
+        factor: u64,
+        replica: &Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        let before = std::mem::replace(&mut self.scale, factor);
+        if before == factor {
+            return Ok(());
+        }
+        let Some(mut segment) = self.segments.pop_back() else { return Ok(()) };
+        debug_assert!(self.segments.is_empty() && segment.unfinished() == 1, "one step in flight");
+        let (step, length) = (segment.done, segment.cost_of(segment.done).0);
+        let mut rest = segment.clone();
+        (rest.start, rest.remainder) = (segment.end_of(step), segment.remainder_after(step));
+        let passed = u128::from(now.since(rest.start).0) * u128::from(COST_PER_NS);
+        let passed = (passed as u64).saturating_sub(rest.remainder);
+        let kept = passed.max(segment.host.0).min(length);
+        rest.first = Cost(kept + scale(length - kept, factor, before).0);
+        (rest.growth, rest.host) = (Cost(0), Cost(segment.host.0.saturating_sub(passed)));
+        (rest.steps, rest.planned, rest.done) = (1, 1, 0);
+        if step > 0 {
+            rest.row.start = rest.start;
+            rest.row.decode_context += step * u64::from(rest.row.decode_seqs);
+            rest.row.used_blocks = replica.pool().used();
+            segment.steps = step;
+            self.finish_segment(segment, books)?;
+        }
+        self.segments.push_back(rest);
+        Ok(())
     }
 
     /// What the planned step costs, and how often the same affine price holds at most.
@@ -469,10 +532,13 @@ impl Drive {
                 prefill_ends: step.prefill_ends,
             };
             let StepCost { device, host } = cost.step(&shape);
+            let device = self.scaled(device);
             let first = if serial { device.0 + host.0 } else { device.0.max(host.0) };
-            return Price { first: Cost(first), growth: Cost(0), most: 1, limit: StopReason::Horizon };
+            return Price { first: Cost(first), growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
         }
-        let decode = cost.decode(seqs, context);
+        let mut decode = cost.decode(seqs, context);
+        decode.base = self.scaled(decode.base);
+        decode.per_context = self.scaled(decode.per_context);
         let (device, host) = (decode.base.0 + decode.per_context.0 * context, decode.host.0);
         let slope = decode.per_context.0 * u64::from(seqs);
         let mut most = if self.jumps { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
@@ -486,17 +552,17 @@ impl Drive {
         if serial {
             // A deep lane that was idle pays the host once; from then on it hides behind the device.
             let most = if self.depth > 1 { 1 } else { most };
-            return Price { first: Cost(device + host), growth: Cost(slope), most, limit };
+            return Price { first: Cost(device + host), growth: Cost(slope), host: decode.host, most, limit };
         }
         if device >= host {
-            return Price { first: Cost(device), growth: Cost(slope), most, limit };
+            return Price { first: Cost(device), growth: Cost(slope), host: Cost(0), most, limit };
         }
         // The host is the bottleneck until the device's time has grown past it.
         let crossing = if slope == 0 { u64::MAX } else { (host - device).div_ceil(slope) };
         if crossing < most {
             (most, limit) = (crossing, StopReason::HostCrossing);
         }
-        Price { first: Cost(host), growth: Cost(0), most, limit }
+        Price { first: Cost(host), growth: Cost(0), host: Cost(0), most, limit }
     }
 
     /// When the lane must be looked at next; remembers how many steps will have ended by then.
@@ -506,7 +572,7 @@ impl Drive {
             return None;
         }
         let to_plan = if unfinished >= self.depth { unfinished - (self.depth - 1) } else { unfinished };
-        let steps = replica.steps_to_event(0).map_or(to_plan, |e| e.min(to_plan)).max(1);
+        let steps = replica.steps_to_event(self.lane).map_or(to_plan, |e| e.min(to_plan)).max(1);
         self.expect = steps;
         let mut left = steps;
         for segment in &self.segments {

@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::blocks::BlockPool;
+use crate::replica::LaneWork;
 use crate::request::{Phase, Request, Slot};
 use crate::time::Time;
 
@@ -43,6 +44,7 @@ type Ending = Reverse<(u64, u32, Slot)>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
+    pub(crate) work: LaneWork,
     /// Steps planned ahead: 1, or 2 when step t+1 is planned while t runs.
     pub(crate) depth: u32,
     pub(crate) running: Vec<Running>,
@@ -76,15 +78,17 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(depth: u32, block_tokens: u32) -> Self {
+    pub(crate) fn new(work: LaneWork, depth: u32, block_tokens: u32) -> Self {
         Lane {
+            work,
             depth,
             running: Vec::new(),
             prefilling: Vec::new(),
             members: 0,
             base_sum: 0,
-            planned: 0,
-            done: 0,
+            // Not 0: `settled` before the clock's start marks tokens that another lane has delivered.
+            planned: 1,
+            done: 1,
             version: 0,
             residues: vec![0; block_tokens as usize],
             hashers: vec![Vec::new(); block_tokens as usize],
@@ -226,6 +230,15 @@ impl Lane {
         request.phase = Phase::Decode;
         request.joined = self.planned;
         request.settled = self.planned;
+        self.enter(slot, request);
+    }
+
+    /// Adds a request that another lane has brought so far, all its tokens delivered. Its next gap is its own.
+    pub(crate) fn take_over(&mut self, slot: Slot, request: &mut Request) {
+        request.phase = Phase::Decode;
+        request.joined = self.planned;
+        request.settled = 0;
+        self.stalled.push((slot, request.generation));
         self.enter(slot, request);
     }
 
@@ -432,7 +445,7 @@ impl Lane {
                     residues[self.residue(request)] += 1;
                 }
                 Phase::Prefill => prefilling.push(entry.slot),
-                Phase::Draining => {}
+                Phase::Draining | Phase::Prefilled => {}
                 phase => return Err(format!("request {} runs in phase {phase:?}", request.id)),
             }
             if request.hashed.len() as u64 > pool.blocks_for(u64::from(self.computed(request))) {

@@ -22,6 +22,7 @@ mod lane;
 pub mod memory;
 pub mod model;
 pub mod parallel;
+pub mod partition;
 pub mod policy;
 mod queue;
 pub mod replica;

@@ -3,6 +3,7 @@
 
 pub mod orca;
 pub mod sarathi;
+pub mod semi_pd;
 pub mod sglang;
 pub mod static_batch;
 pub mod trtllm;
@@ -12,10 +13,13 @@ pub mod vllm_v0;
 
 use serde::{Deserialize, Serialize};
 
+use crate::partition::Sharing;
+use crate::replica::Lanes;
 use crate::step::{Infeasible, StepBuilder};
 
 pub use orca::OrcaSpec;
 pub use sarathi::SarathiSpec;
+pub use semi_pd::SemiPdSpec;
 pub use sglang::SglangSpec;
 pub use static_batch::StaticSpec;
 pub use trtllm::{Capacity, TrtllmSpec};
@@ -82,6 +86,8 @@ pub enum SchedulerSpec {
     Sarathi(SarathiSpec),
     /// Orca: iteration-level batching, memory reserved for the whole output limit.
     Orca(OrcaSpec),
+    /// semi-PD: prompts and decodes on two lanes that share the SMs and the KV pool.
+    SemiPd(SemiPdSpec),
     /// Whole batches: form one, run it until all its requests have finished, form the next.
     Static(StaticSpec),
 }
@@ -96,6 +102,7 @@ impl SchedulerSpec {
             SchedulerSpec::Trtllm(spec) => Box::new(trtllm::Trtllm::new(spec.clone())),
             SchedulerSpec::Sarathi(spec) => Box::new(sarathi::Sarathi::new(spec.clone())),
             SchedulerSpec::Orca(spec) => Box::new(orca::Orca::new(spec.clone())),
+            SchedulerSpec::SemiPd(spec) => Box::new(semi_pd::SemiPd::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
         }
     }
@@ -117,6 +124,22 @@ impl SchedulerSpec {
         }
     }
 
+    /// Lanes that a replica needs for it.
+    pub fn lanes(&self) -> Lanes {
+        match self {
+            SchedulerSpec::SemiPd(_) => Lanes::Split,
+            _ => Lanes::Unified,
+        }
+    }
+
+    /// How its lanes share the SMs of a replica, if it has several.
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        match self {
+            SchedulerSpec::SemiPd(spec) => Some(Sharing::new(&spec.partition, spec.scaling)),
+            _ => None,
+        }
+    }
+
     /// Whether it keeps and shares blocks of equal prefixes.
     pub fn prefix_caching(&self) -> bool {
         match self {
@@ -135,6 +158,7 @@ impl SchedulerSpec {
             SchedulerSpec::Trtllm(spec) => spec.max_batch_size,
             SchedulerSpec::Sarathi(spec) => spec.max_num_seqs,
             SchedulerSpec::Orca(spec) => spec.max_batch_size,
+            SchedulerSpec::SemiPd(spec) => spec.max_num_seqs,
             SchedulerSpec::Static(spec) => spec.batch_size,
         }
     }
@@ -148,6 +172,7 @@ impl SchedulerSpec {
             SchedulerSpec::Sglang(spec) => spec.chunked_prefill_size.unwrap_or(spec.max_prefill_tokens),
             SchedulerSpec::Trtllm(spec) => spec.max_num_tokens,
             SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
+            SchedulerSpec::SemiPd(spec) => spec.max_prefill_tokens,
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
         }
     }

@@ -18,7 +18,7 @@ use crate::rows::{Outcome, RequestRow};
 use crate::step::{Infeasible, StepBuilder};
 use crate::time::Time;
 
-pub use plan::{Admission, Chunk, Happened, Limits, PlannedStep};
+pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep};
 
 /// One model copy.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ pub struct Replica {
     pub(crate) requests: Vec<Request>,
     vacant: Vec<Slot>,
     pub(crate) waiting: WaitQueue,
+    /// Prefilled requests (slot, generation) for a lane that decodes; stale entries are gaps.
+    pub(crate) ready: VecDeque<(Slot, u32)>,
+    pub(crate) ready_len: u32,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) step: PlannedStep,
     pub(crate) happened: VecDeque<Happened>,
@@ -42,7 +45,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// An idle replica with one lane.
+    /// An idle replica.
     pub fn new(id: u32, limits: Limits) -> Self {
         Replica {
             id,
@@ -51,7 +54,9 @@ impl Replica {
             requests: Vec::new(),
             vacant: Vec::new(),
             waiting: WaitQueue::new(limits.order),
-            lanes: vec![Lane::new(limits.depth, limits.block_tokens)],
+            ready: VecDeque::new(),
+            ready_len: 0,
+            lanes: limits.lanes.work().iter().map(|&w| Lane::new(w, limits.depth, limits.block_tokens)).collect(),
             step: PlannedStep::default(),
             happened: VecDeque::new(),
             doomed: Vec::new(),
@@ -168,9 +173,20 @@ impl Replica {
         self.waiting.len() as u32
     }
 
-    /// Running requests on all lanes.
+    /// Prefilled requests that wait for a lane that decodes.
+    pub fn ready(&self) -> u32 {
+        self.ready_len
+    }
+
+    /// Requests that hold blocks: running on any lane, or ready for the next.
     pub fn running(&self) -> u32 {
-        self.lanes.iter().map(|l| l.running.len() as u32).sum()
+        self.lanes.iter().map(|l| l.running.len() as u32).sum::<u32>() + self.ready_len
+    }
+
+    /// Whether a lane that has nothing to do would look at somebody.
+    pub fn wants(&self, lane: usize) -> bool {
+        let waiting = self.waiting() > 0 && self.lanes[lane].work != LaneWork::Decode;
+        waiting || (self.ready_len > 0 && self.lanes[lane].work != LaneWork::Prefill)
     }
 
     /// Unfinished requests.
@@ -241,10 +257,23 @@ impl Replica {
         }
     }
 
-    /// How often the step just planned could be planned again (before a member leaves, before blocks run out).
+    /// How often the step just planned could be planned again (before a member leaves, before blocks run out that are not
+    /// promised to prompts of another lane).
     pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
+        let free = self.pool.free().saturating_sub(self.owed_blocks());
         let lane = &mut self.lanes[lane];
-        (lane.steps_to_first_leave(&self.requests), lane.steps_within(self.pool.free()))
+        (lane.steps_to_first_leave(&self.requests), lane.steps_within(free))
+    }
+
+    /// Blocks that requests in prefill, on any lane, still lack for their prompts.
+    pub(crate) fn owed_blocks(&self) -> u64 {
+        let prefilling = self.lanes.iter().flat_map(|lane| &lane.prefilling);
+        let owed = prefilling.map(|&slot| {
+            let request = &self.requests[slot as usize];
+            let blocks_for = |tokens: u32| self.pool.blocks_for(u64::from(tokens));
+            blocks_for(request.target) - blocks_for(request.computed)
+        });
+        owed.sum()
     }
 
     /// Plans the step just planned `times` more times, all at once. The step must hold the whole standing set and nothing else.
@@ -361,7 +390,7 @@ impl Replica {
             let mut ended = std::mem::take(&mut self.ended);
             ended.sort_unstable_by_key(|&slot| self.requests[slot as usize].seq);
             for &slot in &ended {
-                self.end(lane_index, slot, Outcome::Finished, now);
+                self.end(slot, Outcome::Finished, now);
             }
             ended.clear();
             self.ended = ended;
@@ -386,15 +415,22 @@ impl Replica {
             } else {
                 request.has_first = true;
                 request.first_token = now;
-                self.happened.push_back(Happened::FirstToken { request: request.id });
+                let (ttft, wait) = (now - request.arrival, request.start - request.arrival);
+                self.happened.push_back(Happened::FirstToken { request: request.id, ttft, wait });
             }
             debug_assert!(ends_prefill || request.phase == Phase::Waiting);
-            if request.phase == Phase::Waiting {
+            if matches!(request.phase, Phase::Waiting | Phase::Prefilled) {
                 request.generated += 1;
                 request.last_token = now;
             }
-            if self.lanes[lane].generated(&self.requests[slot as usize]) == self.requests[slot as usize].output {
+            if self.lanes[lane].generated(request) == request.output {
                 self.ended.push(slot);
+            } else if request.phase == Phase::Prefilled {
+                request.phase = Phase::Ready;
+                let lane = &mut self.lanes[lane];
+                lane.running.remove(lane.position(request.seq));
+                self.ready.push_back((slot, generation));
+                self.ready_len += 1;
             }
         }
         delivered
@@ -404,8 +440,8 @@ impl Replica {
     /// Returns whether it must be reaped.
     pub fn cancel(&mut self, slot: Slot, outcome: Outcome, now: Time) -> bool {
         let request = &mut self.requests[slot as usize];
-        if request.phase == Phase::Waiting {
-            self.end(0, slot, outcome, now);
+        if matches!(request.phase, Phase::Waiting | Phase::Ready) {
+            self.end(slot, outcome, now);
             return false;
         }
         request.doomed = true;
@@ -419,7 +455,7 @@ impl Replica {
             let request = &mut self.requests[slot as usize];
             match request.phase {
                 Phase::Vacant => {}
-                Phase::Waiting => self.end(0, slot, Outcome::Failed, now),
+                Phase::Waiting | Phase::Ready => self.end(slot, Outcome::Failed, now),
                 _ if request.doomed => {}
                 _ => {
                     request.doomed = true;
@@ -434,28 +470,31 @@ impl Replica {
         !self.requests[slot as usize].started
     }
 
-    /// Whether [`Replica::reap`] has something to do.
-    pub fn has_doomed(&self) -> bool {
-        !self.doomed.is_empty()
-    }
-
-    /// Ends the running requests whose clients went. Called at step boundaries, before planning.
+    /// Ends the running requests of a lane whose clients went. Called at step boundaries, before planning.
     pub fn reap(&mut self, lane: usize, now: Time) {
         for (slot, generation, outcome) in std::mem::take(&mut self.doomed) {
-            if self.requests[slot as usize].generation == generation {
-                self.end(lane, slot, outcome, now);
+            let request = &self.requests[slot as usize];
+            if request.generation != generation {
+                continue;
+            }
+            if usize::from(request.lane) == lane {
+                self.end(slot, outcome, now);
+            } else {
+                self.doomed.push((slot, generation, outcome));
             }
         }
     }
 
     /// Ends a request in any phase and frees what it holds.
-    fn end(&mut self, lane_index: usize, slot: Slot, outcome: Outcome, now: Time) {
-        let lane = &mut self.lanes[lane_index];
+    fn end(&mut self, slot: Slot, outcome: Outcome, now: Time) {
         let request = &mut self.requests[slot as usize];
+        let lane = &mut self.lanes[usize::from(request.lane)];
         let output_tokens = lane.generated(request);
         match request.phase {
             Phase::Waiting => self.waiting.remove(slot, request),
             Phase::Prefill => lane.prefilling.retain(|&s| s != slot),
+            Phase::Prefilled => {}
+            Phase::Ready => self.ready_len -= 1,
             Phase::Decode => {
                 // At depth 2 the step in flight has planned one token more, which is thrown away.
                 let in_flight = (lane.planned - lane.done.max(request.joined)) as u32;
@@ -474,9 +513,11 @@ impl Replica {
             }
             Phase::Vacant => unreachable!("a vacant slot has no request to end"),
         }
-        if request.phase != Phase::Waiting {
+        if !matches!(request.phase, Phase::Waiting | Phase::Ready) {
             let at = lane.position(request.seq);
             lane.running.remove(at);
+        }
+        if request.phase != Phase::Waiting {
             release_blocks(&mut self.pool, request, request.computed);
         }
         let row = RequestRow {

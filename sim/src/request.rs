@@ -14,12 +14,22 @@ pub type Slot = u32;
 ///    ▲  └────────────admit whole───────────▲ │                           │
 ///    └───────────────preempt────────────────┴───────────────────────────┘        (every phase may end)
 /// ```
+///
+/// On a lane that only prefills, the way from the last chunk to the standing set of another lane is longer:
+///
+/// ```text
+/// Prefill ─last chunk─► Prefilled ─token delivered─► Ready ─taken over─► Decode
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// In the waiting queue, new or preempted.
     Waiting,
     /// Running, prompt (or recomputed) tokens left to plan.
     Prefill,
+    /// Running on a lane that only prefills: nothing left to plan there, its token is in flight.
+    Prefilled,
+    /// Holds the KV of its prompt and waits for a lane that decodes.
+    Ready,
     /// Running, member of the lane's standing decode set.
     Decode,
     /// Running, but its last token is certainly in flight: nothing left to plan.
@@ -70,6 +80,8 @@ pub(crate) struct Request {
     pub(crate) priority: i32,
     pub(crate) class: ClassId,
     pub(crate) phase: Phase,
+    /// Lane that ran it last.
+    pub(crate) lane: u8,
     /// Whether the first step plan it was part of has been recorded in `start`.
     pub(crate) started: bool,
     /// Whether its first token has been delivered.
@@ -107,6 +119,7 @@ impl Request {
             priority: arrival.priority,
             class: arrival.class,
             phase: Phase::Waiting,
+            lane: 0,
             started: false,
             has_first: false,
             doomed: false,

@@ -7,7 +7,7 @@
 use crate::blocks::Hit;
 use crate::cost::PrefillPart;
 use crate::lane::{Lane, Running};
-use crate::replica::{Admission, Chunk, Happened, Limits, Replica, hash_to, release_blocks};
+use crate::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, release_blocks};
 use crate::request::{Phase, Request, Slot};
 use crate::time::Time;
 
@@ -86,6 +86,11 @@ impl<'a> StepBuilder<'a> {
         &self.replica.limits
     }
 
+    /// What the lane does that is planned.
+    pub fn work(&self) -> LaneWork {
+        self.lane().work
+    }
+
     /// Free blocks, cached ones included.
     pub fn free_blocks(&self) -> u64 {
         self.replica.pool.free()
@@ -119,6 +124,11 @@ impl<'a> StepBuilder<'a> {
     /// Running requests with prefill left, in running order.
     pub fn prefilling(&self) -> &[Slot] {
         &self.lane().prefilling
+    }
+
+    /// Blocks that requests in prefill, on any lane, still lack for their prompts.
+    pub fn owed_blocks(&self) -> u64 {
+        self.replica.owed_blocks()
     }
 
     /// Whether decoding may give further blocks a cacheable identity.
@@ -275,8 +285,9 @@ impl<'a> StepBuilder<'a> {
         let replica = &mut *self.replica;
         let lane = &mut replica.lanes[self.lane];
         let request = &mut replica.requests[slot as usize];
-        if matches!(request.phase, Phase::Waiting | Phase::Vacant) {
-            return Err(Infeasible(format!("request {} is not running", request.id)));
+        let runs = matches!(request.phase, Phase::Prefill | Phase::Decode | Phase::Draining);
+        if !runs || usize::from(request.lane) != self.lane {
+            return Err(Infeasible(format!("request {} does not run on this lane", request.id)));
         }
         let delivered = lane.generated(request);
         let pending = lane.generated_planned(request) - delivered;
@@ -346,6 +357,9 @@ impl<'a> StepBuilder<'a> {
     /// It is not the head, has no such tokens, or its blocks are not free.
     pub fn admit(&mut self, head: &Head, tokens: u32) -> Result<(), Infeasible> {
         let slot = head.request.slot;
+        if self.work() == LaneWork::Decode {
+            return Err(Infeasible(format!("request {} cannot be admitted to a lane that decodes", head.request.id)));
+        }
         let need = self.blocks_to_hold(head, head.cached + tokens);
         if tokens == 0 || head.cached + tokens > head.tokens || need > self.free_blocks() {
             return Err(Infeasible(format!(
@@ -370,6 +384,7 @@ impl<'a> StepBuilder<'a> {
         request.computed = head.cached + tokens;
         hash_to(pool, request, head.cached + tokens);
         request.phase = Phase::Prefill;
+        request.lane = self.lane as u8;
         request.seq = replica.next_seq;
         replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
         let resumed = request.preemptions > 0;
@@ -386,6 +401,44 @@ impl<'a> StepBuilder<'a> {
         replica.step.chunks.push(Chunk { slot, tokens, past: head.cached });
         replica.step.admitted.push(Admission { slot, cached: head.cached, resumed });
         replica.happened.push_back(Happened::Admitted { request: request.id });
+        Ok(())
+    }
+
+    /// Requests that wait, prefilled, for a lane that decodes.
+    pub fn ready(&self) -> usize {
+        self.replica.ready_len as usize
+    }
+
+    /// The one of them that has waited longest.
+    pub fn next_ready(&mut self) -> Option<RequestView> {
+        while let Some(&(slot, generation)) = self.replica.ready.front() {
+            let request = self.request(slot);
+            if request.generation == generation && request.phase == Phase::Ready {
+                return Some(self.view(slot));
+            }
+            self.replica.ready.pop_front();
+        }
+        None
+    }
+
+    /// Takes the request that [`StepBuilder::next_ready`] has told of into the standing set of this lane.
+    ///
+    /// # Errors
+    /// It is not the next one, or the lane only prefills.
+    pub fn take_over(&mut self, slot: Slot) -> Result<(), Infeasible> {
+        if self.work() == LaneWork::Prefill || self.next_ready().map(|next| next.slot) != Some(slot) {
+            return Err(Infeasible(format!("request {} is not ready for this lane", self.request(slot).id)));
+        }
+        let replica = &mut *self.replica;
+        replica.ready.pop_front();
+        replica.ready_len -= 1;
+        let request = &mut replica.requests[slot as usize];
+        request.lane = self.lane as u8;
+        request.seq = replica.next_seq;
+        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
+        let lane = &mut replica.lanes[self.lane];
+        lane.running.push(Running { seq: request.seq, slot });
+        lane.take_over(slot, request);
         Ok(())
     }
 
@@ -431,6 +484,11 @@ impl<'a> StepBuilder<'a> {
             step.prefill_ends += 1;
             let at = lane.prefilling.iter().position(|&s| s == chunk.slot).expect("a chunk's request is in prefill");
             lane.prefilling.remove(at);
+            if lane.work == LaneWork::Prefill {
+                flight.emits.push((chunk.slot, request.generation));
+                request.phase = Phase::Prefilled;
+                continue;
+            }
             request.generated += 1;
             flight.emits.push((chunk.slot, request.generation));
             if request.generated == request.limit {

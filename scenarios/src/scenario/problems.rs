@@ -2,7 +2,8 @@
 //!
 //! A problem is (dotted path, message); the message goes on after the key's name: ``("replicas", "must be …")``.
 
-use overbook_sim::policy::{OrcaSpec, SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::partition::{PartitionSpec, Shares};
+use overbook_sim::policy::{OrcaSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
 
 use super::{
     Clients, CostSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario, VERSION, WorkloadSpec,
@@ -204,12 +205,43 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
             check.positive("max_num_seqs", spec.max_num_seqs);
             check.watermark(spec.watermark);
         }
+        SchedulerSpec::SemiPd(spec) => check_semi_pd(spec, list),
         SchedulerSpec::Orca(OrcaSpec { max_batch_size }) => {
             Check { prefix: "scheduler.orca", list }.positive("max_batch_size", *max_batch_size);
         }
         SchedulerSpec::Static(StaticSpec { batch_size }) => {
             Check { prefix: "scheduler.static", list }.positive("batch_size", *batch_size);
         }
+    }
+}
+
+fn check_semi_pd(spec: &SemiPdSpec, list: &mut Vec<Problem>) {
+    let mut check = Check { prefix: "scheduler.semi-pd", list };
+    check.positive("max_num_seqs", spec.max_num_seqs);
+    check.positive("max_prefill_tokens", spec.max_prefill_tokens);
+    check.watermark(spec.watermark);
+    for (key, part) in [("scaling.prefill", spec.scaling.prefill), ("scaling.decode", spec.scaling.decode)] {
+        check.that((0.0..=1.0).contains(&part), key, format!("is {part}; it must be from 0 to 1"));
+    }
+    let (key, controller) = match &spec.partition {
+        PartitionSpec::Static(_) => ("partition.static", None),
+        PartitionSpec::Paper(controller) => ("partition.paper", Some(controller)),
+        PartitionSpec::Released(controller) => ("partition.released", Some(controller)),
+    };
+    let Shares { prefill, decode } = spec.partition.start();
+    let place = if controller.is_some() { join(key, "start") } else { key.to_owned() };
+    check.range(&join(&place, "prefill"), u64::from(prefill), 1, 100);
+    check.range(&join(&place, "decode"), u64::from(decode), 1, 100);
+    if let Some(controller) = controller {
+        for (name, promise) in [("ttft", controller.ttft), ("tpot", controller.tpot)] {
+            check.that(promise.0.0 > 0, &join(key, name), "is 0; it must be above 0");
+        }
+        let share = controller.percentile;
+        let told = format!("is {share}; it must be above 0 and at most 1");
+        check.that(share > 0.0 && share <= 1.0, &join(key, "percentile"), told);
+        check.positive(&join(key, "window"), controller.window);
+        check.range(&join(key, "step"), u64::from(controller.step), 1, 100);
+        check.positive(&join(key, "max_steps"), controller.max_steps);
     }
 }
 

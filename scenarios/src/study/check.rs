@@ -212,6 +212,9 @@ fn whole_prompt_budgets(scheduler: &SchedulerSpec, longest: u32) -> Vec<(&'stati
         SchedulerSpec::Trtllm(spec) if !spec.enable_chunked_context => {
             vec![("scheduler.trtllm.max_num_tokens", spec.max_num_tokens)]
         }
+        SchedulerSpec::SemiPd(spec) if !spec.enable_chunked_prefill => {
+            vec![("scheduler.semi-pd.max_prefill_tokens", spec.max_prefill_tokens)]
+        }
         _ => Vec::new(),
     }
 }

@@ -83,6 +83,7 @@ impl Default for ClusterSpec {
                 prefix_caching: scheduler.prefix_caching(),
                 depth: scheduler.depth(),
                 order: scheduler.queue_order(),
+                lanes: scheduler.lanes(),
             },
             scheduler,
             router: RouterSpec::default(),

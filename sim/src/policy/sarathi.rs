@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::victim::{Victim, make_room, owed_blocks, watermark_blocks};
+use super::victim::{Victim, make_room, watermark_blocks};
 use super::{Horizon, Scheduler};
 use crate::step::{Infeasible, StepBuilder};
 
@@ -47,7 +47,7 @@ impl Scheduler for Sarathi {
         step.decode_all()?;
         let mut pure = !preempted && step.prefilling().is_empty();
         let mut budget = step.prefill_within(self.spec.chunk_size.saturating_sub(step.members()))?;
-        let mut owed = owed_blocks(step);
+        let mut owed = step.owed_blocks();
         while budget > 0 && step.running() < self.spec.max_num_seqs as usize {
             let Some(head) = step.head() else { break };
             let kept = owed + watermark_blocks(step, self.spec.watermark);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::orca::{reserved_blocks, whole_blocks};
-use super::victim::{Victim, make_room, owed_blocks};
+use super::victim::{Victim, make_room};
 use super::{Horizon, Scheduler};
 use crate::step::{Head, Infeasible, StepBuilder};
 
@@ -78,7 +78,7 @@ impl Trtllm {
         let mut any = false;
         while budget > 0 && step.running() < self.spec.max_batch_size as usize {
             let Some(head) = step.head() else { break };
-            let held = taken.unwrap_or_else(|| if reserves { reserved_blocks(step) } else { owed_blocks(step) });
+            let held = taken.unwrap_or_else(|| if reserves { reserved_blocks(step) } else { step.owed_blocks() });
             let want = head.tokens - head.cached;
             let split = self.spec.enable_chunked_context;
             if !self.fits(step, &head, held) || (want > budget && !split) {

@@ -40,15 +40,6 @@ impl Victim {
     }
 }
 
-/// Blocks that requests in prefill still lack for their prompts.
-pub(crate) fn owed_blocks(step: &StepBuilder<'_>) -> u64 {
-    let owed = step.prefilling().iter().map(|&slot| {
-        let request = step.view(slot);
-        step.blocks_for(request.target) - step.blocks_for(request.computed)
-    });
-    owed.sum()
-}
-
 /// Preempts until the next step of the standing set fits into the blocks that are free and not promised to a prompt in
 /// prefill. Returns whether anybody had to go.
 ///
@@ -56,7 +47,7 @@ pub(crate) fn owed_blocks(step: &StepBuilder<'_>) -> u64 {
 /// Never, unless the state is broken.
 pub(crate) fn make_room(step: &mut StepBuilder<'_>, victim: Victim) -> Result<bool, Infeasible> {
     let mut preempted = false;
-    while step.member_blocks() + owed_blocks(step) > step.free_blocks() {
+    while step.member_blocks() + step.owed_blocks() > step.free_blocks() {
         let slot = victim.choose(step).slot;
         step.preempt(slot)?;
         preempted = true;

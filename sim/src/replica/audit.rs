@@ -15,14 +15,15 @@ impl Replica {
         }
         let mut anonymous = 0;
         let mut hashed: Vec<usize> = Vec::new();
-        let (mut waiting, mut running) = (0, 0);
+        let (mut waiting, mut running, mut ready) = (0, 0, 0);
         for request in &self.requests {
+            ready += u32::from(request.phase == Phase::Ready);
             match request.phase {
                 Phase::Vacant => continue,
                 Phase::Waiting => waiting += 1,
                 _ => running += 1,
             }
-            let computed = self.lanes[0].computed(request);
+            let computed = self.lanes[usize::from(request.lane)].computed(request);
             anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
             hashed.extend(request.hashed.iter().map(|b| b.index()));
         }
@@ -37,6 +38,13 @@ impl Replica {
         }
         if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
             return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));
+        }
+        let queued = self.ready.iter().filter(|&&(slot, generation)| {
+            let request = &self.requests[slot as usize];
+            request.generation == generation && request.phase == Phase::Ready
+        });
+        if (ready, queued.count()) != (self.ready_len, self.ready_len as usize) {
+            return Err(format!("{ready} requests are ready, the queue says {}", self.ready_len));
         }
         Ok(())
     }

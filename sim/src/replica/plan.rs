@@ -6,6 +6,42 @@ use crate::request::Slot;
 use crate::rows::RequestRow;
 use crate::time::Span;
 
+/// The lanes of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lanes {
+    /// One lane for prompts and decodes.
+    #[default]
+    Unified,
+    /// A lane for prompts and one for decodes, side by side on the same GPUs and the same pool (semi-PD).
+    Split,
+    /// One lane for prompts; who has its first token leaves for another replica.
+    Prefill,
+    /// One lane for requests that come with their prompts computed; it computes prompts only after a preemption.
+    Decode,
+}
+
+impl Lanes {
+    /// What each lane does.
+    pub fn work(self) -> &'static [LaneWork] {
+        match self {
+            Lanes::Unified | Lanes::Decode => &[LaneWork::All],
+            Lanes::Split => &[LaneWork::Prefill, LaneWork::Decode],
+            Lanes::Prefill => &[LaneWork::Prefill],
+        }
+    }
+}
+
+/// What a lane does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LaneWork {
+    /// Prompts and decodes.
+    All,
+    /// Prompts: who has its first token is handed over.
+    Prefill,
+    /// Decodes of requests that were handed over.
+    Decode,
+}
+
 /// The fixed limits of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -21,6 +57,8 @@ pub struct Limits {
     pub depth: u32,
     /// Order of the waiting queue.
     pub order: QueueOrder,
+    /// Its lanes.
+    pub lanes: Lanes,
 }
 
 /// Something that happened to a request, told to the driver in order.
@@ -35,6 +73,10 @@ pub enum Happened {
     FirstToken {
         /// The request.
         request: u64,
+        /// Time from arrival to this token.
+        ttft: Span,
+        /// Time from arrival to its first step.
+        wait: Span,
     },
     /// It lost its blocks and waits again.
     Preempted {

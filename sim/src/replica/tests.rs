@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::QueueOrder;
 use crate::policy::SchedulerSpec;
+use crate::replica::Lanes;
 
 fn busy() -> Replica {
     let limits = Limits {
@@ -12,6 +13,7 @@ fn busy() -> Replica {
         prefix_caching: false,
         depth: 2,
         order: QueueOrder::Fcfs,
+        lanes: Lanes::Unified,
     };
     let mut replica = Replica::new(0, limits);
     for id in 0..3 {

@@ -2,12 +2,15 @@
 //! progress, repeat itself, and certify no horizon that it does not keep.
 
 use overbook_sim::cluster::Effort;
+use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
-    Capacity, OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec,
-    VllmV0Spec,
+    Capacity, OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim,
+    VllmSpec, VllmV0Spec,
 };
+use overbook_sim::time::Span;
+use overbook_sim::units::Duration;
 
-use crate::world::How;
+use crate::world::{How, MS};
 use crate::world_random::world;
 
 const WORLDS: u64 = 60;
@@ -94,6 +97,31 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let all = [("orca", 128), ("orca, 3", 3)];
             all.map(|(name, max_batch_size)| (name, SchedulerSpec::Orca(OrcaSpec { max_batch_size }))).into()
         }
+        SchedulerSpec::SemiPd(_) => {
+            let plain = SemiPdSpec::default();
+            let apart = Shares { prefill: 60, decode: 40 };
+            let apart = SemiPdSpec { partition: PartitionSpec::Static(apart), ..plain.clone() };
+            let eager = ControllerSpec {
+                ttft: Duration(Span(3 * MS)),
+                tpot: Duration(Span(MS)),
+                window: 3,
+                preparation: Duration(Span(20 * MS)),
+                ..ControllerSpec::default()
+            };
+            let paper = SemiPdSpec { partition: PartitionSpec::Paper(eager.clone()), ..plain.clone() };
+            let small = SemiPdSpec { max_prefill_tokens: 40, max_num_seqs: 4, watermark: 0.0, ..paper.clone() };
+            let released = SemiPdSpec { partition: PartitionSpec::Released(eager), watermark: 0.0, ..plain.clone() };
+            let whole = SemiPdSpec { enable_chunked_prefill: false, ..plain.clone() };
+            let all = [
+                ("semi-pd", plain),
+                ("semi-pd, apart", apart),
+                ("semi-pd, paper", paper),
+                ("semi-pd, paper, chunks, few places", small),
+                ("semi-pd, released", released),
+                ("semi-pd, whole prompts", whole),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::SemiPd(spec))).into()
+        }
         SchedulerSpec::Static(_) => {
             let all = [("static, 1", 1), ("static, 4", 4), ("static, 64", 64)];
             all.map(|(name, batch_size)| (name, SchedulerSpec::Static(StaticSpec { batch_size }))).into()
@@ -109,6 +137,7 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::Trtllm(TrtllmSpec::default()),
         SchedulerSpec::Sarathi(SarathiSpec::default()),
         SchedulerSpec::Orca(OrcaSpec::default()),
+        SchedulerSpec::SemiPd(SemiPdSpec::default()),
         SchedulerSpec::Static(StaticSpec::default()),
     ];
     variants.iter().flat_map(settings).collect()

@@ -6,6 +6,7 @@ mod conformance;
 mod future;
 mod golden;
 mod jumps;
+mod lanes;
 mod laws;
 mod regressions;
 mod schedulers;

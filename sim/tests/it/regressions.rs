@@ -4,7 +4,7 @@ use overbook_sim::arrival::{Arrival, ClassId, SessionId};
 use overbook_sim::cluster::{Clients, RunError};
 use overbook_sim::cost::Cost;
 use overbook_sim::policy::{QueueOrder, VllmSpec};
-use overbook_sim::replica::{Happened, Limits, Replica};
+use overbook_sim::replica::{Happened, Lanes, Limits, Replica};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 
@@ -237,6 +237,7 @@ fn slots_are_used_again() {
         prefix_caching: true,
         depth: 1,
         order: QueueOrder::Fcfs,
+        lanes: Lanes::Unified,
     };
     let mut replica = Replica::new(0, limits);
     let mut scheduler = overbook_sim::policy::SchedulerSpec::default().build();

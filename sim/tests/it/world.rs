@@ -134,6 +134,7 @@ impl World {
         limits.prefix_caching = scheduler.prefix_caching();
         limits.depth = scheduler.depth();
         limits.order = scheduler.queue_order();
+        limits.lanes = scheduler.lanes();
         self.spec.scheduler = scheduler;
     }
 

@@ -161,6 +161,7 @@ pub fn world(seed: u64) -> World {
         prefix_caching: scheduler.prefix_caching(),
         depth: scheduler.depth(),
         order: scheduler.queue_order(),
+        lanes: scheduler.lanes(),
     };
     let aligned = draw.one_in(5);
     let cost = if aligned { Affine::constant(MS) } else { cost(&mut draw) };

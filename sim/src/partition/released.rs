@@ -1,0 +1,91 @@
+//! The controller that was released with semi-PD (branch `distserve_base`, `distserve/single_stage_engine.py`). It differs from the
+//! paper's: fixed fits instead of a model fitted online, and shares between 80 and 100 only.
+
+use super::{ControllerSpec, FirstToken, Partitioner, Shares, Window, raise};
+use crate::time::Span;
+
+/// No side gives away more than this leaves it.
+const LEAST: u32 = 80;
+/// The time per token counts as this much longer than it was.
+const TPOT_MARGIN: f64 = 1.1;
+
+/// Times at a share in times at all SMs, up to a factor: z = 100 / share.
+fn tpot_at(share: u32) -> f64 {
+    0.610 * z(share) + 0.415
+}
+
+fn prefill_at(share: u32) -> f64 {
+    0.732 * z(share) + 0.319
+}
+
+fn wait_at(share: u32) -> f64 {
+    1.405 * z(share) * z(share) - 3.159 * z(share) + 2.873
+}
+
+fn z(share: u32) -> f64 {
+    100.0 / f64::from(share)
+}
+
+#[derive(Debug)]
+pub(super) struct Released {
+    spec: ControllerSpec,
+    window: Window,
+}
+
+impl Released {
+    pub(super) fn new(spec: ControllerSpec) -> Self {
+        Released { spec, window: Window::default() }
+    }
+
+    fn decide(&self, first: FirstToken, tpot: Span, shares: Shares) -> Shares {
+        let Shares { prefill, decode } = shares;
+        let ttft_max = self.spec.ttft.0.0 as f64;
+        let tpot_max = self.spec.tpot.0.0 as f64;
+        let (wait, latency) = (first.wait.0 as f64, (first.ttft.0 - first.wait.0) as f64);
+        let ttft_meets = |share: u32| {
+            wait * wait_at(share) / wait_at(prefill) + latency * prefill_at(share) / prefill_at(prefill) <= ttft_max
+        };
+        let tpot_meets = |share: u32| TPOT_MARGIN * tpot.0 as f64 * tpot_at(share) / tpot_at(decode) <= tpot_max;
+        match (ttft_meets(prefill), tpot_meets(decode)) {
+            (false, false) if prefill < 100 && decode < 100 => Shares { prefill: 100, decode: 100 },
+            (true, true) | (false, false) => shares,
+            (false, true) if prefill < 100 => Shares { prefill: raise(prefill, &self.spec, ttft_meets), decode },
+            (false, true) => Shares { prefill, decode: self.lower(decode, tpot_meets) },
+            (true, false) if decode < 100 => Shares { prefill, decode: raise(decode, &self.spec, tpot_meets) },
+            (true, false) => Shares { prefill: self.lower(prefill, ttft_meets), decode },
+        }
+    }
+
+    /// Lowers one side, as long as its own promise is kept.
+    fn lower(&self, from: u32, meets: impl Fn(u32) -> bool) -> u32 {
+        let mut share = from;
+        for _ in 0..self.spec.max_steps {
+            let next = share.saturating_sub(self.spec.step);
+            if next < LEAST || !meets(next) {
+                break;
+            }
+            share = next;
+        }
+        share
+    }
+}
+
+impl Partitioner for Released {
+    fn first_token(&mut self, seen: FirstToken) {
+        self.window.first_tokens.push(seen);
+    }
+
+    fn finished(&mut self, tpot: Span, shares: Shares) -> Option<Shares> {
+        self.window.tpots.push(tpot);
+        if self.window.tpots.len() < self.spec.window as usize {
+            return None;
+        }
+        let seen = self.window.at(self.spec.percentile);
+        self.window.clear();
+        seen.map(|(first, tpot)| self.decide(first, tpot, shares))
+    }
+
+    fn forget(&mut self) {
+        self.window.clear();
+    }
+}

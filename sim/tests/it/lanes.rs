@@ -1,0 +1,125 @@
+//! Replicas with two lanes on one pool: the laws hold across them, and the lanes slow each other down as stated.
+
+use overbook_sim::arrival::Arrival;
+use overbook_sim::cluster::StopReason;
+use overbook_sim::partition::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
+use overbook_sim::policy::{SchedulerSpec, SemiPdSpec};
+use overbook_sim::rows::Outcome;
+use overbook_sim::time::{Span, Time};
+use overbook_sim::units::Duration;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+use crate::world::{How, MS, Run, World};
+use crate::world_random::world;
+
+/// The world of a seed, with semi-PD on its replicas: few or many places, whole or split prompts, shares that stay or move.
+pub fn two_lanes(seed: u64) -> World {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5e31);
+    let mut world = world(seed);
+    let start = Shares { prefill: rng.random_range(5..=100), decode: rng.random_range(5..=100) };
+    let eager = ControllerSpec {
+        ttft: Duration(Span(rng.random_range(1..200) * MS)),
+        tpot: Duration(Span(rng.random_range(1..20) * MS)),
+        start,
+        window: rng.random_range(1..8),
+        step: rng.random_range(1..10),
+        preparation: Duration(Span(rng.random_range(0..50) * MS)),
+        ..ControllerSpec::default()
+    };
+    let partition = match seed % 3 {
+        0 => PartitionSpec::Static(start),
+        1 => PartitionSpec::Paper(eager),
+        _ => PartitionSpec::Released(eager),
+    };
+    let whole = rng.random_range(0..4) == 0;
+    let spec = SemiPdSpec {
+        partition,
+        max_num_seqs: rng.random_range(1..20),
+        max_prefill_tokens: if whole { world.spec.limits.max_model_len } else { rng.random_range(10..400) },
+        enable_chunked_prefill: !whole,
+        watermark: [0.0, 0.05][rng.random_range(0..2)],
+        ..SemiPdSpec::default()
+    };
+    world.set_scheduler(SchedulerSpec::SemiPd(spec));
+    world
+}
+
+/// Laws 1, 2, 13: steps and jumps, settled or not, end the same requests at the same moments; the gaps between tokens add up.
+#[test]
+fn two_lanes_keep_the_laws() {
+    let (mut stops, mut preempted, mut lanes, mut gaps) = (0, 0, [0, 0], 0);
+    for seed in 0..400 {
+        let world = two_lanes(seed);
+        let slow = world.run(How { audit: true, ..How::STEPS });
+        let fast = world.run(How { audit: seed % 4 == 0, ..How::JUMPS });
+        assert_eq!(slow.difference(&fast), None, "world {seed}: {:?}", world.spec);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let probes: Vec<Time> = (0..60).map(|_| Time(rng.random_range(0..=fast.result.end.0))).collect();
+        let probed = world.run(How { probes: &probes, ..How::JUMPS });
+        assert_eq!(fast.difference(&probed), None, "world {seed}, settled");
+        assert_eq!(fast.rows.requests.len(), world.arrivals.len(), "law 1 in world {seed}");
+        let tokens: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens)).sum();
+        let between: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens).saturating_sub(1)).sum();
+        assert_eq!(fast.result.summary.itl.count(), between, "world {seed}: gaps");
+        let in_bins: u64 = fast.result.timeline.bins(fast.result.end).map(|b| b.tokens).sum();
+        assert_eq!(in_bins, tokens, "world {seed}: tokens in the timeline");
+        for replica in 0..world.spec.replicas {
+            for lane in 0..2u32 {
+                let steps: Vec<_> = fast.rows.steps.iter().filter(|s| (s.replica, s.lane) == (replica, lane)).collect();
+                assert!(steps.windows(2).all(|pair| pair[0].end <= pair[1].start), "world {seed}: lane {lane}");
+                lanes[lane as usize] += steps.len();
+            }
+        }
+        stops += fast.result.effort.stops[StopReason::Lane as usize];
+        preempted += fast.result.summary.work.preemptions;
+        gaps += between;
+    }
+    eprintln!(
+        "two lanes: {lanes:?} segments, {gaps} gaps, {stops} jumps stopped by the other lane, {preempted} preemptions"
+    );
+    assert!(stops > 1000 && preempted > 500 && lanes.iter().all(|&n| n > 5000));
+}
+
+/// The gaps between tokens add up to the time from first to last token.
+#[test]
+fn gaps_of_two_lanes_cover_the_time_between_first_and_last_token() {
+    for seed in 0..200 {
+        let mut world = two_lanes(seed);
+        world.spec.failures.clear();
+        world.spec.patience = overbook_sim::cluster::Patience::default();
+        for arrival in &mut world.arrivals {
+            (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
+        }
+        let run = world.run(How::JUMPS);
+        let served = run.rows.requests.iter().filter(|r| r.outcome == Outcome::Finished);
+        let whole: u128 = served.map(|r| u128::from((r.end - r.first_token.unwrap()).0)).sum();
+        let itl = &run.result.summary.itl;
+        // A step's end is cut to whole nanoseconds, its length is not; a step whose rate changed is cut once more.
+        assert!(whole.abs_diff(itl.sum()) <= 2 * u128::from(itl.count()), "world {seed}: {} and {whole}", itl.sum());
+    }
+}
+
+fn times(run: &Run) -> Vec<(u64, u64)> {
+    let mut rows: Vec<_> = run.rows.requests.iter().collect();
+    rows.sort_by_key(|r| r.request);
+    rows.iter().map(|r| (r.first_token.unwrap().0 / 1000, r.end.0 / 1000)).collect()
+}
+
+/// One request decodes while another's prompt is computed. Steps last 1 ms at all SMs; half of that scales with the share.
+#[test]
+fn lanes_that_have_more_than_all_slow_each_other_down() {
+    let arrivals = vec![Arrival::new(Time(0), 10, 5), Arrival::new(Time(1_500_000), 10, 1)];
+    let shares = |prefill, decode| {
+        let partition = PartitionSpec::Static(Shares { prefill, decode });
+        let scaling = ShareScaling { prefill: 0.5, decode: 0.5 };
+        let spec = SemiPdSpec { partition, scaling, ..SemiPdSpec::default() };
+        times(&World::of(SchedulerSpec::SemiPd(spec), 64, 16, 512, arrivals.clone()).run(How::JUMPS))
+    };
+    // Apart: each at half of the SMs, 0.5 · 2 + 0.5 = 1.5 ms a step, whatever the other does.
+    assert_eq!(shares(50, 50), [(1500, 7500), (3000, 3000)]);
+    // Together: 1 ms alone. The decode step from 1 ms has half of itself left at 1.5 ms, which takes 0.75 ms then; another
+    // one lasts 1.5 ms to 3.75 ms; but the prompt, 1.5 ms from 1.5 ms on, is done at 3 ms. The rest of that step, half of it,
+    // takes 0.5 ms.
+    assert_eq!(shares(100, 100), [(1000, 5500), (3000, 3000)]);
+}
