@@ -2,6 +2,7 @@
 
 mod outcome;
 mod spec;
+mod transfer;
 
 use crate::arrival::{Arrival, Workload};
 use crate::calendar::Calendar;
@@ -10,7 +11,7 @@ use crate::digest::{Digest, Kind};
 use crate::drive::{Books, Drive, Stop};
 use crate::partition::{FirstToken, Sharing};
 use crate::policy::Scheduler;
-use crate::replica::{Happened, Replica};
+use crate::replica::{Happened, Lanes, Limits, Replica};
 use crate::request::Slot;
 use crate::route::{FleetView, Router};
 use crate::rows::{Outcome, Recorder, RequestRow};
@@ -21,6 +22,9 @@ use crate::timeline::Timeline;
 pub use crate::drive::{Effort, StopReason};
 pub use outcome::{Progress, RunError, RunResult};
 pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
+pub use transfer::Disaggregation;
+
+use transfer::Transfers;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Event {
@@ -32,6 +36,8 @@ enum Event {
     Client,
     /// A replica fails.
     Failure(u32),
+    /// The KV of a request has arrived at another replica.
+    Landed(u32),
     /// New shares of the SMs are ready for the lanes of a replica.
     Switch(u32),
     /// Everybody is settled, for tests.
@@ -64,6 +70,7 @@ pub struct Cluster {
     schedulers: Vec<Box<dyn Scheduler>>,
     /// How the lanes of each replica share its SMs, if there are several.
     sharing: Vec<Option<Sharing>>,
+    transfers: Transfers,
     /// All lanes, replica by replica.
     drives: Vec<Drive>,
     /// Where the lanes of each replica begin, and end.
@@ -111,10 +118,16 @@ impl Cluster {
                 fits: limits.blocks * u64::from(limits.block_tokens),
             });
         }
+        let roles = |id: u32| match spec.disaggregation {
+            None => limits.lanes,
+            Some(apart) if id < apart.prefill => Lanes::Prefill,
+            Some(_) => Lanes::Decode,
+        };
         let lanes = limits.lanes.work().len();
         let places = (0..spec.replicas as usize).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
         Ok(Cluster {
-            replicas: (0..spec.replicas).map(|id| Replica::new(id, limits)).collect(),
+            replicas: (0..spec.replicas).map(|id| Replica::new(id, Limits { lanes: roles(id), ..limits })).collect(),
+            transfers: Transfers::new(spec.replicas as usize),
             schedulers,
             sharing: (0..spec.replicas).map(|_| spec.scheduler.sharing()).collect(),
             drives: places.map(|at| Drive::new(at, limits.depth, spec.jumps, spec.sabotage)).collect(),
@@ -232,6 +245,7 @@ impl Cluster {
                 self.lose_patience(replica as usize, slot, generation, why, books)?;
             }
             Event::Failure(at) => self.fail(at as usize, books)?,
+            Event::Landed(number) => self.landed(number, books)?,
             Event::Switch(at) => self.switch(at as usize, books)?,
             Event::Probe => {
                 for at in 0..self.replicas.len() {
@@ -262,7 +276,7 @@ impl Cluster {
             OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
             OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
         }
-        let at = self.router.route(FleetView::new(&self.replicas));
+        let at = self.router.route(FleetView::new(&self.replicas[..self.entrances()]));
         let replica = &mut self.replicas[at];
         let patience = self.spec.patience;
         let limits = [
@@ -276,6 +290,10 @@ impl Cluster {
             Ok(slot) => slot,
             Err(arrival) => return self.reject(id, at, &arrival, books),
         };
+        if self.spec.disaggregation.is_some() {
+            let until = |limit: Option<Span>| limit.map(|span| now + span);
+            self.transfers.remember(id, until(limits[1].0), until(limits[2].0));
+        }
         let generation = replica.generation(slot);
         let moved = self.drives[first].arrived(now, replica, books).map_err(|s| self.stop(at, s))?;
         for (span, why) in limits {
@@ -404,7 +422,11 @@ impl Cluster {
         }
         if effect {
             self.wake_others(lane, books)?;
-        } else if lanes.clone().all(|lane| self.drives[lane].ticket.is_none()) && self.replicas[at].waiting() > 0 {
+            self.hand_over(at, books)?;
+        } else if lanes.clone().all(|lane| self.drives[lane].ticket.is_none())
+            && self.replicas[at].waiting() > 0
+            && !self.replicas[at].has_transfers()
+        {
             return Err(self.stop(at, Stop::Stalled));
         }
         Ok(())
@@ -490,6 +512,7 @@ impl Cluster {
 
     fn book_row<R: Recorder>(&mut self, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
         self.ended += 1;
+        self.transfers.forget(row.request);
         books.timeline.finish(self.now);
         books.tally.request(row);
         books.recorder.request(row).map_err(RunError::Record)?;
@@ -516,11 +539,14 @@ impl Cluster {
         let outcome = if why == Why::Cancel { Outcome::Cancelled } else { Outcome::Expired };
         self.disturb(at, books, |replica, now| {
             replica.cancel(slot, outcome, now);
-        })
+        })?;
+        self.fetch_all(books)
     }
 
     fn fail<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
-        self.disturb(at, books, Replica::fail)
+        self.transfers.lose(at);
+        self.disturb(at, books, Replica::fail)?;
+        self.fetch_all(books)
     }
 
     /// Ends requests from outside: waiting ones now (they may have blocked the queue), running ones at the next boundary.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod plan;
+mod transfer;
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,8 @@ use crate::request::{Phase, Request, Slot};
 use crate::rows::{Outcome, RequestRow};
 use crate::step::{Infeasible, StepBuilder};
 use crate::time::Time;
+
+pub(crate) use transfer::Outgoing;
 
 pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep};
 
@@ -32,6 +35,9 @@ pub struct Replica {
     /// Prefilled requests (slot, generation) for a lane that decodes; stale entries are gaps.
     pub(crate) ready: VecDeque<(Slot, u32)>,
     pub(crate) ready_len: u32,
+    /// Requests whose KV is on its way here, and KV on its way from here.
+    pub(crate) arriving: u32,
+    pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) step: PlannedStep,
     pub(crate) happened: VecDeque<Happened>,
@@ -56,6 +62,8 @@ impl Replica {
             waiting: WaitQueue::new(limits.order),
             ready: VecDeque::new(),
             ready_len: 0,
+            arriving: 0,
+            outgoing: Vec::new(),
             lanes: limits.lanes.work().iter().map(|&w| Lane::new(w, limits.depth, limits.block_tokens)).collect(),
             step: PlannedStep::default(),
             happened: VecDeque::new(),
@@ -89,21 +97,26 @@ impl Replica {
         }
         let room = self.limits.max_model_len - arrival.prompt_tokens;
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
-        let slot = if let Some(slot) = self.vacant.pop() {
-            let generation = self.requests[slot as usize].generation;
-            self.requests[slot as usize] = Request::new(id, arrival, limit, generation);
-            slot
-        } else {
-            if self.requests.len() == self.requests.capacity() {
-                // Doubling would waste half of a long queue's memory.
-                self.requests.reserve_exact(self.requests.len() / 8 + 64);
-            }
-            self.requests.push(Request::new(id, arrival, limit, 0));
-            (self.requests.len() - 1) as Slot
-        };
+        let slot = self.settle_in(Request::new(id, arrival, limit));
         self.waiting.push(slot, &self.requests[slot as usize]);
-        self.outstanding += 1;
         Ok(slot)
+    }
+
+    /// Gives a request a slot.
+    fn settle_in(&mut self, mut request: Request) -> Slot {
+        self.outstanding += 1;
+        if let Some(slot) = self.vacant.pop() {
+            request.generation = self.requests[slot as usize].generation;
+            self.requests[slot as usize] = request;
+            return slot;
+        }
+        if self.requests.len() == self.requests.capacity() {
+            // Doubling would waste half of a long queue's memory.
+            self.requests.reserve_exact(self.requests.len() / 8 + 64);
+        }
+        request.generation = 0;
+        self.requests.push(request);
+        (self.requests.len() - 1) as Slot
     }
 
     /// Sets the key that orders requests of equal priority (default: the arrival time).
@@ -178,9 +191,9 @@ impl Replica {
         self.ready_len
     }
 
-    /// Requests that hold blocks: running on any lane, or ready for the next.
+    /// Requests that hold blocks: running on any lane, ready for the next, or on their way here.
     pub fn running(&self) -> u32 {
-        self.lanes.iter().map(|l| l.running.len() as u32).sum::<u32>() + self.ready_len
+        self.lanes.iter().map(|l| l.running.len() as u32).sum::<u32>() + self.ready_len + self.arriving
     }
 
     /// Whether a lane that has nothing to do would look at somebody.
@@ -239,6 +252,12 @@ impl Replica {
         step.clear();
         self.step = step;
         let mut builder = StepBuilder::new(self, lane, now);
+        if builder.limits().lanes == Lanes::Decode {
+            // They hold their blocks: nothing is to be decided about them.
+            while let Some(next) = builder.next_ready() {
+                builder.take_over(next.slot)?;
+            }
+        }
         let horizon = scheduler.plan(&mut builder)?;
         let busy = builder.commit();
         self.step.horizon = horizon;
@@ -477,7 +496,7 @@ impl Replica {
             if request.generation != generation {
                 continue;
             }
-            if usize::from(request.lane) == lane {
+            if usize::from(request.lane) == lane && request.phase != Phase::Arriving {
                 self.end(slot, outcome, now);
             } else {
                 self.doomed.push((slot, generation, outcome));
@@ -495,6 +514,7 @@ impl Replica {
             Phase::Prefill => lane.prefilling.retain(|&s| s != slot),
             Phase::Prefilled => {}
             Phase::Ready => self.ready_len -= 1,
+            Phase::Arriving => self.arriving -= 1,
             Phase::Decode => {
                 // At depth 2 the step in flight has planned one token more, which is thrown away.
                 let in_flight = (lane.planned - lane.done.max(request.joined)) as u32;
@@ -513,7 +533,7 @@ impl Replica {
             }
             Phase::Vacant => unreachable!("a vacant slot has no request to end"),
         }
-        if !matches!(request.phase, Phase::Waiting | Phase::Ready) {
+        if !matches!(request.phase, Phase::Waiting | Phase::Ready | Phase::Arriving) {
             let at = lane.position(request.seq);
             lane.running.remove(at);
         }

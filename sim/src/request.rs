@@ -19,6 +19,7 @@ pub type Slot = u32;
 ///
 /// ```text
 /// Prefill ─last chunk─► Prefilled ─token delivered─► Ready ─taken over─► Decode
+///                                                    Ready ─sent to another replica─► Arriving ─► Ready
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -30,6 +31,8 @@ pub enum Phase {
     Prefilled,
     /// Holds the KV of its prompt and waits for a lane that decodes.
     Ready,
+    /// Its KV is on its way here from another replica.
+    Arriving,
     /// Running, member of the lane's standing decode set.
     Decode,
     /// Running, but its last token is certainly in flight: nothing left to plan.
@@ -91,7 +94,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(id: u64, arrival: Arrival, limit: u32, generation: u32) -> Self {
+    pub(crate) fn new(id: u64, arrival: Arrival, limit: u32) -> Self {
         Request {
             id,
             arrival: arrival.at,
@@ -105,7 +108,7 @@ impl Request {
             settled: 0,
             recomputed: 0,
             session: arrival.session,
-            generation,
+            generation: 0,
             seq: 0,
             prompt: arrival.prompt_tokens,
             output: arrival.output_tokens.min(limit),

@@ -1,6 +1,6 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::StopReason;
+use super::{Disaggregation, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::Limits;
 use crate::summary::Slo;
@@ -47,6 +47,8 @@ pub struct ClusterSpec {
     pub limits: Limits,
     /// Scheduler of each.
     pub scheduler: SchedulerSpec,
+    /// Replicas that only compute prompts, if some do.
+    pub disaggregation: Option<Disaggregation>,
     /// Router before them.
     pub router: RouterSpec,
     /// What policies see of output lengths.
@@ -86,6 +88,7 @@ impl Default for ClusterSpec {
                 lanes: scheduler.lanes(),
             },
             scheduler,
+            disaggregation: None,
             router: RouterSpec::default(),
             output_limit: OutputLimit::default(),
             patience: Patience::default(),

@@ -98,6 +98,7 @@ impl Sglang {
         }
         if step.running() == 0 {
             self.ratio = self.initial;
+            self.full = false;
         }
     }
 

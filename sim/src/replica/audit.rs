@@ -1,6 +1,6 @@
 //! The laws over a replica, recomputed from its requests.
 
-use super::Replica;
+use super::{Lanes, Replica};
 use crate::request::Phase;
 
 impl Replica {
@@ -27,6 +27,10 @@ impl Replica {
             anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
             hashed.extend(request.hashed.iter().map(|b| b.index()));
         }
+        for outgoing in &self.outgoing {
+            anonymous += outgoing.anonymous;
+            hashed.extend(outgoing.hashed.iter().map(|b| b.index()));
+        }
         hashed.sort_unstable();
         hashed.dedup();
         if anonymous + hashed.len() as u64 != self.pool.used() {
@@ -43,7 +47,9 @@ impl Replica {
             let request = &self.requests[slot as usize];
             request.generation == generation && request.phase == Phase::Ready
         });
-        if (ready, queued.count()) != (self.ready_len, self.ready_len as usize) {
+        // Those that another replica will fetch are in its queue.
+        let queued = if self.limits.lanes == Lanes::Prefill { ready as usize } else { queued.count() };
+        if (ready, queued) != (self.ready_len, self.ready_len as usize) {
             return Err(format!("{ready} requests are ready, the queue says {}", self.ready_len));
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! Replicas with two lanes on one pool: the laws hold across them, and the lanes slow each other down as stated.
 
 use overbook_sim::arrival::Arrival;
-use overbook_sim::cluster::StopReason;
+use overbook_sim::cluster::{Disaggregation, OutputLimit, StopReason};
+use overbook_sim::cost::Cost;
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
-use overbook_sim::policy::{SchedulerSpec, SemiPdSpec};
+use overbook_sim::policy::{SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
@@ -79,6 +80,79 @@ fn two_lanes_keep_the_laws() {
         "two lanes: {lanes:?} segments, {gaps} gaps, {stops} jumps stopped by the other lane, {preempted} preemptions"
     );
     assert!(stops > 1000 && preempted > 500 && lanes.iter().all(|&n| n > 5000));
+}
+
+/// The world of a seed with replicas for prompts and replicas for decodes, and slow or fast links between them.
+fn apart(seed: u64) -> World {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xd15a);
+    let mut world = world(seed);
+    let replicas = rng.random_range(2..=4);
+    let schedulers = [
+        SchedulerSpec::Vllm(VllmSpec { async_scheduling: seed % 2 == 0, ..VllmSpec::default() }),
+        SchedulerSpec::Sglang(SglangSpec::default()),
+        SchedulerSpec::Sarathi(SarathiSpec { chunk_size: 100, ..SarathiSpec::default() }),
+        SchedulerSpec::VllmV0(VllmV0Spec::default()),
+    ];
+    world.set_scheduler(schedulers[rng.random_range(0..schedulers.len())].clone());
+    world.spec.replicas = replicas;
+    world.spec.disaggregation = Some(Disaggregation {
+        prefill: rng.random_range(1..replicas),
+        latency: Span(rng.random_range(0..2) * MS),
+        per_token: Cost::from_us([0.1, 3.0, 40.0][rng.random_range(0..3)]),
+        layers: [1, 32][rng.random_range(0..2)],
+        max_seqs: rng.random_range(2..30),
+    });
+    world
+}
+
+/// The same laws where requests move between replicas.
+#[test]
+fn moving_requests_keeps_the_laws() {
+    let (mut moved, mut seen, mut preempted) = (0, [0u64; Outcome::ALL.len()], 0);
+    for seed in 0..400 {
+        let world = apart(seed);
+        let prefill = world.spec.disaggregation.unwrap().prefill;
+        let slow = world.run(How { audit: true, ..How::STEPS });
+        let fast = world.run(How { audit: seed % 4 == 0, ..How::JUMPS });
+        assert_eq!(slow.difference(&fast), None, "world {seed}: {:?}", world.spec);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let probes: Vec<Time> = (0..60).map(|_| Time(rng.random_range(0..=fast.result.end.0))).collect();
+        let probed = world.run(How { probes: &probes, ..How::JUMPS });
+        assert_eq!(fast.difference(&probed), None, "world {seed}, settled");
+        assert_eq!(fast.rows.requests.len(), world.arrivals.len(), "law 1 in world {seed}");
+        for row in &fast.rows.requests {
+            seen[row.outcome as usize] += 1;
+            let decodes = row.replica >= prefill;
+            moved += u64::from(decodes);
+            assert!(row.output_tokens < 2 || decodes, "world {seed}: decoded where prompts are computed: {row:?}");
+        }
+        let prompts = fast.rows.steps.iter().filter(|s| s.replica < prefill);
+        assert!(prompts.clone().all(|s| s.decode_seqs == 0), "world {seed}");
+        let between: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens).saturating_sub(1)).sum();
+        assert_eq!(fast.result.summary.itl.count(), between, "world {seed}: gaps");
+        preempted += fast.result.summary.work.preemptions;
+    }
+    eprintln!("apart: {moved} requests moved, {preempted} preemptions, outcomes {seen:?}");
+    assert!(moved > 5000 && preempted > 100 && seen.iter().all(|&n| n >= 20));
+}
+
+/// Two requests, one link: prompts take 1 ms, ten tokens of KV 2 ms; the second transfer waits for the first.
+#[test]
+fn a_link_carries_one_request_at_a_time() {
+    let arrivals = vec![Arrival::new(Time(0), 10, 3), Arrival::new(Time(500_000), 10, 3)];
+    let times = |layers| {
+        let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
+        let mut world = World::vllm(spec, 64, 16, 512, arrivals.clone());
+        world.spec.replicas = 2;
+        world.spec.output_limit = OutputLimit::True;
+        let (latency, per_token) = (Span(0), Cost::from_us(200.0));
+        world.spec.disaggregation = Some(Disaggregation { prefill: 1, latency, per_token, layers, max_seqs: 8 });
+        times(&world.run(How::JUMPS))
+    };
+    // Prompts end at 1 and 2 ms, their KV arrives at 3 and 5 ms; two more tokens take 2 ms.
+    assert_eq!(times(1), [(1000, 5000), (2000, 7000)]);
+    // Layer by layer half of it is there when the prompt is: it arrives at 2 and 3 ms.
+    assert_eq!(times(4), [(1000, 4000), (2000, 5000)]);
 }
 
 /// The gaps between tokens add up to the time from first to last token.

@@ -1,0 +1,186 @@
+//! Prompts on some replicas, decodes on others: who fetches whose KV, when, and how long that takes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Cluster, Event, RANK_PATIENCE, StopReason, Why};
+use crate::cluster::outcome::RunError;
+use crate::cost::{COST_PER_NS, Cost};
+use crate::drive::Books;
+use crate::request::Slot;
+use crate::rows::Recorder;
+use crate::time::{Span, Time};
+
+/// Replicas that compute prompts only, and the way of the KV to those that decode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Disaggregation {
+    /// How many of the replicas compute prompts: the first ones. The others decode.
+    pub prefill: u32,
+    /// Time of an empty transfer.
+    pub latency: Span,
+    /// Time for the KV of one token.
+    pub per_token: Cost,
+    /// Layers that are sent one by one while the prompt is computed; 1: all at its end.
+    pub layers: u32,
+    /// Requests on a decoding replica at once at most.
+    pub max_seqs: u32,
+}
+
+/// KV on its way.
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    request: u64,
+    from: usize,
+    to: usize,
+    slot: Slot,
+    /// The sender has failed meanwhile.
+    lost: bool,
+}
+
+/// What is on its way between replicas, and what waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    /// Prefilled requests (replica, slot, generation) that each decoding replica will fetch, in order.
+    bridges: Vec<VecDeque<(usize, Slot, u32)>>,
+    /// When the link of each replica is free again. A replica sends or receives one request at a time.
+    link_free: Vec<Time>,
+    under_way: Vec<Option<Transfer>>,
+    /// Moments at which clients of unfinished requests leave.
+    patience: BTreeMap<u64, [Option<Time>; 2]>,
+}
+
+impl Transfers {
+    pub(super) fn new(replicas: usize) -> Transfers {
+        Transfers {
+            bridges: vec![VecDeque::new(); replicas],
+            link_free: vec![Time::ZERO; replicas],
+            ..Transfers::default()
+        }
+    }
+
+    /// Remembers until when a client waits, for the replica to which its request moves.
+    pub(super) fn remember(&mut self, request: u64, deadline: Option<Time>, cancel: Option<Time>) {
+        if deadline.is_some() || cancel.is_some() {
+            self.patience.insert(request, [deadline, cancel]);
+        }
+    }
+
+    pub(super) fn forget(&mut self, request: u64) {
+        self.patience.remove(&request);
+    }
+
+    /// The sender of everything that is on its way from there has failed.
+    pub(super) fn lose(&mut self, from: usize) {
+        self.under_way.iter_mut().flatten().filter(|transfer| transfer.from == from).for_each(|t| t.lost = true);
+    }
+}
+
+impl Disaggregation {
+    /// Time from the end of a prompt (or the moment at which the link is free) until its KV has arrived. Layers that were sent
+    /// while the prompt was computed, for `computing`, take no time any more; the last layer always does.
+    fn time(&self, tokens: u32, computing: Span) -> Span {
+        let whole = u128::from(self.per_token.0) * u128::from(tokens) / u128::from(COST_PER_NS);
+        let whole = whole as u64;
+        let layers = u64::from(self.layers.max(1));
+        let hidden = if layers == 1 { 0 } else { computing.0 };
+        Span(self.latency.0 + whole.saturating_sub(hidden).max(whole / layers))
+    }
+}
+
+impl Cluster {
+    /// Replicas among which the router chooses.
+    pub(super) fn entrances(&self) -> usize {
+        self.spec.disaggregation.map_or(self.replicas.len(), |apart| apart.prefill as usize)
+    }
+
+    /// After a step: prompts that are done go to the decoding replica with the fewest requests; who decodes fetches what it has
+    /// room for now.
+    pub(super) fn hand_over<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let Some(apart) = self.spec.disaggregation else { return Ok(()) };
+        let prefill = apart.prefill as usize;
+        if at >= prefill {
+            return self.fetch(at, books);
+        }
+        while let Some((slot, generation)) = self.replicas[at].pop_prefilled() {
+            let load = |to: &usize| self.replicas[*to].outstanding() as usize + self.transfers.bridges[*to].len();
+            let to = (prefill..self.replicas.len()).min_by_key(load).expect("some replicas decode");
+            self.transfers.bridges[to].push_back((at, slot, generation));
+            self.fetch(to, books)?;
+        }
+        Ok(())
+    }
+
+    /// Starts transfers to a decoding replica, in order, as far as it has places and blocks.
+    pub(super) fn fetch<R: Recorder>(&mut self, to: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let Some(apart) = self.spec.disaggregation else { return Ok(()) };
+        while let Some(&(from, slot, generation)) = self.transfers.bridges[to].front() {
+            if self.replicas[from].is_ready(slot, generation) {
+                let (tokens, start) = self.replicas[from].held(slot);
+                self.settle(to, books)?;
+                if self.replicas[to].outstanding() >= apart.max_seqs || !self.replicas[to].can_receive(tokens) {
+                    break;
+                }
+                self.send(apart, (from, slot), to, (tokens, start), books)?;
+            }
+            self.transfers.bridges[to].pop_front();
+        }
+        Ok(())
+    }
+
+    fn send<R: Recorder>(
+        &mut self,
+        apart: Disaggregation,
+        (from, slot): (usize, Slot),
+        to: usize,
+        (tokens, start): (u32, Time),
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
+        let now = self.now;
+        self.settle(from, books)?;
+        let request = self.replicas[from].depart(slot);
+        let id = request.id;
+        for lane in self.lanes_of(to) {
+            let cut = self.drives[lane].interrupt(now, StopReason::Lane, &mut self.replicas[to], books);
+            cut.map_err(|s| self.stop(to, s))?;
+        }
+        let slot = self.replicas[to].receive(request);
+        self.lanes_of(to).for_each(|lane| self.reschedule(lane));
+        let links = &mut self.transfers.link_free;
+        let begin = now.max(links[from]).max(links[to]);
+        let end = begin + apart.time(tokens, now.since(start));
+        (links[from], links[to]) = (end, end);
+        let transfer = Some(Transfer { request: id, from, to, slot, lost: false });
+        let slots = &mut self.transfers.under_way;
+        let number = slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            slots.push(None);
+            slots.len() - 1
+        });
+        slots[number] = transfer;
+        self.calendar.schedule(end, RANK_PATIENCE, Event::Landed(number as u32));
+        let generation = self.replicas[to].generation(slot);
+        let patience = self.transfers.patience.get(&id).copied().unwrap_or_default();
+        for (until, why) in patience.into_iter().zip([Why::Deadline, Why::Cancel]) {
+            if let Some(until) = until {
+                let event = Event::Patience { replica: to as u32, slot, generation, why };
+                self.calendar.schedule(until.max(now), RANK_PATIENCE, event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody has left: others may move up everywhere.
+    pub(super) fn fetch_all<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        (self.entrances()..self.replicas.len()).try_for_each(|to| self.fetch(to, books))
+    }
+
+    /// The KV of a request has arrived: it decodes from the next step on, and its blocks at the sender are free.
+    pub(super) fn landed<R: Recorder>(&mut self, number: u32, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let transfer = self.transfers.under_way[number as usize].take().expect("a transfer ends once");
+        let Transfer { request, from, to, slot, lost } = transfer;
+        if lost {
+            self.replicas[to].cancel(slot, crate::rows::Outcome::Failed, self.now);
+        }
+        self.disturb(to, books, |replica, now| replica.land(slot, now))?;
+        self.disturb(from, books, |replica, _| replica.sent(request))?;
+        self.fetch(to, books)
+    }
+}
