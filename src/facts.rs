@@ -8,6 +8,7 @@ use overbook_reports::{Manifest, Status, Verdict};
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::{CostSpec, MaxNewTokens, Scenario};
 use overbook_scenarios::world::{PoolOrigin, WorldError};
+use overbook_sim::policy::SchedulerSpec;
 use overbook_sim::summary::Summary;
 
 /// Name and version of the tool.
@@ -91,6 +92,10 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
         ("Step cost".to_owned(), text(&engine.cost)),
         ("Seed".to_owned(), scenario.seed.to_string()),
     ];
+    if matches!(scenario.scheduler, SchedulerSpec::SemiPd(_)) {
+        let told = "INFERRED: how steps slow down with fewer SMs is semi-PD's fit for Llama-3-8B on an A100, not measured here";
+        facts.push(("SM shares".to_owned(), told.to_owned()));
+    }
     if point.coordinates.is_empty() {
         return Ok(facts);
     }
@@ -118,8 +123,14 @@ fn fleet_facts(point: &Point) -> String {
         };
         format!("on {servers} × {}", topology.server)
     });
+    let apart = fleet.disaggregation.as_ref().map(|apart| {
+        let (prefill, decode) = (apart.prefill, fleet.replicas - apart.prefill);
+        let link = point.kv_link.as_ref().map_or("", |link| link.name.as_str());
+        let when = if apart.layerwise { "layer by layer" } else { "when a prompt is done" };
+        format!("{prefill} compute prompts, {decode} decode; KV over {link}, one port per GPU, {when}")
+    });
     let fleet = format!("{} × {gpus} {}, router {}", fleet.replicas, point.gpu.name, text(fleet.router));
-    let parts: Vec<String> = [Some(fleet), pipeline, experts, place].into_iter().flatten().collect();
+    let parts: Vec<String> = [Some(fleet), apart, pipeline, experts, place].into_iter().flatten().collect();
     parts.join("; ")
 }
 

@@ -86,7 +86,10 @@ pub struct FleetSpec {
     /// The server: a name in the catalog. It gives the GPU, and the links of whatever crosses stages or servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// How the router chooses a replica.
+    /// Some of the replicas compute prompts only, the others decode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disaggregation: Option<DisaggregationSpec>,
+    /// How the router chooses a replica; among those for prompts, where some are.
     pub router: RouterSpec,
 }
 
@@ -98,6 +101,7 @@ impl Default for FleetSpec {
             pipeline: None,
             expert_parallel: None,
             server: None,
+            disaggregation: None,
             router: RouterSpec::default(),
         }
     }
@@ -113,6 +117,21 @@ impl FleetSpec {
     pub fn gpus_per_replica(&self) -> u32 {
         self.tensor_parallel.saturating_mul(self.stages())
     }
+}
+
+/// Prompts on some replicas, decodes on the others (DistServe, Splitwise, vLLM and SGLang with KV connectors).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DisaggregationSpec {
+    /// Replicas that compute prompts, from 1 to all but one.
+    pub prefill: u32,
+    /// The link that carries KV between replicas, one port for each GPU: a name in the catalog. Left out, that of
+    /// `fleet.server`: inside a server that holds the whole fleet, else between servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Send each layer as soon as it is computed, instead of all when the prompt is done.
+    #[serde(default)]
+    pub layerwise: bool,
 }
 
 /// A pipeline over groups of GPUs.

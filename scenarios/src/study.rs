@@ -9,7 +9,7 @@ mod hash;
 use overbook_sim::calibrate::Profile;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
-use overbook_sim::server::Topology;
+use overbook_sim::server::{LinkSpec, Topology};
 use serde_json::Value;
 
 use crate::catalog::Catalog;
@@ -41,6 +41,8 @@ pub struct Point {
     pub gpu: GpuSpec,
     /// The server it names, if it does, with its links.
     pub topology: Option<Topology>,
+    /// The link that carries KV between replicas, if any does.
+    pub kv_link: Option<LinkSpec>,
     /// The profile it names, if it does, whose constants are the GPU's already.
     pub profile: Option<Profile>,
 }
@@ -130,8 +132,9 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true };
     check.ranges(&scenario);
     check.files(&mut scenario, &source.base);
-    let check::Hardware { model, gpu, topology, profile } = check.hardware(&mut scenario, Catalog::embedded())?;
-    let point = Point { coordinates, scenario, model, gpu, topology, profile };
+    let check::Hardware { model, gpu, topology, kv_link, profile } =
+        check.hardware(&mut scenario, Catalog::embedded())?;
+    let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile };
     if check.sound {
         check.longest(&point);
     }

@@ -6,7 +6,7 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
-use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
+use overbook_sim::cluster::{Clients, ClusterSpec, Disaggregation, OutputLimit, Patience};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::replica::Limits;
@@ -125,6 +125,7 @@ impl Point {
             limits: self.limits()?.0,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
+            disaggregation: self.disaggregation()?,
             output_limit: match workload.max_new_tokens {
                 MaxNewTokens::Context => OutputLimit::Context,
                 MaxNewTokens::True => OutputLimit::True,
@@ -146,6 +147,22 @@ impl Point {
             audit: scenario.audit,
             ..ClusterSpec::default()
         })
+    }
+
+    /// Which replicas only compute prompts, and how long their KV takes to the others: every GPU sends its own share.
+    fn disaggregation(&self) -> Result<Option<Disaggregation>, WorldError> {
+        let fleet = &self.scenario.fleet;
+        let (Some(apart), Some(link)) = (&fleet.disaggregation, &self.kv_link) else { return Ok(None) };
+        let layout = self.scenario.layout(&self.model);
+        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let bytes = memory::kv_bytes_per_token(&self.model, &shard, layout.kv) / u64::from(layout.stages.max(1));
+        Ok(Some(Disaggregation {
+            prefill: apart.prefill,
+            latency: link.latency.0,
+            per_token: Cost::from_us(bytes as f64 / link.stream(1.0) * 1e6),
+            layers: if apart.layerwise { self.model.layers } else { 1 },
+            max_seqs: self.scenario.scheduler.max_seqs(),
+        }))
     }
 
     /// What steps cost.

@@ -132,6 +132,18 @@ impl SchedulerSpec {
         }
     }
 
+    /// Whether it can serve where prompts and decodes are on different replicas: it admits by what is free, and reserves nothing.
+    pub fn serves_apart(&self) -> bool {
+        match self {
+            SchedulerSpec::Vllm(_)
+            | SchedulerSpec::VllmV0(_)
+            | SchedulerSpec::Sglang(_)
+            | SchedulerSpec::Sarathi(_) => true,
+            SchedulerSpec::Trtllm(spec) => spec.capacity_scheduler_policy == Capacity::MaxUtilization,
+            SchedulerSpec::Orca(_) | SchedulerSpec::SemiPd(_) | SchedulerSpec::Static(_) => false,
+        }
+    }
+
     /// How its lanes share the SMs of a replica, if it has several.
     pub(crate) fn sharing(&self) -> Option<Sharing> {
         match self {

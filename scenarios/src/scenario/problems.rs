@@ -6,7 +6,8 @@ use overbook_sim::partition::{PartitionSpec, Shares};
 use overbook_sim::policy::{OrcaSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
 
 use super::{
-    Clients, CostSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario, VERSION, WorkloadSpec,
+    Clients, CostSpec, DisaggregationSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario,
+    VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -57,6 +58,7 @@ impl Scenario {
         check.that(name_ok, "name", "names a folder: 1 to 100 letters, digits, `-`, `_` and `.`, no `.` in front");
         self.workload.check(&mut list);
         self.fleet.check(&mut list);
+        self.fleet.check_roles(&self.scheduler, &mut list);
         self.engine.check(&mut list);
         check_scheduler(&self.scheduler, &mut list);
         for (metric, bound) in self.slo.bounds() {
@@ -130,6 +132,19 @@ impl FleetSpec {
             check.that((1.0..=gpus.max(1.0)).contains(&experts.imbalance), "expert_parallel.imbalance", told);
             let told = "needs `tensor_parallel` above 1: experts are spread over the GPUs of a group";
             check.that(self.tensor_parallel > 1, "expert_parallel", told);
+        }
+    }
+}
+
+impl FleetSpec {
+    fn check_roles(&self, scheduler: &SchedulerSpec, list: &mut Vec<Problem>) {
+        let Some(DisaggregationSpec { prefill, .. }) = self.disaggregation else { return };
+        let mut check = Check { prefix: "fleet.disaggregation", list };
+        let told = format!("is {prefill} of {} replicas; some must compute prompts and some decode", self.replicas);
+        check.that((1..self.replicas).contains(&prefill), "prefill", told);
+        let told = "needs a scheduler that admits by free blocks (vllm, vllm-v0, sglang, sarathi, trtllm with                     max-utilization): one that reserves whole outputs, or forms whole batches, would be passed over by                     requests that come from other replicas";
+        if !scheduler.serves_apart() {
+            list.push(("fleet.disaggregation".to_owned(), told.to_owned()));
         }
     }
 }

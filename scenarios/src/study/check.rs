@@ -6,7 +6,7 @@ use overbook_sim::calibrate::Profile;
 use overbook_sim::gpu::GpuSpec;
 use overbook_sim::model::ModelSpec;
 use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::server::Topology;
+use overbook_sim::server::{LinkSpec, Topology};
 
 use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};
@@ -20,6 +20,7 @@ pub(super) struct Hardware {
     pub(super) model: ModelSpec,
     pub(super) gpu: GpuSpec,
     pub(super) topology: Option<Topology>,
+    pub(super) kv_link: Option<LinkSpec>,
     pub(super) profile: Option<Profile>,
 }
 
@@ -113,6 +114,7 @@ impl PointCheck<'_> {
             Some(server) => Some(self.found("fleet.server", catalog.topology(&server?))?),
             None => None,
         };
+        let kv_link = self.kv_link(scenario, topology.as_ref(), catalog);
         let (model, mut gpu) = (model?, gpu?);
         self.context_fits(scenario, &model);
         let mut profile = None;
@@ -127,7 +129,26 @@ impl PointCheck<'_> {
         {
             self.add(path, message);
         }
-        Some(Hardware { model, gpu, topology, profile })
+        Some(Hardware { model, gpu, topology, kv_link, profile })
+    }
+
+    /// The link between replicas that compute prompts and those that decode.
+    fn kv_link(&mut self, scenario: &Scenario, topology: Option<&Topology>, catalog: Catalog) -> Option<LinkSpec> {
+        let apart = scenario.fleet.disaggregation.as_ref()?;
+        if let Some(name) = &apart.link {
+            return self.found("fleet.disaggregation.link", catalog.link(name));
+        }
+        let gpus = scenario.fleet.replicas.saturating_mul(scenario.fleet.gpus_per_replica());
+        let link = topology.and_then(|topology| {
+            let network = topology.network.as_ref().map(|(link, _)| link);
+            if gpus <= topology.gpus { Some(&topology.inside) } else { network }
+        });
+        if link.is_none() {
+            let message = "`disaggregation` needs `link`, or a `fleet.server` whose links it can use: how does the KV get \
+                           from one replica to another?";
+            self.add("fleet.disaggregation", message.to_owned());
+        }
+        link.cloned()
     }
 
     /// The profile of the scenario's GPU.

@@ -25,9 +25,10 @@ impl Point {
             CostSpec::Profile(profile) => profile.path = file_name(&profile.path).into(),
             CostSpec::Roofline | CostSpec::Constant(_) => {}
         }
-        match &self.topology {
-            None => hash(&(&scenario, &self.model, &self.gpu)),
-            Some(topology) => hash(&(&scenario, &self.model, &self.gpu, topology)),
+        match (&self.topology, &self.kv_link) {
+            (None, None) => hash(&(&scenario, &self.model, &self.gpu)),
+            (Some(topology), None) => hash(&(&scenario, &self.model, &self.gpu, topology)),
+            (topology, Some(link)) => hash(&(&scenario, &self.model, &self.gpu, topology, link)),
         }
     }
 }

@@ -46,6 +46,39 @@ fn a_server_and_its_links_are_swept_like_anything_else() {
 }
 
 #[test]
+fn prompts_and_decodes_apart() {
+    let apart = |fleet: &str| placed("llama-3.1-8b", fleet);
+    let study = study(&apart("{ server: dgx-h100, replicas: 4, disaggregation: { prefill: 1 } }"));
+    let point = &study.points()[0];
+    assert_eq!(point.kv_link.as_ref().unwrap().name, point.topology.as_ref().unwrap().inside.name);
+    // 128 KiB a token over NVLink.
+    let link = point.kv_link.as_ref().unwrap();
+    let per_token = point.cluster().unwrap().disaggregation.unwrap().per_token.as_ns_f64();
+    assert!((per_token - 131_072.0 / link.stream(1.0) * 1e9).abs() < 0.01, "{per_token}");
+    // Seventeen GPUs are more than a server has: the KV crosses the network.
+    let wide = super::study(&apart("{ server: dgx-h100, replicas: 17, disaggregation: { prefill: 1 } }"));
+    let network = &wide.points()[0].topology.as_ref().unwrap().network.as_ref().unwrap().0;
+    assert_eq!(wide.points()[0].kv_link.as_ref(), Some(network));
+    assert_ne!(wide.plan_hash(), study.plan_hash());
+}
+
+#[test]
+fn roles_that_make_no_sense_are_refused() {
+    let told = |fleet: &str, more: &str| problems(&format!("{LEAST}fleet: {fleet}\n{more}"));
+    let link = "link: nvlink4";
+    let one = told(&format!("{{ replicas: 2, disaggregation: {{ prefill: 2, {link} }} }}"), "");
+    assert!(one.iter().any(|line| line.contains("`prefill` is 2 of 2 replicas")), "{one:?}");
+    let reserves = told(&format!("{{ replicas: 2, disaggregation: {{ prefill: 1, {link} }} }}"), "scheduler: orca\n");
+    assert!(reserves.iter().any(|line| line.contains("admits by free blocks")), "{reserves:?}");
+    let nowhere = told("{ replicas: 2, disaggregation: { prefill: 1 } }", "");
+    assert!(nowhere.iter().any(|line| line.contains("needs `link`")), "{nowhere:?}");
+    let unknown = told("{ replicas: 2, disaggregation: { prefill: 1, link: nvlink } }", "");
+    assert!(unknown.iter().any(|line| line.contains("no link is called `nvlink`")), "{unknown:?}");
+    let more = told("{}", "scheduler: { semi-pd: { partition: { static: { prefill: 0, decode: 120 } } } }\n");
+    assert_eq!(more.len(), 2, "{more:?}");
+}
+
+#[test]
 fn groups_over_servers_and_stages_cost_their_ways() {
     let of =
         |server: &str, fleet: &str| decode_ms(&placed("llama-3.1-405b", &format!("{{ server: {server}, {fleet} }}")));

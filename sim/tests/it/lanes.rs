@@ -88,7 +88,7 @@ fn apart(seed: u64) -> World {
     let mut world = world(seed);
     let replicas = rng.random_range(2..=4);
     let schedulers = [
-        SchedulerSpec::Vllm(VllmSpec { async_scheduling: seed % 2 == 0, ..VllmSpec::default() }),
+        SchedulerSpec::Vllm(VllmSpec { async_scheduling: seed.is_multiple_of(2), ..VllmSpec::default() }),
         SchedulerSpec::Sglang(SglangSpec::default()),
         SchedulerSpec::Sarathi(SarathiSpec { chunk_size: 100, ..SarathiSpec::default() }),
         SchedulerSpec::VllmV0(VllmV0Spec::default()),
