@@ -27,7 +27,13 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
     // Schedulers that plan a step at a time and share no prefixes.
     let plain = VllmSpec { async_scheduling: false, enable_prefix_caching: false, ..default.clone() };
     let spec = match &scenario.scheduler {
-        SchedulerSpec::Vllm(spec) => spec.clone(),
+        SchedulerSpec::Vllm(spec) => {
+            if spec.preemption_victim.is_some() {
+                notes
+                    .push("vLLM has no flag for the victim of a preemption yet: it takes the last admitted".to_owned());
+            }
+            spec.clone()
+        }
         SchedulerSpec::Static(batch) => {
             notes.push("static batching has no flag: the engines admit between steps".to_owned());
             VllmSpec { max_num_seqs: batch.batch_size, ..plain }

@@ -76,6 +76,7 @@ impl GoldenConfig {
     pub fn scheduler(&self) -> SchedulerSpec {
         SchedulerSpec::Vllm(VllmSpec {
             policy: self.policy,
+            preemption_victim: None,
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_scheduled_tokens: self.max_num_scheduled_tokens,
             max_num_seqs: self.max_num_seqs,

@@ -154,6 +154,25 @@ fn the_examples_run() {
     }
 }
 
+/// Questions that users of engines have asked in public: the answers have the published sign, and where the question is spoilt
+/// the gate fails.
+#[test]
+fn users_questions_are_answered() {
+    let home = Home::new();
+    let asked = [
+        ("fifth-long-prompt", "scheduler.vllm.max_num_batched_tokens=110000"),
+        ("recompute-tax", "engine.block_tokens=400"),
+        ("max-utilization", "engine.gpu_memory_utilization=0.95"),
+        ("too-large", "gpu=h200"),
+    ];
+    for (name, spoilt) in asked {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/examples/{name}.yaml"));
+        let run = format!("run {} --gate --out a --force", file.display());
+        home.overbook(&run).ends(0);
+        home.overbook(&format!("{run} --set {spoilt}")).ends(3);
+    }
+}
+
 /// A file in `scenarios/repro` states how its policy is replaced, in comments of the form `# replace: PATH=VALUE`. The
 /// gate must pass as the file stands and fail with each of them.
 #[test]

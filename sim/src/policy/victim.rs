@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::request::Slot;
 use crate::step::{Infeasible, RequestView, StepBuilder};
 
 /// Which running request is preempted (by recompute) when the next step of the others does not fit. Ties go to the one
@@ -21,11 +22,12 @@ pub enum Victim {
 }
 
 impl Victim {
-    /// The request to preempt; somebody must be running.
-    pub(crate) fn choose(self, step: &StepBuilder<'_>) -> RequestView {
-        let last = step.running_at(step.running() - 1);
+    /// The request to preempt, and its place in the running list; somebody must be running.
+    pub(crate) fn choose(self, step: &StepBuilder<'_>) -> (usize, Slot) {
+        let at = step.running() - 1;
+        let last = (at, step.running_at(at));
         if self == Victim::LastAdmitted {
-            return last;
+            return (at, last.1.slot);
         }
         // Larger is worse.
         let rank = |request: &RequestView| match self {
@@ -33,10 +35,11 @@ impl Victim {
             Victim::LeastComputed => (u64::MAX - u64::from(request.computed), 0),
             Victim::LastAdmitted | Victim::MostComputed => (u64::from(request.computed), 0),
         };
-        (0..step.running())
+        let (at, worst) = (0..at)
             .rev()
-            .map(|at| step.running_at(at))
-            .fold(last, |worst, request| if rank(&request) > rank(&worst) { request } else { worst })
+            .map(|at| (at, step.running_at(at)))
+            .fold(last, |worst, request| if rank(&request.1) > rank(&worst.1) { request } else { worst });
+        (at, worst.slot)
     }
 }
 
@@ -48,7 +51,7 @@ impl Victim {
 pub(crate) fn make_room(step: &mut StepBuilder<'_>, victim: Victim) -> Result<bool, Infeasible> {
     let mut preempted = false;
     while step.member_blocks() + step.owed_blocks() > step.free_blocks() {
-        let slot = victim.choose(step).slot;
+        let (_, slot) = victim.choose(step);
         step.preempt(slot)?;
         preempted = true;
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::victim::Victim;
 use super::{Horizon, Scheduler};
 use crate::request::{Phase, Slot};
 use crate::step::{Infeasible, StepBuilder};
@@ -23,6 +24,9 @@ pub enum QueueOrder {
 pub struct VllmSpec {
     /// Waiting-queue order (vLLM's `--scheduling-policy`).
     pub policy: QueueOrder,
+    /// Whom to preempt when blocks run out; by default as `policy` says (vLLM has no such setting yet: its pull request 53723).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemption_victim: Option<Victim>,
     /// Token budget of one step.
     pub max_num_batched_tokens: u32,
     /// Cap on scheduled tokens per step, if lower than the budget.
@@ -53,6 +57,7 @@ impl Default for VllmSpec {
     fn default() -> Self {
         VllmSpec {
             policy: QueueOrder::Fcfs,
+            preemption_victim: None,
             max_num_batched_tokens: 8192,
             max_num_scheduled_tokens: None,
             max_num_seqs: 256,
@@ -204,10 +209,10 @@ impl Vllm {
                 let (position, victim) = self.victim(step);
                 left.budget += step.preempt(victim)?;
                 if victim == request.slot {
-                    if self.spec.policy == QueueOrder::Fcfs {
+                    if self.spec.policy == QueueOrder::Fcfs && self.spec.preemption_victim.is_none() {
                         return Ok(left);
                     }
-                    break; // a priority request that preempts itself leaves the next ones their chance
+                    break; // one that preempts itself, and is not the last, leaves the next ones their chance
                 }
                 if position < at {
                     at -= 1;
@@ -217,8 +222,11 @@ impl Vllm {
         Ok(left)
     }
 
-    /// Whom to preempt: the last of the running list, or the first with the largest (priority, arrival).
+    /// Whom to preempt: the last of the running list, or the first with the largest (priority, arrival), or as set.
     fn victim(&self, step: &StepBuilder<'_>) -> (usize, Slot) {
+        if let Some(victim) = self.spec.preemption_victim {
+            return victim.choose(step);
+        }
         let last = step.running() - 1;
         if self.spec.policy == QueueOrder::Fcfs {
             return (last, step.running_at(last).slot);

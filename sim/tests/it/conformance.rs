@@ -22,6 +22,8 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let plain = VllmSpec::default();
             let sync = VllmSpec { async_scheduling: false, ..plain.clone() };
             let cramped = VllmSpec { max_num_batched_tokens: 48, max_num_seqs: 5, ..plain.clone() };
+            let least = VllmSpec { preemption_victim: Some(Victim::LeastComputed), ..cramped.clone() };
+            let most = VllmSpec { preemption_victim: Some(Victim::MostComputed), ..sync.clone() };
             let urgent = VllmSpec { policy: QueueOrder::Priority, ..plain.clone() };
             let reckless = VllmSpec { scheduler_reserve_full_isl: false, max_num_batched_tokens: 64, ..sync.clone() };
             let whole = VllmSpec { enable_chunked_prefill: false, max_num_batched_tokens: 2048, ..sync.clone() };
@@ -36,6 +38,8 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
                 ("vllm", plain),
                 ("vllm, depth 1", sync),
                 ("vllm, small budget, few places", cramped),
+                ("vllm, least computed goes", least),
+                ("vllm, most computed goes", most),
                 ("vllm, priority", urgent),
                 ("vllm, no gate", reckless),
                 ("vllm, whole prompts", whole),

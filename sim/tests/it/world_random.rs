@@ -114,6 +114,7 @@ fn vllm(draw: &mut Draw, caching: bool, max_model_len: u32) -> VllmSpec {
     let small = enable_chunked_prefill && draw.one_in(6);
     VllmSpec {
         policy: if draw.one_in(4) { QueueOrder::Priority } else { QueueOrder::Fcfs },
+        preemption_victim: None,
         // Without chunks a prompt must fit into one step.
         max_num_batched_tokens: if small { draw.within(8, 63) } else { max_model_len.max(draw.within(64, 1024)) },
         max_num_scheduled_tokens: (enable_chunked_prefill && draw.one_in(9)).then(|| draw.within(8, 199)),
