@@ -9,12 +9,17 @@ use crate::output::{DONE, Failure, note, print};
 
 /// Loads and resolves a scenario, with the changes of the command line.
 pub(crate) fn load(args: &ScenarioArgs, globals: &Globals) -> Result<Study, Failure> {
-    let mut set = args.set.clone();
-    set.extend(args.seed.map(|seed| format!("seed={seed}")));
-    resolve(&args.scenario, &set, globals)
+    resolved(&source(args, globals)?, globals)
 }
 
-fn resolve(path: &Path, set: &[String], globals: &Globals) -> Result<Study, Failure> {
+/// Loads a scenario, with the changes of the command line.
+pub(crate) fn source(args: &ScenarioArgs, globals: &Globals) -> Result<Source, Failure> {
+    let mut set = args.set.clone();
+    set.extend(args.seed.map(|seed| format!("seed={seed}")));
+    changed(&args.scenario, &set, globals)
+}
+
+fn changed(path: &Path, set: &[String], globals: &Globals) -> Result<Source, Failure> {
     let mut source = Source::load(path).map_err(|problems| Failure::problems(&problems, globals))?;
     for change in set {
         let Some((path, value)) = change.split_once('=') else {
@@ -22,6 +27,11 @@ fn resolve(path: &Path, set: &[String], globals: &Globals) -> Result<Study, Fail
         };
         source.set(path.trim(), value);
     }
+    Ok(source)
+}
+
+/// Checks and expands a scenario.
+pub(crate) fn resolved(source: &Source, globals: &Globals) -> Result<Study, Failure> {
     let study = source.resolve().map_err(|problems| Failure::problems(&problems, globals))?;
     // A cost table that cannot be used should not come to light after the runs before it.
     for point in study.points() {
@@ -45,7 +55,8 @@ fn opened(study: Study) -> Result<Study, Failure> {
 pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Result<u8, Failure> {
     let mut last = None;
     for path in &args.scenarios {
-        match resolve(path, &args.set, globals).and_then(opened) {
+        let checked = changed(path, &args.set, globals).and_then(|source| resolved(&source, globals)).and_then(opened);
+        match checked {
             Ok(study) => {
                 let runs = study.points().len();
                 let plural = if runs == 1 { "" } else { "s" };

@@ -44,6 +44,8 @@ pub(crate) enum ColorChoice {
 pub(crate) enum Command {
     /// Simulate a scenario, write a run directory, print the summary.
     Run(RunArgs),
+    /// Run a scenario with several policies (or other settings) under several loads, and put them side by side.
+    Compare(CompareArgs),
     /// Parse and check scenarios; run nothing.
     Check(CheckArgs),
     /// Replay recorded schedules of vLLM's own scheduler and compare every line.
@@ -320,6 +322,21 @@ pub(crate) struct RunArgs {
     /// Print the resolved scenario and what would be run; run nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// What to compare, and against what. All points have the same seed: the same requests.
+#[derive(Args, Debug)]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Values to compare, e.g. `scheduler=vllm,sglang,orca`: a list, or a map from names to values as in `sweep:`. A policy
+    /// that the scenario sets already keeps its settings.
+    #[arg(long, required = true, value_name = "PATH=VALUES")]
+    pub(crate) over: Vec<String>,
+    /// Loads: rates (`2/s,4/s`), factors of the scenario's (`0.5x,1x,2x`), or clients of a closed loop (`8,16`). Traces are
+    /// multiplied to a rate, and compressed by a factor.
+    #[arg(long, value_delimiter = ',', value_name = "LOADS")]
+    pub(crate) load: Vec<String>,
 }
 
 #[derive(Args, Debug)]

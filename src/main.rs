@@ -7,6 +7,7 @@ mod catalog;
 mod check;
 mod check_golden;
 mod cli;
+mod compare;
 mod estimate;
 mod facts;
 mod floor;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(args) => run::run(args, &cli.globals),
+        Command::Compare(args) => compare::run(args, &cli.globals),
         Command::Check(args) => check::run(args, &cli.globals),
         Command::CheckGolden(args) => check_golden::run(args),
         Command::Floor(args) => floor::run(args, &cli.globals),

@@ -16,7 +16,7 @@ use crate::cli::{Globals, RunArgs};
 use crate::estimate;
 use crate::facts::{self, Start};
 use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
-use crate::sweep;
+use crate::sweep::{self, Asked};
 use crate::watch::{Display, catch_interrupts};
 
 /// A run that has ended, and what its recorder wrote.
@@ -34,11 +34,11 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
         return dry_run(&study, args);
     }
     catch_interrupts();
-    if study.is_sweep() { sweep::run(&study, args, globals) } else { single(&study, args, globals) }
+    if study.is_sweep() { sweep::run(&study, &Asked::of(args), args, globals) } else { single(&study, args, globals) }
 }
 
 /// Prints what would be run.
-fn dry_run(study: &Study, args: &RunArgs) -> Result<u8, Failure> {
+pub(crate) fn dry_run(study: &Study, args: &RunArgs) -> Result<u8, Failure> {
     for (index, point) in study.points().iter().enumerate() {
         if index > 0 {
             print("---")?;
@@ -235,7 +235,7 @@ pub(crate) fn command(args: &RunArgs) -> String {
     words.join(" ")
 }
 
-fn quote(word: &Path) -> String {
+pub(crate) fn quote(word: &Path) -> String {
     let word = word.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,".contains(c);
     if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }

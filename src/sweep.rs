@@ -16,7 +16,7 @@ use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print};
 use crate::run::{Ended, command, simulate, target};
 use crate::watch::{Display, interrupted};
 
-/// Metrics in every study's table, besides those that `expect:` names.
+/// Metrics in the table of a scenario's own sweep.
 const METRICS: [&str; 12] = [
     "goodput_fraction",
     "ttft_p50",
@@ -32,6 +32,21 @@ const METRICS: [&str; 12] = [
     "preemptions",
 ];
 
+/// What a study was made for.
+pub(crate) struct Asked<'a> {
+    /// Metrics of its table and figures, besides those that `expect:` names.
+    pub(crate) metrics: &'a [&'a str],
+    /// The command that makes it again.
+    pub(crate) command: String,
+}
+
+impl Asked<'_> {
+    /// By a scenario's `sweep:`.
+    pub(crate) fn of(args: &RunArgs) -> Asked<'static> {
+        Asked { metrics: &METRICS, command: command(args) }
+    }
+}
+
 /// Metrics that a study's table has where any point has some.
 const RARE: [&str; 5] = ["recompute_tax", "expired", "cancelled", "rejected", "failed"];
 
@@ -43,7 +58,7 @@ pub(crate) fn jobs(args: &RunArgs, points: usize) -> usize {
     args.jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, usize::from).min(points)
 }
 
-pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
+pub(crate) fn run(study: &Study, asked: &Asked<'_>, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let (out, force) = target(study, args);
     let dir = RunDir::create(&out, force)?;
@@ -57,7 +72,7 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
     // Points that miss a target are what a study looks for; its gate is what it expects. Without expectations it is the targets.
     let kept = || ended.iter().flatten().all(|e| e.report.all_met());
     let passed = if verdicts.is_empty() { kept() } else { verdicts.iter().all(|v| v.passed) };
-    let table = table(study, args, &ended, &verdicts);
+    let table = table(study, asked, &ended, &verdicts);
     let mut side_by_side = Points::new(table.axes.clone());
     for (index, ended) in ended.iter().enumerate() {
         let Some(ended) = ended else { continue };
@@ -86,7 +101,10 @@ pub(crate) fn run(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8
     } else {
         print(&table.terminal())?;
     }
-    tell_missed(study, &ended, args.json)?;
+    // A comparison says up to which load each keeps its promise.
+    if table.kept().is_empty() || args.json {
+        tell_missed(study, &ended, args.json)?;
+    }
     tell_verdicts(&verdicts, args.json)?;
     if !args.json {
         print(&format!("results: {}", out.display()))?;
@@ -126,11 +144,12 @@ fn run_points(study: &Study, args: &RunArgs, globals: &Globals, jobs: usize) -> 
     results.into_iter().map(|place| place.into_inner().ok().flatten().transpose()).collect()
 }
 
-fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>], verdicts: &[Verdict]) -> reports::Study {
+fn table(study: &Study, asked: &Asked<'_>, ended: &[Option<Ended>], verdicts: &[Verdict]) -> reports::Study {
     let value = |ended: &Option<Ended>, metric: &str| ended.as_ref().and_then(|e| e.report.summary.metric(metric));
     let any = |metric: &str| ended.iter().any(|ended| value(ended, metric).is_some_and(|value| value > 0.0));
-    let rare = RARE.into_iter().filter(|metric| any(metric));
-    let mut metrics: Vec<String> = METRICS.into_iter().chain(rare).map(str::to_owned).collect();
+    let asked_for = asked.metrics.iter().copied();
+    let rare = RARE.into_iter().filter(|metric| any(metric) && !asked.metrics.contains(metric));
+    let mut metrics: Vec<String> = asked_for.chain(rare).map(str::to_owned).collect();
     for expectation in study.expectations() {
         let name = expectation.spec.metric.to_string();
         if !metrics.contains(&name) {
@@ -140,6 +159,7 @@ fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>], verdicts: &[Ver
     let points = study.points().iter().zip(ended).map(|(point, ended)| reports::Point {
         coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
         values: metrics.iter().map(|metric| value(ended, metric)).collect(),
+        kept: ended.as_ref().filter(|e| !e.report.verdicts.is_empty()).map(|e| e.report.all_met()),
     });
     let first = &study.points()[0];
     reports::Study {
@@ -149,7 +169,7 @@ fn table(study: &Study, args: &RunArgs, ended: &[Option<Ended>], verdicts: &[Ver
         metrics,
         verdicts: verdicts.iter().map(judged).collect(),
         calibration: facts::calibration(first),
-        command: command(args),
+        command: asked.command.clone(),
         tool: facts::TOOL.to_owned(),
     }
 }

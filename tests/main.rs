@@ -4,6 +4,7 @@ mod cli {
     mod browser;
     mod calibrate;
     mod commands;
+    mod compare;
     mod disk;
     #[cfg(feature = "frames")]
     mod fitted;

@@ -1,6 +1,6 @@
 //! Small figures as inline SVG: lines, areas and steps over linear or logarithmic axes, with a text alternative.
 //!
-//! Colours are classes (`c1` to `c6`, `ink`, `grid`, `alarm`) that the page's style sheet fills in for light, dark and print.
+//! Colours are classes (`c1` to `c6`, `again`, `ink`, `grid`, `alarm`) that the page's style sheet fills in for light, dark and print.
 //! Every figure is drawn twice, wide and narrow, and the style sheet shows one: text keeps its size on a phone.
 
 mod axis;
@@ -26,7 +26,7 @@ pub enum Style {
 pub struct Series {
     /// Its name in the legend.
     pub label: String,
-    /// Colour: 1 to 6.
+    /// Colour: 1 to 12; those from 7 on are the first six again, dashed.
     pub color: u8,
     /// How it is drawn.
     pub style: Style,
@@ -94,13 +94,19 @@ impl Figure {
         let item = |kind: &str, label: &str| format!("<li><i class=\"swatch {kind}\"></i>{}</li>", escaped(label));
         let of_series = |series: &Series| {
             let area = if series.style == Style::Area { "area " } else { "" };
-            item(&format!("{area}c{}", series.color), &series.label)
+            item(&format!("{area}{}", color_class(series.color)), &series.label)
         };
         let series = self.series.iter().map(of_series);
         let rug = self.rug.iter().map(|rug| item("rug", &rug.label));
         let items = series.chain(rug).collect::<String>();
         format!("<ul class=\"legend\">{items}</ul>")
     }
+}
+
+/// The class of a colour.
+fn color_class(color: u8) -> String {
+    let again = if color > 6 { " again" } else { "" };
+    format!("c{}{again}", (color.max(1) - 1) % 6 + 1)
 }
 
 /// Text that stands for itself in HTML and SVG.

@@ -215,6 +215,9 @@ pub(crate) struct StudyPage<'a> {
     pub(crate) header: Vec<String>,
     /// How many of the columns name the point; they are set left.
     pub(crate) axes: usize,
+    pub(crate) first_axis: &'a str,
+    /// Lines, and up to where on the first axis each keeps the promise.
+    pub(crate) kept: Vec<(String, String)>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 

@@ -1,7 +1,10 @@
 //! What a sweep leaves: its points by chosen metrics, as CSV, as a table on the terminal and as a page with figures.
 
 mod chart;
+mod kept;
 mod merge;
+
+use std::fmt::Write as _;
 
 use crate::ReportError;
 use crate::format::{self, Unit};
@@ -17,6 +20,8 @@ pub struct Point {
     pub coordinates: Vec<String>,
     /// Its metrics [SI units]; `None` where the run does not define one.
     pub values: Vec<Option<f64>>,
+    /// Whether it kept what the scenario promises; `None` if nothing is promised, or if it is not known.
+    pub kept: Option<bool>,
 }
 
 /// What a study expected of a figure, and whether it came so.
@@ -79,6 +84,15 @@ impl Study {
             text += line.trim_end();
             text.push('\n');
         }
+        let kept = self.kept();
+        if !kept.is_empty() {
+            let _ = writeln!(text, "\nHighest {} that keeps the promise", self.axes[0]);
+            let width = kept.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+            for (line, place) in &kept {
+                let pad = " ".repeat(width - line.chars().count());
+                let _ = writeln!(text, "  {line}{pad}  {}", place.as_deref().unwrap_or("none of these"));
+            }
+        }
         text
     }
 
@@ -96,6 +110,12 @@ impl Study {
             figures: chart::figures(self).iter().map(crate::figure::Figure::html).collect(),
             header: self.header(),
             axes: self.axes.len(),
+            first_axis: self.axes.first().map_or("", String::as_str),
+            kept: self
+                .kept()
+                .into_iter()
+                .map(|(line, place)| (line, place.unwrap_or_else(|| "none of these".into())))
+                .collect(),
             rows: self.rows(),
         };
         Ok(page.render()?)

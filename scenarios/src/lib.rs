@@ -25,5 +25,5 @@ pub use catalog::Catalog;
 pub use diagnostics::{Diagnostic, Problems};
 pub use scenario::Scenario;
 pub use schema::scenario_schema;
-pub use source::Source;
+pub use source::{LoadError, Source};
 pub use study::{Expectation, Point, Study, Verdict};

@@ -1,11 +1,15 @@
 //! A scenario as the user gives it: a file and the `--set` options on top.
 
+mod vary;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Problems, Sources};
 use crate::study::{self, Study};
 use crate::yaml::{self, Detail, Fault, Kind, Node, Span};
+
+pub use vary::LoadError;
 
 /// A scenario file and changes to it, not yet checked.
 #[derive(Clone, Debug)]

@@ -111,15 +111,15 @@ fn curve(svg: &mut String, figure: &Figure, series: &Series, frame: &Frame) {
     if matches!(series.style, Style::Steps | Style::Area) {
         let _ = write!(path, "H{}", at.0);
     }
-    let color = series.color;
+    let color = super::color_class(series.color);
     if series.style == Style::Area {
         let (bottom, start) = (frame.bottom, first.0);
-        put!(svg, "<path class=\"fill c{color}\" d=\"{path}V{bottom:.1}H{start:.1}Z\"/>");
+        put!(svg, "<path class=\"fill {color}\" d=\"{path}V{bottom:.1}H{start:.1}Z\"/>");
     }
-    put!(svg, "<path class=\"line c{color}\" d=\"{path}\"/>");
+    put!(svg, "<path class=\"line {color}\" d=\"{path}\"/>");
     if series.style == Style::Dots {
         for (x, y) in points {
-            put!(svg, "<circle class=\"dot c{color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
+            put!(svg, "<circle class=\"dot {color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
         }
     }
 }

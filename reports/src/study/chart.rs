@@ -4,20 +4,20 @@ use super::{Point, Study};
 use crate::figure::{Axis, Figure, Series, Style};
 use crate::format::{self, Unit};
 
-/// Lines of one figure: more cannot be told apart by colour.
-const LINES: usize = 6;
+/// Lines of one figure: more cannot be told apart by colour and dashes.
+const LINES: usize = 12;
 
 /// Times that differ by more than this are drawn on a logarithmic axis.
 const SPREAD: f64 = 20.0;
 
 /// The number at the start of a coordinate: 4 of `4/s`, 0.5 of `0.5`. `None` if there is none.
-fn leading_number(coordinate: &str) -> Option<f64> {
+pub(super) fn leading_number(coordinate: &str) -> Option<f64> {
     let end = coordinate.find(|c: char| !(c.is_ascii_digit() || ".-+".contains(c))).unwrap_or(coordinate.len());
     coordinate[..end].parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)
 }
 
 /// What follows the number: `/s` of `4/s`.
-fn unit_after(coordinate: &str) -> &str {
+pub(super) fn unit_after(coordinate: &str) -> &str {
     coordinate.trim_start_matches(|c: char| c.is_ascii_digit() || ".-+".contains(c))
 }
 
@@ -102,7 +102,7 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
 }
 
 /// The line that a point lies on: its coordinates but the first.
-fn line_of(study: &Study, point: &Point) -> String {
+pub(super) fn line_of(study: &Study, point: &Point) -> String {
     let others = study.axes.iter().zip(&point.coordinates).skip(1);
     let words: Vec<String> = others.map(|(axis, place)| format!("{} = {place}", short(study, axis))).collect();
     if words.is_empty() { "all points".to_owned() } else { words.join(", ") }

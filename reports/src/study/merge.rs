@@ -37,7 +37,8 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
             text => text.parse().map(Some).map_err(|_| wrong(format!("line {line}: {name} is {text:?}, not a number"))),
         };
         let values = header.iter().zip(record.iter()).skip(axes).map(value).collect::<Result<_, _>>()?;
-        points.push(Point { coordinates: record.iter().take(axes).map(str::to_owned).collect(), values });
+        let coordinates = record.iter().take(axes).map(str::to_owned).collect();
+        points.push(Point { coordinates, values, kept: None });
     }
     let names = |from: usize, to: usize| header.iter().take(to).skip(from).map(str::to_owned).collect();
     Ok(Study {
@@ -90,6 +91,7 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
         points.extend(study.points.iter().map(|point| Point {
             coordinates: point.coordinates.iter().chain([&study.title]).cloned().collect(),
             values: columns.iter().map(|column| column.and_then(|at| point.values[at])).collect(),
+            kept: point.kept,
         }));
     }
     // The same place of all studies side by side, in the order of the first.

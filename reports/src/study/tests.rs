@@ -8,6 +8,7 @@ fn study() -> Study {
             points.push(Point {
                 coordinates: vec![format!("{rate}/s"), router.to_owned()],
                 values: vec![(rate < 16.0).then(|| slow * 0.1 / (1.0 - rate / 16.0)), Some(1.0 - rate / 40.0)],
+                kept: None,
             });
         }
     }
@@ -103,4 +104,29 @@ fn studies_are_read_back_and_merged() {
     std::fs::write(home.path().join("a").join(STUDY), csv).expect("written");
     let message = read(&home.path().join("a"), is_metric).expect_err("damaged").to_string();
     assert!(message.contains("study.csv: line 2: goodput_fraction is \"many\", not a number"), "{message}");
+}
+
+#[test]
+fn the_highest_load_that_keeps_the_promise() {
+    let mut study = study();
+    assert!(study.kept().is_empty() && !study.terminal().contains("promise"), "nothing is promised");
+    for point in &mut study.points {
+        let rate: f64 = point.coordinates[0].trim_end_matches("/s").parse().expect("a rate");
+        // Round-robin breaks at 8 and happens to hold at 12: what counts is up to where it always holds.
+        point.kept = Some(point.coordinates[1] != "round-robin" || !(8.0..12.0).contains(&rate) && rate < 16.0);
+    }
+    let all = [("router = round-robin", Some("4/s")), ("router = join-shortest-queue", Some("16/s"))];
+    let owned = |(line, place): (&str, Option<&str>)| (line.to_owned(), place.map(str::to_owned));
+    assert_eq!(study.kept(), all.map(owned));
+    let text = study.terminal();
+    assert!(
+        text.contains("Highest workload.rate that keeps the promise\n  router = round-robin          4/s\n"),
+        "{text}"
+    );
+    assert!(study.html().expect("renders").contains("<td>16/s</td>"));
+    study.points[0].kept = Some(false);
+    assert_eq!(study.kept()[0].1, None);
+    assert!(study.terminal().contains("none of these"));
+    study.points[0].coordinates[0] = "slow".into();
+    assert!(study.kept().is_empty(), "names have no order");
 }
