@@ -129,7 +129,10 @@ fn fleet_facts(point: &Point) -> String {
         let when = if apart.layerwise { "layer by layer" } else { "when a prompt is done" };
         format!("{prefill} compute prompts, {decode} decode; KV over {link}, one port per GPU, {when}")
     });
+    let view =
+        fleet.router_view.map(|view| format!("which sees reports of every {}, {} late", view.interval, view.delay));
     let fleet = format!("{} × {gpus} {}, router {}", fleet.replicas, point.gpu.name, text(fleet.router));
+    let fleet = [Some(fleet), view].into_iter().flatten().collect::<Vec<_>>().join(", ");
     let parts: Vec<String> = [Some(fleet), apart, pipeline, experts, place].into_iter().flatten().collect();
     parts.join("; ")
 }

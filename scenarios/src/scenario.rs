@@ -10,6 +10,7 @@ mod workload;
 
 use overbook_sim::parallel::ExpertParallel;
 use overbook_sim::policy::{RouterSpec, SchedulerSpec};
+use overbook_sim::units::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,9 @@ pub struct FleetSpec {
     pub disaggregation: Option<DisaggregationSpec>,
     /// How the router chooses a replica; among those for prompts, where some are.
     pub router: RouterSpec,
+    /// How old the router's view of the replicas is; without, it sees them live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router_view: Option<RouterViewSpec>,
 }
 
 impl Default for FleetSpec {
@@ -103,6 +107,7 @@ impl Default for FleetSpec {
             server: None,
             disaggregation: None,
             router: RouterSpec::default(),
+            router_view: None,
         }
     }
 }
@@ -144,4 +149,19 @@ pub struct PipelineSpec {
     /// requests; only 1 is simulated: stages wait for each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps_in_flight: Option<u32>,
+}
+
+/// How old the router's view of the replicas is. It adds what it has decided itself since the last report was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouterViewSpec {
+    /// Time between two reports of a replica: its queue, blocks and cached prefixes.
+    pub interval: Duration,
+    /// Time that a report takes to the router.
+    #[serde(default = "at_once")]
+    pub delay: Duration,
+}
+
+fn at_once() -> Duration {
+    Duration(overbook_sim::time::Span::ZERO)
 }

@@ -137,6 +137,7 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile };
     if check.sound {
         check.longest(&point);
+        check.prefixes(&point);
     }
     let sound = check.sound && decoded.faults.is_empty();
     sound.then_some(point)

@@ -10,6 +10,7 @@ use overbook_sim::cluster::{Clients, ClusterSpec, Disaggregation, OutputLimit, P
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::replica::Limits;
+use overbook_sim::route::RouterView;
 use overbook_sim::summary::Slo;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
@@ -65,6 +66,9 @@ pub enum WorldError {
     /// The generator cannot be started.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// The first request of the workload cannot be read.
+    #[error("{0}")]
+    FirstRequest(String),
     /// The scenario has no workload.
     #[error("the scenario has none of `workload.generate`, `workload.trace` and `workload.population`")]
     NoWorkload,
@@ -126,6 +130,7 @@ impl Point {
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
             disaggregation: self.disaggregation()?,
+            router_view: scenario.fleet.router_view.map(|v| RouterView { interval: v.interval.0, delay: v.delay.0 }),
             output_limit: match workload.max_new_tokens {
                 MaxNewTokens::Context => OutputLimit::Context,
                 MaxNewTokens::True => OutputLimit::True,
@@ -219,6 +224,22 @@ impl Point {
 }
 
 impl Point {
+    /// Whether the workload tells which prompts begin alike. Of a trace the first request is read.
+    ///
+    /// # Errors
+    /// As [`Point::workload`], and if the first request cannot be read.
+    pub fn tells_prefixes(&self) -> Result<bool, WorldError> {
+        let workload = &self.scenario.workload;
+        if let Some(generate) = &workload.generate {
+            return Ok(generate.sessions.is_some());
+        }
+        if workload.trace.is_none() {
+            return Ok(false);
+        }
+        let first = self.workload()?.next_arrival().map_err(|error| WorldError::FirstRequest(error.to_string()))?;
+        Ok(first.is_some_and(|arrival| arrival.content.is_some()))
+    }
+
     /// The requests of a trace as the file has them, if the scenario plays them in another way: to compare.
     ///
     /// # Errors

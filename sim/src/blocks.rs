@@ -54,6 +54,8 @@ pub struct BlockPool {
     index: HashTable<u32>,
     distinct_sum: u128,
     evictions: u64,
+    /// Contents that came into the cache (true) or left it since they were last taken; `None` while nobody follows.
+    changes: Option<Vec<(u64, bool)>>,
 }
 
 /// Content ids are dense or already mixed; one multiplication spreads them over the table.
@@ -77,6 +79,7 @@ impl BlockPool {
             index: HashTable::new(),
             distinct_sum: 0,
             evictions: 0,
+            changes: None,
         }
     }
 
@@ -185,6 +188,7 @@ impl BlockPool {
             let slab = &self.slab;
             self.index.insert_unique(spread(content), block, |&b| spread(slab[b as usize].content));
             self.distinct_sum += u128::from(content) + 1;
+            self.note(content, true);
         }
         HashedBlock(block)
     }
@@ -205,6 +209,22 @@ impl BlockPool {
         }
         self.newest = block.0;
         self.cached_free += 1;
+    }
+
+    /// From now on [`BlockPool::take_changes`] tells which contents come and go.
+    pub(crate) fn follow(&mut self) {
+        self.changes = Some(Vec::new());
+    }
+
+    /// Contents that came into the cache (true) or left it since the last call, in order.
+    pub(crate) fn take_changes(&mut self) -> Vec<(u64, bool)> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, content: u64, there: bool) {
+        if let Some(changes) = &mut self.changes {
+            changes.push((content, there));
+        }
     }
 
     fn find(&self, content: u64) -> Option<u32> {
@@ -235,6 +255,7 @@ impl BlockPool {
             if younger == NONE {
                 entry.remove();
                 self.distinct_sum -= u128::from(content) + 1;
+                self.note(content, false);
             } else {
                 *entry.get_mut() = younger;
             }

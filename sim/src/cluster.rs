@@ -13,7 +13,7 @@ use crate::partition::{FirstToken, Sharing};
 use crate::policy::Scheduler;
 use crate::replica::{Happened, Lanes, Limits, Replica};
 use crate::request::Slot;
-use crate::route::{FleetView, Router};
+use crate::route::{FleetView, Reports, RequestInfo, Router};
 use crate::rows::{Outcome, Recorder, RequestRow};
 use crate::summary::{Fleet, Tally};
 use crate::time::{Span, Time};
@@ -54,6 +54,13 @@ enum Why {
 
 const _: () = assert!(size_of::<Event>() <= 24);
 
+/// What happens at its time, but only while the run goes on: none of these keeps a run from its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tick {
+    /// The replicas report to the router.
+    Report,
+}
+
 /// Ranks at equal times: clients leave, requests arrive, then lanes look at what is there.
 const RANK_PATIENCE: u32 = 0;
 const RANK_ARRIVAL: u32 = 1;
@@ -76,6 +83,11 @@ pub struct Cluster {
     /// Where the lanes of each replica begin, and end.
     first_drive: Vec<usize>,
     router: Box<dyn Router>,
+    /// What the router knows, if it does not see the replicas live.
+    reports: Option<Reports>,
+    /// Replicas that take requests.
+    open: Vec<u32>,
+    ticks: Calendar<Tick>,
     calendar: Calendar<Event>,
     /// Length of the calendar at which it is cleared of what can no longer happen.
     calendar_max: usize,
@@ -125,14 +137,21 @@ impl Cluster {
         };
         let lanes = limits.lanes.work().len();
         let places = (0..spec.replicas as usize).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
+        let replica = |id| Replica::new(id, Limits { lanes: roles(id), ..limits });
+        let mut replicas: Vec<Replica> = (0..spec.replicas).map(replica).collect();
+        let follow = spec.router.is_prefix_aware();
+        let reports = spec.router_view.map(|view| Reports::new(view.delay, &mut replicas, follow));
         Ok(Cluster {
-            replicas: (0..spec.replicas).map(|id| Replica::new(id, Limits { lanes: roles(id), ..limits })).collect(),
+            replicas,
             transfers: Transfers::new(spec.replicas as usize),
             schedulers,
             sharing: (0..spec.replicas).map(|_| spec.scheduler.sharing()).collect(),
             drives: places.map(|at| Drive::new(at, limits.depth, spec.jumps, spec.sabotage)).collect(),
             first_drive: (0..=spec.replicas as usize).map(|replica| replica * lanes).collect(),
             router: spec.router.build(spec.seed),
+            reports,
+            open: (0..spec.disaggregation.map_or(spec.replicas, |apart| apart.prefill)).collect(),
+            ticks: Calendar::new(),
             calendar: Calendar::new(),
             calendar_max: 1024,
             now: Time::ZERO,
@@ -203,6 +222,9 @@ impl Cluster {
                 self.calendar.schedule(at, RANK_PATIENCE, Event::Failure(replica));
             }
         }
+        if let Some(view) = self.spec.router_view {
+            self.ticks.schedule(Time::ZERO + view.interval, 0, Tick::Report);
+        }
         if let Some(clients) = self.spec.clients {
             for _ in 0..clients.count {
                 self.calendar.schedule(Time::ZERO, RANK_ARRIVAL, Event::Client);
@@ -221,6 +243,12 @@ impl Cluster {
         books: &mut Books<'_, R>,
     ) -> Result<bool, RunError> {
         let on_calendar = self.calendar.peek();
+        let next = self.next.as_ref().map(|arrival| arrival.at).into_iter().chain(on_calendar.map(|at| at.0)).min();
+        if let Some((at, tick)) = next.and_then(|next| self.due_tick(next)) {
+            self.now = at;
+            self.tick(tick, books)?;
+            return Ok(true);
+        }
         if let Some(arrival) = &self.next
             && on_calendar.is_none_or(|at| (arrival.at, RANK_ARRIVAL) < at)
         {
@@ -262,6 +290,49 @@ impl Cluster {
         Ok(true)
     }
 
+    /// The next tick, if it comes before anything else does.
+    fn due_tick(&mut self, next: Time) -> Option<(Time, Tick)> {
+        let (at, _) = self.ticks.peek()?;
+        if at <= next { self.ticks.pop() } else { None }
+    }
+
+    fn tick<R: Recorder>(&mut self, tick: Tick, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        match tick {
+            Tick::Report => self.report(books),
+        }
+    }
+
+    /// Every replica reports to the router.
+    fn report<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let (Some(view), Some(mut reports)) = (self.spec.router_view, self.reports.take()) else { return Ok(()) };
+        for at in 0..self.replicas.len() {
+            self.settle(at, books)?;
+            reports.take(at, self.now, &mut self.replicas[at]);
+        }
+        reports.deliver(self.now);
+        self.reports = Some(reports);
+        self.ticks.schedule(self.now + view.interval, 0, Tick::Report);
+        Ok(())
+    }
+
+    /// The router chooses a replica for a request.
+    fn route<R: Recorder>(&mut self, arrival: &Arrival, books: &mut Books<'_, R>) -> Result<usize, RunError> {
+        if let Some(reports) = &mut self.reports {
+            reports.deliver(self.now);
+        } else if self.router.sees_blocks() {
+            for at in 0..self.replicas.len() {
+                self.settle(at, books)?;
+            }
+        }
+        let request = RequestInfo::of(arrival);
+        let chosen = self.router.route(request, FleetView::new(&self.replicas, self.reports.as_ref(), &self.open));
+        let at = self.open[chosen] as usize;
+        if let Some(reports) = &mut self.reports {
+            reports.chosen(at, self.now, request);
+        }
+        Ok(at)
+    }
+
     /// A request reaches the router.
     fn arrive<R: Recorder>(&mut self, mut arrival: Arrival, books: &mut Books<'_, R>) -> Result<(), RunError> {
         let now = self.now;
@@ -276,7 +347,7 @@ impl Cluster {
             OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
             OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
         }
-        let at = self.router.route(FleetView::new(&self.replicas[..self.entrances()]));
+        let at = self.route(&arrival, books)?;
         let replica = &mut self.replicas[at];
         let patience = self.spec.patience;
         let limits = [

@@ -17,6 +17,7 @@ use crate::partition::Sharing;
 use crate::replica::Lanes;
 use crate::step::{Infeasible, StepBuilder};
 
+pub use crate::route::PrefixAwareSpec;
 pub use orca::OrcaSpec;
 pub use sarathi::SarathiSpec;
 pub use semi_pd::SemiPdSpec;
@@ -197,8 +198,8 @@ impl Default for SchedulerSpec {
 }
 
 /// How the router chooses a replica for an arriving request. Ties go to the lowest replica number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RouterSpec {
     /// One after the other.
     #[default]
@@ -211,4 +212,8 @@ pub enum RouterSpec {
     JoinShortestQueue,
     /// The one of two random replicas with fewer unfinished requests.
     PowerOfTwo,
+    /// Fewest prompt tokens not computed yet, waiting and running, then fewest unfinished requests (Splitwise).
+    TokenJsq,
+    /// Least cost of computing the prompt, less what the replica has cached of it, and of joining the load that is there.
+    PrefixAware(PrefixAwareSpec),
 }

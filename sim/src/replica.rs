@@ -48,6 +48,8 @@ pub struct Replica {
     ended_count: u64,
     pub(crate) planned_version: u64,
     pub(crate) computed_tokens: u64,
+    /// Prompt tokens of the waiting requests.
+    pub(crate) waiting_tokens: u64,
 }
 
 impl Replica {
@@ -74,6 +76,7 @@ impl Replica {
             ended_count: 0,
             planned_version: 0,
             computed_tokens: 0,
+            waiting_tokens: 0,
         }
     }
 
@@ -99,6 +102,7 @@ impl Replica {
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
         let slot = self.settle_in(Request::new(id, arrival, limit));
         self.waiting.push(slot, &self.requests[slot as usize]);
+        self.waiting_tokens += u64::from(self.requests[slot as usize].prompt);
         Ok(slot)
     }
 
@@ -205,6 +209,20 @@ impl Replica {
     /// Unfinished requests.
     pub fn outstanding(&self) -> u32 {
         self.outstanding
+    }
+
+    /// Prompt tokens that are not computed yet: of the waiting requests, and what running ones have left of their prefill.
+    pub fn pending_tokens(&self) -> u64 {
+        let left = |&slot: &Slot| {
+            let request = &self.requests[slot as usize];
+            u64::from(request.target - request.computed)
+        };
+        self.waiting_tokens + self.lanes.iter().flat_map(|lane| &lane.prefilling).map(left).sum::<u64>()
+    }
+
+    /// The pool, to follow which contents it caches.
+    pub(crate) fn pool_mut(&mut self) -> &mut BlockPool {
+        &mut self.pool
     }
 
     /// Requests that there is memory for: the most that were here at once (law: memory grows with active requests only).
@@ -510,7 +528,10 @@ impl Replica {
         let lane = &mut self.lanes[usize::from(request.lane)];
         let output_tokens = lane.generated(request);
         match request.phase {
-            Phase::Waiting => self.waiting.remove(slot, request),
+            Phase::Waiting => {
+                self.waiting.remove(slot, request);
+                self.waiting_tokens -= u64::from(request.prompt);
+            }
             Phase::Prefill => lane.prefilling.retain(|&s| s != slot),
             Phase::Prefilled => {}
             Phase::Ready => self.ready_len -= 1,

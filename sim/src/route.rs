@@ -1,54 +1,51 @@
-//! Routers: which replica takes an arriving request.
+//! Routers: which replica takes an arriving request, and what they may see of the fleet.
+
+mod prefix_aware;
+mod view;
 
 use rand::RngExt as _;
 use rand::rngs::ChaCha8Rng;
 
+use crate::arrival::Arrival;
 use crate::policy::RouterSpec;
-use crate::replica::Replica;
 use crate::streams::{Purpose, stream};
 
-/// What a router may see of a replica.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ReplicaView {
-    /// Waiting requests, preempted ones included.
-    pub waiting: u32,
-    /// Waiting and running requests.
-    pub outstanding: u32,
-}
+pub use prefix_aware::PrefixAwareSpec;
+pub(crate) use view::Reports;
+pub use view::{FleetView, ReplicaView, RouterView};
 
-/// The fleet as a router sees it: live, without delay.
+/// What a router may see of an arriving request: never its output length (law 9).
 #[derive(Clone, Copy, Debug)]
-pub struct FleetView<'a> {
-    replicas: &'a [Replica],
+pub struct RequestInfo<'a> {
+    /// Prompt length [tokens].
+    pub prompt_tokens: u32,
+    /// Contents of the full blocks of the prompt that a cache may hold; empty where the workload does not tell.
+    pub prefix: &'a [u64],
 }
 
-impl<'a> FleetView<'a> {
-    /// A view of these replicas.
-    pub fn new(replicas: &'a [Replica]) -> Self {
-        FleetView { replicas }
-    }
-
-    /// Number of replicas.
-    pub fn len(&self) -> usize {
-        self.replicas.len()
-    }
-
-    /// Whether there is no replica.
-    pub fn is_empty(&self) -> bool {
-        self.replicas.is_empty()
-    }
-
-    /// One replica.
-    pub fn replica(&self, at: usize) -> ReplicaView {
-        let replica = &self.replicas[at];
-        ReplicaView { waiting: replica.waiting(), outstanding: replica.outstanding() }
+impl<'a> RequestInfo<'a> {
+    /// What may be seen of an arrival.
+    pub fn of(arrival: &'a Arrival) -> Self {
+        // A hit leaves at least one token to compute.
+        let covered = arrival.prompt_tokens.saturating_sub(1);
+        let prefix = arrival.content.as_deref().map_or(&[][..], |content| {
+            let full = (covered / content.block_tokens) as usize;
+            &content.ids[..full.min(content.ids.len())]
+        });
+        RequestInfo { prompt_tokens: arrival.prompt_tokens, prefix }
     }
 }
 
 /// Chooses a replica for each arrival.
 pub trait Router: std::fmt::Debug {
-    /// Index of the replica that takes the request.
-    fn route(&mut self, fleet: FleetView<'_>) -> usize;
+    /// Which of the replicas in view takes the request; there is at least one.
+    fn route(&mut self, request: RequestInfo<'_>, fleet: FleetView<'_>) -> usize;
+
+    /// Whether it looks at blocks, which grow with every token, and not only at requests: then every replica is settled
+    /// before it is asked.
+    fn sees_blocks(&self) -> bool {
+        false
+    }
 }
 
 impl RouterSpec {
@@ -57,10 +54,17 @@ impl RouterSpec {
         match self {
             RouterSpec::RoundRobin => Box::new(RoundRobin { next: 0 }),
             RouterSpec::Random => Box::new(Random { rng: stream(seed, Purpose::Routing) }),
-            RouterSpec::LeastOutstanding => Box::new(Smallest { key: |r| (r.outstanding, 0) }),
-            RouterSpec::JoinShortestQueue => Box::new(Smallest { key: |r| (r.waiting, r.outstanding) }),
+            RouterSpec::LeastOutstanding => Box::new(Smallest { key: |r| (u64::from(r.outstanding), 0) }),
+            RouterSpec::JoinShortestQueue => Box::new(Smallest { key: |r| (u64::from(r.waiting), r.outstanding) }),
             RouterSpec::PowerOfTwo => Box::new(PowerOfTwo { rng: stream(seed, Purpose::Routing) }),
+            RouterSpec::TokenJsq => Box::new(Smallest { key: |r| (r.pending_tokens, r.outstanding) }),
+            RouterSpec::PrefixAware(spec) => Box::new(prefix_aware::PrefixAware::new(spec, seed)),
         }
+    }
+
+    /// Whether it asks which prefixes a replica has cached.
+    pub fn is_prefix_aware(self) -> bool {
+        matches!(self, RouterSpec::PrefixAware(_))
     }
 }
 
@@ -70,7 +74,7 @@ struct RoundRobin {
 }
 
 impl Router for RoundRobin {
-    fn route(&mut self, fleet: FleetView<'_>) -> usize {
+    fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
         let at = self.next % fleet.len();
         self.next = at + 1;
         at
@@ -83,7 +87,7 @@ struct Random {
 }
 
 impl Router for Random {
-    fn route(&mut self, fleet: FleetView<'_>) -> usize {
+    fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
         self.rng.random_range(0..fleet.len())
     }
 }
@@ -91,11 +95,11 @@ impl Router for Random {
 /// The replica with the smallest key, the first on ties.
 #[derive(Debug)]
 struct Smallest {
-    key: fn(ReplicaView) -> (u32, u32),
+    key: fn(ReplicaView) -> (u64, u32),
 }
 
 impl Router for Smallest {
-    fn route(&mut self, fleet: FleetView<'_>) -> usize {
+    fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
         (0..fleet.len()).min_by_key(|&i| (self.key)(fleet.replica(i))).unwrap_or(0)
     }
 }
@@ -106,7 +110,7 @@ struct PowerOfTwo {
 }
 
 impl Router for PowerOfTwo {
-    fn route(&mut self, fleet: FleetView<'_>) -> usize {
+    fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
         let n = fleet.len();
         if n == 1 {
             return 0;

@@ -332,6 +332,7 @@ impl<'a> StepBuilder<'a> {
         request.generated = delivered;
         request.preemptions += 1;
         request.phase = Phase::Waiting;
+        replica.waiting_tokens += u64::from(request.prompt);
         replica.step.preempted.push(request.id);
         replica.happened.push_back(Happened::Preempted { request: request.id });
         Ok(refund)
@@ -375,6 +376,7 @@ impl<'a> StepBuilder<'a> {
         replica.waiting.pop_head();
         let pool = &mut replica.pool;
         let request = &mut replica.requests[slot as usize];
+        replica.waiting_tokens -= u64::from(request.prompt);
         for i in 0..head.hit.blocks as usize {
             let content = request.contents(head.cached)[i];
             request.hashed.push(pool.share(content));

@@ -19,3 +19,11 @@ pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     rng.set_stream(purpose as u64);
     rng
 }
+
+/// The stream of a purpose under a seed for one decision, whatever was drawn for others: for policies that draw only
+/// sometimes.
+pub fn keyed(seed: u64, purpose: Purpose, key: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((purpose as u64) << 48 ^ (key + 1));
+    rng
+}

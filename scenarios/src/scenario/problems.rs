@@ -3,7 +3,7 @@
 //! A problem is (dotted path, message); the message goes on after the key's name: ``("replicas", "must be …")``.
 
 use overbook_sim::partition::{PartitionSpec, Shares};
-use overbook_sim::policy::{OrcaSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{OrcaSpec, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario,
@@ -115,6 +115,20 @@ impl FleetSpec {
         let mut check = Check { prefix: "fleet", list };
         check.range("replicas", u64::from(self.replicas), 1, 4096);
         check.range("tensor_parallel", u64::from(self.tensor_parallel), 1, 64);
+        if let RouterSpec::PrefixAware(spec) = self.router {
+            let weights = [("prefill", spec.prefill), ("decode", spec.decode), ("queue", spec.queue)];
+            for (key, value) in weights.into_iter().chain([("temperature", spec.temperature)]) {
+                let told = format!("is {value}; it must be a number from 0");
+                check.that(value.is_finite() && value >= 0.0, &join("router.prefix-aware", key), told);
+            }
+        }
+        if let Some(view) = self.router_view {
+            check.that(
+                view.interval.0.0 > 0,
+                "router_view.interval",
+                "is 0; without `router_view` the router sees all live",
+            );
+        }
         if let Some(PipelineSpec { stages, steps_in_flight }) = self.pipeline {
             check.range("pipeline.stages", u64::from(stages), 1, 64);
             let steps = steps_in_flight.unwrap_or(stages);

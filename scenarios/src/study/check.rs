@@ -193,6 +193,32 @@ impl PointCheck<'_> {
         }
     }
 
+    /// Whether a router that asks for prefixes can be answered.
+    pub(super) fn prefixes(&mut self, point: &Point) {
+        let scenario = &point.scenario;
+        if !scenario.fleet.router.is_prefix_aware() {
+            return;
+        }
+        let instead = "take `token-jsq` or `least-outstanding`, which need no prefixes";
+        if !scenario.scheduler.prefix_caching() {
+            let message = format!("`prefix-aware` routes to cached prefixes, and the scheduler keeps none; {instead}");
+            return self.add("fleet.router", message);
+        }
+        match point.tells_prefixes() {
+            Ok(true) => {}
+            Ok(false) => {
+                let has =
+                    "sessions (`generate: { sessions: … }`) and traces with block hashes (Mooncake, Qwen-Bailian) do";
+                let message = format!(
+                    "`prefix-aware` routes by prefix, and this workload does not tell which prompts begin alike: {has}. \
+                     Or {instead}"
+                );
+                self.add("fleet.router", message);
+            }
+            Err(error) => self.add("workload", error.to_string()),
+        }
+    }
+
     fn context_fits(&mut self, scenario: &Scenario, model: &ModelSpec) {
         if let Some(longest) = scenario.engine.max_model_len.filter(|&longest| longest > model.context) {
             let message =

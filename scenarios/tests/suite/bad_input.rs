@@ -15,7 +15,7 @@ fn unknown_keys() {
     assert_eq!(
         with("fleet: { gpus: 2 }"),
         ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `disaggregation`, `router`)"]
+             `server`, `disaggregation`, `router`, `router_view`)"]
     );
     assert_eq!(
         with("scheduler: { vllm: { max_nun_seqs: 2 } }"),
@@ -91,6 +91,29 @@ fn ranges() {
     assert_eq!(
         with("engine: { max_model_len: 200000 }"),
         ["6:26: `max_model_len` is 200000; Llama-3.1-8B was made for 131072 tokens at most"]
+    );
+}
+
+#[test]
+fn prefix_routing_needs_prefixes() {
+    let told = with("fleet: { router: prefix-aware }");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("6:18: `prefix-aware` routes by prefix, and this workload does not tell"), "{told:?}");
+    assert!(told[0].ends_with("take `token-jsq` or `least-outstanding`, which need no prefixes"), "{told:?}");
+    let sessions = LEAST.replace("lengths: burstgpt,", "lengths: burstgpt, sessions: {},");
+    let with = |line: &str| problems(&format!("{sessions}{line}\n"));
+    assert!(resolve(&format!("{sessions}fleet: {{ router: prefix-aware }}\n")).is_ok());
+    let told = with("fleet: { router: prefix-aware }\nscheduler: orca");
+    assert!(
+        told[0].starts_with("6:18: `prefix-aware` routes to cached prefixes, and the scheduler keeps none"),
+        "{told:?}"
+    );
+    assert_eq!(
+        with("fleet: { router: { prefix-aware: { queue: -1 } }, router_view: { interval: 0s } }"),
+        [
+            "6:43: `queue` is -1; it must be a number from 0",
+            "6:76: `interval` is 0; without `router_view` the router sees all live"
+        ]
     );
 }
 

@@ -28,7 +28,7 @@ workload:
   limits: { max_wait: 30s, deadline: 2min, cancel_after: 1min }
 model: llama-3.1-8b
 gpu: h200
-fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two }
+fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two, router_view: { interval: 1s, delay: 100ms } }
 engine:
   weights: fp8
   kv: fp8

@@ -3,6 +3,7 @@
 use super::{Disaggregation, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::Limits;
+use crate::route::RouterView;
 use crate::summary::Slo;
 use crate::time::{Span, Time};
 
@@ -51,6 +52,8 @@ pub struct ClusterSpec {
     pub disaggregation: Option<Disaggregation>,
     /// Router before them.
     pub router: RouterSpec,
+    /// How old its view of the replicas is; live without.
+    pub router_view: Option<RouterView>,
     /// What policies see of output lengths.
     pub output_limit: OutputLimit,
     /// How long clients wait.
@@ -90,6 +93,7 @@ impl Default for ClusterSpec {
             scheduler,
             disaggregation: None,
             router: RouterSpec::default(),
+            router_view: None,
             output_limit: OutputLimit::default(),
             patience: Patience::default(),
             clients: None,

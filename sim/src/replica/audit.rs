@@ -15,12 +15,15 @@ impl Replica {
         }
         let mut anonymous = 0;
         let mut hashed: Vec<usize> = Vec::new();
-        let (mut waiting, mut running, mut ready) = (0, 0, 0);
+        let (mut waiting, mut running, mut ready, mut tokens) = (0, 0, 0, 0);
         for request in &self.requests {
             ready += u32::from(request.phase == Phase::Ready);
             match request.phase {
                 Phase::Vacant => continue,
-                Phase::Waiting => waiting += 1,
+                Phase::Waiting => {
+                    waiting += 1;
+                    tokens += u64::from(request.prompt);
+                }
                 _ => running += 1,
             }
             let computed = self.lanes[usize::from(request.lane)].computed(request);
@@ -42,6 +45,9 @@ impl Replica {
         }
         if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
             return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));
+        }
+        if tokens != self.waiting_tokens {
+            return Err(format!("{tokens} prompt tokens wait, the counter says {}", self.waiting_tokens));
         }
         let queued = self.ready.iter().filter(|&&(slot, generation)| {
             let request = &self.requests[slot as usize];

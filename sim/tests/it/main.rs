@@ -9,6 +9,7 @@ mod jumps;
 mod lanes;
 mod laws;
 mod regressions;
+mod routers;
 mod schedulers;
 mod schedules;
 mod shards;

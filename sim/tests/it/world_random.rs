@@ -2,8 +2,9 @@
 
 use overbook_sim::arrival::{Arrival, ClassId, Content, SessionId};
 use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
-use overbook_sim::policy::{QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{PrefixAwareSpec, QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
 use overbook_sim::replica::Limits;
+use overbook_sim::route::RouterView;
 use overbook_sim::summary::Slo;
 use overbook_sim::time::{Span, Time};
 use rand::rngs::ChaCha8Rng;
@@ -11,12 +12,21 @@ use rand::{RngExt, SeedableRng};
 
 use crate::world::{Affine, MS, World};
 
-pub const ROUTERS: [RouterSpec; 5] = [
+/// Dynamo's weights, and llm-d's with a draw.
+const PREFIX_AWARE: PrefixAwareSpec =
+    PrefixAwareSpec { prefill: 1.0, decode: 1.0, queue: 0.0, relative: false, temperature: 0.0 };
+const RELATIVE: PrefixAwareSpec =
+    PrefixAwareSpec { prefill: 3.0, decode: 1.0, queue: 2.0, relative: true, temperature: 0.3 };
+
+pub const ROUTERS: [RouterSpec; 8] = [
     RouterSpec::RoundRobin,
     RouterSpec::Random,
     RouterSpec::LeastOutstanding,
     RouterSpec::JoinShortestQueue,
     RouterSpec::PowerOfTwo,
+    RouterSpec::TokenJsq,
+    RouterSpec::PrefixAware(PREFIX_AWARE),
+    RouterSpec::PrefixAware(RELATIVE),
 ];
 
 struct Draw(ChaCha8Rng);
@@ -186,11 +196,18 @@ pub fn world(seed: u64) -> World {
         })
         .collect();
     let n = draw.within(8, 50) as usize;
+    // What came later draws from a stream of its own, so that the worlds stay what they were.
+    let mut later = Draw(ChaCha8Rng::seed_from_u64(seed ^ 0x5EED));
+    let router_view = later.one_in(3).then(|| RouterView {
+        interval: traffic.span(f64::from(later.within(1, 200))),
+        delay: traffic.span(f64::from(later.within(0, 100))),
+    });
     let spec = ClusterSpec {
         replicas,
         limits,
         scheduler,
         router: draw.pick(&ROUTERS),
+        router_view,
         output_limit: draw.pick(&[
             OutputLimit::Context,
             OutputLimit::Context,
