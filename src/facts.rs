@@ -8,6 +8,7 @@ use overbook_reports::{Manifest, Status, Verdict};
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::{CostSpec, MaxNewTokens, Scenario};
 use overbook_scenarios::world::{PoolOrigin, WorldError};
+use overbook_sim::length::LengthSpec;
 use overbook_sim::policy::SchedulerSpec;
 use overbook_sim::summary::Summary;
 
@@ -96,6 +97,9 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
         let told = "INFERRED: how steps slow down with fewer SMs is semi-PD's fit for Llama-3-8B on an A100, not measured here";
         facts.push(("SM shares".to_owned(), told.to_owned()));
     }
+    if let Some(lengths) = scenario.scheduler.lengths() {
+        facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));
+    }
     if point.coordinates.is_empty() {
         return Ok(facts);
     }
@@ -143,6 +147,11 @@ fn output_lengths(limit: MaxNewTokens) -> String {
         MaxNewTokens::True => "ORACLE: the scheduler is told the true length".into(),
         MaxNewTokens::Fixed(n) => format!("cut to {n} tokens, which the scheduler knows"),
     }
+}
+
+fn predicted_lengths(lengths: &LengthSpec) -> String {
+    let told = if lengths.is_oracle() { "ORACLE: the scheduler plans with true lengths; " } else { "" };
+    format!("{told}{}", text(lengths))
 }
 
 fn gib(bytes: u64) -> f64 {

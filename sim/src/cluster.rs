@@ -107,7 +107,7 @@ impl Cluster {
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
     pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
-        let schedulers = (0..spec.replicas).map(|_| spec.scheduler.build()).collect();
+        let schedulers = (0..spec.replicas).map(|replica| spec.scheduler.build(spec.seed, replica)).collect();
         Cluster::with_schedulers(spec, schedulers)
     }
 

@@ -125,7 +125,7 @@ impl<'a> GoldenReplay<'a> {
         GoldenReplay {
             workload,
             replica: Replica::new(0, workload.cfg.limits()),
-            scheduler: spec.build(),
+            scheduler: spec.build(0, 0),
             next_request: 0,
             t: 0,
             queue: VecDeque::new(),

@@ -19,6 +19,7 @@ pub mod golden;
 pub mod gpu;
 pub mod histogram;
 mod lane;
+pub mod length;
 pub mod memory;
 pub mod model;
 pub mod parallel;

@@ -13,6 +13,7 @@ pub mod vllm_v0;
 
 use serde::{Deserialize, Serialize};
 
+use crate::length::LengthSpec;
 use crate::partition::Sharing;
 use crate::replica::Lanes;
 use crate::step::{Infeasible, StepBuilder};
@@ -94,8 +95,8 @@ pub enum SchedulerSpec {
 }
 
 impl SchedulerSpec {
-    /// The scheduler of one replica.
-    pub fn build(&self) -> Box<dyn Scheduler> {
+    /// The scheduler of one replica; `seed` is that of its length model, if it has one.
+    pub fn build(&self, _seed: u64, _replica: u32) -> Box<dyn Scheduler> {
         match self {
             SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
             SchedulerSpec::VllmV0(spec) => Box::new(vllm_v0::VllmV0::new(spec.clone())),
@@ -106,6 +107,11 @@ impl SchedulerSpec {
             SchedulerSpec::SemiPd(spec) => Box::new(semi_pd::SemiPd::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
         }
+    }
+
+    /// Where it takes its idea of output lengths from, if it has one. Reports print the oracles among them.
+    pub fn lengths(&self) -> Option<&LengthSpec> {
+        None
     }
 
     /// Order of the waiting queue that this scheduler wants.

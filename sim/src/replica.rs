@@ -43,6 +43,8 @@ pub struct Replica {
     pub(crate) happened: VecDeque<Happened>,
     doomed: Vec<(Slot, u32, Outcome)>,
     ended: Vec<Slot>,
+    /// Output lengths of the requests that have finished since the last plan.
+    pub(crate) finished: Vec<u32>,
     pub(crate) next_seq: u32,
     outstanding: u32,
     ended_count: u64,
@@ -71,6 +73,7 @@ impl Replica {
             happened: VecDeque::new(),
             doomed: Vec::new(),
             ended: Vec::new(),
+            finished: Vec::new(),
             next_seq: 0,
             outstanding: 0,
             ended_count: 0,
@@ -278,6 +281,7 @@ impl Replica {
         }
         let horizon = scheduler.plan(&mut builder)?;
         let busy = builder.commit();
+        self.finished.clear();
         self.step.horizon = horizon;
         Ok(busy)
     }
@@ -580,6 +584,9 @@ impl Replica {
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);
         request.content = None;
+        if outcome == Outcome::Finished {
+            self.finished.push(output_tokens);
+        }
         self.waiting.close_gaps(&self.requests);
         self.vacant.push(slot);
         self.outstanding -= 1;

@@ -7,6 +7,7 @@
 use crate::blocks::Hit;
 use crate::cost::PrefillPart;
 use crate::lane::{Lane, Running};
+use crate::length::Truth;
 use crate::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, release_blocks};
 use crate::request::{Phase, Request, Slot};
 use crate::time::Time;
@@ -17,7 +18,7 @@ use crate::time::Time;
 pub struct Infeasible(pub String);
 
 /// What a policy may know of a request (law 9).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct RequestView {
     /// Slot, valid during this plan.
     pub slot: Slot,
@@ -41,10 +42,12 @@ pub struct RequestView {
     pub arrival_key: u64,
     /// Preemptions so far.
     pub preemptions: u32,
+    /// The true output length, sealed: only the oracles among the length models open it.
+    pub truth: Truth,
 }
 
 /// The head of the waiting queue, with its prefix-cache hit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Head {
     /// The request.
     pub request: RequestView,
@@ -166,7 +169,14 @@ impl<'a> StepBuilder<'a> {
             priority: request.priority,
             arrival_key: request.arrival_key,
             preemptions: request.preemptions,
+            truth: Truth::seal(request.output),
         }
+    }
+
+    /// Output lengths [tokens] of the requests that have finished since the last plan, in order. Requests that ended otherwise
+    /// say nothing about lengths.
+    pub fn finished(&self) -> &[u32] {
+        &self.replica.finished
     }
 
     /// Decodes one token of every member of the standing set. Check [`StepBuilder::member_blocks`] first.

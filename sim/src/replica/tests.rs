@@ -19,7 +19,7 @@ fn busy() -> Replica {
     for id in 0..3 {
         replica.enqueue(id, Arrival::new(Time::ZERO, 10, 6)).expect("it fits");
     }
-    let mut scheduler = SchedulerSpec::default().build();
+    let mut scheduler = SchedulerSpec::default().build(0, 0);
     for _ in 0..2 {
         assert!(replica.plan(0, Time::ZERO, &mut *scheduler).expect("feasible"));
     }

@@ -1,6 +1,5 @@
 //! Routing by what a replica has cached of the prompt: one cost that covers Dynamo's KV router and llm-d's scorers.
 
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::{FleetView, ReplicaView, RequestInfo, Router};
@@ -72,7 +71,7 @@ impl PrefixAware {
         let span = if high > low { high - low } else { 1.0 };
         let weights = costs.iter().map(|cost| ((low - cost) / span / self.spec.temperature).exp());
         let weights: Vec<f64> = weights.collect();
-        let mut left = keyed(self.seed, Purpose::Routing, self.decisions).random::<f64>() * weights.iter().sum::<f64>();
+        let mut left = keyed(self.seed, Purpose::Routing, &[self.decisions]) * weights.iter().sum::<f64>();
         for (at, weight) in weights.iter().enumerate() {
             left -= weight;
             if left < 0.0 {

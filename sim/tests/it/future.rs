@@ -88,7 +88,7 @@ fn a_scheduler_that_knows_the_lengths_is_caught() {
             let lengths: Rc<[u32]> = world.arrivals.iter().map(|a| a.output_tokens).collect();
             let spec = &world.spec.scheduler;
             let build = || -> Box<dyn Scheduler> {
-                Box::new(Clairvoyant { inner: spec.build(), lengths: Rc::clone(&lengths) })
+                Box::new(Clairvoyant { inner: spec.build(0, 0), lengths: Rc::clone(&lengths) })
             };
             world.run(How { scheduler: Some(&build), ..How::STEPS })
         };

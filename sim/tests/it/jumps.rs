@@ -161,7 +161,7 @@ fn a_scheduler_that_promises_nothing_gives_the_same_run() {
         let world = world(seed);
         let sure = world.run(How::JUMPS);
         let spec = world.spec.scheduler.clone();
-        let build = move || -> Box<dyn overbook_sim::policy::Scheduler> { Box::new(Unsure(spec.build())) };
+        let build = move || -> Box<dyn overbook_sim::policy::Scheduler> { Box::new(Unsure(spec.build(0, 0))) };
         let unsure = world.run(How { scheduler: Some(&build), ..How::JUMPS });
         assert_eq!(sure.difference(&unsure), None, "world {seed}");
         worlds += 1;

@@ -240,7 +240,7 @@ fn slots_are_used_again() {
         lanes: Lanes::Unified,
     };
     let mut replica = Replica::new(0, limits);
-    let mut scheduler = overbook_sim::policy::SchedulerSpec::default().build();
+    let mut scheduler = overbook_sim::policy::SchedulerSpec::default().build(0, 0);
     let mut ended = 0;
     for id in 0..10_000 {
         replica.enqueue(id, request(0, 20, 1 + (id % 3) as u32)).unwrap();
