@@ -1,6 +1,7 @@
 //! Policies: the seven kinds of decision a user may swap. This file holds the specifications (what a scenario says);
 //! each policy lives in its own file below.
 
+pub mod future_peak;
 pub mod orca;
 pub mod sarathi;
 pub mod semi_pd;
