@@ -1,8 +1,13 @@
 //! Policies: the seven kinds of decision a user may swap. This file holds the specifications (what a scenario says);
 //! each policy lives in its own file below.
 
+pub mod aggressive;
+pub mod conservative;
 pub mod future_peak;
+pub mod lightllm;
+pub mod lightllm_main;
 pub mod orca;
+pub mod past_future;
 pub mod sarathi;
 pub mod semi_pd;
 pub mod sglang;
@@ -14,13 +19,18 @@ pub mod vllm_v0;
 
 use serde::{Deserialize, Serialize};
 
+use self::lightllm::{Gate, Router};
 use crate::length::LengthSpec;
 use crate::partition::Sharing;
 use crate::replica::Lanes;
 use crate::step::{Infeasible, StepBuilder};
 
 pub use crate::route::PrefixAwareSpec;
+pub use aggressive::AggressiveSpec;
+pub use conservative::ConservativeSpec;
+pub use lightllm_main::LightllmMainSpec;
 pub use orca::OrcaSpec;
+pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;
 pub use semi_pd::SemiPdSpec;
 pub use sglang::SglangSpec;
@@ -93,11 +103,20 @@ pub enum SchedulerSpec {
     SemiPd(SemiPdSpec),
     /// Whole batches: form one, run it until all its requests have finished, form the next.
     Static(StaticSpec),
+    /// Past-Future: admission by the peak of memory that the batch will reach, with lengths drawn from the past.
+    PastFuture(PastFutureSpec),
+    /// Aggressive admission: who fits now may enter.
+    Aggressive(AggressiveSpec),
+    /// Conservative admission: memory for the whole output limit, overcommitted if wished.
+    Conservative(ConservativeSpec),
+    /// LightLLM's own admission: the peak of memory that the batch will reach, with output limits.
+    LightllmMain(LightllmMainSpec),
 }
 
 impl SchedulerSpec {
     /// The scheduler of one replica; `seed` is that of its length model, if it has one.
-    pub fn build(&self, _seed: u64, _replica: u32) -> Box<dyn Scheduler> {
+    pub fn build(&self, seed: u64, replica: u32) -> Box<dyn Scheduler> {
+        let router = |pace, gate: Box<dyn Gate>| Box::new(Router::new(pace, gate));
         match self {
             SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
             SchedulerSpec::VllmV0(spec) => Box::new(vllm_v0::VllmV0::new(spec.clone())),
@@ -107,12 +126,21 @@ impl SchedulerSpec {
             SchedulerSpec::Orca(spec) => Box::new(orca::Orca::new(spec.clone())),
             SchedulerSpec::SemiPd(spec) => Box::new(semi_pd::SemiPd::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
+            SchedulerSpec::PastFuture(spec) => {
+                router(spec.pace(), Box::new(past_future::Peak::new(spec, seed, replica)))
+            }
+            SchedulerSpec::Aggressive(spec) => router(spec.pace(), Box::new(aggressive::Fill::new(spec))),
+            SchedulerSpec::Conservative(spec) => router(spec.pace(), Box::new(conservative::Reserve::new(spec))),
+            SchedulerSpec::LightllmMain(spec) => router(spec.pace(), Box::new(lightllm_main::Main::new(spec))),
         }
     }
 
     /// Where it takes its idea of output lengths from, if it has one. Reports print the oracles among them.
     pub fn lengths(&self) -> Option<&LengthSpec> {
-        None
+        match self {
+            SchedulerSpec::PastFuture(spec) => Some(&spec.lengths),
+            _ => None,
+        }
     }
 
     /// Order of the waiting queue that this scheduler wants.
@@ -148,7 +176,13 @@ impl SchedulerSpec {
             | SchedulerSpec::Sglang(_)
             | SchedulerSpec::Sarathi(_) => true,
             SchedulerSpec::Trtllm(spec) => spec.capacity_scheduler_policy == Capacity::MaxUtilization,
-            SchedulerSpec::Orca(_) | SchedulerSpec::SemiPd(_) | SchedulerSpec::Static(_) => false,
+            SchedulerSpec::PastFuture(_)
+            | SchedulerSpec::Aggressive(_)
+            | SchedulerSpec::Conservative(_)
+            | SchedulerSpec::LightllmMain(_)
+            | SchedulerSpec::Orca(_)
+            | SchedulerSpec::SemiPd(_)
+            | SchedulerSpec::Static(_) => false,
         }
     }
 
@@ -180,6 +214,10 @@ impl SchedulerSpec {
             SchedulerSpec::Orca(spec) => spec.max_batch_size,
             SchedulerSpec::SemiPd(spec) => spec.max_num_seqs,
             SchedulerSpec::Static(spec) => spec.batch_size,
+            SchedulerSpec::PastFuture(spec) => spec.running_max_req_size,
+            SchedulerSpec::Aggressive(spec) => spec.running_max_req_size,
+            SchedulerSpec::Conservative(spec) => spec.running_max_req_size,
+            SchedulerSpec::LightllmMain(spec) => spec.running_max_req_size,
         }
     }
 
@@ -194,6 +232,10 @@ impl SchedulerSpec {
             SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
             SchedulerSpec::SemiPd(spec) => spec.max_prefill_tokens,
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
+            SchedulerSpec::PastFuture(spec) => spec.pace().budget(max_model_len),
+            SchedulerSpec::Aggressive(spec) => spec.pace().budget(max_model_len),
+            SchedulerSpec::Conservative(spec) => spec.pace().budget(max_model_len),
+            SchedulerSpec::LightllmMain(spec) => spec.pace().budget(max_model_len),
         }
     }
 }

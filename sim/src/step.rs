@@ -119,6 +119,11 @@ impl<'a> StepBuilder<'a> {
         self.lane().members
     }
 
+    /// KV tokens of the standing set.
+    pub fn member_tokens(&self) -> u64 {
+        if self.lane().members == 0 { 0 } else { self.lane().context() - u64::from(self.lane().members) }
+    }
+
     /// Blocks the standing set needs for one step.
     pub fn member_blocks(&self) -> u64 {
         self.lane().growth()

@@ -2,10 +2,11 @@
 //! progress, repeat itself, and certify no horizon that it does not keep.
 
 use overbook_sim::cluster::Effort;
+use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
-    Capacity, OrcaSpec, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim,
-    VllmSpec, VllmV0Spec,
+    AggressiveSpec, Capacity, ConservativeSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, QueueOrder, SarathiSpec,
+    SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
@@ -130,6 +131,47 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let all = [("static, 1", 1), ("static, 4", 4), ("static, 64", 64)];
             all.map(|(name, batch_size)| (name, SchedulerSpec::Static(StaticSpec { batch_size }))).into()
         }
+        SchedulerSpec::PastFuture(_) => {
+            let short = HistorySpec { window: 10, initial: 40 };
+            let plain = PastFutureSpec { lengths: LengthSpec::History(short), ..PastFutureSpec::default() };
+            let quick = PastFutureSpec { router_max_wait_tokens: 2, max_admissions: Some(1), ..plain.clone() };
+            let bold = PastFutureSpec { reserved: 0.0, maximum_lists: 1, running_max_req_size: 6, ..plain.clone() };
+            let with = |lengths| PastFutureSpec { lengths, reserved: 0.0, ..plain.clone() };
+            let all = [
+                ("past-future", PastFutureSpec::default()),
+                ("past-future, one at a time", quick),
+                ("past-future, bold, few places", bold),
+                (
+                    "past-future, quantile",
+                    with(LengthSpec::Quantile(QuantileSpec { quantile: 0.5, window: 9, initial: 40 })),
+                ),
+                ("past-future, noisy oracle", with(LengthSpec::NoisyOracle(NoisyOracleSpec { sigma: 1.0 }))),
+                ("past-future, oracle", with(LengthSpec::Oracle)),
+                ("past-future, limits", with(LengthSpec::Max)),
+                ("past-future, short history", plain),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::PastFuture(spec))).into()
+        }
+        SchedulerSpec::Aggressive(_) => {
+            let plain = AggressiveSpec::default();
+            let slow = AggressiveSpec { used_max: 1.0, filled_max: 0.99, router_max_wait_tokens: 10, ..plain.clone() };
+            let few = AggressiveSpec { running_max_req_size: 5, max_admissions: Some(1), ..plain.clone() };
+            let all = [("aggressive", plain), ("aggressive, 99 %, every 10", slow), ("aggressive, few places", few)];
+            all.map(|(name, spec)| (name, SchedulerSpec::Aggressive(spec))).into()
+        }
+        SchedulerSpec::Conservative(_) => {
+            let plain = ConservativeSpec::default();
+            let over = ConservativeSpec { overcommit: 1.6, ..plain.clone() };
+            let fixed = ConservativeSpec { max_new_tokens: Some(50), router_max_wait_tokens: 10, ..plain.clone() };
+            let all = [("conservative", plain), ("conservative, overcommitted", over), ("conservative, 50", fixed)];
+            all.map(|(name, spec)| (name, SchedulerSpec::Conservative(spec))).into()
+        }
+        SchedulerSpec::LightllmMain(_) => {
+            let plain = LightllmMainSpec::default();
+            let bold = LightllmMainSpec { router_token_ratio: 0.7, router_max_new_token_len: 30, ..plain.clone() };
+            let all = [("lightllm-main", plain), ("lightllm-main, short until busy", bold)];
+            all.map(|(name, spec)| (name, SchedulerSpec::LightllmMain(spec))).into()
+        }
     }
 }
 
@@ -143,6 +185,10 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::Orca(OrcaSpec::default()),
         SchedulerSpec::SemiPd(SemiPdSpec::default()),
         SchedulerSpec::Static(StaticSpec::default()),
+        SchedulerSpec::PastFuture(PastFutureSpec::default()),
+        SchedulerSpec::Aggressive(AggressiveSpec::default()),
+        SchedulerSpec::Conservative(ConservativeSpec::default()),
+        SchedulerSpec::LightllmMain(LightllmMainSpec::default()),
     ];
     variants.iter().flat_map(settings).collect()
 }
