@@ -87,6 +87,13 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             notes.push("orca has no flag: the engines do not reserve memory for the whole output".to_owned());
             VllmSpec { max_num_seqs: spec.max_batch_size, ..plain }
         }
+        SchedulerSpec::PastFuture(_)
+        | SchedulerSpec::Aggressive(_)
+        | SchedulerSpec::Conservative(_)
+        | SchedulerSpec::LightllmMain(_) => {
+            notes.push("LightLLM's router admits in its own way: these commands are only the nearest".to_owned());
+            VllmSpec { max_num_seqs: scenario.scheduler.max_seqs(), enable_chunked_prefill: false, ..plain }
+        }
     };
     let model = match &scenario.model {
         ModelChoice::Named(name) => repository(name).unwrap_or(name),

@@ -2,6 +2,8 @@
 //!
 //! A problem is (dotted path, message); the message goes on after the key's name: ``("replicas", "must be …")``.
 
+mod lightllm;
+
 use overbook_sim::partition::{PartitionSpec, Shares};
 use overbook_sim::policy::{OrcaSpec, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
 
@@ -35,6 +37,10 @@ impl Check<'_> {
 
     fn range(&mut self, key: &str, value: u64, low: u64, high: u64) {
         self.that((low..=high).contains(&value), key, format!("is {value}; it must be from {low} to {high}"));
+    }
+
+    fn share(&mut self, key: &str, share: f64) {
+        self.that((0.0..=1.0).contains(&share), key, format!("is {share}; it must be from 0 to 1"));
     }
 
     fn watermark(&mut self, share: f64) {
@@ -241,6 +247,10 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
         SchedulerSpec::Static(StaticSpec { batch_size }) => {
             Check { prefix: "scheduler.static", list }.positive("batch_size", *batch_size);
         }
+        SchedulerSpec::PastFuture(spec) => lightllm::past_future(spec, list),
+        SchedulerSpec::Aggressive(spec) => lightllm::aggressive(spec, list),
+        SchedulerSpec::Conservative(spec) => lightllm::conservative(spec, list),
+        SchedulerSpec::LightllmMain(spec) => lightllm::lightllm_main(spec, list),
     }
 }
 

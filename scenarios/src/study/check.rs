@@ -262,6 +262,16 @@ fn whole_prompt_budgets(scheduler: &SchedulerSpec, longest: u32) -> Vec<(&'stati
         SchedulerSpec::SemiPd(spec) if !spec.enable_chunked_prefill => {
             vec![("scheduler.semi-pd.max_prefill_tokens", spec.max_prefill_tokens)]
         }
+        SchedulerSpec::PastFuture(spec) => {
+            vec![("scheduler.past-future.batch_max_tokens", spec.pace().budget(longest))]
+        }
+        SchedulerSpec::Aggressive(spec) => vec![("scheduler.aggressive.batch_max_tokens", spec.pace().budget(longest))],
+        SchedulerSpec::Conservative(spec) => {
+            vec![("scheduler.conservative.batch_max_tokens", spec.pace().budget(longest))]
+        }
+        SchedulerSpec::LightllmMain(spec) => {
+            vec![("scheduler.lightllm-main.batch_max_tokens", spec.pace().budget(longest))]
+        }
         _ => Vec::new(),
     }
 }

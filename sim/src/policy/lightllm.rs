@@ -20,7 +20,7 @@ pub struct Pace {
 
 impl Pace {
     /// Prompt tokens of one prefill step where sequences have up to `max_model_len` tokens.
-    pub(crate) fn budget(&self, max_model_len: u32) -> u32 {
+    pub fn budget(&self, max_model_len: u32) -> u32 {
         self.batch_max_tokens.unwrap_or(max_model_len)
     }
 }

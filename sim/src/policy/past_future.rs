@@ -46,7 +46,8 @@ impl Default for PastFutureSpec {
 }
 
 impl PastFutureSpec {
-    pub(crate) fn pace(&self) -> Pace {
+    /// When it admits.
+    pub fn pace(&self) -> Pace {
         Pace {
             running_max_req_size: self.running_max_req_size,
             batch_max_tokens: self.batch_max_tokens,

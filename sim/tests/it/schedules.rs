@@ -3,7 +3,8 @@
 
 use overbook_sim::arrival::{Arrival, Content};
 use overbook_sim::policy::{
-    OrcaSpec, SarathiSpec, SchedulerSpec, SglangSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec,
+    AggressiveSpec, ConservativeSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec, SchedulerSpec,
+    SglangSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec,
 };
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
@@ -23,6 +24,12 @@ struct Schedule {
     orca: Option<OrcaSpec>,
     #[serde(rename = "static")]
     fixed: Option<StaticSpec>,
+    #[serde(rename = "past-future")]
+    past_future: Option<PastFutureSpec>,
+    aggressive: Option<AggressiveSpec>,
+    conservative: Option<ConservativeSpec>,
+    #[serde(rename = "lightllm-main")]
+    lightllm_main: Option<LightllmMainSpec>,
     blocks: u64,
     block_tokens: u32,
     max_model_len: u32,
@@ -73,6 +80,10 @@ fn world(schedule: &Schedule) -> World {
         schedule.sarathi.clone().map(SchedulerSpec::Sarathi),
         schedule.orca.clone().map(SchedulerSpec::Orca),
         schedule.fixed.clone().map(SchedulerSpec::Static),
+        schedule.past_future.clone().map(SchedulerSpec::PastFuture),
+        schedule.aggressive.clone().map(SchedulerSpec::Aggressive),
+        schedule.conservative.clone().map(SchedulerSpec::Conservative),
+        schedule.lightllm_main.clone().map(SchedulerSpec::LightllmMain),
     ];
     let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
@@ -131,6 +142,10 @@ worked_by_hand! {
     expected_to_fit_and_retracted: "sglang.yaml",
     used_to_the_full: "trtllm.yaml",
     whole_batches: "static.yaml",
+    the_peak_must_fit: "past-future.yaml",
+    who_fits_now_enters: "aggressive.yaml",
+    promises_stay_within_the_overcommit: "conservative.yaml",
+    short_outputs_until_busy: "lightllm-main.yaml",
     prompts_first: "vllm-v0.yaml",
     the_watermark_stays_free: "watermark.yaml",
 }
