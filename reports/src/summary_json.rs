@@ -11,7 +11,7 @@ use crate::report::{Report, Side, Traffic};
 const NS_PER_MS: f64 = 1e6;
 
 /// Metrics that stand under their own name; units: shares from 0 to 1, rates per second.
-const FIGURES: [&str; 17] = [
+const FIGURES: [&str; 18] = [
     "request_throughput",
     "request_goodput",
     "goodput_fraction",
@@ -29,6 +29,7 @@ const FIGURES: [&str; 17] = [
     "mean_jump",
     "preemptions",
     "steps",
+    "decode_steps",
 ];
 
 type Entries = Vec<(String, Json)>;

@@ -70,6 +70,7 @@ pub const NAMES: &[&str] = &[
     "waiting_mean",
     "waiting_max",
     "steps",
+    "decode_steps",
     "plans",
     "segments",
     "mean_jump",

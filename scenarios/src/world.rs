@@ -142,6 +142,7 @@ impl Point {
                 cancel_after: workload.limits.cancel_after.map(|d| d.0),
             },
             clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
+            drain: workload.drain,
             seed: scenario.seed,
             slo: Slo {
                 ttft: goodput.ttft.map(|d| d.0),

@@ -96,6 +96,8 @@ pub struct Cluster {
     ended: u64,
     digest: Digest,
     next: Option<Arrival>,
+    /// The workload has no further request.
+    exhausted: bool,
 }
 
 /// Events between two calls of the watcher.
@@ -159,6 +161,7 @@ impl Cluster {
             ended: 0,
             digest: Digest::default(),
             next: None,
+            exhausted: false,
             spec,
         })
     }
@@ -191,6 +194,10 @@ impl Cluster {
             events += 1;
             if self.spec.audit {
                 self.audit()?;
+            }
+            if !self.spec.drain && self.is_over() {
+                self.cut_off(&mut books)?;
+                break;
             }
             if events.is_multiple_of(WATCH_EVERY)
                 && !watch(Progress { now: self.now, arrived: self.arrived, ended: self.ended })
@@ -231,7 +238,26 @@ impl Cluster {
             }
         } else {
             self.next = workload.next_arrival().map_err(RunError::Workload)?;
+            self.exhausted = self.next.is_none();
         }
+        Ok(())
+    }
+
+    /// Whether nobody is left to arrive or to wait at the end of this moment, and somebody still runs.
+    fn is_over(&mut self) -> bool {
+        let nobody = self.exhausted && self.replicas.iter().all(|replica| replica.waiting() == 0);
+        let some = nobody && self.replicas.iter().any(|replica| replica.running() > 0);
+        some && self.calendar.peek().is_none_or(|(at, _)| at > self.now)
+    }
+
+    /// Ends the run after this moment: what is complete is booked, what is not is dropped.
+    fn cut_off<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        self.now = self.now + Span(1);
+        for at in 0..self.replicas.len() {
+            let closed = self.drives[at].close(self.now, &mut self.replicas[at], books);
+            closed.map_err(|s| self.stop(at, s))?;
+        }
+        books.tally.stop(self.now);
         Ok(())
     }
 
@@ -253,6 +279,7 @@ impl Cluster {
             && on_calendar.is_none_or(|at| (arrival.at, RANK_ARRIVAL) < at)
         {
             let following = workload.next_arrival().map_err(RunError::Workload)?;
+            self.exhausted = following.is_none();
             let arrival = std::mem::replace(&mut self.next, following).expect("just seen");
             if let Some(following) = &self.next
                 && following.at < arrival.at
@@ -284,6 +311,8 @@ impl Cluster {
                 if let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
                     arrival.at = now;
                     self.arrive(arrival, books)?;
+                } else {
+                    self.exhausted = true;
                 }
             }
         }

@@ -315,6 +315,22 @@ impl Drive {
         self.advance(steps, replica, books)
     }
 
+    /// The run ends: applies and books every step that ends before `now`, and drops those that do not.
+    pub(crate) fn close<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        self.settle_before(now, replica, books)?;
+        if let Some(mut front) = self.segments.pop_front().filter(|front| front.done > 0) {
+            front.steps = front.done;
+            self.finish_segment(front, books)?;
+        }
+        self.segments.clear();
+        Ok(())
+    }
+
     /// Applies the plans of the newest segment up to `frontier` steps beyond the completed ones.
     fn plan_until(&mut self, frontier: u64, replica: &mut Replica) {
         let before: u64 = self.segments.iter().rev().skip(1).map(Segment::unfinished).sum();

@@ -115,6 +115,8 @@ pub struct Attained {
 pub struct Work {
     /// Batched forward passes.
     pub steps: u64,
+    /// Those of them that decode.
+    pub decode_steps: u64,
     /// Times a scheduler was asked for a plan.
     pub plans: u64,
     /// Runs of steps with the same plan.

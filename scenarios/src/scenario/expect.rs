@@ -20,6 +20,9 @@ pub struct ExpectSpec {
     /// The point of the study: swept paths and their values. Paths with one value may be left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub at: BTreeMap<String, Coordinate>,
+    /// Swept paths over whose values the figure is a mean, e.g. `[seed]`; `at` then leaves them out. A ratio is that of two means.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mean_over: Vec<String>,
     /// Divide by the metric at another point; the figure is then a ratio.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<OverSpec>,

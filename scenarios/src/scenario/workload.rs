@@ -25,6 +25,10 @@ pub struct WorkloadSpec {
     /// the workload; its arrival times are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<Clients>,
+    /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait, and
+    /// requests that still run then are in no figure of requests.
+    #[serde(default = "yes")]
+    pub drain: bool,
     /// The output limit that policies see.
     #[serde(default)]
     pub max_new_tokens: MaxNewTokens,
@@ -58,6 +62,10 @@ pub struct Clients {
     /// Pause between the end of a request and the next one of the same client.
     #[serde(default = "no_pause")]
     pub think_time: Duration,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn no_pause() -> Duration {

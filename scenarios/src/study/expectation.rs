@@ -15,10 +15,10 @@ type Found = (String, String, Option<String>);
 pub struct Expectation {
     /// As the scenario says it.
     pub spec: ExpectSpec,
-    /// Index of the point it is about.
-    pub point: usize,
-    /// Index of the point and the metric to divide by, for a ratio.
-    pub over: Option<(usize, Metric)>,
+    /// Indices of the points over which the figure is a mean: one, unless the scenario says otherwise.
+    pub points: Vec<usize>,
+    /// Indices of the points and the metric to divide by, for a ratio.
+    pub over: Option<(Vec<usize>, Metric)>,
 }
 
 /// What became of an expectation.
@@ -54,11 +54,15 @@ impl Verdict {
 impl Expectation {
     /// Judges the results; `lookup` gives a metric of a point in SI units.
     pub fn judge(&self, lookup: &dyn Fn(usize, &str) -> Option<f64>) -> Verdict {
-        let figure = lookup(self.point, self.spec.metric.name());
-        let got = match self.over {
+        let mean = |points: &[usize], metric: Metric| {
+            let figures: Option<Vec<f64>> = points.iter().map(|&point| lookup(point, metric.name())).collect();
+            figures.map(|figures| figures.iter().sum::<f64>() / figures.len() as f64)
+        };
+        let figure = mean(&self.points, self.spec.metric);
+        let got = match &self.over {
             None => figure,
-            Some((point, metric)) => {
-                let base = lookup(point, metric.name()).filter(|&base| base != 0.0);
+            Some((points, metric)) => {
+                let base = mean(points, *metric).filter(|&base| base != 0.0);
                 figure.zip(base).map(|(figure, base)| figure / base)
             }
         };
@@ -88,8 +92,11 @@ impl Expectation {
 
     fn subject(&self) -> String {
         let mut text = format!("{}{}", self.spec.metric, place(&self.spec.at));
-        if let (Some((_, metric)), Some(over)) = (self.over, &self.spec.over) {
+        if let (Some((_, metric)), Some(over)) = (&self.over, &self.spec.over) {
             text = format!("{text} over {metric}{}", place(&over.at));
+        }
+        if self.points.len() > 1 {
+            text = format!("{text}, mean over {} values of {}", self.points.len(), self.spec.mean_over.join(", "));
         }
         text
     }
@@ -120,7 +127,7 @@ fn dimension(spec: &ExpectSpec) -> Dimension {
 /// Ties an expectation to points, given the coordinates of all points.
 pub(super) fn resolve(spec: &ExpectSpec, points: &[Vec<(&str, &str)>]) -> Result<Expectation, Vec<Found>> {
     let mut found = targets(spec);
-    let point = find(&spec.at, points, "at").map_err(|problem| found.push(problem)).ok();
+    let selected = find(&spec.at, &spec.mean_over, points, "at").map_err(|problem| found.push(problem)).ok();
     let mut over = None;
     if let Some(base) = &spec.over {
         let metric = base.metric.unwrap_or(spec.metric);
@@ -130,13 +137,13 @@ pub(super) fn resolve(spec: &ExpectSpec, points: &[Vec<(&str, &str)>]) -> Result
         }
         let mut at = spec.at.clone();
         at.extend(base.at.clone());
-        match find(&at, points, "over.at") {
-            Ok(point) => over = Some((point, metric)),
+        match find(&at, &spec.mean_over, points, "over.at") {
+            Ok(points) => over = Some((points, metric)),
             Err(problem) => found.push(problem),
         }
     }
-    match point {
-        Some(point) if found.is_empty() => Ok(Expectation { spec: spec.clone(), point, over }),
+    match selected {
+        Some(points) if found.is_empty() => Ok(Expectation { spec: spec.clone(), points, over }),
         _ => Err(found),
     }
 }
@@ -190,22 +197,42 @@ fn mismatch(key: &str, amount: &Amount, spec: &ExpectSpec, wanted: Dimension) ->
     format!("`{key}` is {amount}, but {what} {wanted}")
 }
 
-/// The one point that these coordinates select.
-fn find(at: &BTreeMap<String, Coordinate>, points: &[Vec<(&str, &str)>], path: &str) -> Result<usize, Found> {
+/// The one point that these coordinates select, or those that differ only in the paths of `mean_over`.
+fn find(
+    at: &BTreeMap<String, Coordinate>,
+    mean_over: &[String],
+    points: &[Vec<(&str, &str)>],
+    path: &str,
+) -> Result<Vec<usize>, Found> {
     let swept: Vec<&str> = points.first().map_or_else(Vec::new, |point| point.iter().map(|(path, _)| *path).collect());
     if let Some(unknown) = at.keys().find(|key| !swept.contains(&key.as_str())) {
         let help = if swept.is_empty() { "there is no sweep".to_owned() } else { suggestion(unknown, swept) };
         return Err((format!("{path}.{unknown}"), format!("`{unknown}` is not swept"), Some(help)));
     }
+    if let Some((i, unknown)) = mean_over.iter().enumerate().find(|(_, path)| !swept.contains(&path.as_str())) {
+        let help = if swept.is_empty() { "there is no sweep".to_owned() } else { suggestion(unknown, swept) };
+        return Err((format!("mean_over.{i}"), format!("`{unknown}` is not swept"), Some(help)));
+    }
+    if let Some((i, both)) = mean_over.iter().enumerate().find(|(_, path)| at.contains_key(*path)) {
+        let message = format!("`{both}` has one value in `at`: there is nothing to take the mean over");
+        return Err((format!("mean_over.{i}"), message, None));
+    }
     let matches = |point: &Vec<(&str, &str)>| {
         point.iter().all(|(path, value)| at.get(*path).is_none_or(|wanted| wanted.0 == *value))
     };
     let selected: Vec<usize> = (0..points.len()).filter(|&point| matches(&points[point])).collect();
+    let averaged = |path: &str| mean_over.iter().any(|averaged| averaged == path);
+    let place = |point: usize| points[point].iter().filter(|(path, _)| !averaged(path)).collect::<Vec<_>>();
     match selected.as_slice() {
-        [point] => Ok(*point),
         [] => Err(no_point(at, points, path)),
+        [first, others @ ..]
+            if others.iter().all(|&other| place(other) == place(*first))
+                && (others.is_empty() || !mean_over.is_empty()) =>
+        {
+            Ok(selected)
+        }
         several => {
-            let open: Vec<&str> = swept.into_iter().filter(|path| !at.contains_key(*path)).collect();
+            let open: Vec<&str> = swept.into_iter().filter(|path| !at.contains_key(*path) && !averaged(path)).collect();
             let message = format!("{} points of the sweep match", several.len());
             Err((path.to_owned(), message, Some(format!("say which `{}` is meant", open.join("`, `")))))
         }

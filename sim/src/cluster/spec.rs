@@ -60,6 +60,9 @@ pub struct ClusterSpec {
     pub patience: Patience,
     /// Closed loop, if any; arrival times of the workload are then ignored.
     pub clients: Option<Clients>,
+    /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait: who
+    /// still runs then is cut off.
+    pub drain: bool,
     /// Seed of the fleet's random streams.
     pub seed: u64,
     /// Promise that goodput is counted against.
@@ -97,6 +100,7 @@ impl Default for ClusterSpec {
             output_limit: OutputLimit::default(),
             patience: Patience::default(),
             clients: None,
+            drain: true,
             seed: 0,
             slo: Slo::default(),
             jumps: true,

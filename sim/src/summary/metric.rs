@@ -64,7 +64,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 26] = [
+const SINGLE: [(&str, Figure); 27] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -86,6 +86,7 @@ const SINGLE: [(&str, Figure); 26] = [
     ("waiting_mean", |s| Some(s.load.waiting_mean)),
     ("waiting_max", |s| Some(f64::from(s.load.waiting_max))),
     ("steps", |s| Some(s.work.steps as f64)),
+    ("decode_steps", |s| Some(s.work.decode_steps as f64)),
     ("plans", |s| Some(s.work.plans as f64)),
     ("segments", |s| Some(s.work.segments as f64)),
     ("mean_jump", |s| ratio(s.work.steps as f64, s.work.segments as f64)),

@@ -144,6 +144,7 @@ impl Tally {
     pub fn segment(&mut self, steps: u64, decode_seqs: u64, prefill_tokens: u64, busy: Span) {
         self.work.segments += 1;
         self.work.steps += steps;
+        self.work.decode_steps += if decode_seqs > 0 { steps } else { 0 };
         self.work.busy = self.work.busy + busy;
         self.tokens.computed += steps * decode_seqs + prefill_tokens;
     }
@@ -178,6 +179,11 @@ impl Tally {
     pub fn blocks(&mut self, area: u128, most: u64, pool_blocks: u64) {
         self.levels.used_blocks += area;
         self.levels.fullest = fuller(self.levels.fullest, (most, pool_blocks));
+    }
+
+    /// The run stops at `now`, whoever is still there.
+    pub fn stop(&mut self, now: Time) {
+        self.last_end = self.last_end.max(now);
     }
 
     /// Adds everything `other` has gathered. Both must count against the same [`Slo`].
@@ -311,6 +317,7 @@ impl Tokens {
 impl Work {
     fn add(&mut self, other: &Work) {
         self.steps += other.steps;
+        self.decode_steps += other.decode_steps;
         self.plans += other.plans;
         self.segments += other.segments;
         self.preemptions += other.preemptions;

@@ -171,3 +171,25 @@ fn a_scheduler_that_promises_nothing_gives_the_same_run() {
     eprintln!("law 13: {worlds} worlds with {plans} plans, {unsure_plans} without certificates");
     assert!(unsure_plans > 3 * plans);
 }
+
+/// A run that is not drained ends at the same moment with the same figures, and is a whole run up to there.
+#[test]
+fn a_run_that_is_not_drained_is_cut_at_the_same_moment() {
+    let (mut cut, mut requests) = (0, 0);
+    for seed in 0..400 {
+        let mut world = world(seed);
+        let whole = world.run(How::JUMPS);
+        world.spec.drain = false;
+        let steps = world.run(How { audit: true, ..How::STEPS });
+        let jumps = world.run(How::JUMPS);
+        assert_eq!(steps.difference(&jumps), None, "world {seed}");
+        assert_eq!(steps.result.summary.work.decode_steps, jumps.result.summary.work.decode_steps, "world {seed}");
+        assert!(jumps.rows.requests.iter().all(|row| whole.rows.requests.contains(row)), "world {seed}");
+        let last = jumps.rows.requests.iter().map(|row| row.start.unwrap_or(row.end)).max();
+        assert!(last <= Some(jumps.result.end) && jumps.result.end.0 <= whole.result.end.0 + 1, "world {seed}");
+        cut += u64::from(jumps.rows.requests.len() < whole.rows.requests.len());
+        requests += jumps.rows.requests.len();
+    }
+    eprintln!("not drained: {cut} of 400 worlds were cut off, {requests} requests had ended");
+    assert!(cut > 200 && requests > 1000);
+}
