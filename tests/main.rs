@@ -20,6 +20,7 @@ mod cli {
     mod real_traces;
     mod refused;
     mod refused_traces;
+    mod repro;
     mod results;
     mod tools;
     #[cfg(not(feature = "frames"))]

@@ -46,6 +46,7 @@ fn request(i: u64, noise: &mut Noise) -> RequestRow {
         cached_tokens: 0,
         preemptions: u32::from(noise.below(50) == 0),
         recomputed_tokens: 0,
+        longest_gap: None,
     }
 }
 

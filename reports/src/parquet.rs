@@ -18,6 +18,7 @@
 //! | `preemptions` | int32 | | how often it was preempted |
 //! | `recomputed_tokens` | int64 | tokens | computed again because of preemptions |
 //! | `session` | int64? | | session of the workload, a hash of its id in the trace; null if it knows none |
+//! | `longest_gap_ns` | int64? | ns | longest time between two of its tokens; null if it did not finish with two or more |
 //!
 //! | `steps.parquet` | type | unit | meaning |
 //! |---|---|---|---|
@@ -71,7 +72,7 @@ pub struct ParquetRecorder {
     steps: Option<Table<STEP_COLUMNS>>,
 }
 
-const REQUEST_COLUMNS: usize = 14;
+const REQUEST_COLUMNS: usize = 15;
 const STEP_COLUMNS: usize = 14;
 
 fn request_columns() -> [Column; REQUEST_COLUMNS] {
@@ -90,6 +91,7 @@ fn request_columns() -> [Column; REQUEST_COLUMNS] {
         Column::int("preemptions"),
         Column::long("recomputed_tokens"),
         Column::optional("session"),
+        Column::optional("longest_gap_ns"),
     ]
 }
 
@@ -156,6 +158,7 @@ impl Recorder for ParquetRecorder {
             preemptions,
             recomputed,
             session,
+            longest_gap,
         ] = &mut self.requests.columns;
         request.push_long(row.request);
         replica.push_int(row.replica);
@@ -171,6 +174,7 @@ impl Recorder for ParquetRecorder {
         preemptions.push_int(row.preemptions);
         recomputed.push_long(row.recomputed_tokens);
         session.push_optional(row.session.map(SessionId::get));
+        longest_gap.push_optional(row.longest_gap.map(|gap| gap.0));
         Ok(self.requests.row_is_complete()?)
     }
 

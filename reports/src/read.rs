@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use overbook_sim::arrival::{ClassId, SessionId};
 use overbook_sim::rows::{Outcome, RequestRow, StepRow};
-use overbook_sim::time::Time;
+use overbook_sim::time::{Span, Time};
 use serde_json::Value;
 
 use crate::ReportError;
@@ -134,9 +134,10 @@ impl RunData {
             "preemptions",
             "recomputed_tokens",
         ];
-        // Runs of earlier versions have no sessions.
-        let optional = ["start_ns", "first_token_ns", "session"];
-        let optional = if file.has("session") { &optional[..] } else { &optional[..2] };
+        // Runs of earlier versions have no sessions, or no longest gaps.
+        let optional = ["start_ns", "first_token_ns", "session", "longest_gap_ns"];
+        let known = if file.has("longest_gap_ns") { 4 } else { 2 + usize::from(file.has("session")) };
+        let optional = &optional[..known];
         file.read(&names, optional, Some("outcome"), |batch| {
             (0..batch.rows).all(|i| {
                 let n = |column: usize| batch.numbers[column][i];
@@ -155,6 +156,7 @@ impl RunData {
                     cached_tokens: n(7) as u32,
                     preemptions: n(8) as u32,
                     recomputed_tokens: n(9),
+                    longest_gap: batch.optional.get(3).and_then(|gaps| gaps[i]).map(Span),
                 })
             })
         })

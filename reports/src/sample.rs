@@ -35,7 +35,7 @@ fn rate(t: f64) -> f64 {
 
 pub(crate) fn report() -> Report {
     let limit = |s: f64| Some(Span::from_secs_f64(s));
-    let mut tally = Tally::new(Slo { ttft: limit(2.0), tpot: limit(0.05), e2el: None });
+    let mut tally = Tally::new(Slo { ttft: limit(2.0), tpot: limit(0.05), ..Slo::default() });
     let mut timeline = Timeline::default();
     let noise = &mut Noise(88_172_645_463_325_252);
     let (mut t, mut backlog, mut request) = (0.0, 0.0f64, 0);
@@ -79,6 +79,7 @@ fn request_row(request: u64, t: f64, backlog: f64, noise: &mut Noise) -> Request
         cached_tokens: 0,
         preemptions: 0,
         recomputed_tokens: u64::from(backlog > 300.0) * 40,
+        longest_gap: (!expired && output > 1).then(|| Span::from_secs_f64(tpot * 1.25)),
     }
 }
 

@@ -11,9 +11,10 @@ use crate::report::{Report, Side, Traffic};
 const NS_PER_MS: f64 = 1e6;
 
 /// Metrics that stand under their own name; units: shares from 0 to 1, rates per second.
-const FIGURES: [&str; 18] = [
+const FIGURES: [&str; 19] = [
     "request_throughput",
     "request_goodput",
+    "token_goodput",
     "goodput_fraction",
     "output_throughput",
     "total_token_throughput",
@@ -135,7 +136,7 @@ fn traffic(traffic: &Traffic) -> Json {
 
 /// The promises per request that goodput counts, and how many finished requests kept each.
 fn slo(summary: &Summary) -> Json {
-    let Slo { ttft, tpot, e2el } = summary.slo;
+    let Slo { ttft, tpot, mtpot, e2el } = summary.slo;
     let attained = summary.attained;
     let promise = |name: &str, limit: Option<Span>, met: Option<u64>| {
         let limit = limit?;
@@ -148,6 +149,7 @@ fn slo(summary: &Summary) -> Json {
     let promises = [
         promise("ttft", ttft, attained.ttft),
         promise("tpot", tpot, attained.tpot),
+        promise("mtpot", mtpot, attained.mtpot),
         promise("e2el", e2el, attained.e2el),
         Some(("good_requests".to_owned(), attained.all.into())),
     ];

@@ -37,6 +37,12 @@ pub const NAMES: &[&str] = &[
     "itl_p95",
     "itl_p99",
     "itl_p99_9",
+    "mtpot_mean",
+    "mtpot_p50",
+    "mtpot_p90",
+    "mtpot_p95",
+    "mtpot_p99",
+    "mtpot_p99_9",
     "e2el_mean",
     "e2el_p50",
     "e2el_p90",
@@ -53,6 +59,7 @@ pub const NAMES: &[&str] = &[
     "output_throughput",
     "total_token_throughput",
     "request_goodput",
+    "token_goodput",
     "goodput_fraction",
     "finished",
     "cancelled",
@@ -95,10 +102,10 @@ impl Metric {
 
     /// What it is measured in.
     pub fn dimension(self) -> Dimension {
-        const LATENCIES: [&str; 5] = ["ttft_", "tpot_", "itl_", "e2el_", "queue_time_"];
+        const LATENCIES: [&str; 6] = ["ttft_", "tpot_", "itl_", "mtpot_", "e2el_", "queue_time_"];
         match self.0 {
             "makespan" => Dimension::Time,
-            "request_goodput" => Dimension::Rate,
+            "request_goodput" | "token_goodput" => Dimension::Rate,
             name if name.ends_with("_throughput") => Dimension::Rate,
             name if LATENCIES.iter().any(|latency| name.starts_with(latency)) => Dimension::Time,
             _ => Dimension::Plain,

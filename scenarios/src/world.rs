@@ -147,6 +147,7 @@ impl Point {
             slo: Slo {
                 ttft: goodput.ttft.map(|d| d.0),
                 tpot: goodput.tpot.map(|d| d.0),
+                mtpot: goodput.mtpot.map(|d| d.0),
                 e2el: goodput.e2el.map(|d| d.0),
             },
             jumps: true,

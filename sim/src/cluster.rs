@@ -252,7 +252,7 @@ impl Cluster {
 
     /// Ends the run after this moment: what is complete is booked, what is not is dropped.
     fn cut_off<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), RunError> {
-        self.now = self.now + Span(1);
+        self.now += Span(1);
         for at in 0..self.replicas.len() {
             let closed = self.drives[at].close(self.now, &mut self.replicas[at], books);
             closed.map_err(|s| self.stop(at, s))?;
@@ -450,6 +450,7 @@ impl Cluster {
             cached_tokens: 0,
             preemptions: 0,
             recomputed_tokens: 0,
+            longest_gap: None,
         }
     }
 

@@ -357,8 +357,11 @@ impl Drive {
             self.expect = self.expect.saturating_sub(part);
             let from = front.end_of(front.done);
             let to = front.end_of(front.done + part);
-            let seqs = u64::from(replica.front_seqs(self.lane));
             book_gaps(front, part, self.lane, replica, books);
+            // Steps of a segment never become shorter.
+            let longest = front.cost_of(front.done + part - 1).0 / COST_PER_NS;
+            replica.note_gaps(self.lane, longest, front.end_of(front.done + 1), to);
+            let seqs = u64::from(replica.front_seqs(self.lane));
             let delivered = replica.complete(self.lane, part, to);
             front.done += part;
             self.effort.steps += part;

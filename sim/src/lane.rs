@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::blocks::BlockPool;
+use crate::gaps::LongestSteps;
 use crate::replica::LaneWork;
 use crate::request::{Phase, Request, Slot};
 use crate::time::Time;
@@ -75,6 +76,8 @@ pub(crate) struct Lane {
     pub(crate) last_done: Time,
     /// Members (slot, generation) that were left out of the step planned last.
     pub(crate) stalled: Vec<(Slot, u32)>,
+    /// The longest steps of those who run.
+    pub(crate) longest: LongestSteps,
 }
 
 impl Lane {
@@ -101,6 +104,7 @@ impl Lane {
             executed: 0,
             last_done: Time::ZERO,
             stalled: Vec::new(),
+            longest: LongestSteps::default(),
         }
     }
 

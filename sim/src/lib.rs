@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod cost;
 pub mod digest;
 mod drive;
+mod gaps;
 pub mod golden;
 pub mod gpu;
 pub mod histogram;

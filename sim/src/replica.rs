@@ -17,7 +17,7 @@ use crate::queue::WaitQueue;
 use crate::request::{Phase, Request, Slot};
 use crate::rows::{Outcome, RequestRow};
 use crate::step::{Infeasible, StepBuilder};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 pub(crate) use transfer::Outgoing;
 
@@ -176,6 +176,19 @@ impl Replica {
             let request = &self.requests[slot as usize];
             (request.generation == generation && request.is_decoding()).then_some(request.last_token)
         })
+    }
+
+    /// The steps that [`Replica::complete`] is told of next took up to `longest` [ns]; the first of them ends at `first`, the
+    /// last at `last`.
+    pub fn note_gaps(&mut self, lane: usize, longest: u64, first: Time, last: Time) {
+        let lane = &mut self.lanes[lane];
+        lane.longest.push(last, longest);
+        for &(slot, generation) in lane.flights.front().iter().flat_map(|flight| &flight.resumed) {
+            let request = &mut self.requests[slot as usize];
+            if request.generation == generation && request.is_decoding() {
+                request.longest_gap = request.longest_gap.max(first.since(request.last_token).0);
+            }
+        }
     }
 
     /// Slots of the running list of a lane, in order.
@@ -452,10 +465,12 @@ impl Replica {
             }
             delivered += 1;
             if request.has_first {
+                request.longest_gap = request.longest_gap.max((now - request.last_token).0);
                 self.happened.push_back(Happened::Gap { span: now - request.last_token });
             } else {
                 request.has_first = true;
                 request.first_token = now;
+                request.gaps_from = now;
                 let (ttft, wait) = (now - request.arrival, request.start - request.arrival);
                 self.happened.push_back(Happened::FirstToken { request: request.id, ttft, wait });
             }
@@ -531,6 +546,8 @@ impl Replica {
         let request = &mut self.requests[slot as usize];
         let lane = &mut self.lanes[usize::from(request.lane)];
         let output_tokens = lane.generated(request);
+        let gaps = outcome == Outcome::Finished && output_tokens > 1;
+        let longest_gap = gaps.then(|| Span(request.longest_gap.max(lane.longest.since(request.gaps_from))));
         match request.phase {
             Phase::Waiting => {
                 self.waiting.remove(slot, request);
@@ -564,6 +581,9 @@ impl Replica {
         }
         if request.phase != Phase::Waiting {
             release_blocks(&mut self.pool, request, request.computed);
+            if lane.running.is_empty() {
+                lane.longest.clear();
+            }
         }
         let row = RequestRow {
             request: request.id,
@@ -580,6 +600,7 @@ impl Replica {
             cached_tokens: request.cached,
             preemptions: request.preemptions,
             recomputed_tokens: request.recomputed,
+            longest_gap,
         };
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);

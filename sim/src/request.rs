@@ -61,6 +61,10 @@ pub(crate) struct Request {
     /// Standing clock (delivered) at which the `generated` tokens are all delivered.
     pub(crate) settled: u64,
     pub(crate) recomputed: u64,
+    /// Longest gap between two tokens that spanned other steps than its own [ns]; the others are the lane's.
+    pub(crate) longest_gap: u64,
+    /// Since when its gaps are the steps of its lane: its first token, or the moment at which another lane took it over.
+    pub(crate) gaps_from: Time,
     pub(crate) session: Option<SessionId>,
     pub(crate) generation: u32,
     /// Position key in the running list, ascending with admission.
@@ -107,6 +111,8 @@ impl Request {
             joined: 0,
             settled: 0,
             recomputed: 0,
+            longest_gap: 0,
+            gaps_from: Time::ZERO,
             session: arrival.session,
             generation: 0,
             seq: 0,
@@ -155,4 +161,4 @@ impl Request {
     }
 }
 
-const _: () = assert!(size_of::<Request>() <= 184, "a waiting request must stay small");
+const _: () = assert!(size_of::<Request>() <= 192, "a waiting request must stay small");

@@ -75,6 +75,8 @@ pub struct RequestRow {
     pub preemptions: u32,
     /// Tokens computed again because of preemptions.
     pub recomputed_tokens: u64,
+    /// Longest time between two of its tokens, if it finished with two or more (the paper's `MTPOT`, max time per output token).
+    pub longest_gap: Option<Span>,
 }
 
 impl RequestRow {

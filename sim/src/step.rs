@@ -304,6 +304,9 @@ impl<'a> StepBuilder<'a> {
         if !runs || usize::from(request.lane) != self.lane {
             return Err(Infeasible(format!("request {} does not run on this lane", request.id)));
         }
+        if request.has_first {
+            request.longest_gap = request.longest_gap.max(lane.longest.since(request.gaps_from));
+        }
         let delivered = lane.generated(request);
         let pending = lane.generated_planned(request) - delivered;
         if request.is_decoding() {
@@ -451,6 +454,7 @@ impl<'a> StepBuilder<'a> {
         replica.ready_len -= 1;
         let request = &mut replica.requests[slot as usize];
         request.lane = self.lane as u8;
+        request.gaps_from = self.now;
         request.seq = replica.next_seq;
         replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
         let lane = &mut replica.lanes[self.lane];

@@ -20,6 +20,8 @@ pub struct Slo {
     pub ttft: Option<Span>,
     /// Longest mean time per output token after the first; one-token outputs meet it.
     pub tpot: Option<Span>,
+    /// Longest gap between two tokens of a request; one-token outputs meet it.
+    pub mtpot: Option<Span>,
     /// Longest end-to-end latency.
     pub e2el: Option<Span>,
 }
@@ -27,7 +29,7 @@ pub struct Slo {
 impl Slo {
     /// Whether anything is promised at all.
     pub fn is_set(&self) -> bool {
-        self.ttft.is_some() || self.tpot.is_some() || self.e2el.is_some()
+        self.ttft.is_some() || self.tpot.is_some() || self.mtpot.is_some() || self.e2el.is_some()
     }
 }
 
@@ -59,6 +61,8 @@ pub struct Tokens {
     pub finished_prompt: u64,
     /// Tokens delivered to finished requests.
     pub finished_output: u64,
+    /// Prompt and output tokens of good requests.
+    pub good: u64,
 }
 
 /// Latencies of finished requests [ns].
@@ -68,6 +72,8 @@ pub struct Latencies {
     pub ttft: Histogram,
     /// (Last token - first token) / (output tokens - 1); undefined for one-token outputs, which are left out.
     pub tpot: Histogram,
+    /// Longest gap between two tokens of a request; undefined for one-token outputs, which are left out.
+    pub mtpot: Histogram,
     /// Last token - arrival.
     pub e2el: Histogram,
 }
@@ -104,6 +110,8 @@ pub struct Attained {
     pub ttft: Option<u64>,
     /// Met [`Slo::tpot`].
     pub tpot: Option<u64>,
+    /// Met [`Slo::mtpot`].
+    pub mtpot: Option<u64>,
     /// Met [`Slo::e2el`].
     pub e2el: Option<u64>,
     /// Met all of them.

@@ -1,7 +1,7 @@
 use std::fs;
 
 use overbook_sim::arrival::{ClassId, SessionId};
-use overbook_sim::time::Time;
+use overbook_sim::time::{Span, Time};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 
@@ -23,6 +23,7 @@ fn request(i: u64) -> RequestRow {
         cached_tokens: 16,
         preemptions: 1,
         recomputed_tokens: u64::from(u32::MAX) + i,
+        longest_gap: i.is_multiple_of(5).then_some(Span(i * 1000)),
     }
 }
 
@@ -78,6 +79,7 @@ fn rows_read_back_over_several_row_groups() {
         assert_eq!(row.get_int(8).expect("prompt"), want.prompt_tokens as i32);
         assert_eq!(row.get_long(12).expect("recomputed"), want.recomputed_tokens as i64);
         assert_eq!(row.get_long(13).ok(), want.session.map(|session| session.get() as i64));
+        assert_eq!(row.get_long(14).ok(), want.longest_gap.map(|gap| gap.0 as i64));
     }
     let steps = reader(&dir.path().join(STEPS));
     let last = steps.get_row_iter(None).expect("rows").last().expect("some").expect("row");

@@ -193,7 +193,7 @@ impl EngineSpec {
 impl GoodputSpec {
     fn check(&self, list: &mut Vec<Problem>) {
         let mut check = Check { prefix: "slo.goodput", list };
-        let promises = [("ttft", self.ttft), ("tpot", self.tpot), ("e2el", self.e2el)];
+        let promises = [("ttft", self.ttft), ("tpot", self.tpot), ("mtpot", self.mtpot), ("e2el", self.e2el)];
         for (key, bound) in promises.into_iter().filter_map(|(key, bound)| Some((key, bound?))) {
             check.that(bound.0.0 > 0, key, "is 0; it must be above 0");
         }
@@ -201,7 +201,7 @@ impl GoodputSpec {
         check.that(share_ok, "share", format!("is {}; it must be above 0 and at most 1", self.share));
         let any = promises.iter().any(|(_, bound)| bound.is_some());
         if !any {
-            list.push(("slo.goodput".to_owned(), "promises nothing; set ttft, tpot or e2el".to_owned()));
+            list.push(("slo.goodput".to_owned(), "promises nothing; set ttft, tpot, mtpot or e2el".to_owned()));
         }
     }
 }

@@ -67,6 +67,9 @@ pub struct GoodputSpec {
     /// Time per output token after the first at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpot: Option<Duration>,
+    /// Longest gap between two tokens at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtpot: Option<Duration>,
     /// Time from arrival to the last token at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub e2el: Option<Duration>,
@@ -76,6 +79,6 @@ pub struct GoodputSpec {
 
 impl Default for GoodputSpec {
     fn default() -> Self {
-        GoodputSpec { ttft: None, tpot: None, e2el: None, share: 0.99 }
+        GoodputSpec { ttft: None, tpot: None, mtpot: None, e2el: None, share: 0.99 }
     }
 }

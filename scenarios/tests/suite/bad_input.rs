@@ -81,7 +81,7 @@ fn ranges() {
     );
     assert_eq!(with("engine: { block_tokens: 513 }"), ["6:25: `block_tokens` is 513; it must be from 1 to 512"]);
     assert_eq!(with("scheduler: { vllm: { max_num_seqs: 0 } }"), ["6:36: `max_num_seqs` is 0; it must be at least 1"]);
-    assert_eq!(with("slo: { goodput: {} }"), ["6:17: `goodput` promises nothing; set ttft, tpot or e2el"]);
+    assert_eq!(with("slo: { goodput: {} }"), ["6:17: `goodput` promises nothing; set ttft, tpot, mtpot or e2el"]);
     assert_eq!(problems(&LEAST.replace("version: 1", "version: 2")), ["1:10: `version` is 2; this Overbook reads 1"]);
     assert!(problems(&LEAST.replace("name: least", "name: a/b"))[0].starts_with("2:7: `name` names a folder"));
     assert_eq!(
@@ -115,6 +115,30 @@ fn prefix_routing_needs_prefixes() {
             "6:76: `interval` is 0; without `router_view` the router sees all live"
         ]
     );
+}
+
+#[test]
+fn ranges_of_lightllms_router() {
+    let told = |scheduler: &str| {
+        let told = with(&format!("scheduler: {{ {scheduler} }}"));
+        assert_eq!(told.len(), 1, "{told:?}");
+        told[0].split_once(": ").unwrap().1.to_owned()
+    };
+    for (scheduler, problem) in [
+        ("past-future: { lengths: { history: { window: 1 } } }", "`window` is 1; it must be from 2 to 1000000"),
+        ("past-future: { lengths: { quantile: { quantile: 2 } } }", "`quantile` is 2; it must be from 0 to 1"),
+        ("past-future: { lengths: { noisy-oracle: { sigma: -1 } } }", "`sigma` is -1; it must be from 0 to 10"),
+        ("past-future: { reserved: 1 }", "`reserved` is 1; it must be at least 0 and below 1"),
+        ("past-future: { maximum_lists: 0 }", "`maximum_lists` is 0; it must be from 1 to 1000"),
+        ("past-future: { router_max_wait_tokens: 0 }", "`router_max_wait_tokens` is 0; it must be at least 1"),
+        ("aggressive: { filled_max: 1.5 }", "`filled_max` is 1.5; it must be from 0 to 1"),
+        ("aggressive: { max_admissions: 0 }", "`max_admissions` is 0; it must be at least 1"),
+        ("conservative: { overcommit: 0.9 }", "`overcommit` is 0.9; it must be at least 1"),
+        ("lightllm-main: { router_token_ratio: 2 }", "`router_token_ratio` is 2; it must be from 0 to 1"),
+    ] {
+        assert_eq!(told(scheduler), problem);
+    }
+    assert!(told("conservative: { batch_max_tokens: 100 }").contains("a step must hold a whole sequence"));
 }
 
 #[test]

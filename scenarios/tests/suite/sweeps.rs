@@ -90,6 +90,46 @@ fn expectations_are_tied_to_points() {
 }
 
 #[test]
+fn a_figure_may_be_a_mean_over_points() {
+    let expect = "sweep:
+  axes: { fleet.replicas: [1, 2], seed: [1, 2, 3] }
+expect:
+  - { metric: ttft_p99, at: { fleet.replicas: 2 }, mean_over: [seed], max: 2s, source: a }
+  - { metric: preemptions, at: { fleet.replicas: 1 }, mean_over: [seed], over: { metric: finished }, max: 1, source: b }
+  - { metric: preemptions, at: { fleet.replicas: 2 }, mean_over: [seed], over: { at: { fleet.replicas: 1 } }, max: 1, source: b }
+";
+    let study = study(&format!("{LEAST}{expect}"));
+    let lookup = |point: usize, metric: &str| match metric {
+        "ttft_p99" => [None, None, None, Some(1.0), Some(2.0), Some(4.5)][point],
+        "preemptions" => [Some(1.0), Some(2.0), Some(3.0), Some(9.0), Some(9.0), Some(0.0)][point],
+        "finished" => [Some(10.0), Some(10.0), Some(20.0), None, None, None][point],
+        _ => None,
+    };
+    let verdicts: Vec<_> = study.expectations().iter().map(|expectation| expectation.judge(&lookup)).collect();
+    let got: Vec<Option<f64>> = verdicts.iter().map(|verdict| verdict.got).collect();
+    assert_eq!(got, [Some(2.5), Some(6.0 / 40.0), Some(3.0)]);
+    assert_eq!(verdicts[0].subject, "ttft_p99 at fleet.replicas=2, mean over 3 values of seed");
+    // A point without the figure leaves no mean.
+    let one_missing = |point: usize, metric: &str| lookup(point, metric).filter(|_| point != 4);
+    assert_eq!(study.expectations()[0].judge(&one_missing).got, None);
+}
+
+#[test]
+fn bad_means() {
+    let wrong = |rest: &str| with(&format!("{{ metric: ttft_p99, max: 2s, source: x, {rest} }}"));
+    assert_eq!(wrong("mean_over: [sed]"), ["10:57: `sed` is not swept (did you mean `seed`?)"]);
+    assert_eq!(
+        wrong("at: { seed: 1 }, mean_over: [seed]"),
+        ["10:74: `seed` has one value in `at`: there is nothing to take the mean over"]
+    );
+    // What is zipped to the seeds differs too.
+    let several = wrong("at: { fleet.replicas: 1 }, mean_over: [seed]");
+    assert!(several[0].contains("6 points of the sweep match"), "{several:?}");
+    let several = wrong("at: { fleet.replicas: 1 }, mean_over: [seed, engine.weights]");
+    assert!(several[0].contains("(say which `workload.generate.arrivals.poisson.rate` is meant)"), "{several:?}");
+}
+
+#[test]
 fn bad_expectations() {
     let at = "at: { fleet.replicas: 2, workload.generate.arrivals.poisson.rate: 4/s, seed: 1 }";
     let one = |rest: &str| {

@@ -5,7 +5,7 @@ use crate::histogram::Histogram;
 use crate::rows::Outcome;
 
 /// Names of the latencies, as in `ttft_p99`.
-pub const LATENCIES: [&str; 5] = ["ttft", "tpot", "itl", "e2el", "queue_time"];
+pub const LATENCIES: [&str; 6] = ["ttft", "tpot", "itl", "mtpot", "e2el", "queue_time"];
 
 /// Names and values of the percentiles that reports state.
 pub const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999)];
@@ -30,6 +30,7 @@ impl Summary {
             "ttft" => Some(&self.latencies.ttft),
             "tpot" => Some(&self.latencies.tpot),
             "itl" => Some(&self.itl),
+            "mtpot" => Some(&self.latencies.mtpot),
             "e2el" => Some(&self.latencies.e2el),
             "queue_time" => Some(&self.queue_time),
             _ => None,
@@ -64,11 +65,12 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 27] = [
+const SINGLE: [(&str, Figure); 28] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
     ("request_goodput", |s| s.per_second(s.attained.all)),
+    ("token_goodput", |s| s.per_second(s.tokens.good)),
     ("goodput_fraction", |s| ratio(s.attained.all as f64, s.served() as f64)),
     ("finished", |s| Some(s.count(Outcome::Finished) as f64)),
     ("cancelled", |s| Some(s.count(Outcome::Cancelled) as f64)),

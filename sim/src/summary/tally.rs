@@ -31,6 +31,7 @@ pub struct Tally {
     slo: Slo,
     attained_ttft: u64,
     attained_tpot: u64,
+    attained_mtpot: u64,
     attained_e2el: u64,
     tokens: Tokens,
     single_token: u64,
@@ -58,6 +59,7 @@ impl Tally {
             slo,
             attained_ttft: 0,
             attained_tpot: 0,
+            attained_mtpot: 0,
             attained_e2el: 0,
             tokens: Tokens::default(),
             single_token: 0,
@@ -105,12 +107,21 @@ impl Tally {
             Some(tpot) => class.latencies.tpot.record(tpot.0),
             None => self.single_token += 1,
         }
+        if let Some(gap) = row.longest_gap {
+            class.latencies.mtpot.record(gap.0);
+        }
         class.latencies.e2el.record(e2el.0);
-        let met = (meets(ttft, self.slo.ttft), meets(tpot, self.slo.tpot), meets(Some(e2el), self.slo.e2el));
-        self.attained_ttft += u64::from(met.0);
-        self.attained_tpot += u64::from(met.1);
-        self.attained_e2el += u64::from(met.2);
-        class.good += u64::from(met.0 && met.1 && met.2);
+        let (slo, gap) = (&self.slo, row.longest_gap);
+        let (in_ttft, in_tpot) = (meets(ttft, slo.ttft), meets(tpot, slo.tpot));
+        let (in_mtpot, in_e2el) = (meets(gap, slo.mtpot), meets(Some(e2el), slo.e2el));
+        self.attained_ttft += u64::from(in_ttft);
+        self.attained_tpot += u64::from(in_tpot);
+        self.attained_mtpot += u64::from(in_mtpot);
+        self.attained_e2el += u64::from(in_e2el);
+        if in_ttft && in_tpot && in_mtpot && in_e2el {
+            class.good += 1;
+            self.tokens.good += u64::from(row.prompt_tokens) + u64::from(row.output_tokens);
+        }
         self.tokens.finished_prompt += u64::from(row.prompt_tokens);
         self.tokens.finished_output += u64::from(row.output_tokens);
     }
@@ -191,6 +202,7 @@ impl Tally {
         debug_assert_eq!(self.slo, other.slo, "tallies of different promises");
         self.attained_ttft += other.attained_ttft;
         self.attained_tpot += other.attained_tpot;
+        self.attained_mtpot += other.attained_mtpot;
         self.attained_e2el += other.attained_e2el;
         self.tokens.add(&other.tokens);
         self.single_token += other.single_token;
@@ -234,6 +246,7 @@ impl Tally {
             attained: Attained {
                 ttft: self.slo.ttft.map(|_| self.attained_ttft),
                 tpot: self.slo.tpot.map(|_| self.attained_tpot),
+                mtpot: self.slo.mtpot.map(|_| self.attained_mtpot),
                 e2el: self.slo.e2el.map(|_| self.attained_e2el),
                 all: good,
             },
@@ -290,6 +303,7 @@ impl Latencies {
     fn merge(&mut self, other: &Latencies) {
         self.ttft.merge(&other.ttft);
         self.tpot.merge(&other.tpot);
+        self.mtpot.merge(&other.mtpot);
         self.e2el.merge(&other.e2el);
     }
 }
@@ -311,6 +325,7 @@ impl Tokens {
         self.computed += other.computed;
         self.finished_prompt += other.finished_prompt;
         self.finished_output += other.finished_output;
+        self.good += other.good;
     }
 }
 

@@ -20,6 +20,7 @@ fn row(arrival: u64, first: u64, end: u64, output: u32) -> RequestRow {
         cached_tokens: 20,
         preemptions: 0,
         recomputed_tokens: 5,
+        longest_gap: (output > 1).then_some(Span(3 * MS)),
     }
 }
 
@@ -31,6 +32,7 @@ fn rejected(arrival: u64) -> RequestRow {
         output_tokens: 0,
         cached_tokens: 0,
         recomputed_tokens: 0,
+        longest_gap: None,
         class: ClassId(1),
         ..row(arrival, 0, arrival, 1)
     }
@@ -56,7 +58,7 @@ fn step() -> StepRow {
 }
 
 fn slo() -> Slo {
-    Slo { ttft: Some(Span(20 * MS)), tpot: Some(Span(10 * MS)), e2el: None }
+    Slo { ttft: Some(Span(20 * MS)), tpot: Some(Span(10 * MS)), ..Slo::default() }
 }
 
 const FLEET: Fleet = Fleet { replicas: 2, lanes: 2, blocks: 200 };
@@ -99,6 +101,9 @@ fn the_figures_of_a_small_run() {
         ("output_throughput", 130.0),
         ("total_token_throughput", 3130.0),
         ("request_goodput", 20.0),
+        ("token_goodput", 2110.0),
+        ("mtpot_p99", 0.003),
+        ("decode_steps", 10.0),
         ("goodput_fraction", 0.5),
         ("preemptions", 2.0),
         ("recompute_tax", 0.15),
@@ -114,7 +119,7 @@ fn the_figures_of_a_small_run() {
     ] {
         assert!(near(summary.metric(name), want), "{name}: {:?}, not {want}", summary.metric(name));
     }
-    assert_eq!(summary.attained, Attained { ttft: Some(2), tpot: Some(3), e2el: None, all: 2 });
+    assert_eq!(summary.attained, Attained { ttft: Some(2), tpot: Some(3), mtpot: None, e2el: None, all: 2 });
     assert_eq!((summary.single_token, summary.ended(), summary.itl.count()), (1, 4, 17));
     assert_eq!((summary.classes[0].name.as_str(), summary.classes[1].name.as_str()), ("chat", "1"));
     assert_eq!((summary.classes[0].ended(), summary.classes[1].ended()), (3, 1));
@@ -125,7 +130,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
     assert!(names.iter().all(|name| summary.metric(name).is_some()), "{names:?}");
-    assert_eq!(names.len(), 30 + 26);
+    assert_eq!(names.len(), 36 + 28);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }

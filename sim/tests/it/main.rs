@@ -4,6 +4,7 @@
 
 mod conformance;
 mod future;
+mod gaps;
 mod golden;
 mod jumps;
 mod lanes;

@@ -21,7 +21,7 @@ struct Gathered {
 
 impl Gathered {
     fn new() -> Self {
-        let slo = Slo { ttft: Some(Span(50_000_000)), tpot: None, e2el: Some(Span(1_000_000_000)) };
+        let slo = Slo { ttft: Some(Span(50_000_000)), e2el: Some(Span(1_000_000_000)), ..Slo::default() };
         Gathered { tally: Tally::new(slo), timeline: Timeline::new(64), histogram: Histogram::new() }
     }
 
