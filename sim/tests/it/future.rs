@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use overbook_sim::cluster::OutputLimit;
-use overbook_sim::policy::Scheduler;
+use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
+use overbook_sim::policy::{PastFutureSpec, Scheduler, SchedulerSpec};
 use overbook_sim::rows::Outcome;
 use overbook_sim::rows::StepRow;
 use overbook_sim::time::Time;
@@ -17,9 +18,12 @@ use crate::world_random::world;
 
 /// A world whose clients state limits that say nothing about the lengths, and its twin: from `at` on, the true lengths of
 /// the requests that are unfinished then are permuted.
-fn twins(seed: u64) -> (World, World) {
+fn twins(seed: u64, scheduler: Option<SchedulerSpec>) -> (World, World) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut world = world(seed);
+    if let Some(scheduler) = scheduler {
+        world.set_scheduler(scheduler);
+    }
     world.spec.output_limit = OutputLimit::Context;
     let longest = world.arrivals.iter().map(|a| a.output_tokens).max().unwrap();
     world.arrivals.iter_mut().for_each(|a| a.max_new_tokens = Some(longest + 1));
@@ -66,7 +70,7 @@ fn compare(a: &Run, b: &Run, until: Time) -> Result<usize, String> {
 fn permuting_true_lengths_changes_no_earlier_decision() {
     let (mut plans, mut all, mut worlds) = (0, 0, 0);
     for seed in 0..300 {
-        let (world, twin) = twins(seed);
+        let (world, twin) = twins(seed, None);
         let (a, b) = (world.run(How::STEPS), twin.run(How::STEPS));
         let until = first_divergence(&world, &twin, &a, &b);
         let equal = compare(&a, &b, until).unwrap_or_else(|e| panic!("world {seed} sees the future:\n{e}"));
@@ -83,7 +87,7 @@ fn permuting_true_lengths_changes_no_earlier_decision() {
 fn a_scheduler_that_knows_the_lengths_is_caught() {
     let (mut leaked, mut oracle) = (0, 0);
     for seed in 0..300 {
-        let (world, twin) = twins(seed);
+        let (world, twin) = twins(seed, None);
         let run = |world: &World| {
             let lengths: Rc<[u32]> = world.arrivals.iter().map(|a| a.output_tokens).collect();
             let spec = &world.spec.scheduler;
@@ -105,4 +109,33 @@ fn a_scheduler_that_knows_the_lengths_is_caught() {
     }
     eprintln!("law 9: a clairvoyant scheduler is caught in {leaked} worlds, the oracle limit shows in {oracle}");
     assert!(leaked >= 5 && oracle >= 1);
+}
+
+/// Predictions from the past do not see the future; those of the oracles do.
+#[test]
+fn length_models_see_no_more_than_they_say() {
+    let (window, initial) = (20, 60);
+    let models = [
+        LengthSpec::History(HistorySpec { window, initial }),
+        LengthSpec::Quantile(QuantileSpec { quantile: 0.6, window, initial }),
+        LengthSpec::Max,
+        LengthSpec::NoisyOracle(NoisyOracleSpec { sigma: 0.3 }),
+        LengthSpec::Oracle,
+    ];
+    for lengths in models {
+        let (mut plans, mut all, mut caught) = (0, 0, 0);
+        for seed in 0..150 {
+            let spec =
+                PastFutureSpec { lengths, reserved: 0.0, router_max_wait_tokens: 2, ..PastFutureSpec::default() };
+            let (world, twin) = twins(seed, Some(SchedulerSpec::PastFuture(spec)));
+            let (a, b) = (world.run(How::STEPS), twin.run(How::STEPS));
+            match compare(&a, &b, first_divergence(&world, &twin, &a, &b)) {
+                Ok(equal) => (plans, all) = (plans + equal, all + a.rows.steps.len()),
+                Err(e) if !lengths.is_oracle() => panic!("world {seed}, {lengths:?} sees the future:\n{e}"),
+                Err(_) => caught += 1,
+            }
+        }
+        eprintln!("law 9: {plans} plans of {all} compared, {caught} worlds caught: {lengths:?}");
+        assert!(plans * 5 > all && lengths.is_oracle() == (caught >= 3), "{lengths:?}");
+    }
 }
