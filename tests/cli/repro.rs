@@ -1,4 +1,4 @@
-//! Published results come out again, and not with any other scheduler.
+//! What the gates of `scenarios/repro` leave open.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,11 +30,6 @@ fn gate(name: &str, changes: &[(&str, &str)], code: i32) -> Vec<String> {
     ran.out.lines().filter(|line| line.starts_with(['✓', '✗'])).map(str::to_owned).collect()
 }
 
-#[test]
-fn past_futures_table() {
-    assert_eq!(gate("past-future-table.yaml", &[], 0).len(), 36);
-}
-
 /// First come, first served misses every row.
 #[test]
 fn past_futures_table_needs_its_schedulers() {
@@ -52,12 +47,6 @@ fn past_futures_table_needs_its_schedulers() {
             assert!(verdicts.iter().any(|v| v.starts_with('✗') && v.contains(&place)), "{place}: {verdicts:#?}");
         }
     }
-}
-
-#[test]
-fn aggressive_admission_does_not_pay_once_recomputing_takes_time() {
-    let verdicts = gate("past-future-recompute.yaml", &[], 0);
-    assert_eq!(verdicts.len(), 6);
 }
 
 /// The peak of memory that the batch will really reach, as a mean over steps. It stands still while the batch does.
