@@ -206,7 +206,10 @@ impl Cluster {
                 break;
             }
         }
-        if !interrupted && let Some(at) = self.replicas.iter().position(|replica| replica.outstanding() > 0) {
+        if !interrupted
+            && self.spec.drain
+            && let Some(at) = self.replicas.iter().position(|replica| replica.outstanding() > 0)
+        {
             return Err(self.stop(at, Stop::Stalled));
         }
         let mut effort = Effort::default();
@@ -254,8 +257,13 @@ impl Cluster {
     fn cut_off<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), RunError> {
         self.now += Span(1);
         for at in 0..self.replicas.len() {
-            let closed = self.drives[at].close(self.now, &mut self.replicas[at], books);
-            closed.map_err(|s| self.stop(at, s))?;
+            self.settle(at, books)?;
+        }
+        for drive in &mut self.drives {
+            if let Err(stop) = drive.close(books) {
+                let at = drive.replica;
+                return Err(self.stop(at, stop));
+            }
         }
         books.tally.stop(self.now);
         Ok(())

@@ -315,14 +315,8 @@ impl Drive {
         self.advance(steps, replica, books)
     }
 
-    /// The run ends: applies and books every step that ends before `now`, and drops those that do not.
-    pub(crate) fn close<R: Recorder>(
-        &mut self,
-        now: Time,
-        replica: &mut Replica,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), Stop> {
-        self.settle_before(now, replica, books)?;
+    /// The run ends: books the steps that are complete, and drops those that are not. The lane is settled.
+    pub(crate) fn close<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), Stop> {
         if let Some(mut front) = self.segments.pop_front().filter(|front| front.done > 0) {
             front.steps = front.done;
             self.finish_segment(front, books)?;

@@ -157,9 +157,9 @@ fn a_link_carries_one_request_at_a_time() {
 
 /// The gaps between tokens add up to the time from first to last token.
 #[test]
-fn gaps_of_two_lanes_cover_the_time_between_first_and_last_token() {
-    for seed in 0..200 {
-        let mut world = two_lanes(seed);
+fn gaps_across_lanes_cover_the_time_between_first_and_last_token() {
+    for seed in 0..400 {
+        let mut world = if seed % 2 == 0 { two_lanes(seed) } else { apart(seed) };
         world.spec.failures.clear();
         world.spec.patience = overbook_sim::cluster::Patience::default();
         for arrival in &mut world.arrivals {
@@ -171,6 +171,10 @@ fn gaps_of_two_lanes_cover_the_time_between_first_and_last_token() {
         let itl = &run.result.summary.itl;
         // A step's end is cut to whole nanoseconds, its length is not; a step whose rate changed is cut once more.
         assert!(whole.abs_diff(itl.sum()) <= 2 * u128::from(itl.count()), "world {seed}: {} and {whole}", itl.sum());
+        let longest = run.rows.requests.iter().filter_map(|r| r.longest_gap).map(|gap| gap.0).max();
+        if let (Some(longest), Some(gap)) = (longest, itl.max()) {
+            assert!(longest.abs_diff(gap) <= 2, "world {seed}: {longest} and {gap}");
+        }
     }
 }
 
