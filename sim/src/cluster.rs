@@ -387,9 +387,10 @@ impl Cluster {
         let at = self.route(&arrival, books)?;
         let replica = &mut self.replicas[at];
         let patience = self.spec.patience;
+        arrival.deadline = arrival.deadline.or(patience.deadline);
         let limits = [
             (arrival.max_wait.or(patience.max_wait), Why::MaxWait),
-            (arrival.deadline.or(patience.deadline), Why::Deadline),
+            (arrival.deadline, Why::Deadline),
             (arrival.cancel_after.or(patience.cancel_after), Why::Cancel),
         ];
         let first = self.first_drive[at];

@@ -461,31 +461,38 @@ impl Drive {
             used_blocks: replica.pool().used(),
             preempted: step.preempted.len() as u32,
         };
-        let steps = self.jump_length(price, replica);
-        self.segments.push_back(Segment {
+        let mut segment = Segment {
             start,
             remainder,
             first: price.first,
-            growth: if steps == 1 { Cost(0) } else { price.growth },
+            growth: price.growth,
             host: price.host,
-            steps,
+            steps: price.most,
             planned: 1,
             done: 0,
             wake_on_arrival: horizon.wake_on_arrival,
             wake_on_end: horizon.wake_on_end,
             row,
-        });
+        };
+        // Plans are made with `depth - 1` steps still in flight.
+        let wake = step.wake_at.map(|at| segment.completed_before(at).saturating_add(self.depth));
+        segment.steps = self.jump_length(price, wake, replica);
+        if segment.steps == 1 {
+            segment.growth = Cost(0);
+        }
+        self.segments.push_back(segment);
         Ok(true)
     }
 
     /// How many steps to jump over: the least that any rule allows.
-    fn jump_length(&mut self, price: Price, replica: &mut Replica) -> u64 {
+    fn jump_length(&mut self, price: Price, wake: Option<u64>, replica: &mut Replica) -> u64 {
         if price.most <= 1 {
             return 1;
         }
         let (leave, blocks) = replica.repeats_possible(self.lane);
         let rules = [
             (price.most, price.limit),
+            (wake.unwrap_or(u64::MAX), StopReason::Horizon),
             (leave.saturating_add(1), StopReason::Leave),
             (blocks.saturating_add(1), StopReason::Blocks),
         ];

@@ -1,9 +1,13 @@
-//! The waiting queue: first come first served, or by priority.
+//! The waiting queue: first come first served, by priority, or in the order of the policy's keys.
+
+mod keyed;
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::policy::QueueOrder;
 use crate::request::{Request, Slot};
+
+pub(crate) use keyed::Keyed;
 
 /// Key of the priority order: (priority, arrival key, id), smallest first; ids are vLLM's zero-padded strings.
 type PriorityKey = (i32, u64, u64, Slot);
@@ -17,6 +21,7 @@ pub(crate) enum WaitQueue {
         len: usize,
     },
     Priority(BTreeSet<PriorityKey>),
+    Keyed(Keyed),
 }
 
 fn priority_key(slot: Slot, request: &Request) -> PriorityKey {
@@ -28,6 +33,7 @@ impl WaitQueue {
         match order {
             QueueOrder::Fcfs => WaitQueue::Fcfs { deque: VecDeque::new(), len: 0 },
             QueueOrder::Priority => WaitQueue::Priority(BTreeSet::new()),
+            QueueOrder::Keyed => WaitQueue::Keyed(Keyed::default()),
         }
     }
 
@@ -35,6 +41,7 @@ impl WaitQueue {
         match self {
             WaitQueue::Fcfs { len, .. } => *len,
             WaitQueue::Priority(set) => set.len(),
+            WaitQueue::Keyed(keyed) => keyed.len(),
         }
     }
 
@@ -47,6 +54,7 @@ impl WaitQueue {
             WaitQueue::Priority(set) => {
                 set.insert(priority_key(slot, request));
             }
+            WaitQueue::Keyed(keyed) => keyed.push(slot, request),
         }
     }
 
@@ -57,7 +65,7 @@ impl WaitQueue {
                 deque.push_front((slot, request.generation));
                 *len += 1;
             }
-            WaitQueue::Priority(_) => self.push(slot, request),
+            WaitQueue::Priority(_) | WaitQueue::Keyed(_) => self.push(slot, request),
         }
     }
 
@@ -75,20 +83,27 @@ impl WaitQueue {
                 None
             }
             WaitQueue::Priority(set) => set.first().map(|key| key.3),
+            WaitQueue::Keyed(keyed) => keyed.first_from(0),
         }
     }
 
-    /// Takes the head, which [`WaitQueue::head`] has just returned.
-    pub(crate) fn pop_head(&mut self) {
+    /// Takes a request that is to be admitted: the head, or any in the order of keys. Returns whether it could be taken.
+    pub(crate) fn take(&mut self, slot: Slot, requests: &[Request]) -> bool {
+        if let WaitQueue::Keyed(keyed) = self {
+            return keyed.remove(slot, &requests[slot as usize]);
+        }
+        let is_head = self.head(requests) == Some(slot);
         match self {
-            WaitQueue::Fcfs { deque, len } => {
+            WaitQueue::Fcfs { deque, len } if is_head => {
                 deque.pop_front();
                 *len -= 1;
             }
-            WaitQueue::Priority(set) => {
+            WaitQueue::Priority(set) if is_head => {
                 set.pop_first();
             }
+            _ => {}
         }
+        is_head
     }
 
     /// Closes the gaps once they are the larger part of the queue.
@@ -110,6 +125,9 @@ impl WaitQueue {
             WaitQueue::Fcfs { len, .. } => *len -= 1,
             WaitQueue::Priority(set) => {
                 set.remove(&priority_key(slot, request));
+            }
+            WaitQueue::Keyed(keyed) => {
+                keyed.remove(slot, request);
             }
         }
     }

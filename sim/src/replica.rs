@@ -542,7 +542,7 @@ impl Replica {
     }
 
     /// Ends a request in any phase and frees what it holds.
-    fn end(&mut self, slot: Slot, outcome: Outcome, now: Time) {
+    pub(crate) fn end(&mut self, slot: Slot, outcome: Outcome, now: Time) {
         let request = &mut self.requests[slot as usize];
         let lane = &mut self.lanes[usize::from(request.lane)];
         let output_tokens = lane.generated(request);

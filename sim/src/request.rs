@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) arrival: Time,
     /// Orders ties of priority; the arrival time, unless a driver sets another key.
     pub(crate) arrival_key: u64,
+    /// When its client gives up unless it has finished.
+    pub(crate) deadline: Time,
     pub(crate) start: Time,
     pub(crate) first_token: Time,
     /// Last delivered token, kept only while the request is not in the standing set, or misses steps of it.
@@ -103,6 +105,7 @@ impl Request {
             id,
             arrival: arrival.at,
             arrival_key: arrival.at.0,
+            deadline: arrival.deadline.map_or(Time::MAX, |span| arrival.at + span),
             start: Time::ZERO,
             first_token: Time::ZERO,
             last_token: Time::ZERO,

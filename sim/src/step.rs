@@ -4,6 +4,9 @@
 //! allocates and admits sees its own effects exactly as vLLM's scheduler does. The policy never touches blocks, queues or
 //! clocks, and never sees a request's true output length.
 
+mod order;
+
+use crate::arrival::ClassId;
 use crate::blocks::Hit;
 use crate::cost::PrefillPart;
 use crate::lane::{Lane, Running};
@@ -42,6 +45,10 @@ pub struct RequestView {
     pub arrival_key: u64,
     /// Preemptions so far.
     pub preemptions: u32,
+    /// Its class: what tenants and promises go by.
+    pub class: ClassId,
+    /// When its client gives up unless it has finished; [`Time::MAX`] if it has said nothing.
+    pub deadline: Time,
     /// The true output length, sealed: only the oracles among the length models open it.
     pub truth: Truth,
 }
@@ -82,6 +89,12 @@ impl<'a> StepBuilder<'a> {
     /// Time of planning.
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// Ends this plan's certificate at a moment: the next plan is made at the first step boundary then or later.
+    pub fn wake_at(&mut self, at: Time) {
+        let wake = &mut self.replica.step.wake_at;
+        *wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// The replica's limits.
@@ -154,6 +167,11 @@ impl<'a> StepBuilder<'a> {
         self.replica.step.chunks.iter().any(|c| c.tokens > 1)
     }
 
+    /// Prompt tokens that this step computes so far.
+    pub fn prefill_tokens(&self) -> u64 {
+        self.replica.step.chunks.iter().map(|c| u64::from(c.tokens)).sum()
+    }
+
     /// The request at a position of the running list.
     pub fn running_at(&self, position: usize) -> RequestView {
         self.view(self.lane().running[position].slot)
@@ -174,6 +192,8 @@ impl<'a> StepBuilder<'a> {
             priority: request.priority,
             arrival_key: request.arrival_key,
             preemptions: request.preemptions,
+            class: request.class,
+            deadline: request.deadline,
             truth: Truth::seal(request.output),
         }
     }
@@ -359,10 +379,15 @@ impl<'a> StepBuilder<'a> {
     /// The request that is next in the waiting queue.
     pub fn head(&mut self) -> Option<Head> {
         let slot = self.replica.waiting.head(&self.replica.requests)?;
+        Some(self.waiting_request(slot))
+    }
+
+    /// A waiting request with its prefix-cache hit.
+    fn waiting_request(&self, slot: Slot) -> Head {
         let request = self.request(slot);
         let tokens = request.prompt + request.generated;
         let hit = self.replica.pool.lookup(request.contents(tokens - 1));
-        Some(Head { request: self.view(slot), tokens, cached: hit.blocks * self.limits().block_tokens, hit })
+        Head { request: self.view(slot), tokens, cached: hit.blocks * self.limits().block_tokens, hit }
     }
 
     /// Free blocks it takes to give the head its first `tokens` tokens, the cached ones included.
@@ -370,7 +395,7 @@ impl<'a> StepBuilder<'a> {
         self.blocks_for(tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
     }
 
-    /// Admits the head and computes `tokens` tokens of it after its cached ones.
+    /// Admits the head (in the order of keys: any waiting request) and computes `tokens` tokens of it after its cached ones.
     ///
     /// # Errors
     /// It is not the head, has no such tokens, or its blocks are not free.
@@ -388,10 +413,10 @@ impl<'a> StepBuilder<'a> {
             )));
         }
         let replica = &mut *self.replica;
-        if replica.waiting.head(&replica.requests) != Some(slot) {
+        let waits = replica.requests[slot as usize].is_waiting();
+        if !waits || !replica.waiting.take(slot, &replica.requests) {
             return Err(Infeasible(format!("request {} is not at the head of the queue", head.request.id)));
         }
-        replica.waiting.pop_head();
         let pool = &mut replica.pool;
         let request = &mut replica.requests[slot as usize];
         replica.waiting_tokens -= u64::from(request.prompt);

@@ -106,7 +106,7 @@ impl Scheduler for Router {
             }
             self.due = now + wait;
         }
-        let preempted = make_room(step, Victim::LatestArrival)?;
+        let preempted = make_room(step, |step| Victim::LatestArrival.choose(step))?;
         if preempted {
             self.due = now + wait;
         }

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::victim::{Victim, make_room, watermark_blocks};
+use super::chunked::{BatchSpec, Order};
+use super::victim::Victim;
 use super::{Horizon, Scheduler};
-use crate::step::{Infeasible, StepBuilder};
+use crate::request::Slot;
+use crate::step::{Head, Infeasible, StepBuilder};
 
 /// Settings of Sarathi-Serve, with Vidur's defaults.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -41,29 +43,26 @@ impl Sarathi {
     }
 }
 
+/// First come, first served.
+struct Fcfs(Victim);
+
+impl Order for Fcfs {
+    fn next(&mut self, step: &mut StepBuilder<'_>) -> Result<Option<Head>, Infeasible> {
+        Ok(step.head())
+    }
+    fn victim(&self, step: &StepBuilder<'_>) -> Slot {
+        self.0.choose(step)
+    }
+}
+
 impl Scheduler for Sarathi {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
-        let preempted = make_room(step, self.spec.victim)?;
-        step.decode_all()?;
-        let mut pure = !preempted && step.prefilling().is_empty();
-        let mut budget = step.prefill_within(self.spec.chunk_size.saturating_sub(step.members()))?;
-        let mut owed = step.owed_blocks();
-        while budget > 0 && step.running() < self.spec.max_num_seqs as usize {
-            let Some(head) = step.head() else { break };
-            let kept = owed + watermark_blocks(step, self.spec.watermark);
-            if step.blocks_to_hold(&head, head.tokens) + kept > step.free_blocks() {
-                break;
-            }
-            let tokens = (head.tokens - head.cached).min(budget);
-            step.admit(&head, tokens)?;
-            budget -= tokens;
-            owed += step.blocks_for(head.tokens) - step.blocks_for(head.cached + tokens);
-            pure = false;
-        }
-        if !pure {
+        let SarathiSpec { chunk_size, max_num_seqs, watermark, victim } = self.spec;
+        let limits = BatchSpec { max_num_batched_tokens: chunk_size, max_num_seqs, watermark };
+        let batch = limits.plan(&mut Fcfs(victim), step)?;
+        if !batch.pure {
             return Ok(Horizon::ONE);
         }
-        let room = budget > 0 && step.running() < self.spec.max_num_seqs as usize;
-        Ok(Horizon::until_admission(room, step.waiting() > 0))
+        Ok(Horizon::until_admission(batch.room, step.waiting() > 0))
     }
 }

@@ -80,7 +80,7 @@ impl SemiPd {
         {
             step.take_over(next.slot)?;
         }
-        let preempted = make_room(step, Victim::LatestArrival)?;
+        let preempted = make_room(step, |step| Victim::LatestArrival.choose(step))?;
         step.decode_all()?;
         if preempted {
             return Ok(Horizon::ONE);

@@ -100,7 +100,7 @@ impl Scheduler for Trtllm {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         let paused = match self.spec.capacity_scheduler_policy {
             Capacity::GuaranteedNoEvict => false,
-            Capacity::MaxUtilization => make_room(step, Victim::LastAdmitted)?,
+            Capacity::MaxUtilization => make_room(step, |step| Victim::LastAdmitted.choose(step))?,
         };
         step.decode_all()?;
         let mut pure = step.prefilling().is_empty();

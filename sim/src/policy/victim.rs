@@ -22,8 +22,13 @@ pub enum Victim {
 }
 
 impl Victim {
+    /// The request to preempt; somebody must be running.
+    pub(crate) fn choose(self, step: &StepBuilder<'_>) -> Slot {
+        self.choose_at(step).1
+    }
+
     /// The request to preempt, and its place in the running list; somebody must be running.
-    pub(crate) fn choose(self, step: &StepBuilder<'_>) -> (usize, Slot) {
+    pub(crate) fn choose_at(self, step: &StepBuilder<'_>) -> (usize, Slot) {
         let at = step.running() - 1;
         let last = (at, step.running_at(at));
         if self == Victim::LastAdmitted {
@@ -48,10 +53,13 @@ impl Victim {
 ///
 /// # Errors
 /// Never, unless the state is broken.
-pub(crate) fn make_room(step: &mut StepBuilder<'_>, victim: Victim) -> Result<bool, Infeasible> {
+pub(crate) fn make_room(
+    step: &mut StepBuilder<'_>,
+    victim: impl Fn(&StepBuilder<'_>) -> Slot,
+) -> Result<bool, Infeasible> {
     let mut preempted = false;
     while step.member_blocks() + step.owed_blocks() > step.free_blocks() {
-        let (_, slot) = victim.choose(step);
+        let slot = victim(step);
         step.preempt(slot)?;
         preempted = true;
     }

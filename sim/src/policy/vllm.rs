@@ -16,6 +16,9 @@ pub enum QueueOrder {
     Fcfs,
     /// (priority, arrival, id); the victim is the running request with the largest (priority, arrival).
     Priority,
+    /// The policy's own: smallest key first, and any waiting request may be admitted. No setting of vLLM's.
+    #[serde(skip)]
+    Keyed,
 }
 
 /// Settings of vLLM's v1 scheduler, with vLLM's names and the defaults of its server on a large GPU.
@@ -225,7 +228,7 @@ impl Vllm {
     /// Whom to preempt: the last of the running list, or the first with the largest (priority, arrival), or as set.
     fn victim(&self, step: &StepBuilder<'_>) -> (usize, Slot) {
         if let Some(victim) = self.spec.preemption_victim {
-            return victim.choose(step);
+            return victim.choose_at(step);
         }
         let last = step.running() - 1;
         if self.spec.policy == QueueOrder::Fcfs {

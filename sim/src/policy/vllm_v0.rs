@@ -70,7 +70,7 @@ impl Scheduler for VllmV0 {
         if self.prefill(step)? {
             return Ok(Horizon::ONE);
         }
-        let preempted = make_room(step, self.spec.victim)?;
+        let preempted = make_room(step, |step| self.spec.victim.choose(step))?;
         step.decode_all()?;
         if preempted {
             return Ok(Horizon::ONE);

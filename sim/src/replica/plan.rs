@@ -4,7 +4,7 @@ use crate::cost::PrefillPart;
 use crate::policy::{Horizon, QueueOrder};
 use crate::request::Slot;
 use crate::rows::RequestRow;
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 /// The lanes of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -137,6 +137,8 @@ pub struct PlannedStep {
     pub prefill_ends: u32,
     /// How often the scheduler would plan the same step again.
     pub horizon: Horizon,
+    /// A moment that ends the horizon: the scheduler plans again at the first step boundary then or later.
+    pub wake_at: Option<Time>,
 }
 
 impl PlannedStep {
@@ -151,5 +153,6 @@ impl PlannedStep {
         self.parts.clear();
         self.prefill_ends = 0;
         self.horizon = Horizon::ONE;
+        self.wake_at = None;
     }
 }

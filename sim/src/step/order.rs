@@ -1,0 +1,75 @@
+//! Order: what a policy that serves by keys of its own may ask of the queue ([`QueueOrder::Keyed`]).
+//!
+//! [`QueueOrder::Keyed`]: crate::policy::QueueOrder::Keyed
+
+use super::{Head, RequestView, StepBuilder};
+use crate::queue::{Keyed, WaitQueue};
+use crate::request::Slot;
+use crate::rows::Outcome;
+use crate::step::Infeasible;
+
+fn wrong_order() -> ! {
+    unreachable!("a policy that ranks requests has asked for another order of the queue")
+}
+
+impl StepBuilder<'_> {
+    fn keyed(&self) -> &Keyed {
+        let WaitQueue::Keyed(keyed) = &self.replica.waiting else { wrong_order() };
+        keyed
+    }
+
+    /// The next arrival that the policy has not been told of yet, in order. Until it is ranked, it stands behind all others.
+    pub fn newcomer(&mut self) -> Option<RequestView> {
+        let replica = &mut *self.replica;
+        let WaitQueue::Keyed(keyed) = &mut replica.waiting else { wrong_order() };
+        let slot = keyed.pop_newcomer(&replica.requests)?;
+        Some(self.view(slot))
+    }
+
+    /// Gives a request its key: smaller is served first, equal ones by arrival. One that is preempted later keeps it.
+    pub fn rank(&mut self, slot: Slot, key: u64) {
+        let replica = &mut *self.replica;
+        let WaitQueue::Keyed(keyed) = &mut replica.waiting else { wrong_order() };
+        keyed.rank(slot, &replica.requests[slot as usize], key);
+    }
+
+    /// The key of a request.
+    pub fn key(&self, slot: Slot) -> u64 {
+        self.keyed().key(slot)
+    }
+
+    /// The first waiting request whose key is `key` or more.
+    pub fn first_from(&self, key: u64) -> Option<Head> {
+        self.keyed().first_from(key).map(|slot| self.waiting_request(slot))
+    }
+
+    /// The waiting requests, in order.
+    pub fn queue(&self) -> impl Iterator<Item = RequestView> + '_ {
+        self.keyed().iter().map(|slot| self.view(slot))
+    }
+
+    /// A waiting request with its prefix-cache hit.
+    ///
+    /// # Errors
+    /// It does not wait.
+    pub fn look(&self, slot: Slot) -> Result<Head, Infeasible> {
+        if self.request(slot).is_waiting() {
+            Ok(self.waiting_request(slot))
+        } else {
+            Err(Infeasible(format!("request {} does not wait", self.request(slot).id)))
+        }
+    }
+
+    /// Turns a request away that has waited in vain.
+    ///
+    /// # Errors
+    /// It does not wait, or has been served already.
+    pub fn reject(&mut self, slot: Slot) -> Result<(), Infeasible> {
+        let request = self.request(slot);
+        if !request.is_waiting() || request.started {
+            return Err(Infeasible(format!("request {} is not new any more", request.id)));
+        }
+        self.replica.end(slot, Outcome::Rejected, self.now);
+        Ok(())
+    }
+}
