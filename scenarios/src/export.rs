@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use overbook_sim::model::{KvDtype, WeightDtype};
 use overbook_sim::parallel::Exchange;
-use overbook_sim::policy::{QueueOrder, SchedulerSpec, VllmSpec};
+use overbook_sim::policy::{BatchSpec, QueueOrder, SchedulerSpec, VllmSpec};
 
 use crate::import::repository;
 use crate::scenario::{ModelChoice, Scenario};
@@ -94,6 +94,16 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             notes.push("LightLLM's router admits in its own way: these commands are only the nearest".to_owned());
             VllmSpec { max_num_seqs: scenario.scheduler.max_seqs(), enable_chunked_prefill: false, ..plain }
         }
+        SchedulerSpec::Edf(spec) => {
+            notes.push(
+                "edf has no flag: `--scheduling-policy priority` with deadlines as priorities is nearest".to_owned(),
+            );
+            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
+        }
+        SchedulerSpec::Vtc(spec) => {
+            notes.push("vtc has no flag: the engines do not share between tenants".to_owned());
+            chunked(&spec.batch, plain)
+        }
     };
     let model = match &scenario.model {
         ModelChoice::Named(name) => repository(name).unwrap_or(name),
@@ -117,6 +127,12 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
         notes.push(format!("{} replicas: start so many, behind a router", scenario.fleet.replicas));
     }
     ServeFlags { vllm: vllm(scenario, &spec, model), sglang: sglang(scenario, &spec, model), notes }
+}
+
+/// The limits of a batch of chunked prefill, as vLLM's.
+fn chunked(batch: &BatchSpec, plain: VllmSpec) -> VllmSpec {
+    let BatchSpec { max_num_batched_tokens, max_num_seqs, watermark } = *batch;
+    VllmSpec { max_num_batched_tokens, max_num_seqs, watermark, ..plain }
 }
 
 /// A command under construction.

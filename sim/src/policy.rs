@@ -7,8 +7,10 @@ pub mod future_peak;
 pub mod lightllm;
 pub mod lightllm_main;
 pub mod chunked;
+pub mod edf;
 pub mod orca;
 pub mod past_future;
+pub(crate) mod pace;
 pub mod sarathi;
 pub mod semi_pd;
 pub mod sglang;
@@ -17,6 +19,7 @@ pub mod trtllm;
 pub mod victim;
 pub mod vllm;
 pub mod vllm_v0;
+pub mod vtc;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +34,7 @@ pub use aggressive::AggressiveSpec;
 pub use conservative::ConservativeSpec;
 pub use lightllm_main::LightllmMainSpec;
 pub use chunked::BatchSpec;
+pub use edf::{EdfSpec, OnLate};
 pub use orca::OrcaSpec;
 pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;
@@ -41,6 +45,7 @@ pub use trtllm::{Capacity, TrtllmSpec};
 pub use victim::Victim;
 pub use vllm::{QueueOrder, VllmSpec};
 pub use vllm_v0::VllmV0Spec;
+pub use vtc::VtcSpec;
 
 /// Plans the steps of one replica.
 ///
@@ -113,6 +118,10 @@ pub enum SchedulerSpec {
     Conservative(ConservativeSpec),
     /// LightLLM's own admission: the peak of memory that the batch will reach, with output limits.
     LightllmMain(LightllmMainSpec),
+    /// Earliest deadline first, with admission that knows what cannot be met.
+    Edf(EdfSpec),
+    /// Virtual Token Counter: fair shares between tenants (classes).
+    Vtc(VtcSpec),
 }
 
 impl SchedulerSpec {
@@ -134,6 +143,8 @@ impl SchedulerSpec {
             SchedulerSpec::Aggressive(spec) => router(spec.pace(), Box::new(aggressive::Fill::new(spec))),
             SchedulerSpec::Conservative(spec) => router(spec.pace(), Box::new(conservative::Reserve::new(spec))),
             SchedulerSpec::LightllmMain(spec) => router(spec.pace(), Box::new(lightllm_main::Main::new(spec))),
+            SchedulerSpec::Edf(spec) => Box::new(edf::Edf::new(spec.clone())),
+            SchedulerSpec::Vtc(spec) => Box::new(vtc::Vtc::new(spec.clone())),
         }
     }
 
@@ -149,6 +160,7 @@ impl SchedulerSpec {
     pub fn queue_order(&self) -> QueueOrder {
         match self {
             SchedulerSpec::Vllm(spec) => spec.policy,
+            SchedulerSpec::Edf(_) | SchedulerSpec::Vtc(_) => QueueOrder::Keyed,
             _ => QueueOrder::Fcfs,
         }
     }
@@ -178,13 +190,7 @@ impl SchedulerSpec {
             | SchedulerSpec::Sglang(_)
             | SchedulerSpec::Sarathi(_) => true,
             SchedulerSpec::Trtllm(spec) => spec.capacity_scheduler_policy == Capacity::MaxUtilization,
-            SchedulerSpec::PastFuture(_)
-            | SchedulerSpec::Aggressive(_)
-            | SchedulerSpec::Conservative(_)
-            | SchedulerSpec::LightllmMain(_)
-            | SchedulerSpec::Orca(_)
-            | SchedulerSpec::SemiPd(_)
-            | SchedulerSpec::Static(_) => false,
+            _ => false,
         }
     }
 
@@ -220,6 +226,8 @@ impl SchedulerSpec {
             SchedulerSpec::Aggressive(spec) => spec.running_max_req_size,
             SchedulerSpec::Conservative(spec) => spec.running_max_req_size,
             SchedulerSpec::LightllmMain(spec) => spec.running_max_req_size,
+            SchedulerSpec::Edf(spec) => spec.batch.max_num_seqs,
+            SchedulerSpec::Vtc(spec) => spec.batch.max_num_seqs,
         }
     }
 
@@ -233,6 +241,8 @@ impl SchedulerSpec {
             SchedulerSpec::Trtllm(spec) => spec.max_num_tokens,
             SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
             SchedulerSpec::SemiPd(spec) => spec.max_prefill_tokens,
+            SchedulerSpec::Edf(spec) => spec.batch.max_batched_tokens(),
+            SchedulerSpec::Vtc(spec) => spec.batch.max_batched_tokens(),
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
             SchedulerSpec::PastFuture(spec) => spec.pace().budget(max_model_len),
             SchedulerSpec::Aggressive(spec) => spec.pace().budget(max_model_len),

@@ -5,7 +5,7 @@
 mod lightllm;
 
 use overbook_sim::partition::{PartitionSpec, Shares};
-use overbook_sim::policy::{OrcaSpec, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{BatchSpec, OrcaSpec, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario,
@@ -45,6 +45,14 @@ impl Check<'_> {
 
     fn watermark(&mut self, share: f64) {
         self.that((0.0..1.0).contains(&share), "watermark", format!("is {share}; it must be at least 0 and below 1"));
+    }
+
+    fn batch(&mut self, batch: &BatchSpec) {
+        self.positive("batch.max_num_batched_tokens", batch.max_num_batched_tokens);
+        self.positive("batch.max_num_seqs", batch.max_num_seqs);
+        let share = batch.watermark;
+        let message = format!("is {share}; it must be at least 0 and below 1");
+        self.that((0.0..1.0).contains(&share), "batch.watermark", message);
     }
 
     fn positive(&mut self, key: &str, value: impl Into<u64>) {
@@ -251,6 +259,21 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
         SchedulerSpec::Aggressive(spec) => lightllm::aggressive(spec, list),
         SchedulerSpec::Conservative(spec) => lightllm::conservative(spec, list),
         SchedulerSpec::LightllmMain(spec) => lightllm::lightllm_main(spec, list),
+        SchedulerSpec::Edf(spec) => {
+            let mut check = Check { prefix: "scheduler.edf", list };
+            check.batch(&spec.batch);
+            check.that(spec.ttft.0.0 > 0, "ttft", "is 0; it must be above 0");
+            let all_above = spec.class_ttft.iter().all(|promise| promise.0.0 > 0);
+            check.that(all_above, "class_ttft", "has a 0; every promise must be above 0");
+        }
+        SchedulerSpec::Vtc(spec) => {
+            let mut check = Check { prefix: "scheduler.vtc", list };
+            check.batch(&spec.batch);
+            check.range("input_price", u64::from(spec.input_price), 0, 1000);
+            check.range("output_price", u64::from(spec.output_price), 1, 1000);
+            let weights_ok = spec.fair_weights.iter().all(|weight| (1e-3..=1e3).contains(weight));
+            check.that(weights_ok, "fair_weights", "must be from 0.001 to 1000 each");
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use overbook_sim::cluster::Effort;
 use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
-    AggressiveSpec, Capacity, ConservativeSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, QueueOrder, SarathiSpec,
-    SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec,
+    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, LightllmMainSpec, OnLate, OrcaSpec,
+    PastFutureSpec, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim,
+    VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
@@ -172,6 +173,33 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let all = [("lightllm-main", plain), ("lightllm-main, short until busy", bold)];
             all.map(|(name, spec)| (name, SchedulerSpec::LightllmMain(spec))).into()
         }
+        SchedulerSpec::Edf(_) => {
+            let plain = EdfSpec::default();
+            let tight = EdfSpec { ttft: Duration(Span(40 * MS)), ..plain.clone() };
+            let few = BatchSpec { max_num_seqs: 5, max_num_batched_tokens: 64, watermark: 0.0 };
+            let strict = EdfSpec { on_late: OnLate::Reject, batch: few, ..tight.clone() };
+            let kept = EdfSpec {
+                on_late: OnLate::Keep,
+                class_ttft: vec![Duration(Span(300 * MS)), Duration(Span(MS))],
+                ..plain.clone()
+            };
+            let all = [
+                ("edf", plain),
+                ("edf, tight", tight),
+                ("edf, late rejected, few places", strict),
+                ("edf, kept", kept),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::Edf(spec))).into()
+        }
+        SchedulerSpec::Vtc(_) => {
+            let plain = VtcSpec::default();
+            let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 32, watermark: 0.0 };
+            let weighted = VtcSpec { fair_weights: vec![1.0, 3.7], batch: few, ..plain.clone() };
+            let roomy = BatchSpec { watermark: 0.0, ..BatchSpec::default() };
+            let dear = VtcSpec { input_price: 3, output_price: 1, batch: roomy, ..plain.clone() };
+            let all = [("vtc", plain), ("vtc, weighted, few places", weighted), ("vtc, dear prompts", dear)];
+            all.map(|(name, spec)| (name, SchedulerSpec::Vtc(spec))).into()
+        }
     }
 }
 
@@ -189,6 +217,8 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::Aggressive(AggressiveSpec::default()),
         SchedulerSpec::Conservative(ConservativeSpec::default()),
         SchedulerSpec::LightllmMain(LightllmMainSpec::default()),
+        SchedulerSpec::Edf(EdfSpec::default()),
+        SchedulerSpec::Vtc(VtcSpec::default()),
     ];
     variants.iter().flat_map(settings).collect()
 }

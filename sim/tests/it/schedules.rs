@@ -1,10 +1,10 @@
 //! Schedules worked out by hand from the rules of SCHEDULERS.md, one file each in `schedules/`, with the
 //! reasoning beside every step. Every step lasts one unit of time.
 
-use overbook_sim::arrival::{Arrival, Content};
+use overbook_sim::arrival::{Arrival, ClassId, Content};
 use overbook_sim::policy::{
-    AggressiveSpec, ConservativeSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec, SchedulerSpec,
-    SglangSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec,
+    AggressiveSpec, ConservativeSpec, EdfSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec,
+    SchedulerSpec, SglangSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
@@ -30,6 +30,8 @@ struct Schedule {
     conservative: Option<ConservativeSpec>,
     #[serde(rename = "lightllm-main")]
     lightllm_main: Option<LightllmMainSpec>,
+    edf: Option<EdfSpec>,
+    vtc: Option<VtcSpec>,
     blocks: u64,
     block_tokens: u32,
     max_model_len: u32,
@@ -50,6 +52,8 @@ struct Stated {
     #[serde(default)]
     priority: i32,
     #[serde(default)]
+    class: u16,
+    #[serde(default)]
     content: Vec<u64>,
 }
 
@@ -66,6 +70,7 @@ fn world(schedule: &Schedule) -> World {
         let mut arrival = Arrival::new(time(stated.at), stated.prompt, stated.output);
         arrival.max_new_tokens = Some(stated.limit);
         arrival.priority = stated.priority;
+        arrival.class = ClassId(stated.class);
         if !stated.content.is_empty() {
             let ids = stated.content.clone().into_boxed_slice();
             arrival.content = Some(Box::new(Content { block_tokens: schedule.block_tokens, ids }));
@@ -84,6 +89,8 @@ fn world(schedule: &Schedule) -> World {
         schedule.aggressive.clone().map(SchedulerSpec::Aggressive),
         schedule.conservative.clone().map(SchedulerSpec::Conservative),
         schedule.lightllm_main.clone().map(SchedulerSpec::LightllmMain),
+        schedule.edf.clone().map(SchedulerSpec::Edf),
+        schedule.vtc.clone().map(SchedulerSpec::Vtc),
     ];
     let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
@@ -136,6 +143,7 @@ worked_by_hand! {
     planned_ahead_victims_get_their_token: "depth2-preempt.yaml",
     the_whole_output_is_reserved: "orca.yaml",
     the_last_is_preempted_and_recomputes: "preempt.yaml",
+    the_first_deadline_first: "edf.yaml",
     equal_prefixes_are_shared: "prefix.yaml",
     the_least_urgent_is_preempted: "priority.yaml",
     decodes_first_and_promises_kept: "sarathi.yaml",
@@ -147,6 +155,7 @@ worked_by_hand! {
     promises_stay_within_the_overcommit: "conservative.yaml",
     short_outputs_until_busy: "lightllm-main.yaml",
     prompts_first: "vllm-v0.yaml",
+    the_tenant_served_least_is_next: "vtc.yaml",
     the_watermark_stays_free: "watermark.yaml",
 }
 
