@@ -104,6 +104,13 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             notes.push("vtc has no flag: the engines do not share between tenants".to_owned());
             chunked(&spec.batch, plain)
         }
+        SchedulerSpec::Sjf(spec) => {
+            notes.push(
+                "sjf has no flag: `--scheduling-policy priority` with predicted lengths as priorities is nearest"
+                    .to_owned(),
+            );
+            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
+        }
     };
     let model = match &scenario.model {
         ModelChoice::Named(name) => repository(name).unwrap_or(name),

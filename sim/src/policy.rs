@@ -14,6 +14,7 @@ pub(crate) mod pace;
 pub mod sarathi;
 pub mod semi_pd;
 pub mod sglang;
+pub mod sjf;
 pub mod static_batch;
 pub mod trtllm;
 pub mod victim;
@@ -40,6 +41,7 @@ pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;
 pub use semi_pd::SemiPdSpec;
 pub use sglang::SglangSpec;
+pub use sjf::SjfSpec;
 pub use static_batch::StaticSpec;
 pub use trtllm::{Capacity, TrtllmSpec};
 pub use victim::Victim;
@@ -122,6 +124,8 @@ pub enum SchedulerSpec {
     Edf(EdfSpec),
     /// Virtual Token Counter: fair shares between tenants (classes).
     Vtc(VtcSpec),
+    /// Shortest job first by predicted output length, without preemption for a shorter one.
+    Sjf(SjfSpec),
 }
 
 impl SchedulerSpec {
@@ -145,6 +149,7 @@ impl SchedulerSpec {
             SchedulerSpec::LightllmMain(spec) => router(spec.pace(), Box::new(lightllm_main::Main::new(spec))),
             SchedulerSpec::Edf(spec) => Box::new(edf::Edf::new(spec.clone())),
             SchedulerSpec::Vtc(spec) => Box::new(vtc::Vtc::new(spec.clone())),
+            SchedulerSpec::Sjf(spec) => Box::new(sjf::Sjf::new(spec, seed, replica)),
         }
     }
 
@@ -152,6 +157,7 @@ impl SchedulerSpec {
     pub fn lengths(&self) -> Option<&LengthSpec> {
         match self {
             SchedulerSpec::PastFuture(spec) => Some(&spec.lengths),
+            SchedulerSpec::Sjf(spec) => Some(&spec.lengths),
             _ => None,
         }
     }
@@ -160,7 +166,7 @@ impl SchedulerSpec {
     pub fn queue_order(&self) -> QueueOrder {
         match self {
             SchedulerSpec::Vllm(spec) => spec.policy,
-            SchedulerSpec::Edf(_) | SchedulerSpec::Vtc(_) => QueueOrder::Keyed,
+            SchedulerSpec::Edf(_) | SchedulerSpec::Vtc(_) | SchedulerSpec::Sjf(_) => QueueOrder::Keyed,
             _ => QueueOrder::Fcfs,
         }
     }
@@ -228,6 +234,7 @@ impl SchedulerSpec {
             SchedulerSpec::LightllmMain(spec) => spec.running_max_req_size,
             SchedulerSpec::Edf(spec) => spec.batch.max_num_seqs,
             SchedulerSpec::Vtc(spec) => spec.batch.max_num_seqs,
+            SchedulerSpec::Sjf(spec) => spec.batch.max_num_seqs,
         }
     }
 
@@ -243,6 +250,7 @@ impl SchedulerSpec {
             SchedulerSpec::SemiPd(spec) => spec.max_prefill_tokens,
             SchedulerSpec::Edf(spec) => spec.batch.max_batched_tokens(),
             SchedulerSpec::Vtc(spec) => spec.batch.max_batched_tokens(),
+            SchedulerSpec::Sjf(spec) => spec.batch.max_batched_tokens(),
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
             SchedulerSpec::PastFuture(spec) => spec.pace().budget(max_model_len),
             SchedulerSpec::Aggressive(spec) => spec.pace().budget(max_model_len),

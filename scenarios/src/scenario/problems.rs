@@ -274,6 +274,12 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
             let weights_ok = spec.fair_weights.iter().all(|weight| (1e-3..=1e3).contains(weight));
             check.that(weights_ok, "fair_weights", "must be from 0.001 to 1000 each");
         }
+        SchedulerSpec::Sjf(spec) => {
+            let mut check = Check { prefix: "scheduler.sjf", list };
+            check.batch(&spec.batch);
+            let ageing_ok = (0.0..=1e6).contains(&spec.ageing);
+            check.that(ageing_ok, "ageing", format!("is {}; it must be from 0 to 1000000", spec.ageing));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
     AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, LightllmMainSpec, OnLate, OrcaSpec,
     PastFutureSpec, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim,
-    VllmSpec, VllmV0Spec, VtcSpec,
+    SjfSpec, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
@@ -200,6 +200,21 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let all = [("vtc", plain), ("vtc, weighted, few places", weighted), ("vtc, dear prompts", dear)];
             all.map(|(name, spec)| (name, SchedulerSpec::Vtc(spec))).into()
         }
+        SchedulerSpec::Sjf(_) => {
+            let plain = SjfSpec::default();
+            let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
+            let noisy = LengthSpec::NoisyOracle(NoisyOracleSpec::default());
+            let guessed = SjfSpec { lengths: noisy, batch: few, ageing: 250.0, ..plain.clone() };
+            let learning = SjfSpec { lengths: LengthSpec::History(HistorySpec::default()), ..plain.clone() };
+            let told = SjfSpec { lengths: LengthSpec::Oracle, ..plain.clone() };
+            let all = [
+                ("sjf, limits", plain),
+                ("sjf, noisy oracle, ageing, few places", guessed),
+                ("sjf, history", learning),
+                ("sjf, oracle", told),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::Sjf(spec))).into()
+        }
     }
 }
 
@@ -219,6 +234,7 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::LightllmMain(LightllmMainSpec::default()),
         SchedulerSpec::Edf(EdfSpec::default()),
         SchedulerSpec::Vtc(VtcSpec::default()),
+        SchedulerSpec::Sjf(SjfSpec::default()),
     ];
     variants.iter().flat_map(settings).collect()
 }

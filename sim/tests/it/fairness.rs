@@ -1,7 +1,8 @@
 //! What the schedulers that set an order are for: fair shares, and deadlines that are met.
 
 use overbook_sim::arrival::{Arrival, ClassId};
-use overbook_sim::policy::{BatchSpec, EdfSpec, SarathiSpec, SchedulerSpec, VtcSpec};
+use overbook_sim::length::{LengthSpec, NoisyOracleSpec};
+use overbook_sim::policy::{BatchSpec, EdfSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec};
 use overbook_sim::rows::{Outcome, RequestRow};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
@@ -111,5 +112,24 @@ fn more_deadlines_are_met() {
         let by_arrival = kept(&roomy(sarathi(), mixed(seed)).run(How::JUMPS));
         eprintln!("edf: {by_deadline} of 1200 promises kept, {by_arrival} by arrival");
         assert!(by_deadline > by_arrival + 100, "{by_deadline} against {by_arrival}");
+    }
+}
+
+/// The better the lengths are known, the shorter is the mean latency (and without knowing them, serving by arrival is as good).
+#[test]
+fn short_jobs_first_pays_by_what_is_known() {
+    let sjf = |lengths| SchedulerSpec::Sjf(SjfSpec { lengths, batch: batch(), ..SjfSpec::default() });
+    let mean = |scheduler, seed| {
+        let run = roomy(scheduler, mixed(seed)).run(How::JUMPS);
+        run.rows.requests.iter().map(|r| r.e2el().as_millis_f64()).sum::<f64>() / 1200.0
+    };
+    for seed in 0..4 {
+        let known = mean(sjf(LengthSpec::Oracle), seed);
+        let guessed = mean(sjf(LengthSpec::NoisyOracle(NoisyOracleSpec { sigma: 0.5 })), seed);
+        let by_arrival = mean(sarathi(), seed);
+        eprintln!(
+            "sjf: mean latency {known:.1} ms with lengths, {guessed:.1} with guesses, {by_arrival:.1} by arrival"
+        );
+        assert!(known < guessed && guessed < by_arrival);
     }
 }

@@ -4,7 +4,7 @@
 use overbook_sim::arrival::{Arrival, ClassId, Content};
 use overbook_sim::policy::{
     AggressiveSpec, ConservativeSpec, EdfSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec,
-    SchedulerSpec, SglangSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
+    SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
@@ -32,6 +32,7 @@ struct Schedule {
     lightllm_main: Option<LightllmMainSpec>,
     edf: Option<EdfSpec>,
     vtc: Option<VtcSpec>,
+    sjf: Option<SjfSpec>,
     blocks: u64,
     block_tokens: u32,
     max_model_len: u32,
@@ -91,6 +92,7 @@ fn world(schedule: &Schedule) -> World {
         schedule.lightllm_main.clone().map(SchedulerSpec::LightllmMain),
         schedule.edf.clone().map(SchedulerSpec::Edf),
         schedule.vtc.clone().map(SchedulerSpec::Vtc),
+        schedule.sjf.clone().map(SchedulerSpec::Sjf),
     ];
     let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
@@ -144,6 +146,7 @@ worked_by_hand! {
     the_whole_output_is_reserved: "orca.yaml",
     the_last_is_preempted_and_recomputes: "preempt.yaml",
     the_first_deadline_first: "edf.yaml",
+    the_shortest_goes_first: "sjf.yaml",
     equal_prefixes_are_shared: "prefix.yaml",
     the_least_urgent_is_preempted: "priority.yaml",
     decodes_first_and_promises_kept: "sarathi.yaml",
