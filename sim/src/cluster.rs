@@ -460,6 +460,7 @@ impl Cluster {
             preemptions: 0,
             recomputed_tokens: 0,
             longest_gap: None,
+            swapped_tokens: 0,
         }
     }
 

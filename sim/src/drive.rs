@@ -6,7 +6,7 @@ use crate::calendar::Ticket;
 use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
 use crate::partition::UNIT;
 use crate::policy::Scheduler;
-use crate::replica::{PlannedStep, Replica};
+use crate::replica::{PlannedStep, Replica, SwapSpace};
 use crate::rows::{RecordError, Recorder, StepRow};
 use crate::segment::Segment;
 use crate::step::Infeasible;
@@ -443,7 +443,7 @@ impl Drive {
             Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
             None => (now, self.remainder, true),
         };
-        let price = self.price(step, idle, cost);
+        let price = self.price(step, idle, replica.limits.swap, cost);
         let horizon = step.horizon;
         let row = StepRow {
             replica: replica.id(),
@@ -460,6 +460,7 @@ impl Drive {
             waiting: replica.waiting(),
             used_blocks: replica.pool().used(),
             preempted: step.preempted.len() as u32,
+            swapped_blocks: step.swapped_blocks,
         };
         let mut segment = Segment {
             start,
@@ -541,10 +542,10 @@ impl Drive {
     }
 
     /// What the planned step costs, and how often the same affine price holds at most.
-    fn price(&self, step: &PlannedStep, idle: bool, cost: &mut dyn CostModel) -> Price {
+    fn price(&self, step: &PlannedStep, idle: bool, swap: SwapSpace, cost: &mut dyn CostModel) -> Price {
         let (seqs, context) = (step.decode_seqs, step.decode_context);
         let serial = self.depth == 1 || idle;
-        if !step.parts.is_empty() || !step.all_members || seqs == 0 {
+        if !step.parts.is_empty() || !step.all_members || seqs == 0 || step.swapped_blocks > 0 {
             let shape = StepShape {
                 decode_seqs: seqs,
                 decode_context: context,
@@ -552,7 +553,7 @@ impl Drive {
                 prefill_ends: step.prefill_ends,
             };
             let StepCost { device, host } = cost.step(&shape);
-            let device = self.scaled(device);
+            let device = Cost(self.scaled(device).0 + step.swapped_blocks * swap.block_cost.0);
             let first = if serial { device.0 + host.0 } else { device.0.max(host.0) };
             return Price { first: Cost(first), growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
         }

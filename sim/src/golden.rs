@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::arrival::{Arrival, Content};
 use crate::policy::{QueueOrder, Scheduler, SchedulerSpec, VllmSpec};
-use crate::replica::{Happened, Lanes, Limits, Replica};
+use crate::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
 use crate::rows::Outcome;
 use crate::step::Infeasible;
 use crate::time::Time;
@@ -101,6 +101,7 @@ impl GoldenConfig {
             depth: 1 + u32::from(self.mode == Mode::Async),
             order: self.policy,
             lanes: Lanes::Unified,
+            swap: SwapSpace::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::length::LengthSpec;
 use crate::partition::Sharing;
 use crate::replica::Lanes;
 use crate::step::{Infeasible, StepBuilder};
+use crate::units::Bytes;
 
 pub use crate::route::PrefixAwareSpec;
 pub use aggressive::AggressiveSpec;
@@ -44,7 +45,7 @@ pub use sglang::SglangSpec;
 pub use sjf::SjfSpec;
 pub use static_batch::StaticSpec;
 pub use trtllm::{Capacity, TrtllmSpec};
-pub use victim::Victim;
+pub use victim::{PreemptionMode, Victim};
 pub use vllm::{QueueOrder, VllmSpec};
 pub use vllm_v0::VllmV0Spec;
 pub use vtc::VtcSpec;
@@ -98,7 +99,7 @@ impl Default for Horizon {
 pub enum SchedulerSpec {
     /// vLLM v1 (0.33): unified token budget, chunked prefill, recompute preemption.
     Vllm(VllmSpec),
-    /// vLLM v0 (0.4 to 0.6): prefill first, whole prompts, recompute preemption.
+    /// vLLM v0 (0.4 to 0.6): prefill first, whole prompts, preemption by recompute or swap.
     VllmV0(VllmV0Spec),
     /// SGLang (0.4.4): prefill first, admission by expected output, retraction.
     Sglang(SglangSpec),
@@ -214,6 +215,14 @@ impl SchedulerSpec {
             SchedulerSpec::Vllm(spec) => spec.enable_prefix_caching,
             SchedulerSpec::Sglang(spec) => spec.enable_radix_cache,
             _ => false,
+        }
+    }
+
+    /// Memory of the host, per GPU, that it swaps preempted requests into; `None` if it never does.
+    pub fn swap_space(&self) -> Option<Bytes> {
+        match self {
+            SchedulerSpec::VllmV0(spec) if spec.preemption_mode == PreemptionMode::Swap => Some(spec.swap_space),
+            _ => None,
         }
     }
 

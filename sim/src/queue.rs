@@ -15,8 +15,10 @@ type PriorityKey = (i32, u64, u64, Slot);
 /// Requests waiting for admission.
 #[derive(Clone, Debug)]
 pub(crate) enum WaitQueue {
-    /// A deque of (slot, generation); entries whose generation has passed are gaps left by cancellations.
+    /// A deque of (slot, generation); entries whose generation has passed are gaps left by cancellations. Those that were swapped
+    /// out stand in front of it.
     Fcfs {
+        swapped: VecDeque<Slot>,
         deque: VecDeque<(Slot, u32)>,
         len: usize,
     },
@@ -31,7 +33,7 @@ fn priority_key(slot: Slot, request: &Request) -> PriorityKey {
 impl WaitQueue {
     pub(crate) fn new(order: QueueOrder) -> Self {
         match order {
-            QueueOrder::Fcfs => WaitQueue::Fcfs { deque: VecDeque::new(), len: 0 },
+            QueueOrder::Fcfs => WaitQueue::Fcfs { swapped: VecDeque::new(), deque: VecDeque::new(), len: 0 },
             QueueOrder::Priority => WaitQueue::Priority(BTreeSet::new()),
             QueueOrder::Keyed => WaitQueue::Keyed(Keyed::default()),
         }
@@ -47,7 +49,7 @@ impl WaitQueue {
 
     pub(crate) fn push(&mut self, slot: Slot, request: &Request) {
         match self {
-            WaitQueue::Fcfs { deque, len } => {
+            WaitQueue::Fcfs { deque, len, .. } => {
                 deque.push_back((slot, request.generation));
                 *len += 1;
             }
@@ -61,8 +63,19 @@ impl WaitQueue {
     /// Puts a preempted request back: to the front (first come, first served) or to its place.
     pub(crate) fn push_front(&mut self, slot: Slot, request: &Request) {
         match self {
-            WaitQueue::Fcfs { deque, len } => {
+            WaitQueue::Fcfs { deque, len, .. } => {
                 deque.push_front((slot, request.generation));
+                *len += 1;
+            }
+            WaitQueue::Priority(_) | WaitQueue::Keyed(_) => self.push(slot, request),
+        }
+    }
+
+    /// Puts a request back whose KV went to the host: behind others of that kind, in front of the rest, or to its place.
+    pub(crate) fn push_swapped(&mut self, slot: Slot, request: &Request) {
+        match self {
+            WaitQueue::Fcfs { swapped, len, .. } => {
+                swapped.push_back(slot);
                 *len += 1;
             }
             WaitQueue::Priority(_) | WaitQueue::Keyed(_) => self.push(slot, request),
@@ -72,7 +85,10 @@ impl WaitQueue {
     /// The request that is next in order. Drops gaps it meets.
     pub(crate) fn head(&mut self, requests: &[Request]) -> Option<Slot> {
         match self {
-            WaitQueue::Fcfs { deque, .. } => {
+            WaitQueue::Fcfs { swapped, deque, .. } => {
+                if let Some(&slot) = swapped.front() {
+                    return Some(slot);
+                }
                 while let Some(&(slot, generation)) = deque.front() {
                     let request = &requests[slot as usize];
                     if request.generation == generation && request.is_waiting() {
@@ -94,8 +110,10 @@ impl WaitQueue {
         }
         let is_head = self.head(requests) == Some(slot);
         match self {
-            WaitQueue::Fcfs { deque, len } if is_head => {
-                deque.pop_front();
+            WaitQueue::Fcfs { swapped, deque, len } if is_head => {
+                if swapped.pop_front().is_none() {
+                    deque.pop_front();
+                }
                 *len -= 1;
             }
             WaitQueue::Priority(set) if is_head => {
@@ -108,7 +126,7 @@ impl WaitQueue {
 
     /// Closes the gaps once they are the larger part of the queue.
     pub(crate) fn close_gaps(&mut self, requests: &[Request]) {
-        if let WaitQueue::Fcfs { deque, len } = self
+        if let WaitQueue::Fcfs { deque, len, .. } = self
             && deque.len() > 2 * *len + 64
         {
             deque.retain(|&(slot, generation)| {
@@ -122,7 +140,12 @@ impl WaitQueue {
     /// request, so that its generation passes.
     pub(crate) fn remove(&mut self, slot: Slot, request: &Request) {
         match self {
-            WaitQueue::Fcfs { len, .. } => *len -= 1,
+            WaitQueue::Fcfs { swapped, len, .. } => {
+                *len -= 1;
+                if request.swapped {
+                    swapped.retain(|&s| s != slot);
+                }
+            }
             WaitQueue::Priority(set) => {
                 set.remove(&priority_key(slot, request));
             }

@@ -21,7 +21,7 @@ use crate::time::{Span, Time};
 
 pub(crate) use transfer::Outgoing;
 
-pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep};
+pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep, SwapSpace};
 
 /// One model copy.
 #[derive(Debug)]
@@ -52,6 +52,10 @@ pub struct Replica {
     pub(crate) computed_tokens: u64,
     /// Prompt tokens of the waiting requests.
     pub(crate) waiting_tokens: u64,
+    /// Blocks that waiting requests hold on the host.
+    pub(crate) swapped_blocks: u64,
+    /// Tokens copied to the host so far by the request in each slot, as far as any was.
+    swapped: Vec<u64>,
 }
 
 impl Replica {
@@ -80,6 +84,8 @@ impl Replica {
             planned_version: 0,
             computed_tokens: 0,
             waiting_tokens: 0,
+            swapped_blocks: 0,
+            swapped: Vec::new(),
         }
     }
 
@@ -354,6 +360,14 @@ impl Replica {
         back.unfinished += times;
     }
 
+    /// Counts tokens whose KV goes to the host. Most runs have none: it is not kept in the requests.
+    pub(crate) fn note_swapped(&mut self, slot: Slot, tokens: u32) {
+        if self.swapped.len() <= slot as usize {
+            self.swapped.resize(slot as usize + 1, 0);
+        }
+        self.swapped[slot as usize] += u64::from(tokens);
+    }
+
     fn step_is_standing(&self, lane: usize) -> bool {
         let flight = self.lanes[lane].flights.back();
         self.lanes[lane].prefilling.is_empty() && flight.is_none_or(|f| f.emits.is_empty())
@@ -552,6 +566,7 @@ impl Replica {
             Phase::Waiting => {
                 self.waiting.remove(slot, request);
                 self.waiting_tokens -= u64::from(request.prompt);
+                self.swapped_blocks -= self.pool.blocks_for(u64::from(request.on_host()));
             }
             Phase::Prefill => lane.prefilling.retain(|&s| s != slot),
             Phase::Prefilled => {}
@@ -601,6 +616,7 @@ impl Replica {
             preemptions: request.preemptions,
             recomputed_tokens: request.recomputed,
             longest_gap,
+            swapped_tokens: self.swapped.get_mut(slot as usize).map_or(0, std::mem::take),
         };
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);

@@ -83,7 +83,7 @@ pub(crate) struct Request {
     /// Tokens this prefill must compute before decoding (prompt, plus outputs after a preemption).
     pub(crate) target: u32,
     pub(crate) cached: u32,
-    /// Tokens whose KV the last preemption dropped.
+    /// Tokens whose KV the last preemption dropped, or moved to the host.
     pub(crate) lost: u32,
     pub(crate) preemptions: u32,
     pub(crate) priority: i32,
@@ -93,6 +93,8 @@ pub(crate) struct Request {
     pub(crate) lane: u8,
     /// Whether the first step plan it was part of has been recorded in `start`.
     pub(crate) started: bool,
+    /// Whether its KV (`lost`) waits on the host.
+    pub(crate) swapped: bool,
     /// Whether its first token has been delivered.
     pub(crate) has_first: bool,
     /// Whether the client has gone; the request ends at the next step boundary.
@@ -133,6 +135,7 @@ impl Request {
             phase: Phase::Waiting,
             lane: 0,
             started: false,
+            swapped: false,
             has_first: false,
             doomed: false,
         }
@@ -140,6 +143,11 @@ impl Request {
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.phase == Phase::Waiting
+    }
+
+    /// Tokens whose KV waits on the host.
+    pub(crate) fn on_host(&self) -> u32 {
+        if self.swapped { self.lost } else { 0 }
     }
 
     /// Whether it is, or was until its last token was planned, in the standing set.

@@ -77,6 +77,8 @@ pub struct RequestRow {
     pub recomputed_tokens: u64,
     /// Longest time between two of its tokens, if it finished with two or more (the paper's `MTPOT`, max time per output token).
     pub longest_gap: Option<Span>,
+    /// Tokens whose KV was copied to the host by preemptions (and back, if it was taken up again).
+    pub swapped_tokens: u64,
 }
 
 impl RequestRow {
@@ -132,6 +134,8 @@ pub struct StepRow {
     pub used_blocks: u64,
     /// Requests preempted by the plan.
     pub preempted: u32,
+    /// Blocks copied between the GPUs and the host before the step, in both directions together.
+    pub swapped_blocks: u64,
 }
 
 /// Why a recorder could not take a row (a full disk, say).

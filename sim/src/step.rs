@@ -5,6 +5,7 @@
 //! clocks, and never sees a request's true output length.
 
 mod order;
+mod swap;
 
 use crate::arrival::ClassId;
 use crate::blocks::Hit;
@@ -45,6 +46,8 @@ pub struct RequestView {
     pub arrival_key: u64,
     /// Preemptions so far.
     pub preemptions: u32,
+    /// Tokens whose KV waits on the host ([`StepBuilder::swap_in`] brings it back).
+    pub on_host: u32,
     /// Its class: what tenants and promises go by.
     pub class: ClassId,
     /// When its client gives up unless it has finished; [`Time::MAX`] if it has said nothing.
@@ -192,6 +195,7 @@ impl<'a> StepBuilder<'a> {
             priority: request.priority,
             arrival_key: request.arrival_key,
             preemptions: request.preemptions,
+            on_host: request.on_host(),
             class: request.class,
             deadline: request.deadline,
             truth: Truth::seal(request.output),
@@ -398,14 +402,15 @@ impl<'a> StepBuilder<'a> {
     /// Admits the head (in the order of keys: any waiting request) and computes `tokens` tokens of it after its cached ones.
     ///
     /// # Errors
-    /// It is not the head, has no such tokens, or its blocks are not free.
+    /// It is not the head, has no such tokens, its blocks are not free, or its KV is on the host.
     pub fn admit(&mut self, head: &Head, tokens: u32) -> Result<(), Infeasible> {
         let slot = head.request.slot;
         if self.work() == LaneWork::Decode {
             return Err(Infeasible(format!("request {} cannot be admitted to a lane that decodes", head.request.id)));
         }
         let need = self.blocks_to_hold(head, head.cached + tokens);
-        if tokens == 0 || head.cached + tokens > head.tokens || need > self.free_blocks() {
+        let impossible = tokens == 0 || head.cached + tokens > head.tokens || head.request.on_host > 0;
+        if impossible || need > self.free_blocks() {
             return Err(Infeasible(format!(
                 "request {} cannot be admitted with {tokens} tokens: {need} blocks needed, {} free",
                 head.request.id,

@@ -55,6 +55,8 @@ pub struct Tokens {
     pub cached: u64,
     /// Tokens computed again because of preemptions.
     pub recomputed: u64,
+    /// Tokens whose KV was copied to the host by preemptions.
+    pub swapped: u64,
     /// Tokens that went through a forward pass (prefill and decode, recomputation included).
     pub computed: u64,
     /// Prompt tokens of finished requests.

@@ -2,7 +2,7 @@
 
 use super::{Disaggregation, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
-use crate::replica::Limits;
+use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
 use crate::summary::Slo;
 use crate::time::{Span, Time};
@@ -92,6 +92,7 @@ impl Default for ClusterSpec {
                 depth: scheduler.depth(),
                 order: scheduler.queue_order(),
                 lanes: scheduler.lanes(),
+                swap: SwapSpace::default(),
             },
             scheduler,
             disaggregation: None,

@@ -14,6 +14,7 @@ fn asked(id: u64, phase: Phase, generated: u32, limit: u32, truth: u32) -> Reque
         priority: 0,
         arrival_key: 0,
         preemptions: 0,
+        on_host: 0,
         class: crate::arrival::ClassId(0),
         deadline: crate::time::Time::MAX,
         truth: Truth::seal(truth),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::victim::{make_room, watermark_blocks};
+use super::victim::{PreemptionMode, make_room, watermark_blocks};
 use crate::request::Slot;
 use crate::step::{Head, Infeasible, StepBuilder};
 
@@ -56,7 +56,7 @@ impl BatchSpec {
     /// # Errors
     /// A bug in the policy.
     pub(crate) fn plan(&self, order: &mut dyn Order, step: &mut StepBuilder<'_>) -> Result<Batch, Infeasible> {
-        let preempted = make_room(step, |step| order.victim(step))?;
+        let preempted = make_room(step, PreemptionMode::Recompute, |step| order.victim(step))?;
         step.decode_all()?;
         let mut pure = !preempted && step.prefilling().is_empty();
         let mut budget = step.prefill_within(self.max_num_batched_tokens.saturating_sub(step.members()))?;

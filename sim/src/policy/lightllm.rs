@@ -1,7 +1,7 @@
 //! The decision loop of LightLLM's router, whose admission tests are `past-future`, `aggressive`, `conservative` and
 //! `lightllm-main`.
 
-use super::victim::{Victim, make_room};
+use super::victim::{PreemptionMode, Victim, make_room};
 use super::{Horizon, Scheduler};
 use crate::step::{Head, Infeasible, StepBuilder};
 
@@ -106,7 +106,7 @@ impl Scheduler for Router {
             }
             self.due = now + wait;
         }
-        let preempted = make_room(step, |step| Victim::LatestArrival.choose(step))?;
+        let preempted = make_room(step, PreemptionMode::Recompute, |step| Victim::LatestArrival.choose(step))?;
         if preempted {
             self.due = now + wait;
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::victim::{Victim, make_room};
+use super::victim::{PreemptionMode, Victim, make_room};
 use super::{Horizon, Scheduler};
 use crate::partition::{PartitionSpec, ShareScaling};
 use crate::replica::LaneWork;
@@ -80,7 +80,7 @@ impl SemiPd {
         {
             step.take_over(next.slot)?;
         }
-        let preempted = make_room(step, |step| Victim::LatestArrival.choose(step))?;
+        let preempted = make_room(step, PreemptionMode::Recompute, |step| Victim::LatestArrival.choose(step))?;
         step.decode_all()?;
         if preempted {
             return Ok(Horizon::ONE);

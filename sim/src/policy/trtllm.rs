@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::orca::{reserved_blocks, whole_blocks};
-use super::victim::{Victim, make_room};
+use super::victim::{PreemptionMode, Victim, make_room};
 use super::{Horizon, Scheduler};
 use crate::step::{Head, Infeasible, StepBuilder};
 
@@ -100,7 +100,9 @@ impl Scheduler for Trtllm {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         let paused = match self.spec.capacity_scheduler_policy {
             Capacity::GuaranteedNoEvict => false,
-            Capacity::MaxUtilization => make_room(step, |step| Victim::LastAdmitted.choose(step))?,
+            Capacity::MaxUtilization => {
+                make_room(step, PreemptionMode::Recompute, |step| Victim::LastAdmitted.choose(step))?
+            }
         };
         step.decode_all()?;
         let mut pure = step.prefilling().is_empty();

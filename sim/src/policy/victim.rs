@@ -21,6 +21,30 @@ pub enum Victim {
     MostComputed,
 }
 
+/// What preemption does with the KV of its victim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PreemptionMode {
+    /// It is dropped and computed again.
+    #[default]
+    Recompute,
+    /// It is copied to the host and back; dropped where the host has no room.
+    Swap,
+}
+
+impl PreemptionMode {
+    /// Preempts a running request.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub(crate) fn preempt(self, step: &mut StepBuilder<'_>, slot: Slot) -> Result<(), Infeasible> {
+        if self == PreemptionMode::Recompute || !step.swap_out(slot)? {
+            step.preempt(slot)?;
+        }
+        Ok(())
+    }
+}
+
 impl Victim {
     /// The request to preempt; somebody must be running.
     pub(crate) fn choose(self, step: &StepBuilder<'_>) -> Slot {
@@ -55,12 +79,13 @@ impl Victim {
 /// Never, unless the state is broken.
 pub(crate) fn make_room(
     step: &mut StepBuilder<'_>,
+    mode: PreemptionMode,
     victim: impl Fn(&StepBuilder<'_>) -> Slot,
 ) -> Result<bool, Infeasible> {
     let mut preempted = false;
     while step.member_blocks() + step.owed_blocks() > step.free_blocks() {
         let slot = victim(step);
-        step.preempt(slot)?;
+        mode.preempt(step, slot)?;
         preempted = true;
     }
     Ok(preempted)

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::victim::{Victim, make_room, watermark_blocks};
+use super::victim::{PreemptionMode, Victim, make_room, watermark_blocks};
 use super::{Horizon, Scheduler};
 use crate::step::{Infeasible, StepBuilder};
+use crate::units::Bytes;
 
 /// Settings of vLLM's v0 scheduler, with vLLM's names and defaults (versions 0.4 to 0.6, without chunked prefill).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -18,11 +19,22 @@ pub struct VllmV0Spec {
     pub watermark: f64,
     /// Whom to preempt when blocks run out.
     pub victim: Victim,
+    /// What becomes of the victim's KV.
+    pub preemption_mode: PreemptionMode,
+    /// Memory of the host for KV that was swapped out, per GPU.
+    pub swap_space: Bytes,
 }
 
 impl Default for VllmV0Spec {
     fn default() -> Self {
-        VllmV0Spec { max_num_batched_tokens: None, max_num_seqs: 256, watermark: 0.01, victim: Victim::LatestArrival }
+        VllmV0Spec {
+            max_num_batched_tokens: None,
+            max_num_seqs: 256,
+            watermark: 0.01,
+            victim: Victim::LatestArrival,
+            preemption_mode: PreemptionMode::Recompute,
+            swap_space: Bytes(4 << 30),
+        }
     }
 }
 
@@ -34,7 +46,7 @@ impl VllmV0Spec {
 }
 
 /// As long as the head of the queue fits, steps compute whole prompts and all decodes wait; otherwise all decode
-/// (`vllm/core/scheduler.py`, `_schedule_default`; preemption by recompute).
+/// (`vllm/core/scheduler.py`, `_schedule_default`). As long as somebody is swapped out, nobody else is admitted.
 #[derive(Clone, Debug)]
 pub struct VllmV0 {
     spec: VllmV0Spec,
@@ -65,17 +77,39 @@ impl VllmV0 {
     }
 }
 
+/// Takes back requests that were swapped out, the first one first, while they fit beside the next step of those that run, and
+/// while there are places. Returns whether any came.
+///
+/// # Errors
+/// Never, unless the state is broken.
+pub(crate) fn swap_in(step: &mut StepBuilder<'_>, places: u32, watermark: f64) -> Result<bool, Infeasible> {
+    let mut any = false;
+    while step.running() < places as usize {
+        let Some(head) = step.head().filter(|head| head.request.on_host > 0) else { break };
+        let kept = step.member_blocks() + watermark_blocks(step, watermark);
+        if step.blocks_for(head.request.on_host + 1) + kept > step.free_blocks() {
+            break;
+        }
+        step.swap_in(&head)?;
+        any = true;
+    }
+    Ok(any)
+}
+
 impl Scheduler for VllmV0 {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
-        if self.prefill(step)? {
+        let VllmV0Spec { max_num_seqs, watermark, victim, preemption_mode, .. } = self.spec;
+        let any_swapped = step.swapped_blocks() > 0;
+        if !any_swapped && self.prefill(step)? {
             return Ok(Horizon::ONE);
         }
-        let preempted = make_room(step, |step| self.spec.victim.choose(step))?;
+        let preempted = make_room(step, preemption_mode, |step| victim.choose(step))?;
+        let came = !preempted && any_swapped && swap_in(step, max_num_seqs, watermark)?;
         step.decode_all()?;
-        if preempted {
+        if preempted || came {
             return Ok(Horizon::ONE);
         }
-        let room = step.running() < self.spec.max_num_seqs as usize;
+        let room = step.running() < max_num_seqs as usize;
         Ok(Horizon::until_admission(room, step.waiting() > 0))
     }
 }

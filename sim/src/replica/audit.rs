@@ -15,7 +15,7 @@ impl Replica {
         }
         let mut anonymous = 0;
         let mut hashed: Vec<usize> = Vec::new();
-        let (mut waiting, mut running, mut ready, mut tokens) = (0, 0, 0, 0);
+        let (mut waiting, mut running, mut ready, mut tokens, mut on_host) = (0, 0, 0, 0, 0);
         for request in &self.requests {
             ready += u32::from(request.phase == Phase::Ready);
             match request.phase {
@@ -25,6 +25,10 @@ impl Replica {
                     tokens += u64::from(request.prompt);
                 }
                 _ => running += 1,
+            }
+            on_host += self.pool.blocks_for(u64::from(request.on_host()));
+            if request.swapped && request.phase != Phase::Waiting {
+                return Err(format!("request {} runs with its KV on the host", request.id));
             }
             let computed = self.lanes[usize::from(request.lane)].computed(request);
             anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
@@ -42,6 +46,9 @@ impl Replica {
                 anonymous + hashed.len() as u64,
                 self.pool.used()
             ));
+        }
+        if on_host != self.swapped_blocks || on_host > self.limits.swap.blocks {
+            return Err(format!("{on_host} blocks on the host, the replica says {}", self.swapped_blocks));
         }
         if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
             return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));

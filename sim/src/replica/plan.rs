@@ -1,6 +1,6 @@
 //! What goes into a replica and what comes out: limits, the planned step, the things that happened.
 
-use crate::cost::PrefillPart;
+use crate::cost::{Cost, PrefillPart};
 use crate::policy::{Horizon, QueueOrder};
 use crate::request::Slot;
 use crate::rows::RequestRow;
@@ -59,6 +59,17 @@ pub struct Limits {
     pub order: QueueOrder,
     /// Its lanes.
     pub lanes: Lanes,
+    /// Where preempted requests may keep their KV.
+    pub swap: SwapSpace,
+}
+
+/// The host's memory for KV that was swapped out. By default there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SwapSpace {
+    /// Blocks that fit.
+    pub blocks: u64,
+    /// Time to copy a block from the GPUs to the host, or back.
+    pub block_cost: Cost,
 }
 
 /// Something that happened to a request, told to the driver in order.
@@ -127,6 +138,8 @@ pub struct PlannedStep {
     pub admitted: Vec<Admission>,
     /// Requests (by id) preempted, in order.
     pub preempted: Vec<u64>,
+    /// Blocks copied between the GPUs and the host before the step, in both directions together.
+    pub swapped_blocks: u64,
     /// Sequences that decode.
     pub decode_seqs: u32,
     /// KV tokens they attend to, the current ones included.
@@ -148,6 +161,7 @@ impl PlannedStep {
         self.chunks.clear();
         self.admitted.clear();
         self.preempted.clear();
+        self.swapped_blocks = 0;
         self.decode_seqs = 0;
         self.decode_context = 0;
         self.parts.clear();

@@ -14,6 +14,7 @@ fn busy() -> Replica {
         depth: 2,
         order: QueueOrder::Fcfs,
         lanes: Lanes::Unified,
+        swap: SwapSpace::default(),
     };
     let mut replica = Replica::new(0, limits);
     for id in 0..3 {
@@ -32,7 +33,7 @@ type Fault = fn(&mut Replica);
 
 #[test]
 fn a_fault_in_any_counter_is_noticed() {
-    let faults: [(&str, Fault); 10] = [
+    let faults: [(&str, Fault); 12] = [
         ("a lost block", |r| r.pool.take(1)),
         ("a block too many", |r| r.pool.give_back(1)),
         ("a lost request", |r| r.outstanding -= 1),
@@ -42,6 +43,8 @@ fn a_fault_in_any_counter_is_noticed() {
         ("a member too many", |r| r.lanes[0].members += 1),
         ("a token computed twice", |r| r.requests[0].computed += 1),
         ("an illegal phase", |r| r.requests[0].phase = Phase::Waiting),
+        ("a block on the host that nobody holds", |r| r.swapped_blocks += 1),
+        ("KV on the host of a request that runs", |r| r.requests[0].swapped = true),
         ("a step lost in flight", |r| _ = r.lanes[0].flights.pop_back()),
     ];
     for (what, fault) in faults {

@@ -82,6 +82,7 @@ impl Tally {
         self.tokens.output += u64::from(row.output_tokens);
         self.tokens.cached += u64::from(row.cached_tokens);
         self.tokens.recomputed += row.recomputed_tokens;
+        self.tokens.swapped += row.swapped_tokens;
         if let Some(start) = row.start {
             self.tokens.prompt += u64::from(row.prompt_tokens);
             self.queue_time.record((start - row.arrival).0);
@@ -322,6 +323,7 @@ impl Tokens {
         self.output += other.output;
         self.cached += other.cached;
         self.recomputed += other.recomputed;
+        self.swapped += other.swapped;
         self.computed += other.computed;
         self.finished_prompt += other.finished_prompt;
         self.finished_output += other.finished_output;

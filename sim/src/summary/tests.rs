@@ -21,6 +21,7 @@ fn row(arrival: u64, first: u64, end: u64, output: u32) -> RequestRow {
         preemptions: 0,
         recomputed_tokens: 5,
         longest_gap: (output > 1).then_some(Span(3 * MS)),
+        swapped_tokens: 7,
     }
 }
 
@@ -33,6 +34,7 @@ fn rejected(arrival: u64) -> RequestRow {
         cached_tokens: 0,
         recomputed_tokens: 0,
         longest_gap: None,
+        swapped_tokens: 0,
         class: ClassId(1),
         ..row(arrival, 0, arrival, 1)
     }
@@ -54,6 +56,7 @@ fn step() -> StepRow {
         waiting: 0,
         used_blocks: 0,
         preempted: 2,
+        swapped_blocks: 0,
     }
 }
 

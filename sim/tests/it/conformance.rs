@@ -6,11 +6,11 @@ use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpe
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
     AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, LightllmMainSpec, OnLate, OrcaSpec,
-    PastFutureSpec, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, StaticSpec, TrtllmSpec, Victim,
-    SjfSpec, VllmSpec, VllmV0Spec, VtcSpec,
+    PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec,
+    StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
-use overbook_sim::units::Duration;
+use overbook_sim::units::{Bytes, Duration};
 
 use crate::world::{How, MS};
 use crate::world_random::world;
@@ -54,7 +54,16 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let plain = VllmV0Spec::default();
             let few = VllmV0Spec { max_num_seqs: 4, watermark: 0.0, ..plain.clone() };
             let kept = VllmV0Spec { victim: Victim::MostComputed, watermark: 0.0, ..plain.clone() };
-            let all = [("vllm-v0", plain), ("vllm-v0, few places", few), ("vllm-v0, largest victim", kept)];
+            let mode = PreemptionMode::Swap;
+            let swaps = VllmV0Spec { preemption_mode: mode, watermark: 0.0, ..plain.clone() };
+            let cramped = VllmV0Spec { swap_space: Bytes(20), victim: Victim::LastAdmitted, ..swaps.clone() };
+            let all = [
+                ("vllm-v0", plain),
+                ("vllm-v0, few places", few),
+                ("vllm-v0, largest victim", kept),
+                ("vllm-v0, swap", swaps),
+                ("vllm-v0, swap of 20 blocks", cramped),
+            ];
             all.map(|(name, spec)| (name, SchedulerSpec::VllmV0(spec))).into()
         }
         SchedulerSpec::Sglang(_) => {
@@ -218,7 +227,7 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
     }
 }
 
-fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
+pub fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
     let variants = [
         SchedulerSpec::Vllm(VllmSpec::default()),
         SchedulerSpec::VllmV0(VllmV0Spec::default()),
@@ -243,7 +252,7 @@ fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
 fn every_scheduler_conforms() {
     for (name, spec) in every_variant() {
         let mut effort = Effort::default();
-        let mut preempted = 0;
+        let (mut preempted, mut swapped) = (0, 0);
         for seed in 0..WORLDS {
             let mut world = world(seed);
             world.set_scheduler(spec.clone());
@@ -256,9 +265,13 @@ fn every_scheduler_conforms() {
             assert_eq!(jumps.rows.requests.len(), world.arrivals.len(), "progress: world {seed}, {name}");
             effort.add(&jumps.result.effort);
             preempted += jumps.result.summary.work.preemptions;
+            swapped += jumps.result.summary.tokens.swapped;
         }
         let (steps, plans) = (effort.steps, effort.plans);
-        eprintln!("conformance: {WORLDS} worlds, {steps} steps, {plans} plans, {preempted} preemptions: {name}");
+        eprintln!(
+            "conformance: {WORLDS} worlds, {steps} steps, {plans} plans, {preempted} preemptions, {swapped} tokens swapped: {name}"
+        );
+        assert_eq!(swapped > 0, spec.swap_space().is_some(), "{name} swaps if it says so");
         assert!(steps > plans, "{name} never jumps");
     }
 }

@@ -5,6 +5,7 @@ use overbook_sim::policy::SchedulerSpec;
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
 
+use crate::conformance::every_variant;
 use crate::schedulers::{Greed, Greedy, Lazy, Pausing, Timid};
 use crate::world::{How, Run, World};
 use crate::world_random::world;
@@ -54,35 +55,74 @@ fn requests_tokens_and_blocks_are_conserved() {
     eprintln!("laws 1, 2: {audited} plans audited, {tokens} tokens counted");
 }
 
+/// Without clients that go and replicas that fail.
+fn undisturbed(seed: u64) -> World {
+    let mut world = world(seed);
+    world.spec.failures.clear();
+    world.spec.patience = overbook_sim::cluster::Patience::default();
+    for arrival in &mut world.arrivals {
+        (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
+    }
+    world
+}
+
+/// Whether the gaps between the tokens of all requests add up to the time from first to last token. Returns how many there are.
+fn gaps_that_add_up(run: &Run, name: &str) -> u64 {
+    let served = run.rows.requests.iter().filter(|r| r.outcome == Outcome::Finished);
+    let whole: u128 = served.map(|r| u128::from((r.end - r.first_token.unwrap()).0)).sum();
+    let itl = &run.result.summary.itl;
+    // A step's end is cut to whole nanoseconds, its length is not.
+    let off = whole.abs_diff(itl.sum());
+    assert!(off <= u128::from(itl.count()), "{name}: gaps {} ns, tokens {whole} ns", itl.sum());
+    itl.count()
+}
+
 /// The gaps between the tokens of all requests add up to the time from first to last token, also where members miss steps
 /// and requests are preempted.
 #[test]
 fn gaps_cover_the_time_between_first_and_last_token() {
     let (mut gaps, mut paused, mut preempted) = (0, 0, 0);
     for seed in 0..400 {
-        let mut world = world(seed);
-        world.spec.failures.clear();
-        world.spec.patience = overbook_sim::cluster::Patience::default();
-        for arrival in &mut world.arrivals {
-            (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
-        }
+        let world = undisturbed(seed);
         let pausing: &dyn Fn() -> Box<dyn overbook_sim::policy::Scheduler> = &|| Box::new(Pausing);
         let scheduler = (seed % 2 == 0).then_some(pausing);
         for how in [How::JUMPS, How::STEPS] {
             let run = world.run(How { scheduler, ..how });
-            let served = run.rows.requests.iter().filter(|r| r.outcome == Outcome::Finished);
-            let whole: u128 = served.map(|r| u128::from((r.end - r.first_token.unwrap()).0)).sum();
-            let itl = &run.result.summary.itl;
-            // A step's end is cut to whole nanoseconds, its length is not.
-            let off = whole.abs_diff(itl.sum());
-            assert!(off <= u128::from(itl.count()), "world {seed}: gaps {} ns, tokens {whole} ns", itl.sum());
-            gaps += itl.count();
+            gaps += gaps_that_add_up(&run, &format!("world {seed}"));
             preempted += run.result.summary.work.preemptions;
             paused += u64::from(scheduler.is_some()) * run.result.effort.steps / 7;
         }
     }
     eprintln!("gaps: {gaps} add up, over {preempted} preemptions and about {paused} steps with a member left out");
     assert!(preempted > 1000 && paused > 1000);
+}
+
+/// The same where preempted requests are swapped out, some of them in mid-prefill; every copy is counted, and takes time.
+#[test]
+fn swaps_keep_gaps_and_count_every_block() {
+    let (mut gaps, mut swapped, mut recomputed) = (0, 0, 0);
+    for (name, spec) in every_variant().into_iter().filter(|(_, spec)| spec.swap_space().is_some()) {
+        for seed in 0..150 {
+            let mut world = undisturbed(seed);
+            world.set_scheduler(spec.clone());
+            let run = world.run(How { audit: true, ..How::STEPS });
+            gaps += gaps_that_add_up(&run, &format!("world {seed}, {name}"));
+            let tokens = &run.result.summary.tokens;
+            assert_eq!(tokens.swapped, run.rows.requests.iter().map(|r| r.swapped_tokens).sum::<u64>());
+            let blocks: u64 = run.rows.steps.iter().map(|s| s.swapped_blocks).sum();
+            // Out and in again, each up to a block more than its tokens fill.
+            let least = 2 * tokens.swapped / u64::from(world.spec.limits.block_tokens);
+            assert!(blocks % 2 == 0 && blocks >= least, "{blocks} blocks for {} tokens: {name}", tokens.swapped);
+            let copies = |s: &&overbook_sim::rows::StepRow| s.swapped_blocks > 0;
+            let cost = world.spec.limits.swap.block_cost.0 >> overbook_sim::cost::COST_PER_NS.trailing_zeros();
+            let long = |s: &overbook_sim::rows::StepRow| (s.end - s.start).0 > cost * s.swapped_blocks;
+            assert!(run.rows.steps.iter().filter(copies).all(long), "a copy takes no time: world {seed}, {name}");
+            swapped += tokens.swapped;
+            recomputed += tokens.recomputed;
+        }
+    }
+    eprintln!("swaps: {gaps} gaps add up, {swapped} tokens swapped, {recomputed} computed again");
+    assert!(swapped > 100_000 && recomputed > 1000);
 }
 
 /// Laws 3 and 5: rows come in order of time, steps of a lane never overlap, a request's times are in order, and every ending

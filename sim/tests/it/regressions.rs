@@ -4,7 +4,7 @@ use overbook_sim::arrival::{Arrival, ClassId, SessionId};
 use overbook_sim::cluster::{Clients, RunError};
 use overbook_sim::cost::Cost;
 use overbook_sim::policy::{QueueOrder, VllmSpec};
-use overbook_sim::replica::{Happened, Lanes, Limits, Replica};
+use overbook_sim::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 
@@ -238,6 +238,7 @@ fn slots_are_used_again() {
         depth: 1,
         order: QueueOrder::Fcfs,
         lanes: Lanes::Unified,
+        swap: SwapSpace::default(),
     };
     let mut replica = Replica::new(0, limits);
     let mut scheduler = overbook_sim::policy::SchedulerSpec::default().build(0, 0);

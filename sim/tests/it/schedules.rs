@@ -1,7 +1,8 @@
 //! Schedules worked out by hand from the rules of SCHEDULERS.md, one file each in `schedules/`, with the
-//! reasoning beside every step. Every step lasts one unit of time.
+//! reasoning beside every step. Every step lasts one unit of time, and a quarter more for each block that is swapped.
 
 use overbook_sim::arrival::{Arrival, ClassId, Content};
+use overbook_sim::cost::Cost;
 use overbook_sim::policy::{
     AggressiveSpec, ConservativeSpec, EdfSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec,
     SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
@@ -96,7 +97,9 @@ fn world(schedule: &Schedule) -> World {
     ];
     let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
-    World::of(scheduler, schedule.blocks, schedule.block_tokens, schedule.max_model_len, arrivals)
+    let mut world = World::of(scheduler, schedule.blocks, schedule.block_tokens, schedule.max_model_len, arrivals);
+    world.spec.limits.swap.block_cost = Cost::from_us(250.0);
+    world
 }
 
 fn check(text: &str) -> usize {
@@ -116,7 +119,7 @@ fn check(text: &str) -> usize {
             .collect();
         if !jumps {
             let row = |r: &overbook_sim::rows::StepRow| {
-                assert_eq!((r.steps, r.end.0 - r.start.0), (1, MS));
+                assert_eq!((r.steps, r.end.0 - r.start.0), (1, MS + r.swapped_blocks * MS / 4));
                 (units(r.start), r.prefill_tokens, r.decode_seqs, r.running, r.waiting, r.used_blocks, r.preempted)
             };
             assert_eq!(run.rows.steps.iter().map(row).collect::<Vec<_>>(), schedule.steps, "steps");
@@ -159,6 +162,7 @@ worked_by_hand! {
     short_outputs_until_busy: "lightllm-main.yaml",
     prompts_first: "vllm-v0.yaml",
     the_tenant_served_least_is_next: "vtc.yaml",
+    swapped_out_and_in: "swap.yaml",
     the_watermark_stays_free: "watermark.yaml",
 }
 

@@ -4,9 +4,10 @@ use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::cluster::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
 use overbook_sim::policy::{Scheduler, SchedulerSpec, VllmSpec};
-use overbook_sim::replica::Limits;
+use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::rows::{Keep, RequestRow};
 use overbook_sim::time::Time;
+use overbook_sim::units::Bytes;
 
 pub const MS: u64 = 1_000_000;
 
@@ -135,6 +136,9 @@ impl World {
         limits.depth = scheduler.depth();
         limits.order = scheduler.queue_order();
         limits.lanes = scheduler.lanes();
+        // A block is a byte here.
+        let swap = |space: Bytes| SwapSpace { blocks: space.0, block_cost: Cost::from_us(137.3) };
+        limits.swap = scheduler.swap_space().map(swap).unwrap_or_default();
         self.spec.scheduler = scheduler;
     }
 

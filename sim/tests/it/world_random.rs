@@ -3,7 +3,7 @@
 use overbook_sim::arrival::{Arrival, ClassId, Content, SessionId};
 use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
 use overbook_sim::policy::{PrefixAwareSpec, QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
-use overbook_sim::replica::Limits;
+use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::route::RouterView;
 use overbook_sim::summary::Slo;
 use overbook_sim::time::{Span, Time};
@@ -173,6 +173,7 @@ pub fn world(seed: u64) -> World {
         depth: scheduler.depth(),
         order: scheduler.queue_order(),
         lanes: scheduler.lanes(),
+        swap: SwapSpace::default(),
     };
     let aligned = draw.one_in(5);
     let cost = if aligned { Affine::constant(MS) } else { cost(&mut draw) };
