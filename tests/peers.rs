@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use overbook_sim::cluster::{Cluster, ClusterSpec};
 use overbook_sim::cost::vidur::Vidur;
 use overbook_sim::policy::{SarathiSpec, SchedulerSpec};
-use overbook_sim::replica::Limits;
+use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::rows::{Keep, RequestRow};
 use overbook_traces::TraceSpec;
 
@@ -57,6 +57,7 @@ fn simulate(folder: &Path, workload: &str) -> (u64, Vec<RequestRow>) {
         depth: scheduler.depth(),
         order: scheduler.queue_order(),
         lanes: scheduler.lanes(),
+        swap: SwapSpace::default(),
     };
     let spec = ClusterSpec { limits, scheduler, ..ClusterSpec::default() };
     let mut rows = Keep::default();

@@ -47,6 +47,7 @@ fn request(i: u64, noise: &mut Noise) -> RequestRow {
         preemptions: u32::from(noise.below(50) == 0),
         recomputed_tokens: 0,
         longest_gap: None,
+        swapped_tokens: 0,
     }
 }
 
@@ -69,6 +70,7 @@ fn step(i: u64, noise: &mut Noise) -> StepRow {
         waiting: 0,
         used_blocks: decodes * 44 + noise.below(100),
         preempted: 0,
+        swapped_blocks: 0,
     }
 }
 

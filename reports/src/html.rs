@@ -189,6 +189,7 @@ fn work(summary: &Summary) -> Vec<(&'static str, String)> {
         ("Prompt tokens", format!("{} ({} from the prefix cache)", whole(tokens.prompt), show("prefix_hit_rate"))),
         ("Output tokens", whole(tokens.output)),
         ("Recomputed tokens", format!("{} ({} of all computed)", whole(tokens.recomputed), show("recompute_tax"))),
+        ("Swapped tokens", whole(tokens.swapped)),
         ("Sequences per step", sizes(&summary.batches.seqs)),
         ("Tokens per step", sizes(&summary.batches.tokens)),
         ("Steps", format!("{} in {} jumps of {} on average", show("steps"), show("segments"), show("mean_jump"))),

@@ -17,6 +17,7 @@
 //! | `cached_tokens` | int32 | tokens | prompt tokens from the prefix cache at first admission |
 //! | `preemptions` | int32 | | how often it was preempted |
 //! | `recomputed_tokens` | int64 | tokens | computed again because of preemptions |
+//! | `swapped_tokens` | int64 | tokens | copied to the host by preemptions |
 //! | `session` | int64? | | session of the workload, a hash of its id in the trace; null if it knows none |
 //! | `longest_gap_ns` | int64? | ns | longest time between two of its tokens; null if it did not finish with two or more |
 //!
@@ -33,6 +34,7 @@
 //! | `running`, `waiting` | int32 | requests | when the segment was planned |
 //! | `used_blocks` | int64 | blocks | used KV blocks after planning its first step |
 //! | `preempted` | int32 | requests | preempted by the plan |
+//! | `swapped_blocks` | int64 | blocks | copied to the host and back before the step |
 
 mod column;
 mod table;
@@ -72,8 +74,8 @@ pub struct ParquetRecorder {
     steps: Option<Table<STEP_COLUMNS>>,
 }
 
-const REQUEST_COLUMNS: usize = 15;
-const STEP_COLUMNS: usize = 14;
+const REQUEST_COLUMNS: usize = 16;
+const STEP_COLUMNS: usize = 15;
 
 fn request_columns() -> [Column; REQUEST_COLUMNS] {
     [
@@ -90,6 +92,7 @@ fn request_columns() -> [Column; REQUEST_COLUMNS] {
         Column::int("cached_tokens"),
         Column::int("preemptions"),
         Column::long("recomputed_tokens"),
+        Column::long("swapped_tokens"),
         Column::optional("session"),
         Column::optional("longest_gap_ns"),
     ]
@@ -111,6 +114,7 @@ fn step_columns() -> [Column; STEP_COLUMNS] {
         Column::int("waiting"),
         Column::long("used_blocks"),
         Column::int("preempted"),
+        Column::long("swapped_blocks"),
     ]
 }
 
@@ -157,6 +161,7 @@ impl Recorder for ParquetRecorder {
             cached,
             preemptions,
             recomputed,
+            swapped,
             session,
             longest_gap,
         ] = &mut self.requests.columns;
@@ -173,6 +178,7 @@ impl Recorder for ParquetRecorder {
         cached.push_int(row.cached_tokens);
         preemptions.push_int(row.preemptions);
         recomputed.push_long(row.recomputed_tokens);
+        swapped.push_long(row.swapped_tokens);
         session.push_optional(row.session.map(SessionId::get));
         longest_gap.push_optional(row.longest_gap.map(|gap| gap.0));
         Ok(self.requests.row_is_complete()?)
@@ -196,6 +202,7 @@ impl Recorder for ParquetRecorder {
             waiting,
             used_blocks,
             preempted,
+            swapped_blocks,
         ] = &mut table.columns;
         replica.push_int(row.replica);
         lane.push_int(row.lane);
@@ -211,6 +218,7 @@ impl Recorder for ParquetRecorder {
         waiting.push_int(row.waiting);
         used_blocks.push_long(row.used_blocks);
         preempted.push_int(row.preempted);
+        swapped_blocks.push_long(row.swapped_blocks);
         Ok(table.row_is_complete()?)
     }
 

@@ -133,12 +133,14 @@ impl RunData {
             "cached_tokens",
             "preemptions",
             "recomputed_tokens",
+            "swapped_tokens",
         ];
-        // Runs of earlier versions have no sessions, or no longest gaps.
+        // Runs of earlier versions have no swaps, no longest gaps, no sessions.
+        let names = if file.has("swapped_tokens") { &names[..] } else { &names[..10] };
         let optional = ["start_ns", "first_token_ns", "session", "longest_gap_ns"];
         let known = if file.has("longest_gap_ns") { 4 } else { 2 + usize::from(file.has("session")) };
         let optional = &optional[..known];
-        file.read(&names, optional, Some("outcome"), |batch| {
+        file.read(names, optional, Some("outcome"), |batch| {
             (0..batch.rows).all(|i| {
                 let n = |column: usize| batch.numbers[column][i];
                 see(&RequestRow {
@@ -157,6 +159,7 @@ impl RunData {
                     preemptions: n(8) as u32,
                     recomputed_tokens: n(9),
                     longest_gap: batch.optional.get(3).and_then(|gaps| gaps[i]).map(Span),
+                    swapped_tokens: batch.numbers.get(10).map_or(0, |swapped| swapped[i]),
                 })
             })
         })
@@ -183,8 +186,10 @@ impl RunData {
             "waiting",
             "used_blocks",
             "preempted",
+            "swapped_blocks",
         ];
-        file.read(&names, &[], None, |batch| {
+        let names = if file.has("swapped_blocks") { &names[..] } else { &names[..14] };
+        file.read(names, &[], None, |batch| {
             (0..batch.rows).all(|i| {
                 let n = |column: usize| batch.numbers[column][i];
                 see(&StepRow {
@@ -202,6 +207,7 @@ impl RunData {
                     waiting: n(11) as u32,
                     used_blocks: n(12),
                     preempted: n(13) as u32,
+                    swapped_blocks: batch.numbers.get(14).map_or(0, |swapped| swapped[i]),
                 })
             })
         })

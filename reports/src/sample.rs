@@ -80,6 +80,7 @@ fn request_row(request: u64, t: f64, backlog: f64, noise: &mut Noise) -> Request
         preemptions: 0,
         recomputed_tokens: u64::from(backlog > 300.0) * 40,
         longest_gap: (!expired && output > 1).then(|| Span::from_secs_f64(tpot * 1.25)),
+        swapped_tokens: 0,
     }
 }
 
@@ -125,6 +126,7 @@ fn step_row(request: &RequestRow, running: u32, used_blocks: u64, busy: Span) ->
         waiting: 0,
         used_blocks,
         preempted: 0,
+        swapped_blocks: 0,
     }
 }
 

@@ -94,6 +94,7 @@ fn tokens(summary: &Summary) -> Json {
         ("cached_tokens", t.cached),
         ("computed_tokens", t.computed),
         ("recomputed_tokens", t.recomputed),
+        ("swapped_tokens", t.swapped),
     ];
     Json::Object(entries.map(|(name, n)| (name.to_owned(), n.into())).into())
 }

@@ -68,6 +68,7 @@ pub const NAMES: &[&str] = &[
     "failed",
     "failed_in_trace",
     "preemptions",
+    "swapped_tokens",
     "recompute_tax",
     "prefix_hit_rate",
     "kv_usage_mean",

@@ -9,9 +9,10 @@ use overbook_sim::arrival::Workload;
 use overbook_sim::cluster::{Clients, ClusterSpec, Disaggregation, OutputLimit, Patience};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
-use overbook_sim::replica::Limits;
+use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::route::RouterView;
 use overbook_sim::summary::Slo;
+use overbook_sim::units::Bytes;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
 use crate::scenario::{CostSpec, MaxNewTokens};
@@ -112,8 +113,21 @@ impl Point {
             depth: scheduler.depth(),
             order: scheduler.queue_order(),
             lanes: scheduler.lanes(),
+            swap: scheduler.swap_space().map(|space| self.swap(space)).transpose()?.unwrap_or_default(),
         };
         Ok((limits, origin))
+    }
+
+    /// The host's memory for KV, which each GPU of a replica fills with its share of every block, all at once.
+    fn swap(&self, space: Bytes) -> Result<SwapSpace, WorldError> {
+        let engine = &self.scenario.engine;
+        let layout = self.scenario.layout(&self.model);
+        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let token =
+            memory::kv_bytes_per_token(&self.model, &shard, engine.kv).div_ceil(u64::from(layout.stages.max(1)));
+        let block = token * u64::from(engine.block_tokens);
+        let seconds = block as f64 / engine.host_link.0;
+        Ok(SwapSpace { blocks: space.0 / block.max(1), block_cost: Cost::from_ns(seconds * 1e9) })
     }
 
     /// The fleet.

@@ -24,6 +24,7 @@ fn request(i: u64) -> RequestRow {
         preemptions: 1,
         recomputed_tokens: u64::from(u32::MAX) + i,
         longest_gap: i.is_multiple_of(5).then_some(Span(i * 1000)),
+        swapped_tokens: 3 * i,
     }
 }
 
@@ -43,6 +44,7 @@ fn step(i: u64) -> StepRow {
         waiting: u32::MAX,
         used_blocks: 12,
         preempted: 0,
+        swapped_blocks: 1 << 33,
     }
 }
 
@@ -78,13 +80,15 @@ fn rows_read_back_over_several_row_groups() {
         assert_eq!(row.get_long(7).expect("end"), want.end.0 as i64);
         assert_eq!(row.get_int(8).expect("prompt"), want.prompt_tokens as i32);
         assert_eq!(row.get_long(12).expect("recomputed"), want.recomputed_tokens as i64);
-        assert_eq!(row.get_long(13).ok(), want.session.map(|session| session.get() as i64));
-        assert_eq!(row.get_long(14).ok(), want.longest_gap.map(|gap| gap.0 as i64));
+        assert_eq!(row.get_long(13).expect("swapped"), 3 * i as i64);
+        assert_eq!(row.get_long(14).ok(), want.session.map(|session| session.get() as i64));
+        assert_eq!(row.get_long(15).ok(), want.longest_gap.map(|gap| gap.0 as i64));
     }
     let steps = reader(&dir.path().join(STEPS));
     let last = steps.get_row_iter(None).expect("rows").last().expect("some").expect("row");
     assert_eq!(last.get_long(4).expect("steps"), rows as i64 - 1);
     assert_eq!(last.get_long(8).expect("context"), 1 << 40);
+    assert_eq!(last.get_long(14).expect("swapped"), 1 << 33);
     assert_eq!(last.get_int(11).expect("waiting"), i32::MAX, "saturates");
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use overbook_sim::cost::HostCost;
 use overbook_sim::model::{KvDtype, WeightDtype};
-use overbook_sim::units::Duration;
+use overbook_sim::units::{Bandwidth, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct EngineSpec {
     pub max_model_len: Option<u32>,
     /// What a step costs.
     pub cost: CostSpec,
+    /// What copies between a GPU and its host's memory get, one direction, for schedulers that swap.
+    pub host_link: Bandwidth,
     /// Host time per step; by default what the cost model says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostCost>,
@@ -43,6 +45,8 @@ impl Default for EngineSpec {
             kv_tokens: None,
             max_model_len: None,
             cost: CostSpec::default(),
+            // What is left of PCIe 4.0 x16 in the catalog: 31.5 GB/s, of which large messages get 0.64.
+            host_link: Bandwidth(20e9),
             host: None,
         }
     }

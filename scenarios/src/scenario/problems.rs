@@ -5,7 +5,9 @@
 mod lightllm;
 
 use overbook_sim::partition::{PartitionSpec, Shares};
-use overbook_sim::policy::{BatchSpec, OrcaSpec, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
+use overbook_sim::policy::{
+    BatchSpec, OrcaSpec, PreemptionMode, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec,
+};
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario,
@@ -192,6 +194,7 @@ impl EngineSpec {
         if let Some(tokens) = self.max_model_len {
             check.that(tokens >= 2, "max_model_len", "must leave room for a prompt token and an output token");
         }
+        check.that(self.host_link.0 > 0.0, "host_link", "is 0; it must be above 0");
         if let CostSpec::Constant(cost) = self.cost {
             check.that(cost.device.0.0 > 0, "cost.constant.device", "is 0; a step must take time");
         }
@@ -224,6 +227,9 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
             if let Some(tokens) = spec.max_num_batched_tokens {
                 check.positive("max_num_batched_tokens", tokens);
             }
+            let swaps = spec.preemption_mode == PreemptionMode::Swap;
+            let message = "is 0; `preemption_mode: swap` needs memory of the host";
+            check.that(!swaps || spec.swap_space.0 > 0, "swap_space", message);
         }
         SchedulerSpec::Sglang(spec) => {
             let mut check = Check { prefix: "scheduler.sglang", list };

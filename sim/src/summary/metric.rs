@@ -65,7 +65,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 28] = [
+const SINGLE: [(&str, Figure); 29] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -79,6 +79,7 @@ const SINGLE: [(&str, Figure); 28] = [
     ("failed", |s| Some(s.count(Outcome::Failed) as f64)),
     ("failed_in_trace", |s| Some(s.count(Outcome::FailedInTrace) as f64)),
     ("preemptions", |s| Some(s.work.preemptions as f64)),
+    ("swapped_tokens", |s| Some(s.tokens.swapped as f64)),
     ("recompute_tax", |s| ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)),
     ("prefix_hit_rate", |s| ratio(s.tokens.cached as f64, s.tokens.prompt as f64)),
     ("kv_usage_mean", |s| Some(s.load.kv_usage_mean)),
