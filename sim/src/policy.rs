@@ -2,15 +2,15 @@
 //! each policy lives in its own file below.
 
 pub mod aggressive;
+pub mod chunked;
 pub mod conservative;
+pub mod edf;
 pub mod future_peak;
 pub mod lightllm;
 pub mod lightllm_main;
-pub mod chunked;
-pub mod edf;
 pub mod orca;
-pub mod past_future;
 pub(crate) mod pace;
+pub mod past_future;
 pub mod sarathi;
 pub mod semi_pd;
 pub mod sglang;
@@ -33,10 +33,10 @@ use crate::units::Bytes;
 
 pub use crate::route::PrefixAwareSpec;
 pub use aggressive::AggressiveSpec;
-pub use conservative::ConservativeSpec;
-pub use lightllm_main::LightllmMainSpec;
 pub use chunked::BatchSpec;
+pub use conservative::ConservativeSpec;
 pub use edf::{EdfSpec, OnLate};
+pub use lightllm_main::LightllmMainSpec;
 pub use orca::OrcaSpec;
 pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;

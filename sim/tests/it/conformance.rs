@@ -5,9 +5,9 @@ use overbook_sim::cluster::Effort;
 use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
-    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, LightllmMainSpec, OnLate, OrcaSpec,
-    PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec,
-    StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
+    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, LightllmMainSpec, OnLate, OrcaSpec, PastFutureSpec,
+    PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec,
+    Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};

@@ -4,8 +4,8 @@
 use overbook_sim::arrival::{Arrival, ClassId, Content};
 use overbook_sim::cost::Cost;
 use overbook_sim::policy::{
-    AggressiveSpec, ConservativeSpec, EdfSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec,
-    SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
+    AggressiveSpec, ConservativeSpec, EdfSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec, SchedulerSpec,
+    SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
