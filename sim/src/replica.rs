@@ -50,7 +50,7 @@ pub struct Replica {
     ended_count: u64,
     pub(crate) planned_version: u64,
     pub(crate) computed_tokens: u64,
-    /// Prompt tokens of the waiting requests.
+    /// Prompt tokens of the waiting requests whose KV is not on the host.
     pub(crate) waiting_tokens: u64,
     /// Blocks that waiting requests hold on the host.
     pub(crate) swapped_blocks: u64,
@@ -565,8 +565,9 @@ impl Replica {
         match request.phase {
             Phase::Waiting => {
                 self.waiting.remove(slot, request);
-                self.waiting_tokens -= u64::from(request.prompt);
-                self.swapped_blocks -= self.pool.blocks_for(u64::from(request.on_host()));
+                let on_host = request.on_host();
+                self.waiting_tokens -= if on_host == 0 { u64::from(request.prompt) } else { 0 };
+                self.swapped_blocks -= self.pool.blocks_for(u64::from(on_host));
             }
             Phase::Prefill => lane.prefilling.retain(|&s| s != slot),
             Phase::Prefilled => {}

@@ -22,7 +22,7 @@ impl Replica {
                 Phase::Vacant => continue,
                 Phase::Waiting => {
                     waiting += 1;
-                    tokens += u64::from(request.prompt);
+                    tokens += if request.on_host() == 0 { u64::from(request.prompt) } else { 0 };
                 }
                 _ => running += 1,
             }

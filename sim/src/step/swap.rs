@@ -35,6 +35,8 @@ impl StepBuilder<'_> {
         self.take_off(slot)?;
         let replica = &mut *self.replica;
         replica.requests[slot as usize].swapped = true;
+        // Its prompt is computed already.
+        replica.waiting_tokens -= u64::from(replica.requests[slot as usize].prompt);
         replica.note_swapped(slot, held);
         replica.swapped_blocks += blocks;
         replica.step.swapped_blocks += blocks;
