@@ -111,6 +111,17 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             );
             VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
         }
+        SchedulerSpec::Ltr(spec) => {
+            notes.push(
+                "ltr has no flag: it is a fork of vLLM; `--scheduling-policy priority` with ranks as priorities is nearest"
+                    .to_owned(),
+            );
+            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
+        }
+        SchedulerSpec::Fastserve(spec) => {
+            notes.push("fastserve has no flag: the engines do not stop requests by the service they had".to_owned());
+            chunked(&spec.batch, plain)
+        }
     };
     let model = match &scenario.model {
         ModelChoice::Named(name) => repository(name).unwrap_or(name),

@@ -5,12 +5,16 @@ pub mod aggressive;
 pub mod chunked;
 pub mod conservative;
 pub mod edf;
+pub mod fastserve;
 pub mod future_peak;
+pub(crate) mod idle;
 pub mod lightllm;
 pub mod lightllm_main;
+pub mod ltr;
 pub mod orca;
 pub(crate) mod pace;
 pub mod past_future;
+pub(crate) mod ranked;
 pub mod sarathi;
 pub mod semi_pd;
 pub mod sglang;
@@ -37,6 +41,8 @@ pub use chunked::BatchSpec;
 pub use conservative::ConservativeSpec;
 pub use edf::{EdfSpec, OnLate};
 pub use lightllm_main::LightllmMainSpec;
+pub use fastserve::FastserveSpec;
+pub use ltr::LtrSpec;
 pub use orca::OrcaSpec;
 pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;
@@ -127,6 +133,10 @@ pub enum SchedulerSpec {
     Vtc(VtcSpec),
     /// Shortest job first by predicted output length, without preemption for a shorter one.
     Sjf(SjfSpec),
+    /// LTR: preemptive shortest job first by a predicted rank, with a guard against starvation.
+    Ltr(LtrSpec),
+    /// FastServe: skip-join multi-level feedback queue, preemptive, by service received.
+    Fastserve(FastserveSpec),
 }
 
 impl SchedulerSpec {
@@ -151,6 +161,8 @@ impl SchedulerSpec {
             SchedulerSpec::Edf(spec) => Box::new(edf::Edf::new(spec.clone())),
             SchedulerSpec::Vtc(spec) => Box::new(vtc::Vtc::new(spec.clone())),
             SchedulerSpec::Sjf(spec) => Box::new(sjf::Sjf::new(spec, seed, replica)),
+            SchedulerSpec::Ltr(spec) => Box::new(ltr::Ltr::new(spec.clone(), seed, replica)),
+            SchedulerSpec::Fastserve(spec) => Box::new(fastserve::Fastserve::new(spec.clone())),
         }
     }
 
@@ -159,6 +171,7 @@ impl SchedulerSpec {
         match self {
             SchedulerSpec::PastFuture(spec) => Some(&spec.lengths),
             SchedulerSpec::Sjf(spec) => Some(&spec.lengths),
+            SchedulerSpec::Ltr(spec) => Some(&spec.lengths),
             _ => None,
         }
     }
@@ -167,7 +180,11 @@ impl SchedulerSpec {
     pub fn queue_order(&self) -> QueueOrder {
         match self {
             SchedulerSpec::Vllm(spec) => spec.policy,
-            SchedulerSpec::Edf(_) | SchedulerSpec::Vtc(_) | SchedulerSpec::Sjf(_) => QueueOrder::Keyed,
+            SchedulerSpec::Edf(_)
+            | SchedulerSpec::Vtc(_)
+            | SchedulerSpec::Sjf(_)
+            | SchedulerSpec::Ltr(_)
+            | SchedulerSpec::Fastserve(_) => QueueOrder::Keyed,
             _ => QueueOrder::Fcfs,
         }
     }
@@ -220,10 +237,13 @@ impl SchedulerSpec {
 
     /// Memory of the host, per GPU, that it swaps preempted requests into; `None` if it never does.
     pub fn swap_space(&self) -> Option<Bytes> {
-        match self {
-            SchedulerSpec::VllmV0(spec) if spec.preemption_mode == PreemptionMode::Swap => Some(spec.swap_space),
-            _ => None,
-        }
+        let (mode, space) = match self {
+            SchedulerSpec::VllmV0(spec) => (spec.preemption_mode, spec.swap_space),
+            SchedulerSpec::Ltr(spec) => (spec.preemption_mode, spec.swap_space),
+            SchedulerSpec::Fastserve(spec) => (spec.preemption_mode, spec.swap_space),
+            _ => return None,
+        };
+        (mode == PreemptionMode::Swap).then_some(space)
     }
 
     /// Requests that it runs at once at most.
@@ -244,6 +264,8 @@ impl SchedulerSpec {
             SchedulerSpec::Edf(spec) => spec.batch.max_num_seqs,
             SchedulerSpec::Vtc(spec) => spec.batch.max_num_seqs,
             SchedulerSpec::Sjf(spec) => spec.batch.max_num_seqs,
+            SchedulerSpec::Ltr(spec) => spec.batch.max_num_seqs,
+            SchedulerSpec::Fastserve(spec) => spec.batch.max_num_seqs,
         }
     }
 
@@ -260,6 +282,8 @@ impl SchedulerSpec {
             SchedulerSpec::Edf(spec) => spec.batch.max_batched_tokens(),
             SchedulerSpec::Vtc(spec) => spec.batch.max_batched_tokens(),
             SchedulerSpec::Sjf(spec) => spec.batch.max_batched_tokens(),
+            SchedulerSpec::Ltr(spec) => spec.batch.max_num_batched_tokens,
+            SchedulerSpec::Fastserve(spec) => spec.batch.max_num_batched_tokens,
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
             SchedulerSpec::PastFuture(spec) => spec.pace().budget(max_model_len),
             SchedulerSpec::Aggressive(spec) => spec.pace().budget(max_model_len),

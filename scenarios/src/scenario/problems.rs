@@ -8,6 +8,7 @@ use overbook_sim::partition::{PartitionSpec, Shares};
 use overbook_sim::policy::{
     BatchSpec, OrcaSpec, PreemptionMode, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec,
 };
+use overbook_sim::units::Bytes;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario,
@@ -47,6 +48,11 @@ impl Check<'_> {
 
     fn watermark(&mut self, share: f64) {
         self.that((0.0..1.0).contains(&share), "watermark", format!("is {share}; it must be at least 0 and below 1"));
+    }
+
+    fn swap(&mut self, mode: PreemptionMode, space: Bytes) {
+        let message = "is 0; `preemption_mode: swap` needs memory of the host";
+        self.that(mode == PreemptionMode::Recompute || space.0 > 0, "swap_space", message);
     }
 
     fn batch(&mut self, batch: &BatchSpec) {
@@ -227,9 +233,7 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
             if let Some(tokens) = spec.max_num_batched_tokens {
                 check.positive("max_num_batched_tokens", tokens);
             }
-            let swaps = spec.preemption_mode == PreemptionMode::Swap;
-            let message = "is 0; `preemption_mode: swap` needs memory of the host";
-            check.that(!swaps || spec.swap_space.0 > 0, "swap_space", message);
+            check.swap(spec.preemption_mode, spec.swap_space);
         }
         SchedulerSpec::Sglang(spec) => {
             let mut check = Check { prefix: "scheduler.sglang", list };
@@ -285,6 +289,20 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
             check.batch(&spec.batch);
             let ageing_ok = (0.0..=1e6).contains(&spec.ageing);
             check.that(ageing_ok, "ageing", format!("is {}; it must be from 0 to 1000000", spec.ageing));
+        }
+        SchedulerSpec::Ltr(spec) => {
+            let mut check = Check { prefix: "scheduler.ltr", list };
+            check.batch(&spec.batch);
+            check.positive("period", spec.period);
+            check.swap(spec.preemption_mode, spec.swap_space);
+        }
+        SchedulerSpec::Fastserve(spec) => {
+            let mut check = Check { prefix: "scheduler.fastserve", list };
+            check.batch(&spec.batch);
+            check.that(spec.base_quantum.0.0 > 0, "base_quantum", "is 0; it must be above 0");
+            check.range("quantum_ratio", u64::from(spec.quantum_ratio), 2, 100);
+            check.that(spec.starvation_threshold.0.0 > 0, "starvation_threshold", "is 0; it must be above 0");
+            check.swap(spec.preemption_mode, spec.swap_space);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Head, RequestView, StepBuilder};
 use crate::queue::{Keyed, WaitQueue};
-use crate::request::Slot;
+use crate::request::{Phase, Slot};
 use crate::rows::Outcome;
 use crate::step::Infeasible;
 
@@ -31,6 +31,12 @@ impl StepBuilder<'_> {
         let replica = &mut *self.replica;
         let WaitQueue::Keyed(keyed) = &mut replica.waiting else { wrong_order() };
         keyed.rank(slot, &replica.requests[slot as usize], key);
+    }
+
+    /// Whether a slot is still that of this request.
+    pub fn is_here(&self, slot: Slot, id: u64) -> bool {
+        let request = self.request(slot);
+        request.id == id && request.phase != Phase::Vacant
     }
 
     /// The key of a request.

@@ -5,9 +5,9 @@ use overbook_sim::cluster::Effort;
 use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
-    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, LightllmMainSpec, OnLate, OrcaSpec, PastFutureSpec,
-    PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec,
-    Victim, VllmSpec, VllmV0Spec, VtcSpec,
+    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OnLate,
+    OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec,
+    SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};
@@ -224,6 +224,39 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             ];
             all.map(|(name, spec)| (name, SchedulerSpec::Sjf(spec))).into()
         }
+        SchedulerSpec::Ltr(_) => {
+            let plain = LtrSpec { lengths: LengthSpec::Oracle, ..LtrSpec::default() };
+            let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
+            let guarded = LtrSpec { starv: 9, period: 3, batch: few, ..plain.clone() };
+            let dropped = LtrSpec { preemption_mode: PreemptionMode::Recompute, starv: 40, ..plain.clone() };
+            let noisy = LengthSpec::NoisyOracle(NoisyOracleSpec::default());
+            let roomy = BatchSpec { watermark: 0.0, ..BatchSpec::default() };
+            let cramped =
+                LtrSpec { swap_space: Bytes(20), lengths: noisy, starv: 0, batch: roomy, ..LtrSpec::default() };
+            let all = [
+                ("ltr", plain),
+                ("ltr, few places, starvation", guarded),
+                ("ltr, recompute", dropped),
+                ("ltr, swap of 20 blocks", cramped),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::Ltr(spec))).into()
+        }
+        SchedulerSpec::Fastserve(_) => {
+            let plain = FastserveSpec::default();
+            let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
+            let starved = Duration(Span(200 * MS));
+            let guarded = FastserveSpec { starvation_threshold: starved, batch: few, ..plain.clone() };
+            let roomy = BatchSpec { watermark: 0.0, ..BatchSpec::default() };
+            let naive = FastserveSpec { skip_join: false, quantum_ratio: 4, batch: roomy, ..plain.clone() };
+            let dropped = FastserveSpec { preemption_mode: PreemptionMode::Recompute, ..naive.clone() };
+            let all = [
+                ("fastserve", plain),
+                ("fastserve, few places, starvation", guarded),
+                ("fastserve, naive", naive),
+                ("fastserve, recompute", dropped),
+            ];
+            all.map(|(name, spec)| (name, SchedulerSpec::Fastserve(spec))).into()
+        }
     }
 }
 
@@ -244,6 +277,8 @@ pub fn every_variant() -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::Edf(EdfSpec::default()),
         SchedulerSpec::Vtc(VtcSpec::default()),
         SchedulerSpec::Sjf(SjfSpec::default()),
+        SchedulerSpec::Ltr(LtrSpec::default()),
+        SchedulerSpec::Fastserve(FastserveSpec::default()),
     ];
     variants.iter().flat_map(settings).collect()
 }

@@ -2,7 +2,7 @@
 
 use overbook_sim::arrival::{Arrival, ClassId};
 use overbook_sim::length::{LengthSpec, NoisyOracleSpec};
-use overbook_sim::policy::{BatchSpec, EdfSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec};
+use overbook_sim::policy::{BatchSpec, EdfSpec, FastserveSpec, LtrSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec};
 use overbook_sim::rows::{Outcome, RequestRow};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
@@ -131,5 +131,48 @@ fn short_jobs_first_pays_by_what_is_known() {
             "sjf: mean latency {known:.1} ms with lengths, {guessed:.1} with guesses, {by_arrival:.1} by arrival"
         );
         assert!(known < guessed && guessed < by_arrival);
+    }
+}
+
+/// One request in ten has a long output, the others have short ones, at about what the replica can serve.
+fn skewed(seed: u64) -> Vec<Arrival> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut at = 0.0;
+    let request = |i: u64| {
+        at += -(1.0 - rng.random::<f64>()).ln() * 0.95;
+        let output = if i.is_multiple_of(10) { rng.random_range(28..=48) } else { rng.random_range(2..=6) };
+        Arrival::new(Time((at * MS as f64) as u64), rng.random_range(4..=16), output)
+    };
+    (0..1200).map(request).collect()
+}
+
+/// Stopping long jobs for shorter ones pays more than letting short ones go first in the queue; queues by service need no lengths
+/// and pay too; and a guard against starvation shortens the longest latency.
+#[test]
+fn preemption_pays_and_nobody_starves() {
+    let ltr = |starv| {
+        let spec = LtrSpec { lengths: LengthSpec::Oracle, starv, batch: batch(), ..LtrSpec::default() };
+        SchedulerSpec::Ltr(spec)
+    };
+    let queues = FastserveSpec { base_quantum: Duration(Span(4 * MS)), batch: batch(), ..FastserveSpec::default() };
+    let sjf = SchedulerSpec::Sjf(SjfSpec { lengths: LengthSpec::Oracle, batch: batch(), ..SjfSpec::default() });
+    let run = |scheduler, seed| {
+        let mut world = roomy(scheduler, skewed(seed));
+        // Who is stopped keeps its memory: what counts here is order, not copies.
+        world.spec.limits.blocks = 1 << 16;
+        let run = world.run(How::JUMPS);
+        let rows = &run.rows.requests;
+        let mean = rows.iter().map(|r| r.e2el().as_millis_f64()).sum::<f64>() / 1200.0;
+        (mean, rows.iter().map(|r| r.e2el().as_millis_f64()).fold(0.0, f64::max))
+    };
+    for seed in 0..4 {
+        let all = [sarathi(), sjf.clone(), ltr(0), ltr(30), SchedulerSpec::Fastserve(queues.clone())];
+        let [by_arrival, queued, ranked, guarded, served] = all.map(|scheduler| run(scheduler, seed));
+        eprintln!(
+            "mean latency and slowest [ms]: by arrival {by_arrival:.1?}, sjf {queued:.1?}, ltr {ranked:.1?}, guarded \
+             {guarded:.1?}, fastserve {served:.1?}"
+        );
+        assert!(ranked.0 < queued.0 && ranked.0 < served.0 && served.0 < by_arrival.0);
+        assert!(guarded.1 < ranked.1 && guarded.0 < by_arrival.0);
     }
 }

@@ -4,8 +4,8 @@
 use overbook_sim::arrival::{Arrival, ClassId, Content};
 use overbook_sim::cost::Cost;
 use overbook_sim::policy::{
-    AggressiveSpec, ConservativeSpec, EdfSpec, LightllmMainSpec, OrcaSpec, PastFutureSpec, SarathiSpec, SchedulerSpec,
-    SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
+    AggressiveSpec, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OrcaSpec, PastFutureSpec,
+    SarathiSpec, SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
@@ -34,6 +34,8 @@ struct Schedule {
     edf: Option<EdfSpec>,
     vtc: Option<VtcSpec>,
     sjf: Option<SjfSpec>,
+    ltr: Option<LtrSpec>,
+    fastserve: Option<FastserveSpec>,
     blocks: u64,
     block_tokens: u32,
     max_model_len: u32,
@@ -94,6 +96,8 @@ fn world(schedule: &Schedule) -> World {
         schedule.edf.clone().map(SchedulerSpec::Edf),
         schedule.vtc.clone().map(SchedulerSpec::Vtc),
         schedule.sjf.clone().map(SchedulerSpec::Sjf),
+        schedule.ltr.clone().map(SchedulerSpec::Ltr),
+        schedule.fastserve.clone().map(SchedulerSpec::Fastserve),
     ];
     let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
@@ -149,6 +153,8 @@ worked_by_hand! {
     the_whole_output_is_reserved: "orca.yaml",
     the_last_is_preempted_and_recomputes: "preempt.yaml",
     the_first_deadline_first: "edf.yaml",
+    the_short_and_the_new_go_first: "fastserve.yaml",
+    the_least_rank_takes_the_memory: "ltr.yaml",
     the_shortest_goes_first: "sjf.yaml",
     equal_prefixes_are_shared: "prefix.yaml",
     the_least_urgent_is_preempted: "priority.yaml",
