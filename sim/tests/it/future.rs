@@ -12,6 +12,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::conformance::every_variant;
 use crate::schedulers::Clairvoyant;
 use crate::world::{How, Run, World};
 use crate::world_random::world;
@@ -52,6 +53,8 @@ fn first_divergence(world: &World, twin: &World, a: &Run, b: &Run) -> Time {
 fn compare(a: &Run, b: &Run, until: Time) -> Result<usize, String> {
     let plans = |run: &Run| -> Vec<StepRow> {
         let mut plans: Vec<StepRow> = run.rows.steps.iter().filter(|s| s.start < until).cloned().collect();
+        // A step in flight ends later or sooner by what happens beside it meanwhile: no decision.
+        plans.iter_mut().for_each(|step| step.end = step.end.min(until));
         plans.sort_by_key(|s| (s.start, s.replica));
         plans
     };
@@ -64,6 +67,27 @@ fn compare(a: &Run, b: &Run, until: Time) -> Result<usize, String> {
         return Err(format!("{} and {} plans", plans_a.len(), plans_b.len()));
     }
     Ok(plans_a.len())
+}
+
+/// Every scheduler that is not told the lengths by an oracle that its settings name.
+#[test]
+fn no_scheduler_sees_the_future() {
+    for (name, spec) in every_variant() {
+        if spec.lengths().is_some_and(LengthSpec::is_oracle) {
+            continue;
+        }
+        let (mut plans, mut worlds) = (0, 0);
+        for seed in 0..24 {
+            let (mut world, mut twin) = twins(seed);
+            world.set_scheduler(spec.clone());
+            twin.set_scheduler(spec.clone());
+            let (a, b) = (world.run(How::STEPS), twin.run(How::STEPS));
+            let until = first_divergence(&world, &twin, &a, &b);
+            plans += compare(&a, &b, until).unwrap_or_else(|e| panic!("{name} sees the future in world {seed}:\n{e}"));
+            worlds += u32::from(until < Time::MAX);
+        }
+        assert!(plans > 500 && worlds >= 12, "{name}: {plans} plans in {worlds} worlds");
+    }
 }
 
 #[test]
