@@ -207,8 +207,8 @@ impl Sglang {
             let Some(victim) = order.pop() else { break };
             step.retract(victim.slot)?;
         }
-        // The last one alone may lack memory only for a prompt that was split beside it.
-        while step.member_blocks() > step.free_blocks() && step.running() > 1 {
+        // The last one may lack memory for a prompt that was split beside it, or for KV that is on its way here.
+        while step.member_blocks() > step.free_blocks() && step.running() > 0 {
             step.retract(step.running_at(step.running() - 1).slot)?;
         }
         let generated: u64 =
