@@ -100,6 +100,14 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
     if let Some(lengths) = scenario.scheduler.lengths() {
         facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));
     }
+    let fleet = &scenario.fleet;
+    if !fleet.failures.is_empty() {
+        facts.push(("Failures".to_owned(), text(&fleet.failures)));
+    }
+    if let Some(faults) = fleet.faults {
+        let (mtbf, mttr) = (faults.mtbf, faults.mttr);
+        facts.push(("Faults".to_owned(), format!("each replica fails every {mtbf} on average, for {mttr}")));
+    }
     if point.coordinates.is_empty() {
         return Ok(facts);
     }

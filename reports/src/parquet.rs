@@ -20,6 +20,7 @@
 //! | `swapped_tokens` | int64 | tokens | copied to the host by preemptions |
 //! | `session` | int64? | | session of the workload, a hash of its id in the trace; null if it knows none |
 //! | `longest_gap_ns` | int64? | ns | longest time between two of its tokens; null if it did not finish with two or more |
+//! | `attempts` | int32 | | how often its client sent it; arrival and start are of the first attempt, the rest of the last |
 //!
 //! | `steps.parquet` | type | unit | meaning |
 //! |---|---|---|---|
@@ -74,7 +75,7 @@ pub struct ParquetRecorder {
     steps: Option<Table<STEP_COLUMNS>>,
 }
 
-const REQUEST_COLUMNS: usize = 16;
+const REQUEST_COLUMNS: usize = 17;
 const STEP_COLUMNS: usize = 15;
 
 fn request_columns() -> [Column; REQUEST_COLUMNS] {
@@ -95,6 +96,7 @@ fn request_columns() -> [Column; REQUEST_COLUMNS] {
         Column::long("swapped_tokens"),
         Column::optional("session"),
         Column::optional("longest_gap_ns"),
+        Column::int("attempts"),
     ]
 }
 
@@ -164,6 +166,7 @@ impl Recorder for ParquetRecorder {
             swapped,
             session,
             longest_gap,
+            attempts,
         ] = &mut self.requests.columns;
         request.push_long(row.request);
         replica.push_int(row.replica);
@@ -181,6 +184,7 @@ impl Recorder for ParquetRecorder {
         swapped.push_long(row.swapped_tokens);
         session.push_optional(row.session.map(SessionId::get));
         longest_gap.push_optional(row.longest_gap.map(|gap| gap.0));
+        attempts.push_int(row.attempts);
         Ok(self.requests.row_is_complete()?)
     }
 

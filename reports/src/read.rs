@@ -122,7 +122,7 @@ impl RunData {
     /// The file is missing, is not Parquet, or lacks a column.
     pub fn each_request(&self, mut see: impl FnMut(&RequestRow) -> bool) -> Result<(), ReportError> {
         let mut file = Columns::open(&self.dir.join(REQUESTS))?;
-        let names = [
+        let mut names = vec![
             "request",
             "replica",
             "class",
@@ -133,14 +133,17 @@ impl RunData {
             "cached_tokens",
             "preemptions",
             "recomputed_tokens",
-            "swapped_tokens",
         ];
-        // Runs of earlier versions have no swaps, no longest gaps, no sessions.
-        let names = if file.has("swapped_tokens") { &names[..] } else { &names[..10] };
+        // Runs of earlier versions have no sessions, no longest gaps, no swaps, or no attempts.
         let optional = ["start_ns", "first_token_ns", "session", "longest_gap_ns"];
         let known = if file.has("longest_gap_ns") { 4 } else { 2 + usize::from(file.has("session")) };
-        let optional = &optional[..known];
-        file.read(names, optional, Some("outcome"), |batch| {
+        let mut more = |name| {
+            let at = file.has(name).then_some(names.len());
+            names.extend(at.map(|_| name));
+            at
+        };
+        let (swapped, attempts) = (more("swapped_tokens"), more("attempts"));
+        file.read(&names, &optional[..known], Some("outcome"), |batch| {
             (0..batch.rows).all(|i| {
                 let n = |column: usize| batch.numbers[column][i];
                 see(&RequestRow {
@@ -159,7 +162,8 @@ impl RunData {
                     preemptions: n(8) as u32,
                     recomputed_tokens: n(9),
                     longest_gap: batch.optional.get(3).and_then(|gaps| gaps[i]).map(Span),
-                    swapped_tokens: batch.numbers.get(10).map_or(0, |swapped| swapped[i]),
+                    swapped_tokens: swapped.map_or(0, n),
+                    attempts: attempts.map_or(1, |at| n(at) as u32),
                 })
             })
         })

@@ -11,7 +11,7 @@ use crate::report::{Report, Side, Traffic};
 const NS_PER_MS: f64 = 1e6;
 
 /// Metrics that stand under their own name; units: shares from 0 to 1, rates per second.
-const FIGURES: [&str; 19] = [
+const FIGURES: [&str; 20] = [
     "request_throughput",
     "request_goodput",
     "token_goodput",
@@ -29,6 +29,7 @@ const FIGURES: [&str; 19] = [
     "recompute_tax",
     "mean_jump",
     "preemptions",
+    "attempts",
     "steps",
     "decode_steps",
 ];

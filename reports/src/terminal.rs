@@ -6,7 +6,7 @@ use overbook_sim::histogram::Histogram;
 use overbook_sim::rows::Outcome;
 use overbook_sim::summary::Summary;
 
-use crate::format::{Unit, count, seconds};
+use crate::format::{Unit, count, number, seconds};
 use crate::manifest::Status;
 use crate::report::{Report, Verdict};
 use paint::{Paint, wrapped};
@@ -112,6 +112,10 @@ fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
             format!("{} times, {} of computed tokens were recomputed", show("preemptions"), show("recompute_tax")),
         ),
     ]);
+    if summary.attempts > summary.ended() {
+        let each = number(summary.attempts as f64 / summary.ended().max(1) as f64);
+        figures.push(("attempts", format!("{}, {each} a request", show("attempts"))));
+    }
     if summary.tokens.cached > 0 {
         figures.push(("prefix cache", format!("{} of prompt tokens", show("prefix_hit_rate"))));
     }

@@ -67,6 +67,7 @@ pub const NAMES: &[&str] = &[
     "rejected",
     "failed",
     "failed_in_trace",
+    "attempts",
     "preemptions",
     "swapped_tokens",
     "recompute_tax",

@@ -20,7 +20,7 @@ pub use model::ModelChoice;
 pub(crate) use problems::key_of;
 pub use slo::{GoodputSpec, Slo};
 pub use sweep::SweepSpec;
-pub use workload::{Clients, Limits, MaxNewTokens, WorkloadSpec};
+pub use workload::{Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};
 
 /// The version of the scenario format.
 pub const VERSION: u32 = 1;
@@ -95,6 +95,12 @@ pub struct FleetSpec {
     /// How old the router's view of the replicas is; without, it sees them live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router_view: Option<RouterViewSpec>,
+    /// Replicas that fail at given moments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureSpec>,
+    /// Replicas that fail at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultsSpec>,
 }
 
 impl Default for FleetSpec {
@@ -108,6 +114,8 @@ impl Default for FleetSpec {
             disaggregation: None,
             router: RouterSpec::default(),
             router_view: None,
+            failures: Vec::new(),
+            faults: None,
         }
     }
 }
@@ -160,6 +168,29 @@ pub struct RouterViewSpec {
     /// Time that a report takes to the router.
     #[serde(default = "at_once")]
     pub delay: Duration,
+}
+
+/// A replica fails: all that it had is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FailureSpec {
+    /// When, from the start.
+    pub at: Duration,
+    /// Which replica, from 0.
+    pub replica: u32,
+    /// For how long no request is sent there; then it is back, empty.
+    #[serde(default = "at_once")]
+    pub down_for: Duration,
+}
+
+/// Replicas fail at random, independently of each other; times up and down are exponential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FaultsSpec {
+    /// Mean time between coming up and failing.
+    pub mtbf: Duration,
+    /// Mean time until a replica is back.
+    pub mttr: Duration,
 }
 
 fn at_once() -> Duration {

@@ -6,16 +6,17 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
-use overbook_sim::cluster::{Clients, ClusterSpec, Disaggregation, OutputLimit, Patience};
+use overbook_sim::cluster::{Clients, ClusterSpec, Disaggregation, Failure, Faults, OutputLimit, Patience, Retry};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::route::RouterView;
 use overbook_sim::summary::Slo;
+use overbook_sim::time::Time;
 use overbook_sim::units::Bytes;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
-use crate::scenario::{CostSpec, MaxNewTokens};
+use crate::scenario::{CostSpec, FailureSpec, MaxNewTokens, RetryOn, RetrySpec};
 use crate::study::Point;
 
 /// Why a point cannot be run as it stands.
@@ -164,6 +165,9 @@ impl Point {
                 mtpot: goodput.mtpot.map(|d| d.0),
                 e2el: goodput.e2el.map(|d| d.0),
             },
+            retry: workload.retry.as_ref().map(retry),
+            failures: scenario.fleet.failures.iter().map(failure).collect(),
+            faults: scenario.fleet.faults.map(|faults| Faults { mtbf: faults.mtbf.0, mttr: faults.mttr.0 }),
             jumps: true,
             audit: scenario.audit,
             ..ClusterSpec::default()
@@ -237,6 +241,22 @@ impl Point {
             },
         }
     }
+}
+
+fn retry(spec: &RetrySpec) -> Retry {
+    Retry {
+        attempts: spec.attempts,
+        backoff: spec.backoff.0,
+        max_backoff: spec.max_backoff.0,
+        jitter: spec.jitter,
+        on_failed: spec.on.contains(&RetryOn::Failed),
+        on_expired: spec.on.contains(&RetryOn::Expired),
+        on_rejected: spec.on.contains(&RetryOn::Rejected),
+    }
+}
+
+fn failure(spec: &FailureSpec) -> Failure {
+    Failure { at: Time::ZERO + spec.at.0, replica: spec.replica, down_for: spec.down_for.0 }
 }
 
 impl Point {

@@ -145,6 +145,16 @@ impl BlockPool {
         debug_assert!(self.free() <= self.total, "more blocks free than exist");
     }
 
+    /// Drops the content of all free blocks.
+    pub(crate) fn forget(&mut self) {
+        while self.oldest != NONE {
+            let block = self.oldest;
+            self.unlink(block);
+            self.unhash(block);
+            self.anonymous_free += 1;
+        }
+    }
+
     /// Looks up the longest cached prefix among `contents`.
     pub fn lookup(&self, contents: &[u64]) -> Hit {
         let mut hit = Hit::default();

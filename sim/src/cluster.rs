@@ -1,5 +1,7 @@
 //! The world: replicas on one calendar, a router, open-loop arrivals or closed-loop clients.
 
+mod attempts;
+mod faults;
 mod outcome;
 mod spec;
 mod transfer;
@@ -20,10 +22,14 @@ use crate::time::{Span, Time};
 use crate::timeline::Timeline;
 
 pub use crate::drive::{Effort, StopReason};
+pub use attempts::Retry;
+pub use faults::{Failure, Faults};
 pub use outcome::{Progress, RunError, RunResult};
 pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
 pub use transfer::Disaggregation;
 
+use attempts::Attempts;
+use faults::Health;
 use transfer::Transfers;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +40,10 @@ enum Event {
     Patience { replica: u32, slot: Slot, generation: u32, why: Why },
     /// A closed-loop client sends its next request.
     Client,
-    /// A replica fails.
+    /// A replica fails: which of the specified failures.
     Failure(u32),
+    /// A client sends its request again.
+    Retry(u64),
     /// The KV of a request has arrived at another replica.
     Landed(u32),
     /// New shares of the SMs are ready for the lanes of a replica.
@@ -59,6 +67,10 @@ const _: () = assert!(size_of::<Event>() <= 24);
 enum Tick {
     /// The replicas report to the router.
     Report,
+    /// A replica fails at random.
+    Fault(u32),
+    /// A replica is back.
+    Back(u32),
 }
 
 /// Ranks at equal times: clients leave, requests arrive, then lanes look at what is there.
@@ -87,6 +99,8 @@ pub struct Cluster {
     reports: Option<Reports>,
     /// Replicas that take requests.
     open: Vec<u32>,
+    health: Health,
+    attempts: Attempts,
     ticks: Calendar<Tick>,
     calendar: Calendar<Event>,
     /// Length of the calendar at which it is cleared of what can no longer happen.
@@ -153,6 +167,8 @@ impl Cluster {
             router: spec.router.build(spec.seed),
             reports,
             open: (0..spec.disaggregation.map_or(spec.replicas, |apart| apart.prefill)).collect(),
+            health: Health::new(spec.replicas as usize),
+            attempts: Attempts::default(),
             ticks: Calendar::new(),
             calendar: Calendar::new(),
             calendar_max: 1024,
@@ -227,11 +243,12 @@ impl Cluster {
     }
 
     fn start(&mut self, workload: &mut dyn Workload) -> Result<(), RunError> {
-        for &(at, replica) in &self.spec.failures {
-            if replica < self.spec.replicas {
-                self.calendar.schedule(at, RANK_PATIENCE, Event::Failure(replica));
+        for (number, failure) in self.spec.failures.iter().enumerate() {
+            if failure.replica < self.spec.replicas {
+                self.calendar.schedule(failure.at, RANK_PATIENCE, Event::Failure(number as u32));
             }
         }
+        self.expect_faults();
         if let Some(view) = self.spec.router_view {
             self.ticks.schedule(Time::ZERO + view.interval, 0, Tick::Report);
         }
@@ -307,7 +324,11 @@ impl Cluster {
             Event::Patience { replica, slot, generation, why } => {
                 self.lose_patience(replica as usize, slot, generation, why, books)?;
             }
-            Event::Failure(at) => self.fail(at as usize, books)?,
+            Event::Failure(number) => {
+                let Failure { replica, down_for, .. } = self.spec.failures[number as usize];
+                self.fail(replica as usize, down_for, books)?;
+            }
+            Event::Retry(id) => self.retry(id, books)?,
             Event::Landed(number) => self.landed(number, books)?,
             Event::Switch(at) => self.switch(at as usize, books)?,
             Event::Probe => {
@@ -336,6 +357,8 @@ impl Cluster {
     fn tick<R: Recorder>(&mut self, tick: Tick, books: &mut Books<'_, R>) -> Result<(), RunError> {
         match tick {
             Tick::Report => self.report(books),
+            Tick::Fault(at) => self.fault(at as usize, books),
+            Tick::Back(at) => self.back(at as usize, books),
         }
     }
 
@@ -352,8 +375,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// The router chooses a replica for a request.
-    fn route<R: Recorder>(&mut self, arrival: &Arrival, books: &mut Books<'_, R>) -> Result<usize, RunError> {
+    /// The router chooses a replica for a request; none if all are down.
+    fn route<R: Recorder>(&mut self, arrival: &Arrival, books: &mut Books<'_, R>) -> Result<Option<usize>, RunError> {
+        if self.open.is_empty() {
+            return Ok(None);
+        }
         if let Some(reports) = &mut self.reports {
             reports.deliver(self.now);
         } else if self.router.sees_blocks() {
@@ -367,7 +393,7 @@ impl Cluster {
         if let Some(reports) = &mut self.reports {
             reports.chosen(at, self.now, request);
         }
-        Ok(at)
+        Ok(Some(at))
     }
 
     /// A request reaches the router.
@@ -384,7 +410,20 @@ impl Cluster {
             OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
             OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
         }
-        let at = self.route(&arrival, books)?;
+        if self.spec.retry.is_some() {
+            self.attempts.begin(id, &arrival);
+        }
+        self.submit(id, arrival, books)
+    }
+
+    /// A client sends a request, for the first time or again.
+    fn submit<R: Recorder>(&mut self, id: u64, mut arrival: Arrival, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        let now = self.now;
+        let Some(at) = self.route(&arrival, books)? else {
+            let row = self.row_without_service(id, 0, &arrival, Outcome::Failed);
+            self.digest.add(now, Kind::End, id, u32::MAX, 0, 0);
+            return self.attempt_ended(row, books);
+        };
         let replica = &mut self.replicas[at];
         let patience = self.spec.patience;
         arrival.deadline = arrival.deadline.or(patience.deadline);
@@ -427,7 +466,7 @@ impl Cluster {
     ) -> Result<(), RunError> {
         let row = self.row_without_service(id, at, arrival, Outcome::Rejected);
         self.settle(at, books)?;
-        self.book_end(at, &row, books)
+        self.book_end(at, row, books)
     }
 
     /// Ends a request that had failed in the trace where it arrives: neither router nor replicas learn of it.
@@ -461,6 +500,7 @@ impl Cluster {
             recomputed_tokens: 0,
             longest_gap: None,
             swapped_tokens: 0,
+            attempts: 1,
         }
     }
 
@@ -605,7 +645,7 @@ impl Cluster {
                     {
                         self.calendar.schedule(ready, RANK_PATIENCE, Event::Switch(at as u32));
                     }
-                    self.book_end(at, &row, books)?;
+                    self.book_end(at, row, books)?;
                     continue;
                 }
             };
@@ -614,11 +654,11 @@ impl Cluster {
         Ok(())
     }
 
-    fn book_end<R: Recorder>(&mut self, at: usize, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
+    fn book_end<R: Recorder>(&mut self, at: usize, row: RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
         let (steps, busy) = self.work_of(at);
         let kind = if row.outcome == Outcome::Finished { Kind::Finish } else { Kind::End };
         self.digest.add(self.now, kind, row.request, at as u32, steps, busy);
-        self.book_row(row, books)
+        self.attempt_ended(row, books)
     }
 
     fn book_row<R: Recorder>(&mut self, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
@@ -654,12 +694,6 @@ impl Cluster {
         self.fetch_all(books)
     }
 
-    fn fail<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
-        self.transfers.lose(at);
-        self.disturb(at, books, Replica::fail)?;
-        self.fetch_all(books)
-    }
-
     /// Ends requests from outside: waiting ones now (they may have blocked the queue), running ones at the next boundary.
     fn disturb<R: Recorder>(
         &mut self,
@@ -685,8 +719,10 @@ impl Cluster {
             replica.audit().map_err(|what| self.stop(at, Stop::Audit(what)))?;
             outstanding += u64::from(replica.outstanding());
         }
-        if self.arrived != self.ended + outstanding {
-            let what = format!("{} arrived, {} ended, {outstanding} are here", self.arrived, self.ended);
+        let resting = self.attempts.resting;
+        if self.arrived != self.ended + outstanding + resting {
+            let (arrived, ended) = (self.arrived, self.ended);
+            let what = format!("{arrived} arrived, {ended} ended, {outstanding} are here, {resting} will come again");
             return Err(self.stop(0, Stop::Audit(what)));
         }
         Ok(())

@@ -618,6 +618,7 @@ impl Replica {
             recomputed_tokens: request.recomputed,
             longest_gap,
             swapped_tokens: self.swapped.get_mut(slot as usize).map_or(0, std::mem::take),
+            attempts: 1,
         };
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);

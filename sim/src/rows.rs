@@ -79,6 +79,8 @@ pub struct RequestRow {
     pub longest_gap: Option<Span>,
     /// Tokens whose KV was copied to the host by preemptions (and back, if it was taken up again).
     pub swapped_tokens: u64,
+    /// How often its client sent it. Of one sent again, arrival and start are the first attempt's, everything else is the last's.
+    pub attempts: u32,
 }
 
 impl RequestRow {

@@ -13,6 +13,10 @@ pub enum Purpose {
     Thinking = 102,
     /// Predicted output lengths.
     Lengths = 103,
+    /// Pauses before clients send a request again.
+    Retrying = 104,
+    /// Failures of replicas.
+    Failing = 105,
 }
 
 /// The stream of a purpose under a seed.

@@ -176,6 +176,8 @@ pub struct Summary {
     pub fleet: Fleet,
     /// Requests per outcome, in the order of [`Outcome::ALL`].
     pub outcomes: [u64; Outcome::ALL.len()],
+    /// Times that clients sent the ended requests: each once, and once more for each retry.
+    pub attempts: u64,
     /// Finished requests with one output token: they have no `tpot`.
     pub single_token: u64,
     /// Token counts.

@@ -11,8 +11,8 @@ use overbook_sim::policy::{
 use overbook_sim::units::Bytes;
 
 use super::{
-    Clients, CostSpec, DisaggregationSpec, EngineSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec, Scenario,
-    VERSION, WorkloadSpec,
+    Clients, CostSpec, DisaggregationSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec,
+    Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -121,6 +121,12 @@ impl WorkloadSpec {
         if let Some(Clients { count, .. }) = self.clients {
             check.range("clients.count", u64::from(count), 1, 1_000_000);
         }
+        if let Some(retry) = &self.retry {
+            check.range("retry.attempts", u64::from(retry.attempts), 1, 1000);
+            let jitter = retry.jitter;
+            check.that((0.0..=1.0).contains(&jitter), "retry.jitter", format!("is {jitter}; it must be from 0 to 1"));
+            check.that(!retry.on.is_empty(), "retry.on", "is empty; leave `retry` out if nothing is sent again");
+        }
         let limits = [("deadline", self.limits.deadline), ("cancel_after", self.limits.cancel_after)].into_iter();
         for (key, limit) in limits.filter_map(|(key, limit)| Some((key, limit?))) {
             check.that(limit.0.0 > 0, &join("limits", key), "is 0; it must be above 0");
@@ -143,6 +149,20 @@ impl FleetSpec {
                 let told = format!("is {value}; it must be a number from 0");
                 check.that(value.is_finite() && value >= 0.0, &join("router.prefix-aware", key), told);
             }
+        }
+        for (number, failure) in self.failures.iter().enumerate() {
+            let FailureSpec { replica, down_for, .. } = *failure;
+            let told = format!("is {replica}; there are {} replicas, counted from 0", self.replicas);
+            check.that(replica < self.replicas || self.replicas == 0, &format!("failures.{number}.replica"), told);
+            let told = "is above 0: a replica that only decodes is not passed over yet while it is down";
+            let avoided = down_for.0.0 == 0 || self.disaggregation.is_none();
+            check.that(avoided, &format!("failures.{number}.down_for"), told);
+        }
+        if let Some(faults) = self.faults {
+            check.that(faults.mtbf.0.0 > 0, "faults.mtbf", "is 0; it must be above 0");
+            check.that(faults.mttr.0.0 > 0, "faults.mttr", "is 0; it must be above 0");
+            let told = "cannot be combined with `disaggregation`: a replica that only decodes is not passed over yet while it is down";
+            check.that(self.disaggregation.is_none(), "faults", told);
         }
         if let Some(view) = self.router_view {
             check.that(

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 use overbook_traces::{GenerateSpec, PopulationSpec, TraceSpec};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -35,6 +36,9 @@ pub struct WorkloadSpec {
     /// How long clients wait.
     #[serde(default)]
     pub limits: Limits,
+    /// Whether clients send requests again that have come to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetrySpec>,
 }
 
 impl WorkloadSpec {
@@ -70,6 +74,47 @@ fn yes() -> bool {
 
 fn no_pause() -> Duration {
     Duration(overbook_sim::time::Span::ZERO)
+}
+
+/// When clients send a request again. The defaults are those of the OpenAI Python client: two retries, after half a second and a
+/// second, each cut by up to a quarter at random.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySpec {
+    /// Attempts in all, the first included.
+    pub attempts: u32,
+    /// Pause before the second attempt; it doubles from one to the next.
+    pub backoff: Duration,
+    /// Longest pause.
+    pub max_backoff: Duration,
+    /// Share of a pause that is left out at random, at most.
+    pub jitter: f64,
+    /// The outcomes after which a request is sent again.
+    pub on: Vec<RetryOn>,
+}
+
+impl Default for RetrySpec {
+    fn default() -> Self {
+        RetrySpec {
+            attempts: 3,
+            backoff: Duration(Span(500_000_000)),
+            max_backoff: Duration(Span(8_000_000_000)),
+            jitter: 0.25,
+            on: vec![RetryOn::Failed, RetryOn::Expired],
+        }
+    }
+}
+
+/// An outcome after which a client may send its request again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryOn {
+    /// The replica has lost it, or none is up.
+    Failed,
+    /// The client's patience (`max_wait`, `deadline`) has ended; it waits as long again.
+    Expired,
+    /// It was refused.
+    Rejected,
 }
 
 /// The output limit that policies see.

@@ -15,7 +15,7 @@ fn unknown_keys() {
     assert_eq!(
         with("fleet: { gpus: 2 }"),
         ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `disaggregation`, `router`, `router_view`)"]
+             `server`, `disaggregation`, `router`, `router_view`, `failures`, `faults`)"]
     );
     assert_eq!(
         with("scheduler: { vllm: { max_nun_seqs: 2 } }"),
@@ -142,6 +142,20 @@ fn ranges_of_lightllms_router() {
 }
 
 #[test]
+fn failures_and_retries() {
+    assert_eq!(
+        with("fleet: { replicas: 2, failures: [{ at: 1s, replica: 2 }], faults: { mtbf: 0s, mttr: 1s } }"),
+        ["6:53: `replica` is 2; there are 2 replicas, counted from 0", "6:75: `mtbf` is 0; it must be above 0"]
+    );
+    let retry =
+        |retry: &str| problems(&LEAST.replace("requests: 1000 }", &format!("requests: 1000 }}, retry: {retry}")));
+    assert_eq!(retry("{ attempts: 0 }"), ["3:120: `attempts` is 0; it must be from 1 to 1000"]);
+    assert_eq!(retry("{ jitter: 2 }"), ["3:118: `jitter` is 2; it must be from 0 to 1"]);
+    assert_eq!(retry("{ on: [] }"), ["3:114: `on` is empty; leave `retry` out if nothing is sent again"]);
+    assert!(retry("{ on: [finished] }")[0].contains("unknown name `finished`"));
+}
+
+#[test]
 fn hardware_that_cannot_run_it() {
     let big = LEAST.replace("llama-3.1-8b", "llama-3.1-70b");
     let told = problems(&big.replace("h200", "h100"));
@@ -228,11 +242,11 @@ fn several_at_once() {
         [
             "4:1: unknown key `sede` (did you mean `seed`?)",
             "7:34: `20` needs a unit, e.g. 30/s",
-            "13:8: no model is called `llama` (did you mean `llama-2-7b`?)",
-            "15:20: `replicas` is 0; it must be from 1 to 4096",
-            "17:12: unknown name `fp9` (did you mean `fp8`?)",
-            "19:17: expected a whole number from 0 to 4294967295, found text `lots`",
-            "26:32: `50` needs a unit, e.g. 250ms",
+            "14:8: no model is called `llama` (did you mean `llama-2-7b`?)",
+            "16:20: `replicas` is 0; it must be from 1 to 4096",
+            "18:12: unknown name `fp9` (did you mean `fp8`?)",
+            "20:17: expected a whole number from 0 to 4294967295, found text `lots`",
+            "27:32: `50` needs a unit, e.g. 250ms",
         ]
     );
 }

@@ -26,9 +26,10 @@ workload:
   clients: { count: 32, think_time: 1s }
   max_new_tokens: { fixed: 1024 }
   limits: { max_wait: 30s, deadline: 2min, cancel_after: 1min }
+  retry: { attempts: 4, backoff: 1s, max_backoff: 10s, jitter: 0, on: [failed, rejected] }
 model: llama-3.1-8b
 gpu: h200
-fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two, router_view: { interval: 1s, delay: 100ms } }
+fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two, router_view: { interval: 1s, delay: 100ms }, failures: [{ at: 1min, replica: 3, down_for: 30s }], faults: { mtbf: 1d, mttr: 10min } }
 engine:
   weights: fp8
   kv: fp8

@@ -1,11 +1,11 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{Disaggregation, StopReason};
+use super::{Disaggregation, Failure, Faults, Retry, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
 use crate::summary::Slo;
-use crate::time::{Span, Time};
+use crate::time::Span;
 
 /// What policies are told about a request's output length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,8 +71,12 @@ pub struct ClusterSpec {
     pub jumps: bool,
     /// Check the laws at every event (slow).
     pub audit: bool,
-    /// Replicas that lose all their requests at some moment (and go on empty), by time.
-    pub failures: Vec<(Time, u32)>,
+    /// Whether clients send requests again that have come to nothing.
+    pub retry: Option<Retry>,
+    /// Replicas that fail at given moments.
+    pub failures: Vec<Failure>,
+    /// Replicas that fail at random.
+    pub faults: Option<Faults>,
     /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
     #[doc(hidden)]
     pub sabotage: Option<StopReason>,
@@ -106,7 +110,9 @@ impl Default for ClusterSpec {
             slo: Slo::default(),
             jumps: true,
             audit: false,
+            retry: None,
             failures: Vec::new(),
+            faults: None,
             sabotage: None,
         }
     }

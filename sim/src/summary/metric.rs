@@ -65,7 +65,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 29] = [
+const SINGLE: [(&str, Figure); 30] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -78,6 +78,7 @@ const SINGLE: [(&str, Figure); 29] = [
     ("rejected", |s| Some(s.count(Outcome::Rejected) as f64)),
     ("failed", |s| Some(s.count(Outcome::Failed) as f64)),
     ("failed_in_trace", |s| Some(s.count(Outcome::FailedInTrace) as f64)),
+    ("attempts", |s| Some(s.attempts as f64)),
     ("preemptions", |s| Some(s.work.preemptions as f64)),
     ("swapped_tokens", |s| Some(s.tokens.swapped as f64)),
     ("recompute_tax", |s| ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)),

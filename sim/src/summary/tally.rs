@@ -35,6 +35,7 @@ pub struct Tally {
     attained_e2el: u64,
     tokens: Tokens,
     single_token: u64,
+    attempts: u64,
     first_arrival: Time,
     last_end: Time,
     classes: Vec<ClassTally>,
@@ -63,6 +64,7 @@ impl Tally {
             attained_e2el: 0,
             tokens: Tokens::default(),
             single_token: 0,
+            attempts: 0,
             first_arrival: Time::MAX,
             last_end: Time::ZERO,
             classes: Vec::new(),
@@ -79,12 +81,8 @@ impl Tally {
     pub fn request(&mut self, row: &RequestRow) {
         self.first_arrival = self.first_arrival.min(row.arrival);
         self.last_end = self.last_end.max(row.end);
-        self.tokens.output += u64::from(row.output_tokens);
-        self.tokens.cached += u64::from(row.cached_tokens);
-        self.tokens.recomputed += row.recomputed_tokens;
-        self.tokens.swapped += row.swapped_tokens;
+        self.attempt(row);
         if let Some(start) = row.start {
-            self.tokens.prompt += u64::from(row.prompt_tokens);
             self.queue_time.record((start - row.arrival).0);
         }
         let index = usize::from(row.class.0);
@@ -94,6 +92,19 @@ impl Tally {
         self.classes[index].outcomes[row.outcome as usize] += 1;
         if row.outcome == Outcome::Finished {
             self.finished(row, index);
+        }
+    }
+
+    /// An attempt has ended, and its client will send the request again: what it took counts, the request does not yet.
+    #[inline]
+    pub fn attempt(&mut self, row: &RequestRow) {
+        self.attempts += 1;
+        self.tokens.output += u64::from(row.output_tokens);
+        self.tokens.cached += u64::from(row.cached_tokens);
+        self.tokens.recomputed += row.recomputed_tokens;
+        self.tokens.swapped += row.swapped_tokens;
+        if row.start.is_some() {
+            self.tokens.prompt += u64::from(row.prompt_tokens);
         }
     }
 
@@ -207,6 +218,7 @@ impl Tally {
         self.attained_e2el += other.attained_e2el;
         self.tokens.add(&other.tokens);
         self.single_token += other.single_token;
+        self.attempts += other.attempts;
         self.first_arrival = self.first_arrival.min(other.first_arrival);
         self.last_end = self.last_end.max(other.last_end);
         if self.classes.len() < other.classes.len() {
@@ -254,6 +266,7 @@ impl Tally {
             fleet,
             outcomes,
             single_token: self.single_token,
+            attempts: self.attempts,
             tokens: self.tokens,
             first_arrival,
             last_end: self.last_end,

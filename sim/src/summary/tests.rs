@@ -22,6 +22,7 @@ fn row(arrival: u64, first: u64, end: u64, output: u32) -> RequestRow {
         recomputed_tokens: 5,
         longest_gap: (output > 1).then_some(Span(3 * MS)),
         swapped_tokens: 7,
+        attempts: 1,
     }
 }
 
@@ -35,6 +36,7 @@ fn rejected(arrival: u64) -> RequestRow {
         recomputed_tokens: 0,
         longest_gap: None,
         swapped_tokens: 0,
+        attempts: 1,
         class: ClassId(1),
         ..row(arrival, 0, arrival, 1)
     }
@@ -133,7 +135,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
     assert!(names.iter().all(|name| summary.metric(name).is_some()), "{names:?}");
-    assert_eq!(names.len(), 36 + 29);
+    assert_eq!(names.len(), 36 + 30);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }

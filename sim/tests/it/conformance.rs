@@ -6,8 +6,8 @@ use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpe
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
     AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OnLate,
-    OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec,
-    SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
+    OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec,
+    StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};

@@ -78,9 +78,7 @@ fn no_scheduler_sees_the_future() {
         }
         let (mut plans, mut worlds) = (0, 0);
         for seed in 0..24 {
-            let (mut world, mut twin) = twins(seed);
-            world.set_scheduler(spec.clone());
-            twin.set_scheduler(spec.clone());
+            let (world, twin) = twins(seed, Some(spec.clone()));
             let (a, b) = (world.run(How::STEPS), twin.run(How::STEPS));
             let until = first_divergence(&world, &twin, &a, &b);
             plans += compare(&a, &b, until).unwrap_or_else(|e| panic!("{name} sees the future in world {seed}:\n{e}"));

@@ -74,6 +74,7 @@ fn the_longest_gap_is_that_of_the_tokens() {
             world.set_scheduler(SchedulerSpec::Aggressive(AggressiveSpec::default()));
         }
         world.spec.failures.clear();
+        (world.spec.faults, world.spec.retry) = (None, None);
         let (more_finished, more_preempted) = compare(&world, seed);
         finished += more_finished;
         preempted += more_preempted;

@@ -30,6 +30,8 @@ struct Coverage {
     routers: [u64; ROUTERS.len()],
     fleets: u64,
     stale: u64,
+    retried: u64,
+    faulty: u64,
     closed: u64,
     outcomes: [u64; Outcome::ALL.len()],
     cached_tokens: u64,
@@ -49,6 +51,8 @@ impl Coverage {
         self.routers[router] += u64::from(world.spec.replicas > 1);
         self.fleets += u64::from(world.spec.replicas > 1);
         self.stale += u64::from(world.spec.replicas > 1 && world.spec.router_view.is_some());
+        self.retried += u64::from(run.rows.requests.iter().any(|r| r.attempts > 1));
+        self.faulty += u64::from(world.spec.faults.is_some());
         self.closed += u64::from(world.spec.clients.is_some());
         for (sum, n) in self.outcomes.iter_mut().zip(run.result.summary.outcomes) {
             *sum += n;
@@ -82,7 +86,17 @@ fn jumps_equal_step_by_step() {
         assert!(seen.stops(reason) >= 100, "{reason:?} only {} times", seen.stops(reason));
     }
     assert!(seen.preempting * 5 >= seen.worlds, "preemption in {} of {} worlds", seen.preempting, seen.worlds);
-    let floor = [seen.depths[0], seen.depths[1], seen.priority, seen.fixed, seen.caching, seen.closed, seen.stale];
+    let floor = [
+        seen.depths[0],
+        seen.depths[1],
+        seen.priority,
+        seen.fixed,
+        seen.caching,
+        seen.closed,
+        seen.stale,
+        seen.retried,
+        seen.faulty,
+    ];
     assert!(floor.iter().chain(&seen.routers).all(|&n| n >= 50), "{seen:?}");
     assert!(seen.outcomes.iter().all(|&n| n >= 100), "every ending must occur: {seen:?}");
     assert!(seen.cached_tokens > 10_000, "{seen:?}");

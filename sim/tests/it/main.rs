@@ -4,6 +4,7 @@
 
 mod conformance;
 mod fairness;
+mod faults;
 mod future;
 mod gaps;
 mod golden;

@@ -1,7 +1,7 @@
 //! Mistakes that other simulators made, and the corners around them.
 
 use overbook_sim::arrival::{Arrival, ClassId, SessionId};
-use overbook_sim::cluster::{Clients, RunError};
+use overbook_sim::cluster::{Clients, Failure, RunError};
 use overbook_sim::cost::Cost;
 use overbook_sim::policy::{QueueOrder, VllmSpec};
 use overbook_sim::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
@@ -187,7 +187,10 @@ fn a_replica_fails_with_steps_in_flight_and_goes_on() {
     both(
         ANY,
         &arrivals,
-        |world| world.spec.failures = vec![(Time(2 * MS + 1), 0), (Time(5 * MS), 0)],
+        |world| {
+            world.spec.failures =
+                [2 * MS + 1, 5 * MS].map(|at| Failure { at: Time(at), replica: 0, down_for: Span::ZERO }).into();
+        },
         |run| {
             assert_eq!(run.result.summary.count(Outcome::Failed), 2);
             assert_eq!(end_ms(run, 0), 3.0, "running ones end at the boundary");

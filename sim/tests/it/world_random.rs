@@ -1,7 +1,7 @@
 //! Random small worlds that hit every branch of the serving rules. A seed is a world.
 
 use overbook_sim::arrival::{Arrival, ClassId, Content, SessionId};
-use overbook_sim::cluster::{Clients, ClusterSpec, OutputLimit, Patience};
+use overbook_sim::cluster::{Clients, ClusterSpec, Failure, Faults, OutputLimit, Patience, Retry};
 use overbook_sim::policy::{PrefixAwareSpec, QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
 use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::route::RouterView;
@@ -190,10 +190,10 @@ pub fn world(seed: u64) -> World {
         Clients { count: draw.within(1, 16), think_time: traffic.span(think) }
     });
     let patience = draw.one_in(8).then(|| Some(traffic.span(f64::from(draw.within(300, 3000)))));
-    let failures = (0..draw.pick(&[0, 0, 0, 1, 3]))
+    let mut failures: Vec<Failure> = (0..draw.pick(&[0, 0, 0, 1, 3]))
         .map(|_| {
             let at = f64::from(draw.within(0, 3000));
-            (Time::ZERO + traffic.span(at), draw.below(3) as u32)
+            Failure { at: Time::ZERO + traffic.span(at), replica: draw.below(3) as u32, down_for: Span::ZERO }
         })
         .collect();
     let n = draw.within(8, 50) as usize;
@@ -202,6 +202,22 @@ pub fn world(seed: u64) -> World {
     let router_view = later.one_in(3).then(|| RouterView {
         interval: traffic.span(f64::from(later.within(1, 200))),
         delay: traffic.span(f64::from(later.within(0, 100))),
+    });
+    let retry = later.one_in(3).then(|| Retry {
+        attempts: later.within(2, 5),
+        backoff: traffic.span(f64::from(later.within(0, 300))),
+        max_backoff: traffic.span(400.0),
+        jitter: later.pick(&[0.0, 0.5]),
+        on_failed: true,
+        on_expired: later.one_in(2),
+        on_rejected: later.one_in(4),
+    });
+    for failure in &mut failures {
+        failure.down_for = traffic.span(f64::from(later.pick(&[0, 1, 200, 2000])));
+    }
+    let faults = later.one_in(6).then(|| Faults {
+        mtbf: traffic.span(f64::from(later.within(200, 3000))),
+        mttr: traffic.span(f64::from(later.within(1, 500))),
     });
     let spec = ClusterSpec {
         replicas,
@@ -220,7 +236,9 @@ pub fn world(seed: u64) -> World {
         clients,
         seed,
         slo: Slo::default(),
+        retry,
         failures,
+        faults,
         ..ClusterSpec::default()
     };
     let arrivals = traffic.arrivals(&mut draw, n);
