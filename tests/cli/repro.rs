@@ -122,3 +122,17 @@ fn past_futures_true_future_peak() {
         }
     }
 }
+
+/// Whoever plans with true lengths says so.
+#[test]
+fn oracles_are_printed() {
+    let home = Home::small();
+    let told = |lengths: &str| {
+        let scheduler = format!("scheduler={{ past-future: {{ lengths: {lengths} }} }}");
+        home.run(["run", "small.yaml", "--out", "a", "--force", "--set", &scheduler]).ends(0);
+        home.json("a/summary.json")["assumptions"]["Predicted lengths"].as_str().expect("an assumption").to_owned()
+    };
+    assert_eq!(told("oracle"), "ORACLE: the scheduler plans with true lengths; oracle");
+    assert!(told("{ noisy-oracle: { sigma: 0.3 } }").starts_with("ORACLE: "));
+    assert_eq!(told("{ history: { window: 40 } }"), "history: window: 40, initial: 1024");
+}
