@@ -213,7 +213,7 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let plain = SjfSpec::default();
             let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
             let noisy = LengthSpec::NoisyOracle(NoisyOracleSpec::default());
-            let guessed = SjfSpec { lengths: noisy, batch: few, ageing: 250.0, ..plain.clone() };
+            let guessed = SjfSpec { lengths: noisy, batch: few, ageing: 250.0 };
             let learning = SjfSpec { lengths: LengthSpec::History(HistorySpec::default()), ..plain.clone() };
             let told = SjfSpec { lengths: LengthSpec::Oracle, ..plain.clone() };
             let all = [

@@ -54,7 +54,9 @@ fn compare(a: &Run, b: &Run, until: Time) -> Result<usize, String> {
     let plans = |run: &Run| -> Vec<StepRow> {
         let mut plans: Vec<StepRow> = run.rows.steps.iter().filter(|s| s.start < until).cloned().collect();
         // A step in flight ends later or sooner by what happens beside it meanwhile: no decision.
-        plans.iter_mut().for_each(|step| step.end = step.end.min(until));
+        for step in &mut plans {
+            step.end = step.end.min(until);
+        }
         plans.sort_by_key(|s| (s.start, s.replica));
         plans
     };

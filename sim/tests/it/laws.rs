@@ -153,7 +153,11 @@ fn swaps_keep_gaps_and_count_every_block() {
             let blocks: u64 = run.rows.steps.iter().map(|s| s.swapped_blocks).sum();
             // Out and in again, each up to a block more than its tokens fill.
             let least = 2 * tokens.swapped / u64::from(world.spec.limits.block_tokens);
-            assert!(blocks % 2 == 0 && blocks >= least, "{blocks} blocks for {} tokens: {name}", tokens.swapped);
+            assert!(
+                blocks.is_multiple_of(2) && blocks >= least,
+                "{blocks} blocks for {} tokens: {name}",
+                tokens.swapped
+            );
             let copies = |s: &&overbook_sim::rows::StepRow| s.swapped_blocks > 0;
             let cost = world.spec.limits.swap.block_cost.0 >> overbook_sim::cost::COST_PER_NS.trailing_zeros();
             let long = |s: &overbook_sim::rows::StepRow| (s.end - s.start).0 > cost * s.swapped_blocks;
