@@ -101,8 +101,8 @@ pub(crate) fn run(study: &Study, asked: &Asked<'_>, args: &RunArgs, globals: &Gl
     } else {
         print(&table.terminal())?;
     }
-    // A comparison says up to which load each keeps its promise.
-    if table.kept().is_empty() || args.json {
+    // A comparison says up to which load each keeps its promise; a gate that fails says where.
+    if table.kept().is_empty() || args.json || args.gate {
         tell_missed(study, &ended, args.json)?;
     }
     tell_verdicts(&verdicts, args.json)?;

@@ -98,29 +98,29 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             notes.push(
                 "edf has no flag: `--scheduling-policy priority` with deadlines as priorities is nearest".to_owned(),
             );
-            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
+            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, &plain) }
         }
         SchedulerSpec::Vtc(spec) => {
             notes.push("vtc has no flag: the engines do not share between tenants".to_owned());
-            chunked(&spec.batch, plain)
+            chunked(&spec.batch, &plain)
         }
         SchedulerSpec::Sjf(spec) => {
             notes.push(
                 "sjf has no flag: `--scheduling-policy priority` with predicted lengths as priorities is nearest"
                     .to_owned(),
             );
-            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
+            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, &plain) }
         }
         SchedulerSpec::Ltr(spec) => {
             notes.push(
                 "ltr has no flag: it is a fork of vLLM; `--scheduling-policy priority` with ranks as priorities is nearest"
                     .to_owned(),
             );
-            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, plain) }
+            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, &plain) }
         }
         SchedulerSpec::Fastserve(spec) => {
             notes.push("fastserve has no flag: the engines do not stop requests by the service they had".to_owned());
-            chunked(&spec.batch, plain)
+            chunked(&spec.batch, &plain)
         }
     };
     let model = match &scenario.model {
@@ -148,9 +148,9 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
 }
 
 /// The limits of a batch of chunked prefill, as vLLM's.
-fn chunked(batch: &BatchSpec, plain: VllmSpec) -> VllmSpec {
+fn chunked(batch: &BatchSpec, plain: &VllmSpec) -> VllmSpec {
     let BatchSpec { max_num_batched_tokens, max_num_seqs, watermark } = *batch;
-    VllmSpec { max_num_batched_tokens, max_num_seqs, watermark, ..plain }
+    VllmSpec { max_num_batched_tokens, max_num_seqs, watermark, ..plain.clone() }
 }
 
 /// A command under construction.
