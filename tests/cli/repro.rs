@@ -37,8 +37,7 @@ fn past_futures_table_needs_its_schedulers() {
     let (_, rest) = table.split_once("    scheduler:\n").expect("the schedulers");
     let (schedulers, _) = rest.split_once("    seed: ").expect("the seeds");
     let names = ["aggressive", "conservative", "past-future", "optimum"];
-    let fcfs: String =
-        names.iter().map(|name| format!("      {name}: {{ vllm: {{ async_scheduling: false }} }}\n")).collect();
+    let fcfs = names.map(|name| format!("      {name}: {{ vllm: {{ async_scheduling: false }} }}\n")).concat();
     let verdicts =
         gate("past-future-table.yaml", &[(schedulers, &fcfs), ("seed: [1, 2, 3, 4, 5, 6, 7, 8]", "seed: [1]")], 3);
     for name in names {
