@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use overbook_sim::model::{KvDtype, WeightDtype};
 use overbook_sim::parallel::Exchange;
-use overbook_sim::policy::{BatchSpec, QueueOrder, SchedulerSpec, VllmSpec};
+use overbook_sim::policy::{BatchSpec, QueueOrder, SchedulePolicy, SchedulerSpec, VllmSpec};
 
 use crate::import::repository;
 use crate::scenario::{ModelChoice, Scenario};
@@ -214,6 +214,15 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .0
 }
 
+/// SGLang's name of an order.
+fn order(policy: SchedulePolicy) -> &'static str {
+    match policy {
+        SchedulePolicy::Fcfs => "fcfs",
+        SchedulePolicy::Lpm => "lpm",
+        SchedulePolicy::Lof => "lof",
+    }
+}
+
 fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let engine = &scenario.engine;
     let own = if let SchedulerSpec::Sglang(own) = &scenario.scheduler { Some(own) } else { None };
@@ -232,7 +241,7 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .given("--max-total-tokens", engine.kv_tokens)
         .when(engine.weights == WeightDtype::Fp8, "--quantization fp8")
         .when(engine.kv == KvDtype::Fp8, "--kv-cache-dtype fp8_e4m3")
-        .with("--schedule-policy", "fcfs")
+        .with("--schedule-policy", own.map_or("fcfs", |own| order(own.schedule_policy)))
         .when(!spec.enable_prefix_caching, "--disable-radix-cache")
         .when(!spec.async_scheduling, "--disable-overlap-schedule")
         .given("--max-prefill-tokens", own.map(|own| own.max_prefill_tokens))

@@ -47,7 +47,7 @@ pub use orca::OrcaSpec;
 pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;
 pub use semi_pd::SemiPdSpec;
-pub use sglang::SglangSpec;
+pub use sglang::{SchedulePolicy, SglangSpec};
 pub use sjf::SjfSpec;
 pub use static_batch::StaticSpec;
 pub use trtllm::{Capacity, TrtllmSpec};
@@ -180,7 +180,9 @@ impl SchedulerSpec {
     pub fn queue_order(&self) -> QueueOrder {
         match self {
             SchedulerSpec::Vllm(spec) => spec.policy,
-            SchedulerSpec::Edf(_)
+            SchedulerSpec::Sglang(spec) if spec.order() == SchedulePolicy::Fcfs => QueueOrder::Fcfs,
+            SchedulerSpec::Sglang(_)
+            | SchedulerSpec::Edf(_)
             | SchedulerSpec::Vtc(_)
             | SchedulerSpec::Sjf(_)
             | SchedulerSpec::Ltr(_)

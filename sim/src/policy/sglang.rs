@@ -1,15 +1,32 @@
 //! SGLang's scheduler: prefill first, admission by an estimate of what the running requests will still generate.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Horizon, Scheduler};
 use crate::request::{Phase, Slot};
 use crate::step::{Head, Infeasible, RequestView, StepBuilder};
 
+/// Order of the waiting queue (`schedule_policy.py`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchedulePolicy {
+    /// First come, first served.
+    #[default]
+    Fcfs,
+    /// Longest cached prefix first, as long as few requests wait; needs the radix cache.
+    Lpm,
+    /// Longest output first, by the limit that the client states.
+    Lof,
+}
+
 /// Settings of SGLang's scheduler, with SGLang's names and defaults (version 0.4.4).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SglangSpec {
+    /// Order of the waiting queue.
+    pub schedule_policy: SchedulePolicy,
     /// Running requests at most.
     pub max_running_requests: u32,
     /// Prompt tokens of one prefill step; longer prompts are split. `null` is off.
@@ -31,6 +48,7 @@ pub struct SglangSpec {
 impl Default for SglangSpec {
     fn default() -> Self {
         SglangSpec {
+            schedule_policy: SchedulePolicy::Fcfs,
             max_running_requests: 256,
             chunked_prefill_size: Some(8192),
             max_prefill_tokens: 16_384,
@@ -42,6 +60,20 @@ impl Default for SglangSpec {
         }
     }
 }
+
+impl SglangSpec {
+    /// The order that is in force: without the radix cache there are no prefixes to go by.
+    pub fn order(&self) -> SchedulePolicy {
+        let blind = self.schedule_policy == SchedulePolicy::Lpm && !self.enable_radix_cache;
+        if blind { SchedulePolicy::Fcfs } else { self.schedule_policy }
+    }
+}
+
+/// Waiting requests above which prefixes are not looked up for the order.
+const LPM_QUEUE_MAX: usize = 128;
+/// A waiting request with at most so many cached tokens that shares at least so many with one before it goes last: once that one is
+/// computed, it will be cached.
+const IN_BATCH_TOKENS: u32 = 32;
 
 /// Parts of one: ratios are integers, so that any number of steps at once decays them the same.
 const ONE: u64 = 1 << 32;
@@ -69,6 +101,8 @@ pub struct Sglang {
     /// Steps executed when the ratio was last brought up to date, and whether those since then decode.
     executed: u64,
     decoding: bool,
+    /// The next key: the queue is a list that is sorted in place, and keys are its places.
+    next_key: u64,
 }
 
 /// What a prefill step may still take in (`PrefillAdder`) [tokens].
@@ -82,7 +116,7 @@ impl Sglang {
     /// A scheduler for one replica.
     pub fn new(spec: SglangSpec) -> Self {
         let initial = ((INITIAL * spec.schedule_conservativeness).min(1.0) * ONE as f64) as u64;
-        Sglang { spec, initial, ratio: initial, full: false, ran: 0, executed: 0, decoding: false }
+        Sglang { spec, initial, ratio: initial, full: false, ran: 0, executed: 0, decoding: false, next_key: 0 }
     }
 
     /// Brings the state up to the present: decode steps since the last plan, requests that have left.
@@ -107,6 +141,32 @@ impl Sglang {
         u64::from((request.limit - request.generated).min(self.spec.clip_max_new_tokens))
     }
 
+    /// Puts a request at the end of the queue.
+    fn append(&mut self, step: &mut StepBuilder<'_>, slot: Slot) {
+        step.rank(slot, self.next_key);
+        self.next_key += 1;
+    }
+
+    /// A request was retracted: it is at the end of the queue.
+    fn requeue(&mut self, step: &mut StepBuilder<'_>, slot: Slot) {
+        if self.spec.order() != SchedulePolicy::Fcfs {
+            self.append(step, slot);
+        }
+    }
+
+    /// Sorts the queue; equal ones stay in order.
+    fn sort(&mut self, step: &mut StepBuilder<'_>) {
+        let mut queue: Vec<(u32, Slot)> = match self.spec.order() {
+            SchedulePolicy::Lpm if step.waiting() <= LPM_QUEUE_MAX => by_prefix(step),
+            SchedulePolicy::Lof => step.queue().map(|r| (u32::MAX - r.limit, r.slot)).collect(),
+            SchedulePolicy::Fcfs | SchedulePolicy::Lpm => return,
+        };
+        queue.sort_by_key(|&(key, _)| key);
+        for (_, slot) in queue {
+            self.append(step, slot);
+        }
+    }
+
     fn budget(&self, step: &StepBuilder<'_>) -> Budget {
         let running = (0..step.running()).map(|at| step.running_at(at)).filter(|r| r.phase == Phase::Decode);
         let left: u64 = running.map(|request| self.expected(&request)).sum();
@@ -125,6 +185,9 @@ impl Sglang {
         let split = step.prefilling().first().copied();
         if split.is_none() && (self.full || step.waiting() == 0) {
             return Ok(false);
+        }
+        if step.running() < self.spec.max_running_requests as usize {
+            self.sort(step);
         }
         let mut budget = self.budget(step);
         let mut any = false;
@@ -206,10 +269,13 @@ impl Sglang {
         while order.len() > 1 && !room(step, order.len()) {
             let Some(victim) = order.pop() else { break };
             step.retract(victim.slot)?;
+            self.requeue(step, victim.slot);
         }
         // The last one may lack memory for a prompt that was split beside it, or for KV that is on its way here.
         while step.member_blocks() > step.free_blocks() && step.running() > 0 {
-            step.retract(step.running_at(step.running() - 1).slot)?;
+            let slot = step.running_at(step.running() - 1).slot;
+            step.retract(slot)?;
+            self.requeue(step, slot);
         }
         let generated: u64 =
             order.iter().map(|r| u64::from(r.generated)).sum::<u64>() + RETRACT_STEPS * order.len() as u64;
@@ -218,6 +284,28 @@ impl Sglang {
         self.full = false;
         Ok(())
     }
+}
+
+/// The waiting requests with what the order goes by: least first.
+fn by_prefix(step: &StepBuilder<'_>) -> Vec<(u32, Slot)> {
+    let block_tokens = step.limits().block_tokens;
+    let mut seen: BTreeSet<u64> = BTreeSet::new();
+    let mut keys = Vec::with_capacity(step.waiting());
+    for request in step.queue() {
+        let contents = step.contents(request.slot);
+        let cached = step.cached(request.slot);
+        let mut last = false;
+        if cached <= IN_BATCH_TOKENS {
+            // Ids are chained: one that was seen was seen with all before it.
+            let shared = contents.iter().take_while(|&id| seen.contains(id)).count();
+            last = shared as u32 * block_tokens >= IN_BATCH_TOKENS;
+            if !last {
+                seen.extend(contents);
+            }
+        }
+        keys.push((if last { u32::MAX } else { u32::MAX - 1 - cached }, request.slot));
+    }
+    keys
 }
 
 impl Budget {
@@ -231,6 +319,11 @@ impl Budget {
 impl Scheduler for Sglang {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         self.catch_up(step);
+        if self.spec.order() != SchedulePolicy::Fcfs {
+            while let Some(request) = step.newcomer() {
+                self.append(step, request.slot);
+            }
+        }
         self.decoding = false;
         let mixed = self.spec.enable_mixed_chunk;
         let short = step.member_blocks() > step.free_blocks();

@@ -54,6 +54,17 @@ impl StepBuilder<'_> {
         self.keyed().iter().map(|slot| self.view(slot))
     }
 
+    /// Contents of a request's full blocks, as far as they are known: prompt and delivered outputs.
+    pub fn contents(&self, slot: Slot) -> &[u64] {
+        let request = self.request(slot);
+        request.contents(request.prompt + self.lane().generated(request))
+    }
+
+    /// Tokens that the prefix cache would serve of a waiting request.
+    pub fn cached(&self, slot: Slot) -> u32 {
+        self.waiting_request(slot).cached
+    }
+
     /// A waiting request with its prefix-cache hit.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpe
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
     AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OnLate,
-    OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec,
-    StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
+    OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulePolicy, SchedulerSpec, SemiPdSpec,
+    SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};
@@ -73,7 +73,13 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
             let bold = SglangSpec { schedule_conservativeness: 0.05, ..serial.clone() };
             let mixed = SglangSpec { enable_mixed_chunk: true, chunked_prefill_size: Some(64), ..bold.clone() };
             let whole = SglangSpec { chunked_prefill_size: None, max_prefill_tokens: 300, ..bold.clone() };
+            let order = SchedulePolicy::Lpm;
+            let prefixes = SglangSpec { schedule_policy: order, max_running_requests: 6, ..plain.clone() };
+            let longest = SglangSpec { schedule_policy: SchedulePolicy::Lof, ..bold.clone() };
             let all = [
+                ("sglang, lpm, few places", prefixes.clone()),
+                ("sglang, lpm, bold", SglangSpec { schedule_conservativeness: 0.05, ..prefixes }),
+                ("sglang, lof", longest),
                 ("sglang", plain),
                 ("sglang, depth 1", serial),
                 ("sglang, small chunks, few places", small),

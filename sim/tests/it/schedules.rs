@@ -153,6 +153,7 @@ worked_by_hand! {
     the_whole_output_is_reserved: "orca.yaml",
     the_last_is_preempted_and_recomputes: "preempt.yaml",
     the_first_deadline_first: "edf.yaml",
+    the_longest_prefix_first: "lpm.yaml",
     the_short_and_the_new_go_first: "fastserve.yaml",
     the_least_rank_takes_the_memory: "ltr.yaml",
     the_shortest_goes_first: "sjf.yaml",
