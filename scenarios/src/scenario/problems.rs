@@ -307,12 +307,14 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
         SchedulerSpec::Sjf(spec) => {
             let mut check = Check { prefix: "scheduler.sjf", list };
             check.batch(&spec.batch);
+            check.lengths("lengths", &spec.lengths);
             let ageing_ok = (0.0..=1e6).contains(&spec.ageing);
             check.that(ageing_ok, "ageing", format!("is {}; it must be from 0 to 1000000", spec.ageing));
         }
         SchedulerSpec::Ltr(spec) => {
             let mut check = Check { prefix: "scheduler.ltr", list };
             check.batch(&spec.batch);
+            check.lengths("lengths", &spec.lengths);
             check.positive("period", spec.period);
             check.swap(spec.preemption_mode, spec.swap_space);
         }

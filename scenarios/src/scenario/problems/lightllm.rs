@@ -19,7 +19,7 @@ impl Check<'_> {
         }
     }
 
-    fn lengths(&mut self, key: &str, lengths: &LengthSpec) {
+    pub(super) fn lengths(&mut self, key: &str, lengths: &LengthSpec) {
         let key = |name: &str| join(key, name);
         match lengths {
             LengthSpec::History(history) => self.window(&key("history.window"), history.window),
