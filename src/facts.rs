@@ -101,6 +101,9 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
         facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));
     }
     let fleet = &scenario.fleet;
+    if let Some(auto) = fleet.autoscale {
+        facts.push(("Autoscaler".to_owned(), format!("up to {} replicas; {}", fleet.replicas, text(auto))));
+    }
     if !fleet.failures.is_empty() {
         facts.push(("Failures".to_owned(), text(&fleet.failures)));
     }

@@ -11,13 +11,14 @@ use crate::report::{Report, Side, Traffic};
 const NS_PER_MS: f64 = 1e6;
 
 /// Metrics that stand under their own name; units: shares from 0 to 1, rates per second.
-const FIGURES: [&str; 20] = [
+const FIGURES: [&str; 21] = [
     "request_throughput",
     "request_goodput",
     "token_goodput",
     "goodput_fraction",
     "output_throughput",
     "total_token_throughput",
+    "replica_hours",
     "utilization",
     "running_mean",
     "running_max",

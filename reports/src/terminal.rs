@@ -112,6 +112,11 @@ fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
             format!("{} times, {} of computed tokens were recomputed", show("preemptions"), show("recompute_tax")),
         ),
     ]);
+    if summary.fleet.served.is_some() {
+        let mean = summary.fleet.replica_seconds(summary.makespan()) / summary.makespan().as_secs_f64().max(1e-9);
+        let most = summary.fleet.replicas;
+        figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
+    }
     if summary.attempts > summary.ended() {
         let each = number(summary.attempts as f64 / summary.ended().max(1) as f64);
         figures.push(("attempts", format!("{}, {each} a request", show("attempts"))));

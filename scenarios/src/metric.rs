@@ -84,6 +84,7 @@ pub const NAMES: &[&str] = &[
     "segments",
     "mean_jump",
     "makespan",
+    "replica_hours",
     "utilization",
 ];
 

@@ -101,6 +101,9 @@ pub struct FleetSpec {
     /// Replicas that fail at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultsSpec>,
+    /// Replicas come and go with the load; `replicas` is the most. Without, all are there all the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<AutoscaleSpec>,
 }
 
 impl Default for FleetSpec {
@@ -116,6 +119,7 @@ impl Default for FleetSpec {
             router_view: None,
             failures: Vec::new(),
             faults: None,
+            autoscale: None,
         }
     }
 }
@@ -191,6 +195,43 @@ pub struct FaultsSpec {
     pub mtbf: Duration,
     /// Mean time until a replica is back.
     pub mttr: Duration,
+}
+
+/// An autoscaler as Kubernetes' (HPA): at every interval it wants load ÷ target replicas, rounded up. It grows at once and shrinks to
+/// the most that it wanted within the cool-down.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoscaleSpec {
+    /// Replicas at least, and at the start.
+    pub min: u32,
+    /// What a replica should have.
+    pub target: ScaleTargetSpec,
+    /// Time from the decision until a replica takes requests: a machine, an image, weights. It is paid for.
+    pub start_up: Duration,
+    /// Time between two decisions (HPA: 15 s).
+    #[serde(default = "hpa_interval")]
+    pub interval: Duration,
+    /// For how long a lower load must have lasted before replicas leave (HPA: 5 min). Who leaves first ends what it has.
+    #[serde(default = "hpa_cool_down")]
+    pub cool_down: Duration,
+}
+
+/// What the number of replicas follows.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleTargetSpec {
+    /// Waiting and running requests of a replica.
+    Outstanding(f64),
+    /// Share of its KV blocks in use, up to 1.
+    KvUse(f64),
+}
+
+fn hpa_interval() -> Duration {
+    Duration(overbook_sim::time::Span(15_000_000_000))
+}
+
+fn hpa_cool_down() -> Duration {
+    Duration(overbook_sim::time::Span(300_000_000_000))
 }
 
 fn at_once() -> Duration {

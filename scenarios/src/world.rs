@@ -6,7 +6,9 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
-use overbook_sim::cluster::{Clients, ClusterSpec, Disaggregation, Failure, Faults, OutputLimit, Patience, Retry};
+use overbook_sim::cluster::{
+    Autoscale, Clients, ClusterSpec, Disaggregation, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
+};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::replica::{Limits, SwapSpace};
@@ -16,7 +18,7 @@ use overbook_sim::time::Time;
 use overbook_sim::units::Bytes;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
-use crate::scenario::{CostSpec, FailureSpec, MaxNewTokens, RetryOn, RetrySpec};
+use crate::scenario::{AutoscaleSpec, CostSpec, FailureSpec, MaxNewTokens, RetryOn, RetrySpec, ScaleTargetSpec};
 use crate::study::Point;
 
 /// Why a point cannot be run as it stands.
@@ -167,6 +169,7 @@ impl Point {
             },
             retry: workload.retry.as_ref().map(retry),
             failures: scenario.fleet.failures.iter().map(failure).collect(),
+            autoscale: scenario.fleet.autoscale.map(autoscale),
             faults: scenario.fleet.faults.map(|faults| Faults { mtbf: faults.mtbf.0, mttr: faults.mttr.0 }),
             jumps: true,
             audit: scenario.audit,
@@ -252,6 +255,19 @@ fn retry(spec: &RetrySpec) -> Retry {
         on_failed: spec.on.contains(&RetryOn::Failed),
         on_expired: spec.on.contains(&RetryOn::Expired),
         on_rejected: spec.on.contains(&RetryOn::Rejected),
+    }
+}
+
+fn autoscale(spec: AutoscaleSpec) -> Autoscale {
+    Autoscale {
+        min: spec.min,
+        start_up: spec.start_up.0,
+        interval: spec.interval.0,
+        target: match spec.target {
+            ScaleTargetSpec::Outstanding(target) => ScaleTarget::Outstanding(target),
+            ScaleTargetSpec::KvUse(target) => ScaleTarget::KvUse(target),
+        },
+        cool_down: spec.cool_down.0,
     }
 }
 

@@ -3,6 +3,7 @@
 mod attempts;
 mod faults;
 mod outcome;
+mod scale;
 mod spec;
 mod transfer;
 
@@ -25,11 +26,13 @@ pub use crate::drive::{Effort, StopReason};
 pub use attempts::Retry;
 pub use faults::{Failure, Faults};
 pub use outcome::{Progress, RunError, RunResult};
+pub use scale::{Autoscale, ScaleTarget};
 pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
 pub use transfer::Disaggregation;
 
 use attempts::Attempts;
 use faults::Health;
+use scale::Scaling;
 use transfer::Transfers;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +74,10 @@ enum Tick {
     Fault(u32),
     /// A replica is back.
     Back(u32),
+    /// The autoscaler decides.
+    Scale,
+    /// A replica has started.
+    Started(u32),
 }
 
 /// Ranks at equal times: clients leave, requests arrive, then lanes look at what is there.
@@ -100,6 +107,7 @@ pub struct Cluster {
     /// Replicas that take requests.
     open: Vec<u32>,
     health: Health,
+    scaling: Scaling,
     attempts: Attempts,
     ticks: Calendar<Tick>,
     calendar: Calendar<Event>,
@@ -166,7 +174,8 @@ impl Cluster {
             first_drive: (0..=spec.replicas as usize).map(|replica| replica * lanes).collect(),
             router: spec.router.build(spec.seed),
             reports,
-            open: (0..spec.disaggregation.map_or(spec.replicas, |apart| apart.prefill)).collect(),
+            open: Vec::new(),
+            scaling: Scaling::new(spec.replicas as usize, spec.autoscale.map_or(spec.replicas, |auto| auto.min)),
             health: Health::new(spec.replicas as usize),
             attempts: Attempts::default(),
             ticks: Calendar::new(),
@@ -237,6 +246,10 @@ impl Cluster {
             replicas: self.spec.replicas,
             lanes: self.drives.len() as u32,
             blocks: self.spec.limits.blocks * u64::from(self.spec.replicas),
+            served: self.spec.autoscale.map(|_| {
+                let (from, to) = tally.span();
+                self.scaling.served(from, to)
+            }),
         };
         let summary = tally.finish(fleet, workload.classes());
         Ok(RunResult { summary, timeline, end: self.now, digest: self.digest, effort, interrupted })
@@ -249,6 +262,10 @@ impl Cluster {
             }
         }
         self.expect_faults();
+        self.reopen();
+        if let Some(auto) = self.spec.autoscale {
+            self.ticks.schedule(Time::ZERO + auto.interval, 0, Tick::Scale);
+        }
         if let Some(view) = self.spec.router_view {
             self.ticks.schedule(Time::ZERO + view.interval, 0, Tick::Report);
         }
@@ -265,7 +282,8 @@ impl Cluster {
 
     /// Whether nobody is left to arrive or to wait at the end of this moment, and somebody still runs.
     fn is_over(&mut self) -> bool {
-        let nobody = self.exhausted && self.replicas.iter().all(|replica| replica.waiting() == 0);
+        let nobody =
+            self.exhausted && self.attempts.resting == 0 && self.replicas.iter().all(|replica| replica.waiting() == 0);
         let some = nobody && self.replicas.iter().any(|replica| replica.running() > 0);
         some && self.calendar.peek().is_none_or(|(at, _)| at > self.now)
     }
@@ -359,6 +377,11 @@ impl Cluster {
             Tick::Report => self.report(books),
             Tick::Fault(at) => self.fault(at as usize, books),
             Tick::Back(at) => self.back(at as usize, books),
+            Tick::Scale => self.scale(books),
+            Tick::Started(at) => {
+                self.started(at as usize);
+                Ok(())
+            }
         }
     }
 
@@ -651,6 +674,7 @@ impl Cluster {
             };
             self.digest.add(now, kind, request, at as u32, steps, busy);
         }
+        self.leave_if_drained(at);
         Ok(())
     }
 

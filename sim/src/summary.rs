@@ -42,6 +42,15 @@ pub struct Fleet {
     pub lanes: u32,
     /// KV blocks of all replicas together.
     pub blocks: u64,
+    /// Time that replicas were there, summed, if they came and went; without, all were there all the time.
+    pub served: Option<Span>,
+}
+
+impl Fleet {
+    /// Time that replicas were there, summed [s].
+    pub fn replica_seconds(&self, makespan: Span) -> f64 {
+        self.served.map_or(makespan.as_secs_f64() * f64::from(self.replicas), Span::as_secs_f64)
+    }
 }
 
 /// Tokens of all ended requests, whatever their end.

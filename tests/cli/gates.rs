@@ -165,6 +165,7 @@ fn users_questions_are_answered() {
         ("max-utilization", "engine.gpu_memory_utilization=0.95"),
         ("too-large", "gpu=h200"),
         ("retry-storm", "workload.limits.deadline=10min"),
+        ("autoscale", "fleet.replicas=1"),
         ("prefix-routing", "workload.generate.sessions.max_prompt_tokens=1"),
     ];
     for (name, spoilt) in asked {

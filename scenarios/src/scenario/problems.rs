@@ -12,7 +12,7 @@ use overbook_sim::units::Bytes;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec,
-    Scenario, VERSION, WorkloadSpec,
+    ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -163,6 +163,18 @@ impl FleetSpec {
             check.that(faults.mttr.0.0 > 0, "faults.mttr", "is 0; it must be above 0");
             let told = "cannot be combined with `disaggregation`: a replica that only decodes is not passed over yet while it is down";
             check.that(self.disaggregation.is_none(), "faults", told);
+        }
+        if let Some(auto) = self.autoscale {
+            check.range("autoscale.min", u64::from(auto.min), 1, u64::from(self.replicas.max(1)));
+            check.that(auto.interval.0.0 > 0, "autoscale.interval", "is 0; it must be above 0");
+            let (key, target, most) = match auto.target {
+                ScaleTargetSpec::Outstanding(target) => ("autoscale.target.outstanding", target, f64::INFINITY),
+                ScaleTargetSpec::KvUse(target) => ("autoscale.target.kv-use", target, 1.0),
+            };
+            let told = format!("is {target}; it must be above 0{}", if most > 1.0 { "" } else { " and at most 1" });
+            check.that(target > 0.0 && target <= most && target.is_finite(), key, told);
+            let told = "cannot be combined with `disaggregation` yet: replicas of two kinds would have to scale apart";
+            check.that(self.disaggregation.is_none(), "autoscale", told);
         }
         if let Some(view) = self.router_view {
             check.that(

@@ -15,7 +15,7 @@ fn unknown_keys() {
     assert_eq!(
         with("fleet: { gpus: 2 }"),
         ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `disaggregation`, `router`, `router_view`, `failures`, `faults`)"]
+             `server`, `disaggregation`, `router`, `router_view`, `failures`, `faults`, `autoscale`)"]
     );
     assert_eq!(
         with("scheduler: { vllm: { max_nun_seqs: 2 } }"),
@@ -145,6 +145,14 @@ fn ranges_of_lightllms_router() {
         assert_eq!(told(scheduler), problem);
     }
     assert!(told("conservative: { batch_max_tokens: 100 }").contains("a step must hold a whole sequence"));
+}
+
+#[test]
+fn autoscalers() {
+    let told = |auto: &str| with(&format!("fleet: {{ replicas: 3, autoscale: {{ {auto}, start_up: 1min }} }}"));
+    assert_eq!(told("min: 4, target: { outstanding: 2 }"), ["6:41: `min` is 4; it must be from 1 to 3"]);
+    assert_eq!(told("min: 1, target: { kv-use: 2 }"), ["6:62: `kv-use` is 2; it must be above 0 and at most 1"]);
+    assert!(told("min: 1, target: { waiting: 2 }")[0].contains("unknown name `waiting`"));
 }
 
 #[test]

@@ -110,6 +110,8 @@ impl Cluster {
     /// Finds again which replicas take requests.
     pub(super) fn reopen(&mut self) {
         let entrances = self.entrances() as u32;
-        self.open = (0..entrances).filter(|&at| self.health.is_up(at as usize)).collect();
+        self.open = (0..entrances)
+            .filter(|&at| self.health.is_up(at as usize) && self.scaling.takes_requests(at as usize))
+            .collect();
     }
 }

@@ -1,6 +1,6 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{Disaggregation, Failure, Faults, Retry, StopReason};
+use super::{Autoscale, Disaggregation, Failure, Faults, Retry, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
@@ -77,6 +77,8 @@ pub struct ClusterSpec {
     pub failures: Vec<Failure>,
     /// Replicas that fail at random.
     pub faults: Option<Faults>,
+    /// Replicas that come and go with the load; without, all are there from the start. Not with `disaggregation`.
+    pub autoscale: Option<Autoscale>,
     /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
     #[doc(hidden)]
     pub sabotage: Option<StopReason>,
@@ -113,6 +115,7 @@ impl Default for ClusterSpec {
             retry: None,
             failures: Vec::new(),
             faults: None,
+            autoscale: None,
             sabotage: None,
         }
     }

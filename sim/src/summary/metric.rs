@@ -65,7 +65,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 30] = [
+const SINGLE: [(&str, Figure); 31] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -95,5 +95,9 @@ const SINGLE: [(&str, Figure); 30] = [
     ("segments", |s| Some(s.work.segments as f64)),
     ("mean_jump", |s| ratio(s.work.steps as f64, s.work.segments as f64)),
     ("makespan", |s| Some(s.makespan().as_secs_f64())),
-    ("utilization", |s| ratio(s.work.busy.as_secs_f64(), s.makespan().as_secs_f64() * f64::from(s.fleet.lanes))),
+    ("replica_hours", |s| Some(s.fleet.replica_seconds(s.makespan()) / 3600.0)),
+    ("utilization", |s| {
+        let lanes = f64::from(s.fleet.lanes) / f64::from(s.fleet.replicas.max(1));
+        ratio(s.work.busy.as_secs_f64(), s.fleet.replica_seconds(s.makespan()) * lanes)
+    }),
 ];

@@ -236,6 +236,11 @@ impl Tally {
         self.levels.add(&other.levels);
     }
 
+    /// The first arrival and the last end so far.
+    pub fn span(&self) -> (Time, Time) {
+        (self.first_arrival.min(self.last_end), self.last_end)
+    }
+
     /// The figures. `classes` are the workload's class names; a class without a name gets its number.
     pub fn finish(self, fleet: Fleet, classes: &[String]) -> Summary {
         let first_arrival = self.first_arrival.min(self.last_end);
@@ -276,7 +281,7 @@ impl Tally {
             classes: self.classes.into_iter().enumerate().map(named).collect(),
             work: self.work,
             batches: self.batches,
-            load: self.levels.load(makespan, fleet.blocks),
+            load: self.levels.load(makespan, &fleet),
         }
     }
 }
@@ -297,18 +302,19 @@ impl Levels {
         self.fullest = fuller(self.fullest, other.fullest);
     }
 
-    fn load(&self, makespan: u64, blocks: u64) -> Load {
+    fn load(&self, makespan: u64, fleet: &Fleet) -> Load {
         let mean = |level: u128| {
             if makespan == 0 { 0.0 } else { level as f64 / makespan as f64 }
         };
-        let share = |used: f64, of: u64| if of == 0 { 0.0 } else { used / of as f64 };
+        let share = |used: f64, of: f64| if of == 0.0 { 0.0 } else { used / of };
+        let there = fleet.replica_seconds(Span(makespan)) * 1e9 / f64::from(fleet.replicas.max(1));
         Load {
             running_mean: mean(self.running),
             running_max: self.running_max,
             waiting_mean: mean(self.waiting),
             waiting_max: self.waiting_max,
-            kv_usage_mean: share(mean(self.used_blocks), blocks),
-            kv_usage_max: share(self.fullest.0 as f64, self.fullest.1),
+            kv_usage_mean: share(self.used_blocks as f64, fleet.blocks as f64 * there),
+            kv_usage_max: share(self.fullest.0 as f64, self.fullest.1 as f64),
         }
     }
 }

@@ -66,7 +66,7 @@ fn slo() -> Slo {
     Slo { ttft: Some(Span(20 * MS)), tpot: Some(Span(10 * MS)), ..Slo::default() }
 }
 
-const FLEET: Fleet = Fleet { replicas: 2, lanes: 2, blocks: 200 };
+const FLEET: Fleet = Fleet { replicas: 2, lanes: 2, blocks: 200, served: None };
 
 /// Three finished requests (one late, one with a single token) and a rejected one over a makespan of 100 ms.
 fn tally() -> Tally {
@@ -135,7 +135,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
     assert!(names.iter().all(|name| summary.metric(name).is_some()), "{names:?}");
-    assert_eq!(names.len(), 36 + 30);
+    assert_eq!(names.len(), 36 + 31);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }

@@ -32,6 +32,7 @@ struct Coverage {
     stale: u64,
     retried: u64,
     faulty: u64,
+    scaled: u64,
     closed: u64,
     outcomes: [u64; Outcome::ALL.len()],
     cached_tokens: u64,
@@ -52,6 +53,7 @@ impl Coverage {
         self.fleets += u64::from(world.spec.replicas > 1);
         self.stale += u64::from(world.spec.replicas > 1 && world.spec.router_view.is_some());
         self.retried += u64::from(run.rows.requests.iter().any(|r| r.attempts > 1));
+        self.scaled += u64::from(world.spec.replicas > 1 && run.result.summary.fleet.served.is_some());
         self.faulty += u64::from(world.spec.faults.is_some());
         self.closed += u64::from(world.spec.clients.is_some());
         for (sum, n) in self.outcomes.iter_mut().zip(run.result.summary.outcomes) {

@@ -97,6 +97,7 @@ fn apart(seed: u64) -> World {
     ];
     world.set_scheduler(schedulers[rng.random_range(0..schedulers.len())].clone());
     world.spec.replicas = replicas;
+    world.spec.autoscale = None;
     world.spec.disaggregation = Some(Disaggregation {
         prefill: rng.random_range(1..replicas),
         latency: Span(rng.random_range(0..2) * MS),

@@ -13,6 +13,7 @@ mod lanes;
 mod laws;
 mod regressions;
 mod routers;
+mod scaling;
 mod schedulers;
 mod schedules;
 mod shards;

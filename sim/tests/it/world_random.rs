@@ -1,7 +1,9 @@
 //! Random small worlds that hit every branch of the serving rules. A seed is a world.
 
 use overbook_sim::arrival::{Arrival, ClassId, Content, SessionId};
-use overbook_sim::cluster::{Clients, ClusterSpec, Failure, Faults, OutputLimit, Patience, Retry};
+use overbook_sim::cluster::{
+    Autoscale, Clients, ClusterSpec, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
+};
 use overbook_sim::policy::{PrefixAwareSpec, QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
 use overbook_sim::replica::{Limits, SwapSpace};
 use overbook_sim::route::RouterView;
@@ -215,6 +217,13 @@ pub fn world(seed: u64) -> World {
     for failure in &mut failures {
         failure.down_for = traffic.span(f64::from(later.pick(&[0, 1, 200, 2000])));
     }
+    let autoscale = later.one_in(5).then(|| Autoscale {
+        min: 1,
+        start_up: traffic.span(f64::from(later.within(0, 300))),
+        interval: traffic.span(f64::from(later.within(1, 100))),
+        target: later.pick(&[ScaleTarget::Outstanding(4.0), ScaleTarget::KvUse(0.4)]),
+        cool_down: traffic.span(f64::from(later.within(0, 500))),
+    });
     let faults = later.one_in(6).then(|| Faults {
         mtbf: traffic.span(f64::from(later.within(200, 3000))),
         mttr: traffic.span(f64::from(later.within(1, 500))),
@@ -239,6 +248,7 @@ pub fn world(seed: u64) -> World {
         retry,
         failures,
         faults,
+        autoscale,
         ..ClusterSpec::default()
     };
     let arrivals = traffic.arrivals(&mut draw, n);

@@ -1,0 +1,73 @@
+//! Replicas that come and go with the load, worked out by hand.
+
+use overbook_sim::arrival::Arrival;
+use overbook_sim::cluster::{Autoscale, ScaleTarget};
+use overbook_sim::policy::{RouterSpec, VllmSpec};
+use overbook_sim::time::{Span, Time};
+
+use crate::world::{How, MS, Run, World};
+
+/// Up to three replicas with steps of 1 ms: decisions every 10 ms, two requests each, 15 ms to start.
+fn fleet(arrivals: Vec<Arrival>, cool_down: u64) -> World {
+    let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
+    let mut world = World::vllm(spec, 4096, 16, 8192, arrivals);
+    world.spec.replicas = 3;
+    world.spec.router = RouterSpec::LeastOutstanding;
+    world.spec.autoscale = Some(Autoscale {
+        min: 1,
+        start_up: Span(15 * MS),
+        interval: Span(10 * MS),
+        target: ScaleTarget::Outstanding(2.0),
+        cool_down: Span(cool_down * MS),
+    });
+    world
+}
+
+fn at(ms: u64, output: u32) -> Arrival {
+    Arrival::new(Time(ms * MS), 10, output)
+}
+
+fn served(run: &Run) -> u64 {
+    run.result.summary.fleet.served.unwrap().0 / MS
+}
+
+#[test]
+fn a_replica_joins_after_its_start_up_and_leaves_when_it_is_drained() {
+    // Three requests from 5 ms on: at 10 ms two replicas are wanted, at 25 ms the second one takes the next requests.
+    let arrivals = vec![at(0, 200), at(5, 200), at(5, 20), at(20, 100), at(30, 45), at(31, 5)];
+    let world = fleet(arrivals, 0);
+    let run = world.run(How { audit: true, ..How::JUMPS });
+    let replicas: Vec<u32> = (0..6).map(|request| run.row(request).replica).collect();
+    // At 30 ms replica 1 has nobody; at 31 ms it has one, replica 0 three (its third has ended at 25 ms).
+    assert_eq!(replicas, [0, 0, 0, 0, 1, 1]);
+    // At 40 ms four are there, the two long ones, the one from 20 ms and that from 30 ms: two replicas are right. At 80 ms three are
+    // left and two replicas are still wanted; at 130 ms two are left, and the second replica, which is empty, leaves at once.
+    assert_eq!(run.row(4).end, Time(75 * MS));
+    assert_eq!(run.row(1).end, Time(205 * MS));
+    // From 0 to 205 ms one, from 10 (it is paid for while it starts) to 130 ms the other.
+    assert_eq!(served(&run), 205 + 120);
+    let summary = &run.result.summary;
+    assert!((summary.metric("replica_hours").unwrap() - 0.325 / 3600.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_cool_down_keeps_replicas_and_draining_ones_come_back() {
+    let arrivals = vec![at(0, 200), at(5, 200), at(5, 20), at(20, 100), at(30, 45), at(31, 5)];
+    // What was wanted up to 100 ms ago counts: nobody leaves before the end, at 205 ms.
+    assert_eq!(served(&fleet(arrivals.clone(), 100).run(How::JUMPS)), 205 + 195);
+    // The second replica drains from 40 ms on, when two requests are left, one of them there; at 60 ms three are there again, and it
+    // takes the last one at once.
+    let arrivals = vec![at(0, 25), at(0, 200), at(0, 25), at(27, 100), at(55, 100), at(61, 5)];
+    let run = fleet(arrivals, 0).run(How { audit: true, ..How::JUMPS });
+    let replicas: Vec<u32> = (0..6).map(|request| run.row(request).replica).collect();
+    assert_eq!(replicas, [0, 0, 0, 1, 0, 1]);
+}
+
+#[test]
+fn a_fleet_that_does_not_scale_is_there_all_the_time() {
+    let mut world = fleet(vec![at(0, 100), at(50, 100)], 0);
+    world.spec.autoscale = None;
+    let summary = world.run(How::JUMPS).result.summary;
+    assert_eq!(summary.fleet.served, None);
+    assert!((summary.metric("replica_hours").unwrap() - 3.0 * 0.15 / 3600.0).abs() < 1e-12);
+}
