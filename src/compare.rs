@@ -56,6 +56,7 @@ pub(crate) fn run(args: &CompareArgs, globals: &Globals) -> Result<u8, Failure> 
     let asked = Asked {
         metrics: &METRICS,
         command: command(&args.run).replacen("overbook run", "overbook compare", 1) + &words,
+        by_load: !args.load.is_empty(),
     };
     sweep::run(&study, &asked, &args.run, globals)
 }

@@ -38,12 +38,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) metrics: &'a [&'a str],
     /// The command that makes it again.
     pub(crate) command: String,
+    /// Whether the first axis is the load: then it is told up to where the promise is kept, and not each point that misses it.
+    pub(crate) by_load: bool,
 }
 
 impl Asked<'_> {
     /// By a scenario's `sweep:`.
     pub(crate) fn of(args: &RunArgs) -> Asked<'static> {
-        Asked { metrics: &METRICS, command: command(args) }
+        Asked { metrics: &METRICS, command: command(args), by_load: false }
     }
 }
 
@@ -102,7 +104,7 @@ pub(crate) fn run(study: &Study, asked: &Asked<'_>, args: &RunArgs, globals: &Gl
         print(&table.terminal())?;
     }
     // A comparison says up to which load each keeps its promise; a gate that fails says where.
-    if table.kept().is_empty() || args.json || args.gate {
+    if !asked.by_load || args.json || args.gate {
         tell_missed(study, &ended, args.json)?;
     }
     tell_verdicts(&verdicts, args.json)?;
@@ -159,7 +161,7 @@ fn table(study: &Study, asked: &Asked<'_>, ended: &[Option<Ended>], verdicts: &[
     let points = study.points().iter().zip(ended).map(|(point, ended)| reports::Point {
         coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
         values: metrics.iter().map(|metric| value(ended, metric)).collect(),
-        kept: ended.as_ref().filter(|e| !e.report.verdicts.is_empty()).map(|e| e.report.all_met()),
+        kept: ended.as_ref().filter(|e| asked.by_load && !e.report.verdicts.is_empty()).map(|e| e.report.all_met()),
     });
     let first = &study.points()[0];
     reports::Study {
