@@ -610,11 +610,15 @@ impl Cluster {
     fn wake_others<R: Recorder>(&mut self, lane: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
         let at = self.drives[lane].replica;
         for other in self.lanes_of(at).filter(|&other| other != lane) {
-            let cut = self.drives[other].interrupt(self.now, StopReason::Lane, &mut self.replicas[at], books);
-            cut.map_err(|s| self.stop(at, s))?;
-            if let Some(sharing) = &self.sharing[at] {
-                let factor = sharing.factor(self.drives[other].lane, !self.drives[lane].is_idle());
-                let rescaled = self.drives[other].rescale(self.now, factor, &self.replicas[at], books);
+            let busy = !self.drives[lane].is_idle();
+            let (drive, replica) = (&mut self.drives[other], &mut self.replicas[at]);
+            let factor = self.sharing[at].as_ref().map_or(drive.scale, |sharing| sharing.factor(drive.lane, busy));
+            if factor == drive.scale && replica.ready() == 0 {
+                // Nothing to decide and no other rate: only blocks may be fewer.
+                drive.trim(replica);
+            } else {
+                let cut = drive.interrupt(self.now, StopReason::Lane, replica, books);
+                let rescaled = cut.and_then(|()| drive.rescale(self.now, factor, replica, books));
                 rescaled.map_err(|s| self.stop(at, s))?;
             }
             self.reschedule(other);

@@ -283,6 +283,17 @@ impl Drive {
         Ok(())
     }
 
+    /// Others have taken blocks: the newest segment keeps the steps that still fit. The lane is settled.
+    pub(crate) fn trim(&mut self, replica: &mut Replica) {
+        let (_, more) = replica.repeats_possible(self.lane);
+        if let Some(back) = self.segments.back_mut()
+            && back.steps > back.planned.saturating_add(more)
+        {
+            back.steps = back.planned + more;
+            self.effort.stops[StopReason::Blocks as usize] += 1;
+        }
+    }
+
     /// Ends the newest segment with the steps that are planned.
     fn cut(&mut self, reason: StopReason) {
         let sabotage = u64::from(self.sabotage == Some(reason));

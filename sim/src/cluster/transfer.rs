@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Cluster, Event, RANK_PATIENCE, StopReason, Why};
+use super::{Cluster, Event, RANK_PATIENCE, Why};
 use crate::cluster::outcome::RunError;
 use crate::cost::{COST_PER_NS, Cost};
 use crate::drive::Books;
@@ -138,12 +138,11 @@ impl Cluster {
         self.settle(from, books)?;
         let request = self.replicas[from].depart(slot);
         let id = request.id;
-        for lane in self.lanes_of(to) {
-            let cut = self.drives[lane].interrupt(now, StopReason::Lane, &mut self.replicas[to], books);
-            cut.map_err(|s| self.stop(to, s))?;
-        }
         let slot = self.replicas[to].receive(request);
-        self.lanes_of(to).for_each(|lane| self.reschedule(lane));
+        for lane in self.lanes_of(to) {
+            self.drives[lane].trim(&mut self.replicas[to]);
+            self.reschedule(lane);
+        }
         let links = &mut self.transfers.link_free;
         let begin = now.max(links[from]).max(links[to]);
         let end = begin + apart.time(tokens, now.since(start));
