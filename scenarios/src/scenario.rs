@@ -146,6 +146,10 @@ pub struct DisaggregationSpec {
     /// `fleet.server`: inside a server that holds the whole fleet, else between servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// Prompt tokens that wait at every replica for prompts, above which the next request is served whole by a decoding
+    /// replica (Splitwise's mixed pool, 8192 there); by default never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overflow_tokens: Option<u32>,
     /// Send each layer as soon as it is computed, instead of all when the prompt is done.
     #[serde(default)]
     pub layerwise: bool,

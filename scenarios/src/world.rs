@@ -190,6 +190,7 @@ impl Point {
             per_token: Cost::from_us(bytes as f64 / link.stream(1.0) * 1e6),
             layers: if apart.layerwise { self.model.layers } else { 1 },
             max_seqs: self.scenario.scheduler.max_seqs(),
+            overflow: apart.overflow_tokens.map(u64::from),
         }))
     }
 

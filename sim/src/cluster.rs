@@ -447,6 +447,7 @@ impl Cluster {
             self.digest.add(now, Kind::End, id, u32::MAX, 0, 0);
             return self.attempt_ended(row, books);
         };
+        let at = self.overflow(at);
         let replica = &mut self.replicas[at];
         let patience = self.spec.patience;
         arrival.deadline = arrival.deadline.or(patience.deadline);

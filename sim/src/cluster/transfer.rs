@@ -23,6 +23,8 @@ pub struct Disaggregation {
     pub layers: u32,
     /// Requests on a decoding replica at once at most.
     pub max_seqs: u32,
+    /// Prompt tokens that wait at every replica for prompts above which a decoding replica serves the next request whole.
+    pub overflow: Option<u64>,
 }
 
 /// KV on its way.
@@ -90,6 +92,20 @@ impl Cluster {
     /// Replicas among which the router chooses.
     pub(super) fn entrances(&self) -> usize {
         self.spec.disaggregation.map_or(self.replicas.len(), |apart| apart.prefill as usize)
+    }
+
+    /// Where a request that was routed to `at` goes: to a decoding replica if too much waits at all that compute prompts
+    /// (Splitwise's mixed pool).
+    pub(super) fn overflow(&self, at: usize) -> usize {
+        let Some((apart, limit)) = self.spec.disaggregation.and_then(|apart| Some((apart, apart.overflow?))) else {
+            return at;
+        };
+        let prefill = apart.prefill as usize;
+        let pending = |at: &usize| self.replicas[*at].pending_tokens();
+        if (0..prefill).any(|at| pending(&at) <= limit) {
+            return at;
+        }
+        (prefill..self.replicas.len()).min_by_key(pending).unwrap_or(at)
     }
 
     /// After a step: prompts that are done go to the decoding replica with the fewest requests; who decodes fetches what it has

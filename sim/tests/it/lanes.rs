@@ -4,7 +4,7 @@ use overbook_sim::arrival::Arrival;
 use overbook_sim::cluster::{Disaggregation, OutputLimit, StopReason};
 use overbook_sim::cost::Cost;
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
-use overbook_sim::policy::{SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec};
+use overbook_sim::policy::{PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec};
 use overbook_sim::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
@@ -94,6 +94,7 @@ fn apart(seed: u64) -> World {
         SchedulerSpec::Sglang(SglangSpec::default()),
         SchedulerSpec::Sarathi(SarathiSpec { chunk_size: 100, ..SarathiSpec::default() }),
         SchedulerSpec::VllmV0(VllmV0Spec::default()),
+        SchedulerSpec::VllmV0(VllmV0Spec { preemption_mode: PreemptionMode::Swap, ..VllmV0Spec::default() }),
     ];
     world.set_scheduler(schedulers[rng.random_range(0..schedulers.len())].clone());
     world.spec.replicas = replicas;
@@ -104,6 +105,7 @@ fn apart(seed: u64) -> World {
         per_token: Cost::from_us([0.1, 3.0, 40.0][rng.random_range(0..3)]),
         layers: [1, 32][rng.random_range(0..2)],
         max_seqs: rng.random_range(2..30),
+        overflow: [None, None, Some(300)][rng.random_range(0..3)],
     });
     world
 }
@@ -111,7 +113,7 @@ fn apart(seed: u64) -> World {
 /// The same laws where requests move between replicas.
 #[test]
 fn moving_requests_keeps_the_laws() {
-    let (mut moved, mut seen, mut preempted) = (0, [0u64; Outcome::ALL.len()], 0);
+    let (mut moved, mut overflown, mut seen, mut preempted) = (0, 0, [0u64; Outcome::ALL.len()], 0);
     for seed in 0..400 {
         let world = apart(seed);
         let prefill = world.spec.disaggregation.unwrap().prefill;
@@ -129,14 +131,18 @@ fn moving_requests_keeps_the_laws() {
             moved += u64::from(decodes);
             assert!(row.output_tokens < 2 || decodes, "world {seed}: decoded where prompts are computed: {row:?}");
         }
+        let mixed = fast.rows.steps.iter().filter(|s| s.replica >= prefill && s.prefill_seqs > 0 && s.preempted == 0);
+        overflown += u64::from(world.spec.disaggregation.unwrap().overflow.is_some()) * mixed.count() as u64;
         let prompts = fast.rows.steps.iter().filter(|s| s.replica < prefill);
         assert!(prompts.clone().all(|s| s.decode_seqs == 0), "world {seed}");
         let between: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens).saturating_sub(1)).sum();
         assert!(fast.result.summary.itl.count() == between || world.spec.retry.is_some(), "world {seed}: gaps");
         preempted += fast.result.summary.work.preemptions;
     }
-    eprintln!("apart: {moved} requests moved, {preempted} preemptions, outcomes {seen:?}");
-    assert!(moved > 5000 && preempted > 100 && seen.iter().all(|&n| n >= 20));
+    eprintln!(
+        "apart: {moved} requests moved, {overflown} prompts at decoding replicas, {preempted} preemptions, {seen:?}"
+    );
+    assert!(moved > 4000 && overflown > 300 && preempted > 100 && seen.iter().all(|&n| n >= 20));
 }
 
 /// Two requests, one link: prompts take 1 ms, ten tokens of KV 2 ms; the second transfer waits for the first.
@@ -149,7 +155,8 @@ fn a_link_carries_one_request_at_a_time() {
         world.spec.replicas = 2;
         world.spec.output_limit = OutputLimit::True;
         let (latency, per_token) = (Span(0), Cost::from_us(200.0));
-        world.spec.disaggregation = Some(Disaggregation { prefill: 1, latency, per_token, layers, max_seqs: 8 });
+        world.spec.disaggregation =
+            Some(Disaggregation { prefill: 1, latency, per_token, layers, max_seqs: 8, overflow: None });
         times(&world.run(How::JUMPS))
     };
     // Prompts end at 1 and 2 ms, their KV arrives at 3 and 5 ms; two more tokens take 2 ms.
