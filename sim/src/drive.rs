@@ -422,9 +422,9 @@ impl Drive {
                 self.cut(StopReason::End);
             }
         }
-        // With nobody waiting or running there is nothing to ask a scheduler about.
-        let mut planned = replica.outstanding() > 0;
-        while planned && self.unfinished() < self.depth {
+        let mut planned = true;
+        // With nobody to plan for there is nothing to ask a scheduler about.
+        while planned && self.unfinished() < self.depth && replica.has_work(self.lane) {
             planned = self.plan(now, replica, scheduler, cost)?;
             effect |= planned || !replica.step().preempted.is_empty();
         }
