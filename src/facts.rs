@@ -142,13 +142,17 @@ fn fleet_facts(point: &Point) -> String {
         let (prefill, decode) = (apart.prefill, fleet.replicas - apart.prefill);
         let link = point.kv_link.as_ref().map_or("", |link| link.name.as_str());
         let when = if apart.layerwise { "layer by layer" } else { "when a prompt is done" };
-        format!("{prefill} compute prompts, {decode} decode; KV over {link}, one port per GPU, {when}")
+        let mixed = apart
+            .overflow_tokens
+            .map_or(String::new(), |tokens| format!(", prompts to decoding replicas above {tokens} waiting tokens"));
+        format!("{prefill} compute prompts, {decode} decode; KV over {link}, one port per GPU, {when}{mixed}")
     });
+    let early = fleet.early_rejection.map(|early| format!("refused on arrival what would miss {}", text(early)));
     let view =
         fleet.router_view.map(|view| format!("which sees reports of every {}, {} late", view.interval, view.delay));
     let fleet = format!("{} × {gpus} {}, router {}", fleet.replicas, point.gpu.name, text(fleet.router));
     let fleet = [Some(fleet), view].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let parts: Vec<String> = [Some(fleet), apart, pipeline, experts, place].into_iter().flatten().collect();
+    let parts: Vec<String> = [Some(fleet), apart, early, pipeline, experts, place].into_iter().flatten().collect();
     parts.join("; ")
 }
 

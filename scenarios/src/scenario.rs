@@ -90,6 +90,9 @@ pub struct FleetSpec {
     /// Some of the replicas compute prompts only, the others decode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disaggregation: Option<DisaggregationSpec>,
+    /// What requests must be likely to get, or they are refused on arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_rejection: Option<EarlyRejectionSpec>,
     /// How the router chooses a replica; among those for prompts, where some are.
     pub router: RouterSpec,
     /// How old the router's view of the replicas is; without, it sees them live.
@@ -115,6 +118,7 @@ impl Default for FleetSpec {
             expert_parallel: None,
             server: None,
             disaggregation: None,
+            early_rejection: None,
             router: RouterSpec::default(),
             router_view: None,
             failures: Vec::new(),
@@ -153,6 +157,18 @@ pub struct DisaggregationSpec {
     /// Send each layer as soon as it is computed, instead of all when the prompt is done.
     #[serde(default)]
     pub layerwise: bool,
+}
+
+/// Promises that a request must be likely to get, judged by what waits and runs when it arrives (Mooncake's early rejection).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EarlyRejectionSpec {
+    /// Time to first token at most: the prompts that wait at the chosen replica and its own, less what is cached there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft: Option<Duration>,
+    /// Length of a decode step at most, with the request in it, as full as the decoding replica is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tbt: Option<Duration>,
 }
 
 /// A pipeline over groups of GPUs.

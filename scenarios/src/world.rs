@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
 use overbook_sim::cluster::{
-    Autoscale, Clients, ClusterSpec, Disaggregation, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
+    Autoscale, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit, Patience, Retry,
+    ScaleTarget,
 };
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
@@ -147,6 +148,10 @@ impl Point {
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
             disaggregation: self.disaggregation()?,
+            early_rejection: scenario
+                .fleet
+                .early_rejection
+                .map(|early| EarlyRejection { ttft: early.ttft.map(|d| d.0), tbt: early.tbt.map(|d| d.0) }),
             router_view: scenario.fleet.router_view.map(|v| RouterView { interval: v.interval.0, delay: v.delay.0 }),
             output_limit: match workload.max_new_tokens {
                 MaxNewTokens::Context => OutputLimit::Context,

@@ -4,6 +4,7 @@ mod attempts;
 mod faults;
 mod lanes;
 mod outcome;
+mod reject;
 mod scale;
 mod spec;
 mod transfer;
@@ -27,6 +28,7 @@ pub use crate::drive::{Effort, StopReason};
 pub use attempts::Retry;
 pub use faults::{Failure, Faults};
 pub use outcome::{Progress, RunError, RunResult};
+pub use reject::EarlyRejection;
 pub use scale::{Autoscale, ScaleTarget};
 pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
 pub use transfer::Disaggregation;
@@ -332,7 +334,7 @@ impl Cluster {
                 return Err(RunError::Unsorted { request: self.arrived + 1, at, before });
             }
             self.now = arrival.at;
-            self.arrive(arrival, books)?;
+            self.arrive(arrival, cost, books)?;
             return Ok(true);
         }
         let Some((now, event)) = self.calendar.pop() else { return Ok(false) };
@@ -347,7 +349,7 @@ impl Cluster {
                 let Failure { replica, down_for, .. } = self.spec.failures[number as usize];
                 self.fail(replica as usize, down_for, books)?;
             }
-            Event::Retry(id) => self.retry(id, books)?,
+            Event::Retry(id) => self.retry(id, cost, books)?,
             Event::Landed(number) => self.landed(number, books)?,
             Event::Switch(at) => self.switch(at as usize, books)?,
             Event::Probe => {
@@ -358,7 +360,7 @@ impl Cluster {
             Event::Client => {
                 if let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
                     arrival.at = now;
-                    self.arrive(arrival, books)?;
+                    self.arrive(arrival, cost, books)?;
                 } else {
                     self.exhausted = true;
                 }
@@ -421,7 +423,12 @@ impl Cluster {
     }
 
     /// A request reaches the router.
-    fn arrive<R: Recorder>(&mut self, mut arrival: Arrival, books: &mut Books<'_, R>) -> Result<(), RunError> {
+    fn arrive<R: Recorder>(
+        &mut self,
+        mut arrival: Arrival,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
         let now = self.now;
         let id = self.arrived;
         self.arrived += 1;
@@ -437,11 +444,17 @@ impl Cluster {
         if self.spec.retry.is_some() {
             self.attempts.begin(id, &arrival);
         }
-        self.submit(id, arrival, books)
+        self.submit(id, arrival, cost, books)
     }
 
     /// A client sends a request, for the first time or again.
-    fn submit<R: Recorder>(&mut self, id: u64, mut arrival: Arrival, books: &mut Books<'_, R>) -> Result<(), RunError> {
+    fn submit<R: Recorder>(
+        &mut self,
+        id: u64,
+        mut arrival: Arrival,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
         let now = self.now;
         let Some(at) = self.route(&arrival, books)? else {
             let row = self.row_without_service(id, 0, &arrival, Outcome::Failed);
@@ -449,6 +462,9 @@ impl Cluster {
             return self.attempt_ended(row, books);
         };
         let at = self.overflow(at);
+        if !self.keeps_promises(at, &arrival, cost, books)? {
+            return self.reject(id, at, &arrival, books);
+        }
         let replica = &mut self.replicas[at];
         let patience = self.spec.patience;
         arrival.deadline = arrival.deadline.or(patience.deadline);

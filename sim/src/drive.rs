@@ -201,6 +201,11 @@ impl Drive {
         self.segments.iter().map(Segment::unfinished).sum()
     }
 
+    /// When the steps that are planned now end; `None` if there are none.
+    pub(crate) fn free_at(&self) -> Option<Time> {
+        self.segments.back().map(|back| back.end_of(back.planned))
+    }
+
     /// Whether nothing is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         self.segments.is_empty()

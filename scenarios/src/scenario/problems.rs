@@ -11,8 +11,8 @@ use overbook_sim::policy::{
 use overbook_sim::units::Bytes;
 
 use super::{
-    Clients, CostSpec, DisaggregationSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec, MaxNewTokens, PipelineSpec,
-    ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
+    Clients, CostSpec, DisaggregationSpec, EarlyRejectionSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec,
+    MaxNewTokens, PipelineSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -206,6 +206,15 @@ impl FleetSpec {
 
 impl FleetSpec {
     fn check_roles(&self, scheduler: &SchedulerSpec, list: &mut Vec<Problem>) {
+        if let Some(EarlyRejectionSpec { ttft, tbt }) = self.early_rejection {
+            let mut check = Check { prefix: "fleet.early_rejection", list };
+            for (key, limit) in [("ttft", ttft), ("tbt", tbt)] {
+                check.that(limit.is_none_or(|limit| limit.0.0 > 0), key, "is 0; it must be above 0");
+            }
+            if ttft.is_none() && tbt.is_none() {
+                list.push(("fleet.early_rejection".to_owned(), "promises nothing; set ttft or tbt".to_owned()));
+            }
+        }
         let Some(DisaggregationSpec { prefill, .. }) = self.disaggregation else { return };
         let mut check = Check { prefix: "fleet.disaggregation", list };
         let told = format!("is {prefill} of {} replicas; some must compute prompts and some decode", self.replicas);

@@ -15,7 +15,7 @@ fn unknown_keys() {
     assert_eq!(
         with("fleet: { gpus: 2 }"),
         ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `disaggregation`, `router`, `router_view`, `failures`, `faults`, `autoscale`)"]
+             `server`, `disaggregation`, `early_rejection`, `router`, `router_view`, `failures`, `faults`, `autoscale`)"]
     );
     assert_eq!(
         with("scheduler: { vllm: { max_nun_seqs: 2 } }"),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Cluster, Event, RANK_ARRIVAL};
 use crate::arrival::Arrival;
 use crate::cluster::outcome::RunError;
+use crate::cost::CostModel;
 use crate::drive::Books;
 use crate::rows::{Outcome, Recorder, RequestRow};
 use crate::streams::{Purpose, keyed};
@@ -117,10 +118,15 @@ impl Cluster {
     }
 
     /// A client sends its request again.
-    pub(super) fn retry<R: Recorder>(&mut self, id: u64, books: &mut Books<'_, R>) -> Result<(), RunError> {
+    pub(super) fn retry<R: Recorder>(
+        &mut self,
+        id: u64,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), RunError> {
         let Some(mut arrival) = self.attempts.again(id) else { return Ok(()) };
         arrival.at = self.now;
-        self.submit(id, arrival, books)
+        self.submit(id, arrival, cost, books)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{Autoscale, Disaggregation, Failure, Faults, Retry, StopReason};
+use super::{Autoscale, Disaggregation, EarlyRejection, Failure, Faults, Retry, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
@@ -50,6 +50,8 @@ pub struct ClusterSpec {
     pub scheduler: SchedulerSpec,
     /// Replicas that only compute prompts, if some do.
     pub disaggregation: Option<Disaggregation>,
+    /// What requests must be likely to get, or they are refused on arrival.
+    pub early_rejection: Option<EarlyRejection>,
     /// Router before them.
     pub router: RouterSpec,
     /// How old its view of the replicas is; live without.
@@ -102,6 +104,7 @@ impl Default for ClusterSpec {
             },
             scheduler,
             disaggregation: None,
+            early_rejection: None,
             router: RouterSpec::default(),
             router_view: None,
             output_limit: OutputLimit::default(),

@@ -108,6 +108,17 @@ impl Cluster {
         (prefill..self.replicas.len()).min_by_key(pending).unwrap_or(at)
     }
 
+    /// The replica on which a request whose prompt is computed at `at` will decode, as things stand: that with the fewest
+    /// requests.
+    pub(super) fn decodes_at(&self, at: usize) -> usize {
+        let prefill = self.spec.disaggregation.map_or(0, |apart| apart.prefill as usize);
+        if at >= prefill {
+            return at;
+        }
+        let load = |to: &usize| self.replicas[*to].outstanding() as usize + self.transfers.bridges[*to].len();
+        (prefill..self.replicas.len()).min_by_key(load).expect("some replicas decode")
+    }
+
     /// After a step: prompts that are done go to the decoding replica with the fewest requests; who decodes fetches what it has
     /// room for now.
     pub(super) fn hand_over<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
@@ -117,8 +128,7 @@ impl Cluster {
             return self.fetch(at, books);
         }
         while let Some((slot, generation)) = self.replicas[at].pop_prefilled() {
-            let load = |to: &usize| self.replicas[*to].outstanding() as usize + self.transfers.bridges[*to].len();
-            let to = (prefill..self.replicas.len()).min_by_key(load).expect("some replicas decode");
+            let to = self.decodes_at(at);
             self.transfers.bridges[to].push_back((at, slot, generation));
             self.fetch(to, books)?;
         }

@@ -1,7 +1,7 @@
 //! Replicas with two lanes on one pool: the laws hold across them, and the lanes slow each other down as stated.
 
 use overbook_sim::arrival::Arrival;
-use overbook_sim::cluster::{Disaggregation, OutputLimit, StopReason};
+use overbook_sim::cluster::{Disaggregation, EarlyRejection, OutputLimit, StopReason};
 use overbook_sim::cost::Cost;
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
 use overbook_sim::policy::{PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec};
@@ -107,6 +107,10 @@ fn apart(seed: u64) -> World {
         max_seqs: rng.random_range(2..30),
         overflow: [None, None, Some(300)][rng.random_range(0..3)],
     });
+    if rng.random_range(0..3) == 0 {
+        let ttft = Some(Span(rng.random_range(20..2000) * MS));
+        world.spec.early_rejection = Some(EarlyRejection { ttft, tbt: Some(Span(rng.random_range(1..20) * MS)) });
+    }
     world
 }
 
@@ -163,6 +167,24 @@ fn a_link_carries_one_request_at_a_time() {
     assert_eq!(times(1), [(1000, 5000), (2000, 7000)]);
     // Layer by layer half of it is there when the prompt is: it arrives at 2 and 3 ms.
     assert_eq!(times(4), [(1000, 4000), (2000, 5000)]);
+}
+
+/// Four prompts of 1 ms each at once, one at a time: the promise of 2.5 ms to the first token is kept by refusing two; a
+/// decode step of 1 ms cannot keep half a millisecond.
+#[test]
+fn what_cannot_be_kept_is_refused_on_arrival() {
+    let arrivals: Vec<Arrival> = (0..4).map(|i| Arrival::new(Time(i), 8192, 3)).collect();
+    let outcomes = |ttft, tbt| {
+        let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
+        let mut world = World::vllm(spec, 4096, 16, 16_384, arrivals.clone());
+        world.spec.early_rejection = Some(EarlyRejection { ttft, tbt });
+        let run = world.run(How::JUMPS);
+        let refused = run.rows.requests.iter().filter(|r| r.outcome == Outcome::Rejected).map(|r| r.request);
+        refused.collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(Some(Span(2_500_000)), None), [2, 3]);
+    assert_eq!(outcomes(Some(Span(10 * MS)), Some(Span(MS))), [0_u64; 0]);
+    assert_eq!(outcomes(None, Some(Span(MS / 2))), [0, 1, 2, 3]);
 }
 
 /// The gaps between tokens add up to the time from first to last token.
