@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Replay recorded schedules of vLLM's own scheduler and compare every line.
     CheckGolden(GoldenArgs),
+    /// Simulate measured runs of real engines and compare every published figure.
+    Validate(ValidateArgs),
     /// Time to read or generate the workload alone: the floor below which no simulation of it can go.
     Floor(ScenarioArgs),
     /// Show a run directory, compare several, or write one for other tools.
@@ -353,4 +355,26 @@ pub(crate) struct CheckArgs {
 pub(crate) struct GoldenArgs {
     /// Folder with workloads.jsonl.zst and steps.jsonl.zst (or the same without .zst).
     pub(crate) folder: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ValidateArgs {
+    /// Folder with runs.csv, and requests/ and series/ beside it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) measured: PathBuf,
+    /// Sets to take [default: all]; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Vec<String>,
+    /// Runs to take [default: all]; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Vec<String>,
+    /// Grades of description to take [default: all]; may be given several times.
+    #[arg(long, value_name = "A|B|C")]
+    pub(crate) quality: Vec<String>,
+    /// Write validation.html, .json and .csv there, and each run's scenario under scenarios/.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON document instead of the tables.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod sweep;
 mod trace;
+mod validate;
 mod watch;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(args, &cli.globals),
         Command::Check(args) => check::run(args, &cli.globals),
         Command::CheckGolden(args) => check_golden::run(args),
+        Command::Validate(args) => validate::run(args, &cli.globals),
         Command::Floor(args) => floor::run(args, &cli.globals),
         Command::Report(args) => report::run(args, &cli.globals),
         Command::Trace(command) => trace::run(command, &cli.globals),

@@ -21,6 +21,7 @@ pub mod run_dir;
 pub mod study;
 pub mod summary_json;
 pub mod terminal;
+pub mod validation;
 
 pub use dialect::Dialect;
 pub use error::ReportError;

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod diagnostics;
 pub mod export;
 pub mod import;
+pub mod measured;
 pub mod metric;
 mod nearest;
 mod provenance;

@@ -164,6 +164,7 @@ impl Point {
                 cancel_after: workload.limits.cancel_after.map(|d| d.0),
             },
             clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
+            max_concurrency: workload.max_concurrency,
             drain: workload.drain,
             seed: scenario.seed,
             slo: Slo {

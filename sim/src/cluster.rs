@@ -121,6 +121,8 @@ pub struct Cluster {
     ended: u64,
     digest: Digest,
     next: Option<Arrival>,
+    /// When a client that had as many requests under way as it may could send the next one.
+    freed: Time,
     /// The workload has no further request.
     exhausted: bool,
 }
@@ -189,6 +191,7 @@ impl Cluster {
             ended: 0,
             digest: Digest::default(),
             next: None,
+            freed: Time::ZERO,
             exhausted: false,
             spec,
         })
@@ -315,25 +318,27 @@ impl Cluster {
         books: &mut Books<'_, R>,
     ) -> Result<bool, RunError> {
         let on_calendar = self.calendar.peek();
-        let next = self.next.as_ref().map(|arrival| arrival.at).into_iter().chain(on_calendar.map(|at| at.0)).min();
+        let sent = self.next_sent();
+        let next = sent.into_iter().chain(on_calendar.map(|at| at.0)).min();
         if let Some((at, tick)) = next.and_then(|next| self.due_tick(next)) {
             self.now = at;
             self.tick(tick, books)?;
             return Ok(true);
         }
-        if let Some(arrival) = &self.next
-            && on_calendar.is_none_or(|at| (arrival.at, RANK_ARRIVAL) < at)
+        if let Some(sent) = sent
+            && on_calendar.is_none_or(|at| (sent, RANK_ARRIVAL) < at)
         {
             let following = workload.next_arrival().map_err(RunError::Workload)?;
             self.exhausted = following.is_none();
-            let arrival = std::mem::replace(&mut self.next, following).expect("just seen");
+            let mut arrival = std::mem::replace(&mut self.next, following).expect("just seen");
             if let Some(following) = &self.next
                 && following.at < arrival.at
             {
                 let (at, before) = (following.at, arrival.at);
                 return Err(RunError::Unsorted { request: self.arrived + 1, at, before });
             }
-            self.now = arrival.at;
+            arrival.at = sent;
+            self.now = sent;
             self.arrive(arrival, cost, books)?;
             return Ok(true);
         }
@@ -367,6 +372,18 @@ impl Cluster {
             }
         }
         Ok(true)
+    }
+
+    /// When the next request of the workload is sent: at its time, or once the client has one less under way. `None` while it
+    /// has as many as it may.
+    fn next_sent(&self) -> Option<Time> {
+        let free = self.spec.max_concurrency.is_none_or(|most| self.under_way() < u64::from(most));
+        self.next.as_ref().filter(|_| free).map(|arrival| arrival.at.max(self.freed))
+    }
+
+    /// Requests that have been sent and have not ended.
+    fn under_way(&self) -> u64 {
+        self.arrived - self.ended
     }
 
     /// The next tick, if it comes before anything else does.
@@ -609,6 +626,10 @@ impl Cluster {
     }
 
     fn book_row<R: Recorder>(&mut self, row: &RequestRow, books: &mut Books<'_, R>) -> Result<(), RunError> {
+        if self.spec.max_concurrency.is_some_and(|most| self.under_way() == u64::from(most)) {
+            // A moment later, like a closed-loop client: whatever else ends at the same time does so first.
+            self.freed = self.now + Span(1);
+        }
         self.ended += 1;
         self.transfers.forget(row.request);
         books.timeline.finish(self.now);

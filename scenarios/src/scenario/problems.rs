@@ -121,6 +121,11 @@ impl WorkloadSpec {
         if let Some(Clients { count, .. }) = self.clients {
             check.range("clients.count", u64::from(count), 1, 1_000_000);
         }
+        if let Some(most) = self.max_concurrency {
+            check.positive("max_concurrency", most);
+            let told = "cannot be combined with `clients`: each of them has one request under way";
+            check.that(self.clients.is_none(), "max_concurrency", told);
+        }
         if let Some(retry) = &self.retry {
             check.range("retry.attempts", u64::from(retry.attempts), 1, 1000);
             let jitter = retry.jitter;

@@ -26,6 +26,10 @@ pub struct WorkloadSpec {
     /// the workload; its arrival times are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<Clients>,
+    /// Requests under way at once at most, as `vllm bench serve --max-concurrency`: further ones wait at the client until
+    /// one has ended, and their latencies count from when they are sent. Not together with `clients`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
     /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait, and
     /// requests that still run then are in no figure of requests.
     #[serde(default = "yes")]

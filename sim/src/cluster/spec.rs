@@ -62,6 +62,9 @@ pub struct ClusterSpec {
     pub patience: Patience,
     /// Closed loop, if any; arrival times of the workload are then ignored.
     pub clients: Option<Clients>,
+    /// Requests that the client has under way at once at most, open loop: who finds it so waits at the client, and arrives when
+    /// it is sent.
+    pub max_concurrency: Option<u32>,
     /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait: who
     /// still runs then is cut off.
     pub drain: bool,
@@ -110,6 +113,7 @@ impl Default for ClusterSpec {
             output_limit: OutputLimit::default(),
             patience: Patience::default(),
             clients: None,
+            max_concurrency: None,
             drain: true,
             seed: 0,
             slo: Slo::default(),

@@ -35,6 +35,7 @@ fn gpus_are_what_their_makers_state_and_their_drivers_report() {
         ("a100-80", 81_152.0, 108, 40, 312.0, 0.0, 2039.0, 400.0),
         ("a100-40", 40_441.0, 108, 40, 312.0, 0.0, 1555.0, 400.0),
         ("h100", 81_089.0, 132, 50, 1979.0 / 2.0, 3958.0 / 2.0, 3350.0, 700.0),
+        ("h100-64", 64_922.0, 132, 50, 1979.0 / 2.0, 3958.0 / 2.0, 1638.0, 700.0),
         ("h200", 143_156.0, 132, 60, 1979.0 / 2.0, 3958.0 / 2.0, 4800.0, 700.0),
         ("b200", 182_642.0, 148, 126, 4500.0 / 2.0, 9000.0 / 2.0, 7700.0, 1000.0),
         ("l40s", 45_589.0, 142, 96, 362.05, 733.0, 864.0, 350.0),
@@ -60,6 +61,8 @@ fn models_have_the_published_number_of_parameters() {
     // The number of weights in the published checkpoint, to the weight (`safetensors.total` on Hugging Face, as public
     // model cards, gguf headers and test suites repeat it).
     let published = [
+        ("llama-7b", 6_738_415_616),
+        ("llama-13b", 13_015_864_320),
         ("llama-2-7b", 6_738_415_616),
         ("llama-2-13b", 13_015_864_320),
         ("llama-2-70b", 68_976_648_192),
@@ -89,7 +92,10 @@ fn models_have_the_published_number_of_parameters() {
     }
     // Biases, attention sinks and the correction terms of the router are left out.
     for (name, parameters, share) in [
+        ("qwen2.5-1.5b", 1_543_714_304.0, 5e-5),
         ("qwen2.5-7b", 7_615_616_512.0, 2e-5),
+        ("qwen2.5-14b", 14_770_033_664.0, 3e-5),
+        ("qwen2.5-32b", 32_763_876_352.0, 2e-5),
         ("gpt-oss-20b", 20_914_757_184.0, 5e-4),
         ("gpt-oss-120b", 116_829_156_672.0, 5e-4),
         ("deepseek-v3", 671_026_419_200.0, 1e-6),
@@ -97,7 +103,7 @@ fn models_have_the_published_number_of_parameters() {
         let error = model(name).parameters() as f64 / parameters - 1.0;
         assert!((-share..=0.0).contains(&error), "{name}: {error:e}");
     }
-    assert_eq!(published.len() + 4, MODELS.len() + MOE_MODELS.len());
+    assert_eq!(published.len() + 7, MODELS.len() + MOE_MODELS.len());
     let mut untied = model("qwen3-0.6b");
     untied.tied_embeddings = false;
     assert_eq!(untied.parameters(), 751_632_384);

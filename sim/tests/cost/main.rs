@@ -21,9 +21,10 @@ pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
 /// GPUs with measured kernels that are linked by PCIe alone.
 pub const PCIE: [&str; 2] = ["l40s", "rtx-pro-6000"];
 /// GPUs whose efficiencies are inferred.
-pub const INFERRED: [&str; 5] = ["a100-40", "a10g", "l4", "mi300x", "rtx-4090"];
+pub const INFERRED: [&str; 6] = ["a100-40", "a10g", "h100-64", "l4", "mi300x", "rtx-4090"];
 /// Models with dense layers and grouped-query attention.
-pub const MODELS: [&str; 18] = [
+pub const MODELS: [&str; 23] = [
+    "llama-13b",
     "llama-2-13b",
     "llama-2-70b",
     "llama-2-7b",
@@ -34,7 +35,11 @@ pub const MODELS: [&str; 18] = [
     "llama-3.2-1b",
     "llama-3.2-3b",
     "llama-3.3-70b",
+    "llama-7b",
     "mistral-7b",
+    "qwen2.5-1.5b",
+    "qwen2.5-14b",
+    "qwen2.5-32b",
     "qwen2.5-7b",
     "qwen3-0.6b",
     "qwen3-1.7b",

@@ -228,6 +228,7 @@ pub fn world(seed: u64) -> World {
         mtbf: traffic.span(f64::from(later.within(200, 3000))),
         mttr: traffic.span(f64::from(later.within(1, 500))),
     });
+    let max_concurrency = (later.one_in(5) && clients.is_none()).then(|| later.within(1, 12));
     let spec = ClusterSpec {
         replicas,
         limits,
@@ -243,6 +244,7 @@ pub fn world(seed: u64) -> World {
         ]),
         patience: Patience { deadline: patience.flatten(), ..Patience::default() },
         clients,
+        max_concurrency,
         seed,
         slo: Slo::default(),
         retry,

@@ -1,0 +1,111 @@
+//! From a run's conditions to a scenario that has them.
+
+use overbook_sim::model::{KvDtype, WeightDtype};
+
+use super::{MeasuredRun, engine, words, workload};
+use crate::import::catalog_name;
+use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION};
+
+/// The missing piece: why a run is not simulated.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Gap(pub String);
+
+/// A scenario with the conditions of a measured run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Imitation {
+    /// What is simulated.
+    pub scenario: Scenario,
+    /// What the run does not say, and was taken to be so.
+    pub assumptions: Vec<String>,
+    /// The figures are those of a steady state, without begin and end.
+    pub steady: bool,
+}
+
+impl MeasuredRun {
+    /// The scenario that has this run's conditions. Nothing in it depends on the run's results, but for what they tell of the
+    /// conditions: how many tokens prompts and outputs had in all.
+    ///
+    /// # Errors
+    /// Something is not known of the run, or cannot be simulated yet.
+    pub fn scenario(&self) -> Result<Imitation, Gap> {
+        let mut notes = Vec::new();
+        let name = words::model(self.text("model"));
+        let (model, _) =
+            catalog_name(name).ok_or_else(|| Gap(format!("the catalog has no model `{}`", self.text("model"))))?;
+        let gpu = words::gpu(self.text("gpu"))
+            .ok_or_else(|| Gap(format!("the catalog has no GPU `{}`", self.text("gpu"))))?;
+        if !self.text("spec_decode").is_empty() {
+            return Err(Gap("speculative decoding".to_owned()));
+        }
+        for (column, what) in [
+            ("pp", "a pipeline with several steps in flight"),
+            ("dp", "data-parallel attention"),
+            ("ep", "this engine's spread of experts"),
+        ] {
+            if self.number(column).is_some_and(|n| n > 1.0) {
+                return Err(Gap(what.to_owned()));
+            }
+        }
+        let requests = workload::requests(self, &mut notes)?;
+        let scenario = Scenario {
+            version: VERSION,
+            name: self.id().to_owned(),
+            description: Some(format!(
+                "{} {} on {}, as measured ({})",
+                self.text("engine"),
+                self.text("engine_version"),
+                self.text("gpu"),
+                self.text("set")
+            )),
+            seed: self.whole("seed").unwrap_or(0),
+            workload: requests.workload,
+            model: ModelChoice::Named(model.to_owned()),
+            gpu: gpu.to_owned(),
+            fleet: FleetSpec {
+                tensor_parallel: self.whole("tp").and_then(|tp| u32::try_from(tp).ok()).unwrap_or(1),
+                ..FleetSpec::default()
+            },
+            engine: self.engine(&mut notes)?,
+            scheduler: engine::scheduler(self, gpu, &mut notes)?,
+            slo: crate::scenario::Slo::default(),
+            audit: false,
+            sweep: None,
+            expect: Vec::new(),
+        };
+        Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })
+    }
+
+    fn engine(&self, notes: &mut Vec<String>) -> Result<EngineSpec, Gap> {
+        let weights = match self.text("weight_dtype") {
+            "bf16" | "bfloat16" | "fp16" | "float16" => WeightDtype::Bf16,
+            "fp8" => WeightDtype::Fp8,
+            other => return Err(Gap(format!("weights in {other}"))),
+        };
+        let kv = match self.text("kv_dtype") {
+            "bf16" | "fp16" | "auto" | "bf16 (auto)" | "" => KvDtype::Bf16,
+            kind if kind.starts_with("fp8") => KvDtype::Fp8,
+            other => return Err(Gap(format!("keys and values in `{other}`"))),
+        };
+        let defaults = EngineSpec::default();
+        let other = self.text("engine_other");
+        let share = words::setting(other, "gpu_memory_utilization");
+        let share = share.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        let kv_tokens = self.whole("kv_tokens");
+        if kv_tokens.is_none() {
+            notes.push("KV pool: what the memory model leaves".to_owned());
+        }
+        if words::setting(other, "enforce_eager") == Some("true") || other.contains("CUDA graphs off") {
+            notes.push("without CUDA graphs; simulated as with them".to_owned());
+        }
+        Ok(EngineSpec {
+            weights,
+            kv,
+            block_tokens: self.whole("kv_block_size").map_or(defaults.block_tokens, |tokens| tokens as u32),
+            gpu_memory_utilization: share.unwrap_or(defaults.gpu_memory_utilization),
+            kv_tokens,
+            max_model_len: self.whole("max_model_len").map(|tokens| tokens as u32),
+            ..defaults
+        })
+    }
+}

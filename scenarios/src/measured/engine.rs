@@ -1,0 +1,90 @@
+//! The engine of a run, as a scheduler with its settings.
+
+use overbook_sim::policy::{Capacity, LightllmMainSpec, QueueOrder, SchedulerSpec, TrtllmSpec, VllmSpec, VllmV0Spec};
+
+use super::MeasuredRun;
+use super::conditions::Gap;
+use super::words;
+
+/// S-LoRA's decode steps from one attempt to admit to the next (`max_wait_tokens` in its `router/manager.py`).
+const SLORA_WAIT_TOKENS: u32 = 10;
+
+/// vLLM plans one step ahead by default since then.
+const ASYNC_SINCE: (u32, u32) = (0, 14);
+
+/// GPUs with so much memory that vLLM's server takes its larger default limits.
+const LARGE: [&str; 6] = ["a100-80", "h100", "h200", "b200", "rtx-pro-6000", "mi300x"];
+
+pub(super) fn scheduler(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<SchedulerSpec, Gap> {
+    let (engine, version, policy) = (run.text("engine"), run.text("engine_version"), run.text("scheduler"));
+    match engine {
+        "vllm" if version.contains("V0") || words::version(version).is_some_and(|version| version < (0, 8)) => {
+            Ok(SchedulerSpec::VllmV0(vllm_v0(run, notes)))
+        }
+        "vllm" => Ok(SchedulerSpec::Vllm(vllm(run, gpu, notes)?)),
+        "tensorrt-llm" if policy == "GUARANTEED_NO_EVICT" => Ok(SchedulerSpec::Trtllm(trtllm(run, notes))),
+        _ if engine.starts_with("s-lora") && policy == "fcfs" => Ok(SchedulerSpec::LightllmMain(LightllmMainSpec {
+            running_max_req_size: limit(run, "max_num_seqs", 1000, notes),
+            batch_max_tokens: run.whole("max_num_batched_tokens").map(|tokens| tokens as u32),
+            router_max_wait_tokens: SLORA_WAIT_TOKENS,
+            ..LightllmMainSpec::default()
+        })),
+        _ if engine.starts_with("s-lora") => Err(Gap(format!("the order `{policy}` over S-LoRA's batches"))),
+        _ => Err(Gap(format!("the engine `{engine}` with the scheduler `{policy}`"))),
+    }
+}
+
+fn vllm(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<VllmSpec, Gap> {
+    let version = words::version(run.text("engine_version"));
+    let large = LARGE.contains(&gpu);
+    let other = run.text("engine_other");
+    let stated = match words::setting(other, "async_scheduling") {
+        Some(word) => Some(word == "true"),
+        None => other.contains("async scheduling").then_some(true),
+    };
+    let ahead = stated.or_else(|| version.map(|version| version >= ASYNC_SINCE)).unwrap_or_else(|| {
+        notes.push("version not stated: plans one step ahead".to_owned());
+        true
+    });
+    let policy = match run.text("scheduler") {
+        "fcfs" | "" => QueueOrder::Fcfs,
+        "priority" => QueueOrder::Priority,
+        other => return Err(Gap(format!("vLLM's order `{other}`"))),
+    };
+    Ok(VllmSpec {
+        policy,
+        max_num_batched_tokens: limit(run, "max_num_batched_tokens", if large { 8192 } else { 2048 }, notes),
+        max_num_seqs: limit(run, "max_num_seqs", if large { 1024 } else { 256 }, notes),
+        enable_chunked_prefill: !run.text("chunked_prefill").starts_with("off"),
+        async_scheduling: ahead,
+        enable_prefix_caching: !run.text("prefix_caching").starts_with("off"),
+        ..VllmSpec::default()
+    })
+}
+
+fn vllm_v0(run: &MeasuredRun, notes: &mut Vec<String>) -> VllmV0Spec {
+    let defaults = VllmV0Spec::default();
+    VllmV0Spec {
+        max_num_seqs: limit(run, "max_num_seqs", defaults.max_num_seqs, notes),
+        max_num_batched_tokens: run.whole("max_num_batched_tokens").map(|tokens| tokens as u32),
+        ..defaults
+    }
+}
+
+fn trtllm(run: &MeasuredRun, notes: &mut Vec<String>) -> TrtllmSpec {
+    let defaults = TrtllmSpec::default();
+    TrtllmSpec {
+        max_batch_size: limit(run, "max_num_seqs", defaults.max_batch_size, notes),
+        max_num_tokens: limit(run, "max_num_batched_tokens", defaults.max_num_tokens, notes),
+        capacity_scheduler_policy: Capacity::GuaranteedNoEvict,
+        ..defaults
+    }
+}
+
+/// A limit of the run, else the engine's default, noted.
+fn limit(run: &MeasuredRun, column: &str, default: u32, notes: &mut Vec<String>) -> u32 {
+    run.whole(column).and_then(|value| u32::try_from(value).ok()).unwrap_or_else(|| {
+        notes.push(format!("{column} not stated: {default}, the engine's default"));
+        default
+    })
+}

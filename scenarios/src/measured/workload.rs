@@ -1,0 +1,141 @@
+//! The requests of a run: as published one by one, or as described.
+
+use overbook_sim::units::Rate;
+use overbook_traces::{ArrivalSpec, Columns, GenerateSpec, LengthSpec, TraceSpec};
+
+use super::conditions::Gap;
+use super::{MeasuredRun, MeasuredTable, words};
+use crate::scenario::{Clients, MaxNewTokens, WorkloadSpec};
+
+/// Requests that a client of an endless closed loop sends.
+const ROUNDS: u64 = 20;
+
+/// Share by which the mean output may fall short of the limit and still be taken for all outputs.
+const NATURAL: f64 = 0.06;
+
+pub(super) struct Requests {
+    pub(super) workload: WorkloadSpec,
+    pub(super) steady: bool,
+}
+
+pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Requests, Gap> {
+    let max_new_tokens =
+        if run.text("engine").starts_with("s-lora") { MaxNewTokens::True } else { MaxNewTokens::Context };
+    let workload = WorkloadSpec { max_new_tokens, ..empty() };
+    if let Some(trace) = trace(run)? {
+        return Ok(Requests { workload: WorkloadSpec { trace: Some(trace), ..workload }, steady: false });
+    }
+    let process = run.text("arrival_process");
+    let (lengths, limit) = lengths(run, notes)?;
+    let workload = WorkloadSpec { max_new_tokens: MaxNewTokens::Fixed(limit), ..workload };
+    let generate = |arrivals, requests| {
+        Some(GenerateSpec {
+            arrivals,
+            lengths: lengths.clone(),
+            sessions: None,
+            requests: Some(requests),
+            duration: None,
+        })
+    };
+    let rate = || run.number("rate_rps").map(Rate).ok_or_else(|| Gap("the arrival rate is not known".to_owned()));
+    let many = || run.whole("n_requests").ok_or_else(|| Gap("the number of requests is not known".to_owned()));
+    // Closed loops take no arrival times from their workload.
+    let any = ArrivalSpec::Constant { rate: Rate(1.0) };
+    let clients = |count: u64| {
+        let count = u32::try_from(count).map_err(|_| Gap("more requests at once than clients can be".to_owned()))?;
+        Ok(Some(Clients { count, think_time: overbook_sim::units::Duration(overbook_sim::time::Span::ZERO) }))
+    };
+    if process.starts_with("constant interval") || process.starts_with("poisson") {
+        let rate = rate()?;
+        let constant = process.starts_with("constant");
+        let arrivals = if constant { ArrivalSpec::Constant { rate } } else { ArrivalSpec::Poisson { rate } };
+        let max_concurrency = run.whole("max_concurrency").map(|most| most as u32);
+        let generate = generate(arrivals, many()?);
+        return Ok(Requests { workload: WorkloadSpec { generate, max_concurrency, ..workload }, steady: false });
+    }
+    if process.starts_with("burst") || process.starts_with("offline") {
+        let many = many()?;
+        let generate = generate(any, many);
+        return Ok(Requests {
+            workload: WorkloadSpec { generate, clients: clients(many)?, ..workload },
+            steady: false,
+        });
+    }
+    if process.starts_with("closed loop") || process.starts_with("one fixed batch") {
+        let count = run.whole("max_concurrency").ok_or_else(|| Gap("the number of clients is not known".to_owned()))?;
+        let counted = run.whole("n_requests");
+        let steady = counted.is_none() && !process.starts_with("one fixed batch");
+        let requests = counted.unwrap_or(if steady { count * ROUNDS } else { count });
+        let workload =
+            WorkloadSpec { generate: generate(any, requests), clients: clients(count)?, drain: !steady, ..workload };
+        return Ok(Requests { workload, steady });
+    }
+    Err(Gap(format!("arrivals: {process}")))
+}
+
+fn empty() -> WorkloadSpec {
+    WorkloadSpec {
+        generate: None,
+        trace: None,
+        population: None,
+        clients: None,
+        max_concurrency: None,
+        drain: true,
+        max_new_tokens: MaxNewTokens::default(),
+        limits: crate::scenario::Limits::default(),
+        retry: None,
+    }
+}
+
+/// The published requests, if they have all that is needed. Where the engine's own clock tells when a request came, that counts.
+fn trace(run: &MeasuredRun) -> Result<Option<TraceSpec>, Gap> {
+    let Some(path) = run.requests() else { return Ok(None) };
+    let table = MeasuredTable::read(&path).map_err(|error| Gap(error.to_string()))?;
+    for column in ["arrival_s", "prompt_tokens", "output_tokens"] {
+        let known = table.numbers(column).is_some_and(|cells| cells.iter().all(Option::is_some));
+        if !known {
+            return Err(Gap(format!("`{column}` is not known of every request")));
+        }
+    }
+    let arrival = if table.column("queued_s").is_some() { "queued_s" } else { "arrival_s" };
+    let path = path.canonicalize().unwrap_or(path);
+    let trace = serde_json::json!({
+        "path": path,
+        "format": "columns",
+        "columns": Columns::new(arrival, "prompt_tokens", "output_tokens"),
+    });
+    serde_json::from_value(trace).map(Some).map_err(|error| Gap(error.to_string()))
+}
+
+/// Lengths by description, all alike, and the output limit that clients state.
+fn lengths(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<(LengthSpec, u32), Gap> {
+    let mean = |total: &str| Some(run.number(total)? / run.number("n_requests")?);
+    let (prompt_spec, output_spec) = (run.text("prompt_spec"), run.text("output_spec"));
+    let described = |text: &str| words::number(text);
+    let prompt = match mean("prompt_tokens_total") {
+        Some(mean) => mean.round() as u32,
+        None if prompt_spec.contains("not published") => {
+            return Err(Gap("prompt lengths were not published".to_owned()));
+        }
+        None => described(prompt_spec).ok_or_else(|| Gap(format!("prompt lengths: {prompt_spec}")))?,
+    };
+    if described(prompt_spec) != Some(prompt) || prompt_spec.contains("about") {
+        notes.push(format!("prompts all of {prompt} tokens, the mean"));
+    }
+    let limit = described(output_spec).ok_or_else(|| Gap(format!("output lengths: {output_spec}")))?;
+    if output_spec.contains("mean") && !output_spec.starts_with("max") {
+        return Err(Gap("output lengths are known by their mean only".to_owned()));
+    }
+    let natural = !output_spec.contains("ignore_eos") || output_spec.contains("ignore_eos off");
+    let output = match mean("output_tokens_total").filter(|_| natural) {
+        Some(mean) if mean < f64::from(limit) * (1.0 - NATURAL) => {
+            return Err(Gap(format!("natural output lengths, mean {mean:.0} of at most {limit}, not published")));
+        }
+        Some(mean) => mean.round() as u32,
+        None => limit,
+    };
+    if output != limit {
+        notes.push(format!("outputs all of {output} tokens, the mean; the limit was {limit}"));
+    }
+    Ok((LengthSpec::Fixed { prompt: prompt.max(1), output: output.max(1) }, limit))
+}
