@@ -371,6 +371,12 @@ pub(crate) struct ValidateArgs {
     /// Grades of description to take [default: all]; may be given several times.
     #[arg(long, value_name = "A|B|C")]
     pub(crate) quality: Vec<String>,
+    /// Set a value in the scenario of every run, e.g. `engine.host.base=1ms`; may be given several times.
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) change: Vec<String>,
+    /// File with the ids of runs that constants were fitted on, one a line: their errors are told apart.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) training: Option<PathBuf>,
     /// Write validation.html, .json and .csv there, and each run's scenario under scenarios/.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -34,12 +34,14 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     if runs.is_empty() {
         return Err(Failure::Input(format!("{}: no such runs", args.measured.display())));
     }
-    let judged = judge_all(&runs);
+    let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
+    let judged = judge_all(&runs, &changes(&args.change)?);
     let mut validation = Validation { tool: facts::TOOL.to_owned(), command: command(args), ..Validation::default() };
     let mut scenarios = Vec::new();
     for judged in judged {
         match judged {
-            Judged::Run(run, scenario) => {
+            Judged::Run(mut run, scenario) => {
+                run.training = training.as_ref().map(|training| training.contains(&run.id));
                 scenarios.push((run.id.clone(), scenario));
                 validation.runs.push(*run);
             }
@@ -56,11 +58,29 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     Ok(DONE)
 }
 
+/// Changes to every scenario: path and value.
+fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
+    let split = |change: &String| Failure::Input(format!("--change {change}: expected PATH=VALUE"));
+    args.iter().map(|change| change.split_once('=').ok_or_else(|| split(change))).collect()
+}
+
+/// Ids of the training runs.
+fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<String>, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or("").trim()).filter(|line| !line.is_empty());
+    let ids: Vec<String> = lines.map(str::to_owned).collect();
+    if !ids.is_empty() && !runs.iter().any(|run| ids.iter().any(|id| id == run.id())) {
+        note(&format!("{}: none of these runs is among those simulated", path.display()));
+    }
+    Ok(ids)
+}
+
 fn command(args: &ValidateArgs) -> String {
     let mut words = vec![format!("overbook validate --measured {}", quote(&args.measured))];
-    for (flag, values) in [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality)] {
+    for (flag, values) in [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality), ("--change", &args.change)] {
         words.extend(values.iter().map(|value| format!("{flag} {}", quote(Path::new(value)))));
     }
+    words.extend(args.training.iter().map(|path| format!("--training {}", quote(path))));
     words.join(" ")
 }
 
@@ -79,7 +99,7 @@ fn write(out: &Path, validation: &Validation, scenarios: &[(String, String)]) ->
 }
 
 /// All runs, in their order, on all processors.
-fn judge_all(runs: &[MeasuredRun]) -> Vec<Judged> {
+fn judge_all(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Vec<Judged> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -87,7 +107,7 @@ fn judge_all(runs: &[MeasuredRun]) -> Vec<Judged> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(run) = runs.get(index) else { break };
-                    let judged = judge(run);
+                    let judged = judge(run, changes);
                     done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, judged));
                 }
             });
@@ -98,8 +118,8 @@ fn judge_all(runs: &[MeasuredRun]) -> Vec<Judged> {
     done.into_iter().map(|(_, judged)| judged).collect()
 }
 
-fn judge(run: &MeasuredRun) -> Judged {
-    match imitated(run) {
+fn judge(run: &MeasuredRun, changes: &[(&str, &str)]) -> Judged {
+    match imitated(run, changes) {
         Ok((judged, scenario)) => Judged::Run(Box::new(judged), scenario),
         Err(missing) => Judged::Missed(MissedRun {
             id: run.id().to_owned(),
@@ -111,10 +131,12 @@ fn judge(run: &MeasuredRun) -> Judged {
 }
 
 /// Simulates a run by the scenario as it is written down, as a user would; or tells what is missing.
-fn imitated(run: &MeasuredRun) -> Result<(JudgedRun, String), String> {
+fn imitated(run: &MeasuredRun, changes: &[(&str, &str)]) -> Result<(JudgedRun, String), String> {
     let imitation = run.scenario().map_err(|gap| gap.to_string())?;
     let text = imitation.scenario.to_yaml();
-    let study = Source::from_text(run.id(), &text).resolve().map_err(|problems| {
+    let mut source = Source::from_text(run.id(), &text);
+    changes.iter().for_each(|(path, value)| source.set(path.trim(), value));
+    let study = source.resolve().map_err(|problems| {
         let first = problems.list().first().map_or_else(String::new, |problem| problem.message.clone());
         format!("its scenario is refused: {first}")
     })?;
@@ -144,6 +166,7 @@ fn compared(run: &MeasuredRun, imitation: &Imitation, observed: &Observed<'_>) -
         model: text("model"),
         load: text("load_class"),
         quality: text("quality"),
+        training: None,
         assumptions: imitation.assumptions.clone(),
         pairs: observed.pairs(&|metric| run.figure(metric), arrivals.as_deref()),
         running: measured.map(|measured| (measured, observed.running())),

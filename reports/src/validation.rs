@@ -48,6 +48,8 @@ pub struct JudgedRun {
     pub load: String,
     /// How completely it is described: A, B or C.
     pub quality: String,
+    /// Whether constants were fitted on it, if there is a list of such runs.
+    pub training: Option<bool>,
     /// What was taken to be so.
     pub assumptions: Vec<String>,
     /// Its figures.
@@ -120,9 +122,15 @@ pub struct ErrorGroup {
 }
 
 impl Validation {
-    /// Errors over all runs, then by quality, set, GPU and load class, each in the order in which they appear.
+    /// Errors over all runs, of those that constants were fitted on and the others, then by quality, set, GPU and load class, each in the order in which they appear.
     pub fn groups(&self) -> Vec<ErrorGroup> {
         let mut groups = vec![group("all runs".to_owned(), self.runs.iter().collect())];
+        for (name, kind) in [("training runs", true), ("held-out runs", false)] {
+            let runs: Vec<&JudgedRun> = self.runs.iter().filter(|run| run.training == Some(kind)).collect();
+            if !runs.is_empty() {
+                groups.push(group(name.to_owned(), runs));
+            }
+        }
         let keys: [(&str, fn(&JudgedRun) -> &str); 4] = [
             ("quality", |run| &run.quality),
             ("set", |run| &run.set),

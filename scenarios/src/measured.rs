@@ -7,6 +7,7 @@
 //! ```
 
 mod conditions;
+mod constants;
 mod engine;
 mod table;
 mod words;

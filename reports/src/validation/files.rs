@@ -42,6 +42,7 @@ pub fn validation_json(validation: &Validation) -> String {
             ("model", run.model.as_str().into()),
             ("load", run.load.as_str().into()),
             ("quality", run.quality.as_str().into()),
+            ("training", run.training.map_or(Json::Null, Json::Bool)),
             ("assumptions", texts(&run.assumptions)),
             ("figures", Json::List(run.pairs.iter().map(pair).collect())),
         ])

@@ -1,8 +1,10 @@
 //! From a run's conditions to a scenario that has them.
 
 use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::policy::SchedulerSpec;
 
-use super::{MeasuredRun, engine, words, workload};
+use super::{MeasuredRun, constants, engine, words, workload};
+use crate::catalog::Catalog;
 use crate::import::catalog_name;
 use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION};
 
@@ -48,6 +50,11 @@ impl MeasuredRun {
             }
         }
         let requests = workload::requests(self, &mut notes)?;
+        let scheduler = engine::scheduler(self, gpu, &mut notes)?;
+        let engine = EngineSpec {
+            host: Some(constants::host(self, &scheduler, &mut notes)),
+            ..self.engine(&scheduler, model, &mut notes)?
+        };
         let scenario = Scenario {
             version: VERSION,
             name: self.id().to_owned(),
@@ -66,8 +73,8 @@ impl MeasuredRun {
                 tensor_parallel: self.whole("tp").and_then(|tp| u32::try_from(tp).ok()).unwrap_or(1),
                 ..FleetSpec::default()
             },
-            engine: self.engine(&mut notes)?,
-            scheduler: engine::scheduler(self, gpu, &mut notes)?,
+            engine,
+            scheduler,
             slo: crate::scenario::Slo::default(),
             audit: false,
             sweep: None,
@@ -76,7 +83,7 @@ impl MeasuredRun {
         Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })
     }
 
-    fn engine(&self, notes: &mut Vec<String>) -> Result<EngineSpec, Gap> {
+    fn engine(&self, scheduler: &SchedulerSpec, model: &str, notes: &mut Vec<String>) -> Result<EngineSpec, Gap> {
         let weights = match self.text("weight_dtype") {
             "bf16" | "bfloat16" | "fp16" | "float16" => WeightDtype::Bf16,
             "fp8" => WeightDtype::Fp8,
@@ -104,8 +111,23 @@ impl MeasuredRun {
             block_tokens: self.whole("kv_block_size").map_or(defaults.block_tokens, |tokens| tokens as u32),
             gpu_memory_utilization: share.unwrap_or(defaults.gpu_memory_utilization),
             kv_tokens,
-            max_model_len: self.whole("max_model_len").map(|tokens| tokens as u32),
+            max_model_len: self.max_model_len(scheduler, model, notes),
             ..defaults
         })
+    }
+
+    /// The longest sequence: as stated, at most what the model was made for, and what a step holds if prompts are not split.
+    fn max_model_len(&self, scheduler: &SchedulerSpec, model: &str, notes: &mut Vec<String>) -> Option<u32> {
+        let stated = self.whole("max_model_len").and_then(|tokens| u32::try_from(tokens).ok());
+        let context = Catalog::embedded().model(model).ok()?.context;
+        let step = match scheduler {
+            SchedulerSpec::Trtllm(spec) if !spec.enable_chunked_context => spec.max_num_tokens,
+            _ => u32::MAX,
+        };
+        let least = stated.unwrap_or(context).min(context).min(step);
+        if stated.unwrap_or(context) != least {
+            notes.push(format!("max_model_len: {least}, for the model or the step hold no more"));
+        }
+        (stated.is_some() || least != context).then_some(least)
     }
 }

@@ -77,7 +77,8 @@ fn trtllm(run: &MeasuredRun, notes: &mut Vec<String>) -> TrtllmSpec {
         max_batch_size: limit(run, "max_num_seqs", defaults.max_batch_size, notes),
         max_num_tokens: limit(run, "max_num_batched_tokens", defaults.max_num_tokens, notes),
         capacity_scheduler_policy: Capacity::GuaranteedNoEvict,
-        ..defaults
+        // What is not said to be off must be on where a prompt may be longer than a step.
+        enable_chunked_context: run.text("chunked_prefill").is_empty(),
     }
 }
 

@@ -13,6 +13,9 @@ const ROUNDS: u64 = 20;
 /// Share by which the mean output may fall short of the limit and still be taken for all outputs.
 const NATURAL: f64 = 0.06;
 
+/// Share of the rate below which a client counts as late.
+const LATE: f64 = 0.97;
+
 pub(super) struct Requests {
     pub(super) workload: WorkloadSpec,
     pub(super) steady: bool,
@@ -49,7 +52,7 @@ pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Req
         let rate = rate()?;
         let constant = process.starts_with("constant");
         let arrivals = if constant { ArrivalSpec::Constant { rate } } else { ArrivalSpec::Poisson { rate } };
-        let max_concurrency = run.whole("max_concurrency").map(|most| most as u32);
+        let max_concurrency = run.whole("max_concurrency").map(|most| most as u32).or_else(|| late_client(run, notes));
         let generate = generate(arrivals, many()?);
         return Ok(Requests { workload: WorkloadSpec { generate, max_concurrency, ..workload }, steady: false });
     }
@@ -71,6 +74,17 @@ pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Req
         return Ok(Requests { workload, steady });
     }
     Err(Gap(format!("arrivals: {process}")))
+}
+
+/// The limit of a client that could not send at the rate that it was to send at, and does not state one: by Little's law, the
+/// requests that it had under way. Taken from the run's results: its latencies are no independent check then, its throughput is.
+fn late_client(run: &MeasuredRun, notes: &mut Vec<String>) -> Option<u32> {
+    let sent: f64 = run.text("notes").split("achieved send rate ").nth(1)?.split("/s").next()?.parse().ok()?;
+    let late = sent < LATE * run.number("rate_rps")?;
+    let under_way = run.number("req_per_s")? * run.number("e2e_mean_ms")? / 1e3;
+    let most = late.then_some(under_way.round() as u32)?;
+    notes.push(format!("the client had {most} requests under way at most: by Little's law from its own results"));
+    Some(most)
 }
 
 fn empty() -> WorkloadSpec {

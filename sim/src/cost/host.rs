@@ -7,7 +7,7 @@ use super::{COST_PER_NS, Cost};
 use crate::time::Span;
 use crate::units::Duration;
 
-/// Host time as an affine function of the sequences in the step.
+/// Host time as an affine function of the sequences in the step, and what drawing tokens costs.
 ///
 /// The default is inferred: 0.6 ms and 44 µs per sequence is what vLLM 0.11.1 (synchronous scheduling) took beyond the
 /// [`Roofline`](super::Roofline)'s device time in the steady full batches of ML.ENERGY, Llama-3.1-8B on an H100 with
@@ -21,11 +21,30 @@ pub struct HostCost {
     pub base: Duration,
     /// Per sequence in the step.
     pub per_seq: Duration,
+    /// Per sequence whose next token is drawn by top-k, top-p and penalties instead of taken greedily. It stands between
+    /// two steps, so that no planning ahead hides it. vLLM 0.11 to 0.15 with Qwen2.5 and Llama-3.1 on two kinds of H100:
+    /// 34 µs (VALIDATION.md), whatever the model and its bandwidth.
+    #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
+    pub sampling: Duration,
+}
+
+fn no_time() -> Duration {
+    Duration(Span(0))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_no_time(time: &Duration) -> bool {
+    time.0.0 == 0
 }
 
 impl HostCost {
     /// No host time at all.
-    pub const ZERO: HostCost = HostCost { base: Duration(Span(0)), per_seq: Duration(Span(0)) };
+    pub const ZERO: HostCost = HostCost { base: Duration(Span(0)), per_seq: Duration(Span(0)), sampling: Duration(Span(0)) };
+
+    /// Time to draw that many tokens, on the device or between two steps.
+    pub fn sampling(&self, seqs: u64) -> Cost {
+        Cost((self.sampling.0.0 * seqs).saturating_mul(COST_PER_NS))
+    }
 
     /// Host time of a step with that many sequences.
     pub fn of(&self, seqs: u64) -> Cost {
@@ -35,6 +54,6 @@ impl HostCost {
 
 impl Default for HostCost {
     fn default() -> HostCost {
-        HostCost { base: Duration(Span(600_000)), per_seq: Duration(Span(44_000)) }
+        HostCost { base: Duration(Span(600_000)), per_seq: Duration(Span(44_000)), sampling: Duration(Span(0)) }
     }
 }

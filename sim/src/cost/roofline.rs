@@ -385,7 +385,8 @@ impl Roofline {
 impl CostModel for Roofline {
     fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
         let seqs = u64::from(shape.decode_seqs);
-        let shared = self.linear(shape.tokens()).0 + self.head(seqs + u64::from(shape.prefill_ends)).0;
+        let rows = seqs + u64::from(shape.prefill_ends);
+        let shared = self.linear(shape.tokens()).0 + self.head(rows).0 + self.host.sampling(rows).0;
         let decode = self.decode_base(seqs) + self.decode_context.0.saturating_mul(shape.decode_context);
         let device = shared.saturating_add(decode).saturating_add(self.prefill_attention(shape));
         StepCost { device: Cost(device), host: self.host.of(seqs + shape.prefill.len() as u64) }
@@ -394,7 +395,9 @@ impl CostModel for Roofline {
     fn decode(&mut self, seqs: u32, _context: u64) -> DecodeCost {
         let seqs = u64::from(seqs);
         DecodeCost {
-            base: Cost(self.linear(seqs).0 + self.head(seqs).0 + self.decode_base(seqs)),
+            base: Cost(
+                self.linear(seqs).0 + self.head(seqs).0 + self.host.sampling(seqs).0 + self.decode_base(seqs),
+            ),
             per_context: self.decode_context,
             valid_below: u64::MAX,
             host: self.host.of(seqs),
