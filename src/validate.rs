@@ -77,7 +77,9 @@ fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<String>, Failure> {
 
 fn command(args: &ValidateArgs) -> String {
     let mut words = vec![format!("overbook validate --measured {}", quote(&args.measured))];
-    for (flag, values) in [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality), ("--change", &args.change)] {
+    for (flag, values) in
+        [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality), ("--change", &args.change)]
+    {
         words.extend(values.iter().map(|value| format!("{flag} {}", quote(Path::new(value)))));
     }
     words.extend(args.training.iter().map(|path| format!("--training {}", quote(path))));

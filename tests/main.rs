@@ -23,6 +23,7 @@ mod cli {
     mod repro;
     mod results;
     mod tools;
+    mod validate;
     #[cfg(not(feature = "frames"))]
     mod without_frames;
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod fleet;
 mod import;
+mod measured;
 mod mutations;
 mod profile;
 mod round_trip;

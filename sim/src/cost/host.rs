@@ -39,7 +39,8 @@ fn is_no_time(time: &Duration) -> bool {
 
 impl HostCost {
     /// No host time at all.
-    pub const ZERO: HostCost = HostCost { base: Duration(Span(0)), per_seq: Duration(Span(0)), sampling: Duration(Span(0)) };
+    pub const ZERO: HostCost =
+        HostCost { base: Duration(Span(0)), per_seq: Duration(Span(0)), sampling: Duration(Span(0)) };
 
     /// Time to draw that many tokens, on the device or between two steps.
     pub fn sampling(&self, seqs: u64) -> Cost {

@@ -395,9 +395,7 @@ impl CostModel for Roofline {
     fn decode(&mut self, seqs: u32, _context: u64) -> DecodeCost {
         let seqs = u64::from(seqs);
         DecodeCost {
-            base: Cost(
-                self.linear(seqs).0 + self.head(seqs).0 + self.host.sampling(seqs).0 + self.decode_base(seqs),
-            ),
+            base: Cost(self.linear(seqs).0 + self.head(seqs).0 + self.host.sampling(seqs).0 + self.decode_base(seqs)),
             per_context: self.decode_context,
             valid_below: u64::MAX,
             host: self.host.of(seqs),

@@ -2,8 +2,8 @@
 
 use overbook_sim::cluster::{OutputLimit, RunError};
 use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::rows::Outcome;
-use overbook_sim::time::Time;
+use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::time::{Span, Time};
 
 use crate::conformance::every_variant;
 use crate::schedulers::{Greed, Greedy, Lazy, Pausing, Timid};
@@ -317,4 +317,38 @@ fn broken_schedulers_are_named() {
     }
     eprintln!("law 14: {stalled} stalls and {infeasible} infeasible plans named");
     assert!(stalled >= 90 && infeasible >= 300);
+}
+
+/// A client with a limit of requests under way sends each at its time, or a moment after another one has ended; never more
+/// at once, and never later than it could.
+#[test]
+fn clients_keep_their_limit_and_send_as_soon_as_they_may() {
+    let (mut on_time, mut late) = (0, 0);
+    for seed in 0..400 {
+        let mut world = world(seed);
+        let Some(most) = world.spec.max_concurrency else { continue };
+        // Between two attempts a request is with its client.
+        world.spec.retry = None;
+        let mut rows = world.run(How::JUMPS).rows.requests;
+        rows.sort_by_key(|row| row.request);
+        for (index, row) in rows.iter().enumerate() {
+            let before = &rows[..index];
+            let under_way = before.iter().filter(|other| other.end >= row.arrival).count();
+            assert!(under_way < most as usize, "world {seed}: {under_way} under way, {row:?}");
+            let planned = world.arrivals[row.request as usize].at;
+            if row.arrival == planned {
+                on_time += 1;
+                continue;
+            }
+            late += 1;
+            assert!(row.arrival > planned, "world {seed}: {row:?}");
+            let freed = |other: &&RequestRow| other.end + Span(1) == row.arrival;
+            let same = before.last().is_some_and(|other| other.arrival == row.arrival);
+            assert!(same || before.iter().any(|other| freed(&other)), "world {seed}: nothing ended before {row:?}");
+            let earlier = before.iter().filter(|other| other.end + Span(1) >= row.arrival).count();
+            assert!(same || earlier >= most as usize, "world {seed}: could have been sent before {row:?}");
+        }
+    }
+    eprintln!("limits of clients: {on_time} requests sent on time, {late} late");
+    assert!(on_time > 500 && late > 200);
 }

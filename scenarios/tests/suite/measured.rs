@@ -1,0 +1,146 @@
+//! Conditions of measured runs as scenarios.
+
+use std::fs;
+use std::path::Path;
+
+use overbook_scenarios::measured::{Gap, Imitation, MeasuredRun};
+use overbook_sim::policy::SchedulerSpec;
+
+const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
+kv_tokens,kv_block_size,scheduler,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
+ttft_p99_ms,spec_decode,has_requests";
+
+/// A run of vLLM; `changes` replaces cells.
+fn run(changes: &[(&str, &str)]) -> Result<Imitation, Gap> {
+    let folder = tempfile::tempdir().unwrap();
+    let cell = |column: &str| {
+        let usual = match column {
+            "run_id" => "one",
+            "set" => "none",
+            "engine" => "vllm",
+            "engine_version" => "0.15.1",
+            "model" => "meta-llama/Llama-3.1-8B",
+            "weight_dtype" | "kv_dtype" => "bf16",
+            "gpu" => "H100 80GB",
+            "max_num_seqs" => "64",
+            "max_num_batched_tokens" => "2048",
+            "max_model_len" => "4096",
+            "kv_tokens" => "100000",
+            "kv_block_size" => "16",
+            "arrival_process" => "constant interval",
+            "rate_rps" => "5",
+            "n_requests" => "20",
+            "prompt_spec" => "random, exactly 512",
+            "output_spec" => "64, ignore_eos",
+            _ => "",
+        };
+        changes.iter().find(|(name, _)| *name == column).map_or(usual, |(_, value)| value)
+    };
+    let row: Vec<String> = COLUMNS.split(',').map(|column| format!("\"{}\"", cell(column))).collect();
+    fs::write(folder.path().join("runs.csv"), format!("{COLUMNS}\n{}\n", row.join(","))).unwrap();
+    let runs = MeasuredRun::read(folder.path()).unwrap();
+    assert_eq!(runs.len(), 1);
+    runs[0].scenario()
+}
+
+/// A run whose scenario can be read back and resolved, as YAML.
+fn text(changes: &[(&str, &str)]) -> String {
+    let text = run(changes).unwrap().scenario.to_yaml();
+    let study = super::resolve(&text).unwrap_or_else(|problems| panic!("{}\n{text}", problems.render(false)));
+    assert_eq!(study.points().len(), 1);
+    text
+}
+
+fn gap(changes: &[(&str, &str)]) -> String {
+    run(changes).unwrap_err().to_string()
+}
+
+#[test]
+fn what_a_run_says_is_what_is_simulated() {
+    let imitation = run(&[]).unwrap();
+    let scenario = imitation.scenario;
+    let SchedulerSpec::Vllm(vllm) = &scenario.scheduler else { panic!("{:?}", scenario.scheduler) };
+    assert_eq!((vllm.max_num_seqs, vllm.max_num_batched_tokens, vllm.async_scheduling), (64, 2048, true));
+    assert_eq!((scenario.engine.kv_tokens, scenario.engine.max_model_len), (Some(100_000), Some(4096)));
+    assert!(imitation.assumptions.is_empty() && !imitation.steady, "{:?}", imitation.assumptions);
+    let yaml = text(&[]);
+    for part in ["constant: {rate: 5/s}", "prompt: 512", "output: 64", "fixed: 64"] {
+        assert!(
+            yaml.replace([' ', '\n'], "").contains(&part.replace(' ', "")) || yaml.contains(part),
+            "{part}\n{yaml}"
+        );
+    }
+    let SchedulerSpec::Vllm(vllm) = run(&[("engine_version", "0.11.0")]).unwrap().scenario.scheduler else { panic!() };
+    assert!(!vllm.async_scheduling, "not by default then");
+    let v0 = run(&[("engine_version", "0.9.0 (V0 engine)")]).unwrap().scenario.scheduler;
+    assert!(matches!(v0, SchedulerSpec::VllmV0(_)), "{v0:?}");
+    let slora =
+        [("engine", "s-lora (LightLLM fork)"), ("scheduler", "fcfs"), ("model", "huggyllama/llama-7b (dummy weights)")];
+    let scenario = run(&slora).unwrap().scenario;
+    assert!(matches!(scenario.scheduler, SchedulerSpec::LightllmMain(_)));
+    assert_eq!(scenario.engine.max_model_len, Some(2048), "the model was made for no more");
+}
+
+#[test]
+fn clients_of_every_kind() {
+    text(&[("arrival_process", "poisson 4/s")]);
+    assert!(text(&[("arrival_process", "burst (rate inf)")]).contains("count: 20"), "all at once");
+    let closed = run(&[("arrival_process", "closed loop"), ("max_concurrency", "8"), ("n_requests", "")]).unwrap();
+    assert!(closed.steady && !closed.scenario.workload.drain);
+    assert_eq!(closed.scenario.workload.clients.unwrap().count, 8);
+    let capped = text(&[("max_concurrency", "8")]);
+    assert!(capped.contains("max_concurrency: 8"), "{capped}");
+    let late = [("notes", "achieved send rate 3.1/s; ok"), ("req_per_s", "3"), ("e2e_mean_ms", "7000")];
+    let late = run(&late).unwrap();
+    assert_eq!(late.scenario.workload.max_concurrency, Some(21), "3/s for 7 s each");
+    assert_eq!(late.assumptions.len(), 1);
+    assert_eq!(run(&[("notes", "achieved send rate 4.99/s")]).unwrap().scenario.workload.max_concurrency, None);
+}
+
+#[test]
+fn drawing_tokens_takes_time_where_the_client_leaves_it_to_the_server() {
+    let sampling = |changes: &[(&str, &str)]| run(changes).unwrap().scenario.engine.host.unwrap().sampling.0.0;
+    assert_eq!(sampling(&[]), 0);
+    let bench = ("arrival_process", "constant interval (vllm bench serve)");
+    assert_eq!(sampling(&[bench]), 34_000);
+    assert_eq!(sampling(&[bench, ("engine_version", "0.6.3")]), 0, "it stated temperature 0 then");
+    assert_eq!(sampling(&[bench, ("output_spec", "64, temperature 0, ignore_eos")]), 0);
+}
+
+#[test]
+fn what_cannot_be_simulated_is_named() {
+    for (change, told) in [
+        (("model", "acme/unknown"), "no model `acme/unknown`"),
+        (("gpu", "TPU v5"), "no GPU `TPU v5`"),
+        (("spec_decode", "eagle3 k=4"), "speculative decoding"),
+        (("weight_dtype", "nvfp4"), "weights in nvfp4"),
+        (("engine", "mystery"), "the engine `mystery`"),
+        (("prompt_spec", "lm-arena prompts (lengths not published here)"), "prompt lengths were not published"),
+        (("arrival_process", "saturating"), "arrivals: saturating"),
+        (("rate_rps", ""), "arrival rate"),
+    ] {
+        assert!(gap(&[change]).contains(told), "{change:?}: {}", gap(&[change]));
+    }
+}
+
+/// Every run of the published folder is either a scenario that resolves, or a gap or refusal with words.
+#[test]
+fn the_published_runs_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/bench/measured");
+    if !folder.exists() {
+        eprintln!("the_published_runs_read: skipped, no {}", folder.display());
+        return;
+    }
+    let runs = MeasuredRun::read(&folder).unwrap();
+    let scenarios: Vec<_> = runs.iter().filter_map(|run| run.scenario().ok()).collect();
+    assert!(scenarios.len() >= 200, "{} of {}", scenarios.len(), runs.len());
+    for imitation in &scenarios {
+        let text = imitation.scenario.to_yaml();
+        if let Err(problems) = super::resolve(&text) {
+            assert!(!problems.list().is_empty(), "{text}");
+        }
+    }
+    let one = runs.iter().find(|run| run.id() == "lss-rtx4090-llama-3.1-8b").unwrap();
+    assert!((one.figure("ttft_mean").unwrap() - 65.4566).abs() < 1e-9, "seconds");
+    assert_eq!(one.ttft_by_arrival().map(|points| points.len()), Some(300));
+}
