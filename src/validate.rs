@@ -137,7 +137,9 @@ fn imitated(run: &MeasuredRun, changes: &[(&str, &str)]) -> Result<(JudgedRun, S
     let imitation = run.scenario().map_err(|gap| gap.to_string())?;
     let text = imitation.scenario.to_yaml();
     let mut source = Source::from_text(run.id(), &text);
-    changes.iter().for_each(|(path, value)| source.set(path.trim(), value));
+    for (path, value) in changes {
+        source.set(path.trim(), value);
+    }
     let study = source.resolve().map_err(|problems| {
         let first = problems.list().first().map_or_else(String::new, |problem| problem.message.clone());
         format!("its scenario is refused: {first}")

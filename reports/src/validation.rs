@@ -92,6 +92,9 @@ pub struct Validation {
     pub missed: Vec<MissedRun>,
 }
 
+/// What runs are grouped by.
+type Key = fn(&JudgedRun) -> &str;
+
 /// The figures that say most about a run.
 pub const HEADLINE: [&str; 5] = ["output_throughput", "ttft_mean", "tpot_mean", "itl_mean", "e2el_mean"];
 
@@ -124,14 +127,14 @@ pub struct ErrorGroup {
 impl Validation {
     /// Errors over all runs, of those that constants were fitted on and the others, then by quality, set, GPU and load class, each in the order in which they appear.
     pub fn groups(&self) -> Vec<ErrorGroup> {
-        let mut groups = vec![group("all runs".to_owned(), self.runs.iter().collect())];
+        let mut groups = vec![group("all runs".to_owned(), &self.runs.iter().collect::<Vec<_>>())];
         for (name, kind) in [("training runs", true), ("held-out runs", false)] {
             let runs: Vec<&JudgedRun> = self.runs.iter().filter(|run| run.training == Some(kind)).collect();
             if !runs.is_empty() {
-                groups.push(group(name.to_owned(), runs));
+                groups.push(group(name.to_owned(), &runs));
             }
         }
-        let keys: [(&str, fn(&JudgedRun) -> &str); 4] = [
+        let keys: [(&str, Key); 4] = [
             ("quality", |run| &run.quality),
             ("set", |run| &run.set),
             ("GPU", |run| &run.gpu),
@@ -145,8 +148,8 @@ impl Validation {
                 }
             }
             for name in names {
-                let runs = self.runs.iter().filter(|run| key(run) == name).collect();
-                groups.push(group(format!("{kind} {name}"), runs));
+                let runs: Vec<&JudgedRun> = self.runs.iter().filter(|run| key(run) == name).collect();
+                groups.push(group(format!("{kind} {name}"), &runs));
             }
         }
         groups
@@ -174,7 +177,7 @@ impl Validation {
     }
 }
 
-fn group(name: String, runs: Vec<&JudgedRun>) -> ErrorGroup {
+fn group(name: String, runs: &[&JudgedRun]) -> ErrorGroup {
     let mut metrics: Vec<&str> = HEADLINE.to_vec();
     for pair in runs.iter().flat_map(|run| &run.pairs) {
         if !metrics.contains(&pair.metric.as_str()) {

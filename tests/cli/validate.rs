@@ -21,8 +21,8 @@ fn home(tpot_ms: &str) -> Home {
     ];
     home.write("runs.csv", rows.join("\n"));
     std::fs::create_dir(home.path("requests")).expect("a folder");
-    let requests: String = (0..30).map(|n| format!("{n},300,20,0.1\n")).collect();
-    let requests = format!("arrival_s,prompt_tokens,output_tokens,ttft_s\n{requests}");
+    let requests: Vec<String> = (0..30).map(|n| format!("{n},300,20,0.1")).collect();
+    let requests = format!("arrival_s,prompt_tokens,output_tokens,ttft_s\n{}\n", requests.join("\n"));
     home.write("requests/listed.csv.zst", zstd::encode_all(requests.as_bytes(), 1).expect("packed"));
     home
 }

@@ -49,7 +49,8 @@ impl Observed<'_> {
 
     /// Running requests over time.
     pub fn running(&self) -> Curve {
-        let middle = |from: Time, to: Time| ((from - Time::ZERO).as_secs_f64() + (to - Time::ZERO).as_secs_f64()) / 2.0;
+        let at = |time: Time| (time - Time::ZERO).as_secs_f64();
+        let middle = |from: Time, to: Time| f64::midpoint(at(from), at(to));
         self.result.timeline.bins(self.result.end).map(|bin| (middle(bin.from, bin.to), bin.running)).collect()
     }
 
@@ -81,24 +82,25 @@ impl Observed<'_> {
                 let gaps = total(|row| u64::from(row.output_tokens.saturating_sub(1)));
                 (gaps > 0.0).then(|| decode / gaps)
             }
-            _ => self.steady_latency(metric, &rows),
+            _ => steady_latency(metric, &rows),
         }
     }
+}
 
-    fn steady_latency(&self, metric: &str, rows: &[&RequestRow]) -> Option<f64> {
-        let (latency, statistic) = metric.rsplit_once('_')?;
-        let of = |row: &RequestRow| match latency {
-            "ttft" => row.ttft(),
-            "tpot" => row.tpot(),
-            "e2el" => Some(row.e2el()),
-            _ => None,
-        };
-        let values: Vec<f64> = rows.iter().filter_map(|row| Some(of(row)?.as_secs_f64())).collect();
-        if statistic == "mean" {
-            return (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-        }
-        QUANTILES.iter().find(|(name, _)| *name == statistic).and_then(|&(_, p)| quantile(values, p))
+/// A latency's mean or percentile over such requests [s].
+fn steady_latency(metric: &str, rows: &[&RequestRow]) -> Option<f64> {
+    let (latency, statistic) = metric.rsplit_once('_')?;
+    let of = |row: &RequestRow| match latency {
+        "ttft" => row.ttft(),
+        "tpot" => row.tpot(),
+        "e2el" => Some(row.e2el()),
+        _ => None,
+    };
+    let values: Vec<f64> = rows.iter().filter_map(|row| Some(of(row)?.as_secs_f64())).collect();
+    if statistic == "mean" {
+        return (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     }
+    QUANTILES.iter().find(|(name, _)| *name == statistic).and_then(|&(_, p)| quantile(values, p))
 }
 
 /// Growth of the second value from one point to the next, in order of the first: least squares.

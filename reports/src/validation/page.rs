@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{ErrorGroup, JudgedRun, MissedRun, Validation, percent, share};
+use super::{ErrorGroup, ErrorRow, JudgedRun, MissedRun, Validation, percent, share};
 use crate::ReportError;
 use crate::figure::{Axis, Figure, Series, Style};
 use crate::format::Unit;
@@ -22,20 +22,11 @@ struct RunRow {
 #[template(path = "validation.html")]
 struct Page<'a> {
     validation: &'a Validation,
-    groups: Vec<ErrorGroup>,
+    /// Group, metric, runs, bias, median, p90.
+    errors: Vec<[String; 6]>,
     runs: Vec<RunRow>,
     gaps: Vec<(&'a str, Vec<&'a MissedRun>)>,
     figures: String,
-}
-
-impl Page<'_> {
-    fn percent(error: &f64) -> String {
-        percent(*error)
-    }
-
-    fn share(error: &f64) -> String {
-        share(*error)
-    }
 }
 
 /// The page: errors by group, all runs from the worst on, their state over time, and what was not simulated.
@@ -47,12 +38,20 @@ pub fn validation_html(validation: &Validation) -> Result<String, ReportError> {
     let figures: Vec<Figure> = worst.iter().filter_map(|run| timeline(run)).take(DRAWN).collect();
     let page = Page {
         validation,
-        groups: validation.groups(),
+        errors: validation.groups().iter().flat_map(errors).collect(),
         runs: worst.into_iter().map(row).collect(),
         gaps: validation.gaps(),
         figures: figures.iter().map(Figure::html).collect(),
     };
     Ok(page.render()?)
+}
+
+fn errors(group: &ErrorGroup) -> Vec<[String; 6]> {
+    let cells = |row: &ErrorRow| {
+        let (name, metric) = (group.name.clone(), row.metric.clone());
+        [name, metric, row.runs.to_string(), percent(row.bias), share(row.median), share(row.p90)]
+    };
+    group.rows.iter().map(cells).collect()
 }
 
 fn row(run: &JudgedRun) -> RunRow {

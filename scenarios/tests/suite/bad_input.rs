@@ -256,7 +256,7 @@ fn several_at_once() {
         [
             "4:1: unknown key `sede` (did you mean `seed`?)",
             "7:34: `20` needs a unit, e.g. 30/s",
-            "14:8: no model is called `llama` (did you mean `llama-2-7b`?)",
+            "14:8: no model is called `llama` (did you mean `llama-7b`?)",
             "16:20: `replicas` is 0; it must be from 1 to 4096",
             "18:12: unknown name `fp9` (did you mean `fp8`?)",
             "20:17: expected a whole number from 0 to 4294967295, found text `lots`",

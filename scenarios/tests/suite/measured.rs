@@ -64,11 +64,8 @@ fn what_a_run_says_is_what_is_simulated() {
     assert_eq!((scenario.engine.kv_tokens, scenario.engine.max_model_len), (Some(100_000), Some(4096)));
     assert!(imitation.assumptions.is_empty() && !imitation.steady, "{:?}", imitation.assumptions);
     let yaml = text(&[]);
-    for part in ["constant: {rate: 5/s}", "prompt: 512", "output: 64", "fixed: 64"] {
-        assert!(
-            yaml.replace([' ', '\n'], "").contains(&part.replace(' ', "")) || yaml.contains(part),
-            "{part}\n{yaml}"
-        );
+    for part in ["constant:", "rate: 5/s", "prompt: 512", "output: 64", "fixed: 64"] {
+        assert!(yaml.contains(part), "{part}\n{yaml}");
     }
     let SchedulerSpec::Vllm(vllm) = run(&[("engine_version", "0.11.0")]).unwrap().scenario.scheduler else { panic!() };
     assert!(!vllm.async_scheduling, "not by default then");

@@ -333,7 +333,7 @@ fn clients_keep_their_limit_and_send_as_soon_as_they_may() {
         rows.sort_by_key(|row| row.request);
         for (index, row) in rows.iter().enumerate() {
             let before = &rows[..index];
-            let under_way = before.iter().filter(|other| other.end >= row.arrival).count();
+            let under_way = before.iter().filter(|other| other.end > row.arrival).count();
             assert!(under_way < most as usize, "world {seed}: {under_way} under way, {row:?}");
             let planned = world.arrivals[row.request as usize].at;
             if row.arrival == planned {
