@@ -26,7 +26,8 @@ pub struct Imitation {
 
 impl MeasuredRun {
     /// The scenario that has this run's conditions. Nothing in it depends on the run's results, but for what they tell of the
-    /// conditions: how many tokens prompts and outputs had in all.
+    /// conditions: how many tokens prompts and outputs had in all, and how many requests a client that fell behind its rate had
+    /// under way.
     ///
     /// # Errors
     /// Something is not known of the run, or cannot be simulated yet.

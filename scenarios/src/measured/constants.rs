@@ -11,7 +11,8 @@ use super::words;
 /// Clients that state no temperature, so that the server's defaults for the model hold: top-k, top-p, penalties.
 const SAMPLING_CLIENTS: [&str; 3] = ["vllm bench serve", "GuideLLM", "inference-perf"];
 
-/// `vllm bench serve` states temperature 0 before that version, and servers take the model's own defaults since about then.
+/// Servers take the model's own defaults since about that version, where the client states nothing. (`vllm bench serve` still
+/// stated temperature 0 in 2024; that it no longer does is told in its logs of September 2025.)
 const SAMPLING_SINCE: (u32, u32) = (0, 9);
 
 /// To draw a token by top-k and top-p over 128 to 152 thousand words, with penalties.
