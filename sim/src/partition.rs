@@ -172,14 +172,34 @@ impl Window {
         self.tpots.clear();
     }
 
-    /// The first token at a percentile of the time to it, and the time per token at that percentile; `None` if nothing was seen.
-    fn at(&mut self, percentile: f64) -> Option<(FirstToken, Span)> {
+    /// A request has finished: with the last one of a window, what was seen in it. The next window begins.
+    fn finished(&mut self, tpot: Span, spec: &ControllerSpec) -> Option<Seen> {
+        self.tpots.push(tpot);
+        if self.tpots.len() < spec.window as usize {
+            return None;
+        }
         self.first_tokens.sort_unstable_by_key(|seen| (seen.ttft, seen.wait));
         self.tpots.sort_unstable();
-        let rank = |n: usize| ((percentile * n as f64).ceil() as usize).clamp(1, n.max(1)) - 1;
-        let first = self.first_tokens.get(rank(self.first_tokens.len()))?;
-        Some((*first, *self.tpots.get(rank(self.tpots.len()))?))
+        let rank = |n: usize| ((spec.percentile * n as f64).ceil() as usize).clamp(1, n.max(1)) - 1;
+        let first = self.first_tokens.get(rank(self.first_tokens.len())).copied();
+        let tpot = self.tpots[rank(self.tpots.len())];
+        let sum = |what: fn(&FirstToken) -> Span| self.first_tokens.iter().map(|f| what(f).0 as f64).sum::<f64>();
+        let (wait, ttft) = (sum(|first| first.wait), sum(|first| first.ttft));
+        let utilization = if ttft == 0.0 { 0.0 } else { wait / ttft };
+        self.clear();
+        first.map(|first| Seen { first, tpot, utilization })
     }
+}
+
+/// What was seen in a window.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// The first token at the percentile of the time to it.
+    first: FirstToken,
+    /// Time per token at the percentile.
+    tpot: Span,
+    /// Utilisation ρ of the prompts' lane: in an M/M/1 queue the mean wait is ρ times the mean time to the end of service.
+    utilization: f64,
 }
 
 /// Raises one side by small steps until `meets` says that the promise is kept there, or it has all.
@@ -256,3 +276,6 @@ impl Sharing {
         Some(ready)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The paper's controller (semi-PD §4.4, Algorithm 1): service times inversely proportional to the share, an M/M/1 queue before
 //! the prompts, constants fitted to what was seen.
 
-use super::{ControllerSpec, FirstToken, Partitioner, Shares, Window, raise};
+use super::{ControllerSpec, FirstToken, Partitioner, Seen, Shares, Window, raise};
 use crate::time::Span;
 
 /// Shapes of the two models before anything was fitted: TTFT = a / (x - λ) + b and TPOT = a / y + b over shares of the SMs
@@ -61,19 +61,12 @@ impl Paper {
         Paper { spec, window: Window::default(), ttft: Line::new(TTFT_SHAPE), tpot: Line::new(TPOT_SHAPE) }
     }
 
-    /// Load λ of the prompts as a share of the SMs: in an M/M/1 queue the mean wait is ρ times the mean time to the end of
-    /// service, and λ = ρ x.
-    fn load(&self, x: f64) -> f64 {
-        let seen = &self.window.first_tokens;
-        let sum = |what: fn(&FirstToken) -> Span| seen.iter().map(|first| what(first).0 as f64).sum::<f64>();
-        let (wait, ttft) = (sum(|first| first.wait), sum(|first| first.ttft));
-        if ttft == 0.0 { 0.0 } else { x * wait / ttft }
-    }
-
-    fn decide(&mut self, ttft: Span, tpot: Span, shares: Shares) -> Shares {
+    fn decide(&mut self, seen: Seen, shares: Shares) -> Shares {
         let Shares { prefill, decode } = shares;
+        let (ttft, tpot) = (seen.first.ttft, seen.tpot);
         let (x, y) = (part(prefill, decode), part(decode, prefill));
-        let load = self.load(x);
+        // Load λ of the prompts as a share of the SMs.
+        let load = x * seen.utilization;
         let queue = |x: f64| 1.0 / (x - load).max(STABLE);
         self.ttft.observe(queue(x), ttft.0 as f64);
         self.tpot.observe(1.0 / y, tpot.0 as f64);
@@ -114,14 +107,7 @@ impl Partitioner for Paper {
     }
 
     fn finished(&mut self, tpot: Span, shares: Shares) -> Option<Shares> {
-        self.window.tpots.push(tpot);
-        if self.window.tpots.len() < self.spec.window as usize {
-            return None;
-        }
-        let seen = self.window.at(self.spec.percentile);
-        let decided = seen.map(|(first, tpot)| self.decide(first.ttft, tpot, shares));
-        self.window.clear();
-        decided
+        self.window.finished(tpot, &self.spec).map(|seen| self.decide(seen, shares))
     }
 
     fn forget(&mut self) {

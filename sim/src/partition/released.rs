@@ -1,7 +1,7 @@
 //! The controller that was released with semi-PD (branch `distserve_base`, `distserve/single_stage_engine.py`). It differs from the
 //! paper's: fixed fits instead of a model fitted online, and shares between 80 and 100 only.
 
-use super::{ControllerSpec, FirstToken, Partitioner, Shares, Window, raise};
+use super::{ControllerSpec, FirstToken, Partitioner, Seen, Shares, Window, raise};
 use crate::time::Span;
 
 /// No side gives away more than this leaves it.
@@ -37,7 +37,8 @@ impl Released {
         Released { spec, window: Window::default() }
     }
 
-    fn decide(&self, first: FirstToken, tpot: Span, shares: Shares) -> Shares {
+    fn decide(&self, seen: Seen, shares: Shares) -> Shares {
+        let Seen { first, tpot, .. } = seen;
         let Shares { prefill, decode } = shares;
         let ttft_max = self.spec.ttft.0.0 as f64;
         let tpot_max = self.spec.tpot.0.0 as f64;
@@ -76,13 +77,7 @@ impl Partitioner for Released {
     }
 
     fn finished(&mut self, tpot: Span, shares: Shares) -> Option<Shares> {
-        self.window.tpots.push(tpot);
-        if self.window.tpots.len() < self.spec.window as usize {
-            return None;
-        }
-        let seen = self.window.at(self.spec.percentile);
-        self.window.clear();
-        seen.map(|(first, tpot)| self.decide(first, tpot, shares))
+        self.window.finished(tpot, &self.spec).map(|seen| self.decide(seen, shares))
     }
 
     fn forget(&mut self) {
