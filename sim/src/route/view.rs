@@ -1,6 +1,6 @@
 //! What a router sees of the fleet: live, or as the replicas last reported.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::RequestInfo;
 use crate::replica::Replica;
@@ -109,7 +109,7 @@ struct Report {
 #[derive(Debug)]
 struct Known {
     view: ReplicaView,
-    cached: HashSet<u64>,
+    cached: BTreeSet<u64>,
     sent: VecDeque<Report>,
     own: VecDeque<Routed>,
     /// Sums over `own`.
@@ -133,7 +133,7 @@ impl Reports {
             }
             Known {
                 view: ReplicaView::of(replica),
-                cached: HashSet::new(),
+                cached: BTreeSet::new(),
                 sent: VecDeque::new(),
                 own: VecDeque::new(),
                 routed: Routed::default(),
