@@ -1,6 +1,7 @@
 //! The world: replicas on one calendar, a router, open-loop arrivals or closed-loop clients.
 
 mod attempts;
+mod door;
 mod faults;
 mod lanes;
 mod outcome;
@@ -18,7 +19,7 @@ use crate::partition::{FirstToken, Sharing};
 use crate::policy::Scheduler;
 use crate::replica::{Happened, Lanes, Limits, Replica};
 use crate::request::Slot;
-use crate::route::{FleetView, Reports, RequestInfo, Router};
+use crate::route::{Reports, Router};
 use crate::rows::{Outcome, Recorder, RequestRow};
 use crate::summary::{Fleet, Tally};
 use crate::time::{Span, Time};
@@ -416,165 +417,6 @@ impl Cluster {
         self.reports = Some(reports);
         self.ticks.schedule(self.now + view.interval, 0, Tick::Report);
         Ok(())
-    }
-
-    /// The router chooses a replica for a request; none if all are down.
-    fn route<R: Recorder>(&mut self, arrival: &Arrival, books: &mut Books<'_, R>) -> Result<Option<usize>, RunError> {
-        if self.open.is_empty() {
-            return Ok(None);
-        }
-        if let Some(reports) = &mut self.reports {
-            reports.deliver(self.now);
-        } else if self.router.sees_blocks() {
-            for at in 0..self.replicas.len() {
-                self.settle(at, books)?;
-            }
-        }
-        let request = RequestInfo::of(arrival);
-        let chosen = self.router.route(request, FleetView::new(&self.replicas, self.reports.as_ref(), &self.open));
-        let at = self.open[chosen] as usize;
-        if let Some(reports) = &mut self.reports {
-            reports.chosen(at, self.now, request);
-        }
-        Ok(Some(at))
-    }
-
-    /// A request reaches the router.
-    fn arrive<R: Recorder>(
-        &mut self,
-        mut arrival: Arrival,
-        cost: &mut dyn CostModel,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), RunError> {
-        let now = self.now;
-        let id = self.arrived;
-        self.arrived += 1;
-        books.timeline.arrival(now);
-        if arrival.failed_in_trace {
-            return self.book_failed_in_trace(id, &arrival, books);
-        }
-        match self.spec.output_limit {
-            OutputLimit::Context => {}
-            OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
-            OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
-        }
-        if self.spec.retry.is_some() {
-            self.attempts.begin(id, &arrival);
-        }
-        self.submit(id, arrival, cost, books)
-    }
-
-    /// A client sends a request, for the first time or again.
-    fn submit<R: Recorder>(
-        &mut self,
-        id: u64,
-        mut arrival: Arrival,
-        cost: &mut dyn CostModel,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), RunError> {
-        let now = self.now;
-        let Some(at) = self.route(&arrival, books)? else {
-            let row = self.row_without_service(id, 0, &arrival, Outcome::Failed);
-            self.digest.add(now, Kind::End, id, u32::MAX, 0, 0);
-            return self.attempt_ended(row, books);
-        };
-        let at = self.overflow(at);
-        if !self.keeps_promises(at, &arrival, cost, books)? {
-            return self.reject(id, at, &arrival, books);
-        }
-        let replica = &mut self.replicas[at];
-        let patience = self.spec.patience;
-        arrival.deadline = arrival.deadline.or(patience.deadline);
-        let limits = [
-            (arrival.max_wait.or(patience.max_wait), Why::MaxWait),
-            (arrival.deadline, Why::Deadline),
-            (arrival.cancel_after.or(patience.cancel_after), Why::Cancel),
-        ];
-        let first = self.first_drive[at];
-        self.drives[self.first_drive[at + 1] - 1].book_levels(now, replica, books);
-        let slot = match replica.enqueue(id, arrival) {
-            Ok(slot) => slot,
-            Err(arrival) => return self.reject(id, at, &arrival, books),
-        };
-        if self.spec.disaggregation.is_some() {
-            let until = |limit: Option<Span>| limit.map(|span| now + span);
-            self.transfers.remember(id, until(limits[1].0), until(limits[2].0));
-        }
-        let generation = replica.generation(slot);
-        let moved = self.drives[first].arrived(now, replica, books).map_err(|s| self.stop(at, s))?;
-        for (span, why) in limits {
-            if let Some(span) = span {
-                let event = Event::Patience { replica: at as u32, slot, generation, why };
-                self.calendar.schedule(now + span, RANK_PATIENCE, event);
-                self.forget_ended();
-            }
-        }
-        if moved {
-            self.reschedule(first);
-        }
-        Ok(())
-    }
-
-    fn reject<R: Recorder>(
-        &mut self,
-        id: u64,
-        at: usize,
-        arrival: &Arrival,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), RunError> {
-        let row = self.row_without_service(id, at, arrival, Outcome::Rejected);
-        self.settle(at, books)?;
-        self.book_end(at, row, books)
-    }
-
-    /// Ends a request that had failed in the trace where it arrives: neither router nor replicas learn of it.
-    fn book_failed_in_trace<R: Recorder>(
-        &mut self,
-        id: u64,
-        arrival: &Arrival,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), RunError> {
-        let row = self.row_without_service(id, 0, arrival, Outcome::FailedInTrace);
-        self.digest.add(self.now, Kind::End, id, u32::MAX, 0, 0);
-        self.book_row(&row, books)
-    }
-
-    /// The row of a request that ends where it arrives.
-    fn row_without_service(&self, id: u64, at: usize, arrival: &Arrival, outcome: Outcome) -> RequestRow {
-        RequestRow {
-            request: id,
-            replica: at as u32,
-            class: arrival.class,
-            session: arrival.session,
-            outcome,
-            arrival: self.now,
-            start: None,
-            first_token: None,
-            end: self.now,
-            prompt_tokens: arrival.prompt_tokens,
-            output_tokens: 0,
-            cached_tokens: 0,
-            preemptions: 0,
-            recomputed_tokens: 0,
-            longest_gap: None,
-            swapped_tokens: 0,
-            attempts: 1,
-        }
-    }
-
-    /// Drops the patience of requests that have ended, once such entries are the larger part of the calendar.
-    fn forget_ended(&mut self) {
-        if self.calendar.len() < self.calendar_max {
-            return;
-        }
-        let replicas = &self.replicas;
-        self.calendar.retain(|event| match *event {
-            Event::Patience { replica, slot, generation, .. } => {
-                replicas[replica as usize].generation(slot) == generation
-            }
-            _ => true,
-        });
-        self.calendar_max = 2 * self.calendar.len() + 1024;
     }
 
     /// Steps that a replica has completed, and their time [ns], over its lanes.

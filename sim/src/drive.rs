@@ -1,12 +1,15 @@
-//! Drives one replica in virtual time: plans steps, prices them, lets them end, and jumps over equal ones.
+//! Drives one lane in virtual time: plans steps, prices them, lets them end, and jumps over equal ones.
+
+mod effort;
+mod price;
 
 use std::collections::VecDeque;
 
 use crate::calendar::Ticket;
-use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
+use crate::cost::{COST_PER_NS, Cost, CostModel};
 use crate::partition::UNIT;
 use crate::policy::Scheduler;
-use crate::replica::{PlannedStep, Replica, SwapSpace};
+use crate::replica::Replica;
 use crate::rows::{RecordError, Recorder, StepRow};
 use crate::segment::Segment;
 use crate::step::Infeasible;
@@ -14,8 +17,7 @@ use crate::summary::Tally;
 use crate::time::Time;
 use crate::timeline::Timeline;
 
-/// Longest jump: bounds the arithmetic, and a lane never needs more.
-const JUMP_MAX: u64 = 1 << 20;
+pub use effort::{Effort, StopReason};
 
 /// Where the figures of a run go.
 pub(crate) struct Books<'a, R: Recorder> {
@@ -23,64 +25,6 @@ pub(crate) struct Books<'a, R: Recorder> {
     pub(crate) timeline: &'a mut Timeline,
     pub(crate) recorder: &'a mut R,
     pub(crate) wants_steps: bool,
-}
-
-/// Work counted while driving.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Effort {
-    /// Steps completed.
-    pub steps: u64,
-    /// Times a scheduler was asked for a plan.
-    pub plans: u64,
-    /// Plans that differ from the plan before: no simulator can do with fewer.
-    pub unavoidable: u64,
-    /// What ended the jumps, by [`StopReason`].
-    pub stops: [u64; StopReason::ALL.len()],
-}
-
-impl Effort {
-    /// Adds another lane's work.
-    pub fn add(&mut self, other: &Effort) {
-        self.steps += other.steps;
-        self.plans += other.plans;
-        self.unavoidable += other.unavoidable;
-        self.stops.iter_mut().zip(other.stops).for_each(|(a, b)| *a += b);
-    }
-}
-
-/// What ends a jump.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StopReason {
-    /// The scheduler's certificate runs out.
-    Horizon,
-    /// A member leaves the decode set.
-    Leave,
-    /// The pool has no blocks for a further step.
-    Blocks,
-    /// The cost has other coefficients from here on.
-    CostBreak,
-    /// The device overtakes the host as the bottleneck of a deep lane.
-    HostCrossing,
-    /// An arrival that the scheduler wants to see.
-    Arrival,
-    /// The end of a request that the scheduler wants to see, or a client that went.
-    End,
-    /// A step boundary of another lane on the same pool.
-    Lane,
-}
-
-impl StopReason {
-    /// All reasons, in the order of [`Effort::stops`].
-    pub const ALL: [StopReason; 8] = [
-        StopReason::Horizon,
-        StopReason::Leave,
-        StopReason::Blocks,
-        StopReason::CostBreak,
-        StopReason::HostCrossing,
-        StopReason::Arrival,
-        StopReason::End,
-        StopReason::Lane,
-    ];
 }
 
 /// One lane of a replica in virtual time.
@@ -110,18 +54,6 @@ pub(crate) struct Drive {
     /// Up to when, and up to which completed step, the levels are in the books.
     level_from: Time,
     level_steps: u64,
-}
-
-/// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all.
-#[derive(Clone, Copy, Debug)]
-struct Price {
-    first: Cost,
-    growth: Cost,
-    /// Part of the first that is host time before the device begins.
-    host: Cost,
-    most: u64,
-    /// What ends the price after `most` steps.
-    limit: StopReason,
 }
 
 /// Why a lane cannot go on.
@@ -163,11 +95,6 @@ fn book_gaps<R: Recorder>(segment: &Segment, part: u64, lane: usize, replica: &R
     if part > 1 {
         books.tally.gap_ramp_fixed(cost + growth, growth, part - 1, seqs);
     }
-}
-
-/// `cost · to / from`.
-fn scale(cost: u64, to: u64, from: u64) -> Cost {
-    Cost((u128::from(cost) * u128::from(to) / u128::from(from)) as u64)
 }
 
 impl Drive {
@@ -499,107 +426,6 @@ impl Drive {
         }
         self.segments.push_back(segment);
         Ok(true)
-    }
-
-    /// How many steps to jump over: the least that any rule allows.
-    fn jump_length(&mut self, price: Price, wake: Option<u64>, replica: &mut Replica) -> u64 {
-        if price.most <= 1 {
-            return 1;
-        }
-        let (leave, blocks) = replica.repeats_possible(self.lane);
-        let rules = [
-            (price.most, price.limit),
-            (wake.unwrap_or(u64::MAX), StopReason::Horizon),
-            (leave.saturating_add(1), StopReason::Leave),
-            (blocks.saturating_add(1), StopReason::Blocks),
-        ];
-        let (steps, reason) = rules.into_iter().min_by_key(|r| r.0).unwrap_or((1, StopReason::Horizon));
-        self.effort.stops[reason as usize] += 1;
-        steps + u64::from(self.sabotage == Some(reason))
-    }
-
-    fn scaled(&self, device: Cost) -> Cost {
-        if self.scale == UNIT { device } else { scale(device.0, self.scale, UNIT) }
-    }
-
-    /// The device is faster or slower from now on: the step in flight keeps what it has done, the rest takes its part longer.
-    /// Only where one step at a time is in flight, and the lane is settled and cut.
-    pub(crate) fn rescale<R: Recorder>(
-        &mut self,
-        now: Time,
-        factor: u64,
-        replica: &Replica,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), Stop> {
-        let before = std::mem::replace(&mut self.scale, factor);
-        if before == factor {
-            return Ok(());
-        }
-        let Some(mut segment) = self.segments.pop_back() else { return Ok(()) };
-        debug_assert!(self.segments.is_empty() && segment.unfinished() == 1, "one step in flight");
-        let (step, length) = (segment.done, segment.cost_of(segment.done).0);
-        let mut rest = segment.clone();
-        (rest.start, rest.remainder) = (segment.end_of(step), segment.remainder_after(step));
-        let passed = u128::from(now.since(rest.start).0) * u128::from(COST_PER_NS);
-        let passed = (passed as u64).saturating_sub(rest.remainder);
-        let kept = passed.max(segment.host.0).min(length);
-        rest.first = Cost(kept + scale(length - kept, factor, before).0);
-        (rest.growth, rest.host) = (Cost(0), Cost(segment.host.0.saturating_sub(passed)));
-        (rest.steps, rest.planned, rest.done) = (1, 1, 0);
-        if step > 0 {
-            rest.row.start = rest.start;
-            rest.row.decode_context += step * u64::from(rest.row.decode_seqs);
-            rest.row.used_blocks = replica.pool().used();
-            segment.steps = step;
-            self.finish_segment(segment, books)?;
-        }
-        self.segments.push_back(rest);
-        Ok(())
-    }
-
-    /// What the planned step costs, and how often the same affine price holds at most.
-    fn price(&self, step: &PlannedStep, idle: bool, swap: SwapSpace, cost: &mut dyn CostModel) -> Price {
-        let (seqs, context) = (step.decode_seqs, step.decode_context);
-        let serial = self.depth == 1 || idle;
-        if !step.parts.is_empty() || !step.all_members || seqs == 0 || step.swapped_blocks > 0 {
-            let shape = StepShape {
-                decode_seqs: seqs,
-                decode_context: context,
-                prefill: &step.parts,
-                prefill_ends: step.prefill_ends,
-            };
-            let StepCost { device, host } = cost.step(&shape);
-            let device = Cost(self.scaled(device).0 + step.swapped_blocks * swap.block_cost.0);
-            let first = if serial { device.0 + host.0 } else { device.0.max(host.0) };
-            return Price { first: Cost(first), growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
-        }
-        let mut decode = cost.decode(seqs, context);
-        decode.base = self.scaled(decode.base);
-        decode.per_context = self.scaled(decode.per_context);
-        let (device, host) = (decode.base.0 + decode.per_context.0 * context, decode.host.0);
-        let slope = decode.per_context.0 * u64::from(seqs);
-        let mut most = if self.jumps { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
-        let mut limit = StopReason::Horizon;
-        if decode.valid_below != u64::MAX {
-            let to_break = (decode.valid_below - context).div_ceil(u64::from(seqs));
-            if to_break < most {
-                (most, limit) = (to_break, StopReason::CostBreak);
-            }
-        }
-        if serial {
-            // A deep lane that was idle pays the host once; from then on it hides behind the device.
-            let most = if self.depth > 1 { 1 } else { most };
-            return Price { first: Cost(device + host), growth: Cost(slope), host: decode.host, most, limit };
-        }
-        if device >= host {
-            return Price { first: Cost(device), growth: Cost(slope), host: Cost(0), most, limit };
-        }
-        // The host is the bottleneck until the device's time has grown past it.
-        let crossing = if slope == 0 { u64::MAX } else { (host - device).div_ceil(slope) };
-        if crossing < most {
-            (most, limit) = (crossing, StopReason::HostCrossing);
-        }
-        Price { first: Cost(host), growth: Cost(0), host: Cost(0), most, limit }
     }
 
     /// When the lane must be looked at next; remembers how many steps will have ended by then.

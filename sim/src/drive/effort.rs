@@ -1,0 +1,59 @@
+//! The work of driving, counted: how many plans, and what ended the jumps.
+
+/// Work counted while driving.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Effort {
+    /// Steps completed.
+    pub steps: u64,
+    /// Times a scheduler was asked for a plan.
+    pub plans: u64,
+    /// Plans that differ from the plan before: no simulator can do with fewer.
+    pub unavoidable: u64,
+    /// What ended the jumps, by [`StopReason`].
+    pub stops: [u64; StopReason::ALL.len()],
+}
+
+impl Effort {
+    /// Adds another lane's work.
+    pub fn add(&mut self, other: &Effort) {
+        self.steps += other.steps;
+        self.plans += other.plans;
+        self.unavoidable += other.unavoidable;
+        self.stops.iter_mut().zip(other.stops).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// What ends a jump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// The scheduler's certificate runs out.
+    Horizon,
+    /// A member leaves the decode set.
+    Leave,
+    /// The pool has no blocks for a further step.
+    Blocks,
+    /// The cost has other coefficients from here on.
+    CostBreak,
+    /// The device overtakes the host as the bottleneck of a deep lane.
+    HostCrossing,
+    /// An arrival that the scheduler wants to see.
+    Arrival,
+    /// The end of a request that the scheduler wants to see, or a client that went.
+    End,
+    /// A step boundary of another lane on the same pool.
+    Lane,
+}
+
+impl StopReason {
+    /// All reasons, in the order of [`Effort::stops`].
+    pub const ALL: [StopReason; 8] = [
+        StopReason::Horizon,
+        StopReason::Leave,
+        StopReason::Blocks,
+        StopReason::CostBreak,
+        StopReason::HostCrossing,
+        StopReason::Arrival,
+        StopReason::End,
+        StopReason::Lane,
+    ];
+}
