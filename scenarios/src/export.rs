@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use overbook_sim::model::{KvDtype, WeightDtype};
 use overbook_sim::parallel::Exchange;
-use overbook_sim::policy::{BatchSpec, QueueOrder, SchedulePolicy, SchedulerSpec, VllmSpec};
+use overbook_sim::policy::{QueueOrder, SchedulePolicy, SchedulerSpec, VllmSpec};
 
 use crate::import::repository;
 use crate::scenario::{ModelChoice, Scenario};
@@ -22,107 +22,8 @@ pub struct ServeFlags {
 
 /// The commands that serve a scenario, all that it decides spelled out.
 pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
-    let mut notes = Vec::new();
-    let default = VllmSpec::default();
-    // Schedulers that plan a step at a time and share no prefixes.
-    let plain = VllmSpec { async_scheduling: false, enable_prefix_caching: false, ..default.clone() };
-    let spec = match &scenario.scheduler {
-        SchedulerSpec::Vllm(spec) => {
-            if spec.preemption_victim.is_some() {
-                notes
-                    .push("vLLM has no flag for the victim of a preemption yet: it takes the last admitted".to_owned());
-            }
-            spec.clone()
-        }
-        SchedulerSpec::Static(batch) => {
-            notes.push("static batching has no flag: the engines admit between steps".to_owned());
-            VllmSpec { max_num_seqs: batch.batch_size, ..plain }
-        }
-        SchedulerSpec::VllmV0(spec) => {
-            notes
-                .push("vllm-v0 is vLLM 0.4 to 0.6 without chunked prefill: today's vLLM has no flag for it".to_owned());
-            VllmSpec { max_num_seqs: spec.max_num_seqs, enable_chunked_prefill: false, ..plain }
-        }
-        SchedulerSpec::Sglang(spec) => {
-            notes.push("sglang admits and retracts in its own way: the vllm command is only the nearest".to_owned());
-            VllmSpec {
-                max_num_seqs: spec.max_running_requests,
-                max_num_batched_tokens: spec.chunked_prefill_size.unwrap_or(spec.max_prefill_tokens),
-                enable_chunked_prefill: spec.chunked_prefill_size.is_some(),
-                async_scheduling: spec.enable_overlap_schedule,
-                enable_prefix_caching: spec.enable_radix_cache,
-                ..default
-            }
-        }
-        SchedulerSpec::Trtllm(spec) => {
-            notes.push(
-                "trtllm is TensorRT-LLM's scheduler: these commands are only the nearest of other engines".to_owned(),
-            );
-            VllmSpec {
-                max_num_seqs: spec.max_batch_size,
-                max_num_batched_tokens: spec.max_num_tokens,
-                enable_chunked_prefill: spec.enable_chunked_context,
-                ..plain
-            }
-        }
-        SchedulerSpec::Sarathi(spec) => {
-            notes.push("sarathi is nearest to chunked prefill with a small token budget, as shown".to_owned());
-            VllmSpec {
-                max_num_batched_tokens: spec.chunk_size,
-                max_num_seqs: spec.max_num_seqs,
-                watermark: spec.watermark,
-                ..plain
-            }
-        }
-        SchedulerSpec::SemiPd(spec) => {
-            notes.push("semi-pd has no flag: the engines compute prompts and decodes in one lane".to_owned());
-            VllmSpec {
-                max_num_seqs: spec.max_num_seqs,
-                max_num_batched_tokens: spec.max_prefill_tokens,
-                enable_chunked_prefill: spec.enable_chunked_prefill,
-                ..plain
-            }
-        }
-        SchedulerSpec::Orca(spec) => {
-            notes.push("orca has no flag: the engines do not reserve memory for the whole output".to_owned());
-            VllmSpec { max_num_seqs: spec.max_batch_size, ..plain }
-        }
-        SchedulerSpec::PastFuture(_)
-        | SchedulerSpec::Aggressive(_)
-        | SchedulerSpec::Conservative(_)
-        | SchedulerSpec::LightllmMain(_) => {
-            notes.push("LightLLM's router admits in its own way: these commands are only the nearest".to_owned());
-            VllmSpec { max_num_seqs: scenario.scheduler.max_seqs(), enable_chunked_prefill: false, ..plain }
-        }
-        SchedulerSpec::Edf(spec) => {
-            notes.push(
-                "edf has no flag: `--scheduling-policy priority` with deadlines as priorities is nearest".to_owned(),
-            );
-            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, &plain) }
-        }
-        SchedulerSpec::Vtc(spec) => {
-            notes.push("vtc has no flag: the engines do not share between tenants".to_owned());
-            chunked(&spec.batch, &plain)
-        }
-        SchedulerSpec::Sjf(spec) => {
-            notes.push(
-                "sjf has no flag: `--scheduling-policy priority` with predicted lengths as priorities is nearest"
-                    .to_owned(),
-            );
-            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, &plain) }
-        }
-        SchedulerSpec::Ltr(spec) => {
-            notes.push(
-                "ltr has no flag: it is a fork of vLLM; `--scheduling-policy priority` with ranks as priorities is nearest"
-                    .to_owned(),
-            );
-            VllmSpec { policy: QueueOrder::Priority, ..chunked(&spec.batch, &plain) }
-        }
-        SchedulerSpec::Fastserve(spec) => {
-            notes.push("fastserve has no flag: the engines do not stop requests by the service they had".to_owned());
-            chunked(&spec.batch, &plain)
-        }
-    };
+    let mut notes: Vec<String> = unsaid(&scenario.scheduler).map(str::to_owned).into_iter().collect();
+    let spec = nearest(scenario);
     let model = match &scenario.model {
         ModelChoice::Named(name) => repository(name).unwrap_or(name),
         ModelChoice::Inline(shape) => {
@@ -141,16 +42,77 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             "vLLM exchanges tokens between GPUs only with data-parallel attention; it will all-reduce".to_owned(),
         );
     }
+    if scenario.fleet.disaggregation.is_some() {
+        notes.push(
+            "prompts and decodes on different replicas need a KV connector on each: the commands start plain replicas"
+                .to_owned(),
+        );
+    }
     if scenario.fleet.replicas > 1 {
         notes.push(format!("{} replicas: start so many, behind a router", scenario.fleet.replicas));
     }
     ServeFlags { vllm: vllm(scenario, &spec, model), sglang: sglang(scenario, &spec, model), notes }
 }
 
-/// The limits of a batch of chunked prefill, as vLLM's.
-fn chunked(batch: &BatchSpec, plain: &VllmSpec) -> VllmSpec {
-    let BatchSpec { max_num_batched_tokens, max_num_seqs, watermark } = *batch;
-    VllmSpec { max_num_batched_tokens, max_num_seqs, watermark, ..plain.clone() }
+/// vLLM's settings that are nearest to a scheduler: its limits and habits under vLLM's names.
+fn nearest(scenario: &Scenario) -> VllmSpec {
+    let scheduler = &scenario.scheduler;
+    if let SchedulerSpec::Vllm(spec) = scheduler {
+        return spec.clone();
+    }
+    let default = VllmSpec::default();
+    let longest = scenario.engine.max_model_len.unwrap_or(default.max_num_batched_tokens);
+    let budget = scheduler.max_batched_tokens(longest);
+    let splits = scheduler.splits_prompts();
+    let orders = matches!(scheduler, SchedulerSpec::Edf(_) | SchedulerSpec::Sjf(_) | SchedulerSpec::Ltr(_));
+    VllmSpec {
+        policy: if orders { QueueOrder::Priority } else { QueueOrder::Fcfs },
+        max_num_seqs: scheduler.max_seqs(),
+        // vLLM refuses a step that could not hold a whole sequence, if prompts are not split.
+        max_num_batched_tokens: if splits { budget } else { budget.max(longest) },
+        enable_chunked_prefill: splits,
+        async_scheduling: scheduler.depth() > 1,
+        enable_prefix_caching: scheduler.prefix_caching(),
+        ..default
+    }
+}
+
+/// What the nearest settings cannot say of a scheduler.
+fn unsaid(scheduler: &SchedulerSpec) -> Option<&'static str> {
+    Some(match scheduler {
+        SchedulerSpec::Vllm(spec) if spec.preemption_victim.is_none() => return None,
+        SchedulerSpec::Vllm(_) => "vLLM has no flag for the victim of a preemption yet: it takes the last admitted",
+        SchedulerSpec::Static(_) => "static batching has no flag: the engines admit between steps",
+        SchedulerSpec::VllmV0(_) => {
+            "vllm-v0 is vLLM 0.4 to 0.6 without chunked prefill: today's vLLM has no flag for it"
+        }
+        SchedulerSpec::Sglang(_) => "sglang admits and retracts in its own way: the vllm command is only the nearest",
+        SchedulerSpec::Trtllm(_) => {
+            "trtllm is TensorRT-LLM's scheduler: these commands are only the nearest of other engines"
+        }
+        SchedulerSpec::Sarathi(_) => "sarathi is nearest to chunked prefill with a small token budget, as shown",
+        SchedulerSpec::SemiPd(_) => "semi-pd has no flag: the engines compute prompts and decodes in one lane",
+        SchedulerSpec::Orca(_) => "orca has no flag: the engines do not reserve memory for the whole output",
+        SchedulerSpec::PastFuture(_)
+        | SchedulerSpec::Aggressive(_)
+        | SchedulerSpec::Conservative(_)
+        | SchedulerSpec::LightllmMain(_) => {
+            "LightLLM's router admits in its own way: these commands are only the nearest"
+        }
+        SchedulerSpec::Edf(_) => {
+            "edf has no flag: `--scheduling-policy priority` with deadlines as priorities is nearest"
+        }
+        SchedulerSpec::Vtc(_) => "vtc has no flag: the engines do not share between tenants",
+        SchedulerSpec::Sjf(_) => {
+            "sjf has no flag: `--scheduling-policy priority` with predicted lengths as priorities is nearest"
+        }
+        SchedulerSpec::Ltr(_) => {
+            "ltr has no flag: it is a fork of vLLM; `--scheduling-policy priority` with ranks as priorities is nearest"
+        }
+        SchedulerSpec::Fastserve(_) => {
+            "fastserve has no flag: the engines do not stop requests by the service they had"
+        }
+    })
 }
 
 /// A command under construction.

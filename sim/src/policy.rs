@@ -153,11 +153,11 @@ impl SchedulerSpec {
             SchedulerSpec::SemiPd(spec) => Box::new(semi_pd::SemiPd::new(spec.clone())),
             SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
             SchedulerSpec::PastFuture(spec) => {
-                router(spec.pace(), Box::new(past_future::Peak::new(spec, seed, replica)))
+                router(spec.intake(), Box::new(past_future::Peak::new(spec, seed, replica)))
             }
-            SchedulerSpec::Aggressive(spec) => router(spec.pace(), Box::new(aggressive::Fill::new(spec))),
-            SchedulerSpec::Conservative(spec) => router(spec.pace(), Box::new(conservative::Reserve::new(spec))),
-            SchedulerSpec::LightllmMain(spec) => router(spec.pace(), Box::new(lightllm_main::Main::new(spec))),
+            SchedulerSpec::Aggressive(spec) => router(spec.intake(), Box::new(aggressive::Fill::new(spec))),
+            SchedulerSpec::Conservative(spec) => router(spec.intake(), Box::new(conservative::Reserve::new(spec))),
+            SchedulerSpec::LightllmMain(spec) => router(spec.intake(), Box::new(lightllm_main::Main::new(spec))),
             SchedulerSpec::Edf(spec) => Box::new(edf::Edf::new(spec.clone())),
             SchedulerSpec::Vtc(spec) => Box::new(vtc::Vtc::new(spec.clone())),
             SchedulerSpec::Sjf(spec) => Box::new(sjf::Sjf::new(spec, seed, replica)),
@@ -228,6 +228,29 @@ impl SchedulerSpec {
         }
     }
 
+    /// Whether it may compute a prompt over several steps. Where it does not, a step must hold the longest sequence.
+    pub fn splits_prompts(&self) -> bool {
+        match self {
+            SchedulerSpec::Vllm(spec) => spec.enable_chunked_prefill,
+            SchedulerSpec::Sglang(spec) => spec.chunked_prefill_size.is_some(),
+            SchedulerSpec::Trtllm(spec) => spec.enable_chunked_context,
+            SchedulerSpec::SemiPd(spec) => spec.enable_chunked_prefill,
+            SchedulerSpec::Sarathi(_)
+            | SchedulerSpec::Edf(_)
+            | SchedulerSpec::Vtc(_)
+            | SchedulerSpec::Sjf(_)
+            | SchedulerSpec::Ltr(_)
+            | SchedulerSpec::Fastserve(_) => true,
+            SchedulerSpec::VllmV0(_)
+            | SchedulerSpec::PastFuture(_)
+            | SchedulerSpec::Aggressive(_)
+            | SchedulerSpec::Conservative(_)
+            | SchedulerSpec::LightllmMain(_)
+            | SchedulerSpec::Orca(_)
+            | SchedulerSpec::Static(_) => false,
+        }
+    }
+
     /// Whether it keeps and shares blocks of equal prefixes.
     pub fn prefix_caching(&self) -> bool {
         match self {
@@ -287,10 +310,10 @@ impl SchedulerSpec {
             SchedulerSpec::Ltr(spec) => spec.batch.max_num_batched_tokens,
             SchedulerSpec::Fastserve(spec) => spec.batch.max_num_batched_tokens,
             SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
-            SchedulerSpec::PastFuture(spec) => spec.pace().budget(max_model_len),
-            SchedulerSpec::Aggressive(spec) => spec.pace().budget(max_model_len),
-            SchedulerSpec::Conservative(spec) => spec.pace().budget(max_model_len),
-            SchedulerSpec::LightllmMain(spec) => spec.pace().budget(max_model_len),
+            SchedulerSpec::PastFuture(spec) => spec.intake().budget(max_model_len),
+            SchedulerSpec::Aggressive(spec) => spec.intake().budget(max_model_len),
+            SchedulerSpec::Conservative(spec) => spec.intake().budget(max_model_len),
+            SchedulerSpec::LightllmMain(spec) => spec.intake().budget(max_model_len),
         }
     }
 }

@@ -263,14 +263,16 @@ fn whole_prompt_budgets(scheduler: &SchedulerSpec, longest: u32) -> Vec<(&'stati
             vec![("scheduler.semi-pd.max_prefill_tokens", spec.max_prefill_tokens)]
         }
         SchedulerSpec::PastFuture(spec) => {
-            vec![("scheduler.past-future.batch_max_tokens", spec.pace().budget(longest))]
+            vec![("scheduler.past-future.batch_max_tokens", spec.intake().budget(longest))]
         }
-        SchedulerSpec::Aggressive(spec) => vec![("scheduler.aggressive.batch_max_tokens", spec.pace().budget(longest))],
+        SchedulerSpec::Aggressive(spec) => {
+            vec![("scheduler.aggressive.batch_max_tokens", spec.intake().budget(longest))]
+        }
         SchedulerSpec::Conservative(spec) => {
-            vec![("scheduler.conservative.batch_max_tokens", spec.pace().budget(longest))]
+            vec![("scheduler.conservative.batch_max_tokens", spec.intake().budget(longest))]
         }
         SchedulerSpec::LightllmMain(spec) => {
-            vec![("scheduler.lightllm-main.batch_max_tokens", spec.pace().budget(longest))]
+            vec![("scheduler.lightllm-main.batch_max_tokens", spec.intake().budget(longest))]
         }
         _ => Vec::new(),
     }

@@ -241,3 +241,17 @@ fn commands_of_a_scenario_read_back() {
     assert_eq!(flags.notes.len(), 3, "{:?}", flags.notes);
     assert!(flags.vllm.contains("--no-enable-prefix-caching") && flags.sglang.contains("--disable-radix-cache"));
 }
+
+/// vLLM refuses to start where prompts are not split and a step could not hold the longest of them.
+#[test]
+fn whole_prompts_get_a_budget_that_holds_them() {
+    for scheduler in ["orca", "vllm-v0", "past-future", "static"] {
+        let text = format!("{LEAST}engine: {{ max_model_len: 20000 }}\nscheduler: {scheduler}\n");
+        let flags = serve_flags(&study(&text).points()[0].scenario.clone()).vllm;
+        assert!(flags.contains("--max-num-batched-tokens 20000 "), "{scheduler}: {flags}");
+        assert!(flags.contains("--no-enable-chunked-prefill"), "{scheduler}: {flags}");
+    }
+    let text = format!("{LEAST}engine: {{ max_model_len: 20000 }}\nscheduler: sarathi\n");
+    let flags = serve_flags(&study(&text).points()[0].scenario.clone()).vllm;
+    assert!(flags.contains("--max-num-batched-tokens 512 ") && flags.contains(" --enable-chunked-prefill"), "{flags}");
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Pace};
+use super::lightllm::{Gate, Intake};
 use crate::step::{Head, StepBuilder};
 
 /// Settings of aggressive admission, with LightLLM's names and the rule of the paper's server. Its simulation admits up to 99 % of
@@ -39,8 +39,8 @@ impl Default for AggressiveSpec {
 
 impl AggressiveSpec {
     /// When it admits.
-    pub fn pace(&self) -> Pace {
-        Pace {
+    pub fn intake(&self) -> Intake {
+        Intake {
             running_max_req_size: self.running_max_req_size,
             batch_max_tokens: self.batch_max_tokens,
             router_max_wait_tokens: self.router_max_wait_tokens,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Pace};
+use super::lightllm::{Gate, Intake};
 use super::orca::whole_blocks;
 use crate::step::{Head, RequestView, StepBuilder};
 
@@ -40,8 +40,8 @@ impl Default for ConservativeSpec {
 
 impl ConservativeSpec {
     /// When it admits.
-    pub fn pace(&self) -> Pace {
-        Pace {
+    pub fn intake(&self) -> Intake {
+        Intake {
             running_max_req_size: self.running_max_req_size,
             batch_max_tokens: self.batch_max_tokens,
             router_max_wait_tokens: self.router_max_wait_tokens,

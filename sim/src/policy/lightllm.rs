@@ -7,7 +7,7 @@ use crate::step::{Head, Infeasible, StepBuilder};
 
 /// When requests may enter, and how many. LightLLM's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pace {
+pub struct Intake {
     /// Running requests at most.
     pub running_max_req_size: u32,
     /// Prompt tokens of one prefill step; by default those of the longest sequence.
@@ -18,7 +18,7 @@ pub struct Pace {
     pub max_admissions: Option<u32>,
 }
 
-impl Pace {
+impl Intake {
     /// Prompt tokens of one prefill step where sequences have up to `max_model_len` tokens.
     pub fn budget(&self, max_model_len: u32) -> u32 {
         self.batch_max_tokens.unwrap_or(max_model_len)
@@ -45,24 +45,24 @@ pub(crate) trait Gate: std::fmt::Debug {
 /// latest arrival goes back to the front of the queue, one at a time.
 #[derive(Debug)]
 pub(crate) struct Router {
-    pace: Pace,
+    intake: Intake,
     gate: Box<dyn Gate>,
     /// Executed steps at which the next attempt is due.
     due: u64,
 }
 
 impl Router {
-    pub(crate) fn new(pace: Pace, gate: Box<dyn Gate>) -> Router {
-        Router { pace, gate, due: 0 }
+    pub(crate) fn new(intake: Intake, gate: Box<dyn Gate>) -> Router {
+        Router { intake, gate, due: 0 }
     }
 
     /// Admits who may enter. Returns whether anybody does.
     fn attempt(&mut self, step: &mut StepBuilder<'_>) -> Result<bool, Infeasible> {
-        let mut budget = self.pace.budget(step.limits().max_model_len);
-        let most = self.pace.max_admissions.unwrap_or(u32::MAX);
+        let mut budget = self.intake.budget(step.limits().max_model_len);
+        let most = self.intake.max_admissions.unwrap_or(u32::MAX);
         let mut admitted = 0;
         self.gate.attempt(step);
-        while admitted < most && step.running() < self.pace.running_max_req_size as usize {
+        while admitted < most && step.running() < self.intake.running_max_req_size as usize {
             let Some(head) = step.head() else { break };
             let tokens = head.tokens - head.cached;
             let fits = tokens <= budget && step.blocks_to_hold(&head, head.tokens) <= step.free_blocks();
@@ -82,7 +82,7 @@ impl Router {
         let Some(head) = step.head() else {
             return Horizon { repeats: u64::MAX, wake_on_arrival: true, wake_on_end: false };
         };
-        let full = step.running() >= self.pace.running_max_req_size as usize;
+        let full = step.running() >= self.intake.running_max_req_size as usize;
         let shut = full || self.gate.is_shut(step, &head);
         let repeats = if shut { u64::MAX } else { self.due - step.executed() - 1 };
         Horizon { repeats, wake_on_arrival: false, wake_on_end: true }
@@ -94,7 +94,7 @@ impl Scheduler for Router {
         for &output_tokens in step.finished() {
             self.gate.finished(output_tokens);
         }
-        let (now, wait) = (step.executed(), u64::from(self.pace.router_max_wait_tokens));
+        let (now, wait) = (step.executed(), u64::from(self.intake.router_max_wait_tokens));
         if now > self.due {
             // The attempts in between found nobody waiting, or would have been refused.
             self.due += (now - self.due).div_ceil(wait) * wait;

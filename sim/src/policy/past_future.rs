@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::future_peak::{FuturePeak, Growth};
-use super::lightllm::{Gate, Pace};
+use super::lightllm::{Gate, Intake};
 use crate::length::{Draw, LengthModel, LengthSpec};
 use crate::step::{Head, StepBuilder};
 
@@ -47,8 +47,8 @@ impl Default for PastFutureSpec {
 
 impl PastFutureSpec {
     /// When it admits.
-    pub fn pace(&self) -> Pace {
-        Pace {
+    pub fn intake(&self) -> Intake {
+        Intake {
             running_max_req_size: self.running_max_req_size,
             batch_max_tokens: self.batch_max_tokens,
             router_max_wait_tokens: self.router_max_wait_tokens,

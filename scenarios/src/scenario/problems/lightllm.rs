@@ -1,20 +1,20 @@
 //! Ranges of the schedulers of LightLLM's router, and of length models.
 
 use overbook_sim::length::LengthSpec;
-use overbook_sim::policy::lightllm::Pace;
+use overbook_sim::policy::lightllm::Intake;
 use overbook_sim::policy::{AggressiveSpec, ConservativeSpec, LightllmMainSpec, PastFutureSpec};
 
 use super::{Check, Problem};
 use crate::yaml::join;
 
 impl Check<'_> {
-    fn pace(&mut self, pace: Pace) {
-        self.positive("running_max_req_size", pace.running_max_req_size);
-        self.positive("router_max_wait_tokens", pace.router_max_wait_tokens);
-        if let Some(tokens) = pace.batch_max_tokens {
+    fn intake(&mut self, intake: Intake) {
+        self.positive("running_max_req_size", intake.running_max_req_size);
+        self.positive("router_max_wait_tokens", intake.router_max_wait_tokens);
+        if let Some(tokens) = intake.batch_max_tokens {
             self.positive("batch_max_tokens", tokens);
         }
-        if let Some(requests) = pace.max_admissions {
+        if let Some(requests) = intake.max_admissions {
             self.positive("max_admissions", requests);
         }
     }
@@ -44,7 +44,7 @@ impl Check<'_> {
 
 pub(super) fn past_future(spec: &PastFutureSpec, list: &mut Vec<Problem>) {
     let mut check = Check { prefix: "scheduler.past-future", list };
-    check.pace(spec.pace());
+    check.intake(spec.intake());
     check.lengths("lengths", &spec.lengths);
     let reserved = spec.reserved;
     let message = format!("is {reserved}; it must be at least 0 and below 1");
@@ -54,14 +54,14 @@ pub(super) fn past_future(spec: &PastFutureSpec, list: &mut Vec<Problem>) {
 
 pub(super) fn aggressive(spec: &AggressiveSpec, list: &mut Vec<Problem>) {
     let mut check = Check { prefix: "scheduler.aggressive", list };
-    check.pace(spec.pace());
+    check.intake(spec.intake());
     check.share("used_max", spec.used_max);
     check.share("filled_max", spec.filled_max);
 }
 
 pub(super) fn conservative(spec: &ConservativeSpec, list: &mut Vec<Problem>) {
     let mut check = Check { prefix: "scheduler.conservative", list };
-    check.pace(spec.pace());
+    check.intake(spec.intake());
     let ratio = spec.overcommit;
     let message = format!("is {ratio}; it must be at least 1");
     check.that(ratio >= 1.0 && ratio.is_finite(), "overcommit", message);
@@ -72,7 +72,7 @@ pub(super) fn conservative(spec: &ConservativeSpec, list: &mut Vec<Problem>) {
 
 pub(super) fn lightllm_main(spec: &LightllmMainSpec, list: &mut Vec<Problem>) {
     let mut check = Check { prefix: "scheduler.lightllm-main", list };
-    check.pace(spec.pace());
+    check.intake(spec.intake());
     check.share("router_token_ratio", spec.router_token_ratio);
     check.positive("router_max_new_token_len", spec.router_max_new_token_len);
 }
