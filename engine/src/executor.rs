@@ -1,0 +1,132 @@
+//! What runs a step: the boundary between the serving code and a device.
+//!
+//! ```text
+//!   Replica ──PlannedStep──► driver ──Batch──► Executor ──Output──► driver ──complete──► Replica
+//! ```
+//!
+//! A scheduler never sees device memory, and an executor never sees a queue. The driver turns a planned step into a [`Batch`]:
+//! which sequences, which of their positions, and where the KV of each lies. The executor keeps the tokens: at depth 2
+//! a step is submitted before the tokens of the step before it are known, so that only the device can know what a
+//! sequence's next input is.
+
+use std::time::Instant;
+
+/// Number of a sequence while it is known to the executor; the replica's slot.
+pub type Slot = u32;
+
+/// How a sequence's next token is drawn.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sampling {
+    /// 0 takes the likeliest token; else logits are divided by it.
+    pub temperature: f32,
+    /// Only this many of the likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Only the likeliest tokens that together have this probability; 1 keeps all.
+    pub top_p: f32,
+    /// With the position it keys the draw: the same sequence gets the same tokens, whatever runs beside it.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// The likeliest token, always.
+    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
+}
+
+/// A sequence that the executor has not seen.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Begin {
+    /// Its number from now on; one that had it before has ended.
+    pub slot: Slot,
+    /// Its prompt, at least one token, each below the vocabulary's size.
+    pub prompt: Vec<u32>,
+    /// How its tokens are drawn.
+    pub sampling: Sampling,
+}
+
+/// A sequence's part of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sequence {
+    /// Which.
+    pub slot: Slot,
+    /// Its positions with KV before the step: computed, or found in the prefix cache.
+    pub past: u32,
+    /// Positions computed in the step, from `past` on. Their input tokens are the prompt's and then those drawn so far.
+    pub tokens: u32,
+    /// Whether a token is drawn from the last position's logits; it becomes the input of the position after it.
+    pub samples: bool,
+    /// Where its block table begins in [`Batch::blocks`], and how many blocks it has: enough for `past + tokens` positions.
+    pub table: (u32, u32),
+}
+
+/// One step in device terms: sequences of different lengths side by side.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Batch {
+    /// Slots whose sequences have ended. They come before `begins`: a slot may end and begin in one batch.
+    pub ends: Vec<Slot>,
+    /// New sequences.
+    pub begins: Vec<Begin>,
+    /// What is computed. Tokens are drawn in this order.
+    pub sequences: Vec<Sequence>,
+    /// Block tables: KV of position `p` lies in block `table[p / block_tokens]`, at `p % block_tokens`.
+    pub blocks: Vec<u32>,
+}
+
+impl Batch {
+    /// Positions computed.
+    pub fn tokens(&self) -> u64 {
+        self.sequences.iter().map(|s| u64::from(s.tokens)).sum()
+    }
+
+    /// The block table of a sequence.
+    pub fn table(&self, sequence: &Sequence) -> &[u32] {
+        let (start, len) = sequence.table;
+        &self.blocks[start as usize..(start + len) as usize]
+    }
+}
+
+/// What a step gave.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Output {
+    /// The tokens drawn, with their sequences, in the batch's order.
+    pub tokens: Vec<(Slot, u32)>,
+    /// When the device began with it.
+    pub start: Instant,
+    /// When its tokens were there.
+    pub end: Instant,
+}
+
+/// What an executor was built for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capacity {
+    /// KV blocks, numbered from 0.
+    pub blocks: u32,
+    /// Tokens per block.
+    pub block_tokens: u32,
+    /// Longest sequence [tokens].
+    pub max_model_len: u32,
+    /// Size of the vocabulary.
+    pub vocab: u32,
+}
+
+/// The device is lost, or was asked for what it cannot do: fatal.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ExecutorError(pub String);
+
+/// Runs steps one after the other, in the order in which they are submitted.
+pub trait Executor: Send {
+    /// What it was built for.
+    fn capacity(&self) -> Capacity;
+
+    /// Hands over the next step. May return before it has begun, or only when it is done.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn submit(&mut self, batch: Batch) -> Result<(), ExecutorError>;
+
+    /// Waits for the oldest step that is not yet given back.
+    ///
+    /// # Errors
+    /// The device failed, or no step is out.
+    fn wait(&mut self) -> Result<Output, ExecutorError>;
+}
