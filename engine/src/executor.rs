@@ -9,7 +9,11 @@
 //! a step is submitted before the tokens of the step before it are known, so that only the device can know what a
 //! sequence's next input is.
 
+mod rehearsal;
+
 use std::time::Instant;
+
+pub use rehearsal::Rehearsal;
 
 /// Number of a sequence while it is known to the executor; the replica's slot.
 pub type Slot = u32;
@@ -113,7 +117,8 @@ pub struct Capacity {
 #[error("{0}")]
 pub struct ExecutorError(pub String);
 
-/// Runs steps one after the other, in the order in which they are submitted.
+/// Runs steps one after the other, in the order in which they are submitted. Within a step the KV of all its positions is
+/// written before any of it is read (in every layer): a prefix may be shared by a sequence of the very step that computes it.
 pub trait Executor: Send {
     /// What it was built for.
     fn capacity(&self) -> Capacity;

@@ -5,4 +5,6 @@
 //! virtual one. There is no second scheduler.
 #![forbid(unsafe_code)]
 
+pub mod driver;
 pub mod executor;
+pub mod tables;

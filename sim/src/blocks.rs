@@ -7,6 +7,8 @@
 
 use hashbrown::HashTable;
 
+use crate::request::Slot;
+
 const NONE: u32 = u32::MAX;
 
 /// A hashed block.
@@ -26,9 +28,41 @@ struct Hashed {
 pub struct HashedBlock(u32);
 
 impl HashedBlock {
-    pub(crate) fn index(self) -> usize {
+    /// Its number among the blocks of its pool that have or had content.
+    pub fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// What changes where a block lies, in order: enough to keep real block tables beside the pool's counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockMove {
+    /// A request goes on with a block that is in the cache.
+    Shared {
+        /// The request.
+        slot: Slot,
+        /// The block.
+        block: HashedBlock,
+    },
+    /// A block of a request is cacheable from now on.
+    Named {
+        /// The request.
+        slot: Slot,
+        /// Which of its blocks, from 0.
+        index: u32,
+        /// What it is called now.
+        block: HashedBlock,
+    },
+    /// A free block lost its content, to be taken by somebody.
+    Dropped {
+        /// The block.
+        block: HashedBlock,
+    },
+    /// A request gave back all its blocks; those with a name keep their content.
+    Released {
+        /// The request.
+        slot: Slot,
+    },
 }
 
 /// Result of a prefix lookup.
@@ -56,6 +90,8 @@ pub struct BlockPool {
     evictions: u64,
     /// Contents that came into the cache (true) or left it since they were last taken; `None` while nobody follows.
     changes: Option<Vec<(u64, bool)>>,
+    /// What happened to blocks since it was last taken; `None` while nobody keeps tables.
+    moves: Option<Vec<BlockMove>>,
 }
 
 /// Content ids are dense or already mixed; one multiplication spreads them over the table.
@@ -80,6 +116,7 @@ impl BlockPool {
             distinct_sum: 0,
             evictions: 0,
             changes: None,
+            moves: None,
         }
     }
 
@@ -136,6 +173,7 @@ impl BlockPool {
             self.unlink(block);
             self.unhash(block);
             self.evictions += 1;
+            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
         }
     }
 
@@ -152,6 +190,7 @@ impl BlockPool {
             self.unlink(block);
             self.unhash(block);
             self.anonymous_free += 1;
+            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
         }
     }
 
@@ -229,6 +268,24 @@ impl BlockPool {
     /// Contents that came into the cache (true) or left it since the last call, in order.
     pub(crate) fn take_changes(&mut self) -> Vec<(u64, bool)> {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// From now on [`BlockPool::take_moves`] tells what happens to blocks.
+    pub(crate) fn track_moves(&mut self) {
+        self.moves = Some(Vec::new());
+    }
+
+    /// Moves what happened to blocks since the last call to the end of a list, in order.
+    pub(crate) fn take_moves(&mut self, into: &mut Vec<BlockMove>) {
+        if let Some(moves) = &mut self.moves {
+            into.append(moves);
+        }
+    }
+
+    pub(crate) fn note_move(&mut self, what: BlockMove) {
+        if let Some(moves) = &mut self.moves {
+            moves.push(what);
+        }
     }
 
     fn note(&mut self, content: u64, there: bool) {

@@ -5,13 +5,14 @@
 
 mod audit;
 mod delivery;
+mod placement;
 mod plan;
 mod transfer;
 
 use std::collections::VecDeque;
 
 use crate::arrival::Arrival;
-use crate::blocks::BlockPool;
+use crate::blocks::{BlockMove, BlockPool};
 use crate::lane::Lane;
 use crate::policy::Scheduler;
 use crate::queue::WaitQueue;
@@ -21,6 +22,8 @@ use crate::step::{Infeasible, StepBuilder};
 use crate::time::Time;
 
 pub(crate) use transfer::Outgoing;
+
+pub use placement::StepPart;
 
 pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep, SwapSpace};
 
@@ -211,7 +214,7 @@ impl Replica {
     }
 
     /// Whether a step of a lane could hold anything: somebody decodes or has prompt left, or would be looked at.
-    pub(crate) fn has_work(&self, lane: usize) -> bool {
+    pub fn has_work(&self, lane: usize) -> bool {
         let running = self.lanes[lane].members > 0 || !self.lanes[lane].prefilling.is_empty();
         running || self.wants(lane)
     }
@@ -376,7 +379,7 @@ impl Replica {
         for &entry in self.lanes[lane].hashers_now() {
             let request = &mut self.requests[entry.slot as usize];
             let filled = self.lanes[lane].computed(request) + u32::from(self.lanes[lane].depth == 1);
-            hash_to(&mut self.pool, request, filled);
+            hash_to(&mut self.pool, entry.slot, request, filled);
             if request.content.as_ref().is_some_and(|c| c.ids.len() == request.hashed.len()) {
                 exhausted.push(entry.slot);
             }
@@ -388,16 +391,19 @@ impl Replica {
 }
 
 /// Gives the blocks among the first `tokens` tokens of a request their identity.
-pub(crate) fn hash_to(pool: &mut BlockPool, request: &mut Request, tokens: u32) {
+pub(crate) fn hash_to(pool: &mut BlockPool, slot: Slot, request: &mut Request, tokens: u32) {
     let full = request.contents(tokens).len();
     while request.hashed.len() < full {
         let content = request.contents(tokens)[request.hashed.len()];
-        request.hashed.push(pool.hash(content));
+        let block = pool.hash(content);
+        pool.note_move(BlockMove::Named { slot, index: request.hashed.len() as u32, block });
+        request.hashed.push(block);
     }
 }
 
 /// Frees all blocks of a request that holds `tokens` tokens, last block first.
-pub(crate) fn release_blocks(pool: &mut BlockPool, request: &mut Request, tokens: u32) {
+pub(crate) fn release_blocks(pool: &mut BlockPool, slot: Slot, request: &mut Request, tokens: u32) {
+    pool.note_move(BlockMove::Released { slot });
     let held = pool.blocks_for(u64::from(tokens));
     pool.give_back(held - request.hashed.len() as u64);
     while let Some(block) = request.hashed.pop() {

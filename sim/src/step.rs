@@ -8,7 +8,7 @@ mod order;
 mod swap;
 
 use crate::arrival::ClassId;
-use crate::blocks::Hit;
+use crate::blocks::{BlockMove, Hit};
 use crate::cost::PrefillPart;
 use crate::lane::{Lane, Running};
 use crate::length::Truth;
@@ -244,7 +244,7 @@ impl<'a> StepBuilder<'a> {
             self.replica.pool.take(1);
         }
         let computed = lane.computed(request);
-        hash_to(&mut self.replica.pool, request, computed + u32::from(lane.depth == 1));
+        hash_to(&mut self.replica.pool, slot, request, computed + u32::from(lane.depth == 1));
         let step = &mut self.replica.step;
         step.decoded.push(slot);
         step.decode_seqs += 1;
@@ -270,7 +270,7 @@ impl<'a> StepBuilder<'a> {
         }
         pool.take(need);
         request.computed = after;
-        hash_to(pool, request, after);
+        hash_to(pool, slot, request, after);
         self.replica.step.chunks.push(Chunk { slot, tokens, past });
         Ok(true)
     }
@@ -368,7 +368,7 @@ impl<'a> StepBuilder<'a> {
         }
         let at = lane.position(request.seq);
         lane.running.remove(at);
-        release_blocks(&mut replica.pool, request, held);
+        release_blocks(&mut replica.pool, slot, request, held);
         request.lost = held - refund;
         request.computed = 0;
         request.generated = delivered;
@@ -427,12 +427,14 @@ impl<'a> StepBuilder<'a> {
         replica.waiting_tokens -= u64::from(request.prompt);
         for i in 0..head.hit.blocks as usize {
             let content = request.contents(head.cached)[i];
-            request.hashed.push(pool.share(content));
+            let block = pool.share(content);
+            pool.note_move(BlockMove::Shared { slot, block });
+            request.hashed.push(block);
         }
         pool.take(need - u64::from(head.hit.free));
         request.target = head.tokens;
         request.computed = head.cached + tokens;
-        hash_to(pool, request, head.cached + tokens);
+        hash_to(pool, slot, request, head.cached + tokens);
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;
         request.seq = replica.next_seq;

@@ -207,12 +207,12 @@ impl Replica {
                 lane.forget_in_flight(slot, request);
                 lane.leave(request);
                 if outcome == Outcome::Finished {
-                    hash_to(&mut self.pool, request, request.computed - in_flight);
+                    hash_to(&mut self.pool, slot, request, request.computed - in_flight);
                 }
             }
             Phase::Draining => {
                 if outcome == Outcome::Finished {
-                    hash_to(&mut self.pool, request, request.computed);
+                    hash_to(&mut self.pool, slot, request, request.computed);
                 } else {
                     lane.forget_in_flight(slot, request);
                 }
@@ -224,7 +224,7 @@ impl Replica {
             lane.running.remove(at);
         }
         if request.phase != Phase::Waiting {
-            release_blocks(&mut self.pool, request, request.computed);
+            release_blocks(&mut self.pool, slot, request, request.computed);
             if lane.running.is_empty() {
                 lane.longest.clear();
             }

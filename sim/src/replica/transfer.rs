@@ -77,11 +77,12 @@ impl Replica {
     pub(crate) fn receive(&mut self, mut request: Request) -> Slot {
         self.pool.take(self.pool.blocks_for(u64::from(request.computed)));
         let tokens = request.computed;
-        hash_to(&mut self.pool, &mut request, tokens);
         request.phase = Phase::Arriving;
         request.lane = 0;
         self.arriving += 1;
-        self.settle_in(request)
+        let slot = self.settle_in(request);
+        hash_to(&mut self.pool, slot, &mut self.requests[slot as usize], tokens);
+        slot
     }
 
     /// The KV of a request is here.

@@ -1,0 +1,332 @@
+//! Drives one replica around real steps: the wall-clock counterpart of the simulator's lanes.
+//!
+//! ```text
+//!   inbox ──► enqueue ─► Replica::plan ─► Batch ─► Executor
+//!               ▲              (up to `depth` in flight)  │
+//!             clients ◄── tokens ◄── Replica::complete ◄──┘
+//! ```
+//!
+//! Everything happens in *turns*. A turn has one reading of the clock: what has arrived by then enters the queue, the step that
+//! has just ended is completed, and steps are planned until `depth` are in flight. The simulator's events at one moment
+//! come in that order too, so that a run is reproduced from the turns at which requests arrived and steps ended
+//! (law 12; the replay of a run).
+
+mod client;
+mod turn;
+
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use overbook_sim::blocks::BlockMove;
+use overbook_sim::cost::PrefillPart;
+use overbook_sim::policy::SchedulerSpec;
+use overbook_sim::replica::{Happened, Lanes, Limits, Replica};
+use overbook_sim::rows::StepRow;
+use overbook_sim::step::Infeasible;
+use overbook_sim::time::{Span, Time};
+
+use crate::executor::{Batch, Begin, Executor, ExecutorError, Sequence, Slot};
+use crate::tables::BlockTables;
+
+use client::{Client, Limit};
+pub use client::{Event, Message, Stop, Submission};
+
+/// The clock of a run: nanoseconds since its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    /// Time zero is `epoch`, which may lie ahead.
+    pub fn new(epoch: Instant) -> Self {
+        Clock { epoch }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.at(Instant::now())
+    }
+
+    /// A moment of the machine's clock; what lies before the epoch is zero.
+    pub fn at(&self, instant: Instant) -> Time {
+        Time(instant.saturating_duration_since(self.epoch).as_nanos() as u64)
+    }
+
+    /// The machine's clock at a time of the run.
+    pub fn instant(&self, at: Time) -> Instant {
+        self.epoch + Duration::from_nanos(at.0)
+    }
+}
+
+/// A completed step.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StepLog {
+    /// The step as the simulator would book it: from the later of its plan and the end of the step before it, to the turn
+    /// that completed it.
+    pub row: StepRow,
+    /// Its prefill parts.
+    pub parts: Vec<PrefillPart>,
+    /// Prefills that end in it.
+    pub prefill_ends: u32,
+    /// The turn that planned it.
+    pub planned: Time,
+    /// When it was handed to the executor.
+    pub submitted: Time,
+    /// When the device began with it, and when its tokens were there.
+    pub device: (Time, Time),
+}
+
+impl StepLog {
+    /// Positions computed.
+    pub fn tokens(&self) -> u64 {
+        u64::from(self.row.decode_seqs) + u64::from(self.row.prefill_tokens)
+    }
+
+    /// Time on the device.
+    pub fn device_span(&self) -> Span {
+        self.device.1 - self.device.0
+    }
+}
+
+/// Levels between two turns.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Levels {
+    /// Requests that hold blocks.
+    pub running: u32,
+    /// Requests that wait.
+    pub waiting: u32,
+    /// Blocks in use.
+    pub used_blocks: u64,
+    /// Blocks of the pool.
+    pub pool_blocks: u64,
+}
+
+/// What a driver tells of, in order.
+pub trait Observer {
+    /// A request was sent at `scheduled` and taken in now.
+    fn arrived(&mut self, id: u64, scheduled: Time, now: Time);
+    /// Levels stood from one turn to the next.
+    fn held(&mut self, from: Time, to: Time, levels: Levels);
+    /// A step was completed; `gap` is the time since the members' tokens before, of `gaps` of them.
+    fn step(&mut self, step: &StepLog, gaps: u64, plans: u64);
+    /// Something happened to a request; `steps` and `busy` [ns] are the lane's so far.
+    fn happened(&mut self, now: Time, what: &Happened, steps: u64, busy: u64);
+}
+
+/// Why a driver stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The executor failed.
+    #[error("the executor failed: {0}")]
+    Executor(#[from] ExecutorError),
+    /// The scheduler made an impossible plan.
+    #[error("{0}")]
+    Plan(#[from] Infeasible),
+    /// Requests wait, nothing is in flight, and nothing is planned (law 14).
+    #[error("stalled with {waiting} requests waiting: the scheduler plans nothing")]
+    Stalled {
+        /// How many.
+        waiting: u32,
+    },
+    /// Block tables and pool disagree: a bug.
+    #[error("block tables broken: {0}")]
+    Blocks(String),
+    /// The executor was not built for these limits.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// A planned step that is out.
+#[derive(Debug)]
+struct Flight {
+    log: StepLog,
+    /// Who gets a token, in the batch's order.
+    marks: Vec<(Slot, u32)>,
+    plans: u64,
+}
+
+/// One replica on one executor.
+pub struct Driver {
+    replica: Replica,
+    scheduler: Box<dyn overbook_sim::policy::Scheduler>,
+    executor: Box<dyn Executor>,
+    tables: BlockTables,
+    /// By slot.
+    clients: Vec<Option<Client>>,
+    /// Of the requests that are here, by number.
+    slots: HashMap<u64, Slot>,
+    flights: VecDeque<Flight>,
+    depth: usize,
+    /// Patience that ends, earliest first.
+    patience: BinaryHeap<Limit>,
+    arrived: u64,
+    /// The last step's end, and the last turn's.
+    last_done: Time,
+    last_turn: Time,
+    levels: Levels,
+    steps: u64,
+    busy: u64,
+    /// Plans made since the last step that was put in flight.
+    plans: u64,
+    ends: Vec<Slot>,
+    moves: Vec<BlockMove>,
+}
+
+impl Driver {
+    /// An idle driver.
+    ///
+    /// # Errors
+    /// The executor's pool, block size, or longest sequence is not the limits'; or the scheduler needs several lanes or swaps.
+    pub fn new(
+        limits: Limits,
+        scheduler: &SchedulerSpec,
+        seed: u64,
+        executor: Box<dyn Executor>,
+    ) -> Result<Self, DriveError> {
+        let capacity = executor.capacity();
+        let unfit = |what: String| Err(DriveError::Unfit(what));
+        if limits.lanes != Lanes::Unified {
+            return unfit("the engine runs one lane per replica: no scheduler with lanes of its own".into());
+        }
+        if limits.swap.blocks > 0 {
+            return unfit("the engine does not swap KV to the host; use `preemption_mode: recompute`".into());
+        }
+        let (blocks, tokens, len) = (u64::from(capacity.blocks), capacity.block_tokens, capacity.max_model_len);
+        if blocks < limits.blocks || tokens != limits.block_tokens || len < limits.max_model_len {
+            return unfit(format!(
+                "the executor has {blocks} blocks of {tokens} tokens for sequences up to {len}; {} of {} up to {} are needed",
+                limits.blocks, limits.block_tokens, limits.max_model_len
+            ));
+        }
+        let mut replica = Replica::new(0, limits);
+        replica.track_blocks();
+        Ok(Driver {
+            levels: Levels { pool_blocks: limits.blocks, ..Levels::default() },
+            replica,
+            scheduler: scheduler.build(seed, 0),
+            executor,
+            tables: BlockTables::new(capacity.blocks),
+            clients: Vec::new(),
+            slots: HashMap::new(),
+            flights: VecDeque::new(),
+            depth: limits.depth as usize,
+            patience: BinaryHeap::new(),
+            arrived: 0,
+            last_done: Time::ZERO,
+            last_turn: Time::ZERO,
+            steps: 0,
+            busy: 0,
+            plans: 0,
+            ends: Vec::new(),
+            moves: Vec::new(),
+        })
+    }
+
+    /// Serves what comes in until the inbox is closed and all that came in has ended, or it is told to stop.
+    ///
+    /// # Errors
+    /// The executor failed, or there is a bug in a policy or here. Who still waits is told that its request has failed.
+    pub fn run(
+        &mut self,
+        inbox: &Receiver<Message>,
+        clock: Clock,
+        observer: &mut dyn Observer,
+    ) -> Result<(), DriveError> {
+        let served = self.serve(inbox, clock, observer);
+        if served.is_err() {
+            self.fail_all(clock.now(), observer);
+        }
+        served
+    }
+
+    fn serve(
+        &mut self,
+        inbox: &Receiver<Message>,
+        clock: Clock,
+        observer: &mut dyn Observer,
+    ) -> Result<(), DriveError> {
+        let mut news = Vec::new();
+        let mut open = true;
+        loop {
+            let output = if self.flights.is_empty() {
+                if !self.replica.wants(0) && !self.listen(inbox, clock, &mut news, &mut open) {
+                    return Ok(());
+                }
+                None
+            } else {
+                Some(self.executor.wait()?)
+            };
+            while open {
+                match inbox.try_recv() {
+                    Ok(message) => news.push(message),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => open = false,
+                }
+            }
+            if news.iter().any(|message| matches!(message, Message::Halt)) {
+                self.fail_all(clock.now(), observer);
+                return Ok(());
+            }
+            self.turn(clock, output, &mut news, observer)?;
+        }
+    }
+
+    /// Waits, with nothing to do, for a message or for the end of somebody's patience. `false` if neither can come any more.
+    fn listen(&self, inbox: &Receiver<Message>, clock: Clock, news: &mut Vec<Message>, open: &mut bool) -> bool {
+        if !*open {
+            return !self.patience.is_empty() && self.replica.outstanding() > 0;
+        }
+        let got = match self.patience.peek().filter(|_| self.replica.outstanding() > 0) {
+            Some(limit) => inbox.recv_timeout(clock.instant(limit.at).saturating_duration_since(Instant::now())),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match got {
+            Ok(message) => news.push(message),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => *open = false,
+        }
+        *open || self.replica.outstanding() > 0
+    }
+
+    /// Ends every request as failed and tells their clients.
+    fn fail_all(&mut self, now: Time, observer: &mut dyn Observer) {
+        self.replica.fail(now);
+        self.replica.reap(0, now);
+        self.tell(now, observer);
+    }
+
+    fn begin(client: &mut Client, slot: Slot) -> Option<Begin> {
+        let begins = !std::mem::replace(&mut client.begun, true);
+        begins.then(|| Begin { slot, prompt: std::mem::take(&mut client.prompt), sampling: client.sampling })
+    }
+
+    fn batch(&mut self) -> Result<(Batch, Vec<(Slot, u32)>), DriveError> {
+        self.follow_blocks()?;
+        let mut batch = Batch { ends: std::mem::take(&mut self.ends), ..Batch::default() };
+        let mut marks = Vec::new();
+        let block_tokens = self.replica.pool().block_tokens();
+        for part in self.replica.step_parts(0) {
+            let Some(Some(client)) = self.clients.get_mut(part.slot as usize) else {
+                return Err(DriveError::Blocks(format!("slot {} has no client", part.slot)));
+            };
+            batch.begins.extend(Self::begin(client, part.slot));
+            let blocks = (part.past + part.tokens).div_ceil(block_tokens);
+            let table = self.tables.place(part.slot, blocks, &mut batch.blocks).map_err(DriveError::Blocks)?;
+            let (slot, past, tokens, samples) = (part.slot, part.past, part.tokens, part.samples);
+            batch.sequences.push(Sequence { slot, past, tokens, samples, table });
+            if samples {
+                marks.push((slot, part.generation));
+            }
+        }
+        Ok((batch, marks))
+    }
+
+    fn follow_blocks(&mut self) -> Result<(), DriveError> {
+        self.replica.take_block_moves(&mut self.moves);
+        self.tables.apply(&self.moves).map_err(DriveError::Blocks)?;
+        self.moves.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! One turn: what has come in, what has ended, what is planned.
+
+use overbook_sim::arrival::Arrival;
+use overbook_sim::replica::Happened;
+use overbook_sim::rows::{Outcome, RequestRow, StepRow};
+use overbook_sim::time::Time;
+
+use super::client::{Client, Event, Limit, Message, Submission, Why};
+use super::{Clock, DriveError, Driver, Flight, Observer, StepLog};
+use crate::executor::Output;
+
+impl Driver {
+    /// Takes in the news, completes the step that has ended, and plans.
+    pub(super) fn turn(
+        &mut self,
+        clock: Clock,
+        output: Option<Output>,
+        news: &mut Vec<Message>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), DriveError> {
+        let now = clock.now().max(self.last_turn);
+        observer.held(self.last_turn, now, self.levels);
+        self.last_turn = now;
+        self.lose_patience(now);
+        for message in news.drain(..) {
+            match message {
+                Message::Submit(submission) => self.submit(*submission, now, observer),
+                Message::End { id, outcome } => self.end(id, outcome, now),
+                Message::Halt => {}
+            }
+        }
+        self.tell(now, observer);
+        if let Some(output) = output {
+            self.complete(clock, &output, now, observer);
+        }
+        self.replica.reap(0, now);
+        self.tell(now, observer);
+        self.plan(clock, now, observer)?;
+        self.levels.running = self.replica.running();
+        self.levels.waiting = self.replica.waiting();
+        self.levels.used_blocks = self.replica.pool().used();
+        Ok(())
+    }
+
+    fn submit(&mut self, submission: Submission, now: Time, observer: &mut dyn Observer) {
+        let Submission { arrival, prompt, sampling, stop, client: sender } = submission;
+        let (id, scheduled) = (self.arrived, arrival.at);
+        self.arrived += 1;
+        observer.arrived(id, scheduled, now);
+        // The replica learns of it now, and that is what its policies go by.
+        let arrival = Arrival { at: now, ..arrival };
+        let fits = prompt.len() == arrival.prompt_tokens as usize;
+        let vocab = self.executor.capacity().vocab;
+        let known = prompt.iter().all(|&token| token < vocab);
+        let limits =
+            [(arrival.max_wait, Why::MaxWait), (arrival.deadline, Why::Deadline), (arrival.cancel_after, Why::Cancel)];
+        let entered = if fits && known { self.replica.enqueue(id, arrival) } else { Err(arrival) };
+        if let Some(sender) = &sender {
+            let _ = sender.send(Event::Accepted { id });
+        }
+        let slot = match entered {
+            Ok(slot) => slot,
+            Err(arrival) => {
+                let row = rejected(id, now, &arrival);
+                observer.happened(now, &Happened::Ended(row.clone()), self.steps, self.busy);
+                sender.map(|sender| sender.send(Event::Ended(Box::new(row))));
+                return;
+            }
+        };
+        let generation = self.replica.generation(slot);
+        for (span, why) in limits {
+            if let Some(span) = span {
+                self.patience.push(Limit { at: scheduled + span, slot, generation, why });
+            }
+        }
+        let index = slot as usize;
+        if self.clients.len() <= index {
+            self.clients.resize_with(index + 1, || None);
+        }
+        self.slots.insert(id, slot);
+        self.clients[index] = Some(Client { generation, prompt, begun: false, sampling, stop, delivered: 0, sender });
+    }
+
+    /// A client, or its server, ends a request.
+    fn end(&mut self, id: u64, outcome: Outcome, now: Time) {
+        if let Some(&slot) = self.slots.get(&id) {
+            self.replica.cancel(slot, outcome, now);
+        }
+    }
+
+    fn lose_patience(&mut self, now: Time) {
+        while let Some(&Limit { at, slot, generation, why }) = self.patience.peek()
+            && at <= now
+        {
+            self.patience.pop();
+            let gone = self.replica.generation(slot) != generation;
+            if !gone && (why != Why::MaxWait || self.replica.never_started(slot)) {
+                let outcome = if why == Why::Cancel { Outcome::Cancelled } else { Outcome::Expired };
+                self.replica.cancel(slot, outcome, now);
+            }
+        }
+    }
+
+    /// The oldest step in flight has ended.
+    fn complete(&mut self, clock: Clock, output: &Output, now: Time, observer: &mut dyn Observer) {
+        let Some(Flight { mut log, marks, plans }) = self.flights.pop_front() else { return };
+        log.device = (clock.at(output.start), clock.at(output.end));
+        log.row.start = log.planned.max(self.last_done);
+        log.row.end = now;
+        self.last_done = now;
+        self.steps += 1;
+        let length = log.row.end - log.row.start;
+        self.busy += length.0;
+        let resumed: Vec<Time> = self.replica.resumed(0).collect();
+        for last in &resumed {
+            observer.happened(now, &Happened::Gap { span: now.since(*last) }, self.steps, self.busy);
+        }
+        self.replica.note_gaps(0, length.0, now, now);
+        let gaps = u64::from(self.replica.front_seqs(0)) - resumed.len() as u64;
+        let stopped = self.deliver(output, &marks, now);
+        self.replica.complete(0, 1, now);
+        for (slot, generation) in stopped {
+            if self.replica.generation(slot) == generation {
+                self.replica.cancel(slot, Outcome::Finished, now);
+            }
+        }
+        observer.step(&log, gaps, plans);
+    }
+
+    /// Hands the tokens of a step to their clients. Returns who ends with his.
+    fn deliver(&mut self, output: &Output, marks: &[(u32, u32)], now: Time) -> Vec<(u32, u32)> {
+        let mut stopped = Vec::new();
+        for (&(slot, generation), &(_, token)) in marks.iter().zip(&output.tokens) {
+            let Some(Some(client)) = self.clients.get_mut(slot as usize) else { continue };
+            if client.generation != generation {
+                continue;
+            }
+            client.delivered += 1;
+            if client.stop.tokens.contains(&token) && client.delivered >= client.stop.min_tokens {
+                stopped.push((slot, generation));
+            }
+            if let Some(sender) = &client.sender {
+                let _ = sender.send(Event::Token { token, at: now });
+            }
+        }
+        stopped
+    }
+
+    fn plan(&mut self, clock: Clock, now: Time, observer: &mut dyn Observer) -> Result<(), DriveError> {
+        while self.flights.len() < self.depth && self.replica.has_work(0) {
+            self.plans += 1;
+            let busy = self.replica.plan(0, now, &mut *self.scheduler)?;
+            self.tell(now, observer);
+            if !busy {
+                let stuck = self.flights.is_empty() && self.replica.step().preempted.is_empty();
+                let waiting = self.replica.waiting();
+                if stuck && waiting > 0 {
+                    return Err(DriveError::Stalled { waiting });
+                }
+                if stuck || !self.flights.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            let (batch, marks) = self.batch()?;
+            let log = self.log(now, clock);
+            self.executor.submit(batch)?;
+            self.flights.push_back(Flight { log, marks, plans: std::mem::take(&mut self.plans) });
+        }
+        self.follow_blocks()
+    }
+
+    /// The step just planned; what is known only when it ends is filled in then.
+    fn log(&self, now: Time, clock: Clock) -> StepLog {
+        let step = self.replica.step();
+        let row = StepRow {
+            replica: 0,
+            lane: 0,
+            start: now,
+            end: now,
+            steps: 1,
+            decode_seqs: step.decode_seqs,
+            prefill_seqs: step.parts.len() as u32,
+            prefill_tokens: step.parts.iter().map(|part| part.tokens).sum(),
+            decode_context: step.decode_context,
+            prefill_context: step.parts.iter().map(|part| u64::from(part.past)).sum(),
+            running: self.replica.running(),
+            waiting: self.replica.waiting(),
+            used_blocks: self.replica.pool().used(),
+            preempted: step.preempted.len() as u32,
+            swapped_blocks: step.swapped_blocks,
+        };
+        StepLog {
+            row,
+            parts: step.parts.clone(),
+            prefill_ends: step.prefill_ends,
+            planned: now,
+            submitted: clock.now(),
+            device: (Time::ZERO, Time::ZERO),
+        }
+    }
+
+    /// Tells of what has happened in the replica.
+    pub(super) fn tell(&mut self, now: Time, observer: &mut dyn Observer) {
+        while let Some(happened) = self.replica.pop_happened() {
+            observer.happened(now, &happened, self.steps, self.busy);
+            let Happened::Ended(row) = happened else { continue };
+            let Some(slot) = self.slots.remove(&row.request) else { continue };
+            let Some(client) = self.clients[slot as usize].take() else { continue };
+            if client.begun {
+                self.ends.push(slot);
+            }
+            client.sender.map(|sender| sender.send(Event::Ended(Box::new(row))));
+        }
+    }
+}
+
+/// The row of a request that could never run here.
+fn rejected(id: u64, now: Time, arrival: &Arrival) -> RequestRow {
+    RequestRow {
+        request: id,
+        replica: 0,
+        class: arrival.class,
+        session: arrival.session,
+        outcome: Outcome::Rejected,
+        arrival: now,
+        start: None,
+        first_token: None,
+        end: now,
+        prompt_tokens: arrival.prompt_tokens,
+        output_tokens: 0,
+        cached_tokens: 0,
+        preemptions: 0,
+        recomputed_tokens: 0,
+        longest_gap: None,
+        swapped_tokens: 0,
+        attempts: 1,
+    }
+}

@@ -1,0 +1,126 @@
+//! An executor without a model: it computes nothing and checks everything.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{Batch, Capacity, Executor, ExecutorError, Output, Sequence, Slot};
+
+/// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
+/// all tokens up to it, and refuses a step that would attend to anything else than its own prefix.
+#[derive(Debug)]
+pub struct Rehearsal {
+    capacity: Capacity,
+    /// How long a step takes: this, and this much per position.
+    base: Duration,
+    per_token: Duration,
+    /// By frame and offset.
+    kv: Vec<u64>,
+    /// Tokens by slot.
+    tokens: Vec<Option<Vec<u32>>>,
+    ready: VecDeque<(Vec<(Slot, u32)>, Duration)>,
+}
+
+fn mix(state: u64, word: u64) -> u64 {
+    let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+impl Rehearsal {
+    /// An executor whose steps take `base`, and `per_token` more for every position computed.
+    pub fn new(capacity: Capacity, base: Duration, per_token: Duration) -> Self {
+        let kv = vec![0; capacity.blocks as usize * capacity.block_tokens as usize];
+        Rehearsal { capacity, base, per_token, kv, tokens: Vec::new(), ready: VecDeque::new() }
+    }
+
+    fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        for &slot in &batch.ends {
+            let known = self.tokens.get_mut(slot as usize).and_then(Option::take);
+            known.ok_or_else(|| ExecutorError(format!("slot {slot} ends and never began")))?;
+        }
+        for begin in &batch.begins {
+            let slot = begin.slot as usize;
+            if self.tokens.len() <= slot {
+                self.tokens.resize(slot + 1, None);
+            }
+            if self.tokens[slot].replace(begin.prompt.clone()).is_some() {
+                return Err(ExecutorError(format!("slot {slot} begins twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&self, table: &[u32], position: usize) -> usize {
+        let block = self.capacity.block_tokens as usize;
+        table[position / block] as usize * block + position % block
+    }
+
+    /// Hashes of the prefixes of a sequence, as far as the step goes.
+    fn prefixes(&self, sequence: &Sequence) -> Result<Vec<u64>, ExecutorError> {
+        let tokens = self.tokens.get(sequence.slot as usize).and_then(Option::as_ref);
+        let tokens = tokens.ok_or_else(|| ExecutorError(format!("slot {} never began", sequence.slot)))?;
+        let end = (sequence.past + sequence.tokens) as usize;
+        if end > tokens.len() {
+            return Err(ExecutorError(format!("slot {} has {} tokens, not {end}", sequence.slot, tokens.len())));
+        }
+        let chain = tokens[..end].iter().scan(0, |state, &token| {
+            *state = mix(*state, u64::from(token) + 1);
+            Some(*state)
+        });
+        Ok(chain.collect())
+    }
+
+    fn compute(&mut self, batch: &Batch) -> Result<Vec<(Slot, u32)>, ExecutorError> {
+        self.begin(batch)?;
+        let mut chains = Vec::new();
+        for sequence in &batch.sequences {
+            let chain = self.prefixes(sequence)?;
+            for (position, &hash) in chain.iter().enumerate().skip(sequence.past as usize) {
+                let at = self.at(batch.table(sequence), position);
+                self.kv[at] = hash;
+            }
+            chains.push(chain);
+        }
+        let mut drawn = Vec::new();
+        for (sequence, chain) in batch.sequences.iter().zip(&chains) {
+            for (position, &hash) in chain.iter().enumerate() {
+                if self.kv[self.at(batch.table(sequence), position)] != hash {
+                    let (slot, past) = (sequence.slot, sequence.past);
+                    return Err(ExecutorError(format!("slot {slot} has other KV at {position} (past {past})")));
+                }
+            }
+            let last = *chain.last().ok_or_else(|| ExecutorError("a sequence without tokens".into()))?;
+            if sequence.samples {
+                drawn.push((sequence.slot, (last % u64::from(self.capacity.vocab)) as u32));
+            }
+        }
+        for &(slot, token) in &drawn {
+            if let Some(Some(tokens)) = self.tokens.get_mut(slot as usize) {
+                tokens.push(token);
+            }
+        }
+        Ok(drawn)
+    }
+}
+
+impl Executor for Rehearsal {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn submit(&mut self, batch: Batch) -> Result<(), ExecutorError> {
+        let tokens = self.compute(&batch)?;
+        self.ready.push_back((tokens, self.base + self.per_token * batch.tokens() as u32));
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<Output, ExecutorError> {
+        let (tokens, length) = self.ready.pop_front().ok_or_else(|| ExecutorError("no step is out".into()))?;
+        let start = Instant::now();
+        if !length.is_zero() {
+            std::thread::sleep(length);
+        }
+        Ok(Output { tokens, start, end: Instant::now() })
+    }
+}
