@@ -70,6 +70,8 @@ pub struct StepLog {
     pub parts: Vec<PrefillPart>,
     /// Prefills that end in it.
     pub prefill_ends: u32,
+    /// Tokens that it delivered.
+    pub delivered: u32,
     /// The turn that planned it.
     pub planned: Time,
     /// When it was handed to the executor.
@@ -265,11 +267,16 @@ impl Driver {
                     Err(TryRecvError::Disconnected) => open = false,
                 }
             }
-            if news.iter().any(|message| matches!(message, Message::Halt)) {
+            let halts = news.iter().any(|message| matches!(message, Message::Halt));
+            self.turn(clock, output, &mut news, !halts, observer)?;
+            if halts {
+                while !self.flights.is_empty() {
+                    let output = self.executor.wait()?;
+                    self.turn(clock, Some(output), &mut news, false, observer)?;
+                }
                 self.fail_all(clock.now(), observer);
                 return Ok(());
             }
-            self.turn(clock, output, &mut news, observer)?;
         }
     }
 

@@ -41,7 +41,8 @@ impl Sampling {
 pub struct Begin {
     /// Its number from now on; one that had it before has ended.
     pub slot: Slot,
-    /// Its prompt, at least one token, each below the vocabulary's size.
+    /// Its prompt, at least one token, each below the vocabulary's size; and then what is known of its output already. A known
+    /// token takes the place of the one drawn: contents that a trace tells of go beyond the prompt.
     pub prompt: Vec<u32>,
     /// How its tokens are drawn.
     pub sampling: Sampling,
@@ -56,7 +57,8 @@ pub struct Sequence {
     pub past: u32,
     /// Positions computed in the step, from `past` on. Their input tokens are the prompt's and then those drawn so far.
     pub tokens: u32,
-    /// Whether a token is drawn from the last position's logits; it becomes the input of the position after it.
+    /// Whether a token is drawn from the last position's logits; it becomes the input of the position after it, unless that is
+    /// known already.
     pub samples: bool,
     /// Where its block table begins in [`Batch::blocks`], and how many blocks it has: enough for `past + tokens` positions.
     pub table: (u32, u32),

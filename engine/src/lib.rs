@@ -7,4 +7,7 @@
 
 pub mod driver;
 pub mod executor;
+pub mod parity;
+pub mod prompt;
+pub mod run;
 pub mod tables;

@@ -206,7 +206,10 @@ impl Lane {
             Phase::Decode | Phase::Draining if self.done >= request.joined => {
                 request.generated + (self.done - request.joined) as u32
             }
-            Phase::Decode | Phase::Draining => request.generated - request.settled.saturating_sub(self.done) as u32,
+            // More are in flight than it has only where a device was lost with two steps in flight.
+            Phase::Decode | Phase::Draining => {
+                request.generated.saturating_sub(request.settled.saturating_sub(self.done) as u32)
+            }
             _ => request.generated,
         }
     }

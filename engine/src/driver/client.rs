@@ -23,7 +23,7 @@ pub struct Stop {
 pub struct Submission {
     /// Its lengths and wishes. `at` is when its client meant to send it: latencies count from then.
     pub arrival: Arrival,
-    /// As many tokens as the arrival says.
+    /// As many tokens as the arrival says, and those of the output that are known.
     pub prompt: Vec<u32>,
     /// How its tokens are drawn.
     pub sampling: Sampling,

@@ -3,26 +3,30 @@
 use overbook_sim::arrival::Arrival;
 use overbook_sim::replica::Happened;
 use overbook_sim::rows::{Outcome, RequestRow, StepRow};
-use overbook_sim::time::Time;
+use overbook_sim::time::{Span, Time};
 
 use super::client::{Client, Event, Limit, Message, Submission, Why};
 use super::{Clock, DriveError, Driver, Flight, Observer, StepLog};
 use crate::executor::Output;
 
 impl Driver {
-    /// Takes in the news, completes the step that has ended, and plans.
+    /// Takes in the news, completes the step that has ended, and plans unless the driver is about to stop.
     pub(super) fn turn(
         &mut self,
         clock: Clock,
         output: Option<Output>,
         news: &mut Vec<Message>,
+        plans: bool,
         observer: &mut dyn Observer,
     ) -> Result<(), DriveError> {
-        let now = clock.now().max(self.last_turn);
+        // Never at the same moment as the turn before: no step takes no time.
+        let now = clock.now().max(self.last_turn + Span(1));
         observer.held(self.last_turn, now, self.levels);
         self.last_turn = now;
         self.lose_patience(now);
         for message in news.drain(..) {
+            // Whoever has just gone may have had the slot that the next one gets.
+            self.tell(now, observer);
             match message {
                 Message::Submit(submission) => self.submit(*submission, now, observer),
                 Message::End { id, outcome } => self.end(id, outcome, now),
@@ -35,7 +39,9 @@ impl Driver {
         }
         self.replica.reap(0, now);
         self.tell(now, observer);
-        self.plan(clock, now, observer)?;
+        if plans {
+            self.plan(clock, now, observer)?;
+        }
         self.levels.running = self.replica.running();
         self.levels.waiting = self.replica.waiting();
         self.levels.used_blocks = self.replica.pool().used();
@@ -49,7 +55,7 @@ impl Driver {
         observer.arrived(id, scheduled, now);
         // The replica learns of it now, and that is what its policies go by.
         let arrival = Arrival { at: now, ..arrival };
-        let fits = prompt.len() == arrival.prompt_tokens as usize;
+        let fits = prompt.len() >= arrival.prompt_tokens as usize;
         let vocab = self.executor.capacity().vocab;
         let known = prompt.iter().all(|&token| token < vocab);
         let limits =
@@ -118,7 +124,7 @@ impl Driver {
         self.replica.note_gaps(0, length.0, now, now);
         let gaps = u64::from(self.replica.front_seqs(0)) - resumed.len() as u64;
         let stopped = self.deliver(output, &marks, now);
-        self.replica.complete(0, 1, now);
+        log.delivered = self.replica.complete(0, 1, now);
         for (slot, generation) in stopped {
             if self.replica.generation(slot) == generation {
                 self.replica.cancel(slot, Outcome::Finished, now);
@@ -194,6 +200,7 @@ impl Driver {
             row,
             parts: step.parts.clone(),
             prefill_ends: step.prefill_ends,
+            delivered: 0,
             planned: now,
             submitted: clock.now(),
             device: (Time::ZERO, Time::ZERO),

@@ -95,8 +95,10 @@ impl Rehearsal {
                 drawn.push((sequence.slot, (last % u64::from(self.capacity.vocab)) as u32));
             }
         }
-        for &(slot, token) in &drawn {
-            if let Some(Some(tokens)) = self.tokens.get_mut(slot as usize) {
+        for (sequence, &(_, token)) in batch.sequences.iter().filter(|s| s.samples).zip(&drawn) {
+            if let Some(Some(tokens)) = self.tokens.get_mut(sequence.slot as usize)
+                && tokens.len() == (sequence.past + sequence.tokens) as usize
+            {
                 tokens.push(token);
             }
         }

@@ -1,0 +1,160 @@
+//! Law 12: given when requests came in and how long steps took, the simulator makes the engine's batches, preemptions and
+//! evictions. A check that the two drive the serving code alike. It says nothing of how well steps are predicted.
+
+use std::collections::VecDeque;
+
+use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::cluster::{Cluster, ClusterSpec, OutputLimit, Patience, RunError};
+use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
+use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+
+use crate::run::Measured;
+
+/// What a replay found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parity {
+    /// Steps compared: batches, contexts, blocks, preemptions, times.
+    pub steps: usize,
+    /// Requests compared: every column of their rows.
+    pub requests: usize,
+    /// Rows that differ, or that only one of the two has.
+    pub differences: usize,
+    /// The first of them, in words.
+    pub first: Vec<String>,
+    /// Whether the digests of all events agree.
+    pub digest: bool,
+}
+
+impl Parity {
+    /// Whether nothing differs.
+    pub fn holds(&self) -> bool {
+        self.differences == 0 && self.digest
+    }
+}
+
+/// How many differences are put into words.
+const TOLD: usize = 8;
+
+/// The arrivals of a run, as its replica saw them.
+struct Recorded {
+    arrivals: VecDeque<Arrival>,
+}
+
+impl Workload for Recorded {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        Ok(self.arrivals.pop_front())
+    }
+
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// What the steps of a run took, one after the other.
+struct Durations {
+    left: VecDeque<u64>,
+}
+
+impl Durations {
+    fn next(&mut self) -> Cost {
+        // More steps than the engine made are a difference, which the rows show.
+        Cost(self.left.pop_front().unwrap_or(1) * COST_PER_NS)
+    }
+}
+
+impl CostModel for Durations {
+    fn step(&mut self, _: &StepShape<'_>) -> StepCost {
+        StepCost { device: self.next(), host: Cost(0) }
+    }
+
+    fn decode(&mut self, _: u32, _: u64) -> DecodeCost {
+        DecodeCost { base: self.next(), per_context: Cost(0), valid_below: u64::MAX, host: Cost(0) }
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    requests: Vec<RequestRow>,
+    steps: Vec<StepRow>,
+}
+
+impl Recorder for Rows {
+    fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
+        self.requests.push(row.clone());
+        Ok(())
+    }
+
+    fn step(&mut self, row: &StepRow) -> Result<(), RecordError> {
+        self.steps.push(row.clone());
+        Ok(())
+    }
+}
+
+/// Arrivals as the replica saw them, of requests as they were sent. What the engine found out, the replay is told: how long
+/// outputs were and who gave up when.
+fn as_seen(measured: &Measured) -> VecDeque<Arrival> {
+    let mut sent = measured.sent.clone();
+    for row in &measured.seen {
+        let arrival = &mut sent[row.request as usize];
+        arrival.at = row.arrival;
+        match row.outcome {
+            Outcome::Finished => arrival.output_tokens = row.output_tokens,
+            Outcome::Cancelled => arrival.cancel_after = Some(row.end - row.arrival),
+            Outcome::Expired if row.start.is_none() && arrival.max_wait.is_some() => {
+                arrival.max_wait = Some(row.end - row.arrival);
+            }
+            Outcome::Expired => arrival.deadline = Some(row.end - row.arrival),
+            Outcome::Rejected | Outcome::Failed | Outcome::FailedInTrace => {}
+        }
+    }
+    sent.into()
+}
+
+/// Replays a run on the simulator.
+///
+/// # Errors
+/// The simulator stops: a difference too large to go on with.
+pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunError> {
+    let spec = ClusterSpec {
+        jumps: false,
+        output_limit: OutputLimit::Context,
+        patience: Patience::default(),
+        clients: None,
+        max_concurrency: None,
+        ..spec.clone()
+    };
+    let mut workload = Recorded { arrivals: as_seen(measured) };
+    let lengths = measured.steps.iter().map(|step| (step.row.end - step.row.start).0);
+    let mut cost = Durations { left: lengths.collect() };
+    let mut rows = Rows::default();
+    let result = Cluster::new(spec)?.run(&mut workload, &mut cost, &mut rows, &mut |_| true)?;
+    let mut parity = Parity {
+        steps: measured.steps.len(),
+        requests: measured.seen.len(),
+        differences: 0,
+        first: Vec::new(),
+        digest: result.digest == measured.result.digest,
+    };
+    let steps: Vec<StepRow> = measured.steps.iter().map(|step| step.row.clone()).collect();
+    compare("step", &steps, &rows.steps, &mut parity);
+    let by_number = |mut rows: Vec<RequestRow>| {
+        rows.sort_by_key(|row| row.request);
+        rows
+    };
+    compare("request", &by_number(measured.seen.clone()), &by_number(rows.requests), &mut parity);
+    Ok(parity)
+}
+
+fn compare<T: PartialEq + std::fmt::Debug>(what: &str, engine: &[T], simulator: &[T], parity: &mut Parity) {
+    for index in 0..engine.len().max(simulator.len()) {
+        let (ours, theirs) = (engine.get(index), simulator.get(index));
+        if ours == theirs {
+            continue;
+        }
+        parity.differences += 1;
+        if parity.first.len() < TOLD {
+            let tell = |row: Option<&T>| row.map_or("nothing".to_owned(), |row| format!("{row:?}"));
+            parity.first.push(format!("{what} {index}: engine {}, simulator {}", tell(ours), tell(theirs)));
+        }
+    }
+}

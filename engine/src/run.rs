@@ -1,0 +1,205 @@
+//! A scenario on the real engine: its requests at their times, its scheduler around real steps, its figures as measured.
+
+mod books;
+mod pace;
+mod pressure;
+
+use std::collections::BinaryHeap;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::cluster::{ClusterSpec, Progress, RunResult};
+use overbook_sim::rows::RequestRow;
+use overbook_sim::time::{Span, Time};
+
+use crate::driver::{Clock, DriveError, Driver, StepLog};
+use crate::executor::Executor;
+use books::Books;
+use pace::Pacer;
+
+pub use pressure::{Pressure, PressureGauge};
+
+/// How late requests were sent, nearest rank.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lateness {
+    /// Half of them were sent at most this late.
+    pub p50: Span,
+    /// 99 of 100.
+    pub p99: Span,
+    /// All.
+    pub max: Span,
+}
+
+impl Lateness {
+    fn of(mut late: Vec<u64>) -> Self {
+        late.sort_unstable();
+        let rank = |share: f64| match late.len() {
+            0 => Span(0),
+            n => Span(late[((n as f64 * share).ceil() as usize).clamp(1, n) - 1]),
+        };
+        Lateness { p50: rank(0.5), p99: rank(0.99), max: rank(1.0) }
+    }
+}
+
+/// What a real run gives.
+#[derive(Debug)]
+pub struct Measured {
+    /// Its figures; latencies count from the times at which requests were to be sent.
+    pub result: RunResult,
+    /// Its requests as they were sent, by number.
+    pub sent: Vec<Arrival>,
+    /// Its requests, as they ended.
+    pub rows: Vec<RequestRow>,
+    /// The same as the replica saw them: they arrive with the turn that took them in.
+    pub seen: Vec<RequestRow>,
+    /// When each request was to be sent, and the turn that took it in, by number.
+    pub arrivals: Vec<(Time, Time)>,
+    /// Its steps.
+    pub steps: Vec<StepLog>,
+    /// How late requests were sent.
+    pub lateness: Lateness,
+    /// What others took of the CPU; `None` where the system does not tell.
+    pub pressure: Option<Pressure>,
+}
+
+/// More than this of the CPU's time for others, and a run says nothing of the engine.
+const PRESSURE_MAX: f64 = 0.02;
+
+impl Measured {
+    /// Why the run must not be compared with anything; empty if it may.
+    pub fn void(&self) -> Vec<String> {
+        let mut steps: Vec<u64> = self.steps.iter().map(|step| (step.row.end - step.row.start).0).collect();
+        steps.sort_unstable();
+        let median = steps.get(steps.len() / 2).copied().unwrap_or(0);
+        let allowed = (median / 10).max(1_000_000);
+        let mut reasons = Vec::new();
+        if self.lateness.p99.0 > allowed {
+            let (late, allowed) = (self.lateness.p99.as_millis_f64(), allowed as f64 / 1e6);
+            reasons.push(format!("requests were sent late: p99 {late:.2} ms, at most {allowed:.2} ms is fair"));
+        }
+        if let Some(Pressure { steal, run_delay }) = self.pressure {
+            for (what, share) in [("taken by other machines", steal), ("waited for by this process", run_delay)] {
+                if share > PRESSURE_MAX {
+                    reasons.push(format!("{:.1} % of the CPU's time was {what}, at most 2 % is fair", share * 100.0));
+                }
+            }
+        }
+        reasons
+    }
+}
+
+/// Why a real run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The scenario asks for what the engine does not have.
+    #[error("the real engine cannot run this scenario: {0}")]
+    Unfit(&'static str),
+    /// The workload is broken at some point.
+    #[error("{0}")]
+    Workload(#[source] WorkloadError),
+    /// The workload goes backwards in time.
+    #[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
+    Unsorted {
+        /// Number of the request.
+        request: u64,
+        /// Its arrival.
+        at: Time,
+        /// The arrival before.
+        before: Time,
+    },
+    /// The driver stopped.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// The system refused a thread or a timer.
+    #[error("cannot start: {0}")]
+    Start(#[source] std::io::Error),
+}
+
+/// What keeps a fleet from running on one executor.
+fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
+    let cases = [
+        (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
+        (spec.disaggregation.is_some(), "it has no replicas of their own for prompts"),
+        (spec.early_rejection.is_some(), "it has no early rejection"),
+        (spec.autoscale.is_some(), "its replica does not come and go"),
+        (spec.faults.is_some() || !spec.failures.is_empty(), "its replica does not fail on demand"),
+        (spec.retry.is_some(), "its clients do not retry"),
+        (!spec.drain, "it runs until the last request has ended; remove `workload.drain`"),
+    ];
+    cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)
+}
+
+/// Time between the start of a run and its time zero: threads start, caches fill.
+const LEAD: Duration = Duration::from_millis(50);
+
+/// Runs a workload on an executor. `watch` is called now and then; it returns `false` to stop early.
+///
+/// # Errors
+/// The scenario, the workload or the executor cannot, or there is a bug in a policy.
+pub fn run(
+    spec: &ClusterSpec,
+    workload: &mut dyn Workload,
+    executor: Box<dyn Executor>,
+    watch: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Measured, RunError> {
+    if let Some(why) = unfit(spec) {
+        return Err(RunError::Unfit(why));
+    }
+    let vocab = executor.capacity().vocab;
+    let (limits, scheduler, seed) = (spec.limits, spec.scheduler.clone(), spec.seed);
+    let (out, inbox) = mpsc::channel();
+    let (ended_out, ended) = tokio::sync::mpsc::unbounded_channel();
+    let mut gauge = PressureGauge::start();
+    let clock = Clock::new(Instant::now() + LEAD);
+    let mut books = Books::new(spec.slo, ended_out);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(RunError::Start)?;
+    let (paced, sent, lateness, driven) = std::thread::scope(|scope| {
+        // Built where it runs: a scheduler need not be `Send`.
+        let driver = std::thread::Builder::new().name("driver".into()).spawn_scoped(scope, move || {
+            let driven = Driver::new(limits, &scheduler, seed, executor)
+                .and_then(|mut driver| driver.run(&inbox, clock, &mut books));
+            books.close();
+            (driven, books)
+        });
+        let driver = match driver {
+            Ok(driver) => driver,
+            Err(error) => return (Err(RunError::Start(error)), Vec::new(), Vec::new(), None),
+        };
+        let mut look = || gauge.look();
+        let mut pacer = Pacer {
+            spec,
+            clock,
+            vocab,
+            out,
+            ended,
+            watch,
+            look: &mut look,
+            sent: Vec::new(),
+            back: 0,
+            lateness: Vec::new(),
+            due: BinaryHeap::new(),
+        };
+        let paced = runtime.block_on(pacer.run(workload));
+        let (sent, lateness) = (std::mem::take(&mut pacer.sent), std::mem::take(&mut pacer.lateness));
+        // Without a sender the driver ends when nobody is left.
+        drop(pacer);
+        (paced, sent, lateness, driver.join().ok())
+    });
+    let interrupted = paced?;
+    let Some((driven, mut books)) = driven else {
+        return Err(RunError::Unfit("its driver panicked"));
+    };
+    driven?;
+    let result = books.finish(limits.blocks, workload.classes(), interrupted);
+    Ok(Measured {
+        result,
+        sent,
+        rows: books.rows,
+        seen: books.seen,
+        arrivals: books.arrivals,
+        steps: books.steps,
+        lateness: Lateness::of(lateness),
+        pressure: gauge.read(),
+    })
+}

@@ -1,0 +1,163 @@
+//! Sends the requests of a workload at their times, whatever the engine does.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use overbook_sim::arrival::{Arrival, Workload};
+use overbook_sim::cluster::{ClusterSpec, OutputLimit, Progress};
+use overbook_sim::time::{Span, Time};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout_at;
+
+use super::RunError;
+use crate::driver::{Clock, Message, Stop, Submission};
+use crate::executor::Sampling;
+use crate::prompt::prompt_tokens;
+
+/// Longest pause between two looks at the watcher.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Tokio's timers are this coarse: the rest is slept by the thread.
+const TIMER: Duration = Duration::from_millis(2);
+
+/// Sends requests and counts what comes back.
+pub(super) struct Pacer<'a> {
+    pub(super) spec: &'a ClusterSpec,
+    pub(super) clock: Clock,
+    pub(super) vocab: u32,
+    pub(super) out: Sender<Message>,
+    pub(super) ended: UnboundedReceiver<u64>,
+    pub(super) watch: &'a mut dyn FnMut(Progress) -> bool,
+    pub(super) look: &'a mut dyn FnMut(),
+    /// What was sent, by number.
+    pub(super) sent: Vec<Arrival>,
+    pub(super) back: u64,
+    /// How late each request was sent [ns].
+    pub(super) lateness: Vec<u64>,
+    /// When closed-loop clients send their next requests.
+    pub(super) due: BinaryHeap<Reverse<Time>>,
+}
+
+impl Pacer<'_> {
+    /// Sends everything, then waits for the last end. Returns whether it was interrupted.
+    pub(super) async fn run(&mut self, workload: &mut dyn Workload) -> Result<bool, RunError> {
+        if let Some(clients) = self.spec.clients {
+            self.due.extend((0..clients.count).map(|_| Reverse(Time::ZERO)));
+        }
+        let mut before = Time::ZERO;
+        while let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
+            if arrival.failed_in_trace {
+                // No server ever saw it.
+                continue;
+            }
+            if self.spec.clients.is_some() {
+                let Some(at) = self.next_client().await else { return Ok(true) };
+                arrival.at = at;
+            } else {
+                if arrival.at < before {
+                    return Err(RunError::Unsorted { request: self.sent.len() as u64, at: arrival.at, before });
+                }
+                before = arrival.at;
+                if !self.until_free(&mut arrival).await {
+                    return Ok(true);
+                }
+            }
+            if !self.until(arrival.at).await {
+                return Ok(true);
+            }
+            self.send(arrival);
+        }
+        while self.back < self.sent.len() as u64 {
+            if !self.pause(Instant::now() + LOOK_EVERY).await {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// When the next closed-loop client sends; `None` on interruption.
+    async fn next_client(&mut self) -> Option<Time> {
+        loop {
+            if let Some(Reverse(at)) = self.due.pop() {
+                return Some(at);
+            }
+            if !self.pause(Instant::now() + LOOK_EVERY).await {
+                return None;
+            }
+        }
+    }
+
+    /// Waits until the client may have another request under way: it is sent then. `false` on interruption.
+    async fn until_free(&mut self, arrival: &mut Arrival) -> bool {
+        let Some(most) = self.spec.max_concurrency else { return true };
+        if !self.until(arrival.at).await {
+            return false;
+        }
+        while self.sent.len() as u64 - self.back >= u64::from(most) {
+            if !self.pause(Instant::now() + LOOK_EVERY).await {
+                return false;
+            }
+            arrival.at = arrival.at.max(self.clock.now());
+        }
+        true
+    }
+
+    /// Waits until a time of the run. `false` on interruption.
+    async fn until(&mut self, at: Time) -> bool {
+        let due = self.clock.instant(at);
+        loop {
+            let now = Instant::now();
+            if now >= due {
+                return true;
+            }
+            if due - now <= TIMER {
+                std::thread::sleep(due - now);
+                return true;
+            }
+            if !self.pause((now + LOOK_EVERY).min(due.checked_sub(TIMER).unwrap_or(now))).await {
+                return false;
+            }
+        }
+    }
+
+    /// Waits for an end, at most until `until`. `false` on interruption, or if the driver is gone.
+    async fn pause(&mut self, until: Instant) -> bool {
+        (self.look)();
+        match timeout_at(until.into(), self.ended.recv()).await {
+            Ok(Some(_)) => {
+                self.back += 1;
+                if let Some(clients) = self.spec.clients {
+                    self.due.push(Reverse(self.clock.now() + clients.think_time.max(Span(1))));
+                }
+            }
+            Ok(None) => return false,
+            Err(_) => {}
+        }
+        let goes_on =
+            (self.watch)(Progress { now: self.clock.now(), arrived: self.sent.len() as u64, ended: self.back });
+        if !goes_on {
+            let _ = self.out.send(Message::Halt);
+        }
+        goes_on
+    }
+
+    fn send(&mut self, mut arrival: Arrival) {
+        match self.spec.output_limit {
+            OutputLimit::Context => {}
+            OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
+            OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
+        }
+        let patience = self.spec.patience;
+        arrival.max_wait = arrival.max_wait.or(patience.max_wait);
+        arrival.deadline = arrival.deadline.or(patience.deadline);
+        arrival.cancel_after = arrival.cancel_after.or(patience.cancel_after);
+        let prompt = prompt_tokens(&arrival, self.sent.len() as u64, self.spec.seed, self.vocab);
+        self.lateness.push(self.clock.now().since(arrival.at).0);
+        let sampling = Sampling::GREEDY;
+        self.sent.push(arrival.clone());
+        let submission = Submission { arrival, prompt, sampling, stop: Stop::default(), client: None };
+        // A driver that is gone has an error to tell of, which the caller gets from it.
+        let _ = self.out.send(Message::Submit(Box::new(submission)));
+    }
+}

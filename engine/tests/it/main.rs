@@ -1,0 +1,3 @@
+//! The engine's serving code against the simulator, and against itself.
+
+mod parity;

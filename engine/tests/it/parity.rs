@@ -1,0 +1,226 @@
+//! Law 12 over every scheduler that runs on one lane: random workloads in real time on an executor that checks every
+//! position, then the simulator told only when requests came in and how long steps took.
+
+use std::time::Duration;
+
+use overbook_engine::executor::{Capacity, Rehearsal};
+use overbook_engine::parity::{Parity, replay};
+use overbook_engine::run::{Measured, RunError, run};
+use overbook_sim::arrival::{Arrival, Content, Workload, WorkloadError};
+use overbook_sim::cluster::{Clients, ClusterSpec};
+use overbook_sim::policy::SchedulerSpec;
+use overbook_sim::replica::Limits;
+use overbook_sim::rows::Outcome;
+use overbook_sim::time::{Span, Time};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt as _, SeedableRng as _};
+
+const BLOCK: u32 = 8;
+const BLOCKS: u32 = 60;
+const LONGEST: u32 = 300;
+
+struct Given(std::vec::IntoIter<Arrival>);
+
+impl Workload for Given {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        Ok(self.0.next())
+    }
+
+    fn classes(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// Requests that crowd the pool: some alike, some impatient, some that end early, one that is too long.
+fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut at = 0;
+    let mut made = Vec::new();
+    for number in 0..count {
+        at += rng.random_range(0..1_200_000);
+        let prompt = if number == 7 { LONGEST + 5 } else { rng.random_range(1..120) };
+        let output = rng.random_range(1..60);
+        let mut arrival = Arrival::new(Time(at), prompt, output);
+        let limit = if rng.random_bool(0.5) { output } else { output + rng.random_range(1..40) };
+        arrival.max_new_tokens = Some(limit);
+        arrival.priority = rng.random_range(0..3);
+        if rng.random_bool(0.6) {
+            // Chains of one of four families; what follows the family's own blocks is the request's.
+            let (family, shared) = (rng.random_range(0..4u64), rng.random_range(0..8u64));
+            let own = |index: u64| if index < shared { family * 1000 + index } else { (number + 9) * 1000 + index };
+            let ids = (0..u64::from((prompt + output) / BLOCK)).map(own).collect();
+            arrival.content = Some(Box::new(Content { block_tokens: BLOCK, ids }));
+        }
+        match rng.random_range(0..12) {
+            0 => arrival.cancel_after = Some(Span(rng.random_range(0..60_000_000))),
+            1 => arrival.max_wait = Some(Span(rng.random_range(0..40_000_000))),
+            2 => arrival.deadline = Some(Span(rng.random_range(20_000_000..90_000_000))),
+            _ => {}
+        }
+        made.push(arrival);
+    }
+    made
+}
+
+fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
+    let limits = Limits {
+        blocks: u64::from(BLOCKS),
+        block_tokens: BLOCK,
+        max_model_len: LONGEST,
+        prefix_caching: scheduler.prefix_caching(),
+        depth: scheduler.depth(),
+        order: scheduler.queue_order(),
+        lanes: scheduler.lanes(),
+        ..ClusterSpec::default().limits
+    };
+    ClusterSpec { limits, scheduler, seed, ..ClusterSpec::default() }
+}
+
+fn rehearsal() -> Rehearsal {
+    let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: LONGEST, vocab: 1000 };
+    Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1))
+}
+
+fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, RunError> {
+    run(spec, &mut Given(arrivals.into_iter()), Box::new(rehearsal()), &mut |_| true)
+}
+
+/// Settings of every scheduler that runs on one lane and does not swap.
+const SETTINGS: &[&str] = &[
+    r#"{"vllm": {}}"#,
+    r#"{"vllm": {"async_scheduling": false}}"#,
+    r#"{"vllm": {"max_num_batched_tokens": 48, "max_num_seqs": 5}}"#,
+    r#"{"vllm": {"policy": "priority", "async_scheduling": false}}"#,
+    r#"{"vllm": {"preemption_victim": "most-computed", "enable_prefix_caching": false}}"#,
+    r#"{"vllm-v0": {"watermark": 0.0}}"#,
+    r#"{"sglang": {"schedule_conservativeness": 0.05}}"#,
+    r#"{"sglang": {"schedule_policy": "lpm", "enable_overlap_schedule": false, "max_running_requests": 6}}"#,
+    r#"{"sglang": {"enable_mixed_chunk": true, "chunked_prefill_size": 64}}"#,
+    r#"{"trtllm": {"capacity_scheduler_policy": "max-utilization"}}"#,
+    r#"{"trtllm": {"capacity_scheduler_policy": "guaranteed-no-evict"}}"#,
+    r#"{"sarathi": {}}"#,
+    r#"{"orca": {}}"#,
+    r#"{"static": {"batch_size": 6}}"#,
+    r#"{"past-future": {}}"#,
+    r#"{"aggressive": {}}"#,
+    r#"{"conservative": {}}"#,
+    r#"{"lightllm-main": {}}"#,
+    r#"{"edf": {}}"#,
+    r#"{"vtc": {}}"#,
+    r#"{"sjf": {}}"#,
+    r#"{"ltr": {}}"#,
+    r#"{"fastserve": {}}"#,
+];
+
+/// Fails to compile when a scheduler comes that the list above does not know.
+fn is_listed(spec: &SchedulerSpec) -> bool {
+    match spec {
+        SchedulerSpec::Vllm(_)
+        | SchedulerSpec::VllmV0(_)
+        | SchedulerSpec::Sglang(_)
+        | SchedulerSpec::Trtllm(_)
+        | SchedulerSpec::Sarathi(_)
+        | SchedulerSpec::Orca(_)
+        | SchedulerSpec::Static(_)
+        | SchedulerSpec::PastFuture(_)
+        | SchedulerSpec::Aggressive(_)
+        | SchedulerSpec::Conservative(_)
+        | SchedulerSpec::LightllmMain(_)
+        | SchedulerSpec::Edf(_)
+        | SchedulerSpec::Vtc(_)
+        | SchedulerSpec::Sjf(_)
+        | SchedulerSpec::Ltr(_)
+        | SchedulerSpec::Fastserve(_) => true,
+        // Two lanes: the engine refuses them.
+        SchedulerSpec::SemiPd(_) => false,
+    }
+}
+
+fn schedulers() -> impl Iterator<Item = (&'static str, SchedulerSpec)> {
+    SETTINGS.iter().map(|&text| (text, serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"))))
+}
+
+fn expect_parity(name: &str, parity: &Parity) {
+    assert!(
+        parity.holds(),
+        "{name}: {} differences, digest {}: {:#?}",
+        parity.differences,
+        parity.digest,
+        parity.first
+    );
+}
+
+#[test]
+fn the_simulator_makes_the_batches_of_the_engine() {
+    let (mut preempted, mut cached, mut early, mut gone, mut rejected) = (0, 0, 0, 0, 0);
+    for (seed, (name, scheduler)) in schedulers().enumerate() {
+        assert!(is_listed(&scheduler));
+        let spec = spec(scheduler, seed as u64);
+        let measured = measure(&spec, arrivals(seed as u64, 60)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(measured.rows.len(), 60, "{name}: every request ends (law 1)");
+        let parity = replay(&spec, &measured).unwrap_or_else(|e| panic!("{name}: {e}"));
+        expect_parity(name, &parity);
+        assert_eq!((parity.steps, parity.requests), (measured.steps.len(), 60));
+        for row in &measured.rows {
+            let sent = &measured.sent[row.request as usize];
+            preempted += row.preemptions;
+            cached += row.cached_tokens;
+            early += u32::from(row.outcome == Outcome::Finished && sent.max_new_tokens > Some(row.output_tokens));
+            gone += u32::from(matches!(row.outcome, Outcome::Cancelled | Outcome::Expired));
+            rejected += u32::from(row.outcome == Outcome::Rejected);
+        }
+    }
+    // What the runs have covered, or they prove little.
+    assert!(preempted > 100, "{preempted} preemptions");
+    assert!(cached > 1000, "{cached} tokens from the prefix cache");
+    assert!(early > 300, "{early} ends by an end-of-sequence token");
+    assert!(gone > 50, "{gone} clients gave up");
+    assert_eq!(rejected as usize, SETTINGS.len(), "the one that is too long, each time");
+}
+
+#[test]
+fn closed_loops_and_concurrency_limits_are_reproduced() {
+    let scheduler = SchedulerSpec::default();
+    let closed =
+        ClusterSpec { clients: Some(Clients { count: 5, think_time: Span(300_000) }), ..spec(scheduler.clone(), 3) };
+    let limited = ClusterSpec { max_concurrency: Some(3), ..spec(scheduler, 4) };
+    for (name, spec) in [("closed", closed), ("limited", limited)] {
+        let measured = measure(&spec, arrivals(5, 40)).expect(name);
+        expect_parity(name, &replay(&spec, &measured).expect(name));
+        let most = measured.steps.iter().map(|step| step.row.running + step.row.waiting).max();
+        assert!(most <= Some(5), "{name}: {most:?} at once");
+    }
+}
+
+#[test]
+fn a_planted_reorder_is_caught() {
+    let spec = spec(SchedulerSpec::default(), 1);
+    let measured = measure(&spec, arrivals(2, 40)).expect("runs");
+    expect_parity("as it was", &replay(&spec, &measured).expect("replays"));
+    // One event out of order: two neighbours change places on arrival.
+    let mut planted = measured;
+    let (a, b) = (&planted.sent[20], &planted.sent[21]);
+    assert_ne!(a.prompt_tokens, b.prompt_tokens);
+    let (prompt, content) = (a.prompt_tokens, a.content.clone());
+    planted.sent[20] =
+        Arrival { prompt_tokens: b.prompt_tokens, content: b.content.clone(), ..planted.sent[20].clone() };
+    planted.sent[21] = Arrival { prompt_tokens: prompt, content, ..planted.sent[21].clone() };
+    let parity = replay(&spec, &planted).expect("replays");
+    assert!(!parity.holds() && parity.differences > 0, "{parity:?}");
+    assert!(!parity.first.is_empty());
+}
+
+#[test]
+fn what_the_engine_cannot_do_is_refused() {
+    let semi = serde_json::from_str(r#"{"semi-pd": {}}"#).expect("a scheduler");
+    let swaps = serde_json::from_str(r#"{"vllm-v0": {"preemption_mode": "swap"}}"#).expect("a scheduler");
+    let mut swapping = spec(swaps, 0);
+    swapping.limits.swap.blocks = 10;
+    let two = ClusterSpec { replicas: 2, ..spec(SchedulerSpec::default(), 0) };
+    let mut wide = spec(SchedulerSpec::default(), 0);
+    wide.limits.blocks += 1;
+    for (what, spec) in [("one lane", spec(semi, 0)), ("swap", swapping), ("one replica", two), ("61", wide)] {
+        let refused = measure(&spec, arrivals(1, 2)).expect_err(what).to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+}
