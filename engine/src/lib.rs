@@ -5,6 +5,7 @@
 //! virtual one. There is no second scheduler.
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
 pub mod driver;
 pub mod executor;
 pub mod parity;

@@ -8,9 +8,11 @@
 //! between two calls.
 
 mod fits;
+mod nnls;
 mod profile;
 mod rows;
 mod search;
+pub mod steps;
 
 pub use fits::{FitError, fit};
 pub use profile::{HullRange, Profile, ProfileSource};

@@ -7,6 +7,7 @@ pub mod comm;
 pub mod forms;
 mod host;
 pub mod roofline;
+pub mod steps;
 pub mod table;
 pub mod vidur;
 

@@ -1,3 +1,4 @@
 //! The engine's serving code against the simulator, and against itself.
 
+mod calibrate;
 mod parity;

@@ -1,0 +1,91 @@
+//! Runs single steps of given shape.
+
+use std::time::{Duration, Instant};
+
+use overbook_sim::calibrate::steps::StepSample;
+
+use super::plan::Shape;
+use crate::executor::{Batch, Begin, Executor, ExecutorError, Sampling, Sequence, Slot};
+
+/// An executor on the bench.
+pub(super) struct Bench {
+    executor: Box<dyn Executor>,
+    /// Frames in an order that no kernel can profit from.
+    frames: Vec<u32>,
+    /// Sequences that the executor knows.
+    known: Vec<Slot>,
+    seed: u64,
+}
+
+fn mix(state: u64, word: u64) -> u64 {
+    let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+impl Bench {
+    pub(super) fn new(executor: Box<dyn Executor>, seed: u64) -> Self {
+        let mut frames: Vec<u32> = (0..executor.capacity().blocks).collect();
+        frames.sort_by_key(|&frame| mix(seed, u64::from(frame)));
+        Bench { executor, frames, known: Vec::new(), seed }
+    }
+
+    /// Measures a shape for about `time`, `repeats` times at least and at most, after one step to get used to it.
+    pub(super) fn measure(
+        &mut self,
+        shape: &Shape,
+        time: Duration,
+        repeats: (u32, u32),
+    ) -> Result<StepSample, ExecutorError> {
+        let mut batch = self.batch(shape);
+        self.once(batch.clone())?;
+        (batch.ends, batch.begins) = (Vec::new(), Vec::new());
+        let until = Instant::now() + time;
+        let mut times = Vec::new();
+        while times.len() < repeats.0 as usize || (times.len() < repeats.1 as usize && Instant::now() < until) {
+            times.push(self.once(batch.clone())?.as_secs_f64() * 1e6);
+        }
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        Ok(StepSample {
+            kind: shape.kind,
+            decode_seqs: shape.decode_past.len() as u32,
+            decode_context: shape.decode_past.iter().map(|&past| u64::from(past) + 1).sum(),
+            prefill: shape.prefill.clone(),
+            prefill_ends: shape.prefill_ends,
+            device_us: median,
+            // Of the middle half: one step in fifty that was put off is no spread of the others.
+            spread: (times[times.len() * 3 / 4] - times[times.len() / 4]) / median,
+            repeats: times.len() as u32,
+        })
+    }
+
+    fn once(&mut self, batch: Batch) -> Result<Duration, ExecutorError> {
+        self.executor.submit(batch)?;
+        let output = self.executor.wait()?;
+        Ok(output.end - output.start)
+    }
+
+    /// A step of that shape, with sequences of its own.
+    fn batch(&mut self, shape: &Shape) -> Batch {
+        let capacity = self.executor.capacity();
+        let mut batch = Batch { ends: std::mem::take(&mut self.known), ..Batch::default() };
+        let prefill =
+            shape.prefill.iter().enumerate().map(|(i, part)| (part.past, part.tokens, (i as u32) < shape.prefill_ends));
+        let decode = shape.decode_past.iter().map(|&past| (past, 1, true));
+        for (slot, (past, tokens, samples)) in prefill.chain(decode).enumerate() {
+            let slot = slot as Slot;
+            let end = past + tokens;
+            let token = |position: u32| {
+                (mix(mix(self.seed, u64::from(slot)), u64::from(position)) % u64::from(capacity.vocab)) as u32
+            };
+            batch.begins.push(Begin { slot, prompt: (0..end).map(token).collect(), sampling: Sampling::GREEDY });
+            let (start, len) = (batch.blocks.len(), end.div_ceil(capacity.block_tokens));
+            batch.blocks.extend_from_slice(&self.frames[start..start + len as usize]);
+            batch.sequences.push(Sequence { slot, past, tokens, samples, table: (start as u32, len) });
+            self.known.push(slot);
+        }
+        batch
+    }
+}

@@ -1,0 +1,229 @@
+//! Which steps are measured, and in which order.
+
+use std::time::Duration;
+
+use overbook_sim::cost::PrefillPart;
+
+/// The shape of a step to measure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Part of the plan.
+    pub kind: &'static str,
+    /// KV tokens before the step of each sequence that decodes.
+    pub decode_past: Vec<u32>,
+    /// Prefill parts.
+    pub prefill: Vec<PrefillPart>,
+    /// How many of those end their prompt, from the first on.
+    pub prefill_ends: u32,
+}
+
+impl Shape {
+    fn decode(kind: &'static str, past: Vec<u32>) -> Self {
+        Shape { kind, decode_past: past, prefill: Vec::new(), prefill_ends: 0 }
+    }
+
+    fn prefill(kind: &'static str, tokens: u32, past: u32) -> Self {
+        Shape { kind, decode_past: Vec::new(), prefill: vec![PrefillPart { tokens, past }], prefill_ends: 1 }
+    }
+
+    /// What it is, in words.
+    pub fn name(&self) -> String {
+        let seqs = self.decode_past.len();
+        let mean = self.decode_past.iter().map(|&past| u64::from(past) + 1).sum::<u64>() / (seqs.max(1) as u64);
+        let decode = (seqs > 0).then(|| format!("{seqs} sequences at {mean}"));
+        let prefill = self.prefill.iter().map(|part| format!("{} tokens after {}", part.tokens, part.past));
+        decode.into_iter().chain(prefill).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Blocks that all its sequences hold after it.
+    pub fn blocks(&self, block_tokens: u32) -> u64 {
+        let decode = self.decode_past.iter().map(|past| past + 1);
+        let prefill = self.prefill.iter().map(|part| part.past + part.tokens);
+        decode.chain(prefill).map(|tokens| u64::from(tokens.div_ceil(block_tokens))).sum()
+    }
+
+    fn tokens(&self) -> u32 {
+        self.decode_past.len() as u32 + self.prefill.iter().map(|part| part.tokens).sum::<u32>()
+    }
+}
+
+/// What a calibration covers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShapePlan {
+    /// Most sequences in a step.
+    pub max_seqs: u32,
+    /// Most tokens in a step.
+    pub max_tokens: u32,
+    /// Longest sequence.
+    pub max_model_len: u32,
+    /// KV blocks that there are.
+    pub blocks: u32,
+    /// Tokens per block.
+    pub block_tokens: u32,
+    /// Seed of the order and of the mixed shapes.
+    pub seed: u64,
+    /// How long each shape is repeated.
+    pub repeat_for: Duration,
+    /// At least and at most so many times.
+    pub repeats: (u32, u32),
+    /// How long the run lasts at most that host times come from.
+    pub host_for: Duration,
+}
+
+/// A stream of numbers.
+struct Draws(u64);
+
+impl Draws {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    /// From `low` to `high`, both included; the same weight for every octave.
+    fn octave(&mut self, low: u32, high: u32) -> u32 {
+        let share = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let (low, high) = (f64::from(low.max(1)), f64::from(high.max(low).max(1)));
+        (low * (high / low).powf(share)).round() as u32
+    }
+}
+
+/// Powers of two up to `most`, the one after each (a kernel's edge), and `most` itself.
+fn edges(least: u32, most: u32) -> Vec<u32> {
+    let powers = (0..).map(|i| least << i).take_while(|&power| power <= most);
+    let mut all: Vec<u32> = powers.flat_map(|power| [power, power + 1]).filter(|&edge| edge <= most).collect();
+    all.push(most);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Every fourth power of two and the longest.
+fn lengths(most: u32) -> Vec<u32> {
+    let mut all: Vec<u32> = [16, 64, 256, 1024, 4096, 16384].into_iter().filter(|&length| length < most).collect();
+    all.push(most);
+    all
+}
+
+/// Mixed shapes.
+const MIXED: u32 = 36;
+/// An anchor after so many shapes.
+const ANCHOR_EVERY: usize = 8;
+
+impl ShapePlan {
+    fn fits(&self, shape: &Shape) -> bool {
+        shape.blocks(self.block_tokens) <= u64::from(self.blocks) && shape.tokens() <= self.max_tokens
+    }
+
+    /// All shapes but the anchors.
+    pub fn shapes(&self) -> Vec<Shape> {
+        let mut draws = Draws(self.seed ^ 0x5AFE);
+        let longest = self.max_model_len - 1;
+        let mut shapes = Vec::new();
+        for seqs in edges(1, self.max_seqs) {
+            for context in lengths(longest) {
+                shapes.push(Shape::decode("decode", vec![context - 1; seqs as usize]));
+            }
+        }
+        for tokens in edges(16, self.max_tokens.min(longest)).into_iter().chain([1, 4]) {
+            for past in [0, longest / 4, longest - tokens.min(longest)] {
+                if past + tokens <= longest {
+                    shapes.push(Shape::prefill("prefill", tokens, past));
+                }
+            }
+        }
+        for _ in 0..MIXED {
+            shapes.push(self.mixed(&mut draws));
+        }
+        for seqs in [4, 16, self.max_seqs].into_iter().filter(|&seqs| seqs <= self.max_seqs) {
+            // One long sequence beside short ones.
+            let mut past = vec![15; seqs as usize];
+            past[0] = longest - 1;
+            shapes.push(Shape::decode("skew", past));
+        }
+        shapes.retain(|shape| self.fits(shape));
+        shapes.dedup();
+        shapes
+    }
+
+    /// Decoding sequences beside one to three prompts.
+    fn mixed(&self, draws: &mut Draws) -> Shape {
+        let longest = self.max_model_len - 1;
+        let seqs = draws.octave(1, self.max_seqs);
+        let mean = draws.octave(16, longest / 2);
+        let past = (0..seqs).map(|_| draws.octave(mean / 2, (mean * 2).min(longest - 1))).collect();
+        let chunks = 1 + draws.next() % 3;
+        let room = self.max_tokens.saturating_sub(seqs) / chunks as u32;
+        let part = |draws: &mut Draws| {
+            let tokens = draws.octave(4, room.min(longest / 2).max(4));
+            let whole = draws.next().is_multiple_of(2);
+            PrefillPart { tokens, past: if whole { 0 } else { draws.octave(1, longest - tokens) } }
+        };
+        let prefill: Vec<PrefillPart> = (0..chunks).map(|_| part(draws)).collect();
+        let prefill_ends = (draws.next() % (chunks + 1)) as u32;
+        Shape { kind: "mixed", decode_past: past, prefill, prefill_ends }
+    }
+
+    /// The shapes that come again and again.
+    pub fn anchors(&self) -> Vec<Shape> {
+        let longest = self.max_model_len - 1;
+        let middle = (self.max_seqs / 4).max(1);
+        let all = [
+            Shape::decode("anchor", vec![127.min(longest - 1)]),
+            Shape::decode("anchor", vec![127.min(longest - 1); middle as usize]),
+            Shape::prefill("anchor", (self.max_tokens / 2).clamp(1, longest), 0),
+        ];
+        all.into_iter().filter(|shape| self.fits(shape)).collect()
+    }
+
+    /// Everything in the order in which it is measured.
+    pub fn order(&self) -> Vec<Shape> {
+        let mut shapes = self.shapes();
+        let mut draws = Draws(self.seed);
+        for index in (1..shapes.len()).rev() {
+            shapes.swap(index, (draws.next() % (index as u64 + 1)) as usize);
+        }
+        let anchors = self.anchors();
+        let mut order = anchors.clone();
+        for (index, shape) in shapes.into_iter().enumerate() {
+            order.push(shape);
+            if index % ANCHOR_EVERY == ANCHOR_EVERY - 1 {
+                order.extend(anchors.iter().cloned());
+            }
+        }
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_covers_both_sides_of_every_edge() {
+        let plan = ShapePlan::default();
+        let shapes = plan.shapes();
+        let batches: Vec<usize> = shapes
+            .iter()
+            .filter(|s| s.kind == "decode" && s.decode_past[0] == 15)
+            .map(|s| s.decode_past.len())
+            .collect();
+        assert_eq!(batches, [1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 64]);
+        assert!(shapes.iter().all(|shape| plan.fits(shape)));
+        assert!(shapes.iter().filter(|s| s.kind == "mixed").count() > 20);
+        let order = plan.order();
+        assert_eq!(order, ShapePlan::default().order(), "the same seed, the same order");
+        assert!(order.iter().filter(|s| s.kind == "anchor").count() >= 3 * (shapes.len() / ANCHOR_EVERY));
+        assert_ne!(order[3..20], shapes[..17]);
+    }
+
+    #[test]
+    fn a_small_pool_gets_what_fits() {
+        let plan = ShapePlan { max_seqs: 8, max_tokens: 64, max_model_len: 128, blocks: 20, ..ShapePlan::default() };
+        let shapes = plan.shapes();
+        assert!(shapes.len() > 20);
+        assert!(shapes.iter().all(|shape| shape.blocks(16) <= 20 && shape.tokens() <= 64));
+    }
+}
