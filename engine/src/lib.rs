@@ -7,6 +7,7 @@
 
 pub mod calibrate;
 pub mod driver;
+pub mod config;
 pub mod executor;
 pub mod parity;
 pub mod prompt;

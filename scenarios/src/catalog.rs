@@ -70,6 +70,8 @@ const MODELS: Entries = embedded!("models":
     "qwen3-32b",
     "qwen3-4b",
     "qwen3-8b",
+    "small",
+    "tiny",
 );
 
 const LINKS: Entries = embedded!("links":
@@ -383,6 +385,32 @@ mod tests {
         let folders = ["gpus", "models", "links", "servers", "sites"];
         for (kind, folder) in EntryKind::ALL.into_iter().zip(folders) {
             assert!(catalog.names(kind).eq(files(folder)), "{folder}");
+        }
+    }
+
+    /// The simulator's shape of the models that come with the engine is the shape that the engine runs.
+    #[test]
+    fn presets_of_the_engine_have_the_same_shape() {
+        for name in ["tiny", "small"] {
+            let path = format!("{}/../engine/presets/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).expect(name);
+            let preset: serde_json::Value = serde_json::from_str(&text).expect(name);
+            let model = Catalog::embedded().model(name).expect(name);
+            let shape = [
+                ("hidden_size", model.hidden),
+                ("num_hidden_layers", model.layers),
+                ("num_attention_heads", model.heads),
+                ("num_key_value_heads", model.kv_heads),
+                ("head_dim", model.head_dim),
+                ("intermediate_size", model.intermediate),
+                ("vocab_size", model.vocab),
+                ("max_position_embeddings", model.context),
+            ];
+            for (field, value) in shape {
+                assert_eq!(preset[field], value, "{name}: {field}");
+            }
+            assert_eq!(preset["tie_word_embeddings"], model.tied_embeddings, "{name}");
+            assert!(model.gated && !model.qk_norm && preset["model_type"] == "llama", "{name}");
         }
     }
 

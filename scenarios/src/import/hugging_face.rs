@@ -103,14 +103,16 @@ mod tests {
     #[test]
     fn every_model_has_the_repository_that_its_origin_names() {
         let catalog = Catalog::embedded();
-        for name in catalog.model_names() {
+        // The engine's own presets are nowhere else.
+        let names = catalog.model_names().filter(|name| !["small", "tiny"].contains(name));
+        for name in names.clone() {
             let repository = repository(name).expect(name);
             let source = catalog.model(name).expect(name).origin.source;
             assert!(source.starts_with(&format!("config.json of {repository} on ")), "{name}: {source}");
             assert_eq!(catalog_name(repository).expect(name).0, name);
             assert_eq!(catalog_name(name).expect(name).0, name);
         }
-        assert_eq!(REPOSITORIES.len(), catalog.model_names().count());
+        assert_eq!(REPOSITORIES.len(), names.count());
     }
 
     #[test]
