@@ -6,10 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
-pub mod driver;
 pub mod config;
+mod counter;
+pub mod cpu;
+pub mod driver;
 pub mod executor;
 pub mod parity;
 pub mod prompt;
 pub mod run;
 pub mod tables;
+pub mod weights;

@@ -1,0 +1,160 @@
+//! The CPU executor: f32 arithmetic over weights and a paged cache in f32 or bf16.
+//!
+//! Steps run on a thread of their own, one after the other, and use a fixed pool of threads. What a sequence gets depends
+//! on nothing but its tokens, the weights and their number format: not on the batch around it, on how its prompt is cut, on where
+//! its blocks lie, or on the number of threads.
+
+mod attention;
+mod cache;
+mod history;
+mod math;
+mod matmul;
+mod model;
+mod sample;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output};
+use crate::weights::Weights;
+use history::Histories;
+pub use model::Model;
+
+/// Runs steps on the CPU.
+pub struct CpuExecutor {
+    capacity: Capacity,
+    /// Dropped first, which ends the thread.
+    batches: Option<Sender<Batch>>,
+    outputs: Receiver<Result<Output, ExecutorError>>,
+    /// Steps submitted and not given back.
+    out: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CpuExecutor {
+    /// Starts an executor with that many compute threads. Keys and values are stored as the weights are.
+    ///
+    /// # Errors
+    /// The capacity does not fit the model, or a thread cannot be started.
+    pub fn new(
+        config: Config,
+        weights: Arc<Weights>,
+        capacity: Capacity,
+        threads: usize,
+    ) -> Result<CpuExecutor, ExecutorError> {
+        check(&config, &capacity)?;
+        let fault = |what: &str, error: &dyn std::fmt::Display| ExecutorError(format!("{what}: {error}"));
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|index| format!("compute-{index}"))
+            .build()
+            .map_err(|error| fault("cannot start compute threads", &error))?;
+        let (batches, queue) = channel();
+        let (results, outputs) = channel();
+        let mut worker = Worker { model: Model::new(config, weights, &capacity), histories: Histories::new(capacity) };
+        let thread = std::thread::Builder::new()
+            .name("executor".to_owned())
+            .spawn(move || worker.serve(&pool, &queue, &results))
+            .map_err(|error| fault("cannot start the executor's thread", &error))?;
+        Ok(CpuExecutor { capacity, batches: Some(batches), outputs, out: 0, thread: Some(thread) })
+    }
+}
+
+fn check(config: &Config, capacity: &Capacity) -> Result<(), ExecutorError> {
+    let wrong = if capacity.vocab as usize != config.vocab {
+        format!("a vocabulary of {} for a model of {}", capacity.vocab, config.vocab)
+    } else if capacity.blocks == 0 || capacity.block_tokens == 0 || capacity.max_model_len == 0 {
+        "no blocks, or blocks or sequences of no tokens".to_owned()
+    } else if capacity.max_model_len as usize > config.max_positions {
+        format!("sequences of {} tokens for a model made for {}", capacity.max_model_len, config.max_positions)
+    } else {
+        return Ok(());
+    };
+    Err(ExecutorError(wrong))
+}
+
+impl Executor for CpuExecutor {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn submit(&mut self, batch: Batch) -> Result<(), ExecutorError> {
+        let sent = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
+        // A failure that is not yet fetched explains why nothing runs any more.
+        if !sent {
+            return self.wait().and(Err(stopped()));
+        }
+        self.out += 1;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<Output, ExecutorError> {
+        if self.out == 0 {
+            return Err(ExecutorError("waited for a step, and none is out".to_owned()));
+        }
+        self.out -= 1;
+        self.outputs.recv().unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+fn stopped() -> ExecutorError {
+    ExecutorError("the executor has stopped after a failure".to_owned())
+}
+
+impl Drop for CpuExecutor {
+    fn drop(&mut self) {
+        self.batches = None;
+        // The step that runs is finished first; a panic was already told as an error.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the executor's thread owns.
+struct Worker {
+    model: Model,
+    histories: Histories,
+}
+
+impl Worker {
+    /// Runs batches until there are no more, or one fails.
+    fn serve(
+        &mut self,
+        pool: &rayon::ThreadPool,
+        batches: &Receiver<Batch>,
+        results: &Sender<Result<Output, ExecutorError>>,
+    ) {
+        for batch in batches {
+            let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| self.step(batch))));
+            let result = result.unwrap_or_else(|panic| {
+                let message = panic.downcast_ref::<String>().map(String::as_str);
+                let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                Err(ExecutorError(format!("the CPU executor panicked: {message}")))
+            });
+            let failed = result.is_err();
+            if results.send(result).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, batch: Batch) -> Result<Output, ExecutorError> {
+        let start = Instant::now();
+        let Batch { ends, begins, sequences, blocks } = batch;
+        self.histories.update(&ends, begins)?;
+        let inputs = self.histories.inputs(&sequences, &blocks)?;
+        // A position whose token is known from before a preemption needs no logits.
+        let mut computed = sequences.clone();
+        for sequence in &mut computed {
+            sequence.samples &= self.histories.draws(sequence);
+        }
+        let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &computed, &blocks) };
+        let tokens = self.histories.sample(&sequences, logits);
+        Ok(Output { tokens, start, end: Instant::now() })
+    }
+}

@@ -1,0 +1,62 @@
+//! Keys and values in blocks.
+
+use crate::config::Config;
+use crate::executor::Capacity;
+use crate::weights::Dtype;
+use crate::weights::pack_row;
+
+/// Keys and values of one decoder layer: `[block, slot, kv head]` rows of `head_dim` numbers, packed as matrices are.
+pub(super) struct Layer {
+    keys: Vec<u32>,
+    values: Vec<u32>,
+    block_tokens: usize,
+    kv_heads: usize,
+    head_words: usize,
+    dtype: Dtype,
+}
+
+impl Layer {
+    pub(super) fn new(config: &Config, capacity: &Capacity, dtype: Dtype) -> Layer {
+        let head_words = config.head_dim * dtype.bytes() / 4;
+        let words = capacity.blocks as usize * capacity.block_tokens as usize * config.kv_heads * head_words;
+        // Zeroed memory is only taken from the system when it is first written.
+        let (keys, values) = (vec![0; words], vec![0; words]);
+        let block_tokens = capacity.block_tokens as usize;
+        Layer { keys, values, block_tokens, kv_heads: config.kv_heads, head_words, dtype }
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    pub(super) fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
+    /// Stores the keys and values of all heads of a position, `[kv head, dim]` each.
+    pub(super) fn store(&mut self, table: &[u32], position: usize, keys: &[f32], values: &[f32]) {
+        let block = table[position / self.block_tokens] as usize;
+        let slot = block * self.block_tokens + position % self.block_tokens;
+        let start = slot * self.kv_heads * self.head_words;
+        let dim = keys.len() / self.kv_heads;
+        for (to, from) in [(&mut self.keys, keys), (&mut self.values, values)] {
+            let to = &mut to[start..start + self.kv_heads * self.head_words];
+            let heads = to.chunks_exact_mut(self.head_words).zip(from.chunks_exact(dim));
+            heads.for_each(|(to, from)| pack_row(from, to, self.dtype));
+        }
+    }
+
+    /// The key of a head in a slot, counted over all blocks.
+    #[inline(always)]
+    pub(super) fn key(&self, slot: usize, head: usize) -> &[u32] {
+        let start = (slot * self.kv_heads + head) * self.head_words;
+        &self.keys[start..start + self.head_words]
+    }
+
+    /// The value of a head in a slot.
+    #[inline(always)]
+    pub(super) fn value(&self, slot: usize, head: usize) -> &[u32] {
+        let start = (slot * self.kv_heads + head) * self.head_words;
+        &self.values[start..start + self.head_words]
+    }
+}

@@ -1,0 +1,99 @@
+//! The tokens of every sequence that an executor knows.
+
+use std::collections::BTreeMap;
+
+use super::sample::sample;
+use crate::executor::{Begin, Capacity, ExecutorError, Sampling, Sequence, Slot};
+
+/// Histories by slot.
+pub(super) struct Histories {
+    capacity: Capacity,
+    slots: BTreeMap<Slot, History>,
+}
+
+/// One sequence. Its tokens never change; a preempted sequence is recomputed from them.
+struct History {
+    /// The prompt, then what was drawn.
+    tokens: Vec<u32>,
+    sampling: Sampling,
+}
+
+impl Histories {
+    pub(super) fn new(capacity: Capacity) -> Histories {
+        Histories { capacity, slots: BTreeMap::new() }
+    }
+
+    /// Forgets and learns sequences.
+    pub(super) fn update(&mut self, ends: &[Slot], begins: Vec<Begin>) -> Result<(), ExecutorError> {
+        for slot in ends {
+            if self.slots.remove(slot).is_none() {
+                return Err(fault(*slot, "ends without having begun"));
+            }
+        }
+        for Begin { slot, prompt, sampling } in begins {
+            if prompt.is_empty() || prompt.iter().any(|token| *token >= self.capacity.vocab) {
+                return Err(fault(slot, "begins with no prompt, or with tokens outside the vocabulary"));
+            }
+            let sane = sampling.temperature >= 0.0 && sampling.temperature.is_finite();
+            if !sane || !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+                return Err(fault(slot, "samples with a temperature below 0 or a top_p outside (0, 1]"));
+            }
+            if self.slots.insert(slot, History { tokens: prompt, sampling }).is_some() {
+                return Err(fault(slot, "begins while it runs"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Input tokens of all positions of a step, in order.
+    pub(super) fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
+        let mut inputs = Vec::new();
+        for sequence in sequences {
+            let Sequence { slot, past, tokens, table: (start, len), .. } = *sequence;
+            let history = self.slots.get(&slot).ok_or_else(|| fault(slot, "is computed without having begun"))?;
+            let end = u64::from(past) + u64::from(tokens);
+            if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
+                return Err(fault(slot, "computes nothing, or more than the longest sequence"));
+            }
+            let positions = past as usize..end as usize;
+            let known = history.tokens.get(positions).ok_or_else(|| fault(slot, "lacks the input of a position"))?;
+            inputs.extend_from_slice(known);
+            let table = blocks.get(start as usize..).and_then(|rest| rest.get(..len as usize));
+            let table = table.ok_or_else(|| fault(slot, "has a block table outside the batch's"))?;
+            if u64::from(len) * u64::from(self.capacity.block_tokens) < end {
+                return Err(fault(slot, "has too few blocks for its positions"));
+            }
+            if table.iter().any(|block| *block >= self.capacity.blocks) {
+                return Err(fault(slot, "has a block that the cache does not have"));
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// Whether a sequence's next token is yet unknown.
+    pub(super) fn draws(&self, sequence: &Sequence) -> bool {
+        let end = (sequence.past + sequence.tokens) as usize;
+        self.slots.get(&sequence.slot).is_some_and(|history| history.tokens.len() == end)
+    }
+
+    /// The tokens of the sequences that sample: drawn from the logits, or those drawn before.
+    pub(super) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Slot, u32)> {
+        let mut logits = logits.chunks_exact(self.capacity.vocab as usize);
+        let mut drawn = Vec::new();
+        for sequence in sequences.iter().filter(|sequence| sequence.samples) {
+            let end = sequence.past + sequence.tokens;
+            let Some(history) = self.slots.get_mut(&sequence.slot) else { continue };
+            if history.tokens.len() == end as usize
+                && let Some(logits) = logits.next()
+            {
+                history.tokens.push(sample(logits, &history.sampling, end));
+            }
+            drawn.push((sequence.slot, history.tokens[end as usize]));
+        }
+        drawn
+    }
+}
+
+fn fault(slot: Slot, what: &str) -> ExecutorError {
+    ExecutorError(format!("sequence in slot {slot} {what}"))
+}

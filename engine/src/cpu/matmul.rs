@@ -1,0 +1,169 @@
+//! Activations times weights: `y[m, n] = Σ x[m, k] · w[n, k]`.
+//!
+//! One kernel serves decode and prefill. Weights stream through once per [`ROWS_BYTES`] of activations, so that a step of
+//! a few dozen sequences reads them once. Every number of `y` is one sum in one order, whatever is computed beside it and on
+//! however many threads: 16 partial sums along `k`, added up at the end. A sequence therefore gets the same bits alone,
+//! in a batch, and in chunks of any size.
+
+use fearless_simd::{Level, Simd, SimdBase, dispatch, f32x16, prelude::*, u32x16};
+use rayon::prelude::*;
+
+use crate::weights::{Dtype, Matrix};
+
+/// Activations that a thread works on before it reads its weights again [bytes]: half of a usual second-level cache.
+const ROWS_BYTES: usize = 512 << 10;
+/// Rows of activations that share a load of weights.
+const TILE: usize = 4;
+
+/// What becomes of the sums.
+#[derive(Clone, Copy)]
+pub(super) enum Epilogue<'a> {
+    /// They are the result, plus a bias per column unless it is empty.
+    Store(&'a [f32]),
+    /// They are added to what is there.
+    Add,
+    /// Columns come in turns of gate and up ([`Matrix::GROUP`] each): `y = silu(gate) · up`, half as wide.
+    Gate,
+}
+
+/// Multiplies `x`, rows of `w.width()`, into `y`, on the threads of the current pool.
+pub(super) fn matmul(level: Level, w: &Matrix, x: &[f32], y: &mut [f32], epilogue: Epilogue) {
+    let per_group = if matches!(epilogue, Epilogue::Gate) { Matrix::GROUP / 2 } else { Matrix::GROUP };
+    let y_width = if matches!(epilogue, Epilogue::Gate) { w.rows() / 2 } else { w.rows() };
+    // Enough parts that a thread that is held up does not hold up the others, each long enough to be worth its start.
+    let groups = w.rows().div_ceil(Matrix::GROUP);
+    let parts = (8 * rayon::current_num_threads()).min(groups);
+    let part_groups = groups.div_ceil(parts).next_multiple_of(2);
+    let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
+    columns.resize_with(groups.div_ceil(part_groups), || Vec::with_capacity(y.len() / y_width));
+    for row in y.chunks_exact_mut(y_width) {
+        columns.iter_mut().zip(row.chunks_mut(part_groups * per_group)).for_each(|(part, row)| part.push(row));
+    }
+    let part_words = part_groups * Matrix::GROUP * w.row_words();
+    columns.into_par_iter().zip(w.words().par_chunks(part_words)).enumerate().for_each(|(index, (mut y, words))| {
+        let first = index * part_groups * Matrix::GROUP;
+        let part = Part { words, row_words: w.row_words(), width: w.width(), first, epilogue };
+        match w.dtype() {
+            Dtype::F32 => dispatch!(level, simd => part.run::<_, 1>(simd, x, &mut y)),
+            Dtype::Bf16 => dispatch!(level, simd => part.run::<_, 2>(simd, x, &mut y)),
+        }
+    });
+}
+
+/// Some columns of the result.
+struct Part<'a> {
+    /// Their rows of the matrix.
+    words: &'a [u32],
+    row_words: usize,
+    width: usize,
+    /// Number of the first column.
+    first: usize,
+    epilogue: Epilogue<'a>,
+}
+
+impl Part<'_> {
+    /// `NUMBERS`: how many a word holds.
+    #[inline(always)]
+    fn run<S: Simd, const NUMBERS: usize>(&self, simd: S, x: &[f32], y: &mut [&mut [f32]]) {
+        let block = (ROWS_BYTES / (4 * self.width)).max(TILE) / TILE * TILE;
+        let blocks = x.chunks(block * self.width).zip(y.chunks_mut(block));
+        for (x, y) in blocks {
+            // A pair of groups at a time: gate and up come in turns.
+            for (index, words) in self.words.chunks(2 * Matrix::GROUP * self.row_words).enumerate() {
+                let tiles = x.chunks(TILE * self.width).zip(y.chunks_mut(TILE));
+                for (x, y) in tiles {
+                    match y.len() {
+                        1 => self.pair::<S, NUMBERS, 1>(simd, index, words, x, y),
+                        2 => self.pair::<S, NUMBERS, 2>(simd, index, words, x, y),
+                        3 => self.pair::<S, NUMBERS, 3>(simd, index, words, x, y),
+                        _ => self.pair::<S, NUMBERS, TILE>(simd, index, words, x, y),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Two groups of columns for `ROWS` rows.
+    #[inline(always)]
+    fn pair<S: Simd, const NUMBERS: usize, const ROWS: usize>(
+        &self,
+        simd: S,
+        index: usize,
+        words: &[u32],
+        x: &[f32],
+        y: &mut [&mut [f32]],
+    ) {
+        let mut sums = [[[0.0; Matrix::GROUP]; ROWS]; 2];
+        for (sums, words) in sums.iter_mut().zip(words.chunks(Matrix::GROUP * self.row_words)) {
+            *sums = tile::<S, NUMBERS, ROWS>(simd, words, x, self.row_words);
+        }
+        let at = index * 2 * Matrix::GROUP;
+        for (row, y) in y.iter_mut().enumerate() {
+            match self.epilogue {
+                Epilogue::Store(bias) => {
+                    let sums = sums.iter().flat_map(|sums| &sums[row]);
+                    let bias = bias.get(self.first + at..).unwrap_or(&[]).iter().chain(std::iter::repeat(&0.0));
+                    y[at..].iter_mut().zip(sums).zip(bias).for_each(|((y, sum), bias)| *y = sum + bias);
+                }
+                Epilogue::Add => {
+                    let sums = sums.iter().flat_map(|sums| &sums[row]);
+                    y[at..].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+                }
+                Epilogue::Gate => {
+                    let (gate, up) = (&sums[0][row], &sums[1][row]);
+                    let out = y[at / 2..].iter_mut().zip(gate.iter().zip(up));
+                    out.for_each(|(y, (gate, up))| *y = gate / (1.0 + (-gate).exp()) * up);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of one group of matrix rows with `ROWS` rows of activations.
+#[inline(always)]
+fn tile<S: Simd, const NUMBERS: usize, const ROWS: usize>(
+    simd: S,
+    words: &[u32],
+    x: &[f32],
+    row_words: usize,
+) -> [[f32; Matrix::GROUP]; ROWS] {
+    let vectors = row_words / 16;
+    let words = &words.as_chunks::<16>().0[..Matrix::GROUP * vectors];
+    let x = &x.as_chunks::<16>().0[..ROWS * NUMBERS * vectors];
+    let mut sums = [[f32x16::splat(simd, 0.0); Matrix::GROUP]; ROWS];
+    for i in 0..vectors {
+        let mut group = [u32x16::splat(simd, 0); Matrix::GROUP];
+        for n in 0..Matrix::GROUP {
+            group[n] = u32x16::from_slice(simd, &words[n * vectors + i]);
+        }
+        for number in 0..NUMBERS {
+            let mut row = [f32x16::splat(simd, 0.0); ROWS];
+            for m in 0..ROWS {
+                row[m] = f32x16::from_slice(simd, &x[(m * NUMBERS + number) * vectors + i]);
+            }
+            for n in 0..Matrix::GROUP {
+                let weight = widen::<S, NUMBERS>(group[n], number);
+                for m in 0..ROWS {
+                    sums[m][n] = weight.mul_add(row[m], sums[m][n]);
+                }
+            }
+        }
+    }
+    let mut out = [[0.0; Matrix::GROUP]; ROWS];
+    for m in 0..ROWS {
+        for n in 0..Matrix::GROUP {
+            out[m][n] = simd.reduce_sum_f32x16(sums[m][n]);
+        }
+    }
+    out
+}
+
+/// The numbers in one place of 16 words (see [`crate::weights::Matrix`]).
+#[inline(always)]
+pub(super) fn widen<S: Simd, const NUMBERS: usize>(words: u32x16<S>, number: usize) -> f32x16<S> {
+    match (NUMBERS, number) {
+        (1, _) => words.bitcast(),
+        (_, 0) => (words << 16).bitcast(),
+        _ => (words & 0xffff_0000).bitcast(),
+    }
+}

@@ -1,0 +1,5 @@
+//! The CPU executor: what a sequence gets depends on its tokens alone; weights and models agree with what others say.
+
+mod equality;
+mod protocol;
+mod support;

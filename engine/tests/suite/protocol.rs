@@ -1,0 +1,158 @@
+//! Batches, histories and draws as the executor's contract has them.
+
+use std::sync::Arc;
+
+use overbook_engine::config::Config;
+use overbook_engine::cpu::CpuExecutor;
+use overbook_engine::executor::{Batch, Begin, Capacity, Executor, ExecutorError, Sampling, Sequence};
+use overbook_engine::weights::{Dtype, Weights};
+
+const CAPACITY: Capacity = Capacity { blocks: 32, block_tokens: 16, max_model_len: 128, vocab: 512 };
+
+fn executor(threads: usize) -> CpuExecutor {
+    let config = Config::preset("tiny").unwrap();
+    let weights = Weights::dummy(&config, 1, Dtype::Bf16).unwrap();
+    CpuExecutor::new(config, Arc::new(weights), CAPACITY, threads).unwrap()
+}
+
+fn prompt(len: u32, seed: u32) -> Vec<u32> {
+    (0..len).map(|i| (i * 37 + seed * 101 + 5) % 512).collect()
+}
+
+/// One sequence's part of a step, in blocks from `first` on.
+fn part(slot: u32, past: u32, tokens: u32, samples: bool, first: u32) -> Batch {
+    let blocks: Vec<u32> = (first..first + (past + tokens).div_ceil(16)).collect();
+    let table = (0, blocks.len() as u32);
+    Batch { sequences: vec![Sequence { slot, past, tokens, samples, table }], blocks, ..Batch::default() }
+}
+
+fn begin(mut batch: Batch, prompt: Vec<u32>, sampling: Sampling) -> Batch {
+    let slot = batch.sequences[0].slot;
+    batch.begins.push(Begin { slot, prompt, sampling });
+    batch
+}
+
+fn run(executor: &mut CpuExecutor, batch: Batch) -> Vec<(u32, u32)> {
+    executor.submit(batch).unwrap();
+    executor.wait().unwrap().tokens
+}
+
+/// The first `count` tokens of a sequence that runs alone, one step at a time.
+fn generate(executor: &mut CpuExecutor, sampling: Sampling, count: u32) -> Vec<u32> {
+    let mut tokens = vec![run(executor, begin(part(0, 0, 20, true, 0), prompt(20, 1), sampling))[0].1];
+    for at in 1..count {
+        tokens.push(run(executor, part(0, 19 + at, 1, true, 0))[0].1);
+    }
+    run(executor, Batch { ends: vec![0], ..Batch::default() });
+    tokens
+}
+
+const WARM: Sampling = Sampling { temperature: 1.0, top_k: 50, top_p: 0.9, seed: 11 };
+
+#[test]
+fn two_steps_may_be_out_and_come_back_in_order() {
+    let mut executor = executor(2);
+    let wanted = generate(&mut executor, WARM, 4);
+    // The second step is submitted before the first one's token is known.
+    executor.submit(begin(part(0, 0, 20, true, 0), prompt(20, 1), WARM)).unwrap();
+    executor.submit(part(0, 20, 1, true, 0)).unwrap();
+    let first = executor.wait().unwrap();
+    executor.submit(part(0, 21, 1, true, 0)).unwrap();
+    let second = executor.wait().unwrap();
+    assert!(first.start < first.end && first.end <= second.start && second.start < second.end);
+    assert_eq!((first.tokens, second.tokens), (vec![(0, wanted[0])], vec![(0, wanted[1])]));
+    assert_eq!(executor.wait().unwrap().tokens, [(0, wanted[2])]);
+    assert_eq!(executor.wait().unwrap_err().to_string(), "waited for a step, and none is out");
+}
+
+#[test]
+fn draws_depend_on_the_seed_alone_and_not_on_the_company() {
+    let mut executor = executor(2);
+    let wanted = generate(&mut executor, WARM, 6);
+    assert_eq!(generate(&mut executor, WARM, 6), wanted);
+    assert_ne!(generate(&mut executor, Sampling { seed: 12, ..WARM }, 6), wanted);
+    assert_ne!(generate(&mut executor, Sampling::GREEDY, 6), wanted);
+    // Beside another sequence, and cut in two.
+    let other = Sampling { seed: 99, ..WARM };
+    run(&mut executor, begin(part(5, 0, 9, true, 20), prompt(9, 3), other));
+    run(&mut executor, begin(part(0, 0, 7, false, 0), prompt(20, 1), WARM));
+    let mut past = (7, 9);
+    for (at, wanted) in wanted.iter().enumerate() {
+        let (a, b) = (part(0, past.0, if at == 0 { 13 } else { 1 }, true, 0), part(5, past.1, 1, true, 20));
+        let mut batch = Batch { blocks: [a.blocks.clone(), b.blocks].concat(), ..a };
+        batch.sequences.push(Sequence { table: (a.blocks.len() as u32, b.sequences[0].table.1), ..b.sequences[0] });
+        let tokens = run(&mut executor, batch);
+        assert_eq!((tokens[0], tokens[1].0), ((0, *wanted), 5));
+        past = (past.0 + if at == 0 { 13 } else { 1 }, past.1 + 1);
+    }
+}
+
+#[test]
+fn a_preempted_sequence_is_recomputed_from_what_it_drew() {
+    let mut executor = executor(1);
+    let wanted = generate(&mut executor, WARM, 6);
+    run(&mut executor, begin(part(0, 0, 20, true, 0), prompt(20, 1), WARM));
+    for at in 0..3 {
+        run(&mut executor, part(0, 20 + at, 1, true, 0));
+    }
+    // Its blocks are lost. A chunk that ends among known tokens gives the known one, whatever the logits say.
+    assert_eq!(run(&mut executor, part(0, 0, 21, true, 8)), [(0, wanted[1])]);
+    assert!(run(&mut executor, part(0, 21, 1, false, 8)).is_empty());
+    assert_eq!(run(&mut executor, part(0, 22, 2, true, 8)), [(0, wanted[4])]);
+    assert_eq!(run(&mut executor, part(0, 24, 1, true, 8)), [(0, wanted[5])]);
+}
+
+#[test]
+fn wrong_batches_are_refused_and_stop_the_executor() {
+    let begun = |batch: Batch| begin(batch, prompt(20, 1), Sampling::GREEDY);
+    let mut far = begun(part(0, 0, 20, true, 0));
+    far.blocks = vec![31, 32];
+    let mut short = begun(part(0, 0, 20, true, 0));
+    short.sequences[0].table = (0, 1);
+    let mut outside = begun(part(0, 0, 20, true, 0));
+    outside.sequences[0].table = (1, 2);
+    let mut twice = begun(part(0, 0, 20, true, 0));
+    twice.begins.push(twice.begins[0].clone());
+    let cold = Sampling { temperature: f32::NAN, ..Sampling::GREEDY };
+    for (batch, message) in [
+        (part(3, 0, 20, true, 0), "sequence in slot 3 is computed without having begun"),
+        (begun(part(0, 0, 21, true, 0)), "sequence in slot 0 lacks the input of a position"),
+        (begun(part(0, 0, 0, true, 0)), "sequence in slot 0 computes nothing, or more than the longest sequence"),
+        (begun(part(0, 100, 29, true, 0)), "sequence in slot 0 computes nothing, or more than the longest sequence"),
+        (far, "sequence in slot 0 has a block that the cache does not have"),
+        (short, "sequence in slot 0 has too few blocks for its positions"),
+        (outside, "sequence in slot 0 has a block table outside the batch's"),
+        (twice, "sequence in slot 0 begins while it runs"),
+        (Batch { ends: vec![4], ..Batch::default() }, "sequence in slot 4 ends without having begun"),
+        (
+            begin(part(0, 0, 1, true, 0), vec![512], Sampling::GREEDY),
+            "sequence in slot 0 begins with no prompt, or with tokens outside the vocabulary",
+        ),
+        (
+            begin(part(0, 0, 1, true, 0), vec![1], cold),
+            "sequence in slot 0 samples with a temperature below 0 or a top_p outside (0, 1]",
+        ),
+    ] {
+        let mut executor = executor(1);
+        executor.submit(batch).unwrap();
+        let error = executor.wait().unwrap_err();
+        assert_eq!(error.to_string(), message);
+        // Nothing runs any more; whether that shows on submission or after it is a race.
+        let next = executor.submit(begun(part(0, 0, 20, true, 0))).and_then(|()| executor.wait().map(drop));
+        assert!(next.is_err(), "{message}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_model_is_refused() {
+    let config = Config::preset("tiny").unwrap();
+    let weights = Arc::new(Weights::dummy(&config, 1, Dtype::F32).unwrap());
+    let refused = |capacity| -> ExecutorError {
+        CpuExecutor::new(config.clone(), weights.clone(), capacity, 1).err().expect("refused")
+    };
+    let error = refused(Capacity { vocab: 500, ..CAPACITY });
+    assert_eq!(error.to_string(), "a vocabulary of 500 for a model of 512");
+    let error = refused(Capacity { max_model_len: 8193, ..CAPACITY });
+    assert_eq!(error.to_string(), "sequences of 8193 tokens for a model made for 8192");
+    assert!(refused(Capacity { blocks: 0, ..CAPACITY }).to_string().starts_with("no blocks"));
+}

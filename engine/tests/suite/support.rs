@@ -1,0 +1,85 @@
+//! Small models and batches.
+
+use std::sync::Arc;
+
+use overbook_engine::config::{Config, Family, RopeScaling};
+use overbook_engine::cpu::Model;
+use overbook_engine::executor::{Capacity, Sequence};
+use overbook_engine::weights::{Dtype, Weights};
+
+/// Two layers, with `heads` query heads over `kv_heads`.
+pub(crate) fn config(family: Family, heads: usize, kv_heads: usize) -> Config {
+    Config {
+        family,
+        hidden: 64,
+        intermediate: 96,
+        layers: 2,
+        heads,
+        kv_heads,
+        head_dim: 32,
+        vocab: 131,
+        max_positions: 512,
+        norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
+        tied: false,
+        eos: Vec::new(),
+    }
+}
+
+pub(crate) const BLOCK: u32 = 16;
+
+pub(crate) fn capacity(config: &Config, blocks: u32) -> Capacity {
+    Capacity { blocks, block_tokens: BLOCK, max_model_len: 256, vocab: config.vocab as u32 }
+}
+
+/// Weights large enough that positions and heads matter: the usual 0.02 makes attention nearly flat at this width.
+pub(crate) fn weights(config: &Config, dtype: Dtype) -> Arc<Weights> {
+    Arc::new(Weights::from_source(config, &Loud, dtype).expect("weights"))
+}
+
+/// [`overbook_engine::weights::Dummy`], louder.
+struct Loud;
+
+impl overbook_engine::weights::Source for Loud {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, overbook_engine::weights::WeightsError> {
+        let values = overbook_engine::weights::Dummy { seed: 5 }.tensor(name, shape)?;
+        let factor = if name.contains("norm") { 1.0 } else { 10.0 };
+        Ok(values.into_iter().map(|value| value * factor).collect())
+    }
+}
+
+/// Tokens that do not repeat with a short period.
+pub(crate) fn prompt(len: usize, seed: u32) -> Vec<u32> {
+    (0..len as u32).map(|i| (i * i * 7 + i * 31 + seed * 57 + 3) % 131).collect()
+}
+
+/// A part of a sequence: which tokens, from which position on, and its blocks.
+pub(crate) struct Part<'a> {
+    pub tokens: &'a [u32],
+    pub past: usize,
+    pub table: &'a [u32],
+}
+
+/// The logits of the last position of each part, computed in one step.
+pub(crate) fn step(model: &mut Model, vocab: usize, parts: &[Part]) -> Vec<Vec<f32>> {
+    let (mut tokens, mut blocks, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
+    for (slot, part) in parts.iter().enumerate() {
+        sequences.push(Sequence {
+            slot: slot as u32,
+            past: part.past as u32,
+            tokens: part.tokens.len() as u32,
+            samples: true,
+            table: (blocks.len() as u32, part.table.len() as u32),
+        });
+        tokens.extend_from_slice(part.tokens);
+        blocks.extend_from_slice(part.table);
+    }
+    model.forward(&tokens, &sequences, &blocks).chunks(vocab).map(<[f32]>::to_vec).collect()
+}
+
+/// The largest difference of two rows of logits.
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
