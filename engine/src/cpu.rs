@@ -148,12 +148,7 @@ impl Worker {
         let Batch { ends, begins, sequences, blocks } = batch;
         self.histories.update(&ends, begins)?;
         let inputs = self.histories.inputs(&sequences, &blocks)?;
-        // A position whose token is known from before a preemption needs no logits.
-        let mut computed = sequences.clone();
-        for sequence in &mut computed {
-            sequence.samples &= self.histories.draws(sequence);
-        }
-        let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &computed, &blocks) };
+        let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &sequences, &blocks) };
         let tokens = self.histories.sample(&sequences, logits);
         Ok(Output { tokens, start, end: Instant::now() })
     }

@@ -70,23 +70,17 @@ impl Histories {
         Ok(inputs)
     }
 
-    /// Whether a sequence's next token is yet unknown.
-    pub(super) fn draws(&self, sequence: &Sequence) -> bool {
-        let end = (sequence.past + sequence.tokens) as usize;
-        self.slots.get(&sequence.slot).is_some_and(|history| history.tokens.len() == end)
-    }
-
-    /// The tokens of the sequences that sample: drawn from the logits, or those drawn before.
+    /// The tokens of the sequences that sample: drawn from the logits, or those that were known.
     pub(super) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Slot, u32)> {
         let mut logits = logits.chunks_exact(self.capacity.vocab as usize);
         let mut drawn = Vec::new();
         for sequence in sequences.iter().filter(|sequence| sequence.samples) {
             let end = sequence.past + sequence.tokens;
-            let Some(history) = self.slots.get_mut(&sequence.slot) else { continue };
-            if history.tokens.len() == end as usize
-                && let Some(logits) = logits.next()
-            {
-                history.tokens.push(sample(logits, &history.sampling, end));
+            let (Some(history), Some(logits)) = (self.slots.get_mut(&sequence.slot), logits.next()) else { continue };
+            // Drawn in any case: what is known saves an engine no work, and a step's time must not depend on it.
+            let token = sample(logits, &history.sampling, end);
+            if history.tokens.len() == end as usize {
+                history.tokens.push(token);
             }
             drawn.push((sequence.slot, history.tokens[end as usize]));
         }
