@@ -324,6 +324,29 @@ pub(crate) struct RunArgs {
     /// Print the resolved scenario and what would be run; run nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// The real engine.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DeviceArgs {
+    /// Run for real, in real time, on this device instead of simulating.
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub(crate) on: Option<DeviceKind>,
+    /// Folder with config.json and safetensors weights [default: dummy weights for the presets `small` and `tiny`].
+    #[arg(long, value_name = "DIR", requires = "on")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Compute threads [default: one per core].
+    #[arg(long, value_name = "N", requires = "on")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// A device of the real engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum DeviceKind {
+    /// The CPU of this machine.
+    Cpu,
 }
 
 /// What to compare, and against what. All points have the same seed: the same requests.

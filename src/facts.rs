@@ -8,6 +8,7 @@ use overbook_reports::{Manifest, Status, Verdict};
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::{CostSpec, MaxNewTokens, Scenario};
 use overbook_scenarios::world::{PoolOrigin, WorldError};
+use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::length::LengthSpec;
 use overbook_sim::policy::SchedulerSpec;
 use overbook_sim::summary::Summary;
@@ -36,10 +37,39 @@ pub(crate) fn calibration(point: &Point) -> String {
         ),
         CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
         CostSpec::Profile(_) => profile_status(point),
+        CostSpec::Steps(_) => steps_status(point),
         CostSpec::Table(table) => {
             format!("measured table {}; its hull is that file's grid", table.path.display())
         }
     }
+}
+
+/// Source, errors and hull of a profile of whole steps.
+fn steps_status(point: &Point) -> String {
+    let Ok(Some(profile)) = point.step_profile() else { return String::new() };
+    let scenario = &point.scenario;
+    let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
+    let tokens = scenario.scheduler.max_batched_tokens(longest);
+    let outside = profile.outside(scenario.scheduler.max_seqs(), tokens, longest);
+    let mut parts = vec![match outside.as_slice() {
+        [] => "inside the range of its steps".to_owned(),
+        outside => format!("EXTRAPOLATED: {}", outside.join("; ")),
+    }];
+    if point.model.name != profile.model {
+        parts.push(format!("of ANOTHER MODEL, {}", profile.model));
+    }
+    if let Some(all) = profile.form_errors.last() {
+        parts.push(format!("steps held out {:.1} % off (p95 {:.1} %)", all.mape_percent, all.p95_percent));
+    }
+    let ProfiledEngine { name, executor, .. } = &profile.engine;
+    let Hardware { device, count, .. } = &profile.hardware;
+    format!(
+        "{} on {name} ({executor}) on {count} × {device}, {}, profile {}: {}",
+        profile.kind,
+        profile.measured,
+        profile.name,
+        parts.join("; ")
+    )
 }
 
 /// Source, errors and hull of a profile, and what of the cost model is not from it.

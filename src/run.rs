@@ -13,8 +13,10 @@ use overbook_traces::{BurstStats, Tapped, burstiness};
 
 use crate::check::load;
 use crate::cli::{Globals, RunArgs};
+use crate::device::Device;
 use crate::estimate;
 use crate::facts::{self, Start};
+use crate::measure::measure;
 use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
 use crate::sweep::{self, Asked};
 use crate::watch::{Display, catch_interrupts};
@@ -32,6 +34,12 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let study = load(&args.scenario, globals)?;
     if args.dry_run {
         return dry_run(&study, args);
+    }
+    if args.device.on.is_some() && study.is_sweep() {
+        let runs = study.points().len();
+        return Err(Failure::Input(format!(
+            "--on runs one scenario, this is a study of {runs}; choose a point with --set, and `--set sweep=null`"
+        )));
     }
     catch_interrupts();
     if study.is_sweep() { sweep::run(&study, &Asked::of(args), args, globals) } else { single(&study, args, globals) }
@@ -68,15 +76,16 @@ pub(crate) fn target(study: &Study, args: &RunArgs) -> (PathBuf, bool) {
 fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let point = &study.points()[0];
+    let device = args.device.on.map(|_| Device::open(point, &args.device)).transpose()?;
     let (out, force) = target(study, args);
     let dir = RunDir::create(&out, force)?;
     let visible = !globals.quiet && !args.no_progress && shows_progress();
     let display = Display::new(visible, point.scenario.workload.requests());
     let ended = if args.no_rows {
-        simulate(point, args, &mut Discard, &display)?
+        run_one(point, args, device.as_ref(), &mut Discard, &display)?
     } else {
         let mut recorder = ParquetRecorder::create(dir.path(), true).map_err(anyhow::Error::new)?;
-        let ended = simulate(point, args, &mut recorder, &display)?;
+        let ended = run_one(point, args, device.as_ref(), &mut recorder, &display)?;
         let classes: Vec<_> = ended.result.summary.classes.iter().map(|class| class.name.clone()).collect();
         recorder.finish(&classes).map_err(anyhow::Error::new)?;
         ended
@@ -108,6 +117,20 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         note(&effort(&result, &start));
     }
     Ok(code)
+}
+
+/// Simulates a point, or runs it for real.
+fn run_one<R: Recorder>(
+    point: &Point,
+    args: &RunArgs,
+    device: Option<&Device>,
+    recorder: &mut R,
+    display: &Display,
+) -> Result<Ended, Failure> {
+    match device {
+        Some(device) => measure(point, device, recorder, display),
+        None => simulate(point, args, recorder, display),
+    }
 }
 
 /// Requests that no replica can ever hold are easily overlooked among the outcomes.

@@ -14,7 +14,7 @@ use overbook_sim::units::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use engine::{ConstantCost, CostSpec, EngineSpec, ProfileCost, TableCost};
+pub use engine::{ConstantCost, CostSpec, EngineSpec, ProfileCost, StepsCost, TableCost};
 pub use expect::{Coordinate, ExpectSpec, OverSpec};
 pub use model::ModelChoice;
 pub(crate) use problems::key_of;

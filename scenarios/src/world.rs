@@ -6,6 +6,7 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::arrival::Workload;
+use overbook_sim::calibrate::{StepProfile, StepProfileError};
 use overbook_sim::cluster::{
     Autoscale, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit, Patience, Retry,
     ScaleTarget,
@@ -222,7 +223,24 @@ impl Point {
                 host: Cost::from_ns(constant.host.0.0 as f64),
             }))),
             CostSpec::Table(table) => table_file::read(&table.path, engine.host),
+            CostSpec::Steps(steps) => {
+                let profile = profile_file::read_steps(&steps.path)?;
+                let failed = |error: StepProfileError| WorldError::Profile {
+                    path: steps.path.clone(),
+                    message: error.to_string(),
+                };
+                profile.cost(steps.model, engine.host).map_err(failed)
+            }
         }
+    }
+
+    /// The calibration profile of whole steps, if step costs come from one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn step_profile(&self) -> Result<Option<StepProfile>, WorldError> {
+        let CostSpec::Steps(steps) = &self.scenario.engine.cost else { return Ok(None) };
+        profile_file::read_steps(&steps.path).map(Some)
     }
 
     /// The requests.

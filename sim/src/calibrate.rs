@@ -12,10 +12,14 @@ mod nnls;
 mod profile;
 mod rows;
 mod search;
+mod step_profile;
 pub mod steps;
 
 pub use fits::{FitError, fit};
 pub use profile::{HullRange, Profile, ProfileSource};
+pub use step_profile::{
+    Hardware, Noise, ProfiledEngine, SampleFile, StepGrid, StepModel, StepProfile, StepProfileError, StepTable,
+};
 pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
 
 use schemars::JsonSchema;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use overbook_sim::calibrate::StepModel;
 use overbook_sim::cost::HostCost;
 use overbook_sim::model::{KvDtype, WeightDtype};
 use overbook_sim::units::{Bandwidth, Duration};
@@ -63,6 +64,8 @@ pub enum CostSpec {
     Constant(ConstantCost),
     /// Interpolated from measured steps.
     Table(TableCost),
+    /// Whole steps as an engine was measured to take them: a calibration profile.
+    Steps(StepsCost),
     /// The roofline with the kernel constants of a profile, where it has them, in place of the catalog's.
     Profile(ProfileCost),
 }
@@ -88,6 +91,17 @@ pub struct ConstantCost {
 
 fn no_time() -> Duration {
     Duration(overbook_sim::time::Span::ZERO)
+}
+
+/// A calibration profile of whole steps, as `overbook calibrate SCENARIO --on …` or `--url …` writes it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepsCost {
+    /// The file, relative to the scenario's folder.
+    pub path: PathBuf,
+    /// Which of its two models.
+    #[serde(default)]
+    pub model: StepModel,
 }
 
 /// A table of measured steps.

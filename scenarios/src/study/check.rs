@@ -61,6 +61,7 @@ impl PointCheck<'_> {
         }
         match &mut scenario.engine.cost {
             CostSpec::Table(table) => self.file("engine.cost.table.path", &mut table.path, base),
+            CostSpec::Steps(steps) => self.file("engine.cost.steps.path", &mut steps.path, base),
             CostSpec::Profile(profile) => self.file("engine.cost.profile.path", &mut profile.path, base),
             CostSpec::Roofline | CostSpec::Constant(_) => {}
         }

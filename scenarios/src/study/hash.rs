@@ -22,6 +22,7 @@ impl Point {
         }
         match &mut scenario.engine.cost {
             CostSpec::Table(table) => table.path = file_name(&table.path).into(),
+            CostSpec::Steps(steps) => steps.path = file_name(&steps.path).into(),
             CostSpec::Profile(profile) => profile.path = file_name(&profile.path).into(),
             CostSpec::Roofline | CostSpec::Constant(_) => {}
         }
