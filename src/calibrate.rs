@@ -6,20 +6,22 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use overbook_reports::manifest::utc;
-use overbook_scenarios::import::{ImportedProfile, Tool, import_profile};
+use overbook_scenarios::import::{Tool, import_profile};
 use overbook_sim::calibrate::Profile;
 
-use crate::cli::{CalibrateArgs, TableTool};
+use crate::cli::{CalibrateArgs, Globals, TableTool};
 use crate::output::{DONE, Failure, note, print};
+use crate::profile;
 
-pub(crate) fn run(args: &CalibrateArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
     let tool = match args.import {
-        TableTool::Aiconfigurator => Tool::AiConfigurator,
-        TableTool::Vidur => Tool::Vidur,
+        Some(TableTool::Aiconfigurator) => Tool::AiConfigurator,
+        Some(TableTool::Vidur) => Tool::Vidur,
+        None => return profile::run(args, globals),
     };
     let now = utc(SystemTime::now());
     let today = now.get(..10).unwrap_or(&now);
-    let imported = import_profile(tool, &args.folder, args.gpu.as_deref(), args.select.as_deref(), today)
+    let imported = import_profile(tool, &args.source, args.gpu.as_deref(), args.select.as_deref(), today)
         .map_err(Failure::input)?;
     imported.notes.iter().for_each(|text| note(text));
     let Some(out) = &args.out else {
@@ -28,7 +30,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<u8, Failure> {
         print(imported.to_yaml().trim_end())?;
         return Ok(DONE);
     };
-    write(out, &imported, args.force)?;
+    write(out, &imported.to_yaml(), args.force)?;
     print(&format!("{}\nwritten to {}", table(&imported.profile), out.display()))?;
     Ok(DONE)
 }
@@ -53,7 +55,7 @@ fn table(profile: &Profile) -> String {
 }
 
 /// Writes aside and renames: a profile is whole or not there.
-fn write(out: &Path, imported: &ImportedProfile, force: bool) -> Result<(), Failure> {
+pub(crate) fn write(out: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
     if out.exists() && !force {
         return Err(Failure::Input(format!("{} exists; use --force to replace it", out.display())));
     }
@@ -61,7 +63,7 @@ fn write(out: &Path, imported: &ImportedProfile, force: bool) -> Result<(), Fail
     aside.push(".partial");
     let aside = Path::new(&aside);
     let written = std::fs::File::create(aside)
-        .and_then(|mut file| file.write_all(imported.to_yaml().as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|mut file| file.write_all(yaml.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(aside, out));
     written.map_err(|error| {
         let _ = std::fs::remove_file(aside);

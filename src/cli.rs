@@ -245,12 +245,24 @@ pub(crate) enum ImportCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct CalibrateArgs {
-    /// The tool whose tables are in the folder.
-    #[arg(long, value_enum, value_name = "TOOL")]
-    pub(crate) import: TableTool,
-    /// AIConfigurator: a folder of systems/data; Vidur: data/profiling.
-    #[arg(value_name = "DIR")]
-    pub(crate) folder: PathBuf,
+    /// A scenario, whose model and engine are measured; with --import a folder (AIConfigurator: of systems/data; Vidur:
+    /// data/profiling).
+    #[arg(value_name = "SCENARIO|DIR")]
+    pub(crate) source: PathBuf,
+    /// Import another tool's tables of kernel times instead of measuring.
+    #[arg(long, value_enum, value_name = "TOOL", required_unless_present = "on", conflicts_with = "on")]
+    pub(crate) import: Option<TableTool>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Set a value of the scenario.
+    #[arg(long, value_name = "PATH=VALUE", requires = "on")]
+    pub(crate) set: Vec<String>,
+    /// Seed of the order of the measurements, and of the mixed shapes.
+    #[arg(long, value_name = "N", requires = "on", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// How long each shape is repeated [default: 300ms].
+    #[arg(long, value_name = "TIME", requires = "on")]
+    pub(crate) repeat_for: Option<String>,
     /// The GPU's name in the catalog [default: as the tables say].
     #[arg(long, value_name = "NAME")]
     pub(crate) gpu: Option<String>,
@@ -331,7 +343,7 @@ pub(crate) struct RunArgs {
 /// The real engine.
 #[derive(Args, Debug, Default)]
 pub(crate) struct DeviceArgs {
-    /// Run for real, in real time, on this device instead of simulating.
+    /// The real engine, in real time, on this device.
     #[arg(long, value_enum, value_name = "DEVICE")]
     pub(crate) on: Option<DeviceKind>,
     /// Folder with config.json and safetensors weights [default: dummy weights for the presets `small` and `tiny`].

@@ -85,7 +85,8 @@ fn config(point: &Point, weights: Option<&PathBuf>) -> Result<(Config, Option<Pa
             Failure::Input(format!("{error}; or give the folder of its config.json and weights with --weights"))
         }),
         ModelChoice::Inline(_) => Err(Failure::Input(
-            "a model written in the scenario has no weights; give a folder with config.json and weights with --weights".into(),
+            "a model written in the scenario has no weights; give a folder with config.json and weights with --weights"
+                .into(),
         )),
     }
 }

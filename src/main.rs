@@ -15,6 +15,7 @@ mod floor;
 mod import;
 mod measure;
 mod output;
+mod profile;
 mod report;
 mod run;
 mod sweep;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(args, &cli.globals),
         Command::Trace(command) => trace::run(command, &cli.globals),
         Command::Catalog(command) => catalog::run(command),
-        Command::Calibrate(args) => calibrate::run(args),
+        Command::Calibrate(args) => calibrate::run(args, &cli.globals),
         Command::Import(command) => import::run(command),
         Command::ServeFlags(args) => import::serve_flags(args, &cli.globals),
         Command::Completions { shell } => {

@@ -190,7 +190,7 @@ impl Default for ShapePlan {
             block_tokens: 16,
             seed: 0,
             repeat_for: Duration::from_millis(300),
-            repeats: (5, 50),
+            repeats: (3, 50),
             host_for: Duration::from_secs(20),
         }
     }

@@ -38,6 +38,7 @@
 //! | `swapped_blocks` | int64 | blocks | copied to the host and back before the step |
 
 mod column;
+mod samples;
 mod table;
 
 use std::path::Path;
@@ -46,6 +47,8 @@ use overbook_sim::arrival::SessionId;
 use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 
 use crate::ReportError;
+pub use samples::write_step_samples;
+
 use column::Column;
 use table::Table;
 

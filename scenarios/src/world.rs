@@ -243,6 +243,11 @@ impl Point {
         profile_file::read_steps(&steps.path).map(Some)
     }
 
+    /// A profile of whole steps as YAML text.
+    pub fn steps_yaml(profile: &StepProfile) -> String {
+        crate::yaml::emit(&serde_json::to_value(profile).unwrap_or_default())
+    }
+
     /// The requests.
     ///
     /// # Errors

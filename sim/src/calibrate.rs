@@ -17,10 +17,10 @@ pub mod steps;
 
 pub use fits::{FitError, fit};
 pub use profile::{HullRange, Profile, ProfileSource};
+pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
 pub use step_profile::{
     Hardware, Noise, ProfiledEngine, SampleFile, StepGrid, StepModel, StepProfile, StepProfileError, StepTable,
 };
-pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,232 @@
+//! `overbook calibrate SCENARIO --on`: measures the engine's steps, writes a calibration profile.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use overbook_engine::calibrate::{CalibrateError, Calibration, ShapePlan, calibrate};
+use overbook_reports::manifest::utc;
+use overbook_reports::parquet::write_step_samples;
+use overbook_scenarios::Point;
+use overbook_sim::calibrate::steps::{StepErrors, StepSample, errors_by_kind, fit_steps, grids, table};
+use overbook_sim::calibrate::{
+    Hardware, HullRange, Noise, ProfiledEngine, SampleFile, StepGrid, StepProfile, StepTable,
+};
+use overbook_sim::gpu::OriginKind;
+use overbook_sim::units::Duration;
+
+use crate::calibrate::write;
+use crate::check::load;
+use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
+use crate::device::Device;
+use crate::facts;
+use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
+use crate::watch::{catch_interrupts, interrupted};
+
+pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
+    let Some(out) = &args.out else {
+        return Err(Failure::Input("say where the profile goes: --out NAME.yaml".into()));
+    };
+    let samples = out.with_extension("steps.parquet");
+    for path in [out, &samples] {
+        if path.exists() && !args.force {
+            return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
+        }
+    }
+    let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
+    let study = load(&scenario, globals)?;
+    let point = &study.points()[0];
+    let device = Device::open(point, &args.device)?;
+    let limits = point.limits().map_err(Failure::input)?.0;
+    let plan = plan(point, args)?;
+    catch_interrupts();
+    let bar = progress(!globals.quiet && shows_progress());
+    let measured = calibrate(&plan, &mut || device.executor(&limits), &mut |at| {
+        bar.set_length(at.of as u64);
+        bar.set_position(at.done as u64);
+        !interrupted()
+    });
+    bar.finish_and_clear();
+    let calibration = match measured {
+        Ok(calibration) => calibration,
+        Err(CalibrateError::Interrupted) => {
+            note("interrupted: half of a plan is no profile; nothing was written");
+            return Ok(INTERRUPTED);
+        }
+        Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
+    };
+    write_step_samples(&samples, &calibration.samples).map_err(anyhow::Error::new)?;
+    let profile = profile(point, &device, &plan, &calibration, &samples, out)?;
+    write(out, &Point::steps_yaml(&profile), true)?;
+    print(&format!("{}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
+    Ok(DONE)
+}
+
+/// What the scenario's engine can be asked for.
+fn plan(point: &Point, args: &CalibrateArgs) -> Result<ShapePlan, Failure> {
+    let limits = point.limits().map_err(Failure::input)?.0;
+    let scheduler = &point.scenario.scheduler;
+    let default = ShapePlan::default();
+    let repeat_for = match &args.repeat_for {
+        None => default.repeat_for,
+        Some(text) => {
+            let time: Duration =
+                text.parse().map_err(|error| Failure::Input(format!("--repeat-for {text}: {error}")))?;
+            std::time::Duration::from_nanos(time.0.0)
+        }
+    };
+    Ok(ShapePlan {
+        max_seqs: scheduler.max_seqs().min(limits.blocks as u32),
+        max_tokens: scheduler.max_batched_tokens(limits.max_model_len),
+        max_model_len: limits.max_model_len,
+        blocks: limits.blocks as u32,
+        block_tokens: limits.block_tokens,
+        seed: args.seed,
+        repeat_for,
+        ..default
+    })
+}
+
+fn progress(visible: bool) -> ProgressBar {
+    if !visible {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+    let style = ProgressStyle::with_template("{bar:28} {pos}/{len} shapes  {elapsed}  about {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn profile(
+    point: &Point,
+    device: &Device,
+    plan: &ShapePlan,
+    calibration: &Calibration,
+    samples: &Path,
+    out: &Path,
+) -> Result<StepProfile, Failure> {
+    let measured = &calibration.samples;
+    let (form, form_errors) = fit_steps(measured);
+    let broken = |error| Failure::Run(anyhow::Error::new(error));
+    let (decode, prefill) = grids(measured).map_err(broken)?;
+    let mut interpolated = table(measured, calibration.host).map_err(broken)?;
+    // Its own points it has by definition.
+    let others = measured.iter().filter(|sample| !matches!(sample.kind, "decode" | "prefill"));
+    let now = utc(SystemTime::now());
+    let percent = |share: f64| (share * 1e4).round() / 100.0;
+    let content = fs::read(samples).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    let drift = calibration.anchors.iter().map(|anchor| anchor.drift()).fold(0.0, f64::max);
+    Ok(StepProfile {
+        version: 1,
+        name: out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+        kind: OriginKind::Measured,
+        model: point.model.name.clone(),
+        engine: ProfiledEngine {
+            name: facts::TOOL.to_owned(),
+            executor: "cpu".to_owned(),
+            threads: Some(device.threads() as u32),
+            weights: "bf16".to_owned(),
+            block_tokens: plan.block_tokens,
+        },
+        hardware: Hardware {
+            device: Device::processor(),
+            count: std::thread::available_parallelism().map_or(1, usize::from) as u32,
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        },
+        measured: now.get(..10).unwrap_or(&now).to_owned(),
+        samples: SampleFile {
+            file: samples.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            blake3: blake3::hash(&content).to_hex().to_string(),
+            shapes: measured.len() as u64,
+            seed: plan.seed,
+        },
+        noise: Noise {
+            repeats_percent: percent(calibration.noise()),
+            drift_percent: percent(drift),
+            run_delay_percent: calibration.pressure.map(|pressure| percent(pressure.run_delay)),
+            steal_percent: calibration.pressure.map(|pressure| percent(pressure.steal)),
+        },
+        hull: hull(measured),
+        host: calibration.host,
+        form: rounded(form),
+        form_errors: form_errors.into_iter().map(short).collect(),
+        table: Some(StepTable { decode: StepGrid::of(&decode), prefill: StepGrid::of(&prefill) }),
+        table_errors: errors_by_kind(others, &mut interpolated).into_iter().map(short).collect(),
+        unidentified: Vec::new(),
+    })
+}
+
+/// Six digits are more than was measured.
+fn rounded(mut form: overbook_sim::cost::steps::StepForm) -> overbook_sim::cost::steps::StepForm {
+    let round = |value: &mut f64| *value = format!("{value:.5e}").parse().unwrap_or(*value);
+    let numbers = [&mut form.step_us, &mut form.row_us, &mut form.chunk_us, &mut form.kv_ns, &mut form.pair_ns];
+    numbers.into_iter().for_each(round);
+    form.tokens.iter_mut().for_each(|slope| round(&mut slope.us));
+    form
+}
+
+fn short(mut errors: StepErrors) -> StepErrors {
+    for value in [&mut errors.mape_percent, &mut errors.p95_percent, &mut errors.bias_percent] {
+        *value = (*value * 100.0).round() / 100.0;
+    }
+    errors
+}
+
+fn hull(samples: &[StepSample]) -> Vec<HullRange> {
+    let range = |values: &mut dyn Iterator<Item = u64>| -> Option<[u64; 2]> {
+        values.fold(None, |range, value| match range {
+            None => Some([value, value]),
+            Some([low, high]) => Some([value.min(low), value.max(high)]),
+        })
+    };
+    let mut axes = BTreeMap::new();
+    let seqs = samples.iter().map(|sample| u64::from(sample.decode_seqs)).filter(|&seqs| seqs > 0);
+    let tokens = samples.iter().map(|sample| sample.shape().tokens());
+    let mean = samples.iter().filter(|sample| sample.decode_seqs > 0);
+    let mean = mean.map(|sample| sample.decode_context / u64::from(sample.decode_seqs));
+    let parts = samples.iter().flat_map(|sample| &sample.prefill).map(|part| u64::from(part.past + part.tokens));
+    let mut insert = |axis: &str, values: &mut dyn Iterator<Item = u64>| {
+        if let Some(range) = range(values) {
+            axes.insert(axis.to_owned(), range);
+        }
+    };
+    insert("sequences", &mut { seqs });
+    insert("tokens", &mut { tokens });
+    insert("context", &mut mean.chain(parts));
+    vec![HullRange { operation: "step".to_owned(), axes }]
+}
+
+/// What a person wants to know of a profile.
+fn text(profile: &StepProfile) -> String {
+    let noise = &profile.noise;
+    let mut text = format!(
+        "{}: {} on {} × {}\n{} shapes; repeats spread by {:.1} %, anchors drifted by {:.1} %",
+        profile.name,
+        profile.model,
+        profile.hardware.count,
+        profile.hardware.device,
+        profile.samples.shapes,
+        noise.repeats_percent,
+        noise.drift_percent
+    );
+    if let Some(delay) = noise.run_delay_percent.filter(|delay| *delay > 2.0) {
+        let _ = write!(text, "\nBUSY MACHINE: the engine waited {delay:.1} % of the time for a core");
+    }
+    for (model, of, errors) in [
+        ("closed form", "steps held out", &profile.form_errors),
+        ("table", "steps beside its grid", &profile.table_errors),
+    ] {
+        let _ = write!(text, "\n{model}, {of}      mean error     p95    bias");
+        for StepErrors { of, steps, mape_percent, p95_percent, bias_percent } in errors {
+            let _ = write!(
+                text,
+                "\n  {of:<8} {steps:>5} {mape_percent:>23.1} % {p95_percent:>5.1} % {bias_percent:>+5.1} %"
+            );
+        }
+    }
+    let _ = write!(text, "\nhost: {} a step and {} a sequence", profile.host.base, profile.host.per_seq);
+    text
+}
