@@ -5,7 +5,7 @@ use std::sync::Arc;
 use overbook_engine::config::{Config, Family, RopeScaling};
 use overbook_engine::cpu::Model;
 use overbook_engine::executor::{Capacity, Sequence};
-use overbook_engine::weights::{Dtype, Weights};
+use overbook_engine::weights::{Dtype, Dummy, Source, Weights, WeightsError};
 
 /// Two layers, with `heads` query heads over `kv_heads`.
 pub(crate) fn config(family: Family, heads: usize, kv_heads: usize) -> Config {
@@ -33,18 +33,20 @@ pub(crate) fn capacity(config: &Config, blocks: u32) -> Capacity {
     Capacity { blocks, block_tokens: BLOCK, max_model_len: 256, vocab: config.vocab as u32 }
 }
 
-/// Weights large enough that positions and heads matter: the usual 0.02 makes attention nearly flat at this width.
 pub(crate) fn weights(config: &Config, dtype: Dtype) -> Arc<Weights> {
-    Arc::new(Weights::from_source(config, &Loud, dtype).expect("weights"))
+    Arc::new(Weights::from_source(config, &Loud { seed: 5, factor: 10.0 }, dtype).expect("weights"))
 }
 
-/// [`overbook_engine::weights::Dummy`], louder.
-struct Loud;
+/// [`Dummy`], but for norms times a factor: the usual standard deviation makes attention nearly flat at this width.
+pub(crate) struct Loud {
+    pub seed: u64,
+    pub factor: f32,
+}
 
-impl overbook_engine::weights::Source for Loud {
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, overbook_engine::weights::WeightsError> {
-        let values = overbook_engine::weights::Dummy { seed: 5 }.tensor(name, shape)?;
-        let factor = if name.contains("norm") { 1.0 } else { 10.0 };
+impl Source for Loud {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let values = Dummy { seed: self.seed }.tensor(name, shape)?;
+        let factor = if name.ends_with("norm.weight") { 1.0 } else { self.factor };
         Ok(values.into_iter().map(|value| value * factor).collect())
     }
 }
