@@ -127,14 +127,14 @@ fn tile<S: Simd, const NUMBERS: usize, const ROWS: usize>(
     x: &[f32],
     row_words: usize,
 ) -> [[f32; Matrix::GROUP]; ROWS] {
-    let vectors = row_words / 16;
+    let vectors = row_words / Matrix::TURN;
     let words = &words.as_chunks::<16>().0[..Matrix::GROUP * vectors];
     let x = &x.as_chunks::<16>().0[..ROWS * NUMBERS * vectors];
     let mut sums = [[f32x16::splat(simd, 0.0); Matrix::GROUP]; ROWS];
     for i in 0..vectors {
         let mut group = [u32x16::splat(simd, 0); Matrix::GROUP];
         for n in 0..Matrix::GROUP {
-            group[n] = u32x16::from_slice(simd, &words[n * vectors + i]);
+            group[n] = u32x16::from_slice(simd, &words[i * Matrix::GROUP + n]);
         }
         for number in 0..NUMBERS {
             let mut row = [f32x16::splat(simd, 0.0); ROWS];

@@ -2,6 +2,7 @@
 //!
 //! A word holds one f32, or two bf16: numbers `i` and `i + width / 2` of a row, the first in the lower half. Both halves
 //! become f32 with one instruction each (a shift, a mask), and stand for stretches of the row that begin at aligned places.
+//! Rows lie in groups, and take turns in them every 16 words, so that what is multiplied together is read as one stream.
 
 use rayon::prelude::*;
 
@@ -19,6 +20,8 @@ pub struct Matrix {
 impl Matrix {
     /// Rows that are multiplied together; storage is filled up with rows of zeros to a multiple.
     pub const GROUP: usize = 4;
+    /// Words of a row before it is the next row's turn.
+    pub const TURN: usize = 16;
     /// What the width must be a multiple of.
     pub const WIDTH: usize = 32;
 
@@ -28,10 +31,19 @@ impl Matrix {
     /// If the width is not a multiple of [`Matrix::WIDTH`], or `values` are not `rows * width`.
     pub fn pack(values: &[f32], rows: usize, width: usize, dtype: Dtype) -> Matrix {
         assert!(width.is_multiple_of(Matrix::WIDTH) && values.len() == rows * width, "{rows} rows of {width}");
-        let row_words = words_per_row(width, dtype);
+        let row_words = width * dtype.bytes() / 4;
         let mut words = vec![0; rows.next_multiple_of(Matrix::GROUP) * row_words];
-        let pairs = words.par_chunks_mut(row_words).zip(values.par_chunks(width));
-        pairs.for_each(|(words, values)| pack_row(values, words, dtype));
+        let groups = words.par_chunks_mut(Matrix::GROUP * row_words).zip(values.par_chunks(Matrix::GROUP * width));
+        groups.for_each_init(
+            || vec![0; row_words],
+            |packed, (words, values)| {
+                for (row, values) in values.chunks_exact(width).enumerate() {
+                    pack_row(values, packed, dtype);
+                    let places = words.chunks_exact_mut(Matrix::TURN).skip(row).step_by(Matrix::GROUP);
+                    places.zip(packed.chunks_exact(Matrix::TURN)).for_each(|(to, from)| to.copy_from_slice(from));
+                }
+            },
+        );
         Matrix { rows, width, dtype, words }
     }
 
@@ -52,10 +64,10 @@ impl Matrix {
 
     /// Words of one row.
     pub fn row_words(&self) -> usize {
-        words_per_row(self.width, self.dtype)
+        self.width * self.dtype.bytes() / 4
     }
 
-    /// All rows, those that fill up included.
+    /// All groups, rows that fill up included.
     pub fn words(&self) -> &[u32] {
         &self.words
     }
@@ -67,7 +79,10 @@ impl Matrix {
 
     /// Writes one row's numbers.
     pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
-        let words = &self.words[row * self.row_words()..][..self.row_words()];
+        let group = Matrix::GROUP * self.row_words();
+        let words = &self.words[row / Matrix::GROUP * group..][..group];
+        let turns = words.chunks_exact(Matrix::TURN).skip(row % Matrix::GROUP).step_by(Matrix::GROUP);
+        let words = turns.flatten();
         match self.dtype {
             Dtype::F32 => out.iter_mut().zip(words).for_each(|(out, word)| *out = f32::from_bits(*word)),
             Dtype::Bf16 => {
@@ -79,11 +94,6 @@ impl Matrix {
             }
         }
     }
-}
-
-/// Words that `width` numbers take.
-fn words_per_row(width: usize, dtype: Dtype) -> usize {
-    width * dtype.bytes() / 4
 }
 
 /// Packs one row.
@@ -122,11 +132,11 @@ mod tests {
         assert_eq!(bf16(-2.0), 0xc000);
         assert!(f32::from_bits(bf16(f32::NAN) << 16).is_nan());
         assert_eq!(f32::from_bits(bf16(f32::INFINITY) << 16), f32::INFINITY);
-        let values: Vec<f32> = (0..3 * 64).map(|i| i as f32 - 90.0).collect();
+        let values: Vec<f32> = (0..6 * 64).map(|i| i as f32 / 2.0 - 90.0).collect();
         for dtype in [Dtype::F32, Dtype::Bf16] {
-            let matrix = Matrix::pack(&values, 3, 64, dtype);
-            assert_eq!(matrix.words().len(), 4 * matrix.row_words());
-            assert_eq!(matrix.bytes(), 3 * 64 * dtype.bytes() as u64);
+            let matrix = Matrix::pack(&values, 6, 64, dtype);
+            assert_eq!(matrix.words().len(), 8 * matrix.row_words());
+            assert_eq!(matrix.bytes(), 6 * 64 * dtype.bytes() as u64);
             let mut row = [0.0; 64];
             for (index, wanted) in values.chunks(64).enumerate() {
                 matrix.unpack_row(index, &mut row);
