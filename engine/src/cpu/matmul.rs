@@ -26,8 +26,10 @@ pub(super) enum Epilogue<'a> {
     Gate,
 }
 
-/// Multiplies `x`, rows of `w.width()`, into `y`, on the threads of the current pool.
-pub(super) fn matmul(level: Level, w: &Matrix, x: &[f32], y: &mut [f32], epilogue: Epilogue) {
+/// Multiplies `x`, rows of `w.width()`, into `y`, on the threads of the current pool. `packed` is memory to work in.
+pub(super) fn matmul(level: Level, w: &Matrix, x: &[f32], y: &mut [f32], epilogue: Epilogue, packed: &mut Vec<f32>) {
+    pack(x, w.width(), w.dtype(), packed);
+    let x = &packed[..];
     let per_group = if matches!(epilogue, Epilogue::Gate) { Matrix::GROUP / 2 } else { Matrix::GROUP };
     let y_width = if matches!(epilogue, Epilogue::Gate) { w.rows() / 2 } else { w.rows() };
     // Enough parts that a thread that is held up does not hold up the others, each long enough to be worth its start.
@@ -95,7 +97,7 @@ impl Part<'_> {
     ) {
         let mut sums = [[[0.0; Matrix::GROUP]; ROWS]; 2];
         for (sums, words) in sums.iter_mut().zip(words.chunks(Matrix::GROUP * self.row_words)) {
-            *sums = tile::<S, NUMBERS, ROWS>(simd, words, x, self.row_words);
+            *sums = tile::<S, NUMBERS, ROWS>(simd, words, x);
         }
         let at = index * 2 * Matrix::GROUP;
         for (row, y) in y.iter_mut().enumerate() {
@@ -119,32 +121,40 @@ impl Part<'_> {
     }
 }
 
-/// The sums of one group of matrix rows with `ROWS` rows of activations.
+/// Lays rows out in the order in which [`tile`] reads them: by tiles, then by 16 words of a matrix row, by the numbers of a
+/// word, by rows of the tile.
+fn pack(x: &[f32], width: usize, dtype: Dtype, packed: &mut Vec<f32>) {
+    let numbers = 4 / dtype.bytes();
+    packed.resize(x.len(), 0.0);
+    let tiles = packed.par_chunks_mut(TILE * width).zip(x.par_chunks(TILE * width));
+    tiles.with_min_len(8).for_each(|(packed, tile)| {
+        let rows = tile.len() / width;
+        for (row, x) in tile.chunks_exact(width).enumerate() {
+            for (number, part) in x.chunks_exact(width / numbers).enumerate() {
+                let places =
+                    packed.as_chunks_mut::<16>().0.iter_mut().skip(number * rows + row).step_by(numbers * rows);
+                places.zip(part.as_chunks::<16>().0).for_each(|(to, from)| *to = *from);
+            }
+        }
+    });
+}
+
+/// The sums of one group of matrix rows with `ROWS` packed rows of activations.
 #[inline(always)]
 fn tile<S: Simd, const NUMBERS: usize, const ROWS: usize>(
     simd: S,
     words: &[u32],
     x: &[f32],
-    row_words: usize,
 ) -> [[f32; Matrix::GROUP]; ROWS] {
-    let vectors = row_words / Matrix::TURN;
-    let words = &words.as_chunks::<16>().0[..Matrix::GROUP * vectors];
-    let x = &x.as_chunks::<16>().0[..ROWS * NUMBERS * vectors];
+    let words = words.as_chunks::<16>().0.as_chunks::<{ Matrix::GROUP }>().0;
+    let x = x.as_chunks::<16>().0.chunks_exact(NUMBERS * ROWS);
     let mut sums = [[f32x16::splat(simd, 0.0); Matrix::GROUP]; ROWS];
-    for i in 0..vectors {
-        let mut group = [u32x16::splat(simd, 0); Matrix::GROUP];
-        for n in 0..Matrix::GROUP {
-            group[n] = u32x16::from_slice(simd, &words[i * Matrix::GROUP + n]);
-        }
-        for number in 0..NUMBERS {
-            let mut row = [f32x16::splat(simd, 0.0); ROWS];
-            for m in 0..ROWS {
-                row[m] = f32x16::from_slice(simd, &x[(m * NUMBERS + number) * vectors + i]);
-            }
+    for (group, x) in words.iter().zip(x) {
+        for (number, x) in x.chunks_exact(ROWS).enumerate() {
             for n in 0..Matrix::GROUP {
-                let weight = widen::<S, NUMBERS>(group[n], number);
+                let weight = widen::<S, NUMBERS>(u32x16::from_slice(simd, &group[n]), number);
                 for m in 0..ROWS {
-                    sums[m][n] = weight.mul_add(row[m], sums[m][n]);
+                    sums[m][n] = weight.mul_add(f32x16::from_slice(simd, &x[m]), sums[m][n]);
                 }
             }
         }

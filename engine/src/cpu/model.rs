@@ -39,6 +39,8 @@ struct Scratch {
     inner: Vec<f32>,
     /// `[sampled row, vocab]`.
     logits: Vec<f32>,
+    /// What a multiplication works in.
+    packed: Vec<f32>,
 }
 
 /// Rows that are worth a task of their own.
@@ -85,12 +87,12 @@ impl Model {
     /// Norm, attention, and back to the stream.
     fn attend(&mut self, layer: &Layer, index: usize, rows: &[Query]) {
         let (level, epsilon) = (self.level, self.config.norm_eps);
-        let Scratch { x, normed, qkv, attended, .. } = &mut self.scratch;
+        let Scratch { x, normed, qkv, attended, packed, .. } = &mut self.scratch;
         let (query, kv) = (self.config.query_width(), self.config.kv_width());
         let width = query + 2 * kv;
         norm(level, x, &layer.input_norm, epsilon, normed);
         qkv.resize(rows.len() * width, 0.0);
-        matmul(level, &layer.qkv, normed, qkv, Epilogue::Store(&layer.qkv_bias));
+        matmul(level, &layer.qkv, normed, qkv, Epilogue::Store(&layer.qkv_bias), packed);
         // Queries and keys get their place in the sequence.
         let dim = self.config.head_dim;
         let (cos, sin) = &self.rope;
@@ -114,23 +116,23 @@ impl Model {
         attended.resize(rows.len() * query, 0.0);
         let heads = Heads { group: self.config.heads / self.config.kv_heads, kv: self.config.kv_heads, dim };
         attention(level, heads, cache, rows, qkv, attended);
-        matmul(level, &layer.output, attended, x, Epilogue::Add);
+        matmul(level, &layer.output, attended, x, Epilogue::Add, packed);
     }
 
     /// Norm, MLP, and back to the stream.
     fn transform(&mut self, layer: &Layer) {
         let level = self.level;
-        let Scratch { x, normed, inner, .. } = &mut self.scratch;
+        let Scratch { x, normed, inner, packed, .. } = &mut self.scratch;
         norm(level, x, &layer.mlp_norm, self.config.norm_eps, normed);
         inner.resize(x.len() / self.config.hidden * self.config.intermediate, 0.0);
-        matmul(level, &layer.gate_up, normed, inner, Epilogue::Gate);
-        matmul(level, &layer.down, inner, x, Epilogue::Add);
+        matmul(level, &layer.gate_up, normed, inner, Epilogue::Gate, packed);
+        matmul(level, &layer.down, inner, x, Epilogue::Add, packed);
     }
 
     /// The head over the last position of the sequences that sample.
     fn logits(&mut self, sequences: &[Sequence]) -> &mut [f32] {
         let hidden = self.config.hidden;
-        let Scratch { x, normed, attended, logits, .. } = &mut self.scratch;
+        let Scratch { x, normed, attended, logits, packed, .. } = &mut self.scratch;
         attended.clear();
         let mut end = 0;
         for sequence in sequences {
@@ -142,7 +144,7 @@ impl Model {
         norm(self.level, attended, &self.weights.norm, self.config.norm_eps, normed);
         logits.resize(attended.len() / hidden * self.config.vocab, 0.0);
         if !logits.is_empty() {
-            matmul(self.level, self.weights.head(), normed, logits, Epilogue::Store(&[]));
+            matmul(self.level, self.weights.head(), normed, logits, Epilogue::Store(&[]), packed);
         }
         logits
     }

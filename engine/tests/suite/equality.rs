@@ -1,7 +1,7 @@
 //! However a prompt is cut, whatever runs beside it and wherever its blocks lie: the same bits.
 //!
-//! Planted faults that these tests found: a causal mask off by one (context + 1), rotation by the position within the chunk,
-//! a block table read without its order, a tile of four rows that drops the fourth's last vector.
+//! Planted faults that these tests found: a causal mask that sees one position too many, a block table taken for a run of blocks,
+//! a tile of four rows that drops its last vector, the first row of a sequence sampled in place of the last.
 
 use overbook_engine::config::Family;
 use overbook_engine::cpu::Model;

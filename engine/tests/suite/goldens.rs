@@ -1,7 +1,8 @@
 //! Logits of Hugging Face transformers (`tests/goldens/make.py`).
 //!
-//! Planted faults that these tests found: rotary pairs side by side instead of in halves, frequencies not scaled, a causal mask
-//! off by one, queries spread over the wrong KV heads, q/k norms or biases left out, gate and up exchanged.
+//! Planted faults that these tests found: rotation the other way, or by the position in the block; a causal mask off by one, either way;
+//! keys and values one slot further; queries that all read the first KV head; biases left out; the queries' norm on a key; gate
+//! and up exchanged.
 
 use std::path::PathBuf;
 use std::sync::Arc;
