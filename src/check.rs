@@ -35,7 +35,7 @@ pub(crate) fn resolved(source: &Source, globals: &Globals) -> Result<Study, Fail
     let study = source.resolve().map_err(|problems| Failure::problems(&problems, globals))?;
     // A cost table that cannot be used should not come to light after the runs before it.
     for point in study.points() {
-        point.cost().map_err(Failure::input)?;
+        point.costs().map_err(Failure::input)?;
     }
     Ok(study)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use overbook_reports::parquet::ParquetRecorder;
 use overbook_scenarios::{Point, Study};
 use overbook_sim::cluster::Progress;
+use overbook_sim::cost::CostModel;
 use overbook_sim::rows::Discard;
 
 use crate::cli::RunArgs;
@@ -76,7 +77,8 @@ fn time(seconds: f64) -> String {
 
 fn sample(point: &Point, args: &RunArgs, rows: bool) -> Result<Sample, Failure> {
     let (requests, counted) = count(point)?;
-    let (cluster, mut cost) = fleet(point, args)?;
+    let (cluster, mut costs) = fleet(point, args)?;
+    let mut costs: Vec<_> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
     let mut workload = point.workload().map_err(Failure::input)?;
     let begin = Instant::now();
     let mut ended = 0;
@@ -87,11 +89,11 @@ fn sample(point: &Point, args: &RunArgs, rows: bool) -> Result<Sample, Failure> 
     let scratch = Scratch::new()?;
     let (result, bytes) = if rows && !args.no_rows {
         let mut recorder = ParquetRecorder::create(&scratch.0, true).map_err(anyhow::Error::new)?;
-        let result = cluster.run(&mut *workload, &mut *cost, &mut recorder, &mut watch);
+        let result = cluster.run_pools(&mut *workload, &mut costs, &mut recorder, &mut watch);
         recorder.finish(&[]).map_err(anyhow::Error::new)?;
         (result, scratch.bytes())
     } else {
-        (cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut watch), 0)
+        (cluster.run_pools(&mut *workload, &mut costs, &mut Discard, &mut watch), 0)
     };
     let result = result.map_err(Failure::input)?;
     let whole = !result.interrupted;

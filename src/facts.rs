@@ -29,6 +29,15 @@ pub(crate) fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<Verdict> {
 
 /// Where the costs come from and how far they are to be trusted.
 pub(crate) fn calibration(point: &Point) -> String {
+    let names = point.pool_names();
+    let status: Vec<String> = point.kinds().iter().map(kind_calibration).collect();
+    if status.iter().all(|other| *other == status[0]) {
+        return status[0].clone();
+    }
+    names.iter().zip(status).map(|(name, status)| format!("{name}: {status}")).collect::<Vec<_>>().join("; ")
+}
+
+fn kind_calibration(point: &Point) -> String {
     match &point.scenario.engine.cost {
         // What matters most stands first: narrow displays cut the end.
         CostSpec::Roofline => format!(
@@ -97,30 +106,18 @@ fn profile_status(point: &Point) -> String {
 /// The main facts of the resolved scenario.
 pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     let scenario = &point.scenario;
-    let (limits, origin) = point.limits()?;
-    let engine = &scenario.engine;
-    let pool_tokens = limits.blocks * u64::from(limits.block_tokens);
-    let pool = match origin {
-        PoolOrigin::Given => "given".to_owned(),
-        PoolOrigin::Memory(plan) => format!(
-            "{:.1} GiB usable per GPU less {:.1} GiB weights and {:.1} GiB reserve",
-            gib(plan.budget.0),
-            gib(plan.weights.0),
-            gib(plan.reserve.0)
-        ),
-    };
     let mut facts = vec![
-        ("Model".to_owned(), format!("{}, weights {}, KV {}", point.model.name, text(engine.weights), text(engine.kv))),
+        of_kinds("Model", point, |kind| {
+            let engine = &kind.scenario.engine;
+            Ok(format!("{}, weights {}, KV {}", kind.model.name, text(engine.weights), text(engine.kv)))
+        })?,
         ("Fleet".to_owned(), fleet_facts(point)),
-        (
-            "KV pool per replica".to_owned(),
-            format!("{} blocks of {} tokens = {pool_tokens} tokens ({pool})", limits.blocks, limits.block_tokens),
-        ),
-        ("Longest sequence".to_owned(), format!("{} tokens", limits.max_model_len)),
+        of_kinds("KV pool per replica", point, kv_pool)?,
+        of_kinds("Longest sequence", point, |kind| Ok(format!("{} tokens", kind.limits()?.0.max_model_len)))?,
         ("Scheduler".to_owned(), text(&scenario.scheduler)),
         ("Workload".to_owned(), text(&scenario.workload)),
         ("Output lengths".to_owned(), output_lengths(scenario.workload.max_new_tokens)),
-        ("Step cost".to_owned(), text(&engine.cost)),
+        of_kinds("Step cost", point, |kind| Ok(text(&kind.scenario.engine.cost)))?,
         ("Seed".to_owned(), scenario.seed.to_string()),
     ];
     if matches!(scenario.scheduler, SchedulerSpec::SemiPd(_)) {
@@ -149,8 +146,37 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
     Ok(facts)
 }
 
-/// Replicas, what each is made of, and the servers that they fill.
-fn fleet_facts(point: &Point) -> String {
+/// A fact that may be another one in each pool.
+fn of_kinds(
+    what: &str,
+    point: &Point,
+    fact: impl Fn(&Point) -> Result<String, WorldError>,
+) -> Result<(String, String), WorldError> {
+    let facts: Vec<String> = point.kinds().iter().map(fact).collect::<Result<_, _>>()?;
+    if facts.iter().all(|other| *other == facts[0]) {
+        return Ok((what.to_owned(), facts[0].clone()));
+    }
+    let named = point.pool_names().into_iter().zip(facts).map(|(name, fact)| format!("{name}: {fact}"));
+    Ok((what.to_owned(), named.collect::<Vec<_>>().join("; ")))
+}
+
+fn kv_pool(point: &Point) -> Result<String, WorldError> {
+    let (limits, origin) = point.limits()?;
+    let pool_tokens = limits.blocks * u64::from(limits.block_tokens);
+    let pool = match origin {
+        PoolOrigin::Given => "given".to_owned(),
+        PoolOrigin::Memory(plan) => format!(
+            "{:.1} GiB usable per GPU less {:.1} GiB weights and {:.1} GiB reserve",
+            gib(plan.budget.0),
+            gib(plan.weights.0),
+            gib(plan.reserve.0)
+        ),
+    };
+    Ok(format!("{} blocks of {} tokens = {pool_tokens} tokens ({pool})", limits.blocks, limits.block_tokens))
+}
+
+/// What a replica is made of beyond its GPUs, and the servers that so many of them fill.
+fn made_of(point: &Point) -> Vec<String> {
     let fleet = &point.scenario.fleet;
     let gpus = fleet.gpus_per_replica();
     let pipeline = fleet
@@ -168,6 +194,22 @@ fn fleet_facts(point: &Point) -> String {
         };
         format!("on {servers} × {}", topology.server)
     });
+    [pipeline, experts, place].into_iter().flatten().collect()
+}
+
+/// Replicas, their kinds, and how requests reach them.
+fn fleet_facts(point: &Point) -> String {
+    let fleet = &point.scenario.fleet;
+    let kinds = point.kinds().iter().zip(point.scenario.fleet.pools.iter().map(Some).chain([None]));
+    let kinds = kinds.map(|(kind, pool)| {
+        let (fleet, gpu) = (&kind.scenario.fleet, &kind.gpu.name);
+        let more = if pool.is_some() { made_of(kind) } else { Vec::new() };
+        let weight = pool.filter(|pool| pool.weight != 1).map(|pool| format!("weight {}", pool.weight));
+        let more: Vec<String> = weight.into_iter().chain(more).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join("; ")) };
+        format!("{} × {} {gpu}{more}", fleet.replicas, fleet.gpus_per_replica())
+    });
+    let kinds = kinds.collect::<Vec<_>>().join(" + ");
     let apart = fleet.disaggregation.as_ref().map(|apart| {
         let (prefill, decode) = (apart.prefill, fleet.replicas - apart.prefill);
         let link = point.kv_link.as_ref().map_or("", |link| link.name.as_str());
@@ -180,9 +222,12 @@ fn fleet_facts(point: &Point) -> String {
     let early = fleet.early_rejection.map(|early| format!("refused on arrival what would miss {}", text(early)));
     let view =
         fleet.router_view.map(|view| format!("which sees reports of every {}, {} late", view.interval, view.delay));
-    let fleet = format!("{} × {gpus} {}, router {}", fleet.replicas, point.gpu.name, text(fleet.router));
-    let fleet = [Some(fleet), view].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let parts: Vec<String> = [Some(fleet), apart, early, pipeline, experts, place].into_iter().flatten().collect();
+    let router = format!("{kinds}, router {}", text(fleet.router));
+    let router = [Some(router), view].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let mut parts: Vec<String> = [Some(router), apart, early].into_iter().flatten().collect();
+    if point.pools.is_empty() {
+        parts.extend(made_of(point));
+    }
     parts.join("; ")
 }
 

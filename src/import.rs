@@ -27,8 +27,15 @@ pub(crate) fn run(command: &ImportCommand) -> Result<u8, Failure> {
 
 pub(crate) fn serve_flags(args: &ScenarioArgs, globals: &Globals) -> Result<u8, Failure> {
     let study = load(args, globals)?;
-    let flags = export::serve_flags(&study.points()[0].scenario);
-    print(&format!("{}\n{}", flags.vllm, flags.sglang))?;
-    flags.notes.iter().for_each(|remark| note(&format!("note: {remark}")));
+    let point = &study.points()[0];
+    let names = point.pool_names();
+    for (number, flags) in export::serve_flags_of(point).into_iter().enumerate() {
+        if let Some(name) = names.get(number) {
+            print(&format!("# {name}"))?;
+        }
+        print(&format!("{}\n{}", flags.vllm, flags.sglang))?;
+        let of = names.get(number).map_or_else(String::new, |name| format!(" ({name})"));
+        flags.notes.iter().for_each(|remark| note(&format!("note: {remark}{of}")));
+    }
     Ok(DONE)
 }

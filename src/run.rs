@@ -136,10 +136,13 @@ fn run_one<R: Recorder>(
 /// Requests that no replica can ever hold are easily overlooked among the outcomes.
 fn warn_of_rejections(point: &Point, result: &RunResult) {
     let rejected = result.summary.count(Outcome::Rejected);
-    if let (1.., Ok((limits, _))) = (rejected, point.limits()) {
-        let (ended, longest) = (result.summary.ended(), limits.max_model_len);
+    let limits: Result<Vec<_>, _> = point.kinds().iter().map(Point::limits).collect();
+    if let (1.., Ok(limits)) = (rejected, limits) {
+        let longest: Vec<_> = limits.iter().map(|(limits, _)| limits.max_model_len.to_string()).collect();
+        let (ended, longest) = (result.summary.ended(), longest.join(" or "));
+        let of_pools = if point.pools.is_empty() { "" } else { ", by pool: no router looks at that" };
         note(&format!(
-            "warning: {rejected} of {ended} requests rejected; a sequence has at most {longest} tokens here"
+            "warning: {rejected} of {ended} requests rejected; a sequence has at most {longest} tokens here{of_pools}"
         ));
     }
 }
@@ -191,13 +194,13 @@ fn traffic(stats: &BurstStats) -> Traffic {
     Traffic { requests: stats.requests, mean_rate: stats.mean_rate(), scales }
 }
 
-/// The fleet of a point and what its steps cost.
-pub(crate) fn fleet(point: &Point, args: &RunArgs) -> Result<(Cluster, Box<dyn CostModel>), Failure> {
+/// The fleet of a point and what steps cost on each kind of replica.
+pub(crate) fn fleet(point: &Point, args: &RunArgs) -> Result<(Cluster, Vec<Box<dyn CostModel>>), Failure> {
     let mut spec = point.cluster().map_err(Failure::input)?;
     spec.audit |= args.audit;
     spec.jumps = !args.step_by_step;
-    let cost = point.cost().map_err(Failure::input)?;
-    Ok((Cluster::new(spec).map_err(Failure::input)?, cost))
+    let costs = point.costs().map_err(Failure::input)?;
+    Ok((Cluster::new(spec).map_err(Failure::input)?, costs))
 }
 
 /// Simulates one point.
@@ -207,7 +210,8 @@ pub(crate) fn simulate<R: Recorder>(
     recorder: &mut R,
     display: &Display,
 ) -> Result<Ended, Failure> {
-    let (cluster, mut cost) = fleet(point, args)?;
+    let (cluster, mut costs) = fleet(point, args)?;
+    let mut costs: Vec<_> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
     let mut workload = point.workload().map_err(Failure::input)?;
     let mut watch = |progress| display.show(progress);
     // In a closed loop the workload's own times are not those of the requests.
@@ -215,20 +219,23 @@ pub(crate) fn simulate<R: Recorder>(
     let (mut played, mut recorded) = (None, None);
     let ran = if counted {
         let mut tapped = Tapped::new(workload);
-        let ran = cluster.run(&mut tapped, &mut *cost, recorder, &mut watch);
+        let ran = cluster.run_pools(&mut tapped, &mut costs, recorder, &mut watch);
         played = Some(tapped.stats());
         if let Some(mut workload) = point.recorded().map_err(Failure::input)? {
             recorded = Some(burstiness(&mut *workload).map_err(Failure::input)?);
         }
         ran
     } else {
-        cluster.run(&mut *workload, &mut *cost, recorder, &mut watch)
+        cluster.run_pools(&mut *workload, &mut costs, recorder, &mut watch)
     };
-    let result = ran.map_err(|error| match error {
+    let mut result = ran.map_err(|error| match error {
         RunError::Workload(_) | RunError::Unsorted { .. } => Failure::input(error),
         RunError::Record(error) => Failure::Run(anyhow::Error::from_boxed(error)),
         error => Failure::Run(anyhow::Error::new(error)),
     })?;
+    for (pool, name) in result.summary.pools.iter_mut().zip(point.pool_names()) {
+        pool.name = name;
+    }
     let scenario = &point.scenario;
     let title = scenario.description.clone().unwrap_or_else(|| scenario.name.clone());
     let report = Report {

@@ -81,6 +81,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let summary = &report.summary;
     let figures = |figures: Vec<Figure>| figures.iter().map(Figure::html).collect::<String>();
     let (classes, classes_left_out) = classes(summary);
+    let pools = crate::pools::table(summary);
+    let tables = [std::slice::from_ref(&pools), tables].concat();
     let page = Page {
         report,
         tone: tone(report),
@@ -93,7 +95,7 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
         classes,
         classes_left_out,
         work: work(summary),
-        tables,
+        tables: &tables,
     };
     Ok(page.render()?)
 }

@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod parquet;
 pub mod perfetto;
 pub mod points;
+mod pools;
 pub mod read;
 pub mod report;
 pub mod run_dir;

@@ -2,7 +2,7 @@
 
 use overbook_sim::histogram::Histogram;
 use overbook_sim::rows::Outcome;
-use overbook_sim::summary::{Batches, Class, LATENCIES, QUANTILES, Slo, Summary};
+use overbook_sim::summary::{Batches, Class, LATENCIES, PoolSummary, QUANTILES, Slo, Summary};
 use overbook_sim::time::Span;
 
 use crate::json::{self, Json};
@@ -65,6 +65,11 @@ pub fn summary_json(report: &Report) -> String {
     entries.push(("all_targets_met".into(), Json::Bool(report.all_met())));
     entries.push(("targets".into(), targets(report)));
     entries.push(("per_class".into(), Json::List(summary.classes.iter().map(class).collect())));
+    // A uniform fleet has no pools.
+    if !summary.pools.is_empty() {
+        let pools = summary.pools.iter().map(|of| pool(of, summary)).collect();
+        entries.push(("per_pool".into(), Json::List(pools)));
+    }
     let facts = report.assumptions.iter().map(|(what, value)| (what.clone(), value.as_str().into()));
     entries.push(("assumptions".into(), Json::Object(facts.collect())));
     entries.push(("calibration".into(), report.calibration.as_str().into()));
@@ -170,6 +175,24 @@ fn targets(report: &Report) -> Json {
         ])
     };
     Json::List(report.verdicts.iter().map(target).collect())
+}
+
+/// What one pool of replicas has done; requests count for the replica on which they ended.
+fn pool(pool: &PoolSummary, summary: &Summary) -> Json {
+    let mut entries: Entries = vec![
+        ("pool".into(), pool.name.as_str().into()),
+        ("replicas".into(), u64::from(pool.replicas).into()),
+        ("kv_blocks".into(), pool.blocks.into()),
+        ("completed".into(), pool.finished.into()),
+        ("good_requests".into(), pool.good.into()),
+        ("other_ends".into(), pool.others.into()),
+        ("total_output_tokens".into(), pool.output_tokens.into()),
+        ("utilization".into(), pool.utilization(summary.makespan()).into()),
+    ];
+    latency(&mut entries, "ttft", &pool.latencies.ttft);
+    latency(&mut entries, "tpot", &pool.latencies.tpot);
+    latency(&mut entries, "e2el", &pool.latencies.e2el);
+    Json::Object(entries)
 }
 
 fn class(class: &Class) -> Json {

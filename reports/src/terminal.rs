@@ -97,6 +97,7 @@ fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
         let share = show("goodput_fraction");
         figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));
     }
+    figures.extend(crate::pools::lines(summary));
     figures.extend([
         (
             "running",

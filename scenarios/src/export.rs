@@ -8,6 +8,7 @@ use overbook_sim::policy::{QueueOrder, SchedulePolicy, SchedulerSpec, VllmSpec};
 
 use crate::import::repository;
 use crate::scenario::{ModelChoice, Scenario};
+use crate::study::Point;
 
 /// Commands that start one replica of a scenario; a fleet is so many of them behind a router.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,7 +21,12 @@ pub struct ServeFlags {
     pub notes: Vec<String>,
 }
 
-/// The commands that serve a scenario, all that it decides spelled out.
+/// The commands that serve each kind of replica of a point, all that it decides spelled out.
+pub fn serve_flags_of(point: &Point) -> Vec<ServeFlags> {
+    point.kinds().iter().map(|kind| serve_flags(&kind.scenario)).collect()
+}
+
+/// The commands that serve a scenario whose replicas are all alike, all that it decides spelled out.
 pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
     let mut notes: Vec<String> = unsaid(&scenario.scheduler).map(str::to_owned).into_iter().collect();
     let spec = nearest(scenario);

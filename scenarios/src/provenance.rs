@@ -11,6 +11,16 @@ use crate::study::Point;
 impl Point {
     /// The parts of the roofline that this point uses and that nobody has measured, in words. Host time is always one.
     pub fn inferred_parts(&self) -> Vec<&'static str> {
+        let mut parts = Vec::new();
+        for part in self.kinds().iter().flat_map(Point::inferred_of_kind) {
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
+        parts
+    }
+
+    fn inferred_of_kind(&self) -> Vec<&'static str> {
         let (gpu, model, engine, fleet) = (&self.gpu, &self.model, &self.scenario.engine, &self.scenario.fleet);
         let inferred = |origin: &Origin| origin.kind == OriginKind::Inferred;
         let decode = gpu.decode_fit(engine.kv, model.head_dim).and_then(|fit| fit.origin.as_ref());
@@ -35,6 +45,10 @@ impl Point {
 
     /// What the point may ask of its profile that is outside of the ranges of its tables; nothing without a profile.
     pub fn outside_profile(&self) -> Vec<String> {
+        self.kinds().iter().flat_map(Point::outside_of_kind).collect()
+    }
+
+    fn outside_of_kind(&self) -> Vec<String> {
         let longest = self.limits().map_or(self.model.context, |(limits, _)| limits.max_model_len);
         let outside = |profile: &Profile| profile.outside(&self.model, &self.scenario.layout(&self.model), longest);
         self.profile.as_ref().map(outside).unwrap_or_default()

@@ -3,6 +3,7 @@
 mod engine;
 mod expect;
 mod model;
+mod pool;
 mod problems;
 mod slo;
 mod sweep;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use engine::{ConstantCost, CostSpec, EngineSpec, ProfileCost, StepsCost, TableCost};
 pub use expect::{Coordinate, ExpectSpec, OverSpec};
 pub use model::ModelChoice;
+pub use pool::{PoolEngineSpec, PoolSpec};
 pub(crate) use problems::key_of;
 pub use slo::{GoodputSpec, Slo};
 pub use sweep::SweepSpec;
@@ -74,8 +76,11 @@ pub struct Scenario {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FleetSpec {
-    /// Copies of the model, 1 to 4096.
+    /// Copies of the model, 1 to 4096. With `pools` their sum.
     pub replicas: u32,
+    /// Replicas of several kinds, numbered pool by pool. Without, all are alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolSpec>,
     /// GPUs that split every layer of a copy, 1 to 64.
     pub tensor_parallel: u32,
     /// Groups of such GPUs, each with a run of the layers.
@@ -113,6 +118,7 @@ impl Default for FleetSpec {
     fn default() -> Self {
         FleetSpec {
             replicas: 1,
+            pools: Vec::new(),
             tensor_parallel: 1,
             pipeline: None,
             expert_parallel: None,

@@ -8,7 +8,7 @@ mod hash;
 
 use overbook_sim::calibrate::Profile;
 use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::ModelSpec;
+use overbook_sim::model::{ModelSpec, WeightDtype};
 use overbook_sim::server::{LinkSpec, Topology};
 use serde_json::Value;
 
@@ -37,14 +37,47 @@ pub struct Point {
     pub scenario: Scenario,
     /// The model it names.
     pub model: ModelSpec,
-    /// The GPU it names, with the constants of its profile.
+    /// The GPU it names, with the constants of its profile; that of the first pool, if there are several.
     pub gpu: GpuSpec,
-    /// The server it names, if it does, with its links.
+    /// The server it names, if it does, with its links; none if there are pools.
     pub topology: Option<Topology>,
     /// The link that carries KV between replicas, if any does.
     pub kv_link: Option<LinkSpec>,
     /// The profile it names, if it does, whose constants are the GPU's already.
     pub profile: Option<Profile>,
+    /// The pools, each as a fleet of its own; empty if all replicas are alike.
+    pub pools: Vec<Point>,
+}
+
+impl Point {
+    /// The kinds of replicas, each as a fleet of its own: the pools, or the point itself.
+    pub fn kinds(&self) -> &[Point] {
+        if self.pools.is_empty() { std::slice::from_ref(self) } else { &self.pools }
+    }
+
+    /// What a kind of replica is called in messages and tables, if there are several: `2 × h100`, `4 × 2 l40s fp8`.
+    pub fn pool_names(&self) -> Vec<String> {
+        let plain: Vec<String> = self.pools.iter().map(|pool| pool.made_of()).collect();
+        let twice = |name: &String| plain.iter().filter(|other| *other == name).count() > 1;
+        let name = |(number, name): (usize, &String)| {
+            if twice(name) { format!("pool {number}: {name}") } else { name.clone() }
+        };
+        plain.iter().enumerate().map(name).collect()
+    }
+
+    /// Replicas and GPUs, and the weights where they are not plain.
+    fn made_of(&self) -> String {
+        let (fleet, weights) = (&self.scenario.fleet, self.scenario.engine.weights);
+        let gpus = match fleet.gpus_per_replica() {
+            1 => String::new(),
+            gpus => format!("{gpus} "),
+        };
+        let weights = match serde_json::to_value(weights) {
+            Ok(Value::String(name)) if weights != WeightDtype::default() => format!(" {name}"),
+            _ => String::new(),
+        };
+        format!("{} × {gpus}{}{weights}", fleet.replicas, self.scenario.gpu)
+    }
 }
 
 impl Study {
@@ -124,17 +157,28 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     }
     let decoded = yaml::decode::<Scenario>(&tree);
     problems.extend(decoded.faults.clone());
-    if tree.entry("gpu").is_none() && tree.entry("fleet").is_none_or(|fleet| fleet.value.entry("server").is_none()) {
+    let pools = decoded.value.iter().flat_map(|scenario| &scenario.fleet.pools);
+    let named: Vec<bool> = pools.map(|pool| pool.gpu.is_some() || pool.server.is_some()).collect();
+    let all_named = !named.is_empty() && named.into_iter().all(|named| named);
+    if !all_named
+        && tree.entry("gpu").is_none()
+        && tree.entry("fleet").is_none_or(|fleet| fleet.value.entry("server").is_none())
+    {
         let help = "or name a server that has them: fleet: { server: dgx-h100 }".to_owned();
         problems.add("", Span { end: tree.span.start + 1, ..tree.span }, "missing key `gpu`", Some(help));
     }
     let mut scenario = decoded.value.clone()?;
-    let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true };
+    if !scenario.fleet.pools.is_empty()
+        && tree.entry("fleet").is_none_or(|fleet| fleet.value.entry("replicas").is_none())
+    {
+        scenario.fleet.replicas = scenario.fleet.pools.iter().fold(0, |sum, pool| pool.replicas.saturating_add(sum));
+    }
+    let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true, pool: None };
     check.ranges(&scenario);
     check.files(&mut scenario, &source.base);
-    let check::Hardware { model, gpu, topology, kv_link, profile } =
+    let check::Hardware { model, gpu, topology, kv_link, profile, pools } =
         check.hardware(&mut scenario, Catalog::embedded())?;
-    let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile };
+    let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools };
     if check.sound {
         check.longest(&point);
         check.prefixes(&point);

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use overbook_sim::arrival::Workload;
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
 use overbook_sim::cluster::{
-    Autoscale, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit, Patience, Retry,
-    ScaleTarget,
+    Autoscale, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit, Patience,
+    ReplicaPool, Retry, ScaleTarget,
 };
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
@@ -20,7 +20,9 @@ use overbook_sim::time::Time;
 use overbook_sim::units::Bytes;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
-use crate::scenario::{AutoscaleSpec, CostSpec, FailureSpec, MaxNewTokens, RetryOn, RetrySpec, ScaleTargetSpec};
+use crate::scenario::{
+    AutoscaleSpec, CostSpec, FailureSpec, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
+};
 use crate::study::Point;
 
 /// Why a point cannot be run as it stands.
@@ -145,7 +147,8 @@ impl Point {
         let goodput = scenario.slo.goodput.clone().unwrap_or_default();
         Ok(ClusterSpec {
             replicas: scenario.fleet.replicas,
-            limits: self.limits()?.0,
+            limits: self.kinds()[0].limits()?.0,
+            pools: self.replica_pools()?,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
             disaggregation: self.disaggregation()?,
@@ -184,13 +187,28 @@ impl Point {
         })
     }
 
-    /// Which replicas only compute prompts, and how long their KV takes to the others: every GPU sends its own share.
+    fn replica_pools(&self) -> Result<Vec<ReplicaPool>, WorldError> {
+        let pools = self.pools.iter().zip(&self.scenario.fleet.pools);
+        let pool = |(pool, spec): (&Point, &PoolSpec)| {
+            Ok(ReplicaPool { replicas: spec.replicas, limits: pool.limits()?.0, weight: spec.weight })
+        };
+        pools.map(pool).collect()
+    }
+
+    /// KV bytes of a token that each GPU of a replica has.
+    fn kv_share(&self) -> Result<u64, WorldError> {
+        let layout = self.scenario.layout(&self.model);
+        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        Ok(memory::kv_bytes_per_token(&self.model, &shard, layout.kv) / u64::from(layout.stages.max(1)))
+    }
+
+    /// Which replicas only compute prompts, and how long their KV takes to the others: every GPU sends its own share. Between
+    /// pools the larger shares set the pace: a GPU with much to send, or to take in, has one port for it.
     fn disaggregation(&self) -> Result<Option<Disaggregation>, WorldError> {
         let fleet = &self.scenario.fleet;
         let (Some(apart), Some(link)) = (&fleet.disaggregation, &self.kv_link) else { return Ok(None) };
-        let layout = self.scenario.layout(&self.model);
-        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
-        let bytes = memory::kv_bytes_per_token(&self.model, &shard, layout.kv) / u64::from(layout.stages.max(1));
+        let shares: Vec<u64> = self.kinds().iter().map(Point::kv_share).collect::<Result<_, _>>()?;
+        let bytes = shares.into_iter().max().unwrap_or(0);
         Ok(Some(Disaggregation {
             prefill: apart.prefill,
             latency: link.latency.0,
@@ -201,7 +219,15 @@ impl Point {
         }))
     }
 
-    /// What steps cost.
+    /// What steps cost, for each kind of replica.
+    ///
+    /// # Errors
+    /// As [`Point::cost`].
+    pub fn costs(&self) -> Result<Vec<Box<dyn CostModel>>, WorldError> {
+        self.kinds().iter().map(Point::cost).collect()
+    }
+
+    /// What steps cost on replicas that are all alike.
     ///
     /// # Errors
     /// No cost model for this combination, or its table cannot be read.

@@ -5,6 +5,7 @@ mod door;
 mod faults;
 mod lanes;
 mod outcome;
+mod pools;
 mod reject;
 mod scale;
 mod spec;
@@ -21,7 +22,7 @@ use crate::replica::{Happened, Lanes, Limits, Replica};
 use crate::request::Slot;
 use crate::route::{Reports, Router};
 use crate::rows::{Outcome, Recorder, RequestRow};
-use crate::summary::{Fleet, Tally};
+use crate::summary::{Fleet, PoolSummary, Tally};
 use crate::time::{Span, Time};
 use crate::timeline::Timeline;
 
@@ -29,6 +30,7 @@ pub use crate::drive::{Effort, StopReason};
 pub use attempts::Retry;
 pub use faults::{Failure, Faults};
 pub use outcome::{Progress, RunError, RunResult};
+pub use pools::ReplicaPool;
 pub use reject::EarlyRejection;
 pub use scale::{Autoscale, ScaleTarget};
 pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
@@ -36,6 +38,7 @@ pub use transfer::Disaggregation;
 
 use attempts::Attempts;
 use faults::Health;
+use pools::Costs;
 use scale::Scaling;
 use transfer::Transfers;
 
@@ -96,6 +99,12 @@ const RANK_LANE: u32 = 2;
 pub struct Cluster {
     spec: ClusterSpec,
     replicas: Vec<Replica>,
+    /// The pool of each.
+    pool_of: Vec<u32>,
+    /// What load on each counts for a router; empty where all count the same.
+    weights: Vec<u32>,
+    /// What each pool has done; empty in a uniform fleet.
+    by_pool: Vec<PoolSummary>,
     /// One for each replica.
     schedulers: Vec<Box<dyn Scheduler>>,
     /// How the lanes of each replica share its SMs, if there are several.
@@ -137,7 +146,8 @@ impl Cluster {
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
     pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
-        let schedulers = (0..spec.replicas).map(|replica| spec.scheduler.build(spec.seed, replica)).collect();
+        let replicas: u32 = spec.replica_pools().iter().map(|pool| pool.replicas).sum();
+        let schedulers = (0..replicas).map(|replica| spec.scheduler.build(spec.seed, replica)).collect();
         Cluster::with_schedulers(spec, schedulers)
     }
 
@@ -148,18 +158,17 @@ impl Cluster {
     ///
     /// # Panics
     /// There are not as many schedulers as replicas.
-    pub fn with_schedulers(spec: ClusterSpec, schedulers: Vec<Box<dyn Scheduler>>) -> Result<Self, RunError> {
-        assert_eq!(schedulers.len(), spec.replicas as usize, "one scheduler per replica");
-        let limits = spec.limits;
-        let needed = u64::from(limits.max_model_len).div_ceil(u64::from(limits.block_tokens));
-        if needed > limits.blocks {
-            return Err(RunError::PoolTooSmall {
-                max_model_len: limits.max_model_len,
-                needed,
-                blocks: limits.blocks,
-                fits: limits.blocks * u64::from(limits.block_tokens),
-            });
-        }
+    pub fn with_schedulers(mut spec: ClusterSpec, schedulers: Vec<Box<dyn Scheduler>>) -> Result<Self, RunError> {
+        let pools = spec.replica_pools();
+        pools.iter().try_for_each(ReplicaPool::holds_the_longest)?;
+        let numbered = (0..).zip(&pools);
+        let pool_of: Vec<u32> = numbered.flat_map(|(at, pool)| (0..pool.replicas).map(move |_| at)).collect();
+        spec.replicas = pool_of.len() as u32;
+        assert_eq!(schedulers.len(), pool_of.len(), "one scheduler per replica");
+        // One scheduler for all: they have the same lanes.
+        let limits = pools[0].limits;
+        let weighted = pools.iter().any(|pool| pool.weight != pools[0].weight);
+        let weight = |&at: &u32| pools[at as usize].weight;
         let roles = |id: u32| match spec.disaggregation {
             None => limits.lanes,
             Some(apart) if id < apart.prefill => Lanes::Prefill,
@@ -167,12 +176,15 @@ impl Cluster {
         };
         let lanes = limits.lanes.work().len();
         let places = (0..spec.replicas as usize).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
-        let replica = |id| Replica::new(id, Limits { lanes: roles(id), ..limits });
+        let replica = |id| Replica::new(id, Limits { lanes: roles(id), ..pools[pool_of[id as usize] as usize].limits });
         let mut replicas: Vec<Replica> = (0..spec.replicas).map(replica).collect();
         let follow = spec.router.is_prefix_aware();
         let reports = spec.router_view.map(|view| Reports::new(view.delay, &mut replicas, follow));
         Ok(Cluster {
             replicas,
+            weights: if weighted { pool_of.iter().map(weight).collect() } else { Vec::new() },
+            by_pool: spec.pools.iter().map(|pool| pool.begin()).collect(),
+            pool_of,
             transfers: Transfers::new(spec.replicas as usize),
             schedulers,
             sharing: (0..spec.replicas).map(|_| spec.scheduler.sharing()).collect(),
@@ -204,17 +216,38 @@ impl Cluster {
         self.calendar.schedule(at, RANK_PATIENCE, Event::Probe);
     }
 
-    /// Runs the workload to its end. `watch` is called now and then; it returns `false` to stop early.
+    /// Runs the workload to its end on replicas of one kind. `watch` is called now and then; it returns `false` to stop early.
     ///
     /// # Errors
     /// The workload or the recorder failed, or a policy or the simulator has a bug.
+    ///
+    /// # Panics
+    /// The fleet has several pools.
     pub fn run<R: Recorder>(
-        mut self,
+        self,
         workload: &mut dyn Workload,
         cost: &mut dyn CostModel,
         recorder: &mut R,
         watch: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<RunResult, RunError> {
+        self.run_pools(workload, &mut [cost], recorder, watch)
+    }
+
+    /// Runs the workload to its end, with what steps cost in each pool.
+    ///
+    /// # Errors
+    /// As [`Cluster::run`].
+    ///
+    /// # Panics
+    /// There are not as many cost models as pools.
+    pub fn run_pools<R: Recorder>(
+        mut self,
+        workload: &mut dyn Workload,
+        costs: &mut [&mut dyn CostModel],
+        recorder: &mut R,
+        watch: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<RunResult, RunError> {
+        assert_eq!(costs.len(), self.spec.pools.len().max(1), "one cost model per pool");
         let mut tally = Tally::new(self.spec.slo);
         let mut timeline = Timeline::default();
         let wants_steps = recorder.wants_steps();
@@ -222,7 +255,7 @@ impl Cluster {
         self.start(workload)?;
         let mut interrupted = false;
         let mut events = 0u64;
-        while self.turn(workload, cost, &mut books)? {
+        while self.turn(workload, costs, &mut books)? {
             events += 1;
             if self.spec.audit {
                 self.audit()?;
@@ -252,13 +285,14 @@ impl Cluster {
         let fleet = Fleet {
             replicas: self.spec.replicas,
             lanes: self.drives.len() as u32,
-            blocks: self.spec.limits.blocks * u64::from(self.spec.replicas),
+            blocks: self.replicas.iter().map(|replica| replica.pool().total()).sum(),
             served: self.spec.autoscale.map(|_| {
                 let (from, to) = tally.span();
                 self.scaling.served(from, to)
             }),
         };
-        let summary = tally.finish(fleet, workload.classes());
+        let mut summary = tally.finish(fleet, workload.classes());
+        summary.pools = self.finish_pools();
         Ok(RunResult { summary, timeline, end: self.now, digest: self.digest, effort, interrupted })
     }
 
@@ -315,7 +349,7 @@ impl Cluster {
     fn turn<R: Recorder>(
         &mut self,
         workload: &mut dyn Workload,
-        cost: &mut dyn CostModel,
+        costs: &mut Costs<'_>,
         books: &mut Books<'_, R>,
     ) -> Result<bool, RunError> {
         let on_calendar = self.calendar.peek();
@@ -340,14 +374,14 @@ impl Cluster {
             }
             arrival.at = sent;
             self.now = sent;
-            self.arrive(arrival, cost, books)?;
+            self.arrive(arrival, costs, books)?;
             return Ok(true);
         }
         let Some((now, event)) = self.calendar.pop() else { return Ok(false) };
         debug_assert!(now >= self.now, "law 3: time never decreases");
         self.now = now;
         match event {
-            Event::Lane(at) => self.fire(at as usize, cost, books)?,
+            Event::Lane(at) => self.fire(at as usize, costs, books)?,
             Event::Patience { replica, slot, generation, why } => {
                 self.lose_patience(replica as usize, slot, generation, why, books)?;
             }
@@ -355,7 +389,7 @@ impl Cluster {
                 let Failure { replica, down_for, .. } = self.spec.failures[number as usize];
                 self.fail(replica as usize, down_for, books)?;
             }
-            Event::Retry(id) => self.retry(id, cost, books)?,
+            Event::Retry(id) => self.retry(id, costs, books)?,
             Event::Landed(number) => self.landed(number, books)?,
             Event::Switch(at) => self.switch(at as usize, books)?,
             Event::Probe => {
@@ -366,7 +400,7 @@ impl Cluster {
             Event::Client => {
                 if let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
                     arrival.at = now;
-                    self.arrive(arrival, cost, books)?;
+                    self.arrive(arrival, costs, books)?;
                 } else {
                     self.exhausted = true;
                 }
@@ -476,6 +510,7 @@ impl Cluster {
         self.transfers.forget(row.request);
         books.timeline.finish(self.now);
         books.tally.request(row);
+        self.book_in_pool(row);
         books.recorder.request(row).map_err(RunError::Record)?;
         if let Some(clients) = self.spec.clients {
             // Never at this same moment: lanes that are due now may have planned already.

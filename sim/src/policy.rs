@@ -341,6 +341,8 @@ pub enum RouterSpec {
     PowerOfTwo,
     /// Fewest prompt tokens not computed yet, waiting and running, then fewest unfinished requests (Splitwise).
     TokenJsq,
+    /// Smallest share of the KV pool in use, then fewest unfinished requests (llm-d's scorer of KV use alone).
+    LeastKv,
     /// Least cost of computing the prompt, less what the replica has cached of it, and of joining the load that is there.
     PrefixAware(PrefixAwareSpec),
 }

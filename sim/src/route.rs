@@ -2,6 +2,7 @@
 
 mod prefix_aware;
 mod view;
+mod weighed;
 
 use rand::RngExt as _;
 use rand::rngs::ChaCha8Rng;
@@ -9,10 +10,12 @@ use rand::rngs::ChaCha8Rng;
 use crate::arrival::Arrival;
 use crate::policy::RouterSpec;
 use crate::streams::{Purpose, stream};
+use weighed::Turns;
 
 pub use prefix_aware::PrefixAwareSpec;
 pub(crate) use view::Reports;
 pub use view::{FleetView, ReplicaView, RouterView};
+pub(crate) use weighed::Weighed;
 
 /// What a router may see of an arriving request: never its output length (law 9).
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +55,17 @@ impl RouterSpec {
     /// The router.
     pub fn build(self, seed: u64) -> Box<dyn Router> {
         match self {
-            RouterSpec::RoundRobin => Box::new(RoundRobin { next: 0 }),
+            RouterSpec::RoundRobin => Box::new(RoundRobin { next: 0, turns: Turns::default() }),
             RouterSpec::Random => Box::new(Random { rng: stream(seed, Purpose::Routing) }),
-            RouterSpec::LeastOutstanding => Box::new(Smallest { key: |r| (u64::from(r.outstanding), 0) }),
-            RouterSpec::JoinShortestQueue => Box::new(Smallest { key: |r| (u64::from(r.waiting), r.outstanding) }),
+            RouterSpec::LeastOutstanding => Box::new(Smallest { key: |r, _| (u64::from(r.outstanding) + 1, 0) }),
+            RouterSpec::JoinShortestQueue => {
+                Box::new(Smallest { key: |r, _| (u64::from(r.waiting) + 1, u64::from(r.outstanding) + 1) })
+            }
             RouterSpec::PowerOfTwo => Box::new(PowerOfTwo { rng: stream(seed, Purpose::Routing) }),
-            RouterSpec::TokenJsq => Box::new(Smallest { key: |r| (r.pending_tokens, r.outstanding) }),
+            RouterSpec::TokenJsq => Box::new(Smallest {
+                key: |r, own| (r.pending_tokens + u64::from(own.prompt_tokens), u64::from(r.outstanding) + 1),
+            }),
+            RouterSpec::LeastKv => Box::new(LeastKv),
             RouterSpec::PrefixAware(spec) => Box::new(prefix_aware::PrefixAware::new(spec, seed)),
         }
     }
@@ -71,10 +79,14 @@ impl RouterSpec {
 #[derive(Debug)]
 struct RoundRobin {
     next: usize,
+    turns: Turns,
 }
 
 impl Router for RoundRobin {
     fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
+        if fleet.is_weighted() {
+            return self.turns.next(fleet);
+        }
         let at = self.next % fleet.len();
         self.next = at + 1;
         at
@@ -88,19 +100,57 @@ struct Random {
 
 impl Router for Random {
     fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
-        self.rng.random_range(0..fleet.len())
+        if !fleet.is_weighted() {
+            return self.rng.random_range(0..fleet.len());
+        }
+        let total = (0..fleet.len()).map(|at| fleet.weight(at)).sum::<u64>();
+        let mut left = self.rng.random_range(0..total);
+        for at in 0..fleet.len() {
+            match left.checked_sub(fleet.weight(at)) {
+                None => return at,
+                Some(rest) => left = rest,
+            }
+        }
+        fleet.len() - 1
     }
 }
 
-/// The replica with the smallest key, the first on ties.
+/// The replica with the smallest load by weight, with the request in it: by the first number, then by the second; the first
+/// replica on ties.
 #[derive(Debug)]
 struct Smallest {
-    key: fn(ReplicaView) -> (u64, u32),
+    key: fn(ReplicaView, RequestInfo<'_>) -> (u64, u64),
 }
 
 impl Router for Smallest {
+    fn route(&mut self, request: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
+        let load = |at| (self.key)(fleet.replica(at), request);
+        if !fleet.is_weighted() {
+            return (0..fleet.len()).min_by_key(|&at| load(at)).unwrap_or(0);
+        }
+        let weighed = |at: &usize| {
+            let (weight, (first, second)) = (fleet.weight(*at), load(*at));
+            (Weighed { load: first, weight }, Weighed { load: second, weight })
+        };
+        (0..fleet.len()).min_by_key(weighed).unwrap_or(0)
+    }
+}
+
+/// The replica with the smallest share of its KV pool in use, the first on ties.
+#[derive(Debug)]
+struct LeastKv;
+
+impl Router for LeastKv {
     fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
-        (0..fleet.len()).min_by_key(|&i| (self.key)(fleet.replica(i))).unwrap_or(0)
+        let used = |at: &usize| {
+            let ReplicaView { used_blocks, blocks, outstanding, .. } = fleet.replica(*at);
+            (Weighed { load: used_blocks, weight: blocks }, outstanding)
+        };
+        (0..fleet.len()).min_by_key(used).unwrap_or(0)
+    }
+
+    fn sees_blocks(&self) -> bool {
+        true
     }
 }
 
@@ -118,6 +168,7 @@ impl Router for PowerOfTwo {
         let first = self.rng.random_range(0..n);
         let second = (first + 1 + self.rng.random_range(0..n - 1)) % n;
         let (low, high) = (first.min(second), first.max(second));
-        if fleet.replica(high).outstanding < fleet.replica(low).outstanding { high } else { low }
+        let load = |at| Weighed { load: u64::from(fleet.replica(at).outstanding) + 1, weight: fleet.weight(at) };
+        if load(high) < load(low) { high } else { low }
     }
 }

@@ -4,9 +4,11 @@
 //! finished requests and their tokens over the makespan; percentiles are nearest-rank, within 0.05 %.
 
 mod metric;
+mod pool;
 mod tally;
 
 pub use metric::{LATENCIES, QUANTILES};
+pub use pool::PoolSummary;
 pub use tally::Tally;
 
 use crate::histogram::Histogram;
@@ -209,6 +211,8 @@ pub struct Summary {
     pub batches: Batches,
     /// Running, waiting, KV use.
     pub load: Load,
+    /// Figures per pool, where replicas differ; empty for a uniform fleet.
+    pub pools: Vec<PoolSummary>,
 }
 
 impl Summary {

@@ -3,6 +3,7 @@
 //! A problem is (dotted path, message); the message goes on after the key's name: ``("replicas", "must be …")``.
 
 mod lightllm;
+mod pools;
 
 use overbook_sim::partition::{PartitionSpec, Shares};
 use overbook_sim::policy::{
@@ -81,7 +82,11 @@ impl Scenario {
         self.workload.check(&mut list);
         self.fleet.check(&mut list);
         self.fleet.check_roles(&self.scheduler, &mut list);
-        self.engine.check(&mut list);
+        if self.fleet.pools.is_empty() {
+            self.engine.check(&mut list);
+        } else {
+            self.check_pools(&mut list);
+        }
         check_scheduler(&self.scheduler, &mut list);
         for (metric, bound) in self.slo.bounds() {
             Check { prefix: "slo", list: &mut list }.that(bound.0.0 > 0, metric, "is 0; it must be above 0");
@@ -147,7 +152,6 @@ impl FleetSpec {
     fn check(&self, list: &mut Vec<Problem>) {
         let mut check = Check { prefix: "fleet", list };
         check.range("replicas", u64::from(self.replicas), 1, 4096);
-        check.range("tensor_parallel", u64::from(self.tensor_parallel), 1, 64);
         if let RouterSpec::PrefixAware(spec) = self.router {
             let weights = [("prefill", spec.prefill), ("decode", spec.decode), ("queue", spec.queue)];
             for (key, value) in weights.into_iter().chain([("temperature", spec.temperature)]) {
@@ -188,6 +192,15 @@ impl FleetSpec {
                 "is 0; without `router_view` the router sees all live",
             );
         }
+        if self.pools.is_empty() {
+            self.check_replica(list);
+        }
+    }
+
+    /// What a replica is made of.
+    fn check_replica(&self, list: &mut Vec<Problem>) {
+        let mut check = Check { prefix: "fleet", list };
+        check.range("tensor_parallel", u64::from(self.tensor_parallel), 1, 64);
         if let Some(PipelineSpec { stages, steps_in_flight }) = self.pipeline {
             check.range("pipeline.stages", u64::from(stages), 1, 64);
             let steps = steps_in_flight.unwrap_or(stages);

@@ -11,9 +11,9 @@ use overbook_sim::server::{LinkSpec, Topology};
 use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};
 use crate::diagnostics::Problems;
-use crate::scenario::{CostSpec, ModelChoice, Scenario, key_of};
+use crate::scenario::{CostSpec, ModelChoice, PoolSpec, Scenario, key_of};
 use crate::world::{WorldError, profile_file};
-use crate::yaml::{Decoded, Node, SourceId};
+use crate::yaml::{Decoded, Node, SourceId, leads_to};
 
 /// What a point runs on.
 pub(super) struct Hardware {
@@ -22,6 +22,15 @@ pub(super) struct Hardware {
     pub(super) topology: Option<Topology>,
     pub(super) kv_link: Option<LinkSpec>,
     pub(super) profile: Option<Profile>,
+    /// Each pool as a fleet of its own.
+    pub(super) pools: Vec<Point>,
+}
+
+/// Where replicas are.
+struct Placed {
+    gpu: Option<GpuSpec>,
+    topology: Option<Topology>,
+    kv_link: Option<LinkSpec>,
 }
 
 pub(super) struct PointCheck<'p> {
@@ -30,14 +39,33 @@ pub(super) struct PointCheck<'p> {
     pub(super) problems: &'p mut Problems,
     /// No problem was found yet.
     pub(super) sound: bool,
+    /// The pool that is looked at, and its number: its settings are looked up as those of a fleet of its own.
+    pub(super) pool: Option<(usize, PoolSpec)>,
 }
 
 impl PointCheck<'_> {
     /// Adds a problem unless the value at the path is only what an earlier fault left behind.
     fn add(&mut self, path: &str, message: String) {
-        if self.decoded.vouches_for(path) {
+        self.add_with(path, message, None);
+    }
+
+    fn add_with(&mut self, path: &str, message: String, help: Option<String>) {
+        let path = self.pool.as_ref().map_or_else(|| path.to_owned(), |(number, pool)| pool.place(*number, path));
+        if self.decoded.vouches_for(&path) {
             self.sound = false;
-            self.problems.add(path, self.tree.place(path), message, None);
+            self.problems.add(&path, self.tree.place(&path), message, help);
+        }
+    }
+
+    /// Adds a problem of a whole: in a fleet of pools it is one of the pool, wherever the settings are from.
+    fn add_to_pool(&mut self, path: &str, message: String) {
+        let Some((number, pool)) = &self.pool else { return self.add(path, message) };
+        let (number, place) = (*number, pool.place(*number, path));
+        let whole = format!("fleet.pools.{number}");
+        let path = if leads_to(&whole, &place) { place } else { whole };
+        if self.decoded.vouches_for(&path) {
+            self.sound = false;
+            self.problems.add(&path, self.tree.place(&path), format!("pool {number}: {message}"), None);
         }
     }
 
@@ -64,6 +92,14 @@ impl PointCheck<'_> {
             CostSpec::Steps(steps) => self.file("engine.cost.steps.path", &mut steps.path, base),
             CostSpec::Profile(profile) => self.file("engine.cost.profile.path", &mut profile.path, base),
             CostSpec::Roofline | CostSpec::Constant(_) => {}
+        }
+        for (number, pool) in scenario.fleet.pools.iter_mut().enumerate() {
+            let key = |kind: &str| format!("fleet.pools.{number}.engine.cost.{kind}.path");
+            match &mut pool.engine.cost {
+                Some(CostSpec::Table(table)) => self.file(&key("table"), &mut table.path, base),
+                Some(CostSpec::Profile(profile)) => self.file(&key("profile"), &mut profile.path, base),
+                Some(CostSpec::Roofline | CostSpec::Constant(_)) | None => {}
+            }
         }
     }
 
@@ -98,6 +134,47 @@ impl PointCheck<'_> {
                 problem.is_none().then(|| spec.as_ref().clone())
             }
         };
+        if !scenario.fleet.pools.is_empty() {
+            return self.pools(scenario, model.as_ref(), catalog);
+        }
+        let Placed { gpu, topology, kv_link } = self.placed(scenario, catalog)?;
+        let (gpu, profile) = self.suits(scenario, model.as_ref(), gpu, topology.as_ref())?;
+        Some(Hardware { model: model?, gpu, topology, kv_link, profile, pools: Vec::new() })
+    }
+
+    /// The pools, each as a fleet of its own.
+    fn pools(&mut self, scenario: &Scenario, model: Option<&ModelSpec>, catalog: Catalog) -> Option<Hardware> {
+        let mut pools = Vec::new();
+        for (number, spec) in scenario.fleet.pools.iter().enumerate() {
+            let mut own = spec.alone(scenario);
+            own.fleet.disaggregation = None;
+            self.pool = Some((number, spec.clone()));
+            let placed = self.placed(&mut own, catalog);
+            let gpu = placed.as_ref().and_then(|placed| placed.gpu.clone());
+            let topology = placed.and_then(|placed| placed.topology);
+            let suited = self.suits(&own, model, gpu, topology.as_ref());
+            self.pool = None;
+            let (Some((gpu, profile)), Some(model)) = (suited, model) else { continue };
+            let (model, coordinates) = (model.clone(), Vec::new());
+            pools.push(Point {
+                coordinates,
+                scenario: own,
+                model,
+                gpu,
+                topology,
+                kv_link: None,
+                profile,
+                pools: Vec::new(),
+            });
+        }
+        let kv_link = self.kv_link(scenario, None, catalog);
+        let gpu = pools.first()?.gpu.clone();
+        let whole = pools.len() == scenario.fleet.pools.len();
+        whole.then(|| Hardware { model: pools[0].model.clone(), gpu, topology: None, kv_link, profile: None, pools })
+    }
+
+    /// Server, GPU and links.
+    fn placed(&mut self, scenario: &mut Scenario, catalog: Catalog) -> Option<Placed> {
         let named = scenario.fleet.server.as_ref();
         let server = named.map(|name| self.found("fleet.server", catalog.server(name)));
         if let Some(Some(server)) = &server {
@@ -116,8 +193,19 @@ impl PointCheck<'_> {
             None => None,
         };
         let kv_link = self.kv_link(scenario, topology.as_ref(), catalog);
+        Some(Placed { gpu, topology, kv_link })
+    }
+
+    /// Whether the model suits what it is placed on; the GPU with the constants of the profile, and the profile.
+    fn suits(
+        &mut self,
+        scenario: &Scenario,
+        model: Option<&ModelSpec>,
+        gpu: Option<GpuSpec>,
+        topology: Option<&Topology>,
+    ) -> Option<(GpuSpec, Option<Profile>)> {
         let (model, mut gpu) = (model?, gpu?);
-        self.context_fits(scenario, &model);
+        self.context_fits(scenario, model);
         let mut profile = None;
         if let CostSpec::Profile(cost) = &scenario.engine.cost {
             let read = self.profile(&cost.path, &scenario.gpu)?;
@@ -126,11 +214,11 @@ impl PointCheck<'_> {
         }
         // The arithmetic below needs sane numbers.
         if self.sound
-            && let Err((path, message)) = fit::check(scenario, &model, &gpu, topology.as_ref())
+            && let Err((path, message)) = fit::check(scenario, model, &gpu, topology)
         {
-            self.add(path, message);
+            self.add_to_pool(path, message);
         }
-        Some(Hardware { model, gpu, topology, kv_link, profile })
+        Some((gpu, profile))
     }
 
     /// The link between replicas that compute prompts and those that decode.
@@ -145,8 +233,12 @@ impl PointCheck<'_> {
             if gpus <= topology.gpus { Some(&topology.inside) } else { network }
         });
         if link.is_none() {
-            let message = "`disaggregation` needs `link`, or a `fleet.server` whose links it can use: how does the KV get \
-                           from one replica to another?";
+            let message = if scenario.fleet.pools.is_empty() {
+                "`disaggregation` needs `link`, or a `fleet.server` whose links it can use: how does the KV get \
+                 from one replica to another?"
+            } else {
+                "`disaggregation` between pools needs `link`: which one carries KV from one pool to another?"
+            };
             self.add("fleet.disaggregation", message.to_owned());
         }
         link.cloned()
@@ -176,9 +268,19 @@ impl PointCheck<'_> {
 
     /// Whether one replica can hold, and one step can take in, the longest sequence that the replica accepts.
     pub(super) fn longest(&mut self, point: &Point) {
+        for (number, kind) in point.kinds().iter().enumerate() {
+            self.pool = point.scenario.fleet.pools.get(number).map(|pool| (number, pool.clone()));
+            self.longest_in(kind);
+        }
+        self.pool = None;
+    }
+
+    fn longest_in(&mut self, point: &Point) {
         let longest = match point.limits() {
             Ok((limits, _)) => limits.max_model_len,
-            Err(error @ WorldError::Pool { .. }) => return self.add("engine.max_model_len", error.to_string()),
+            Err(error @ WorldError::Pool { .. }) => {
+                return self.add_to_pool("engine.max_model_len", error.to_string());
+            }
             Err(_) => return,
         };
         // vLLM refuses this too: such a prompt would wait for ever, and all behind it.
@@ -232,11 +334,7 @@ impl PointCheck<'_> {
         match entry {
             Ok(entry) => Some(entry),
             Err(CatalogError::Unknown { kind, name, suggestion }) => {
-                if self.decoded.vouches_for(path) {
-                    self.sound = false;
-                    let message = format!("no {kind} is called `{name}`");
-                    self.problems.add(path, self.tree.place(path), message, Some(suggestion));
-                }
+                self.add_with(path, format!("no {kind} is called `{name}`"), Some(suggestion));
                 None
             }
             Err(error) => {

@@ -26,6 +26,17 @@ impl Point {
             CostSpec::Profile(profile) => profile.path = file_name(&profile.path).into(),
             CostSpec::Roofline | CostSpec::Constant(_) => {}
         }
+        for pool in &mut scenario.fleet.pools {
+            match &mut pool.engine.cost {
+                Some(CostSpec::Table(table)) => table.path = file_name(&table.path).into(),
+                Some(CostSpec::Profile(profile)) => profile.path = file_name(&profile.path).into(),
+                Some(CostSpec::Roofline | CostSpec::Constant(_)) | None => {}
+            }
+        }
+        if !self.pools.is_empty() {
+            let pools: Vec<String> = self.pools.iter().map(Point::plan_hash).collect();
+            return hash(&(&scenario, &pools, &self.kv_link));
+        }
         match (&self.topology, &self.kv_link) {
             (None, None) => hash(&(&scenario, &self.model, &self.gpu)),
             (Some(topology), None) => hash(&(&scenario, &self.model, &self.gpu, topology)),

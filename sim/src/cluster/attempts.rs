@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Cluster, Event, RANK_ARRIVAL};
 use crate::arrival::Arrival;
 use crate::cluster::outcome::RunError;
-use crate::cost::CostModel;
+use crate::cluster::pools::Costs;
 use crate::drive::Books;
 use crate::rows::{Outcome, Recorder, RequestRow};
 use crate::streams::{Purpose, keyed};
@@ -121,12 +121,12 @@ impl Cluster {
     pub(super) fn retry<R: Recorder>(
         &mut self,
         id: u64,
-        cost: &mut dyn CostModel,
+        costs: &mut Costs<'_>,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
         let Some(mut arrival) = self.attempts.again(id) else { return Ok(()) };
         arrival.at = self.now;
-        self.submit(id, arrival, cost, books)
+        self.submit(id, arrival, costs, books)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Cluster, Event, OutputLimit, RANK_PATIENCE, Why};
 use crate::arrival::Arrival;
 use crate::cluster::outcome::RunError;
-use crate::cost::CostModel;
+use crate::cluster::pools::Costs;
 use crate::digest::Kind;
 use crate::drive::Books;
 use crate::route::{FleetView, RequestInfo};
@@ -28,7 +28,9 @@ impl Cluster {
             }
         }
         let request = RequestInfo::of(arrival);
-        let chosen = self.router.route(request, FleetView::new(&self.replicas, self.reports.as_ref(), &self.open));
+        let chosen = self
+            .router
+            .route(request, FleetView::new(&self.replicas, self.reports.as_ref(), &self.open, &self.weights));
         let at = self.open[chosen] as usize;
         if let Some(reports) = &mut self.reports {
             reports.chosen(at, self.now, request);
@@ -40,7 +42,7 @@ impl Cluster {
     pub(super) fn arrive<R: Recorder>(
         &mut self,
         mut arrival: Arrival,
-        cost: &mut dyn CostModel,
+        costs: &mut Costs<'_>,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
         let now = self.now;
@@ -58,7 +60,7 @@ impl Cluster {
         if self.spec.retry.is_some() {
             self.attempts.begin(id, &arrival);
         }
-        self.submit(id, arrival, cost, books)
+        self.submit(id, arrival, costs, books)
     }
 
     /// A client sends a request, for the first time or again.
@@ -66,7 +68,7 @@ impl Cluster {
         &mut self,
         id: u64,
         mut arrival: Arrival,
-        cost: &mut dyn CostModel,
+        costs: &mut Costs<'_>,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
         let now = self.now;
@@ -76,7 +78,7 @@ impl Cluster {
             return self.attempt_ended(row, books);
         };
         let at = self.overflow(at);
-        if !self.keeps_promises(at, &arrival, cost, books)? {
+        if !self.keeps_promises(at, &arrival, costs, books)? {
             return self.reject(id, at, &arrival, books);
         }
         let replica = &mut self.replicas[at];

@@ -2,7 +2,7 @@
 
 use super::{Cluster, Event, RANK_LANE};
 use crate::cluster::outcome::RunError;
-use crate::cost::CostModel;
+use crate::cluster::pools::Costs;
 use crate::drive::{Books, Stop, StopReason};
 use crate::rows::Recorder;
 
@@ -37,7 +37,7 @@ impl Cluster {
     pub(super) fn fire<R: Recorder>(
         &mut self,
         lane: usize,
-        cost: &mut dyn CostModel,
+        costs: &mut Costs<'_>,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
         let (now, at) = (self.now, self.drives[lane].replica);
@@ -52,6 +52,7 @@ impl Cluster {
             sharing.boundary(self.drives[lane].lane, now);
             self.drives[lane].scale = sharing.factor(self.drives[lane].lane, busy);
         }
+        let cost = self.cost_of(at, costs);
         let (replica, scheduler) = (&mut self.replicas[at], &mut *self.schedulers[at]);
         let fired = self.drives[lane].fire(now, replica, scheduler, cost, books);
         self.tell(at, books)?;

@@ -1,6 +1,7 @@
 //! Early rejection: requests that would not get what they are promised are refused where they arrive (Mooncake, FAST '25, §7).
 
 use super::Cluster;
+use super::pools::Costs;
 use crate::arrival::Arrival;
 use crate::cluster::outcome::RunError;
 use crate::cost::{COST_PER_NS, CostModel, PrefillPart, StepShape};
@@ -37,7 +38,7 @@ impl Cluster {
         &mut self,
         at: usize,
         arrival: &Arrival,
-        cost: &mut dyn CostModel,
+        costs: &mut Costs<'_>,
         books: &mut Books<'_, R>,
     ) -> Result<bool, RunError> {
         let Some(EarlyRejection { ttft, tbt }) = self.spec.early_rejection else { return Ok(true) };
@@ -45,8 +46,10 @@ impl Cluster {
             self.settle(at, books)?;
             let replica = &self.replicas[at];
             let hit = replica.pool().lookup(RequestInfo::of(arrival).prefix).blocks;
-            let cached = if self.spec.limits.prefix_caching { hit * self.spec.limits.block_tokens } else { 0 };
+            let limits = replica.limits;
+            let cached = if limits.prefix_caching { hit * limits.block_tokens } else { 0 };
             let cached = cached.min(arrival.prompt_tokens.saturating_sub(1));
+            let cost = self.cost_of(at, costs);
             let own = prompt_ns(cost, arrival.prompt_tokens - cached, cached);
             let pending = u128::from(replica.pending_tokens());
             let queue = pending * u128::from(prompt_ns(cost, STEP_TOKENS, 0)) / u128::from(STEP_TOKENS);
@@ -60,9 +63,9 @@ impl Cluster {
             self.settle(decodes, books)?;
             let replica = &self.replicas[decodes];
             let seqs = replica.running() + 1;
-            let held = replica.pool().used() * u64::from(self.spec.limits.block_tokens);
+            let held = replica.pool().used() * u64::from(replica.limits.block_tokens);
             let context = held + u64::from(arrival.prompt_tokens);
-            let step = cost.decode(seqs, context);
+            let step = self.cost_of(decodes, costs).decode(seqs, context);
             let ns = (u128::from(step.base.0) + u128::from(step.per_context.0) * u128::from(context))
                 / u128::from(COST_PER_NS);
             return Ok(ns <= u128::from(limit.0));

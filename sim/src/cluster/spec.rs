@@ -1,6 +1,6 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{Autoscale, Disaggregation, EarlyRejection, Failure, Faults, Retry, StopReason};
+use super::{Autoscale, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
@@ -39,13 +39,15 @@ pub struct Clients {
     pub think_time: Span,
 }
 
-/// A fleet of equal replicas and the traffic rules around it.
+/// A fleet of replicas and the traffic rules around it.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
-    /// Number of replicas.
+    /// Number of replicas that are all alike; what it is does not matter if there are `pools`.
     pub replicas: u32,
-    /// Limits of each.
+    /// Limits of each; do not matter if there are `pools`.
     pub limits: Limits,
+    /// Replicas of several kinds, numbered in this order, in place of equal ones. Not with `autoscale`.
+    pub pools: Vec<ReplicaPool>,
     /// Scheduler of each.
     pub scheduler: SchedulerSpec,
     /// Replicas that only compute prompts, if some do.
@@ -105,6 +107,7 @@ impl Default for ClusterSpec {
                 lanes: scheduler.lanes(),
                 swap: SwapSpace::default(),
             },
+            pools: Vec::new(),
             scheduler,
             disaggregation: None,
             early_rejection: None,

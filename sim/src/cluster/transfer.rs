@@ -7,10 +7,11 @@ use crate::cluster::outcome::RunError;
 use crate::cost::{COST_PER_NS, Cost};
 use crate::drive::Books;
 use crate::request::Slot;
+use crate::route::Weighed;
 use crate::rows::Recorder;
 use crate::time::{Span, Time};
 
-/// Replicas that compute prompts only, and the way of the KV to those that decode.
+/// Replicas that compute prompts only, and the way of the KV to those that decode, which take sequences of the same length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Disaggregation {
     /// How many of the replicas compute prompts: the first ones. The others decode.
@@ -109,17 +110,20 @@ impl Cluster {
     }
 
     /// The replica on which a request whose prompt is computed at `at` will decode, as things stand: that with the fewest
-    /// requests.
+    /// requests, by weight.
     pub(super) fn decodes_at(&self, at: usize) -> usize {
         let prefill = self.spec.disaggregation.map_or(0, |apart| apart.prefill as usize);
         if at >= prefill {
             return at;
         }
-        let load = |to: &usize| self.replicas[*to].outstanding() as usize + self.transfers.bridges[*to].len();
+        let load = |to: &usize| {
+            let requests = u64::from(self.replicas[*to].outstanding()) + self.transfers.bridges[*to].len() as u64;
+            Weighed { load: requests + 1, weight: self.weight_of(*to) }
+        };
         (prefill..self.replicas.len()).min_by_key(load).expect("some replicas decode")
     }
 
-    /// After a step: prompts that are done go to the decoding replica with the fewest requests; who decodes fetches what it has
+    /// After a step: prompts that are done go to the decoding replica with the fewest requests, by weight; who decodes fetches what it has
     /// room for now.
     pub(super) fn hand_over<R: Recorder>(&mut self, at: usize, books: &mut Books<'_, R>) -> Result<(), RunError> {
         let Some(apart) = self.spec.disaggregation else { return Ok(()) };

@@ -52,12 +52,34 @@ pub struct FleetView<'a> {
     replicas: &'a [Replica],
     reports: Option<&'a Reports>,
     open: &'a [u32],
+    weights: &'a [u32],
 }
 
 impl<'a> FleetView<'a> {
-    /// A view of the replicas with the numbers in `open`: as they are, or as they have reported.
-    pub(crate) fn new(replicas: &'a [Replica], reports: Option<&'a Reports>, open: &'a [u32]) -> Self {
-        FleetView { replicas, reports, open }
+    /// A view of the replicas with the numbers in `open`: as they are, or as they have reported. `weights` are those of all
+    /// replicas; empty where all are alike.
+    pub(crate) fn new(
+        replicas: &'a [Replica],
+        reports: Option<&'a Reports>,
+        open: &'a [u32],
+        weights: &'a [u32],
+    ) -> Self {
+        FleetView { replicas, reports, open, weights }
+    }
+
+    /// Whether replicas have different weights.
+    pub fn is_weighted(&self) -> bool {
+        !self.weights.is_empty()
+    }
+
+    /// What load on a replica counts: at twice the weight half as much.
+    pub fn weight(&self, at: usize) -> u64 {
+        u64::from(self.weights.get(self.number(at)).copied().unwrap_or(1))
+    }
+
+    /// The number of a replica in the whole fleet.
+    pub fn number(&self, at: usize) -> usize {
+        self.open[at] as usize
     }
 
     /// Number of replicas in view.

@@ -46,7 +46,7 @@ pub struct Tally {
     levels: Levels,
 }
 
-fn meets(value: Option<Span>, limit: Option<Span>) -> bool {
+pub(super) fn meets(value: Option<Span>, limit: Option<Span>) -> bool {
     match (value, limit) {
         (Some(value), Some(limit)) => value <= limit,
         _ => true,
@@ -282,6 +282,7 @@ impl Tally {
             work: self.work,
             batches: self.batches,
             load: self.levels.load(makespan, &fleet),
+            pools: Vec::new(),
         }
     }
 }

@@ -48,7 +48,7 @@ pub fn two_lanes(seed: u64) -> World {
 
 /// A run of a world, after laws 1, 2 and 13: steps and jumps, settled at any instants or not, end the same requests at the same
 /// moments. With how many gaps there are between its tokens.
-fn lawful(world: &World, seed: u64) -> (Run, u64) {
+pub fn lawful(world: &World, seed: u64) -> (Run, u64) {
     let slow = world.run(How { audit: true, ..How::STEPS });
     let fast = world.run(How { audit: seed.is_multiple_of(4), ..How::JUMPS });
     assert_eq!(slow.difference(&fast), None, "world {seed}: {:?}", world.spec);
@@ -93,7 +93,7 @@ fn two_lanes_keep_the_laws() {
 }
 
 /// The world of a seed with replicas for prompts and replicas for decodes, and slow or fast links between them.
-fn apart(seed: u64) -> World {
+pub fn apart(seed: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xd15a);
     let mut world = world(seed);
     let replicas = rng.random_range(2..=4);
@@ -210,7 +210,7 @@ fn gaps_across_lanes_cover_the_time_between_first_and_last_token() {
     }
 }
 
-fn times(run: &Run) -> Vec<(u64, u64)> {
+pub fn times(run: &Run) -> Vec<(u64, u64)> {
     let mut rows: Vec<_> = run.rows.requests.iter().collect();
     rows.sort_by_key(|r| r.request);
     rows.iter().map(|r| (r.first_token.unwrap().0 / 1000, r.end.0 / 1000)).collect()

@@ -11,6 +11,7 @@ mod golden;
 mod jumps;
 mod lanes;
 mod laws;
+mod pools;
 mod regressions;
 mod routers;
 mod scaling;

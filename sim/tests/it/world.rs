@@ -77,6 +77,8 @@ impl CostModel for Affine {
 pub struct World {
     pub spec: ClusterSpec,
     pub cost: Affine,
+    /// Costs of the pools after the first.
+    pub others: Vec<Affine>,
     pub arrivals: Vec<Arrival>,
 }
 
@@ -123,8 +125,12 @@ impl World {
         arrivals: Vec<Arrival>,
     ) -> World {
         let limits = Limits { blocks, block_tokens, max_model_len, ..ClusterSpec::default().limits };
-        let mut world =
-            World { spec: ClusterSpec { limits, ..ClusterSpec::default() }, cost: Affine::constant(MS), arrivals };
+        let mut world = World {
+            spec: ClusterSpec { limits, ..ClusterSpec::default() },
+            cost: Affine::constant(MS),
+            others: Vec::new(),
+            arrivals,
+        };
         world.set_scheduler(scheduler);
         world
     }
@@ -153,13 +159,14 @@ impl World {
         };
         how.probes.iter().for_each(|&at| cluster.probe(at));
         let mut rows = Keep::default();
-        let mut cost = self.cost;
+        let mut costs: Vec<Affine> = [&[self.cost][..], &self.others].concat();
+        let mut costs: Vec<_> = costs.iter_mut().map(|cost| cost as &mut dyn CostModel).collect();
         let mut looks = 0;
         let mut watch = |_| {
             looks += 1;
             looks < EVENTS_MAX >> 14
         };
-        let result = cluster.run(&mut Listed::new(self.arrivals.clone()), &mut cost, &mut rows, &mut watch)?;
+        let result = cluster.run_pools(&mut Listed::new(self.arrivals.clone()), &mut costs, &mut rows, &mut watch)?;
         Ok(Run { result, rows })
     }
 

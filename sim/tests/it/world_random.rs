@@ -20,13 +20,14 @@ const PREFIX_AWARE: PrefixAwareSpec =
 const RELATIVE: PrefixAwareSpec =
     PrefixAwareSpec { prefill: 3.0, decode: 1.0, queue: 2.0, relative: true, temperature: 0.3 };
 
-pub const ROUTERS: [RouterSpec; 8] = [
+pub const ROUTERS: [RouterSpec; 9] = [
     RouterSpec::RoundRobin,
     RouterSpec::Random,
     RouterSpec::LeastOutstanding,
     RouterSpec::JoinShortestQueue,
     RouterSpec::PowerOfTwo,
     RouterSpec::TokenJsq,
+    RouterSpec::LeastKv,
     RouterSpec::PrefixAware(PREFIX_AWARE),
     RouterSpec::PrefixAware(RELATIVE),
 ];
@@ -254,5 +255,5 @@ pub fn world(seed: u64) -> World {
         ..ClusterSpec::default()
     };
     let arrivals = traffic.arrivals(&mut draw, n);
-    World { spec, cost, arrivals }
+    World { spec, cost, others: Vec::new(), arrivals }
 }

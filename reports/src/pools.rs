@@ -1,0 +1,71 @@
+//! Figures of each pool of a fleet whose replicas differ.
+
+use overbook_sim::histogram::Histogram;
+use overbook_sim::summary::{PoolSummary, Summary};
+
+use crate::format::{Unit, count, seconds};
+use crate::html::Table;
+
+/// Pools that get a line on the terminal; the page has them all.
+const LINES: usize = 4;
+
+fn time(histogram: &Histogram, p: f64) -> String {
+    histogram.quantile(p).map_or_else(|| "–".to_owned(), |ns| seconds(ns as f64 / 1e9))
+}
+
+fn share(part: f64, whole: f64) -> String {
+    if whole > 0.0 { Unit::Share.show(part / whole) } else { "–".to_owned() }
+}
+
+fn busy(pool: &PoolSummary, summary: &Summary) -> String {
+    pool.utilization(summary.makespan()).map_or_else(|| "–".to_owned(), |busy| Unit::Share.show(busy))
+}
+
+/// Share of all output tokens of finished requests.
+fn output(pool: &PoolSummary, summary: &Summary) -> String {
+    share(pool.output_tokens as f64, summary.tokens.finished_output as f64)
+}
+
+/// Lines for the terminal: (heading, text of at most 66 columns).
+pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
+    let line = |pool: &PoolSummary| {
+        let (out, busy, l) = (output(pool, summary), busy(pool, summary), &pool.latencies);
+        let (ttft, tpot) = (time(&l.ttft, 0.99), time(&l.tpot, 0.99));
+        ("pool", format!("{}: {out} of output, {busy} busy, p99 {ttft}, {tpot}", pool.name))
+    };
+    let mut lines: Vec<_> = summary.pools.iter().take(LINES).map(line).collect();
+    if summary.pools.len() > LINES {
+        lines.push(("", format!("and {} more pools", summary.pools.len() - LINES)));
+    }
+    lines
+}
+
+/// The page's table; empty for a uniform fleet.
+pub(crate) fn table(summary: &Summary) -> Table {
+    let promised = summary.slo.is_set();
+    let mut header = vec!["Pool", "Finished", "Other ends", "Output", "Busy"];
+    header.extend(promised.then_some("Good"));
+    header.extend(["TTFT p50", "TTFT p99", "TPOT p50", "TPOT p99", "E2EL p50", "E2EL p99"]);
+    let row = |pool: &PoolSummary| {
+        let l = &pool.latencies;
+        let mut cells = vec![
+            pool.name.clone(),
+            count(pool.finished as f64),
+            count(pool.others as f64),
+            output(pool, summary),
+            busy(pool, summary),
+        ];
+        cells.extend(promised.then(|| share(pool.good as f64, (pool.finished + pool.others) as f64)));
+        let all = [&l.ttft, &l.tpot, &l.e2el];
+        cells.extend(all.into_iter().flat_map(|histogram| [0.5, 0.99].map(|p| time(histogram, p))));
+        cells
+    };
+    Table {
+        title: "Pools".to_owned(),
+        header: header.into_iter().map(str::to_owned).collect(),
+        rows: summary.pools.iter().map(row).collect(),
+        note: "Requests count for the replica on which they ended. Output is the share of all output tokens, busy that of \
+               the time in which a lane was in a step; latencies are those of finished requests."
+            .to_owned(),
+    }
+}

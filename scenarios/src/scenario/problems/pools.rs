@@ -1,0 +1,49 @@
+//! What pools of replicas may differ in, and what they must not be combined with.
+
+use overbook_sim::policy::RouterSpec;
+
+use super::super::{FleetSpec, Scenario};
+use super::{Check, Problem};
+
+impl Scenario {
+    pub(super) fn check_pools(&self, list: &mut Vec<Problem>) {
+        self.fleet.check_pools(list);
+        for (number, pool) in self.fleet.pools.iter().enumerate() {
+            let own = pool.alone(self);
+            let mut found = Vec::new();
+            own.fleet.check_replica(&mut found);
+            own.engine.check(&mut found);
+            for (path, message) in found {
+                // Pools that inherit the same wrong setting share one problem.
+                let problem = (pool.place(number, &path), message);
+                if !list.contains(&problem) {
+                    list.push(problem);
+                }
+            }
+            let kv = |at: usize| self.fleet.pools[at].engine.kv.unwrap_or(self.engine.kv);
+            if self.fleet.disaggregation.is_some() && kv(number) != kv(0) {
+                let told = "is not that of the first pool; with `disaggregation` KV goes from one to another as it is";
+                list.push((format!("fleet.pools.{number}.engine.kv"), told.to_owned()));
+            }
+        }
+    }
+}
+
+impl FleetSpec {
+    fn check_pools(&self, list: &mut Vec<Problem>) {
+        let mut check = Check { prefix: "fleet", list };
+        let sum = self.pools.iter().fold(0_u32, |sum, pool| sum.saturating_add(pool.replicas));
+        let told = format!("is {}; the pools have {sum} together, so leave it out", self.replicas);
+        check.that(self.replicas == sum, "replicas", told);
+        let told = "cannot be combined with `pools` yet: each pool would have to scale by itself";
+        check.that(self.autoscale.is_none(), "autoscale", told);
+        let weighs = !matches!(self.router, RouterSpec::LeastKv | RouterSpec::PrefixAware(_));
+        for (number, pool) in self.pools.iter().enumerate() {
+            check.range(&format!("pools.{number}.replicas"), u64::from(pool.replicas), 1, 4096);
+            let key = format!("pools.{number}.weight");
+            check.range(&key, u64::from(pool.weight), 1, 1_000_000);
+            let told = "has no effect: `least-kv` and `prefix-aware` weigh replicas by their own pools and blocks";
+            check.that(weighs || pool.weight == 1, &key, told);
+        }
+    }
+}
