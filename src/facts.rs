@@ -30,6 +30,10 @@ pub(crate) fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<Verdict> {
 /// Where the costs come from and how far they are to be trusted.
 pub(crate) fn calibration(point: &Point) -> String {
     let names = point.pool_names();
+    if point.kinds().iter().all(|kind| kind.scenario.engine.cost == CostSpec::Roofline) {
+        // What is inferred in any of the pools.
+        return roofline_status(point);
+    }
     let status: Vec<String> = point.kinds().iter().map(kind_calibration).collect();
     if status.iter().all(|other| *other == status[0]) {
         return status[0].clone();
@@ -37,13 +41,17 @@ pub(crate) fn calibration(point: &Point) -> String {
     names.iter().zip(status).map(|(name, status)| format!("{name}: {status}")).collect::<Vec<_>>().join("; ")
 }
 
+fn roofline_status(point: &Point) -> String {
+    // What matters most stands first: narrow displays cut the end.
+    format!(
+        "extrapolated, not calibrated on this machine: roofline from public kernel tables; inferred: {}",
+        point.inferred_parts().join(", ")
+    )
+}
+
 fn kind_calibration(point: &Point) -> String {
     match &point.scenario.engine.cost {
-        // What matters most stands first: narrow displays cut the end.
-        CostSpec::Roofline => format!(
-            "extrapolated, not calibrated on this machine: roofline from public kernel tables; inferred: {}",
-            point.inferred_parts().join(", ")
-        ),
+        CostSpec::Roofline => roofline_status(point),
         CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
         CostSpec::Profile(_) => profile_status(point),
         CostSpec::Steps(_) => steps_status(point),

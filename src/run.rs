@@ -138,9 +138,12 @@ fn warn_of_rejections(point: &Point, result: &RunResult) {
     let rejected = result.summary.count(Outcome::Rejected);
     let limits: Result<Vec<_>, _> = point.kinds().iter().map(Point::limits).collect();
     if let (1.., Ok(limits)) = (rejected, limits) {
-        let longest: Vec<_> = limits.iter().map(|(limits, _)| limits.max_model_len.to_string()).collect();
-        let (ended, longest) = (result.summary.ended(), longest.join(" or "));
-        let of_pools = if point.pools.is_empty() { "" } else { ", by pool: no router looks at that" };
+        let mut longest: Vec<_> = limits.iter().map(|(limits, _)| limits.max_model_len).collect();
+        longest.sort_unstable();
+        longest.dedup();
+        let of_pools = if longest.len() > 1 { ", by pool: no router looks at that" } else { "" };
+        let longest = longest.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ");
+        let ended = result.summary.ended();
         note(&format!(
             "warning: {rejected} of {ended} requests rejected; a sequence has at most {longest} tokens here{of_pools}"
         ));

@@ -26,14 +26,14 @@ fn output(pool: &PoolSummary, summary: &Summary) -> String {
     share(pool.output_tokens as f64, summary.tokens.finished_output as f64)
 }
 
-/// Lines for the terminal: (heading, text of at most 66 columns).
+/// Lines for the terminal: (heading, text).
 pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     let line = |pool: &PoolSummary| {
         let (out, busy, l) = (output(pool, summary), busy(pool, summary), &pool.latencies);
         let (ttft, tpot) = (time(&l.ttft, 0.99), time(&l.tpot, 0.99));
-        ("pool", format!("{}: {out} of output, {busy} busy, p99 {ttft}, {tpot}", pool.name))
+        ("pool", format!("{}: {out} out, {busy} busy, TTFT p99 {ttft}, TPOT {tpot}", pool.name))
     };
-    let mut lines: Vec<_> = summary.pools.iter().take(LINES).map(line).collect();
+    let mut lines: Vec<(&str, String)> = summary.pools.iter().take(LINES).map(line).collect();
     if summary.pools.len() > LINES {
         lines.push(("", format!("and {} more pools", summary.pools.len() - LINES)));
     }
@@ -67,5 +67,56 @@ pub(crate) fn table(summary: &Summary) -> Table {
         note: "Requests count for the replica on which they ended. Output is the share of all output tokens, busy that of \
                the time in which a lane was in a step; latencies are those of finished requests."
             .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overbook_sim::summary::{Latencies, PoolSummary, Summary};
+    use overbook_sim::time::Span;
+    use serde_json::Value;
+
+    use crate::{html, sample, summary_json, terminal};
+
+    fn pool(name: &str, output_tokens: u64, share: f64, summary: &Summary) -> PoolSummary {
+        let mut latencies = Latencies::default();
+        latencies.ttft.record(250_000_000);
+        latencies.e2el.record(750_000_000);
+        let busy = Span((summary.makespan().0 as f64 * share * 2.0) as u64);
+        let name = name.to_owned();
+        PoolSummary {
+            name,
+            replicas: 2,
+            lanes: 2,
+            blocks: 5000,
+            finished: 3,
+            good: 2,
+            others: 1,
+            output_tokens,
+            latencies,
+            busy,
+        }
+    }
+
+    #[test]
+    fn a_fleet_of_pools_is_told_by_pool() {
+        let mut report = sample::report();
+        let uniform = summary_json::summary_json(&report);
+        assert!(!uniform.contains("per_pool") && !html::report_html(&report).expect("a page").contains("Pools"));
+        let all = report.summary.tokens.finished_output;
+        report.summary.pools = (1..7).map(|n| pool(&format!("{n} × h100"), all / 4, 0.25, &report.summary)).collect();
+        let text = terminal::summary(&report, false);
+        assert!(text.contains("  pool        1 × h100: 25.0 % out, 25 % busy, TTFT p99 250 ms, TPOT –\n"), "{text}");
+        assert!(text.contains("and 2 more pools") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let json: Value = serde_json::from_str(&summary_json::summary_json(&report)).expect("JSON");
+        let first = &json["per_pool"][0];
+        assert_eq!(
+            (&first["pool"], &first["completed"], &first["other_ends"]),
+            (&"1 × h100".into(), &3.into(), &1.into())
+        );
+        assert!((first["utilization"].as_f64().expect("a share") - 0.25).abs() < 1e-6, "{first}");
+        assert_eq!(first["count_ttft"], 1);
+        let page = html::report_html(&report).expect("a page");
+        assert!(page.contains("Pools") && page.contains("6 × h100") && page.contains("Other ends"));
     }
 }

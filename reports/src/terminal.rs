@@ -1,4 +1,4 @@
-//! The summary on the terminal: verdict first, at most 30 lines of 80 columns, the same bytes for the same run.
+//! The summary on the terminal: verdict first, at most 30 lines of 80 columns (and up to 5 for pools), the same bytes for the same run.
 
 mod paint;
 
@@ -97,7 +97,7 @@ fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
         let share = show("goodput_fraction");
         figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));
     }
-    figures.extend(crate::pools::lines(summary));
+    figures.extend(crate::pools::lines(summary).into_iter().map(|(what, text)| (what, paint::cut(&text, 66))));
     figures.extend([
         (
             "running",

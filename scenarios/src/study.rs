@@ -57,7 +57,7 @@ impl Point {
 
     /// What a kind of replica is called in messages and tables, if there are several: `2 × h100`, `4 × 2 l40s fp8`.
     pub fn pool_names(&self) -> Vec<String> {
-        let plain: Vec<String> = self.pools.iter().map(|pool| pool.made_of()).collect();
+        let plain: Vec<String> = self.pools.iter().map(Point::made_of).collect();
         let twice = |name: &String| plain.iter().filter(|other| *other == name).count() > 1;
         let name = |(number, name): (usize, &String)| {
             if twice(name) { format!("pool {number}: {name}") } else { name.clone() }

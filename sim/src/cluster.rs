@@ -183,7 +183,7 @@ impl Cluster {
         Ok(Cluster {
             replicas,
             weights: if weighted { pool_of.iter().map(weight).collect() } else { Vec::new() },
-            by_pool: spec.pools.iter().map(|pool| pool.begin()).collect(),
+            by_pool: spec.pools.iter().map(ReplicaPool::begin).collect(),
             pool_of,
             transfers: Transfers::new(spec.replicas as usize),
             schedulers,

@@ -324,7 +324,8 @@ impl Default for SchedulerSpec {
     }
 }
 
-/// How the router chooses a replica for an arriving request. Ties go to the lowest replica number.
+/// How the router chooses a replica for an arriving request. Ties go to the lowest replica number. Where pools have weights, load
+/// counts by them: this request included, divided by the weight of the replica.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RouterSpec {

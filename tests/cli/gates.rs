@@ -166,6 +166,7 @@ fn users_questions_are_answered() {
         ("too-large", "gpu=h200"),
         ("retry-storm", "workload.limits.deadline=10min"),
         ("autoscale", "fleet.replicas=1"),
+        ("mixed-gpus", "fleet.pools.1.gpu=h100"),
         ("prefix-routing", "workload.generate.sessions.max_prompt_tokens=1"),
     ];
     for (name, spoilt) in asked {

@@ -145,15 +145,20 @@ impl PointCheck<'_> {
     /// The pools, each as a fleet of its own.
     fn pools(&mut self, scenario: &Scenario, model: Option<&ModelSpec>, catalog: Catalog) -> Option<Hardware> {
         let mut pools = Vec::new();
+        // A problem of one pool is no reason to pass over those of another.
+        let before = self.sound;
+        let mut sound = before;
         for (number, spec) in scenario.fleet.pools.iter().enumerate() {
             let mut own = spec.alone(scenario);
             own.fleet.disaggregation = None;
             self.pool = Some((number, spec.clone()));
+            self.sound = before;
             let placed = self.placed(&mut own, catalog);
             let gpu = placed.as_ref().and_then(|placed| placed.gpu.clone());
             let topology = placed.and_then(|placed| placed.topology);
             let suited = self.suits(&own, model, gpu, topology.as_ref());
             self.pool = None;
+            sound &= self.sound;
             let (Some((gpu, profile)), Some(model)) = (suited, model) else { continue };
             let (model, coordinates) = (model.clone(), Vec::new());
             pools.push(Point {
@@ -167,6 +172,7 @@ impl PointCheck<'_> {
                 pools: Vec::new(),
             });
         }
+        self.sound = sound;
         let kv_link = self.kv_link(scenario, None, catalog);
         let gpu = pools.first()?.gpu.clone();
         let whole = pools.len() == scenario.fleet.pools.len();
@@ -273,6 +279,16 @@ impl PointCheck<'_> {
             self.longest_in(kind);
         }
         self.pool = None;
+        let lengths: Vec<u32> =
+            point.kinds().iter().flat_map(|kind| kind.limits()).map(|l| l.0.max_model_len).collect();
+        let shortest = lengths.iter().min().copied().unwrap_or(0);
+        if point.scenario.fleet.disaggregation.is_some() && lengths.iter().any(|&length| length != shortest) {
+            let message = format!(
+                "with `disaggregation` a request goes from one pool to another, and the pools take sequences of {lengths:?} \
+                 tokens; set `engine.max_model_len` to at most {shortest}"
+            );
+            self.add("fleet.disaggregation", message);
+        }
     }
 
     fn longest_in(&mut self, point: &Point) {

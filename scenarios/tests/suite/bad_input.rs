@@ -14,8 +14,10 @@ fn unknown_keys() {
     assert_eq!(with("fleat: {}"), ["6:1: unknown key `fleat` (did you mean `fleet`?)"]);
     assert_eq!(
         with("fleet: { gpus: 2 }"),
-        ["6:10: unknown key `gpus` (expected one of `replicas`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `disaggregation`, `early_rejection`, `router`, `router_view`, `failures`, `faults`, `autoscale`)"]
+        [
+            "6:10: unknown key `gpus` (expected one of `replicas`, `pools`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
+             `server`, `disaggregation`, `early_rejection`, `router`, `router_view`, `failures`, `faults`, `autoscale`)"
+        ]
     );
     assert_eq!(
         with("scheduler: { vllm: { max_nun_seqs: 2 } }"),

@@ -6,6 +6,7 @@ mod fleet;
 mod import;
 mod measured;
 mod mutations;
+mod pools;
 mod profile;
 mod round_trip;
 mod schema;
