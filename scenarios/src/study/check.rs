@@ -279,8 +279,7 @@ impl PointCheck<'_> {
             self.longest_in(kind);
         }
         self.pool = None;
-        let lengths: Vec<u32> =
-            point.kinds().iter().flat_map(|kind| kind.limits()).map(|l| l.0.max_model_len).collect();
+        let lengths: Vec<u32> = point.kinds().iter().flat_map(Point::limits).map(|l| l.0.max_model_len).collect();
         let shortest = lengths.iter().min().copied().unwrap_or(0);
         if point.scenario.fleet.disaggregation.is_some() && lengths.iter().any(|&length| length != shortest) {
             let message = format!(

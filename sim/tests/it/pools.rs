@@ -10,6 +10,7 @@ use overbook_sim::time::{Span, Time};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
+use crate::conformance::every_variant;
 use crate::lanes::{apart, lawful, times, two_lanes};
 use crate::world::{Affine, How, MS, World};
 use crate::world_random::{ROUTERS, world};
@@ -27,8 +28,11 @@ fn any(seed: u64) -> World {
 
 /// The world of a seed whose replicas are of two or three kinds: other pools, other costs, other weights.
 fn mixed(seed: u64) -> World {
+    into_pools(any(seed), seed)
+}
+
+fn into_pools(mut world: World, seed: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9001);
-    let mut world = any(seed);
     world.spec.router = ROUTERS[rng.random_range(0..ROUTERS.len())];
     let (limits, moves) = (world.spec.limits, world.spec.disaggregation.is_some());
     let least = u64::from(limits.max_model_len).div_ceil(16);
@@ -89,6 +93,24 @@ fn mixed_fleets_keep_the_laws() {
     );
     assert!(pools[2] > 300 && pools[3] > 30 && routers.iter().all(|&n| n > 50) && moved > 150, "{pools:?}");
     assert!(finished[..3].iter().all(|&n| n > 300) && outcomes.iter().all(|&n| n > 100) && preempted > 1000);
+}
+
+/// Every scheduler plans each kind of replica by its own limits: horizons are kept, and nobody stalls.
+#[test]
+fn every_scheduler_serves_mixed_fleets() {
+    for (name, spec) in every_variant() {
+        let mut plans = 0;
+        for seed in 1000..1024 {
+            let mut world = world(seed);
+            world.spec.autoscale = None;
+            world.set_scheduler(spec.clone());
+            let (run, _) = lawful(&into_pools(world, seed), seed);
+            let summary = &run.result.summary;
+            assert_eq!(summary.pools.iter().map(|pool| pool.replicas).sum::<u32>(), summary.fleet.replicas);
+            plans += run.result.effort.plans;
+        }
+        assert!(plans > 2000, "{name}: {plans} plans");
+    }
 }
 
 /// A jump that is one step too long is noticed in mixed fleets too.
