@@ -14,5 +14,6 @@ pub mod executor;
 pub mod parity;
 pub mod prompt;
 pub mod run;
+pub mod serve;
 pub mod tables;
 pub mod weights;

@@ -1,0 +1,204 @@
+//! An OpenAI-compatible server around a [`Driver`].
+//!
+//! ```text
+//!   connection ──ask──► service ──Submission──► driver (the caller's thread)
+//!        ▲                                        │
+//!        └──── pieces ◄──── generation ◄──events──┘
+//! ```
+//!
+//! The driver runs on the thread that calls [`serve`]; connections and the tasks of requests run on a few others.
+
+mod answer;
+mod ask;
+mod error;
+mod generation;
+mod metrics;
+mod prefix;
+mod routes;
+mod service;
+mod stops;
+mod stream;
+pub mod tokenizer;
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use overbook_sim::replica::{Happened, Limits};
+use overbook_sim::time::Time;
+use tokio::sync::watch;
+
+use crate::driver::{Clock, DriveError, Driver, Levels, Message, Observer, StepLog};
+use service::Service;
+
+/// What `/version` says.
+const VERSION: &str = concat!("overbook ", env!("CARGO_PKG_VERSION"));
+/// Threads for connections and requests.
+const THREADS: usize = 2;
+/// What the kernel holds for a reader that is behind [bytes]. Left to itself, Linux takes megabytes.
+const SEND_BUFFER: usize = 128 << 10;
+/// How long connections have to write what they have when the driver has stopped.
+const FLUSH: Duration = Duration::from_secs(2);
+/// How often a draining server looks whether it is done.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What the operator chooses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The name that clients use.
+    pub model: String,
+    /// Those of the driver.
+    pub limits: Limits,
+    /// Size of the vocabulary.
+    pub vocab: u32,
+    /// If set, `/v1/` asks for it.
+    pub api_key: Option<String>,
+    /// Requests that may wait for their first token; more get 429.
+    pub max_waiting: usize,
+    /// Largest body [bytes]; more gets 413.
+    pub max_body: usize,
+    /// Time for a body to arrive; more gets 408.
+    pub body_timeout: Duration,
+    /// Time for a request to finish; more gets 504, or an error event in a stream.
+    pub request_timeout: Duration,
+    /// Time for running requests to finish when the server is told to stop.
+    pub drain_timeout: Duration,
+    /// Seed of requests that bring none.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The defaults, for a model and its driver.
+    pub fn new(model: &str, limits: Limits, vocab: u32) -> Self {
+        Settings {
+            model: model.to_owned(),
+            limits,
+            vocab,
+            api_key: None,
+            max_waiting: 512,
+            max_body: 8 << 20,
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(30),
+            seed: 0,
+        }
+    }
+}
+
+/// Why a server stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The operating system refused something.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The driver stopped.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// The model has no room for text.
+    #[error("the vocabulary has {0} tokens; text needs {min}", min = tokenizer::VOCAB_MIN)]
+    Vocabulary(u32),
+}
+
+/// Serves until `stop` is ready; then takes no new requests, lets those that run finish, and returns how many did not.
+/// `observer` hears what the driver tells.
+///
+/// # Errors
+/// The listener does not work, or the driver failed: clients have been told by then.
+pub fn serve(
+    settings: Settings,
+    listener: TcpListener,
+    driver: &mut Driver,
+    clock: Clock,
+    observer: &mut dyn Observer,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<usize, ServeError> {
+    if settings.vocab < tokenizer::VOCAB_MIN {
+        return Err(ServeError::Vocabulary(settings.vocab));
+    }
+    listener.set_nonblocking(true)?;
+    // Accepted sockets inherit it.
+    socket2::SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    let metrics = metrics::Shared::new(&settings.model, settings.limits);
+    let (inbox, messages) = mpsc::channel();
+    let service = Arc::new(Service::new(settings, clock, inbox, metrics.clone()));
+    let (close, closed) = watch::channel(false);
+    let connections = runtime.spawn(listen(listener, Arc::clone(&service), closed));
+    let left = runtime.spawn(drain(Arc::clone(&service), stop));
+    let driven = driver.run(&messages, clock, &mut Both(metrics, observer));
+    // Who submits now is told that nobody is here.
+    drop(messages);
+    service.drain();
+    // Nobody hears it only if the listener has failed.
+    let _ = close.send(true);
+    let listened = runtime.block_on(async { tokio::time::timeout(FLUSH, connections).await });
+    driven?;
+    if let Ok(Ok(listened)) = listened {
+        listened?;
+    }
+    let left = runtime.block_on(left).unwrap_or(0);
+    runtime.shutdown_timeout(FLUSH);
+    Ok(left)
+}
+
+/// Takes connections until told to close; those that are open end with the answer that they are at.
+async fn listen(
+    listener: TcpListener,
+    service: Arc<Service>,
+    mut closed: watch::Receiver<bool>,
+) -> Result<(), std::io::Error> {
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
+        // Tokens are small and should leave at once. A connection that is gone already is noticed when it is read.
+        let _ = connection.set_nodelay(true);
+    });
+    let closing = async move {
+        let _ = closed.wait_for(|&closed| closed).await;
+    };
+    axum::serve(listener, routes::router(service)).with_graceful_shutdown(closing).await
+}
+
+/// Waits until the server is to stop, then until its requests have ended or their time is up, and stops the driver.
+/// Returns how many requests were left.
+async fn drain(service: Arc<Service>, stop: impl Future<Output = ()>) -> usize {
+    stop.await;
+    service.drain();
+    let deadline = tokio::time::Instant::now() + service.settings.drain_timeout;
+    while service.active() > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+    }
+    let left = service.active();
+    // A driver that has stopped already needs no telling.
+    let _ = service.inbox.send(Message::Halt);
+    left
+}
+
+/// Tells two observers.
+struct Both<'a>(metrics::Shared, &'a mut dyn Observer);
+
+impl Observer for Both<'_> {
+    fn arrived(&mut self, id: u64, scheduled: Time, now: Time) {
+        self.0.arrived(id, scheduled, now);
+        self.1.arrived(id, scheduled, now);
+    }
+
+    fn held(&mut self, from: Time, to: Time, levels: Levels) {
+        self.0.held(from, to, levels);
+        self.1.held(from, to, levels);
+    }
+
+    fn step(&mut self, step: &StepLog, gaps: u64, plans: u64) {
+        self.0.step(step, gaps, plans);
+        self.1.step(step, gaps, plans);
+    }
+
+    fn happened(&mut self, now: Time, what: &Happened, steps: u64, busy: u64) {
+        self.0.happened(now, what, steps, busy);
+        self.1.happened(now, what, steps, busy);
+    }
+}
+
+#[cfg(test)]
+mod tests;

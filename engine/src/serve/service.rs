@@ -1,0 +1,176 @@
+//! What all requests share: the driver's inbox, the counts, the limits.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use overbook_sim::arrival::Arrival;
+use overbook_sim::time::{Span, Time};
+use tokio::sync::mpsc;
+
+use super::ask::Ask;
+use super::error::ApiError;
+use super::metrics::Shared;
+use super::{Settings, prefix, tokenizer};
+use crate::driver::{Clock, Event, Message, Stop, Submission};
+use crate::executor::Sampling;
+
+use axum::http::StatusCode;
+
+/// The server's state.
+pub(super) struct Service {
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) inbox: Sender<Message>,
+    pub(super) metrics: Shared,
+    /// Requests without a first token.
+    waiting: AtomicUsize,
+    /// Requests that have not ended.
+    active: AtomicUsize,
+    draining: AtomicBool,
+    requests: AtomicU64,
+    /// When the server began [s since 1970].
+    pub(super) started: u64,
+}
+
+/// A request that the driver has got.
+pub(super) struct Submitted {
+    /// Number of the request here, from 0.
+    pub(super) number: u64,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    /// When the HTTP request was there.
+    pub(super) sent: Time,
+    pub(super) prompt_tokens: u32,
+    pub(super) max_tokens: u32,
+    /// Its end tokens, which count from `min_tokens` on.
+    pub(super) stop: Stop,
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Service {
+    pub(super) fn new(settings: Settings, clock: Clock, inbox: Sender<Message>, metrics: Shared) -> Self {
+        Service {
+            settings,
+            clock,
+            inbox,
+            metrics,
+            waiting: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            started: unix_time(),
+        }
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// A request has its first token, or ends without one.
+    pub(super) fn begun(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn ended(&self) {
+        self.active.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Hands a request to the driver.
+    ///
+    /// # Errors
+    /// It can never run here, too many wait, or the server or the engine is about to end.
+    pub(super) fn submit(&self, ask: &Ask, sent: Time) -> Result<Submitted, ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::draining());
+        }
+        let max_tokens = self.fit(ask)?;
+        self.queue_up()?;
+        self.active.fetch_add(1, Ordering::AcqRel);
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let prompt_tokens = ask.prompt.len() as u32;
+        let content = self
+            .settings
+            .limits
+            .prefix_caching
+            .then(|| prefix::content(&ask.prompt, self.settings.limits.block_tokens));
+        let arrival = Arrival {
+            max_new_tokens: Some(max_tokens),
+            priority: ask.priority,
+            content: content.map(Box::new),
+            deadline: Some(Span(self.settings.request_timeout.as_nanos() as u64)),
+            ..Arrival::new(sent, prompt_tokens, max_tokens)
+        };
+        let (client, events) = mpsc::unbounded_channel();
+        let mut stop = Stop { tokens: ask.stop_tokens.clone(), min_tokens: ask.min_tokens };
+        if !ask.ignore_eos {
+            stop.tokens.push(tokenizer::END);
+        }
+        let sampling = Sampling {
+            temperature: ask.temperature,
+            top_k: ask.top_k,
+            top_p: ask.top_p,
+            // Without a seed a request gets its own; the order of requests decides.
+            seed: ask
+                .seed
+                .unwrap_or_else(|| self.settings.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
+        };
+        let submission =
+            Submission { arrival, prompt: ask.prompt.clone(), sampling, stop: stop.clone(), client: Some(client) };
+        if self.inbox.send(Message::Submit(Box::new(submission))).is_err() {
+            self.begun();
+            self.ended();
+            return Err(ApiError::dead());
+        }
+        Ok(Submitted { number, events, sent, prompt_tokens, max_tokens, stop })
+    }
+
+    /// Takes a place among the requests that wait for their first token.
+    fn queue_up(&self) -> Result<(), ApiError> {
+        let most = self.settings.max_waiting;
+        let room = |waiting: usize| (waiting < most).then_some(waiting + 1);
+        let got = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, room);
+        got.map(|_| ()).map_err(|_| {
+            let message = format!("The server is overloaded: {most} requests wait for their first token already.");
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
+        })
+    }
+
+    /// The output limit of a request that fits into the longest sequence and the pool.
+    fn fit(&self, ask: &Ask) -> Result<u32, ApiError> {
+        let prompt = ask.prompt.len() as u64;
+        let context = u64::from(self.settings.limits.max_model_len);
+        let pool = self.settings.limits.blocks * u64::from(self.settings.limits.block_tokens);
+        let longest = context.min(pool);
+        if let Some(&token) = ask.prompt.iter().chain(&ask.stop_tokens).find(|&&token| token >= self.settings.vocab) {
+            return Err(ApiError::field(
+                "prompt",
+                format!("Token id {token} is out of vocabulary ({}).", self.settings.vocab),
+            ));
+        }
+        let limit = ask.max_tokens.map(u64::from);
+        let room = longest.saturating_sub(prompt);
+        if room == 0 || limit.is_some_and(|limit| limit > room) {
+            let asked = limit.map_or(String::new(), |limit| format!(" and {limit} in the completion"));
+            let why = if pool < context { ", which is what its KV cache holds" } else { "" };
+            let message = format!(
+                "This model's maximum context length is {longest} tokens{why}. However, you requested {} tokens ({prompt} \
+                 in the prompt{asked}). Please reduce the length of the prompt or completion.",
+                prompt + limit.unwrap_or(1)
+            );
+            return Err(ApiError::field("prompt", message));
+        }
+        Ok(limit.unwrap_or(room) as u32)
+    }
+}

@@ -1,0 +1,126 @@
+//! The server as a client on a socket sees it; the engine is a [`Rehearsal`], which checks every step.
+
+mod api;
+mod faults;
+mod wire;
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use overbook_sim::policy::{QueueOrder, SchedulerSpec};
+use overbook_sim::replica::{Happened, Lanes, SwapSpace};
+use overbook_sim::rows::RequestRow;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::executor::{Capacity, Rehearsal};
+use wire::{Answered, call, get, post};
+
+const BLOCKS: u32 = 512;
+const BLOCK: u32 = 16;
+const CONTEXT: u32 = 8192;
+const VOCAB: u32 = 300;
+
+/// What the server left behind.
+struct Left {
+    /// Requests that had not ended.
+    unfinished: usize,
+    rows: Vec<RequestRow>,
+    /// Most blocks in use between two turns, and most of them while nobody was here.
+    used_max: u64,
+    leaked: u64,
+}
+
+#[derive(Default)]
+struct Book {
+    rows: Vec<RequestRow>,
+    used_max: u64,
+    leaked: u64,
+}
+
+impl Observer for Book {
+    fn arrived(&mut self, _: u64, _: Time, _: Time) {}
+    fn held(&mut self, _: Time, _: Time, levels: Levels) {
+        self.used_max = self.used_max.max(levels.used_blocks);
+        if levels.running + levels.waiting == 0 {
+            self.leaked = self.leaked.max(levels.used_blocks);
+        }
+    }
+    fn step(&mut self, _: &StepLog, _: u64, _: u64) {}
+    fn happened(&mut self, _: Time, what: &Happened, _: u64, _: u64) {
+        if let Happened::Ended(row) = what {
+            self.rows.push(row.clone());
+        }
+    }
+}
+
+struct Running {
+    at: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Left>,
+}
+
+impl Running {
+    /// A server whose steps take `step`, with some settings changed.
+    fn start(step: Duration, change: impl FnOnce(&mut Settings)) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("its address");
+        let limits = Limits {
+            blocks: u64::from(BLOCKS),
+            block_tokens: BLOCK,
+            max_model_len: CONTEXT,
+            prefix_caching: true,
+            depth: 2,
+            order: QueueOrder::Fcfs,
+            lanes: Lanes::Unified,
+            swap: SwapSpace::default(),
+        };
+        let mut settings = Settings::new("rehearsal", limits, VOCAB);
+        change(&mut settings);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: CONTEXT, vocab: VOCAB };
+            let executor = Box::new(Rehearsal::new(capacity, step, Duration::ZERO));
+            let mut driver = Driver::new(limits, &SchedulerSpec::default(), 0, executor).expect("it fits");
+            let clock = Clock::new(std::time::Instant::now());
+            let mut book = Book::default();
+            let stop = async move {
+                let _ = stopped.await;
+            };
+            let unfinished = serve(settings, listener, &mut driver, clock, &mut book, stop).expect("it serves");
+            let Book { rows, used_max, leaked } = book;
+            Left { unfinished, rows, used_max, leaked }
+        });
+        Running { at, stop, thread }
+    }
+
+    fn quick() -> Running {
+        Running::start(Duration::ZERO, |_| {})
+    }
+
+    /// Tells it to stop, as SIGTERM does, and waits for its end.
+    fn stop(self) -> Left {
+        let _ = self.stop.send(());
+        self.thread.join().expect("no panic")
+    }
+
+    /// Waits until a figure of `/metrics` satisfies a condition.
+    fn wait_for(&self, name: &str, fine: impl Fn(f64) -> bool) {
+        let begun = std::time::Instant::now();
+        loop {
+            let value = figure(&get(self.at, "/metrics").body, name);
+            if fine(value) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name} stays at {value}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The first sample of a metric whose line begins so.
+fn figure(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}

@@ -1,0 +1,161 @@
+//! What is asked for is what comes.
+
+use serde_json::json;
+
+use super::*;
+
+fn chat(at: SocketAddr, body: &serde_json::Value) -> Answered {
+    call(at, "POST", "/v1/chat/completions", "", &body.to_string())
+}
+
+#[test]
+fn a_stream_says_what_the_whole_answer_says() {
+    let server = Running::quick();
+    let ask = json!({ "model": "rehearsal", "prompt": "hello", "max_tokens": 40, "ignore_eos": true, "seed": 7 });
+    let whole = post(server.at, &ask);
+    assert_eq!((whole.status, whole.json()["object"].as_str()), (200, Some("text_completion")));
+    let whole = whole.json();
+    let usage = json!({ "prompt_tokens": 5, "total_tokens": 45, "completion_tokens": 40 });
+    assert_eq!((&whole["usage"], &whole["choices"][0]["finish_reason"]), (&usage, &json!("length")));
+    let mut ask = ask;
+    ask["stream"] = json!(true);
+    ask["stream_options"] = json!({ "include_usage": true, "continuous_usage_stats": true });
+    let stream = post(server.at, &ask);
+    assert!(stream.head.contains("content-type: text/event-stream"), "{}", stream.head);
+    let events = stream.events();
+    assert_eq!(events.len(), 41, "one per token and the usage");
+    let text: String = events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect();
+    assert_eq!(Some(text.as_str()), whole["choices"][0]["text"].as_str());
+    assert_eq!(events[2]["usage"]["completion_tokens"], 3);
+    assert_eq!(
+        (&events[39]["choices"][0]["finish_reason"], &events[38]["choices"][0]["finish_reason"]),
+        (&json!("length"), &json!(null))
+    );
+    assert_eq!((&events[40]["choices"], &events[40]["usage"]), (&json!([]), &usage));
+    assert_eq!(server.stop().rows.len(), 2);
+}
+
+#[test]
+fn a_chat_begins_with_a_role() {
+    let server = Running::quick();
+    let ask =
+        json!({ "messages": [{ "role": "user", "content": "hi" }], "max_completion_tokens": 6, "ignore_eos": true });
+    let whole = chat(server.at, &ask).json();
+    assert_eq!((&whole["object"], &whole["usage"]["completion_tokens"]), (&json!("chat.completion"), &json!(6)));
+    let mut ask = ask;
+    ask["stream"] = json!(true);
+    let events = chat(server.at, &ask).events();
+    assert_eq!(events[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+    let text: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(Some(text.as_str()), whole["choices"][0]["message"]["content"].as_str());
+    assert_eq!((events.len(), &events[6]["choices"][0]["finish_reason"]), (7, &json!("length")));
+    server.stop();
+}
+
+#[test]
+fn answers_end_where_they_should() {
+    let server = Running::quick();
+    let base = json!({ "prompt": [1, 2, 3], "max_tokens": 3000, "seed": 1 });
+    let with = |more: serde_json::Value| {
+        let mut ask = base.clone();
+        more.as_object().expect("fields").iter().for_each(|(name, value)| ask[name] = value.clone());
+        post(server.at, &ask).json()
+    };
+    // The end token is one of 300, drawn evenly: it comes long before 3,000 tokens.
+    let natural = with(json!({}));
+    let tokens = natural["usage"]["completion_tokens"].as_u64().expect("a count");
+    assert_eq!((&natural["choices"][0]["finish_reason"], tokens < 2900), (&json!("stop"), true), "{tokens}");
+    assert_eq!(with(json!({ "ignore_eos": true }))["usage"]["completion_tokens"], 3000);
+    let later = with(json!({ "min_tokens": tokens + 1 }))["usage"]["completion_tokens"].as_u64().expect("a count");
+    assert!(later > tokens, "{later} after {tokens}");
+    // A character of the text as a stop text: the text ends before it.
+    let text = natural["choices"][0]["text"].as_str().expect("text").to_owned();
+    let (at, stop) = text.char_indices().filter(|&(_, c)| c.is_ascii_alphabetic()).nth(3).expect("letters");
+    let stopped = with(json!({ "stop": ["never to be seen", stop.to_string()] }));
+    let first = text.find(stop).expect("it is there");
+    assert!(first <= at);
+    assert_eq!(
+        stopped["choices"][0],
+        json!({ "index": 0, "text": text[..first], "logprobs": null,
+        "finish_reason": "stop", "stop_reason": stop.to_string() })
+    );
+    let end = with(json!({ "ignore_eos": true, "stop_token_ids": [tokenizer::END] }));
+    assert_eq!(end["usage"]["completion_tokens"], tokens);
+    server.stop();
+}
+
+#[test]
+fn equal_prefixes_are_shared_and_change_nothing() {
+    let server = Running::quick();
+    let prompt: Vec<u32> = (0..100).collect();
+    let ask = json!({ "prompt": prompt, "max_tokens": 8, "ignore_eos": true, "seed": 3 });
+    let first = post(server.at, &ask).json();
+    let second = post(server.at, &ask).json();
+    assert_eq!(first["choices"], second["choices"]);
+    let metrics = get(server.at, "/metrics").body;
+    assert!((figure(&metrics, "vllm:prefix_cache_hits_total") - 96.0).abs() < 0.5, "six full blocks of 16");
+    assert!((figure(&metrics, "vllm:prefix_cache_queries_total") - 200.0).abs() < 0.5);
+    let rows = server.stop().rows;
+    assert_eq!((rows[0].cached_tokens, rows[1].cached_tokens), (0, 96));
+}
+
+#[test]
+fn metrics_count_what_was_served() {
+    let server = Running::start(Duration::from_millis(2), |_| {});
+    for _ in 0..3 {
+        post(server.at, &json!({ "prompt": "12345", "max_tokens": 4, "ignore_eos": true }));
+    }
+    server.wait_for(
+        "vllm:request_success_total{model_name=\"rehearsal\",engine=\"0\",finished_reason=\"length\"}",
+        |n| n >= 3.0,
+    );
+    let metrics = get(server.at, "/metrics").body;
+    for (name, value) in [
+        ("vllm:num_requests_running", 0.0),
+        ("vllm:num_requests_waiting", 0.0),
+        ("vllm:kv_cache_usage_perc", 0.0),
+        ("vllm:prompt_tokens_total", 15.0),
+        ("vllm:generation_tokens_total", 12.0),
+        ("vllm:num_preemptions_total", 0.0),
+        ("vllm:time_to_first_token_seconds_count", 3.0),
+        ("vllm:inter_token_latency_seconds_count", 9.0),
+        ("vllm:time_per_output_token_seconds_count", 9.0),
+        ("vllm:e2e_request_latency_seconds_count", 3.0),
+        ("vllm:request_queue_time_seconds_count", 3.0),
+        ("vllm:request_prefill_time_seconds_count", 3.0),
+        ("vllm:request_decode_time_seconds_count", 3.0),
+        ("vllm:request_prompt_tokens_sum", 15.0),
+        ("vllm:request_generation_tokens_sum", 12.0),
+        // Prompts of 5 and three decodes each; the fourth token needs no step of its own.
+        ("vllm:iteration_tokens_total_sum", 24.0),
+    ] {
+        assert!((figure(&metrics, name) - value).abs() < 1e-9, "{name}: {}", figure(&metrics, name));
+    }
+    let itl = figure(&metrics, "vllm:inter_token_latency_seconds_sum") / 9.0;
+    assert!((0.002..0.05).contains(&itl), "a step of 2 ms: {itl}");
+    assert!(metrics.contains("vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"512\""));
+    server.stop();
+}
+
+#[test]
+fn the_rest_of_the_api_answers() {
+    let server = Running::start(Duration::ZERO, |settings| settings.api_key = Some("secret".into()));
+    assert_eq!(get(server.at, "/health").status, 200);
+    assert_eq!(call(server.at, "POST", "/ping", "", "").status, 200);
+    assert!(get(server.at, "/version").json()["version"].as_str().is_some_and(|v| v.starts_with("overbook ")));
+    for key in ["", "authorization: Bearer wrong\r\n", "authorization: secret\r\n"] {
+        let refused = call(server.at, "GET", "/v1/models", key, "");
+        assert_eq!((refused.status, refused.json()["error"]["code"].as_u64()), (401, Some(401)));
+        assert_eq!(call(server.at, "POST", "/v1/completions", key, "{\"prompt\": \"a\"}").status, 401);
+    }
+    let key = "authorization: Bearer secret\r\n";
+    let models = call(server.at, "GET", "/v1/models", key, "").json();
+    assert_eq!((&models["data"][0]["id"], &models["data"][0]["max_model_len"]), (&json!("rehearsal"), &json!(CONTEXT)));
+    assert_eq!(call(server.at, "POST", "/v1/completions", key, "{\"prompt\": \"a\"}").status, 200);
+    let (lost, wrong) = (get(server.at, "/v2/x"), get(server.at, "/metrics/x"));
+    assert_eq!((lost.status, wrong.status), (404, 404));
+    assert!(lost.json()["error"]["message"].as_str().is_some_and(|text| text.contains("/v2/x")));
+    let method = call(server.at, "DELETE", "/health", "", "");
+    assert_eq!((method.status, method.json()["error"]["code"].as_u64()), (405, Some(405)));
+    server.stop();
+}

@@ -1,0 +1,197 @@
+//! Clients that misbehave, too many of them, and a server that is told to stop.
+
+use std::io::Read as _;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::*;
+
+fn long(prompt: &str) -> serde_json::Value {
+    json!({ "prompt": prompt, "max_tokens": 2000, "ignore_eos": true, "stream": true })
+}
+
+/// All blocks are free again, and nobody is here.
+fn is_idle(server: &Running) {
+    server.wait_for("vllm:num_requests_running", |n| n == 0.0);
+    server.wait_for("vllm:num_requests_waiting", |n| n == 0.0);
+    server.wait_for("vllm:kv_cache_usage_perc", |n| n == 0.0);
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_blocks() {
+    let server = Running::start(Duration::from_millis(5), |_| {});
+    for streams in [true, false] {
+        let mut ask = long("hello");
+        ask["stream"] = json!(streams);
+        let client = wire::send(server.at, "POST", "/v1/completions", "", &ask.to_string());
+        server.wait_for("vllm:num_requests_running", |n| n >= 1.0);
+        server.wait_for("vllm:kv_cache_usage_perc", |n| n > 0.0);
+        drop(client);
+        is_idle(&server);
+    }
+    assert_eq!(post(server.at, &json!({ "prompt": "a", "max_tokens": 1 })).status, 200);
+    let left = server.stop();
+    let outcomes: Vec<_> = left.rows[..2].iter().map(|row| row.outcome).collect();
+    assert_eq!(outcomes, [overbook_sim::rows::Outcome::Cancelled; 2]);
+    assert!(left.rows.iter().all(|row| row.output_tokens < 1000), "long before their end");
+    assert!(left.used_max > 0 && left.leaked == 0);
+}
+
+#[test]
+fn what_is_not_understood_is_told_and_nothing_is_left() {
+    let server = Running::start(Duration::ZERO, |settings| {
+        settings.max_body = 100_000;
+        settings.body_timeout = Duration::from_millis(300);
+    });
+    let text = |body: &str| call(server.at, "POST", "/v1/completions", "", body);
+    for body in ["", "{", "[]", "{\"prompt\": 3}", "{\"prompt\": \"a\", \"max_tokens\": \"b\"}", "\u{0}"] {
+        let answer = text(body);
+        assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("BadRequestError")), "{body}");
+    }
+    let long = text(&json!({ "prompt": "a".repeat(CONTEXT as usize) }).to_string());
+    assert_eq!(long.status, 400);
+    assert!(
+        long.body.contains("maximum context length is 8192 tokens. However, you requested 8208 tokens"),
+        "{}",
+        long.body
+    );
+    let both = text(&json!({ "prompt": "a", "max_tokens": CONTEXT }).to_string());
+    assert!(both.status == 400 && both.body.contains("(1 in the prompt and 8192 in the completion)"), "{}", both.body);
+    let foreign = text(&json!({ "prompt": [VOCAB] }).to_string());
+    assert!(foreign.status == 400 && foreign.body.contains("out of vocabulary"), "{}", foreign.body);
+    let large = text(&json!({ "prompt": "a".repeat(200_000) }).to_string());
+    assert_eq!((large.status, large.json()["error"]["code"].as_u64()), (413, Some(413)));
+    // Announces a body that never comes.
+    assert_eq!(wire::receive(silent(server.at)).status, 408);
+    is_idle(&server);
+    assert!(server.stop().rows.is_empty());
+}
+
+/// A client that announces a body and sends none.
+fn silent(at: SocketAddr) -> std::net::TcpStream {
+    use std::io::Write as _;
+    let mut stream = std::net::TcpStream::connect(at).expect("it listens");
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 20\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream
+}
+
+#[test]
+fn too_many_are_refused_and_the_rest_is_served() {
+    let server = Running::start(Duration::from_millis(5), |settings| settings.max_waiting = 20);
+    let at = server.at;
+    let ask = move || post(at, &json!({ "prompt": "a".repeat(1000), "max_tokens": 20, "ignore_eos": true }));
+    let clients: Vec<_> = (0..200).map(|_| std::thread::spawn(ask)).collect();
+    let answers: Vec<_> = clients.into_iter().map(|client| client.join().expect("an answer")).collect();
+    let count = |status| answers.iter().filter(|answer| answer.status == status).count();
+    let (served, refused) = (count(200), count(429));
+    assert_eq!(served + refused, 200);
+    assert!(served >= 20 && refused > 0, "{served} served");
+    for answer in &answers {
+        match answer.status {
+            200 => assert_eq!(answer.json()["usage"]["completion_tokens"], 20),
+            _ => assert!(answer.head.contains("retry-after: 1") && answer.body.contains("RateLimitError")),
+        }
+    }
+    is_idle(&server);
+    assert_eq!(server.stop().rows.len(), served, "the engine never saw the others");
+}
+
+#[test]
+fn many_streams_come_to_their_ends_together() {
+    let server = Running::start(Duration::from_millis(2), |_| {});
+    let at = server.at;
+    let ask = json!({ "prompt": "hi", "max_tokens": 12, "ignore_eos": true, "stream": true });
+    let streams: Vec<_> = (0..256).map(|_| wire::send(at, "POST", "/v1/completions", "", &ask.to_string())).collect();
+    for stream in streams {
+        assert_eq!(wire::receive(stream).events().len(), 12);
+    }
+    let rows = server.stop().rows;
+    assert_eq!(rows.len(), 256);
+    assert!(rows.iter().all(|row| row.output_tokens == 12));
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_cancelled() {
+    let server = Running::quick();
+    // The answer is some 2 MB; sockets and queue hold less than half of it.
+    let mut reader = unread(server.at, 4096);
+    server
+        .wait_for("vllm:request_success_total{model_name=\"rehearsal\",engine=\"0\",finished_reason=\"abort\"}", |n| {
+            n >= 1.0
+        });
+    is_idle(&server);
+    // Others are served all the while.
+    assert_eq!(post(server.at, &json!({ "prompt": "a", "max_tokens": 3, "ignore_eos": true })).status, 200);
+    let mut rest = Vec::new();
+    let _ = reader.read_to_end(&mut rest);
+    assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"), "a cut stream does not look whole");
+    server.stop();
+}
+
+/// A client with a small window that asks for a long answer with the usage in every chunk.
+fn unread(at: SocketAddr, window: u32) -> std::net::TcpStream {
+    use std::io::Write as _;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(window).expect("a window");
+        socket.connect(at).await.expect("it listens").into_std().expect("a socket")
+    });
+    stream.set_nonblocking(false).expect("blocking");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let mut ask = json!({ "prompt": "a", "max_tokens": 8000, "ignore_eos": true, "stream": true });
+    ask["stream_options"] = json!({ "include_usage": true, "continuous_usage_stats": true });
+    let body = ask.to_string();
+    let head = format!("POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    (&stream).write_all(head.as_bytes()).expect("sent");
+    stream
+}
+
+#[test]
+fn a_server_that_stops_lets_running_requests_finish() {
+    let server = Running::start(Duration::from_millis(5), |_| {});
+    let at = server.at;
+    let ask = json!({ "prompt": "a", "max_tokens": 100, "ignore_eos": true, "stream": true });
+    let running: Vec<_> = (0..8).map(|_| wire::send(at, "POST", "/v1/completions", "", &ask.to_string())).collect();
+    server.wait_for("vllm:num_requests_running", |n| n >= 8.0);
+    let stopping = std::thread::spawn(move || server.stop());
+    let begun = Instant::now();
+    let refused = loop {
+        let answer = post(at, &json!({ "prompt": "a" }));
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    };
+    assert_eq!((refused.status, refused.head.contains("retry-after")), (503, true));
+    assert_eq!(get(at, "/health").status, 503);
+    for stream in running {
+        assert_eq!(wire::receive(stream).events().len(), 100);
+    }
+    assert_eq!(stopping.join().expect("no panic").unfinished, 0);
+    assert!(std::net::TcpStream::connect(at).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn what_does_not_finish_in_time_is_told() {
+    let drains =
+        Running::start(Duration::from_millis(5), |settings| settings.drain_timeout = Duration::from_millis(100));
+    let stream = wire::send(drains.at, "POST", "/v1/completions", "", &long("a").to_string());
+    drains.wait_for("vllm:num_requests_running", |n| n >= 1.0);
+    assert_eq!(drains.stop().unfinished, 1);
+    let events = wire::receive(stream).events();
+    assert_eq!(events.last().expect("an event")["error"]["code"], 503);
+
+    let slow =
+        Running::start(Duration::from_millis(5), |settings| settings.request_timeout = Duration::from_millis(200));
+    let mut ask = long("a");
+    let events = post(slow.at, &ask).events();
+    assert_eq!(events.last().expect("an event")["error"]["code"], 504);
+    assert!(events.len() > 10, "tokens came before it");
+    ask["stream"] = json!(false);
+    assert_eq!(post(slow.at, &ask).status, 504);
+    is_idle(&slow);
+    slow.stop();
+}
