@@ -119,8 +119,6 @@ pub fn serve(
         return Err(ServeError::Vocabulary(settings.vocab));
     }
     listener.set_nonblocking(true)?;
-    // Accepted sockets inherit it.
-    socket2::SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let metrics = metrics::Shared::new(&settings.model, settings.limits);
     let (inbox, messages) = mpsc::channel();
@@ -153,6 +151,7 @@ async fn listen(
     let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
         // Tokens are small and should leave at once. A connection that is gone already is noticed when it is read.
         let _ = connection.set_nodelay(true);
+        let _ = socket2::SockRef::from(&*connection).set_send_buffer_size(SEND_BUFFER);
     });
     let closing = async move {
         let _ = closed.wait_for(|&closed| closed).await;
