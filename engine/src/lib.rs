@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod client;
 pub mod config;
 mod counter;
 pub mod cpu;

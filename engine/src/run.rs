@@ -32,7 +32,7 @@ pub struct Lateness {
 }
 
 impl Lateness {
-    fn of(mut late: Vec<u64>) -> Self {
+    pub(crate) fn of(mut late: Vec<u64>) -> Self {
         late.sort_unstable();
         let rank = |share: f64| match late.len() {
             0 => Span(0),

@@ -200,4 +200,4 @@ impl Observer for Both<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

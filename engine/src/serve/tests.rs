@@ -20,13 +20,13 @@ use wire::{Answered, call, get, post};
 const BLOCKS: u32 = 512;
 const BLOCK: u32 = 16;
 const CONTEXT: u32 = 8192;
-const VOCAB: u32 = 300;
+pub(crate) const VOCAB: u32 = 300;
 
 /// What the server left behind.
-struct Left {
+pub(crate) struct Left {
     /// Requests that had not ended.
-    unfinished: usize,
-    rows: Vec<RequestRow>,
+    pub(crate) unfinished: usize,
+    pub(crate) rows: Vec<RequestRow>,
     /// Most blocks in use between two turns, and most of them while nobody was here.
     used_max: u64,
     leaked: u64,
@@ -55,15 +55,16 @@ impl Observer for Book {
     }
 }
 
-struct Running {
-    at: SocketAddr,
+/// A server on a thread of its own.
+pub(crate) struct Running {
+    pub(crate) at: SocketAddr,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Left>,
 }
 
 impl Running {
     /// A server whose steps take `step`, with some settings changed.
-    fn start(step: Duration, change: impl FnOnce(&mut Settings)) -> Running {
+    pub(crate) fn start(step: Duration, change: impl FnOnce(&mut Settings)) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("its address");
         let limits = Limits {
@@ -100,7 +101,7 @@ impl Running {
     }
 
     /// Tells it to stop, as SIGTERM does, and waits for its end.
-    fn stop(self) -> Left {
+    pub(crate) fn stop(self) -> Left {
         let _ = self.stop.send(());
         self.thread.join().expect("no panic")
     }

@@ -1,0 +1,135 @@
+//! A server's own view of its load: samples of its `/metrics`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use overbook_sim::time::Time;
+use tokio::sync::watch;
+
+use super::pool::Pool;
+use crate::driver::Clock;
+
+/// Time between two scrapes.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// One scrape; what a server does not tell is zero. Counters are since the server's start, gauges are summed over its engines.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Scrape {
+    /// When it was asked for.
+    pub at: Time,
+    /// Requests in batches.
+    pub running: f64,
+    /// Requests that wait.
+    pub waiting: f64,
+    /// Share of the KV cache in use, the fullest engine's.
+    pub kv_usage: f64,
+    /// Preemptions.
+    pub preemptions: f64,
+    /// Prompt tokens.
+    pub prompt_tokens: f64,
+    /// Output tokens.
+    pub generation_tokens: f64,
+    /// Steps of the engines.
+    pub steps: f64,
+    /// Tokens in these steps.
+    pub step_tokens: f64,
+    /// KV blocks of all engines.
+    pub blocks: f64,
+    /// Tokens per block.
+    pub block_tokens: f64,
+}
+
+/// The value of a label.
+fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
+    let at = labels.find(&format!("{name}=\""))? + name.len() + 2;
+    labels[at..].split('"').next()
+}
+
+impl Scrape {
+    /// Reads Prometheus' text format; `None` if it has none of vLLM's metrics.
+    pub(super) fn read(text: &str, at: Time) -> Option<Scrape> {
+        let mut scrape = Scrape { at, ..Scrape::default() };
+        let mut any = false;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.rsplit_once(' ') else { continue };
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let Some(name) = name.strip_prefix("vllm:") else { continue };
+            let Ok(value) = value.parse::<f64>() else { continue };
+            any = true;
+            match name {
+                "num_requests_running" => scrape.running += value,
+                "num_requests_waiting" => scrape.waiting += value,
+                "kv_cache_usage_perc" | "gpu_cache_usage_perc" => scrape.kv_usage = scrape.kv_usage.max(value),
+                "num_preemptions_total" => scrape.preemptions += value,
+                "prompt_tokens_total" => scrape.prompt_tokens += value,
+                "generation_tokens_total" => scrape.generation_tokens += value,
+                "iteration_tokens_total_count" => scrape.steps += value,
+                "iteration_tokens_total_sum" => scrape.step_tokens += value,
+                "cache_config_info" => {
+                    let number = |name| label(labels, name).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+                    scrape.blocks += number("num_gpu_blocks");
+                    scrape.block_tokens = number("block_size");
+                }
+                _ => {}
+            }
+        }
+        any.then_some(scrape)
+    }
+}
+
+/// One scrape, if the server has any.
+pub(super) async fn scrape(pool: &Pool, clock: Clock) -> Option<Scrape> {
+    let at = clock.now();
+    let (status, body) = pool.call(Method::GET, "/metrics", Bytes::new()).await.ok()?;
+    let text = String::from_utf8_lossy(&body);
+    status.is_success().then(|| Scrape::read(&text, at)).flatten()
+}
+
+/// Scrapes until told to stop, and once more then.
+pub(super) async fn watch(pool: Arc<Pool>, clock: Clock, mut stop: watch::Receiver<bool>) -> Vec<Scrape> {
+    let mut scrapes = Vec::new();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        let stopped = async { drop(stop.wait_for(|&stop| stop).await) };
+        let goes_on = tokio::select! {
+            _ = ticks.tick() => true,
+            () = stopped => false,
+        };
+        if !goes_on {
+            break;
+        }
+        scrapes.extend(scrape(&pool, clock).await);
+    }
+    scrapes.extend(scrape(&pool, clock).await);
+    scrapes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vllms_text_is_read() {
+        let text = "# HELP vllm:num_requests_running x\nvllm:num_requests_running{engine=\"0\"} 3.0\n\
+                    vllm:num_requests_running{engine=\"1\"} 2.0\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.25\n\
+                    vllm:iteration_tokens_total_bucket{le=\"1.0\"} 9\nvllm:iteration_tokens_total_count{} 12\n\
+                    vllm:iteration_tokens_total_sum{} 1.2e3\nother 5\n\
+                    vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"100\"} 1.0\n";
+        let scrape = Scrape::read(text, Time(7)).expect("metrics");
+        let want = Scrape {
+            at: Time(7),
+            running: 5.0,
+            kv_usage: 0.25,
+            steps: 12.0,
+            step_tokens: 1200.0,
+            blocks: 100.0,
+            block_tokens: 16.0,
+            ..Scrape::default()
+        };
+        assert_eq!(scrape, want);
+        assert_eq!(Scrape::read("go_goroutines 5\n", Time(0)), None);
+    }
+}
