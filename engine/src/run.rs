@@ -119,6 +119,7 @@ pub enum RunError {
 /// What keeps a fleet from running on one executor.
 fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
     let cases = [
+        (!spec.pools.is_empty(), "its replicas are all alike; remove `fleet.pools`"),
         (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
         (spec.disaggregation.is_some(), "it has no replicas of their own for prompts"),
         (spec.early_rejection.is_some(), "it has no early rejection"),

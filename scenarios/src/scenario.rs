@@ -46,7 +46,8 @@ pub struct Scenario {
     pub workload: WorkloadSpec,
     /// The model: a name in the catalog, or its shape.
     pub model: ModelChoice,
-    /// The GPU: a name in the catalog. Left out, the GPU of `fleet.server`.
+    /// The GPU: a name in the catalog. Left out, the GPU of `fleet.server`. `none` where pool and step costs are given, as for
+    /// an engine on a CPU.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gpu: String,
     /// Replicas and how requests reach them.

@@ -284,6 +284,31 @@ pub struct SmallKernels {
 }
 
 impl GpuSpec {
+    /// No GPU: what runs on it must have its pool and step costs given. Every rate is zero.
+    pub fn none() -> GpuSpec {
+        let origin = Origin { kind: OriginKind::Datasheet, source: "no GPU".to_owned() };
+        let fit = MatmulFit { compute: 0.0, memory: 0.0, floor_us: 0.0, k0: 0.0, sharpness: 0.0, quantise: None };
+        GpuSpec {
+            name: "no GPU".to_owned(),
+            memory: Bytes(0),
+            bandwidth: Bandwidth(0.0),
+            peak_bf16: Flops(0.0),
+            peak_fp8: None,
+            l2: Bytes(0),
+            sms: 0,
+            tdp: Watts(0.0),
+            link: Bandwidth(0.0),
+            matmul: MatmulSpec { origin: origin.clone(), bf16: fit, fp8: None },
+            decode_attention: DecodeAttentionSpec { origin: origin.clone(), fits: Vec::new() },
+            prefill_attention: PrefillAttentionSpec { origin: origin.clone(), fits: Vec::new() },
+            all_reduce: CollectiveSpec { origin: origin.clone(), fits: Vec::new() },
+            all_to_all: None,
+            small_kernels: SmallKernels { origin: origin.clone(), memory: 0.0, floor_us: 0.0 },
+            experts: None,
+            origin,
+        }
+    }
+
     /// Whether weights of this dtype can be multiplied here.
     pub fn supports_weights(&self, dtype: WeightDtype) -> bool {
         match dtype {

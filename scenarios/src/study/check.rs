@@ -97,6 +97,7 @@ impl PointCheck<'_> {
             let key = |kind: &str| format!("fleet.pools.{number}.engine.cost.{kind}.path");
             match &mut pool.engine.cost {
                 Some(CostSpec::Table(table)) => self.file(&key("table"), &mut table.path, base),
+                Some(CostSpec::Steps(steps)) => self.file(&key("steps"), &mut steps.path, base),
                 Some(CostSpec::Profile(profile)) => self.file(&key("profile"), &mut profile.path, base),
                 Some(CostSpec::Roofline | CostSpec::Constant(_)) | None => {}
             }
@@ -193,7 +194,11 @@ impl PointCheck<'_> {
             }
         }
         // A server that is not found, or neither of the two, has been told of already.
-        let gpu = if scenario.gpu.is_empty() { None } else { self.found("gpu", catalog.gpu(&scenario.gpu)) };
+        let gpu = match scenario.gpu.as_str() {
+            "" => None,
+            "none" => Some(GpuSpec::none()),
+            name => self.found("gpu", catalog.gpu(name)),
+        };
         let topology = match server {
             Some(server) => Some(self.found("fleet.server", catalog.topology(&server?))?),
             None => None,

@@ -44,6 +44,12 @@ pub(super) fn check(
     gpu: &GpuSpec,
     topology: Option<&Topology>,
 ) -> Result<(), (&'static str, String)> {
+    let given = !matches!(scenario.engine.cost, CostSpec::Roofline | CostSpec::Profile(_));
+    if scenario.gpu == "none" && !(given && scenario.engine.kv_tokens.is_some()) {
+        let message = "`gpu: none` says nothing of memory and speed: give `engine.kv_tokens`, and `engine.cost` as `steps`, \
+                       `table` or `constant`";
+        return Err(("gpu", message.to_owned()));
+    }
     let layout = scenario.layout(model);
     let Layout { tensor_parallel, weights, kv, experts, .. } = layout;
     model.shard_experts(tensor_parallel, experts).map_err(|error| (about_model(&error), error.to_string()))?;

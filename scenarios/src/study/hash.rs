@@ -29,6 +29,7 @@ impl Point {
         for pool in &mut scenario.fleet.pools {
             match &mut pool.engine.cost {
                 Some(CostSpec::Table(table)) => table.path = file_name(&table.path).into(),
+                Some(CostSpec::Steps(steps)) => steps.path = file_name(&steps.path).into(),
                 Some(CostSpec::Profile(profile)) => profile.path = file_name(&profile.path).into(),
                 Some(CostSpec::Roofline | CostSpec::Constant(_)) | None => {}
             }
