@@ -394,9 +394,26 @@ pub(crate) struct GoldenArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ValidateArgs {
-    /// Folder with runs.csv, and requests/ and series/ beside it.
+    /// A scenario to run for real and to simulate, with --on; loads of a `sweep:` one by one.
+    #[arg(value_name = "SCENARIO", required_unless_present = "measured", conflicts_with = "measured", requires = "on")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Folder with runs.csv, and requests/ and series/ beside it: runs of others.
     #[arg(long, value_name = "DIR")]
-    pub(crate) measured: PathBuf,
+    pub(crate) measured: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Real runs of every load.
+    #[arg(long, value_name = "N", requires = "on", default_value = "5")]
+    pub(crate) repeats: NonZeroUsize,
+    /// Only replay one real run on the simulator: its batches must be the engine's.
+    #[arg(long, requires = "on")]
+    pub(crate) replay: bool,
+    /// Exit with 3 unless every figure has passed.
+    #[arg(long, requires = "on")]
+    pub(crate) gate: bool,
+    /// Replace an existing directory.
+    #[arg(long, requires = "on")]
+    pub(crate) force: bool,
     /// Sets to take [default: all]; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub(crate) set: Vec<String>,
@@ -412,7 +429,7 @@ pub(crate) struct ValidateArgs {
     /// File with the ids of runs that constants were fitted on, one a line: their errors are told apart.
     #[arg(long, value_name = "FILE")]
     pub(crate) training: Option<PathBuf>,
-    /// Write validation.html, .json and .csv there, and each run's scenario under scenarios/.
+    /// Write validation.html, .json and .csv there, and each run's scenario under scenarios/; with --on fidelity.html and .json.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print one JSON document instead of the tables.

@@ -11,6 +11,7 @@ mod compare;
 mod device;
 mod estimate;
 mod facts;
+mod fidelity;
 mod floor;
 mod import;
 mod measure;

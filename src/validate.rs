@@ -17,6 +17,7 @@ use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 
 use crate::cli::{Globals, ValidateArgs};
 use crate::facts;
+use crate::fidelity;
 use crate::output::{DONE, Failure, note, print};
 use crate::run::quote;
 
@@ -27,12 +28,17 @@ enum Judged {
 }
 
 pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure> {
-    let mut runs = MeasuredRun::read(&args.measured).map_err(Failure::input)?;
+    let measured = match (&args.scenario, &args.measured) {
+        (Some(scenario), _) => return fidelity::run(args, scenario, globals),
+        (None, Some(measured)) => measured,
+        (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
+    };
+    let mut runs = MeasuredRun::read(measured).map_err(Failure::input)?;
     let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
     runs.retain(|run| wanted(&args.set, run.text("set")) && wanted(&args.run, run.id()));
     runs.retain(|run| wanted(&args.quality, run.text("quality")));
     if runs.is_empty() {
-        return Err(Failure::Input(format!("{}: no such runs", args.measured.display())));
+        return Err(Failure::Input(format!("{}: no such runs", measured.display())));
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
     let judged = judge_all(&runs, &changes(&args.change)?);
@@ -76,7 +82,8 @@ fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<String>, Failure> {
 }
 
 fn command(args: &ValidateArgs) -> String {
-    let mut words = vec![format!("overbook validate --measured {}", quote(&args.measured))];
+    let mut words = vec!["overbook validate".to_owned()];
+    words.extend(args.measured.iter().map(|measured| format!("--measured {}", quote(measured))));
     for (flag, values) in
         [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality), ("--change", &args.change)]
     {

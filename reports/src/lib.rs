@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod dialect;
 mod error;
+pub mod fidelity;
 pub mod figure;
 pub mod format;
 pub mod html;

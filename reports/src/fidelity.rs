@@ -1,0 +1,260 @@
+//! How faithful the simulator is to the engine at hand: one scenario, or several loads of it, run for real and simulated.
+
+mod page;
+mod text;
+
+use overbook_sim::calibrate::steps::StepErrors;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::json;
+
+pub use page::fidelity_html;
+pub use text::fidelity_text;
+
+/// What a figure may differ by, and how far its repeats may lie apart before nothing can be said.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Bar {
+    /// Largest error that passes.
+    pub error: f64,
+    /// Largest spread of repeats, (largest − least) ÷ mean.
+    pub spread: f64,
+}
+
+/// The figures that are compared, with their bars; those without are told and not judged.
+pub const FIGURES: [(&str, Option<Bar>); 22] = [
+    ("output_throughput", bar(0.02, 0.05)),
+    ("request_throughput", bar(0.02, 0.05)),
+    ("ttft_mean", bar(0.08, 0.05)),
+    ("ttft_p50", None),
+    ("ttft_p90", None),
+    ("ttft_p99", None),
+    ("tpot_mean", bar(0.05, 0.05)),
+    ("tpot_p50", bar(0.05, 0.05)),
+    ("tpot_p90", None),
+    ("tpot_p99", bar(0.10, 0.10)),
+    ("itl_mean", None),
+    ("itl_p50", bar(0.05, 0.05)),
+    ("itl_p90", None),
+    ("itl_p99", bar(0.10, 0.10)),
+    ("e2el_mean", bar(0.05, 0.05)),
+    ("e2el_p50", bar(0.05, 0.05)),
+    ("e2el_p90", None),
+    ("e2el_p99", bar(0.10, 0.10)),
+    ("running_mean", None),
+    ("kv_usage_max", None),
+    ("preemptions", None),
+    ("goodput_fraction", None),
+];
+
+const fn bar(error: f64, spread: f64) -> Option<Bar> {
+    Some(Bar { error, spread })
+}
+
+/// What a comparison shows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// The error is within the bar.
+    Passed,
+    /// The engine's own repeats lie too far apart, or its runs are void: nothing can be said.
+    Inconclusive,
+    /// The error is beyond the bar.
+    Failed,
+}
+
+impl Finding {
+    /// In capitals where it matters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Finding::Passed => "passed",
+            Finding::Inconclusive => "inconclusive",
+            Finding::Failed => "FAILED",
+        }
+    }
+}
+
+/// One figure, as measured again and again and as simulated.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Trial {
+    /// The metric.
+    pub metric: &'static str,
+    /// What it may differ by, if it is judged.
+    pub bar: Option<Bar>,
+    /// Its value in every repeat.
+    pub measured: Vec<f64>,
+    /// Its value in the simulation.
+    pub simulated: f64,
+}
+
+impl Trial {
+    /// Mean of the repeats.
+    pub fn mean(&self) -> f64 {
+        self.measured.iter().sum::<f64>() / self.measured.len().max(1) as f64
+    }
+
+    /// Simulated ÷ measured − 1; of nothing and nothing it is nothing.
+    pub fn error(&self) -> f64 {
+        match self.mean() {
+            mean if mean == self.simulated => 0.0,
+            mean => self.simulated / mean - 1.0,
+        }
+    }
+
+    /// (Largest − least) ÷ mean of the repeats.
+    pub fn spread(&self) -> f64 {
+        let (least, most) = self.measured.iter().fold((f64::MAX, f64::MIN), |(l, m), v| (v.min(l), v.max(m)));
+        if most > least { (most - least) / self.mean() } else { 0.0 }
+    }
+
+    /// The judgement, if it is judged.
+    pub fn finding(&self) -> Option<Finding> {
+        let bar = self.bar?;
+        Some(if self.measured.len() < 2 || self.spread() > bar.spread {
+            Finding::Inconclusive
+        } else if self.error().abs() <= bar.error {
+            Finding::Passed
+        } else {
+            Finding::Failed
+        })
+    }
+}
+
+/// One scenario (a load, say), run for real and simulated.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FidelityPoint {
+    /// What sets it apart from the others.
+    pub name: String,
+    /// Hash of its plan, and its seed.
+    pub plan: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Why some of its runs are void.
+    pub void: Vec<String>,
+    /// Steps and requests that were replayed, and how many differ.
+    pub replayed: [usize; 3],
+    /// Errors of predicted steps, the shapes being those that the engine ran.
+    pub steps: Vec<StepErrors>,
+    /// Figures of whole runs.
+    pub trials: Vec<Trial>,
+}
+
+impl FidelityPoint {
+    /// The worst judgement of its figures; a void run says nothing.
+    pub fn finding(&self) -> Finding {
+        let worst = self.trials.iter().filter_map(Trial::finding).max().unwrap_or(Finding::Inconclusive);
+        if self.replayed[2] > 0 {
+            Finding::Failed
+        } else if self.void.is_empty() {
+            worst
+        } else {
+            Finding::Inconclusive
+        }
+    }
+}
+
+/// What the simulator knew, and how it is shown not to be what it is judged by.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Calibrated {
+    /// Name of the profile.
+    pub profile: String,
+    /// BLAKE3 of the profile.
+    pub profile_blake3: String,
+    /// BLAKE3 of the steps that it was fitted to.
+    pub samples_blake3: String,
+    /// Seed of those.
+    pub seed: u64,
+    /// What of the scenario lies outside of its range.
+    pub outside: Vec<String>,
+}
+
+/// A comparison of the simulator with the engine at hand.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Fidelity {
+    /// What was run.
+    pub title: String,
+    /// On what.
+    pub device: String,
+    /// How the simulator came to its step costs.
+    pub cost: String,
+    /// Its profile, if that is how.
+    pub calibrated: Option<Calibrated>,
+    /// The scenarios.
+    pub points: Vec<FidelityPoint>,
+    /// How often each was run for real.
+    pub repeats: usize,
+    /// What makes the same again.
+    pub command: String,
+    /// Name and version of the tool.
+    pub tool: String,
+    /// When it was measured.
+    pub measured: String,
+}
+
+impl Fidelity {
+    /// The worst of its points.
+    pub fn finding(&self) -> Finding {
+        self.points.iter().map(FidelityPoint::finding).max().unwrap_or(Finding::Inconclusive)
+    }
+
+    /// How many figures passed, were inconclusive, failed.
+    pub fn counts(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for finding in self.points.iter().flat_map(|point| &point.trials).filter_map(Trial::finding) {
+            counts[finding as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// A share in percent, signed.
+pub(crate) fn signed(share: f64) -> String {
+    format!("{:+.1} %", share * 100.0)
+}
+
+/// `fidelity.json`: one document.
+pub fn fidelity_json(fidelity: &Fidelity) -> String {
+    let trial = |trial: &Trial| {
+        json!({
+            "metric": trial.metric,
+            "simulated": trial.simulated,
+            "measured": trial.measured,
+            "mean": trial.mean(),
+            "error": trial.error(),
+            "spread": trial.spread(),
+            "bar": trial.bar,
+            "finding": trial.finding(),
+        })
+    };
+    let point = |point: &FidelityPoint| {
+        let [steps, requests, differences] = point.replayed;
+        json!({
+            "name": point.name,
+            "plan_hash": point.plan,
+            "seed": point.seed,
+            "finding": point.finding(),
+            "void": point.void,
+            "replay": { "steps": steps, "requests": requests, "differences": differences },
+            "steps": point.steps,
+            "figures": point.trials.iter().map(trial).collect::<Vec<_>>(),
+        })
+    };
+    let [passed, inconclusive, failed] = fidelity.counts();
+    let document = json!({
+        "title": fidelity.title,
+        "finding": fidelity.finding(),
+        "figures": { "passed": passed, "inconclusive": inconclusive, "failed": failed },
+        "device": fidelity.device,
+        "cost": fidelity.cost,
+        "calibrated": fidelity.calibrated,
+        "repeats": fidelity.repeats,
+        "points": fidelity.points.iter().map(point).collect::<Vec<_>>(),
+        "command": fidelity.command,
+        "tool": fidelity.tool,
+        "measured": fidelity.measured,
+    });
+    json::document(&document)
+}
+
+#[cfg(test)]
+mod tests;

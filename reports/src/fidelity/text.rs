@@ -1,0 +1,63 @@
+//! The comparison on the terminal.
+
+use std::fmt::Write as _;
+
+use super::{Fidelity, FidelityPoint, signed};
+use crate::format::Unit;
+
+/// Tables of figures and steps, point by point.
+pub fn fidelity_text(fidelity: &Fidelity) -> String {
+    let [passed, inconclusive, failed] = fidelity.counts();
+    let mut text = format!(
+        "{}: {}\n{passed} figures passed, {inconclusive} inconclusive, {failed} failed; {} real runs of each load\non {}\nsimulated with {}\n",
+        fidelity.title,
+        fidelity.finding().word(),
+        fidelity.repeats,
+        fidelity.device,
+        fidelity.cost
+    );
+    for point in &fidelity.points {
+        text += &of_point(point);
+    }
+    text
+}
+
+fn of_point(point: &FidelityPoint) -> String {
+    let [steps, requests, differences] = point.replayed;
+    let mut text = format!("\n{}: {}\n", point.name, point.finding().word());
+    for why in &point.void {
+        let _ = writeln!(text, "  void: {why}");
+    }
+    let _ = writeln!(
+        text,
+        "  replayed {steps} steps and {requests} requests: {differences} differences (determinism, not accuracy)"
+    );
+    let _ = writeln!(
+        text,
+        "  {:<34}{:>8}{:>12}{:>10}{:>10}",
+        "steps as the engine ran them", "steps", "mean error", "p95", "bias"
+    );
+    for errors in &point.steps {
+        let _ = writeln!(
+            text,
+            "  {:<34}{:>8}{:>10.1} %{:>8.1} %{:>+8.1} %",
+            errors.of, errors.steps, errors.mape_percent, errors.p95_percent, errors.bias_percent
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  {:<20}{:>14}{:>14}{:>10}{:>10}{:>9}",
+        "whole runs", "measured", "simulated", "error", "spread", "bar"
+    );
+    for trial in &point.trials {
+        let unit = Unit::of(trial.metric);
+        let bar = trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0));
+        let finding = trial.finding().map_or("", |finding| finding.word());
+        let (measured, simulated) = (unit.show(trial.mean()), unit.show(trial.simulated));
+        let (error, spread) = (signed(trial.error()), format!("{:.1} %", trial.spread() * 100.0));
+        let line =
+            format!("  {:<20}{measured:>14}{simulated:>14}{error:>10}{spread:>10}{bar:>9}  {finding}", trial.metric);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
