@@ -40,12 +40,13 @@ const fn prefill(name: &'static str, tokens: u32) -> Shape {
     Shape { name, sequences: 1, past: 0, tokens }
 }
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     decode("decode 1", 1),
     decode("decode 2", 2),
     decode("decode 4", 4),
     decode("decode 16", 16),
     decode("decode 64", 64),
+    Shape { name: "decode 16 after 900", sequences: 16, past: 900, tokens: 1 },
     prefill("prefill 128", 128),
     prefill("prefill 512", 512),
 ];

@@ -58,7 +58,7 @@ pub struct Layer {
     pub output: Matrix,
     /// Norm before the MLP, `[hidden]`.
     pub mlp_norm: Vec<f32>,
-    /// Gate and up projections, in turns of [`Matrix::GROUP`] rows, so that what is multiplied is computed side by side.
+    /// Gate and up projections in turns, half a [`Matrix::GROUP`] each, so that what is multiplied is computed side by side.
     pub gate_up: Matrix,
     /// Back to the residual stream: `hidden` rows of `intermediate`.
     pub down: Matrix,
@@ -204,7 +204,7 @@ impl Layer {
         let head_norm = |name| if config.qk_norm() { tensor(name, &[config.head_dim]) } else { Ok(Vec::new()) };
         let gate = tensor("mlp.gate_proj.weight", &[intermediate, hidden])?;
         let up = tensor("mlp.up_proj.weight", &[intermediate, hidden])?;
-        let group = Matrix::GROUP * hidden;
+        let group = Matrix::GROUP / 2 * hidden;
         let turns = gate.chunks(group).zip(up.chunks(group));
         let gate_up: Vec<f32> = turns.flat_map(|(gate, up)| gate.iter().chain(up)).copied().collect();
         let output = tensor("self_attn.o_proj.weight", &[hidden, query])?;

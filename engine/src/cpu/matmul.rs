@@ -13,7 +13,7 @@ use crate::weights::{Dtype, Matrix};
 /// Activations that a thread works on before it reads its weights again [bytes]: half of a usual second-level cache.
 const ROWS_BYTES: usize = 512 << 10;
 /// Rows of activations that share a load of weights.
-const TILE: usize = 4;
+const TILE: usize = 2;
 
 /// What becomes of the sums.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub(super) enum Epilogue<'a> {
     Store(&'a [f32]),
     /// They are added to what is there.
     Add,
-    /// Columns come in turns of gate and up ([`Matrix::GROUP`] each): `y = silu(gate) · up`, half as wide.
+    /// Half the columns of each [`Matrix::GROUP`] are of the gate, half of the up projection: `y = silu(gate) · up`, half as wide.
     Gate,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn matmul(level: Level, w: &Matrix, x: &[f32], y: &mut [f32], epilogu
     // Enough parts that a thread that is held up does not hold up the others, each long enough to be worth its start.
     let groups = w.rows().div_ceil(Matrix::GROUP);
     let parts = (8 * rayon::current_num_threads()).min(groups);
-    let part_groups = groups.div_ceil(parts).next_multiple_of(2);
+    let part_groups = groups.div_ceil(parts);
     let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
     columns.resize_with(groups.div_ceil(part_groups), || Vec::with_capacity(y.len() / y_width));
     for row in y.chunks_exact_mut(y_width) {
@@ -70,24 +70,21 @@ impl Part<'_> {
         let block = (ROWS_BYTES / (4 * self.width)).max(TILE) / TILE * TILE;
         let blocks = x.chunks(block * self.width).zip(y.chunks_mut(block));
         for (x, y) in blocks {
-            // A pair of groups at a time: gate and up come in turns.
-            for (index, words) in self.words.chunks(2 * Matrix::GROUP * self.row_words).enumerate() {
+            for (index, words) in self.words.chunks(Matrix::GROUP * self.row_words).enumerate() {
                 let tiles = x.chunks(TILE * self.width).zip(y.chunks_mut(TILE));
                 for (x, y) in tiles {
                     match y.len() {
-                        1 => self.pair::<S, NUMBERS, 1>(simd, index, words, x, y),
-                        2 => self.pair::<S, NUMBERS, 2>(simd, index, words, x, y),
-                        3 => self.pair::<S, NUMBERS, 3>(simd, index, words, x, y),
-                        _ => self.pair::<S, NUMBERS, TILE>(simd, index, words, x, y),
+                        1 => self.group::<S, NUMBERS, 1>(simd, index, words, x, y),
+                        _ => self.group::<S, NUMBERS, TILE>(simd, index, words, x, y),
                     }
                 }
             }
         }
     }
 
-    /// Two groups of columns for `ROWS` rows.
+    /// A group of columns for `ROWS` rows.
     #[inline(always)]
-    fn pair<S: Simd, const NUMBERS: usize, const ROWS: usize>(
+    fn group<S: Simd, const NUMBERS: usize, const ROWS: usize>(
         &self,
         simd: S,
         index: usize,
@@ -95,24 +92,17 @@ impl Part<'_> {
         x: &[f32],
         y: &mut [&mut [f32]],
     ) {
-        let mut sums = [[[0.0; Matrix::GROUP]; ROWS]; 2];
-        for (sums, words) in sums.iter_mut().zip(words.chunks(Matrix::GROUP * self.row_words)) {
-            *sums = tile::<S, NUMBERS, ROWS>(simd, words, x);
-        }
-        let at = index * 2 * Matrix::GROUP;
-        for (row, y) in y.iter_mut().enumerate() {
+        let sums = tile::<S, NUMBERS, ROWS>(simd, words, x);
+        let at = index * Matrix::GROUP;
+        for (y, sums) in y.iter_mut().zip(&sums) {
             match self.epilogue {
                 Epilogue::Store(bias) => {
-                    let sums = sums.iter().flat_map(|sums| &sums[row]);
                     let bias = bias.get(self.first + at..).unwrap_or(&[]).iter().chain(std::iter::repeat(&0.0));
                     y[at..].iter_mut().zip(sums).zip(bias).for_each(|((y, sum), bias)| *y = sum + bias);
                 }
-                Epilogue::Add => {
-                    let sums = sums.iter().flat_map(|sums| &sums[row]);
-                    y[at..].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
-                }
+                Epilogue::Add => y[at..].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum),
                 Epilogue::Gate => {
-                    let (gate, up) = (&sums[0][row], &sums[1][row]);
+                    let (gate, up) = sums.split_at(Matrix::GROUP / 2);
                     let out = y[at / 2..].iter_mut().zip(gate.iter().zip(up));
                     out.for_each(|(y, (gate, up))| *y = gate / (1.0 + (-gate).exp()) * up);
                 }

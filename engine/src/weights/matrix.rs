@@ -19,7 +19,7 @@ pub struct Matrix {
 
 impl Matrix {
     /// Rows that are multiplied together; storage is filled up with rows of zeros to a multiple.
-    pub const GROUP: usize = 4;
+    pub const GROUP: usize = 8;
     /// Words of a row before it is the next row's turn.
     pub const TURN: usize = 16;
     /// What the width must be a multiple of.
