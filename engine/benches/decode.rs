@@ -5,6 +5,7 @@
 //! the best step was interrupted: the second pair of figures counts only the time in which our threads ran (Linux).
 
 #![allow(clippy::print_stdout, reason = "a table is the result")]
+#![allow(clippy::inline_always, reason = "what is not inlined into `dispatch!` loses the vector instructions")]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ const SHAPES: [Shape; 8] = [
 
 fn main() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(cores);
+    let threads = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(cores);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     pool.install(|| {
         let array: Vec<u32> = (0..WORDS as u32).into_par_iter().collect();

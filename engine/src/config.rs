@@ -193,6 +193,8 @@ impl RopeScaling {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use super::*;
 
     #[test]

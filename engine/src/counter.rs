@@ -13,6 +13,8 @@ pub(crate) fn draw(key: u64, index: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use super::*;
 
     #[test]

@@ -3,6 +3,8 @@
 //! Steps run on a thread of their own, one after the other, and use a fixed pool of threads. What a sequence gets depends
 //! on nothing but its tokens, the weights and their number format: not on the batch around it, on how its prompt is cut, on where
 //! its blocks lie, or on the number of threads.
+#![allow(clippy::inline_always, reason = "what is not inlined into `dispatch!` loses the vector instructions")]
+#![allow(clippy::needless_range_loop, reason = "indices over small arrays of registers")]
 
 mod attention;
 mod cache;

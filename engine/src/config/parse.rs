@@ -40,6 +40,7 @@ enum Tokens {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names, reason = "the file's names")]
 struct Rope {
     #[serde(alias = "type")]
     rope_type: Option<String>,
@@ -187,6 +188,8 @@ fn rope_scaling(check: &Check, rope: Option<&Rope>) -> Result<RopeScaling, Confi
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use super::*;
 
     /// The tiny preset with one field replaced, or removed.

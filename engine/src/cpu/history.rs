@@ -34,8 +34,9 @@ impl Histories {
             if prompt.is_empty() || prompt.iter().any(|token| *token >= self.capacity.vocab) {
                 return Err(fault(slot, "begins with no prompt, or with tokens outside the vocabulary"));
             }
-            let sane = sampling.temperature >= 0.0 && sampling.temperature.is_finite();
-            if !sane || !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+            let temperature = sampling.temperature >= 0.0 && sampling.temperature.is_finite();
+            let top_p = sampling.top_p > 0.0 && sampling.top_p <= 1.0;
+            if !temperature || !top_p {
                 return Err(fault(slot, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
             if self.slots.insert(slot, History { tokens: prompt, sampling }).is_some() {

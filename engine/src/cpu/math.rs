@@ -52,7 +52,9 @@ pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
         rest.copy_from_slice(&padded[..rest.len()]);
     }
     let scale = simd.reduce_sum_f32x16(sums).recip();
-    scores.iter_mut().for_each(|score| *score *= scale);
+    for score in scores {
+        *score *= scale;
+    }
 }
 
 /// `eˣ` for `x ≤ 88`, within 2 units in the last place; below -87 it is 0 or nearly. Cody and Waite's reduction and
@@ -84,6 +86,8 @@ pub(super) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use fearless_simd::{Level, dispatch};
     use overbook_kernels::reference;
 

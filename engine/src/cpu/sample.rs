@@ -68,6 +68,8 @@ fn largest(logits: &[f32]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use super::*;
 
     const LOGITS: [f32; 6] = [0.0, 2.0, 1.0, 2.0, -30.0, 1.5];

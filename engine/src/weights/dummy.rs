@@ -44,6 +44,8 @@ fn unit(key: u64, index: u64) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use super::*;
 
     #[test]

@@ -144,9 +144,11 @@ fn header(path: &Path) -> Result<(Metadata, u64), WeightsError> {
     Ok((metadata, start))
 }
 
-/// Turns a tensor's bytes into f32; none if they are no floats that the engine knows.
-fn decoder(dtype: Dtype) -> Option<fn(&[u8]) -> Vec<f32>> {
-    let decode: fn(&[u8]) -> Vec<f32> = match dtype {
+type Decoder = fn(&[u8]) -> Vec<f32>;
+
+/// What turns a tensor's bytes into f32; none if they are no floats that the engine knows.
+fn decoder(dtype: Dtype) -> Option<Decoder> {
+    let decode: Decoder = match dtype {
         Dtype::F32 => |bytes| bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
         Dtype::BF16 => |bytes| {
             let wide = |two: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(*two)) << 16);
@@ -173,6 +175,8 @@ fn f16(bits: u16) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+
     use super::*;
 
     #[test]
