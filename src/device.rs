@@ -28,6 +28,9 @@ pub(crate) struct Device {
 impl Device {
     /// Loads or makes the weights of a point's model.
     pub(crate) fn open(point: &Point, args: &DeviceArgs) -> Result<Device, Failure> {
+        if !point.pools.is_empty() {
+            return Err(Failure::Input("the real engine is one replica; leave out `fleet.pools`".into()));
+        }
         if point.scenario.engine.weights != WeightDtype::Bf16 {
             return Err(Failure::Input("the CPU engine has bf16 weights; set `engine.weights: bf16`".into()));
         }
