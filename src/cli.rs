@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -67,6 +68,10 @@ pub(crate) enum Command {
     /// Turn what you have into a scenario.
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Serve a scenario's model over HTTP, as OpenAI's API, with its scheduler. Its workload does not matter.
+    Serve(ServeArgs),
+    /// Send a scenario's requests to a running server (vLLM, SGLang, this one, ...) at their times, and record what it does.
+    Replay(ReplayArgs),
     /// Print the commands that serve a scenario for real.
     ServeFlags(ScenarioArgs),
     /// Print the JSON Schema of scenario files.
@@ -352,6 +357,79 @@ pub(crate) struct DeviceArgs {
     /// Compute threads [default: one per core].
     #[arg(long, value_name = "N", requires = "on")]
     pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// A server, and its limits.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) scenario: ScenarioArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Address to listen on; any but the loopback lets other machines in.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Port to listen on; 0 is any free one.
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub(crate) port: u16,
+    /// Name of the model for clients [default: as the scenario says].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) served_model_name: Option<String>,
+    /// Key that clients must send [default: OVERBOOK_API_KEY, if set].
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+    /// Requests that may wait for their first token; more get 429.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) max_waiting: usize,
+    /// Largest request [MiB].
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) max_body_mib: usize,
+    /// Time for a request to finish.
+    #[arg(long, value_name = "TIME", default_value = "10min")]
+    pub(crate) request_timeout: Duration,
+    /// Time for running requests to finish when the server is told to stop.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) drain_timeout: Duration,
+    /// Record what was served as a run directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing run directory.
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
+}
+
+/// A running server, and what to send it.
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) scenario: ScenarioArgs,
+    /// The server, e.g. http://127.0.0.1:8000.
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// Name of the model for the server [default: the first that it lists].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// The server's key [default: OPENAI_API_KEY, if set].
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+    /// Token ids of prompts are below this [default: the vocabulary of the scenario's model].
+    #[arg(long, value_name = "N")]
+    pub(crate) vocab: Option<u32>,
+    /// Run directory [default: runs/NAME-replay-HASH].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing run directory.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print one JSON document instead of the summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 3 if a target of `slo:` or a figure of `expect:` is missed, or the run is void.
+    #[arg(long)]
+    pub(crate) gate: bool,
+    /// Show no progress.
+    #[arg(long)]
+    pub(crate) no_progress: bool,
 }
 
 /// A device of the real engine.

@@ -265,6 +265,19 @@ fn text(value: impl serde::Serialize) -> String {
     }
 }
 
+/// The command line, for files that others may read: without the value of `--api-key`.
+pub(crate) fn open_command() -> Vec<String> {
+    let mut words: Vec<String> = std::env::args().collect();
+    for at in 0..words.len() {
+        if words[at].starts_with("--api-key=") {
+            words[at] = "--api-key=…".to_owned();
+        } else if at > 0 && words[at - 1] == "--api-key" {
+            words[at] = "…".to_owned();
+        }
+    }
+    words
+}
+
 /// When a run began, by all clocks.
 pub(crate) struct Start {
     wall: SystemTime,
@@ -301,6 +314,7 @@ impl Start {
             wall_s: self.instant.elapsed().as_secs_f64(),
             cpu_s: self.cpu_s(),
             host_cpu: host_cpu(),
+            server: None,
         }
     }
 }

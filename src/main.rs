@@ -17,8 +17,10 @@ mod import;
 mod measure;
 mod output;
 mod profile;
+mod replay;
 mod report;
 mod run;
+mod serve;
 mod sweep;
 mod trace;
 mod validate;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         Command::Catalog(command) => catalog::run(command),
         Command::Calibrate(args) => calibrate::run(args, &cli.globals),
         Command::Import(command) => import::run(command),
+        Command::Serve(args) => serve::run(args, &cli.globals),
+        Command::Replay(args) => replay::run(args, &cli.globals),
         Command::ServeFlags(args) => import::serve_flags(args, &cli.globals),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -10,6 +10,7 @@
 
 mod answer;
 mod ask;
+mod books;
 mod error;
 mod generation;
 mod metrics;
@@ -20,7 +21,6 @@ mod stops;
 mod stream;
 pub mod tokenizer;
 
-use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -34,6 +34,8 @@ use tokio::sync::watch;
 use crate::driver::{Clock, DriveError, Driver, Levels, Message, Observer, StepLog};
 use service::Service;
 
+pub use books::Books;
+
 /// What `/version` says.
 const VERSION: &str = concat!("overbook ", env!("CARGO_PKG_VERSION"));
 /// Threads for connections and requests.
@@ -42,8 +44,8 @@ const THREADS: usize = 2;
 const SEND_BUFFER: usize = 128 << 10;
 /// How long connections have to write what they have when the driver has stopped.
 const FLUSH: Duration = Duration::from_secs(2);
-/// How often a draining server looks whether it is done.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the server looks whether it is to stop, and then whether it is done.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What the operator chooses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,7 +104,7 @@ pub enum ServeError {
     Vocabulary(u32),
 }
 
-/// Serves until `stop` is ready; then takes no new requests, lets those that run finish, and returns how many did not.
+/// Serves until `stop` says so, which it is asked now and then; then takes no new requests, lets those that run finish, and returns how many did not.
 /// `observer` hears what the driver tells.
 ///
 /// # Errors
@@ -113,7 +115,7 @@ pub fn serve(
     driver: &mut Driver,
     clock: Clock,
     observer: &mut dyn Observer,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl Fn() -> bool + Send + 'static,
 ) -> Result<usize, ServeError> {
     if settings.vocab < tokenizer::VOCAB_MIN {
         return Err(ServeError::Vocabulary(settings.vocab));
@@ -161,8 +163,10 @@ async fn listen(
 
 /// Waits until the server is to stop, then until its requests have ended or their time is up, and stops the driver.
 /// Returns how many requests were left.
-async fn drain(service: Arc<Service>, stop: impl Future<Output = ()>) -> usize {
-    stop.await;
+async fn drain(service: Arc<Service>, stop: impl Fn() -> bool) -> usize {
+    while !stop() {
+        tokio::time::sleep(LOOK).await;
+    }
     service.drain();
     let deadline = tokio::time::Instant::now() + service.settings.drain_timeout;
     while service.active() > 0 && tokio::time::Instant::now() < deadline {

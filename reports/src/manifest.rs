@@ -30,6 +30,19 @@ impl Status {
     }
 }
 
+/// A server that a workload was replayed against.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Server {
+    /// Where it was.
+    pub url: String,
+    /// The model that was asked.
+    pub model: String,
+    /// Its version, if it told.
+    pub version: Option<String>,
+    /// How it was asked.
+    pub asked: String,
+}
+
 /// Where a result comes from.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Manifest {
@@ -63,6 +76,9 @@ pub struct Manifest {
     pub cpu_s: Option<f64>,
     /// Processor of the host; see [`host_cpu`].
     pub host_cpu: Option<String>,
+    /// The server, of a replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
 }
 
 impl Manifest {

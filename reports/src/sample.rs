@@ -189,6 +189,7 @@ pub(crate) fn manifest(status: Status) -> Manifest {
         wall_s: 1.5,
         cpu_s: Some(1.25),
         host_cpu: None,
+        server: None,
     }
 }
 

@@ -87,10 +87,10 @@ pub(super) async fn scrape(pool: &Pool, clock: Clock) -> Option<Scrape> {
     status.is_success().then(|| Scrape::read(&text, at)).flatten()
 }
 
-/// Scrapes until told to stop, and once more then.
+/// Scrapes from time zero until told to stop, and once more then.
 pub(super) async fn watch(pool: Arc<Pool>, clock: Clock, mut stop: watch::Receiver<bool>) -> Vec<Scrape> {
     let mut scrapes = Vec::new();
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval_at(clock.instant(Time::ZERO).into(), EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         let stopped = async { drop(stop.wait_for(|&stop| stop).await) };

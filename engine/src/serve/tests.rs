@@ -5,13 +5,13 @@ mod faults;
 mod wire;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use overbook_sim::policy::{QueueOrder, SchedulerSpec};
 use overbook_sim::replica::{Happened, Lanes, SwapSpace};
 use overbook_sim::rows::RequestRow;
-use tokio::sync::oneshot;
 
 use super::*;
 use crate::executor::{Capacity, Rehearsal};
@@ -58,7 +58,7 @@ impl Observer for Book {
 /// A server on a thread of its own.
 pub(crate) struct Running {
     pub(crate) at: SocketAddr,
-    stop: oneshot::Sender<()>,
+    stop: Arc<AtomicBool>,
     thread: JoinHandle<Left>,
 }
 
@@ -79,16 +79,15 @@ impl Running {
         };
         let mut settings = Settings::new("rehearsal", limits, VOCAB);
         change(&mut settings);
-        let (stop, stopped) = oneshot::channel::<()>();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: CONTEXT, vocab: VOCAB };
             let executor = Box::new(Rehearsal::new(capacity, step, Duration::ZERO));
             let mut driver = Driver::new(limits, &SchedulerSpec::default(), 0, executor).expect("it fits");
             let clock = Clock::new(std::time::Instant::now());
             let mut book = Book::default();
-            let stop = async move {
-                let _ = stopped.await;
-            };
+            let stop = move || stopped.load(Ordering::Acquire);
             let unfinished = serve(settings, listener, &mut driver, clock, &mut book, stop).expect("it serves");
             let Book { rows, used_max, leaked } = book;
             Left { unfinished, rows, used_max, leaked }
@@ -102,7 +101,7 @@ impl Running {
 
     /// Tells it to stop, as SIGTERM does, and waits for its end.
     pub(crate) fn stop(self) -> Left {
-        let _ = self.stop.send(());
+        self.stop.store(true, Ordering::Release);
         self.thread.join().expect("no panic")
     }
 
