@@ -8,11 +8,9 @@
 
 mod attention;
 mod cache;
-mod history;
 mod math;
 mod matmul;
 mod model;
-mod sample;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,8 +20,8 @@ use std::time::Instant;
 
 use crate::config::Config;
 use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output};
+use crate::history::Histories;
 use crate::weights::Weights;
-use history::Histories;
 pub use model::Model;
 
 /// Runs steps on the CPU.

@@ -6,15 +6,18 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod candle;
 pub mod client;
 pub mod config;
 mod counter;
 pub mod cpu;
 pub mod driver;
 pub mod executor;
+mod history;
 pub mod parity;
 pub mod prompt;
 pub mod run;
+mod sample;
 pub mod serve;
 pub mod tables;
 pub mod weights;

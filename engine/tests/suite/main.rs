@@ -5,4 +5,5 @@ mod equality;
 mod files;
 mod goldens;
 mod protocol;
+mod reference;
 mod support;

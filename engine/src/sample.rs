@@ -4,7 +4,7 @@ use crate::counter;
 use crate::executor::Sampling;
 
 /// Draws the token of a position. Ties go to the lower token.
-pub(super) fn sample(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
+pub(crate) fn sample(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
     if sampling.temperature == 0.0 {
         return largest(logits);
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::sample::sample;
 use crate::executor::{Begin, Capacity, ExecutorError, Sampling, Sequence, Slot};
+use crate::sample::sample;
 
 /// Histories by slot.
-pub(super) struct Histories {
+pub(crate) struct Histories {
     capacity: Capacity,
     slots: BTreeMap<Slot, History>,
 }
@@ -19,12 +19,12 @@ struct History {
 }
 
 impl Histories {
-    pub(super) fn new(capacity: Capacity) -> Histories {
+    pub(crate) fn new(capacity: Capacity) -> Histories {
         Histories { capacity, slots: BTreeMap::new() }
     }
 
     /// Forgets and learns sequences.
-    pub(super) fn update(&mut self, ends: &[Slot], begins: Vec<Begin>) -> Result<(), ExecutorError> {
+    pub(crate) fn update(&mut self, ends: &[Slot], begins: Vec<Begin>) -> Result<(), ExecutorError> {
         for slot in ends {
             if self.slots.remove(slot).is_none() {
                 return Err(fault(*slot, "ends without having begun"));
@@ -47,7 +47,7 @@ impl Histories {
     }
 
     /// Input tokens of all positions of a step, in order.
-    pub(super) fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
+    pub(crate) fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
             let Sequence { slot, past, tokens, table: (start, len), .. } = *sequence;
@@ -72,7 +72,7 @@ impl Histories {
     }
 
     /// The tokens of the sequences that sample: drawn from the logits, or those that were known.
-    pub(super) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Slot, u32)> {
+    pub(crate) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Slot, u32)> {
         let mut logits = logits.chunks_exact(self.capacity.vocab as usize);
         let mut drawn = Vec::new();
         for sequence in sequences.iter().filter(|sequence| sequence.samples) {
