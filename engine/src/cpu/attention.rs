@@ -11,6 +11,9 @@ use super::math;
 use super::matmul::widen;
 use crate::weights::Dtype;
 
+/// Query heads that share a load of a key or a value; more go round again.
+const SHARE: usize = 8;
+
 /// One new position.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a> {
@@ -59,49 +62,62 @@ struct Task<'a> {
 impl Task<'_> {
     #[inline(always)]
     fn run<S: Simd, const NUMBERS: usize>(&self, simd: S, queries: &[f32], scores: &mut Vec<f32>, out: &mut [f32]) {
-        let context = self.row.context;
-        scores.clear();
-        scores.resize(queries.len() / self.dim * context, 0.0);
-        self.scores::<S, NUMBERS>(simd, queries, scores);
-        for scores in scores.chunks_exact_mut(context) {
+        let shared = SHARE * self.dim;
+        for (queries, out) in queries.chunks(shared).zip(out.chunks_mut(shared)) {
+            match out.len() / self.dim {
+                1 => self.heads::<S, NUMBERS, 1>(simd, queries, scores, out),
+                2 => self.heads::<S, NUMBERS, 2>(simd, queries, scores, out),
+                3 => self.heads::<S, NUMBERS, 3>(simd, queries, scores, out),
+                4 => self.heads::<S, NUMBERS, 4>(simd, queries, scores, out),
+                5 => self.heads::<S, NUMBERS, 5>(simd, queries, scores, out),
+                6 => self.heads::<S, NUMBERS, 6>(simd, queries, scores, out),
+                7 => self.heads::<S, NUMBERS, 7>(simd, queries, scores, out),
+                _ => self.heads::<S, NUMBERS, SHARE>(simd, queries, scores, out),
+            }
+        }
+    }
+
+    /// Attention of `HEADS` query heads, which share each load of a key or a value.
+    #[inline(always)]
+    fn heads<S: Simd, const NUMBERS: usize, const HEADS: usize>(
+        &self,
+        simd: S,
+        queries: &[f32],
+        scores: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        scores.resize(HEADS * self.row.context, 0.0);
+        self.scores::<S, NUMBERS, HEADS>(simd, queries, scores);
+        for scores in scores.chunks_exact_mut(self.row.context) {
             math::softmax(simd, scores);
         }
-        let (mut scores, mut out) = (&scores[..], out);
-        // Heads that share a load of values.
-        while !out.is_empty() {
-            let heads = (out.len() / self.dim).min(4);
-            let (now, rest) = out.split_at_mut(heads * self.dim);
-            match heads {
-                1 => self.values::<S, NUMBERS, 1>(simd, scores, now),
-                2 => self.values::<S, NUMBERS, 2>(simd, scores, now),
-                3 => self.values::<S, NUMBERS, 3>(simd, scores, now),
-                _ => self.values::<S, NUMBERS, 4>(simd, scores, now),
-            }
-            (scores, out) = (&scores[heads * context..], rest);
-        }
+        self.values::<S, NUMBERS, HEADS>(simd, scores, out);
     }
 
     /// Scaled products of each query with the keys of its positions.
     #[inline(always)]
-    fn scores<S: Simd, const NUMBERS: usize>(&self, simd: S, queries: &[f32], scores: &mut [f32]) {
+    fn scores<S: Simd, const NUMBERS: usize, const HEADS: usize>(&self, simd: S, queries: &[f32], scores: &mut [f32]) {
         let vectors = self.dim / NUMBERS / 16;
-        let queries = queries.as_chunks::<16>().0;
+        let queries = &queries.as_chunks::<16>().0[..HEADS * NUMBERS * vectors];
+        let context = self.row.context;
+        let scores = &mut scores[..HEADS * context];
         let mut position = 0;
         for slots in self.slots() {
             for slot in slots {
                 let key = &self.layer.key(slot, self.head).as_chunks::<16>().0[..vectors];
-                for (query, scores) in
-                    queries.chunks_exact(NUMBERS * vectors).zip(scores.chunks_exact_mut(self.row.context))
-                {
-                    let mut sum = f32x16::splat(simd, 0.0);
-                    for i in 0..vectors {
-                        let words = u32x16::from_slice(simd, &key[i]);
-                        for number in 0..NUMBERS {
-                            let query = f32x16::from_slice(simd, &query[number * vectors + i]);
-                            sum = query.mul_add(widen::<S, NUMBERS>(words, number), sum);
+                let mut sums = [f32x16::splat(simd, 0.0); HEADS];
+                for i in 0..vectors {
+                    let words = u32x16::from_slice(simd, &key[i]);
+                    for number in 0..NUMBERS {
+                        let key = widen::<S, NUMBERS>(words, number);
+                        for head in 0..HEADS {
+                            let query = &queries[(head * NUMBERS + number) * vectors + i];
+                            sums[head] = f32x16::from_slice(simd, query).mul_add(key, sums[head]);
                         }
                     }
-                    scores[position] = simd.reduce_sum_f32x16(sum) * self.scale;
+                }
+                for head in 0..HEADS {
+                    scores[head * context + position] = simd.reduce_sum_f32x16(sums[head]) * self.scale;
                 }
                 position += 1;
             }
