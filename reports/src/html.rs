@@ -140,6 +140,8 @@ fn latencies(summary: &Summary) -> Vec<LatencyRow> {
         ("itl", "ITL", "every gap between two tokens"),
         ("e2el", "E2EL", "last token − arrival"),
         ("queue_time", "Queue", "first scheduled − arrival"),
+        ("client_ttft", "TTFT, client", "first token at the client − sent"),
+        ("client_e2el", "E2EL, client", "last token at the client − sent"),
     ];
     let row = |(metric, name, meaning)| {
         let histogram = summary.latency(metric)?;

@@ -21,7 +21,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     lines.extend(verdicts(&report.verdicts, paint));
     lines.push(String::new());
     lines.push(paint.dim(&latency_header()));
-    for name in ["ttft", "tpot", "itl", "e2el"] {
+    for name in ["ttft", "tpot", "itl", "e2el", "client_ttft", "client_e2el"] {
         if let Some(histogram) = report.summary.latency(name) {
             lines.push(latency_row(name, histogram));
         }

@@ -55,6 +55,18 @@ pub const NAMES: &[&str] = &[
     "queue_time_p95",
     "queue_time_p99",
     "queue_time_p99_9",
+    "client_ttft_mean",
+    "client_ttft_p50",
+    "client_ttft_p90",
+    "client_ttft_p95",
+    "client_ttft_p99",
+    "client_ttft_p99_9",
+    "client_e2el_mean",
+    "client_e2el_p50",
+    "client_e2el_p90",
+    "client_e2el_p95",
+    "client_e2el_p99",
+    "client_e2el_p99_9",
     "request_throughput",
     "output_throughput",
     "total_token_throughput",
@@ -105,7 +117,8 @@ impl Metric {
 
     /// What it is measured in.
     pub fn dimension(self) -> Dimension {
-        const LATENCIES: [&str; 6] = ["ttft_", "tpot_", "itl_", "mtpot_", "e2el_", "queue_time_"];
+        const LATENCIES: [&str; 8] =
+            ["ttft_", "tpot_", "itl_", "mtpot_", "e2el_", "queue_time_", "client_ttft_", "client_e2el_"];
         match self.0 {
             "makespan" => Dimension::Time,
             "request_goodput" | "token_goodput" => Dimension::Rate,

@@ -22,7 +22,7 @@ pub use pool::{PoolEngineSpec, PoolSpec};
 pub(crate) use problems::key_of;
 pub use slo::{GoodputSpec, Slo};
 pub use sweep::SweepSpec;
-pub use workload::{Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};
+pub use workload::{ClientTimeSpec, Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};
 
 /// The version of the scenario format.
 pub const VERSION: u32 = 1;

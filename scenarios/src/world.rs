@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use overbook_sim::arrival::Workload;
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
 use overbook_sim::cluster::{
-    Autoscale, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit, Patience,
-    ReplicaPool, Retry, ScaleTarget,
+    Autoscale, ClientTime, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit,
+    Patience, ReplicaPool, Retry, ScaleTarget,
 };
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::memory::{self, MemoryError, MemoryPlan};
@@ -169,6 +169,10 @@ impl Point {
             },
             clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
             max_concurrency: workload.max_concurrency,
+            client_time: workload
+                .client_time
+                .as_ref()
+                .map(|time| ClientTime { base: time.base.0, per_concurrent: time.per_concurrent.0 }),
             drain: workload.drain,
             seed: scenario.seed,
             slo: Slo {

@@ -1,6 +1,7 @@
 //! The world: replicas on one calendar, a router, open-loop arrivals or closed-loop clients.
 
 mod attempts;
+mod client;
 mod door;
 mod faults;
 mod lanes;
@@ -28,6 +29,7 @@ use crate::timeline::Timeline;
 
 pub use crate::drive::{Effort, StopReason};
 pub use attempts::Retry;
+pub use client::ClientTime;
 pub use faults::{Failure, Faults};
 pub use outcome::{Progress, RunError, RunResult};
 pub use pools::ReplicaPool;
@@ -37,6 +39,7 @@ pub use spec::{Clients, ClusterSpec, OutputLimit, Patience};
 pub use transfer::Disaggregation;
 
 use attempts::Attempts;
+use client::ClientTimes;
 use faults::Health;
 use pools::Costs;
 use scale::Scaling;
@@ -122,6 +125,7 @@ pub struct Cluster {
     health: Health,
     scaling: Scaling,
     attempts: Attempts,
+    client_times: ClientTimes,
     ticks: Calendar<Tick>,
     calendar: Calendar<Event>,
     /// Length of the calendar at which it is cleared of what can no longer happen.
@@ -196,6 +200,7 @@ impl Cluster {
             scaling: Scaling::new(spec.replicas as usize, spec.autoscale.map_or(spec.replicas, |auto| auto.min)),
             health: Health::new(spec.replicas as usize),
             attempts: Attempts::default(),
+            client_times: ClientTimes::default(),
             ticks: Calendar::new(),
             calendar: Calendar::new(),
             calendar_max: 1024,
@@ -511,11 +516,12 @@ impl Cluster {
         books.timeline.finish(self.now);
         books.tally.request(row);
         self.book_in_pool(row);
+        let at_client = self.client_receives(row, books.tally);
         books.recorder.request(row).map_err(RunError::Record)?;
         if let Some(clients) = self.spec.clients {
             // Never at this same moment: lanes that are due now may have planned already.
-            let think_time = clients.think_time.max(Span(1));
-            self.calendar.schedule(self.now + think_time, RANK_ARRIVAL, Event::Client);
+            let pause = (clients.think_time + at_client).max(Span(1));
+            self.calendar.schedule(self.now + pause, RANK_ARRIVAL, Event::Client);
         }
         Ok(())
     }

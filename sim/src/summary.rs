@@ -91,6 +91,15 @@ pub struct Latencies {
     pub e2el: Histogram,
 }
 
+/// What the client sees of finished requests [ns]: the engine's latency, and the client's own time.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ClientLatencies {
+    /// First token at the client - sent.
+    pub ttft: Histogram,
+    /// Last token at the client - sent.
+    pub e2el: Histogram,
+}
+
 /// One request class.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Class {
@@ -203,6 +212,8 @@ pub struct Summary {
     pub itl: Histogram,
     /// First step plan - arrival, of all requests that were started [ns].
     pub queue_time: Histogram,
+    /// What clients see, where their own time is stated.
+    pub client: Option<ClientLatencies>,
     /// Figures per class, in the order of the workload's classes.
     pub classes: Vec<Class>,
     /// Steps, plans, preemptions.

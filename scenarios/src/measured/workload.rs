@@ -94,6 +94,7 @@ fn empty() -> WorkloadSpec {
         population: None,
         clients: None,
         max_concurrency: None,
+        client_time: None,
         drain: true,
         max_new_tokens: MaxNewTokens::default(),
         limits: crate::scenario::Limits::default(),
@@ -113,10 +114,12 @@ fn trace(run: &MeasuredRun) -> Result<Option<TraceSpec>, Gap> {
     }
     let arrival = if table.column("queued_s").is_some() { "queued_s" } else { "arrival_s" };
     let path = path.canonicalize().unwrap_or(path);
+    // Clients are classes: fair orders tell them apart by that.
+    let class = table.column("client").map(|_| "client".to_owned());
     let trace = serde_json::json!({
         "path": path,
         "format": "columns",
-        "columns": Columns::new(arrival, "prompt_tokens", "output_tokens"),
+        "columns": Columns { class, ..Columns::new(arrival, "prompt_tokens", "output_tokens") },
     });
     serde_json::from_value(trace).map(Some).map_err(|error| Gap(error.to_string()))
 }

@@ -30,6 +30,10 @@ pub struct WorkloadSpec {
     /// one has ended, and their latencies count from when they are sent. Not together with `clients`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
+    /// The time between client and engine. The engine's latencies stay as they are; those of the client come beside them, as
+    /// `client_ttft` and `client_e2el`, and clients of a closed loop send their next request that much later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_time: Option<ClientTimeSpec>,
     /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait, and
     /// requests that still run then are in no figure of requests.
     #[serde(default = "yes")]
@@ -70,6 +74,17 @@ pub struct Clients {
     /// Pause between the end of a request and the next one of the same client.
     #[serde(default = "no_pause")]
     pub think_time: Duration,
+}
+
+/// What a client sees beyond the engine's own clock: HTTP, tokeniser, detokeniser, its own loop.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTimeSpec {
+    /// Of every request.
+    pub base: Duration,
+    /// For each request that is under way when it is sent, itself included: a client of one thread that reads many streams.
+    #[serde(default = "no_pause")]
+    pub per_concurrent: Duration,
 }
 
 fn yes() -> bool {

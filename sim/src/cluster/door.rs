@@ -52,6 +52,7 @@ impl Cluster {
         if arrival.failed_in_trace {
             return self.book_failed_in_trace(id, &arrival, books);
         }
+        self.client_sends(id);
         match self.spec.output_limit {
             OutputLimit::Context => {}
             OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),

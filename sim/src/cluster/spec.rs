@@ -1,6 +1,8 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{Autoscale, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason};
+use super::{
+    Autoscale, ClientTime, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason,
+};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
@@ -67,6 +69,8 @@ pub struct ClusterSpec {
     /// Requests that the client has under way at once at most, open loop: who finds it so waits at the client, and arrives when
     /// it is sent.
     pub max_concurrency: Option<u32>,
+    /// What clients see beyond the engine's clock, if their latencies are wanted too.
+    pub client_time: Option<ClientTime>,
     /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait: who
     /// still runs then is cut off.
     pub drain: bool,
@@ -117,6 +121,7 @@ impl Default for ClusterSpec {
             patience: Patience::default(),
             clients: None,
             max_concurrency: None,
+            client_time: None,
             drain: true,
             seed: 0,
             slo: Slo::default(),

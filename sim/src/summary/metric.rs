@@ -5,7 +5,7 @@ use crate::histogram::Histogram;
 use crate::rows::Outcome;
 
 /// Names of the latencies, as in `ttft_p99`.
-pub const LATENCIES: [&str; 6] = ["ttft", "tpot", "itl", "mtpot", "e2el", "queue_time"];
+pub const LATENCIES: [&str; 8] = ["ttft", "tpot", "itl", "mtpot", "e2el", "queue_time", "client_ttft", "client_e2el"];
 
 /// Names and values of the percentiles that reports state.
 pub const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999)];
@@ -33,6 +33,8 @@ impl Summary {
             "mtpot" => Some(&self.latencies.mtpot),
             "e2el" => Some(&self.latencies.e2el),
             "queue_time" => Some(&self.queue_time),
+            "client_ttft" => self.client.as_ref().map(|client| &client.ttft),
+            "client_e2el" => self.client.as_ref().map(|client| &client.e2el),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Gathers the figures of a run while it goes, in memory that does not grow with the number of requests.
 
-use super::{Attained, Batches, Class, Fleet, Latencies, Load, Slo, Summary, Tokens, Work};
+use super::{Attained, Batches, Class, ClientLatencies, Fleet, Latencies, Load, Slo, Summary, Tokens, Work};
 use crate::histogram::Histogram;
 use crate::rows::{Outcome, RequestRow, StepRow};
 use crate::time::{Span, Time};
@@ -41,6 +41,7 @@ pub struct Tally {
     classes: Vec<ClassTally>,
     itl: Histogram,
     queue_time: Histogram,
+    client: Option<ClientLatencies>,
     work: Work,
     batches: Batches,
     levels: Levels,
@@ -70,6 +71,7 @@ impl Tally {
             classes: Vec::new(),
             itl: Histogram::new(),
             queue_time: Histogram::new(),
+            client: None,
             work: Work::default(),
             batches: Batches::default(),
             levels: Levels { running: 0, waiting: 0, used_blocks: 0, running_max: 0, waiting_max: 0, fullest: (0, 1) },
@@ -93,6 +95,15 @@ impl Tally {
         if row.outcome == Outcome::Finished {
             self.finished(row, index);
         }
+    }
+
+    /// A request has finished, and its client learns of every token `later` than the engine.
+    pub fn client(&mut self, row: &RequestRow, later: Span) {
+        let client = self.client.get_or_insert_default();
+        if let Some(ttft) = row.ttft() {
+            client.ttft.record((ttft + later).0);
+        }
+        client.e2el.record((row.e2el() + later).0);
     }
 
     /// An attempt has ended, and its client will send the request again: what it took counts, the request does not yet.
@@ -231,6 +242,11 @@ impl Tally {
         }
         self.itl.merge(&other.itl);
         self.queue_time.merge(&other.queue_time);
+        if let Some(client) = &other.client {
+            let mine = self.client.get_or_insert_default();
+            mine.ttft.merge(&client.ttft);
+            mine.e2el.merge(&client.e2el);
+        }
         self.work.add(&other.work);
         self.batches.merge(&other.batches);
         self.levels.add(&other.levels);
@@ -278,6 +294,7 @@ impl Tally {
             latencies,
             itl: self.itl,
             queue_time: self.queue_time,
+            client: self.client,
             classes: self.classes.into_iter().enumerate().map(named).collect(),
             work: self.work,
             batches: self.batches,
