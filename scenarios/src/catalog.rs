@@ -37,6 +37,7 @@ const GPUS: Entries = embedded!("gpus":
     "mi300x",
     "rtx-4090",
     "rtx-pro-6000",
+    "rtx-pro-6000-max-q",
 );
 
 const MODELS: Entries = embedded!("models":
@@ -48,6 +49,7 @@ const MODELS: Entries = embedded!("models":
     "llama-2-13b",
     "llama-2-70b",
     "llama-2-7b",
+    "llama-3-70b",
     "llama-3-8b",
     "llama-3.1-405b",
     "llama-3.1-70b",

@@ -54,7 +54,7 @@ pub use trtllm::{Capacity, TrtllmSpec};
 pub use victim::{PreemptionMode, Victim};
 pub use vllm::{QueueOrder, VllmSpec};
 pub use vllm_v0::VllmV0Spec;
-pub use vtc::VtcSpec;
+pub use vtc::{FairSpec, VtcSpec};
 
 /// Plans the steps of one replica.
 ///
@@ -157,7 +157,10 @@ impl SchedulerSpec {
             }
             SchedulerSpec::Aggressive(spec) => router(spec.intake(), Box::new(aggressive::Fill::new(spec))),
             SchedulerSpec::Conservative(spec) => router(spec.intake(), Box::new(conservative::Reserve::new(spec))),
-            SchedulerSpec::LightllmMain(spec) => router(spec.intake(), Box::new(lightllm_main::Main::new(spec))),
+            SchedulerSpec::LightllmMain(spec) => {
+                let router = Router::new(spec.intake(), Box::new(lightllm_main::Main::new(spec)));
+                Box::new(router.fair(spec.fair.clone().map(vtc::Vtc::sharing)))
+            }
             SchedulerSpec::Edf(spec) => Box::new(edf::Edf::new(spec.clone())),
             SchedulerSpec::Vtc(spec) => Box::new(vtc::Vtc::new(spec.clone())),
             SchedulerSpec::Sjf(spec) => Box::new(sjf::Sjf::new(spec, seed, replica)),
@@ -181,6 +184,7 @@ impl SchedulerSpec {
         match self {
             SchedulerSpec::Vllm(spec) => spec.policy,
             SchedulerSpec::Sglang(spec) if spec.order() == SchedulePolicy::Fcfs => QueueOrder::Fcfs,
+            SchedulerSpec::LightllmMain(spec) if spec.fair.is_some() => QueueOrder::Keyed,
             SchedulerSpec::Sglang(_)
             | SchedulerSpec::Edf(_)
             | SchedulerSpec::Vtc(_)

@@ -12,6 +12,7 @@ const REPOSITORIES: &[(&str, &str)] = &[
     ("llama-2-13b", "meta-llama/Llama-2-13b-hf"),
     ("llama-2-70b", "meta-llama/Llama-2-70b-hf"),
     ("llama-2-7b", "meta-llama/Llama-2-7b-hf"),
+    ("llama-3-70b", "meta-llama/Meta-Llama-3-70B"),
     ("llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
     ("llama-3.1-405b", "meta-llama/Llama-3.1-405B"),
     ("llama-3.1-70b", "meta-llama/Llama-3.1-70B"),

@@ -64,6 +64,13 @@ impl Check<'_> {
         self.that((0.0..1.0).contains(&share), "batch.watermark", message);
     }
 
+    fn shares(&mut self, place: &str, input_price: u32, output_price: u32, weights: &[f64]) {
+        self.range(&format!("{place}input_price"), u64::from(input_price), 0, 1000);
+        self.range(&format!("{place}output_price"), u64::from(output_price), 1, 1000);
+        let weights_ok = weights.iter().all(|weight| (1e-3..=1e3).contains(weight));
+        self.that(weights_ok, &format!("{place}fair_weights"), "must be from 0.001 to 1000 each");
+    }
+
     fn positive(&mut self, key: &str, value: impl Into<u64>) {
         self.that(value.into() > 0, key, "is 0; it must be at least 1");
     }
@@ -338,10 +345,7 @@ fn check_scheduler(spec: &SchedulerSpec, list: &mut Vec<Problem>) {
         SchedulerSpec::Vtc(spec) => {
             let mut check = Check { prefix: "scheduler.vtc", list };
             check.batch(&spec.batch);
-            check.range("input_price", u64::from(spec.input_price), 0, 1000);
-            check.range("output_price", u64::from(spec.output_price), 1, 1000);
-            let weights_ok = spec.fair_weights.iter().all(|weight| (1e-3..=1e3).contains(weight));
-            check.that(weights_ok, "fair_weights", "must be from 0.001 to 1000 each");
+            check.shares("", spec.input_price, spec.output_price, &spec.fair_weights);
         }
         SchedulerSpec::Sjf(spec) => {
             let mut check = Check { prefix: "scheduler.sjf", list };

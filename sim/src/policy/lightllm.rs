@@ -1,7 +1,9 @@
 //! The decision loop of LightLLM's router, whose admission tests are `past-future`, `aggressive`, `conservative` and
 //! `lightllm-main`.
 
+use super::chunked::Order;
 use super::victim::{PreemptionMode, Victim, make_room};
+use super::vtc::Vtc;
 use super::{Horizon, Scheduler};
 use crate::step::{Head, Infeasible, StepBuilder};
 
@@ -47,13 +49,28 @@ pub(crate) trait Gate: std::fmt::Debug {
 pub(crate) struct Router {
     intake: Intake,
     gate: Box<dyn Gate>,
+    /// Fair shares, if the queue is not in order of arrival.
+    fair: Option<Vtc>,
     /// Executed steps at which the next attempt is due.
     due: u64,
 }
 
 impl Router {
     pub(crate) fn new(intake: Intake, gate: Box<dyn Gate>) -> Router {
-        Router { intake, gate, due: 0 }
+        Router { intake, gate, fair: None, due: 0 }
+    }
+
+    /// The same with the next request that of the tenant that was served least.
+    pub(crate) fn fair(self, fair: Option<Vtc>) -> Router {
+        Router { fair, ..self }
+    }
+
+    /// Whose turn it is.
+    fn next(&mut self, step: &mut StepBuilder<'_>) -> Result<Option<Head>, Infeasible> {
+        match &mut self.fair {
+            Some(fair) => fair.next(step),
+            None => Ok(step.head()),
+        }
     }
 
     /// Admits who may enter. Returns whether anybody does.
@@ -63,7 +80,7 @@ impl Router {
         let mut admitted = 0;
         self.gate.attempt(step);
         while admitted < most && step.running() < self.intake.running_max_req_size as usize {
-            let Some(head) = step.head() else { break };
+            let Some(head) = self.next(step)? else { break };
             let tokens = head.tokens - head.cached;
             let fits = tokens <= budget && step.blocks_to_hold(&head, head.tokens) <= step.free_blocks();
             // A lone request goes ahead: it fits, whatever is feared of it.
@@ -71,10 +88,19 @@ impl Router {
                 break;
             }
             step.admit(&head, tokens)?;
+            if let Some(fair) = &mut self.fair {
+                fair.admitted(&head);
+            }
             budget -= tokens;
             admitted += 1;
         }
         Ok(admitted > 0)
+    }
+
+    fn charge(&mut self, step: &StepBuilder<'_>, decodes: bool) {
+        if let Some(fair) = &mut self.fair {
+            fair.charge(step, decodes);
+        }
     }
 
     /// For how long steps that only decode go on.
@@ -83,9 +109,10 @@ impl Router {
             return Horizon { repeats: u64::MAX, wake_on_arrival: true, wake_on_end: false };
         };
         let full = step.running() >= self.intake.running_max_req_size as usize;
-        let shut = full || self.gate.is_shut(step, &head);
+        // Whose turn it is may change with every token.
+        let shut = full || (self.fair.is_none() && self.gate.is_shut(step, &head));
         let repeats = if shut { u64::MAX } else { self.due - step.executed() - 1 };
-        Horizon { repeats, wake_on_arrival: false, wake_on_end: true }
+        Horizon { repeats, wake_on_arrival: self.fair.is_some(), wake_on_end: true }
     }
 }
 
@@ -94,6 +121,10 @@ impl Scheduler for Router {
         for &output_tokens in step.finished() {
             self.gate.finished(output_tokens);
         }
+        if let Some(fair) = &mut self.fair {
+            fair.catch_up(step);
+            fair.take_in(step);
+        }
         let (now, wait) = (step.executed(), u64::from(self.intake.router_max_wait_tokens));
         if now > self.due {
             // The attempts in between found nobody waiting, or would have been refused.
@@ -101,6 +132,7 @@ impl Scheduler for Router {
         }
         if step.running() == 0 || now == self.due {
             if self.attempt(step)? {
+                self.charge(step, false);
                 self.due = now + 1 + wait;
                 return Ok(Horizon::ONE);
             }
@@ -111,6 +143,7 @@ impl Scheduler for Router {
             self.due = now + wait;
         }
         step.decode_all()?;
+        self.charge(step, true);
         Ok(if preempted { Horizon::ONE } else { self.horizon(step) })
     }
 }

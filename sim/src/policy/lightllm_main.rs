@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lightllm::{Gate, Intake};
 use super::past_future::Peak;
+use super::vtc::FairSpec;
 use crate::length::{Draw, LengthModel, LengthSpec};
 use crate::step::{Head, RequestView, StepBuilder};
 
@@ -23,6 +24,9 @@ pub struct LightllmMainSpec {
     pub router_max_wait_tokens: u32,
     /// Admissions of one attempt at most; `null` is no limit.
     pub max_admissions: Option<u32>,
+    /// Fair shares between tenants instead of the order of arrival (S-LoRA's `VTCReqQueue`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fair: Option<FairSpec>,
 }
 
 impl Default for LightllmMainSpec {
@@ -34,6 +38,7 @@ impl Default for LightllmMainSpec {
             batch_max_tokens: None,
             router_max_wait_tokens: 6,
             max_admissions: None,
+            fair: None,
         }
     }
 }

@@ -28,6 +28,28 @@ impl Default for VtcSpec {
     }
 }
 
+/// Shares of tenants where the batches are another scheduler's. A tenant is a class of the workload.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FairSpec {
+    /// Price of a prompt token.
+    pub input_price: u32,
+    /// Price of an output token.
+    pub output_price: u32,
+    /// Shares of the tenants, in the order of the workload's classes; 1 for those that are not listed.
+    pub fair_weights: Vec<f64>,
+    /// Whether a tenant that begins to wait is lifted to those that do (VTC). Without it is "least counter first" (LCF).
+    pub lift: bool,
+    /// Whether outputs are charged at admission, by their limits, instead of token by token: VTC with predicted lengths.
+    pub foreseen: bool,
+}
+
+impl Default for FairSpec {
+    fn default() -> Self {
+        FairSpec { input_price: 1, output_price: 2, fair_weights: Vec::new(), lift: true, foreseen: false }
+    }
+}
+
 /// Parts of one: counters are integers, so that any number of steps at once adds up the same.
 const ONE: f64 = (1 << 20) as f64;
 
@@ -53,7 +75,8 @@ struct Tenant {
 /// computed; a tenant that begins to wait is lifted to the least of those that already do, so that nobody saves up service.
 #[derive(Clone, Debug)]
 pub struct Vtc {
-    spec: VtcSpec,
+    fair: FairSpec,
+    batch: BatchSpec,
     tenants: Vec<Tenant>,
     /// The tenant whose request was admitted last.
     last: Option<usize>,
@@ -64,18 +87,24 @@ pub struct Vtc {
 impl Vtc {
     /// A scheduler for one replica.
     pub fn new(spec: VtcSpec) -> Self {
-        Vtc { spec, tenants: Vec::new(), last: None, executed: 0 }
+        let VtcSpec { input_price, output_price, fair_weights, batch } = spec;
+        Vtc { batch, ..Vtc::sharing(FairSpec { input_price, output_price, fair_weights, ..FairSpec::default() }) }
+    }
+
+    /// The shares alone, for a scheduler with batches of its own.
+    pub(crate) fn sharing(fair: FairSpec) -> Self {
+        Vtc { fair, batch: BatchSpec::default(), tenants: Vec::new(), last: None, executed: 0 }
     }
 
     fn tenant(&self, class: usize) -> Tenant {
-        let weight = self.spec.fair_weights.get(class).unwrap_or(&1.0);
+        let weight = self.fair.fair_weights.get(class).unwrap_or(&1.0);
         let share = |price: u32| (f64::from(price) * ONE / weight).round() as u64;
-        let (input, output) = (share(self.spec.input_price), share(self.spec.output_price));
+        let (input, output) = (share(self.fair.input_price), share(self.fair.output_price));
         Tenant { counter: 0, input, output, waiting: false, members: 0 }
     }
 
     /// Charges the steps that repeated the last plan.
-    fn catch_up(&mut self, step: &StepBuilder<'_>) {
+    pub(crate) fn catch_up(&mut self, step: &StepBuilder<'_>) {
         let repeats = step.executed() - self.executed;
         for tenant in &mut self.tenants {
             tenant.counter += repeats * u64::from(tenant.members) * tenant.output;
@@ -83,7 +112,7 @@ impl Vtc {
     }
 
     /// Takes in arrivals; the class is the key, so that each tenant's requests stand together.
-    fn take_in(&mut self, step: &mut StepBuilder<'_>) {
+    pub(crate) fn take_in(&mut self, step: &mut StepBuilder<'_>) {
         self.note_waiting(step);
         while let Some(request) = step.newcomer() {
             let class = usize::from(request.class.0);
@@ -92,7 +121,8 @@ impl Vtc {
             }
             step.rank(request.slot, class as u64);
             if !self.tenants[class].waiting {
-                let lift = self.least().or(self.last).map_or(0, |other| self.tenants[other].counter);
+                let least = self.least().or(self.last).filter(|_| self.fair.lift);
+                let lift = least.map_or(0, |other| self.tenants[other].counter);
                 let tenant = &mut self.tenants[class];
                 tenant.counter = tenant.counter.max(lift);
                 tenant.waiting = true;
@@ -113,18 +143,19 @@ impl Vtc {
         }
     }
 
-    /// Charges what this step computes of outputs: one token of each member, and the first one where a prefill ends.
-    fn charge(&mut self, step: &StepBuilder<'_>) {
+    /// Charges what this step computes of outputs: one token of each member if it `decodes`, and the first one where a prefill
+    /// ends.
+    pub(crate) fn charge(&mut self, step: &StepBuilder<'_>, decodes: bool) {
         for tenant in &mut self.tenants {
             tenant.members = 0;
         }
         for at in 0..step.running() {
             let request = step.running_at(at);
             let tenant = &mut self.tenants[usize::from(request.class.0)];
-            let decodes = request.phase == Phase::Decode;
-            tenant.members += u32::from(decodes);
+            let member = decodes && !self.fair.foreseen && request.phase == Phase::Decode;
+            tenant.members += u32::from(member);
             let ends = request.phase == Phase::Prefill && request.computed == request.target;
-            tenant.counter += u64::from(decodes || ends) * tenant.output;
+            tenant.counter += u64::from(member || ends && !self.fair.foreseen) * tenant.output;
         }
         self.executed = step.executed() + u64::from(step.running() > 0);
     }
@@ -164,6 +195,8 @@ impl Order for Vtc {
         if head.request.preemptions == 0 {
             let tenant = &mut self.tenants[class];
             tenant.counter += u64::from(head.request.prompt_tokens) * tenant.input;
+            let foreseen = if self.fair.foreseen { head.request.limit } else { 0 };
+            tenant.counter += u64::from(foreseen) * tenant.output;
         }
     }
 
@@ -176,12 +209,12 @@ impl Scheduler for Vtc {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         self.catch_up(step);
         self.take_in(step);
-        let limits = self.spec.batch;
+        let limits = self.batch;
         let batch = limits.plan(self, step)?;
         self.note_waiting(step);
         // With a place left somebody waits for memory, and the next in turn may need less of it.
         let blocked = self.least().filter(|_| batch.room);
-        self.charge(step);
+        self.charge(step, true);
         if !batch.pure {
             return Ok(Horizon::ONE);
         }

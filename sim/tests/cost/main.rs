@@ -21,13 +21,14 @@ pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
 /// GPUs with measured kernels that are linked by PCIe alone.
 pub const PCIE: [&str; 2] = ["l40s", "rtx-pro-6000"];
 /// GPUs whose efficiencies are inferred.
-pub const INFERRED: [&str; 6] = ["a100-40", "a10g", "h100-64", "l4", "mi300x", "rtx-4090"];
+pub const INFERRED: [&str; 7] = ["a100-40", "a10g", "h100-64", "l4", "mi300x", "rtx-4090", "rtx-pro-6000-max-q"];
 /// Models with dense layers and grouped-query attention.
-pub const MODELS: [&str; 23] = [
+pub const MODELS: [&str; 24] = [
     "llama-13b",
     "llama-2-13b",
     "llama-2-70b",
     "llama-2-7b",
+    "llama-3-70b",
     "llama-3-8b",
     "llama-3.1-405b",
     "llama-3.1-70b",

@@ -5,9 +5,9 @@ use overbook_sim::cluster::Effort;
 use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
 use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
 use overbook_sim::policy::{
-    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OnLate,
-    OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulePolicy, SchedulerSpec, SemiPdSpec,
-    SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
+    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FairSpec, FastserveSpec, LightllmMainSpec, LtrSpec,
+    OnLate, OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulePolicy, SchedulerSpec,
+    SemiPdSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};
@@ -185,7 +185,15 @@ fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
         SchedulerSpec::LightllmMain(_) => {
             let plain = LightllmMainSpec::default();
             let bold = LightllmMainSpec { router_token_ratio: 0.7, router_max_new_token_len: 30, ..plain.clone() };
-            let all = [("lightllm-main", plain), ("lightllm-main, short until busy", bold)];
+            let fair = LightllmMainSpec { fair: Some(FairSpec::default()), ..plain.clone() };
+            let lcf = FairSpec { lift: false, foreseen: true, fair_weights: vec![2.0, 1.0], ..FairSpec::default() };
+            let lcf = LightllmMainSpec { fair: Some(lcf), router_max_wait_tokens: 10, ..plain.clone() };
+            let all = [
+                ("lightllm-main", plain),
+                ("lightllm-main, short until busy", bold),
+                ("lightllm-main, fair", fair),
+                ("lightllm-main, least counter first, outputs foreseen", lcf),
+            ];
             all.map(|(name, spec)| (name, SchedulerSpec::LightllmMain(spec))).into()
         }
         SchedulerSpec::Edf(_) => {

@@ -75,4 +75,7 @@ pub(super) fn lightllm_main(spec: &LightllmMainSpec, list: &mut Vec<Problem>) {
     check.intake(spec.intake());
     check.share("router_token_ratio", spec.router_token_ratio);
     check.positive("router_max_new_token_len", spec.router_max_new_token_len);
+    if let Some(fair) = &spec.fair {
+        check.shares("fair.", fair.input_price, fair.output_price, &fair.fair_weights);
+    }
 }
