@@ -22,6 +22,7 @@ mod cli {
     mod refused_traces;
     mod repro;
     mod results;
+    mod serve;
     mod tools;
     mod validate;
     #[cfg(not(feature = "frames"))]
