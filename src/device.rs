@@ -37,6 +37,7 @@ impl Device {
         if point.scenario.fleet.gpus_per_replica() > 1 {
             return Err(Failure::Input("the CPU engine is one device; set `fleet.tensor_parallel: 1`".into()));
         }
+        overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
         let (config, files) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
         let (weights, origin) = match files {

@@ -6,6 +6,7 @@ mod cli {
     mod commands;
     mod compare;
     mod disk;
+    mod engine;
     #[cfg(feature = "frames")]
     mod fitted;
     mod gates;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::cluster::{ClusterSpec, Progress, RunResult};
+use overbook_sim::replica::Lanes;
 use overbook_sim::rows::RequestRow;
 use overbook_sim::time::{Span, Time};
 
@@ -116,11 +117,20 @@ pub enum RunError {
     Start(#[source] std::io::Error),
 }
 
-/// What keeps a fleet from running on one executor.
+/// Whether a fleet can run on one executor.
+///
+/// # Errors
+/// What it asks for that the engine does not have.
+pub fn check(spec: &ClusterSpec) -> Result<(), RunError> {
+    unfit(spec).map_or(Ok(()), |why| Err(RunError::Unfit(why)))
+}
+
 fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
     let cases = [
         (!spec.pools.is_empty(), "its replicas are all alike; remove `fleet.pools`"),
         (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
+        (spec.limits.lanes != Lanes::Unified, "it has one lane; choose a scheduler without lanes of its own"),
+        (spec.limits.swap.blocks > 0, "it does not swap KV to the host; use `preemption_mode: recompute`"),
         (spec.disaggregation.is_some(), "it has no replicas of their own for prompts"),
         (spec.early_rejection.is_some(), "it has no early rejection"),
         (spec.autoscale.is_some(), "its replica does not come and go"),
@@ -144,9 +154,7 @@ pub fn run(
     executor: Box<dyn Executor>,
     watch: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Measured, RunError> {
-    if let Some(why) = unfit(spec) {
-        return Err(RunError::Unfit(why));
-    }
+    check(spec)?;
     let vocab = executor.capacity().vocab;
     let (limits, scheduler, seed) = (spec.limits, spec.scheduler.clone(), spec.seed);
     let (out, inbox) = mpsc::channel();

@@ -1,8 +1,6 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{
-    Autoscale, ClientTime, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason,
-};
+use super::{Autoscale, ClientTime, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason};
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;

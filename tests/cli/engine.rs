@@ -1,0 +1,114 @@
+//! The real engine: runs, replays, calibration and comparison on the CPU, with the tiny preset.
+
+use super::home::Home;
+
+const TINY: &str = "\
+version: 1
+name: tiny
+seed: 7
+workload:
+  generate:
+    arrivals: { gamma: { rate: 100/s, shape: 0.5 } }
+    lengths:
+      independent:
+        prompt: { log-normal: { median: 60, sigma: 0.9, max: 300 } }
+        output: { log-normal: { median: 16, sigma: 0.7, max: 60 } }
+    requests: 40
+model: tiny
+gpu: none
+engine: { kv_tokens: 1024, max_model_len: 512, cost: { constant: { device: 2ms } } }
+scheduler: { vllm: { max_num_seqs: 8, max_num_batched_tokens: 64 } }
+";
+
+fn home() -> Home {
+    let home = Home::new();
+    home.write("tiny.yaml", TINY);
+    home
+}
+
+#[test]
+fn a_run_for_real_leaves_a_run_directory() {
+    let home = home();
+    let ran = home.overbook("run tiny.yaml --on cpu --threads 1 --out r").ends(0);
+    assert!(ran.out.contains("40 of 40 finished"), "{}", ran.out);
+    assert!(ran.out.contains("measured, not simulated: CPU engine, 1 threads"), "{}", ran.out);
+    assert_eq!(
+        home.names("r"),
+        ["manifest.json", "report.html", "requests.parquet", "scenario.resolved.yaml", "steps.parquet", "summary.json"]
+    );
+    let page = home.text("r/report.html");
+    assert!(page.contains("40 requests, 0 differences, digests equal"), "the replay is told");
+    assert!(page.contains("Requests sent late by"));
+    let summary = home.json("r/summary.json");
+    assert_eq!(summary["completed"].as_u64().or(summary["finished"].as_u64()), Some(40), "{summary}");
+}
+
+#[test]
+fn the_replay_alone_finds_no_difference() {
+    let home = home();
+    let ran = home.overbook("validate tiny.yaml --on cpu --threads 1 --replay").ends(0);
+    assert!(ran.out.contains("40 requests, 0 differences"), "{}", ran.out);
+    assert!(ran.out.contains("says nothing of how well"), "{}", ran.out);
+}
+
+#[test]
+fn steps_are_measured_and_price_the_scenario() {
+    let home = home();
+    let measured = home.overbook("calibrate tiny.yaml --on cpu --threads 1 --repeat-for 1ms --out p.yaml").ends(0);
+    assert!(measured.out.contains("closed form, steps held out"), "{}", measured.out);
+    assert_eq!(home.names("."), ["p.steps.parquet", "p.yaml", "tiny.yaml"]);
+    let profile = home.text("p.yaml");
+    for key in ["kind: measured", "blake3:", "repeats_percent:", "table:", "host:", "hull:"] {
+        assert!(profile.contains(key), "{key} in {profile}");
+    }
+    for model in ["fitted", "table"] {
+        let cost = format!("engine.cost={{steps:{{path:p.yaml,model:{model}}}}}");
+        let ran = home.run(["run", "tiny.yaml", "--set", &cost, "--out", model]).ends(0);
+        assert!(ran.out.contains("measured on overbook"), "{}", ran.out);
+    }
+    let compared = home
+        .run([
+            "validate",
+            "tiny.yaml",
+            "--on",
+            "cpu",
+            "--threads",
+            "1",
+            "--repeats",
+            "2",
+            "--out",
+            "v",
+            "--change",
+            "engine.cost={steps:{path:p.yaml}}",
+        ])
+        .ends(0);
+    assert!(compared.out.contains("decode, on the device"), "{}", compared.out);
+    let json = home.json("v/fidelity.json");
+    assert_eq!(json["points"][0]["replay"]["differences"], 0);
+    assert_eq!(json["points"][0]["figures"][0]["measured"].as_array().map(Vec::len), Some(2));
+    let hash = json["calibrated"]["samples_blake3"].as_str().expect("a hash");
+    assert!(profile.contains(hash), "the report names the steps that the profile was fitted to");
+    // A profile stays unless it may be replaced.
+    let again = home.overbook("calibrate tiny.yaml --on cpu --out p.yaml").ends(2);
+    assert!(again.err.contains("--force"), "{}", again.err);
+}
+
+#[test]
+fn what_the_engine_cannot_do_is_refused_before_it_starts() {
+    let home = home();
+    for (change, says) in [
+        ("fleet.replicas=2", "it has one replica"),
+        ("model=llama-3.1-8b", "no preset `llama-3.1-8b`"),
+        ("scheduler=semi-pd", "one lane"),
+        ("engine.cost=roofline", "`gpu: none` says nothing of memory and speed"),
+        ("workload.retry={attempts:2,backoff:1s}", "its clients do not retry"),
+    ] {
+        let told = home.refused(["run", "tiny.yaml", "--on", "cpu", "--set", change, "--out", "r"]);
+        assert!(told.contains(says), "{change}: {told}");
+    }
+    let none = home.overbook("run tiny.yaml --on cpu --weights nowhere --out r").ends(2);
+    assert!(none.err.contains("nowhere"), "{}", none.err);
+    let study =
+        home.run(["run", "tiny.yaml", "--on", "cpu", "--set", "sweep={axes:{seed:[1,2]}}", "--out", "r"]).ends(2);
+    assert!(study.err.contains("this is a study of 2"), "{}", study.err);
+}
