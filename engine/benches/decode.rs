@@ -2,7 +2,8 @@
 //!
 //! The bandwidth is that of the same run: all threads read an array far larger than the cache, between the steps that are timed.
 //! Every figure is the best of several, because whatever else runs on the machine only adds time. On a busy machine even
-//! the best step was interrupted: the second pair of figures counts only the time in which our threads ran (Linux).
+//! the best step was interrupted: the second triple of figures counts only the time in which our threads ran (Linux). With one
+//! thread that is sound; with several it flatters both sides, since threads that take turns do not contend for memory.
 
 #![allow(clippy::print_stdout, reason = "a table is the result")]
 #![allow(clippy::inline_always, reason = "what is not inlined into `dispatch!` loses the vector instructions")]
