@@ -504,10 +504,18 @@ pub(crate) struct ValidateArgs {
     /// Set a value in the scenario of every run, e.g. `engine.host.base=1ms`; may be given several times.
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) change: Vec<String>,
-    /// File with the ids of runs that constants were fitted on, one a line: their errors are told apart.
+    /// File with the ids of runs that constants are fitted on, one a line (`ID first third`: on that part of its arrivals): their
+    /// errors are told apart.
     #[arg(long, value_name = "FILE")]
     pub(crate) training: Option<PathBuf>,
-    /// Write validation.html, .json and .csv there, and each run's scenario under scenarios/; with --on fidelity.html and .json.
+    /// Fit the constants on the training runs, use them, and refit without each set of training runs in turn.
+    #[arg(long, requires = "training", conflicts_with = "constants")]
+    pub(crate) fit: bool,
+    /// File with fitted constants [default: those of this version].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) constants: Option<PathBuf>,
+    /// Write validation.html, .json, .csv and .parquet, constants.yaml and hull.yaml there, and each run's scenario under
+    /// scenarios/; with --on fidelity.html and .json.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print one JSON document instead of the tables.

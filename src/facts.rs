@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use overbook_reports::manifest::{cpu_seconds, host_cpu, utc};
 use overbook_reports::{Manifest, Status, Verdict};
 use overbook_scenarios::Point;
+use overbook_scenarios::hull::{Case, Hull};
 use overbook_scenarios::scenario::{CostSpec, MaxNewTokens, Scenario};
 use overbook_scenarios::world::{PoolOrigin, WorldError};
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
@@ -28,11 +29,11 @@ pub(crate) fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<Verdict> {
 }
 
 /// Where the costs come from and how far they are to be trusted.
-pub(crate) fn calibration(point: &Point) -> String {
+pub(crate) fn calibration(point: &Point, summary: Option<&Summary>) -> String {
     let names = point.pool_names();
     if point.kinds().iter().all(|kind| kind.scenario.engine.cost == CostSpec::Roofline) {
         // What is inferred in any of the pools.
-        return roofline_status(point);
+        return roofline_status(point, summary);
     }
     let status: Vec<String> = point.kinds().iter().map(kind_calibration).collect();
     if status.iter().all(|other| *other == status[0]) {
@@ -41,17 +42,18 @@ pub(crate) fn calibration(point: &Point) -> String {
     names.iter().zip(status).map(|(name, status)| format!("{name}: {status}")).collect::<Vec<_>>().join("; ")
 }
 
-fn roofline_status(point: &Point) -> String {
+fn roofline_status(point: &Point, summary: Option<&Summary>) -> String {
     // What matters most stands first: narrow displays cut the end.
     format!(
-        "extrapolated, not calibrated on this machine: roofline from public kernel tables; inferred: {}",
+        "{}; not calibrated on this machine; roofline from public kernel tables; inferred: {}",
+        Hull::embedded().judge(&summary.map_or_else(|| Case::planned(point), |summary| Case::of(point, summary))),
         point.inferred_parts().join(", ")
     )
 }
 
 fn kind_calibration(point: &Point) -> String {
     match &point.scenario.engine.cost {
-        CostSpec::Roofline => roofline_status(point),
+        CostSpec::Roofline => roofline_status(point, None),
         CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
         CostSpec::Profile(_) => profile_status(point),
         CostSpec::Steps(_) => steps_status(point),

@@ -195,7 +195,7 @@ fn fidelity(
     Ok(Fidelity {
         title,
         device: device.describe(),
-        cost: facts::calibration(first),
+        cost: facts::calibration(first, None),
         calibrated: calibrated(first)?,
         points,
         repeats,

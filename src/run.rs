@@ -246,7 +246,7 @@ pub(crate) fn simulate<R: Recorder>(
         status: if result.interrupted { Status::Interrupted } else { Status::Complete },
         verdicts: facts::verdicts(scenario, &result.summary),
         assumptions: facts::assumptions(point).map_err(Failure::input)?,
-        calibration: facts::calibration(point),
+        calibration: facts::calibration(point, Some(&result.summary)),
         command: String::new(),
         tool: facts::TOOL.to_owned(),
         directory: String::new(),

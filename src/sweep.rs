@@ -170,7 +170,7 @@ fn table(study: &Study, asked: &Asked<'_>, ended: &[Option<Ended>], verdicts: &[
         points: points.collect(),
         metrics,
         verdicts: verdicts.iter().map(judged).collect(),
-        calibration: facts::calibration(first),
+        calibration: facts::calibration(first, None),
         command: asked.command.clone(),
         tool: facts::TOOL.to_owned(),
     }

@@ -1,5 +1,8 @@
 //! `overbook validate`: simulate measured runs of real engines, and compare every published figure.
 
+mod fit;
+mod imitate;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -7,13 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use overbook_reports::validation::{
-    Curve, JudgedRun, MissedRun, Observed, Validation, validation_csv, validation_html, validation_json,
+    JudgedRun, MissedRun, Part, Validation, validation_csv, validation_html, validation_json, validation_parquet,
     validation_text,
 };
-use overbook_scenarios::Source;
-use overbook_scenarios::measured::{Imitation, MeasuredRun};
-use overbook_sim::cluster::Cluster;
-use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_scenarios::hull::{Case, Hull};
+use overbook_scenarios::measured::{Constants, MeasuredRun};
 
 use crate::cli::{Globals, ValidateArgs};
 use crate::facts;
@@ -21,10 +22,37 @@ use crate::fidelity;
 use crate::output::{DONE, Failure, note, print};
 use crate::run::quote;
 
+use imitate::Simulation;
+
 /// A run, simulated or not.
 enum Judged {
-    Run(Box<JudgedRun>, String),
+    Run(Box<Simulated>),
     Missed(MissedRun),
+}
+
+/// What is kept of a run that was simulated.
+struct Simulated {
+    run: JudgedRun,
+    /// The part of it that nothing was fitted on, if only a part was trained on.
+    rest: Option<JudgedRun>,
+    case: Case,
+    scenario: String,
+}
+
+/// A run that constants are fitted on.
+struct Training {
+    id: String,
+    /// On its first third of arrivals alone.
+    part: bool,
+}
+
+/// What every run is judged by.
+struct Terms<'a> {
+    constants: Constants,
+    changes: Vec<(&'a str, &'a str)>,
+    training: Option<&'a [Training]>,
+    /// All runs of the folder.
+    all: &'a [MeasuredRun],
 }
 
 pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -33,35 +61,61 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, Some(measured)) => measured,
         (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
     };
-    let mut runs = MeasuredRun::read(measured).map_err(Failure::input)?;
+    let all = MeasuredRun::read(measured).map_err(Failure::input)?;
     let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
+    let mut runs = all.clone();
     runs.retain(|run| wanted(&args.set, run.text("set")) && wanted(&args.run, run.id()));
     runs.retain(|run| wanted(&args.quality, run.text("quality")));
     if runs.is_empty() {
         return Err(Failure::Input(format!("{}: no such runs", measured.display())));
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
-    let judged = judge_all(&runs, &changes(&args.change)?);
+    let fitted = args.fit.then(|| fit::fit(&runs, training.as_deref().unwrap_or_default()));
+    let constants = match (&fitted, &args.constants) {
+        (Some(fitted), _) => fitted.constants.clone(),
+        (None, Some(path)) => constants(path)?,
+        (None, None) => Constants::embedded(),
+    };
+    let terms = Terms { constants, changes: changes(&args.change)?, training: training.as_deref(), all: &all };
     let mut validation = Validation { tool: facts::TOOL.to_owned(), command: command(args), ..Validation::default() };
-    let mut scenarios = Vec::new();
-    for judged in judged {
+    let table = fitted.as_ref().map(|fitted| fitted.table.clone());
+    validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
+    let (mut scenarios, mut cases) = (Vec::new(), Vec::new());
+    for judged in judge_all(&runs, &terms) {
         match judged {
-            Judged::Run(mut run, scenario) => {
-                run.training = training.as_ref().map(|training| training.contains(&run.id));
+            Judged::Run(simulated) => {
+                let Simulated { run, rest, case, scenario } = *simulated;
                 scenarios.push((run.id.clone(), scenario));
-                validation.runs.push(*run);
+                // What was fitted on confirms nothing.
+                let held_out = run.training != Some(true);
+                cases.extend(run.distance().filter(|_| held_out).map(|distance| (case, distance)));
+                validation.runs.push(run);
+                validation.runs.extend(rest);
             }
             Judged::Missed(run) => validation.missed.push(run),
         }
     }
     if let Some(out) = &args.out {
         write(out, &validation, &scenarios)?;
+        let texts = [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", Hull::around(&cases).to_yaml())];
+        for (name, text) in texts {
+            fs::write(out.join(name), text).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+        }
         if !globals.quiet {
             note(&format!("results: {}", out.display()));
         }
     }
+    if let Some(table) = table.filter(|_| !args.json) {
+        print(&format!("{table}\n"))?;
+    }
     print(&if args.json { validation_json(&validation) } else { validation_text(&validation) })?;
     Ok(DONE)
+}
+
+fn constants(path: &Path) -> Result<Constants, Failure> {
+    let told = |error: &dyn std::fmt::Display| Failure::Input(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| told(&error))?;
+    Constants::parse(&text).map_err(|error| told(&error))
 }
 
 /// Changes to every scenario: path and value.
@@ -70,15 +124,20 @@ fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
     args.iter().map(|change| change.split_once('=').ok_or_else(|| split(change))).collect()
 }
 
-/// Ids of the training runs.
-fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<String>, Failure> {
+/// Training runs: an id a line, with `first third` behind it where only that counts.
+fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<Training>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or("").trim()).filter(|line| !line.is_empty());
-    let ids: Vec<String> = lines.map(str::to_owned).collect();
-    if !ids.is_empty() && !runs.iter().any(|run| ids.iter().any(|id| id == run.id())) {
+    let one = |line: &str| match line.split_once(' ') {
+        None => Ok(Training { id: line.to_owned(), part: false }),
+        Some((id, part)) if part.trim() == "first third" => Ok(Training { id: id.to_owned(), part: true }),
+        Some((_, other)) => Err(Failure::Input(format!("{}: `{other}`: expected `first third`", path.display()))),
+    };
+    let listed: Vec<Training> = lines.map(one).collect::<Result<_, _>>()?;
+    if !listed.is_empty() && !runs.iter().any(|run| listed.iter().any(|one| one.id == run.id())) {
         note(&format!("{}: none of these runs is among those simulated", path.display()));
     }
-    Ok(ids)
+    Ok(listed)
 }
 
 fn command(args: &ValidateArgs) -> String {
@@ -90,6 +149,8 @@ fn command(args: &ValidateArgs) -> String {
         words.extend(values.iter().map(|value| format!("{flag} {}", quote(Path::new(value)))));
     }
     words.extend(args.training.iter().map(|path| format!("--training {}", quote(path))));
+    words.extend(args.constants.iter().map(|path| format!("--constants {}", quote(path))));
+    words.extend(args.fit.then(|| "--fit".to_owned()));
     words.join(" ")
 }
 
@@ -99,6 +160,8 @@ fn write(out: &Path, validation: &Validation, scenarios: &[(String, String)]) ->
     fs::create_dir_all(&folder).map_err(context)?;
     fs::write(out.join("validation.json"), validation_json(validation)).map_err(context)?;
     fs::write(out.join("validation.csv"), validation_csv(validation)).map_err(context)?;
+    let table = validation_parquet(validation).map_err(anyhow::Error::new)?;
+    fs::write(out.join("validation.parquet"), table).map_err(context)?;
     let page = validation_html(validation).map_err(anyhow::Error::new)?;
     fs::write(out.join("validation.html"), page).map_err(context)?;
     for (id, scenario) in scenarios {
@@ -108,7 +171,7 @@ fn write(out: &Path, validation: &Validation, scenarios: &[(String, String)]) ->
 }
 
 /// All runs, in their order, on all processors.
-fn judge_all(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Vec<Judged> {
+fn judge_all(runs: &[MeasuredRun], terms: &Terms<'_>) -> Vec<Judged> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -116,7 +179,7 @@ fn judge_all(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Vec<Judged> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(run) = runs.get(index) else { break };
-                    let judged = judge(run, changes);
+                    let judged = judge(run, terms);
                     done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, judged));
                 }
             });
@@ -127,80 +190,27 @@ fn judge_all(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Vec<Judged> {
     done.into_iter().map(|(_, judged)| judged).collect()
 }
 
-fn judge(run: &MeasuredRun, changes: &[(&str, &str)]) -> Judged {
-    match imitated(run, changes) {
-        Ok((judged, scenario)) => Judged::Run(Box::new(judged), scenario),
+fn judge(run: &MeasuredRun, terms: &Terms<'_>) -> Judged {
+    // A result that is another run's says nothing of this one.
+    let copied = run.copied_from(terms.all).map(|_| "its results are another run's, to the digit".to_owned());
+    let simulation = copied.map_or_else(|| Simulation::of(run, &terms.constants, &terms.changes), Err);
+    match simulation {
+        Ok(simulation) => {
+            let listed = terms.training.map(|training| training.iter().find(|one| one.id == run.id()));
+            let training = listed.map(|listed| listed.is_some());
+            let part = listed.flatten().filter(|one| one.part).and_then(|_| simulation.part(run, Part::Rest));
+            Judged::Run(Box::new(Simulated {
+                run: JudgedRun { training, ..simulation.compared(run) },
+                rest: part.map(|part| JudgedRun { training: Some(false), ..part }),
+                case: simulation.case(),
+                scenario: simulation.point.scenario.to_yaml(),
+            }))
+        }
         Err(missing) => Judged::Missed(MissedRun {
             id: run.id().to_owned(),
             set: run.text("set").to_owned(),
             quality: run.text("quality").to_owned(),
             missing,
         }),
-    }
-}
-
-/// Simulates a run by the scenario as it is written down, as a user would; or tells what is missing.
-fn imitated(run: &MeasuredRun, changes: &[(&str, &str)]) -> Result<(JudgedRun, String), String> {
-    let imitation = run.scenario().map_err(|gap| gap.to_string())?;
-    let text = imitation.scenario.to_yaml();
-    let mut source = Source::from_text(run.id(), &text);
-    for (path, value) in changes {
-        source.set(path.trim(), value);
-    }
-    let study = source.resolve().map_err(|problems| {
-        let first = problems.list().first().map_or_else(String::new, |problem| problem.message.clone());
-        format!("its scenario is refused: {first}")
-    })?;
-    let point = &study.points()[0];
-    let cluster = Cluster::new(point.cluster().map_err(|error| error.to_string())?);
-    let mut cost = point.cost().map_err(|error| error.to_string())?;
-    let mut workload = point.workload().map_err(|error| error.to_string())?;
-    let mut rows = Requests::default();
-    let result = cluster
-        .and_then(|cluster| cluster.run(&mut *workload, &mut *cost, &mut rows, &mut |_| true))
-        .map_err(|error| error.to_string())?;
-    let blocks = result.summary.fleet.blocks;
-    let observed = Observed { result: &result, rows: &rows.0, blocks, steady: imitation.steady };
-    Ok((compared(run, &imitation, &observed), point.scenario.to_yaml()))
-}
-
-fn compared(run: &MeasuredRun, imitation: &Imitation, observed: &Observed<'_>) -> JudgedRun {
-    let text = |column: &str| run.text(column).to_owned();
-    let overload = run.text("load_class").starts_with("overload");
-    let arrivals = overload.then(|| run.ttft_by_arrival()).flatten();
-    let measured: Option<Curve> = run.running_over_time();
-    JudgedRun {
-        id: run.id().to_owned(),
-        set: text("set"),
-        engine: format!("{} {}", run.text("engine"), run.text("engine_version")),
-        gpu: text("gpu"),
-        model: text("model"),
-        load: text("load_class"),
-        quality: text("quality"),
-        training: None,
-        assumptions: imitation.assumptions.clone(),
-        pairs: observed.pairs(&|metric| run.figure(metric), arrivals.as_deref()),
-        running: measured.map(|measured| (measured, observed.running())),
-    }
-}
-
-/// Keeps the finished requests.
-#[derive(Default)]
-struct Requests(Vec<RequestRow>);
-
-impl Recorder for Requests {
-    fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
-        if row.outcome == Outcome::Finished {
-            self.0.push(row.clone());
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, _: &StepRow) -> Result<(), RecordError> {
-        Ok(())
-    }
-
-    fn wants_steps(&self) -> bool {
-        false
     }
 }

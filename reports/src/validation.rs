@@ -3,11 +3,13 @@
 mod files;
 mod observed;
 mod page;
+mod table;
 mod terminal;
 
 pub use files::{validation_csv, validation_json};
-pub use observed::Observed;
+pub use observed::{Observed, Part};
 pub use page::validation_html;
+pub use table::validation_parquet;
 pub use terminal::validation_text;
 
 /// A figure of a run, measured and simulated, in the unit of the metric (SI).
@@ -30,6 +32,17 @@ impl Pair {
 
 /// Levels over time, for a figure: (time [s], value).
 pub type Curve = Vec<(f64, f64)>;
+
+/// A level over time, for a figure.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Level {
+    /// What it is.
+    pub label: String,
+    /// As published.
+    pub measured: Curve,
+    /// As simulated.
+    pub simulated: Curve,
+}
 
 /// A run that was simulated.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -54,15 +67,21 @@ pub struct JudgedRun {
     pub assumptions: Vec<String>,
     /// Its figures.
     pub pairs: Vec<Pair>,
-    /// Running requests over time, measured and simulated, where the former were published.
-    pub running: Option<(Curve, Curve)>,
+    /// Levels over time, where they were published.
+    pub levels: Vec<Level>,
+    /// Only a part of a run, which stands for itself elsewhere in the list.
+    pub is_part: bool,
 }
 
 impl JudgedRun {
     /// How far off it is: the median of the absolute errors of throughput and mean latencies.
     pub fn distance(&self) -> Option<f64> {
-        let main = self.pairs.iter().filter(|pair| HEADLINE.contains(&pair.metric.as_str()));
-        quantile(main.filter_map(|pair| pair.error().map(f64::abs)).collect(), 0.5)
+        quantile(self.headline().filter_map(|pair| pair.error().map(f64::abs)).collect(), 0.5)
+    }
+
+    /// Its figures that are among [`HEADLINE`].
+    pub fn headline(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().filter(|pair| HEADLINE.contains(&pair.metric.as_str()))
     }
 }
 
@@ -90,6 +109,8 @@ pub struct Validation {
     pub runs: Vec<JudgedRun>,
     /// Runs that were not.
     pub missed: Vec<MissedRun>,
+    /// Errors of sets with constants that were fitted without them, if they were.
+    pub left_out: Vec<ErrorGroup>,
 }
 
 /// What runs are grouped by.
@@ -97,6 +118,16 @@ type Key = fn(&JudgedRun) -> &str;
 
 /// The figures that say most about a run.
 pub const HEADLINE: [&str; 5] = ["output_throughput", "ttft_mean", "tpot_mean", "itl_mean", "e2el_mean"];
+
+/// Goals for completely described runs that nothing was fitted on: metric, largest median and largest ninth decile of the
+/// absolute errors.
+pub const GOALS: [(&str, f64, f64); 5] = [
+    ("output_throughput", 0.04, 0.12),
+    ("ttft_mean", 0.12, 0.30),
+    ("tpot_mean", 0.06, 0.15),
+    ("itl_mean", 0.06, 0.15),
+    ("e2el_mean", 0.06, 0.15),
+];
 
 /// Errors of one metric over a group of runs.
 #[derive(Clone, PartialEq, Debug)]
@@ -127,7 +158,8 @@ pub struct ErrorGroup {
 impl Validation {
     /// Errors over all runs, of those that constants were fitted on and the others, then by quality, set, GPU and load class, each in the order in which they appear.
     pub fn groups(&self) -> Vec<ErrorGroup> {
-        let mut groups = vec![group("all runs".to_owned(), &self.runs.iter().collect::<Vec<_>>())];
+        let whole: Vec<&JudgedRun> = self.runs.iter().filter(|run| !run.is_part).collect();
+        let mut groups = vec![group("all runs".to_owned(), &whole)];
         for (name, kind) in [("training runs", true), ("held-out runs", false)] {
             let runs: Vec<&JudgedRun> = self.runs.iter().filter(|run| run.training == Some(kind)).collect();
             if !runs.is_empty() {
@@ -148,11 +180,28 @@ impl Validation {
                 }
             }
             for name in names {
-                let runs: Vec<&JudgedRun> = self.runs.iter().filter(|run| key(run) == name).collect();
+                let runs: Vec<&JudgedRun> = whole.iter().copied().filter(|run| key(run) == name).collect();
                 groups.push(group(format!("{kind} {name}"), &runs));
             }
         }
+        groups.extend(self.left_out.iter().cloned());
         groups
+    }
+
+    /// Errors of the completely described runs (grade A) that nothing was fitted on: of all that were not, without a list of training runs.
+    pub fn complete(&self) -> ErrorGroup {
+        let told = |run: &&JudgedRun| run.quality == "A" && run.training.map_or(!run.is_part, |training| !training);
+        group("quality A, nothing fitted".to_owned(), &self.runs.iter().filter(told).collect::<Vec<_>>())
+    }
+
+    /// Errors of such runs.
+    pub fn group(name: String, runs: &[JudgedRun]) -> ErrorGroup {
+        group(name, &runs.iter().collect::<Vec<_>>())
+    }
+
+    /// Runs that were simulated, without those that are a part of another.
+    pub fn simulated(&self) -> usize {
+        self.runs.iter().filter(|run| !run.is_part).count()
     }
 
     /// The runs, the worst first; those without any headline figure at the end.

@@ -10,6 +10,7 @@ pub mod amount;
 pub mod catalog;
 pub mod diagnostics;
 pub mod export;
+pub mod hull;
 pub mod import;
 pub mod measured;
 pub mod metric;

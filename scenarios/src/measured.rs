@@ -9,6 +9,7 @@
 mod conditions;
 mod constants;
 mod engine;
+mod fit;
 mod table;
 mod words;
 mod workload;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use conditions::{Gap, Imitation};
+pub use constants::{Constants, ConstantsError, Fitted};
 pub use table::MeasuredTable;
 
 /// Why a folder of measured runs cannot be read.
@@ -46,6 +48,17 @@ pub enum MeasuredError {
         /// The column.
         column: &'static str,
     },
+}
+
+/// Latencies of one request [s].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Latencies {
+    /// To the first token.
+    pub ttft: f64,
+    /// Per token after it; none of a single token.
+    pub tpot: Option<f64>,
+    /// To the last token.
+    pub e2el: f64,
 }
 
 /// One measured run: its row of `runs.csv`. An empty cell is "not measured" or "not published", never zero.
@@ -96,10 +109,42 @@ impl MeasuredRun {
         self.number(column).filter(|number| *number >= 0.0 && number.fract() == 0.0).map(|number| number as u64)
     }
 
-    /// A published figure by the name that [`overbook_sim::summary::Summary::metric`] has for it, in the same unit.
+    /// A published figure by the name that [`overbook_sim::summary::Summary::metric`] has for it, in the same unit; and
+    /// `preemption_rate` [1/s].
     pub fn figure(&self, metric: &str) -> Option<f64> {
+        if metric == "preemption_rate" {
+            let stated = self.text("notes").split("preemption rate ").nth(1)?;
+            return stated.split("/s").next()?.parse().ok();
+        }
+        if metric.starts_with("itl_") && self.itl_contradicts() {
+            return None;
+        }
         let (column, scale) = words::column_of(metric)?;
         self.number(&column).map(|value| value * scale)
+    }
+
+    /// Whether the mean gap between tokens, times their number, is more than a tenth off the time between first and last token:
+    /// what was measured contradicts itself then, and the gaps are not compared.
+    pub fn itl_contradicts(&self) -> bool {
+        let stated = self.number("output_tokens_total").zip(self.number("n_requests"));
+        let described = || words::number(self.text("output_spec")).map(f64::from);
+        let tokens = stated.map(|(tokens, requests)| tokens / requests).or_else(described);
+        let means = self.number("itl_mean_ms").zip(self.number("e2e_mean_ms")).zip(self.number("ttft_mean_ms"));
+        let of_gaps = means.zip(tokens).map(|(((itl, e2e), ttft), tokens)| itl * (tokens - 1.0) / (e2e - ttft));
+        of_gaps.is_some_and(|share| (share - 1.0).abs() > 0.1)
+    }
+
+    /// The run whose results stand here too, to the digit, though it was of another model on more GPUs: one of the two tables was
+    /// copied over the other.
+    pub fn copied_from<'a>(&self, runs: &'a [MeasuredRun]) -> Option<&'a str> {
+        let same = |other: &MeasuredRun| {
+            ["set", "prompt_spec", "output_spec", "output_tok_per_s"].iter().all(|c| self.text(c) == other.text(c))
+        };
+        let larger = |other: &MeasuredRun| {
+            self.text("model") != other.text("model") && self.number("n_gpus") < other.number("n_gpus")
+        };
+        let known = !self.text("output_tok_per_s").is_empty();
+        runs.iter().find(|other| known && larger(other) && same(other)).map(MeasuredRun::id)
     }
 
     /// Where its requests are, one a row, if they were published.
@@ -117,9 +162,21 @@ impl MeasuredRun {
         points(&self.requests()?, "arrival_s", "ttft_s")
     }
 
-    /// (Time [s], running requests), if it was published.
-    pub fn running_over_time(&self) -> Option<Vec<(f64, f64)>> {
-        points(&self.series()?, "t_s", "running")
+    /// (Time [s], level) of `running`, `waiting` or `kv_usage` (0 to 1), if it was published.
+    pub fn level_over_time(&self, level: &str) -> Option<Vec<(f64, f64)>> {
+        points(&self.series()?, "t_s", level)
+    }
+
+    /// Its requests in order of arrival, if all three latencies were published.
+    pub fn latencies(&self) -> Option<Vec<Latencies>> {
+        let table = MeasuredTable::read(&self.requests()?).ok()?;
+        let columns = ["arrival_s", "ttft_s", "tpot_s", "e2e_s"];
+        let [arrivals, ttft, tpot, e2el] = columns.map(|column| table.numbers(column));
+        let rows = arrivals?.into_iter().zip(ttft?).zip(tpot?).zip(e2el?);
+        let row = |(((arrival, ttft), tpot), e2el)| Some((arrival?, Latencies { ttft: ttft?, tpot, e2el: e2el? }));
+        let mut rows: Vec<(f64, Latencies)> = rows.map(row).collect::<Option<_>>()?;
+        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Some(rows.into_iter().map(|(_, latencies)| latencies).collect())
     }
 
     fn beside(&self, kind: &str) -> Option<PathBuf> {

@@ -58,6 +58,7 @@ pub fn validation_json(validation: &Validation) -> String {
     document(&object(vec![
         ("tool", validation.tool.as_str().into()),
         ("command", validation.command.as_str().into()),
+        ("complete", group(&validation.complete())),
         ("groups", Json::List(validation.groups().iter().map(group).collect())),
         ("runs", Json::List(validation.worst_first().into_iter().map(run).collect())),
         ("not_simulated", Json::List(missed.collect())),

@@ -4,6 +4,7 @@ use overbook_sim::cluster::RunResult;
 use overbook_sim::rows::RequestRow;
 use overbook_sim::summary::{QUANTILES, Summary};
 use overbook_sim::time::Time;
+use overbook_sim::timeline::Bin;
 
 use super::{Curve, Pair, quantile};
 
@@ -12,6 +13,33 @@ const STEADY: (f64, f64) = (0.3, 0.95);
 
 /// Name of the growth of TTFT from one arrival to the next [s]: what an overload does to those who come later.
 const SLOPE: &str = "ttft_slope";
+
+/// Name of preemptions per second, where only that was measured [1/s].
+const PREEMPTION_RATE: &str = "preemption_rate";
+
+/// A part of the requests of a run, by their order of arrival.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The first third.
+    FirstThird,
+    /// The other two.
+    Rest,
+}
+
+impl Part {
+    /// In words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Part::FirstThird => "first third",
+            Part::Rest => "last two thirds",
+        }
+    }
+
+    fn of<T>(self, list: &[T]) -> &[T] {
+        let (first, rest) = list.split_at(list.len() / 3);
+        if self == Part::FirstThird { first } else { rest }
+    }
+}
 
 /// A simulated run with the rows of its finished requests.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +57,11 @@ pub struct Observed<'a> {
 impl Observed<'_> {
     /// Every figure that both have; `arrivals` are the measured (arrival, TTFT) [s] of an overloaded run, if known.
     pub fn pairs(&self, measured: &dyn Fn(&str) -> Option<f64>, arrivals: Option<&[(f64, f64)]>) -> Vec<Pair> {
-        let names = Summary::metric_names();
+        let mut names = Summary::metric_names();
+        names.push(PREEMPTION_RATE.to_owned());
         let pair = |metric: String| {
             let measured = measured(&metric)?;
-            let simulated = if self.steady { self.steady(&metric) } else { self.result.summary.metric(&metric) };
+            let simulated = if self.steady { self.steady(&metric) } else { self.figure(&metric) };
             Some(Pair { measured, simulated: simulated?, metric })
         };
         let mut pairs: Vec<Pair> = names.into_iter().filter_map(pair).collect();
@@ -47,11 +76,46 @@ impl Observed<'_> {
         pairs
     }
 
-    /// Running requests over time.
-    pub fn running(&self) -> Curve {
+    /// A figure of the whole run: latencies as the client sees them, where it is simulated.
+    fn figure(&self, metric: &str) -> Option<f64> {
+        let summary = &self.result.summary;
+        if metric == PREEMPTION_RATE {
+            return Some(summary.metric("preemptions")? / summary.metric("makespan").filter(|&seconds| seconds > 0.0)?);
+        }
+        summary.metric(&format!("client_{metric}")).or_else(|| summary.metric(metric))
+    }
+
+    /// Latencies of a part of the requests; `measured` are time to first token, per token and to the last one [s] in order of
+    /// arrival.
+    pub fn part(&self, measured: &[(f64, Option<f64>, f64)], part: Part) -> Vec<Pair> {
+        let mut rows: Vec<&RequestRow> = self.rows.iter().collect();
+        rows.sort_by_key(|row| row.request);
+        let (measured, rows) = (part.of(measured), part.of(&rows));
+        let pair = |(latency, statistic): (&str, &str)| {
+            let metric = format!("{latency}_{statistic}");
+            let taken = measured.iter().filter_map(|row| match latency {
+                "ttft" => Some(row.0),
+                "tpot" => row.1,
+                _ => Some(row.2),
+            });
+            let measured = statistic_of(taken.collect(), statistic)?;
+            Some(Pair { measured, simulated: latency_of(&metric, rows)?, metric })
+        };
+        let statistics = ["mean", "p50", "p99"];
+        let all = ["ttft", "tpot", "e2el"].into_iter().flat_map(|l| statistics.map(|s| (l, s)));
+        all.filter_map(pair).collect()
+    }
+
+    /// `running`, `waiting` or `kv_usage` over time.
+    pub fn level(&self, level: &str) -> Curve {
         let at = |time: Time| (time - Time::ZERO).as_secs_f64();
         let middle = |from: Time, to: Time| f64::midpoint(at(from), at(to));
-        self.result.timeline.bins(self.result.end).map(|bin| (middle(bin.from, bin.to), bin.running)).collect()
+        let of = |bin: &Bin| match level {
+            "running" => bin.running,
+            "waiting" => bin.waiting,
+            _ => bin.used_blocks / self.blocks as f64,
+        };
+        self.result.timeline.bins(self.result.end).map(|bin| (middle(bin.from, bin.to), of(&bin))).collect()
     }
 
     /// A figure of the steady part. Counts have no meaning there.
@@ -64,7 +128,7 @@ impl Observed<'_> {
         let total = |of: fn(&RequestRow) -> u64| rows.iter().map(|row| of(row)).sum::<u64>() as f64;
         let tokens = |row: &RequestRow| u64::from(row.output_tokens);
         let bins = || self.result.timeline.bins(self.result.end).filter(|bin| inside(bin.from) && inside(bin.to));
-        let level = |of: fn(&overbook_sim::timeline::Bin) -> f64| {
+        let level = |of: fn(&Bin) -> f64| {
             let seconds: f64 = bins().map(|bin| bin.seconds()).sum();
             (seconds > 0.0).then(|| bins().map(|bin| of(&bin) * bin.seconds()).sum::<f64>() / seconds)
         };
@@ -74,6 +138,7 @@ impl Observed<'_> {
             "total_token_throughput" => {
                 Some(total(|row| u64::from(row.prompt_tokens + row.output_tokens)) / (to - from))
             }
+            PREEMPTION_RATE => Some(total(|row| u64::from(row.preemptions)) / (to - from)),
             "running_mean" => level(|bin| bin.running),
             "waiting_mean" => level(|bin| bin.waiting),
             "kv_usage_mean" => level(|bin| bin.used_blocks).map(|used| used / self.blocks as f64),
@@ -82,13 +147,13 @@ impl Observed<'_> {
                 let gaps = total(|row| u64::from(row.output_tokens.saturating_sub(1)));
                 (gaps > 0.0).then(|| decode / gaps)
             }
-            _ => steady_latency(metric, &rows),
+            _ => latency_of(metric, &rows),
         }
     }
 }
 
 /// A latency's mean or percentile over such requests [s].
-fn steady_latency(metric: &str, rows: &[&RequestRow]) -> Option<f64> {
+fn latency_of(metric: &str, rows: &[&RequestRow]) -> Option<f64> {
     let (latency, statistic) = metric.rsplit_once('_')?;
     let of = |row: &RequestRow| match latency {
         "ttft" => row.ttft(),
@@ -97,6 +162,10 @@ fn steady_latency(metric: &str, rows: &[&RequestRow]) -> Option<f64> {
         _ => None,
     };
     let values: Vec<f64> = rows.iter().filter_map(|row| Some(of(row)?.as_secs_f64())).collect();
+    statistic_of(values, statistic)
+}
+
+fn statistic_of(values: Vec<f64>, statistic: &str) -> Option<f64> {
     if statistic == "mean" {
         return (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     }
@@ -116,7 +185,14 @@ fn slope(points: &[(f64, f64)]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::slope;
+    use super::{Part, slope};
+
+    #[test]
+    fn parts_are_the_whole() {
+        let list: Vec<u32> = (0..7).collect();
+        assert_eq!(Part::FirstThird.of(&list), [0, 1]);
+        assert_eq!(Part::Rest.of(&list), [2, 3, 4, 5, 6]);
+    }
 
     #[test]
     fn the_slope_is_that_of_the_order_of_arrival() {

@@ -13,12 +13,13 @@ const NAMES: usize = 3;
 pub fn validation_text(validation: &Validation) -> String {
     let mut lines = vec![format!(
         "{} runs simulated, {} not; errors are simulated / measured - 1",
-        validation.runs.len(),
+        validation.simulated(),
         validation.missed.len()
     )];
     lines.push(String::new());
     lines.push(format!("{:<34}{:>5}  {:<20}{:>9}{:>9}{:>9}", "group", "runs", "metric", "bias", "median", "p90"));
-    for group in validation.groups() {
+    let complete = validation.complete();
+    for group in Some(complete).filter(|group| group.runs > 0).into_iter().chain(validation.groups()) {
         lines.extend(group_lines(&group));
     }
     lines.push(String::new());
@@ -52,7 +53,7 @@ fn group_lines(group: &ErrorGroup) -> Vec<String> {
 }
 
 fn run_line(run: &JudgedRun) -> String {
-    let figures = run.pairs.iter().filter(|pair| HEADLINE.contains(&pair.metric.as_str())).filter_map(|pair| {
+    let figures = run.headline().filter_map(|pair| {
         let unit = Unit::of(&pair.metric);
         Some(format!("{} {} ({})", pair.metric, unit.show(pair.measured), percent(pair.error()?)))
     });

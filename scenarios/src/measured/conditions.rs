@@ -3,10 +3,10 @@
 use overbook_sim::model::{KvDtype, WeightDtype};
 use overbook_sim::policy::SchedulerSpec;
 
-use super::{MeasuredRun, constants, engine, words, workload};
+use super::{Constants, MeasuredRun, engine, words, workload};
 use crate::catalog::Catalog;
 use crate::import::catalog_name;
-use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION};
+use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION, WorkloadSpec};
 
 /// The missing piece: why a run is not simulated.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -31,8 +31,13 @@ impl MeasuredRun {
     ///
     /// # Errors
     /// Something is not known of the run, or cannot be simulated yet.
-    pub fn scenario(&self) -> Result<Imitation, Gap> {
+    pub fn scenario(&self, constants: &Constants) -> Result<Imitation, Gap> {
         let mut notes = Vec::new();
+        // What nobody knows of a run comes before what the simulator lacks.
+        let requests = workload::requests(self, &mut notes)?;
+        if self.itl_contradicts() {
+            notes.push("its inter-token latency contradicts its other latencies: not compared".to_owned());
+        }
         let name = words::model(self.text("model"));
         let (model, _) =
             catalog_name(name).ok_or_else(|| Gap(format!("the catalog has no model `{}`", self.text("model"))))?;
@@ -50,10 +55,9 @@ impl MeasuredRun {
                 return Err(Gap(what.to_owned()));
             }
         }
-        let requests = workload::requests(self, &mut notes)?;
         let scheduler = engine::scheduler(self, gpu, &mut notes)?;
         let engine = EngineSpec {
-            host: Some(constants::host(self, &scheduler, &mut notes)),
+            host: Some(constants.host(self, model, &scheduler, &mut notes)),
             ..self.engine(&scheduler, model, &mut notes)?
         };
         let scenario = Scenario {
@@ -67,7 +71,7 @@ impl MeasuredRun {
                 self.text("set")
             )),
             seed: self.whole("seed").unwrap_or(0),
-            workload: requests.workload,
+            workload: WorkloadSpec { client_time: constants.client_time(self), ..requests.workload },
             model: ModelChoice::Named(model.to_owned()),
             gpu: gpu.to_owned(),
             fleet: FleetSpec {

@@ -1,6 +1,8 @@
 //! The engine of a run, as a scheduler with its settings.
 
-use overbook_sim::policy::{Capacity, LightllmMainSpec, QueueOrder, SchedulerSpec, TrtllmSpec, VllmSpec, VllmV0Spec};
+use overbook_sim::policy::{
+    Capacity, FairSpec, LightllmMainSpec, QueueOrder, SchedulerSpec, TrtllmSpec, VllmSpec, VllmV0Spec,
+};
 
 use super::MeasuredRun;
 use super::conditions::Gap;
@@ -13,7 +15,7 @@ const SLORA_WAIT_TOKENS: u32 = 10;
 const ASYNC_SINCE: (u32, u32) = (0, 14);
 
 /// GPUs with so much memory that vLLM's server takes its larger default limits.
-const LARGE: [&str; 6] = ["a100-80", "h100", "h200", "b200", "rtx-pro-6000", "mi300x"];
+const LARGE: [&str; 7] = ["a100-80", "h100", "h200", "b200", "rtx-pro-6000", "rtx-pro-6000-max-q", "mi300x"];
 
 pub(super) fn scheduler(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<SchedulerSpec, Gap> {
     let (engine, version, policy) = (run.text("engine"), run.text("engine_version"), run.text("scheduler"));
@@ -23,15 +25,28 @@ pub(super) fn scheduler(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -
         }
         "vllm" => Ok(SchedulerSpec::Vllm(vllm(run, gpu, notes)?)),
         "tensorrt-llm" if policy == "GUARANTEED_NO_EVICT" => Ok(SchedulerSpec::Trtllm(trtllm(run, notes))),
-        _ if engine.starts_with("s-lora") && policy == "fcfs" => Ok(SchedulerSpec::LightllmMain(LightllmMainSpec {
+        _ if engine.starts_with("s-lora") => Ok(SchedulerSpec::LightllmMain(LightllmMainSpec {
             running_max_req_size: limit(run, "max_num_seqs", 1000, notes),
             batch_max_tokens: run.whole("max_num_batched_tokens").map(|tokens| tokens as u32),
             router_max_wait_tokens: SLORA_WAIT_TOKENS,
+            fair: fair(policy, notes)?,
             ..LightllmMainSpec::default()
         })),
-        _ if engine.starts_with("s-lora") => Err(Gap(format!("the order `{policy}` over S-LoRA's batches"))),
         _ => Err(Gap(format!("the engine `{engine}` with the scheduler `{policy}`"))),
     }
+}
+
+/// The order over S-LoRA's batches: of arrival, or by fair shares.
+fn fair(order: &str, notes: &mut Vec<String>) -> Result<Option<FairSpec>, Gap> {
+    let fair = match order {
+        "fcfs" => return Ok(None),
+        "least counter first" => FairSpec { lift: false, ..FairSpec::default() },
+        "vtc with oracle length" => FairSpec { foreseen: true, ..FairSpec::default() },
+        _ if order.starts_with("vtc (") => FairSpec::default(),
+        _ => return Err(Gap(format!("the order `{order}` over S-LoRA's batches"))),
+    };
+    notes.push("shares of the clients not stated: equal".to_owned());
+    Ok(Some(fair))
 }
 
 fn vllm(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<VllmSpec, Gap> {

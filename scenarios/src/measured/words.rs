@@ -24,9 +24,10 @@ pub(super) fn column_of(metric: &str) -> Option<(String, f64)> {
 }
 
 /// Beginnings of how GPUs are called, and their names in the catalog; the first that fits counts.
-const GPUS: [(&str, &str); 13] = [
+const GPUS: [(&str, &str); 14] = [
     ("rtx 4090", "rtx-4090"),
     ("rtx pro 6000 96gb", "rtx-pro-6000"),
+    ("rtx pro 6000 max-q", "rtx-pro-6000-max-q"),
     ("a10g", "a10g"),
     ("a100 80gb", "a100-80"),
     ("a100 sxm 80gb", "a100-80"),

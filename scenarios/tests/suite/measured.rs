@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use overbook_scenarios::measured::{Gap, Imitation, MeasuredRun};
+use overbook_scenarios::measured::{Constants, Gap, Imitation, MeasuredRun};
 use overbook_sim::policy::SchedulerSpec;
 
 const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
@@ -40,7 +40,7 @@ fn run(changes: &[(&str, &str)]) -> Result<Imitation, Gap> {
     fs::write(folder.path().join("runs.csv"), format!("{COLUMNS}\n{}\n", row.join(","))).unwrap();
     let runs = MeasuredRun::read(folder.path()).unwrap();
     assert_eq!(runs.len(), 1);
-    runs[0].scenario()
+    runs[0].scenario(&Constants::embedded())
 }
 
 /// A run whose scenario can be read back and resolved, as YAML.
@@ -99,7 +99,9 @@ fn drawing_tokens_takes_time_where_the_client_leaves_it_to_the_server() {
     let sampling = |changes: &[(&str, &str)]| run(changes).unwrap().scenario.engine.host.unwrap().sampling.0.0;
     assert_eq!(sampling(&[]), 0);
     let bench = ("arrival_process", "constant interval (vllm bench serve)");
-    assert_eq!(sampling(&[bench]), 34_000);
+    // By the vocabulary, here of 128,256 words.
+    let drawn = Constants::embedded().get("sampling.drawn_ns_per_1000_words");
+    assert_eq!(sampling(&[bench]), (drawn * 128.256).round() as u64);
     assert_eq!(sampling(&[bench, ("engine_version", "0.6.3")]), 0, "it stated temperature 0 then");
     assert_eq!(sampling(&[bench, ("output_spec", "64, temperature 0, ignore_eos")]), 0);
 }
@@ -129,7 +131,7 @@ fn the_published_runs_read() {
         return;
     }
     let runs = MeasuredRun::read(&folder).unwrap();
-    let scenarios: Vec<_> = runs.iter().filter_map(|run| run.scenario().ok()).collect();
+    let scenarios: Vec<_> = runs.iter().filter_map(|run| run.scenario(&Constants::embedded()).ok()).collect();
     assert!(scenarios.len() >= 200, "{} of {}", scenarios.len(), runs.len());
     for imitation in &scenarios {
         let text = imitation.scenario.to_yaml();
@@ -140,4 +142,41 @@ fn the_published_runs_read() {
     let one = runs.iter().find(|run| run.id() == "lss-rtx4090-llama-3.1-8b").unwrap();
     assert!((one.figure("ttft_mean").unwrap() - 65.4566).abs() < 1e-9, "seconds");
     assert_eq!(one.ttft_by_arrival().map(|points| points.len()), Some(300));
+}
+
+/// What is fitted of GPUs stands in the catalog too, so that a kept scenario gives the same figures.
+#[test]
+fn constants_read_and_agree_with_the_catalog() {
+    let constants = Constants::embedded();
+    assert_eq!(Constants::parse(&constants.to_yaml()), Ok(constants.clone()));
+    for name in ["a10g", "rtx-4090", "h100-64", "h100"] {
+        let gpu = overbook_scenarios::Catalog::embedded().gpu(name).unwrap();
+        let mut fitted = gpu.clone();
+        constants.apply(name, &mut fitted);
+        assert_eq!(gpu, fitted, "{name}: put the constants of constants.yaml into its file");
+        Constants::start().apply(name, &mut fitted);
+        assert_eq!(gpu != fitted, name != "h100", "{name}");
+    }
+    let error = |text: &str| Constants::parse(text).unwrap_err().to_string();
+    assert!(error("host.s-lora.base_us: x").contains("name: number"));
+    assert!(error("host.slora.base_us: 1").contains("`host.slora.base_us` is none of them"));
+    assert!(error("host.s-lora.base_us: 1").contains("is missing"));
+}
+
+/// Fair orders over S-LoRA's batches, and what nobody simulates.
+#[test]
+fn orders_over_slora_batches() {
+    let with = |order: &str| {
+        let slora = [("engine", "s-lora (LightLLM fork)"), ("scheduler", order), ("model", "huggyllama/llama-7b")];
+        run(&slora).map(|imitation| match imitation.scenario.scheduler {
+            SchedulerSpec::LightllmMain(spec) => spec.fair,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(with("fcfs"), Ok(None));
+    let fair = |order| with(order).unwrap().map(|fair| (fair.lift, fair.foreseen));
+    assert_eq!(fair("vtc (fair, token counter)"), Some((true, false)));
+    assert_eq!(fair("vtc with oracle length"), Some((true, true)));
+    assert_eq!(fair("least counter first"), Some((false, false)));
+    assert!(with("per-client rate limit with abort").unwrap_err().to_string().contains("per-client rate limit"));
 }

@@ -1,0 +1,259 @@
+//! Where measured runs of real engines have confirmed the simulator: the hull of what was validated, and on which side of it a
+//! run lies.
+
+use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::rows::Outcome;
+use overbook_sim::summary::Summary;
+use serde::{Deserialize, Serialize};
+
+use crate::study::Point;
+use crate::yaml::{self, SourceId};
+
+/// Largest error of a run that counts as confirmed: median over its main figures.
+const CONFIRMED: f64 = 0.1;
+
+/// What is compared with the hull.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Case {
+    scheduler: String,
+    gpu: String,
+    experts: bool,
+    weights: WeightDtype,
+    kv: KvDtype,
+    tensor_parallel: f64,
+    billions: f64,
+    load: Option<Load>,
+}
+
+/// What only a run tells.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Load {
+    running: f64,
+    prompt: f64,
+    output: f64,
+}
+
+/// From the least to the most.
+type Range = (f64, f64);
+
+/// Confirmed runs of one scheduler on one kind of GPU, with or without experts in the model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    scheduler: String,
+    gpu: String,
+    experts: bool,
+    /// Runs that were confirmed, and how many were simulated.
+    confirmed: u32,
+    of: u32,
+    /// Median of their errors.
+    error: f64,
+    weights: Vec<WeightDtype>,
+    kv: Vec<KvDtype>,
+    tensor_parallel: Range,
+    /// Parameters of the models, in billions.
+    billions: Range,
+    /// Most requests at once.
+    running: Range,
+    /// Mean lengths of prompts and outputs [tokens].
+    prompt: Range,
+    output: Range,
+}
+
+/// All that was validated.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Hull(Vec<Envelope>);
+
+impl Case {
+    /// A point before it is simulated.
+    pub fn planned(point: &Point) -> Case {
+        let scenario = &point.scenario;
+        let scheduler = serde_json::to_value(&scenario.scheduler).unwrap_or_default();
+        let name = scheduler.as_object().and_then(|tagged| tagged.keys().next().cloned());
+        Case {
+            scheduler: name.or_else(|| scheduler.as_str().map(str::to_owned)).unwrap_or_default(),
+            // Of fleets of several kinds nothing was measured.
+            gpu: if point.kinds().len() > 1 { "several kinds of replicas".to_owned() } else { scenario.gpu.clone() },
+            experts: point.model.moe.is_some(),
+            weights: scenario.engine.weights,
+            kv: scenario.engine.kv,
+            tensor_parallel: f64::from(scenario.fleet.tensor_parallel),
+            billions: point.model.parameters() as f64 / 1e9,
+            load: None,
+        }
+    }
+
+    /// A point with what its run has shown.
+    pub fn of(point: &Point, summary: &Summary) -> Case {
+        let finished = summary.count(Outcome::Finished).max(1) as f64;
+        let load = Load {
+            running: f64::from(summary.load.running_max),
+            prompt: summary.tokens.finished_prompt as f64 / finished,
+            output: summary.tokens.finished_output as f64 / finished,
+        };
+        Case { load: Some(load), ..Case::planned(point) }
+    }
+}
+
+impl Hull {
+    /// That of this version.
+    pub fn embedded() -> Hull {
+        let (tree, _) = yaml::parse(SourceId::default(), include_str!("../validation/hull.yaml"));
+        Hull(tree.and_then(|tree| yaml::decode(&tree).value).unwrap_or_default())
+    }
+
+    /// Around cases and how far off each was. Where fewer than half of the runs were confirmed, nothing is.
+    pub fn around(cases: &[(Case, f64)]) -> Hull {
+        let mut groups: Vec<Vec<&(Case, f64)>> = Vec::new();
+        let key = |case: &Case| (case.scheduler.clone(), case.gpu.clone(), case.experts);
+        for case in cases.iter().filter(|(case, _)| case.load.is_some()) {
+            match groups.iter_mut().find(|group| key(&group[0].0) == key(&case.0)) {
+                Some(group) => group.push(case),
+                None => groups.push(vec![case]),
+            }
+        }
+        let mut hull: Vec<Envelope> = groups.iter().filter_map(|group| envelope(group)).collect();
+        hull.sort_by(|a, b| (&a.scheduler, &a.gpu, a.experts).cmp(&(&b.scheduler, &b.gpu, b.experts)));
+        Hull(hull)
+    }
+
+    /// As [`Hull::embedded`] reads it.
+    pub fn to_yaml(&self) -> String {
+        yaml::emit(&serde_json::to_value(&self.0).unwrap_or_default())
+    }
+
+    /// `validated: …` or `extrapolated: …`, in words.
+    pub fn judge(&self, case: &Case) -> String {
+        let same = |envelope: &&Envelope| (&envelope.scheduler, &envelope.gpu) == (&case.scheduler, &case.gpu);
+        let Some(known) = self.0.iter().filter(same).find(|envelope| envelope.experts == case.experts) else {
+            let experts = if case.experts { " with experts" } else { "" };
+            return format!("extrapolated: no measured run of {} on {}{experts} confirms it", case.scheduler, case.gpu);
+        };
+        let outside = known.outside(case);
+        let (runs, error) = (known.confirmed, known.error * 100.0);
+        if outside.is_empty() {
+            format!("validated: inside the hull of {runs} measured runs ({error:.1} % off, median)")
+        } else {
+            format!("extrapolated from {runs} measured runs: {}", outside.join("; "))
+        }
+    }
+}
+
+impl Envelope {
+    /// What of a case lies outside, in words.
+    fn outside(&self, case: &Case) -> Vec<String> {
+        let mut told = Vec::new();
+        if !self.weights.contains(&case.weights) {
+            told.push(format!("{} weights", case.weights));
+        }
+        if !self.kv.contains(&case.kv) {
+            told.push(format!("{} keys and values", case.kv));
+        }
+        let load = case.load;
+        let most_running = (0.0, self.running.1);
+        for (what, value, range) in [
+            ("tensor_parallel", Some(case.tensor_parallel), self.tensor_parallel),
+            ("billions of parameters", Some(case.billions), self.billions),
+            ("requests at once", load.map(|load| load.running), most_running),
+            ("mean prompt tokens", load.map(|load| load.prompt), self.prompt),
+            ("mean output tokens", load.map(|load| load.output), self.output),
+        ] {
+            // As they are written: the file has three digits.
+            if let Some(value) = value.map(rounded).filter(|value| *value < range.0 || *value > range.1) {
+                told.push(format!("{value} {what} ({} to {})", range.0, range.1));
+            }
+        }
+        told
+    }
+}
+
+fn envelope(group: &[&(Case, f64)]) -> Option<Envelope> {
+    let confirmed: Vec<&(Case, f64)> = group.iter().copied().filter(|(_, error)| *error <= CONFIRMED).collect();
+    let mut errors: Vec<f64> = confirmed.iter().map(|(_, error)| *error).collect();
+    errors.sort_by(f64::total_cmp);
+    let (first, _) = confirmed.first().filter(|_| 2 * confirmed.len() >= group.len())?;
+    let range = |of: &dyn Fn(&Case) -> f64| {
+        let values = || confirmed.iter().map(|(case, _)| rounded(of(case)));
+        (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
+    };
+    let load = |of: fn(&Load) -> f64| range(&|case: &Case| case.load.as_ref().map_or(0.0, of));
+    let mut weights: Vec<WeightDtype> = confirmed.iter().map(|(case, _)| case.weights).collect();
+    let mut kv: Vec<KvDtype> = confirmed.iter().map(|(case, _)| case.kv).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    kv.sort_unstable();
+    kv.dedup();
+    Some(Envelope {
+        scheduler: first.scheduler.clone(),
+        gpu: first.gpu.clone(),
+        experts: first.experts,
+        confirmed: confirmed.len() as u32,
+        of: group.len() as u32,
+        error: rounded(errors[(errors.len() - 1) / 2]),
+        weights,
+        kv,
+        tensor_parallel: range(&|case| case.tensor_parallel),
+        billions: range(&|case| case.billions),
+        running: load(|load| load.running),
+        prompt: load(|load| load.prompt),
+        output: load(|load| load.output),
+    })
+}
+
+/// Three digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(gpu: &str, tensor_parallel: f64, prompt: f64) -> Case {
+        Case {
+            scheduler: "vllm".to_owned(),
+            gpu: gpu.to_owned(),
+            experts: false,
+            weights: WeightDtype::Bf16,
+            kv: KvDtype::Bf16,
+            tensor_parallel,
+            billions: 8.03,
+            load: Some(Load { running: 64.0, prompt, output: 100.0 }),
+        }
+    }
+
+    #[test]
+    fn inside_is_validated_and_outside_says_what_is() {
+        let runs = [(case("h100", 1.0, 100.0), 0.02), (case("h100", 2.0, 500.0), 0.04), (case("h100", 8.0, 9e3), 0.5)];
+        let hull = Hull::around(&runs);
+        let told = hull.judge(&case("h100", 2.0, 300.0));
+        assert_eq!(told, "validated: inside the hull of 2 measured runs (2.0 % off, median)");
+        let told = hull.judge(&case("h100", 8.0, 300.0));
+        assert_eq!(told, "extrapolated from 2 measured runs: 8 tensor_parallel (1 to 2)");
+        assert!(hull.judge(&case("h100", 1.0, 600.0)).contains("600 mean prompt tokens (100 to 500)"));
+        assert!(hull.judge(&Case { kv: KvDtype::Fp8, ..case("h100", 1.0, 300.0) }).contains("fp8 keys and values"));
+        assert!(hull.judge(&case("l4", 1.0, 300.0)).contains("no measured run of vllm on l4"));
+        // Before it is simulated nothing is known of its load.
+        assert!(hull.judge(&Case { load: None, ..case("h100", 1.0, 600.0) }).starts_with("validated"));
+        let busy = Load { running: 65.0, prompt: 300.0, output: 100.0 };
+        assert!(
+            hull.judge(&Case { load: Some(busy), ..case("h100", 1.0, 0.0) }).contains("65 requests at once (0 to 64)")
+        );
+    }
+
+    #[test]
+    fn mostly_wrong_is_not_validated() {
+        let runs = [(case("h100", 1.0, 100.0), 0.02), (case("h100", 1.0, 100.0), 0.2), (case("h100", 1.0, 1.0), 0.3)];
+        assert!(Hull::around(&runs).judge(&runs[0].0).starts_with("extrapolated: no measured run"));
+    }
+
+    #[test]
+    fn the_embedded_hull_reads_as_it_was_written() {
+        let hull = Hull::embedded();
+        assert!(!hull.0.is_empty());
+        let text = include_str!("../validation/hull.yaml");
+        let written: String =
+            text.lines().filter(|line| !line.starts_with('#')).map(|line| line.to_owned() + "\n").collect();
+        assert_eq!(hull.to_yaml().trim(), written.trim());
+    }
+}
