@@ -54,7 +54,7 @@ fn table(columns: &[(&str, Constants)]) -> String {
     let mut lines = vec![format!("{:<44}{}", "constant, fitted without", heads.concat())];
     for fitted in &Constants::FITTED {
         let values = columns.iter().map(|(_, constants)| format!("{:>14}", constants.get(fitted.name)));
-        lines.push(format!("{:<44}{}", fitted.name, values.collect::<String>()));
+        lines.push(format!("{:<44}{}", fitted.name, values.collect::<Vec<_>>().concat()));
     }
     lines.join("\n")
 }

@@ -139,8 +139,8 @@ fn constants_are_fitted_on_training_runs_alone() {
 fn home_constants(home: &Home, name: &str, value: f64) -> String {
     home.overbook("validate --measured . --run even --out c -q").ends(0);
     let text = home.text("c/constants.yaml");
-    let line = |line: &str| if line.starts_with(name) { format!("{name}: {value}\n") } else { format!("{line}\n") };
-    text.lines().map(line).collect()
+    let line = |line: &str| if line.starts_with(name) { format!("{name}: {value}") } else { line.to_owned() };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What VALIDATION.md says of the best described runs holds.

@@ -122,7 +122,7 @@ impl Constants {
 
     /// As [`Constants::parse`] reads them.
     pub fn to_yaml(&self) -> String {
-        Constants::FITTED.iter().map(|fitted| format!("{}: {}\n", fitted.name, self.get(fitted.name))).collect()
+        Constants::FITTED.map(|fitted| format!("{}: {}\n", fitted.name, self.get(fitted.name))).concat()
     }
 
     /// A constant; those of [`Constants::FITTED`] are all there.
