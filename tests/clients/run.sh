@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Runs clients that nobody here wrote against `overbook serve`: NVIDIA's AIPerf and the vLLM project's GuideLLM.
 #
-#   tests/clients/run.sh [WORK]       OVERBOOK=target/release/overbook, RATE=2 (requests/s), REQUESTS=60
+#   tests/clients/run.sh [WORK]       OVERBOOK=target/release/overbook, MODEL=small, RATE=2 (requests/s), REQUESTS=60
 #
-# Installs them from PyPI into WORK (default: a temporary folder; never this repository), serves the preset `small` on this CPU,
+# Installs them from PyPI into WORK (default: a temporary folder; never this repository), serves a preset on this CPU,
 # and prints what each client measured beside the server's own rows of the same requests.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 overbook=$(realpath "${OVERBOOK:-$here/../../target/release/overbook}")
 work=${1:-$(mktemp -d)}
+model=${MODEL:-small}
 rate=${RATE:-2}
 requests=${REQUESTS:-60}
 mkdir -p "$work"
@@ -22,11 +23,11 @@ if [ ! -x aiperf/bin/aiperf ]; then
 fi
 aiperf/bin/python "$here/tokenizer.py" tokenizer 2>/dev/null
 
-cat > model.yaml <<'YAML'
+cat > model.yaml <<YAML
 version: 1
 name: outside-clients
 workload: { generate: { arrivals: { poisson: { rate: 1/s } }, lengths: { fixed: { prompt: 128, output: 32 } }, requests: 1 } }
-model: small
+model: $model
 gpu: h100
 engine: { kv_tokens: 32768, max_model_len: 4096, cost: { constant: { device: 1ms } } }
 scheduler: vllm
@@ -36,9 +37,10 @@ YAML
 served() {
     local name=$1
     shift
+    rm -f "serve-$name.txt"
     "$overbook" serve model.yaml --on cpu --port 0 --out "rows-$name" --force 2> "serve-$name.txt" > "rows-$name.txt" &
     local server=$!
-    until grep -q '^serving' "serve-$name.txt"; do sleep 0.2; done
+    until grep -q '^serving' "serve-$name.txt" 2>/dev/null; do sleep 0.2; done
     url=$(grep -o 'http://[^/]*' "serve-$name.txt")
     echo "== $name"
     "$@" || echo "$name failed"
@@ -49,7 +51,7 @@ served() {
 }
 
 with_aiperf() {
-    aiperf/bin/aiperf profile --model small --url "$url" --endpoint-type completions --streaming --tokenizer ./tokenizer \
+    aiperf/bin/aiperf profile --model "$model" --url "$url" --endpoint-type completions --streaming --tokenizer ./tokenizer \
         --isl 128 --isl-stddev 0 --osl 32 --osl-stddev 0 --extra-inputs ignore_eos:true --extra-inputs temperature:0 \
         --use-server-token-count --request-rate "$rate" --request-count "$requests" --random-seed 1 \
         --artifact-dir artifacts --ui simple > aiperf.txt 2>&1
@@ -64,7 +66,7 @@ PYTHON
 }
 
 with_guidellm() {
-    HF_HUB_OFFLINE=1 guidellm/bin/guidellm run --backend "kind=openai_http,target=$url,model=small,request_format=/v1/completions" \
+    HF_HUB_OFFLINE=1 guidellm/bin/guidellm run --backend "kind=openai_http,target=$url,model=$model,request_format=/v1/completions" \
         --profile "kind=poisson,rate=$rate" --constraint "kind=max_requests,count=$requests" \
         --tokenizer "kind=hf_auto,model=./tokenizer" \
         --data "kind=synthetic_text,prompt_tokens=128,output_tokens=32" \

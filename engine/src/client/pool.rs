@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -103,5 +103,5 @@ impl Pool {
 
 /// An answer that is not a stream.
 pub(super) async fn whole(body: Incoming) -> Result<Bytes, WireError> {
-    Limited::new(body, ANSWER_MAX).collect().await.map(|body| body.to_bytes()).map_err(|_| WireError::Answer)
+    Limited::new(body, ANSWER_MAX).collect().await.map(Collected::to_bytes).map_err(|_| WireError::Answer)
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 use serde_json::json;
 
 use super::answer::{Answer, json_response};
@@ -108,7 +108,7 @@ async fn read(service: &Service, body: Body) -> Result<Bytes, ApiError> {
         let message = format!("The body was not there within {patience:?}.");
         ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
     })?;
-    whole.map(http_body_util::Collected::to_bytes).map_err(|error| {
+    whole.map(Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
             let message = format!("The body is larger than {most} bytes.");
             return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message);
