@@ -272,9 +272,9 @@ pub(crate) fn open_command() -> Vec<String> {
     let mut words: Vec<String> = std::env::args().collect();
     for at in 0..words.len() {
         if words[at].starts_with("--api-key=") {
-            words[at] = "--api-key=…".to_owned();
+            "--api-key=…".clone_into(&mut words[at]);
         } else if at > 0 && words[at - 1] == "--api-key" {
-            words[at] = "…".to_owned();
+            "…".clone_into(&mut words[at]);
         }
     }
     words
