@@ -354,7 +354,7 @@ pub(crate) struct DeviceArgs {
     /// Folder with config.json and safetensors weights [default: dummy weights for the presets `small` and `tiny`].
     #[arg(long, value_name = "DIR", requires = "on")]
     pub(crate) weights: Option<PathBuf>,
-    /// Compute threads [default: one per core].
+    /// Compute threads [default: one per core less one, which the driver and the clients get].
     #[arg(long, value_name = "N", requires = "on")]
     pub(crate) threads: Option<NonZeroUsize>,
 }

@@ -46,7 +46,9 @@ impl Device {
         };
         let weights = Arc::new(weights.map_err(Failure::input)?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Device { config, weights, threads: args.threads.map_or(cores, usize::from), origin })
+        // With a compute thread on every core requests were sent and steps planned milliseconds late.
+        let spare = (cores - 1).max(1);
+        Ok(Device { config, weights, threads: args.threads.map_or(spare, usize::from), origin })
     }
 
     /// An executor for a replica's limits, its cache empty.

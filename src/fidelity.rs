@@ -189,7 +189,7 @@ fn fidelity(
     }
     let mut command = format!("overbook validate {} --on cpu --repeats {repeats}", quote(scenario));
     for change in &args.change {
-        command += &format!(" --change {}", quote(Path::new(change)));
+        command.extend([" --change ", &quote(Path::new(change))]);
     }
     let title = first.scenario.description.clone().unwrap_or_else(|| study.name().to_owned());
     Ok(Fidelity {

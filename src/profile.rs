@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use overbook_engine::calibrate::{CalibrateError, Calibration, ShapePlan, calibrate};
+use overbook_engine::calibrate::{Anchor, CalibrateError, Calibration, ShapePlan, calibrate};
 use overbook_reports::manifest::utc;
 use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
@@ -118,7 +118,7 @@ fn profile(
     let now = utc(SystemTime::now());
     let percent = |share: f64| (share * 1e4).round() / 100.0;
     let content = fs::read(samples).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-    let drift = calibration.anchors.iter().map(|anchor| anchor.drift()).fold(0.0, f64::max);
+    let drift = calibration.anchors.iter().map(Anchor::drift).fold(0.0, f64::max);
     Ok(StepProfile {
         version: 1,
         name: out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),

@@ -38,7 +38,8 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     if args.device.on.is_some() && study.is_sweep() {
         let runs = study.points().len();
         return Err(Failure::Input(format!(
-            "--on runs one scenario, this is a study of {runs}; choose a point with --set, and `--set sweep=null`"
+            "--on runs one scenario, this is a study of {runs}: set a value with --set and leave `sweep:` out; `overbook validate --on` takes \
+             them one by one"
         )));
     }
     catch_interrupts();
