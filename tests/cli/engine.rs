@@ -62,7 +62,7 @@ fn steps_are_measured_and_price_the_scenario() {
         assert!(profile.contains(key), "{key} in {profile}");
     }
     for model in ["fitted", "table"] {
-        let cost = format!("engine.cost={{steps:{{path:p.yaml,model:{model}}}}}");
+        let cost = format!("engine.cost={{ steps: {{ path: p.yaml, model: {model} }} }}");
         let ran = home.run(["run", "tiny.yaml", "--set", &cost, "--out", model]).ends(0);
         assert!(ran.out.contains("measured on overbook"), "{}", ran.out);
     }
@@ -79,7 +79,7 @@ fn steps_are_measured_and_price_the_scenario() {
             "--out",
             "v",
             "--change",
-            "engine.cost={steps:{path:p.yaml}}",
+            "engine.cost={ steps: { path: p.yaml } }",
         ])
         .ends(0);
     assert!(compared.out.contains("decode, on the device"), "{}", compared.out);
@@ -101,14 +101,15 @@ fn what_the_engine_cannot_do_is_refused_before_it_starts() {
         ("model=llama-3.1-8b", "no preset `llama-3.1-8b`"),
         ("scheduler=semi-pd", "one lane"),
         ("engine.cost=roofline", "`gpu: none` says nothing of memory and speed"),
-        ("workload.retry={attempts:2,backoff:1s}", "its clients do not retry"),
+        ("workload.retry={ attempts: 2, backoff: 1s }", "its clients do not retry"),
     ] {
         let told = home.refused(["run", "tiny.yaml", "--on", "cpu", "--set", change, "--out", "r"]);
         assert!(told.contains(says), "{change}: {told}");
     }
     let none = home.overbook("run tiny.yaml --on cpu --weights nowhere --out r").ends(2);
     assert!(none.err.contains("nowhere"), "{}", none.err);
-    let study =
-        home.run(["run", "tiny.yaml", "--on", "cpu", "--set", "sweep={axes:{seed:[1,2]}}", "--out", "r"]).ends(2);
+    let study = home
+        .run(["run", "tiny.yaml", "--on", "cpu", "--set", "sweep={ axes: { seed: [1, 2] } }", "--out", "r"])
+        .ends(2);
     assert!(study.err.contains("this is a study of 2"), "{}", study.err);
 }

@@ -44,7 +44,7 @@ fn every_command_of_the_readme_works() {
             skip("every_command_of_the_readme_works", &format!("no {name}: {command}"));
             continue;
         }
-        if !tables && (command.contains("calibrate") || command.contains("h100-vllm.yaml")) {
+        if !tables && (command.contains("calibrate --import") || command.contains("h100-vllm.yaml")) {
             skip("every_command_of_the_readme_works", &format!("no ../shared/data/kernels: {command}"));
             continue;
         }

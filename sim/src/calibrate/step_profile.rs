@@ -202,7 +202,8 @@ impl StepProfile {
 
     /// What a replica may ask of it that was not measured: `axis value (measured low to high)`.
     pub fn outside(&self, seqs: u32, tokens: u32, longest: u32) -> Vec<String> {
-        let asked = [("sequences", seqs), ("tokens", tokens), ("context", longest)];
+        // The last token of the longest sequence is never attended to.
+        let asked = [("sequences", seqs), ("tokens", tokens), ("context", longest.saturating_sub(1))];
         let range = |axis: &str| self.hull.iter().find_map(|range| range.axes.get(axis)).copied();
         let outside = asked.into_iter().filter_map(|(axis, value)| {
             let [low, high] = range(axis)?;
