@@ -90,7 +90,7 @@ fn plan(point: &Point, args: &CalibrateArgs) -> Result<ShapePlan, Failure> {
     })
 }
 
-fn progress(visible: bool) -> ProgressBar {
+pub(crate) fn progress(visible: bool) -> ProgressBar {
     if !visible {
         return ProgressBar::hidden();
     }
@@ -151,6 +151,7 @@ fn profile(
         },
         hull: hull(measured),
         host: calibration.host,
+        client_time: None,
         form: rounded(form),
         form_errors: form_errors.into_iter().map(short).collect(),
         table: Some(StepTable { decode: StepGrid::of(&decode), prefill: StepGrid::of(&prefill) }),
@@ -160,7 +161,7 @@ fn profile(
 }
 
 /// Six digits are more than was measured.
-fn rounded(mut form: overbook_sim::cost::steps::StepForm) -> overbook_sim::cost::steps::StepForm {
+pub(crate) fn rounded(mut form: overbook_sim::cost::steps::StepForm) -> overbook_sim::cost::steps::StepForm {
     let round = |value: &mut f64| *value = format!("{value:.5e}").parse().unwrap_or(*value);
     let numbers = [&mut form.step_us, &mut form.row_us, &mut form.chunk_us, &mut form.kv_ns, &mut form.pair_ns];
     numbers.into_iter().for_each(round);
@@ -168,14 +169,14 @@ fn rounded(mut form: overbook_sim::cost::steps::StepForm) -> overbook_sim::cost:
     form
 }
 
-fn short(mut errors: StepErrors) -> StepErrors {
+pub(crate) fn short(mut errors: StepErrors) -> StepErrors {
     for value in [&mut errors.mape_percent, &mut errors.p95_percent, &mut errors.bias_percent] {
         *value = (*value * 100.0).round() / 100.0;
     }
     errors
 }
 
-fn hull(samples: &[StepSample]) -> Vec<HullRange> {
+pub(crate) fn hull(samples: &[StepSample]) -> Vec<HullRange> {
     let range = |values: &mut dyn Iterator<Item = u64>| -> Option<[u64; 2]> {
         values.fold(None, |range, value| match range {
             None => Some([value, value]),
@@ -200,7 +201,7 @@ fn hull(samples: &[StepSample]) -> Vec<HullRange> {
 }
 
 /// What a person wants to know of a profile.
-fn text(profile: &StepProfile) -> String {
+pub(crate) fn text(profile: &StepProfile) -> String {
     let noise = &profile.noise;
     let mut text = format!(
         "{}: {} on {} × {}\n{} shapes; repeats spread by {:.1} %, anchors drifted by {:.1} %",
@@ -219,6 +220,9 @@ fn text(profile: &StepProfile) -> String {
         ("closed form", "steps held out", &profile.form_errors),
         ("table", "steps beside its grid", &profile.table_errors),
     ] {
+        if errors.is_empty() {
+            continue;
+        }
         let _ = write!(text, "\n{model}, {of}      mean error     p95    bias");
         for StepErrors { of, steps, mape_percent, p95_percent, bias_percent } in errors {
             let _ = write!(
@@ -227,6 +231,9 @@ fn text(profile: &StepProfile) -> String {
             );
         }
     }
-    let _ = write!(text, "\nhost: {} a step and {} a sequence", profile.host.base, profile.host.per_seq);
+    let _ = match profile.client_time {
+        Some(time) => write!(text, "\nclient: {time} a request beside its steps"),
+        None => write!(text, "\nhost: {} a step and {} a sequence", profile.host.base, profile.host.per_seq),
+    };
     text
 }

@@ -8,6 +8,7 @@ mod events;
 mod pace;
 mod payload;
 mod pool;
+pub mod probe;
 mod reply;
 mod scrape;
 mod target;

@@ -2,7 +2,7 @@
 
 use overbook_sim::arrival::Arrival;
 
-fn mix(words: [u64; 3]) -> u64 {
+pub(crate) fn mix(words: [u64; 3]) -> u64 {
     words.into_iter().fold(0x0_4272_696e_6773, |state, word| {
         let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -8,6 +8,7 @@
 //! between two calls.
 
 mod fits;
+pub mod inferred;
 mod nnls;
 mod profile;
 mod rows;

@@ -85,7 +85,7 @@ impl Pacer<'_> {
         let body = self.payloads.body(&arrival, number, arrival.output_tokens);
         let job = Job { number, arrival, path: self.payloads.asking.path(), body };
         let (word, due) = oneshot::channel();
-        let exchange = Exchange { pool: Arc::clone(&self.pool), clock: self.clock };
+        let exchange = Exchange { pool: Arc::clone(&self.pool), clock: self.clock, heard: Arc::default() };
         let (books, ended) = (Arc::clone(&self.books), Arc::clone(&self.ended));
         self.runtime.spawn(async move {
             if let Some(reply) = exchange.run(job, due).await {

@@ -1,6 +1,7 @@
 //! One request and its answer, with the times at which a client sees them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
@@ -131,6 +132,8 @@ pub(super) fn message(body: &[u8]) -> String {
 pub(super) struct Exchange {
     pub(super) pool: Arc<Pool>,
     pub(super) clock: Clock,
+    /// Pieces that have come so far.
+    pub(super) heard: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -198,6 +201,7 @@ impl Exchange {
                 Some(Ok(frame)) => {
                     if let Some(bytes) = frame.data_ref() {
                         stream.take(bytes, now);
+                        self.heard.store(stream.pieces.len() as u64, Ordering::Relaxed);
                     }
                 }
             }

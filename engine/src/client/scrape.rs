@@ -48,29 +48,34 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Scrape {
-    /// Reads Prometheus' text format; `None` if it has none of vLLM's metrics.
+    /// Reads Prometheus' text format; `None` if it has none of vLLM's or SGLang's metrics.
     pub(super) fn read(text: &str, at: Time) -> Option<Scrape> {
         let mut scrape = Scrape { at, ..Scrape::default() };
         let mut any = false;
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            let Some(name) = name.strip_prefix("vllm:") else { continue };
+            let Some(name) = name.strip_prefix("vllm:").or_else(|| name.strip_prefix("sglang:")) else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
             any = true;
             match name {
-                "num_requests_running" => scrape.running += value,
-                "num_requests_waiting" => scrape.waiting += value,
-                "kv_cache_usage_perc" | "gpu_cache_usage_perc" => scrape.kv_usage = scrape.kv_usage.max(value),
+                "num_requests_running" | "num_running_reqs" => scrape.running += value,
+                "num_requests_waiting" | "num_queue_reqs" => scrape.waiting += value,
+                "kv_cache_usage_perc" | "gpu_cache_usage_perc" | "token_usage" => {
+                    scrape.kv_usage = scrape.kv_usage.max(value)
+                }
                 "num_preemptions_total" => scrape.preemptions += value,
                 "prompt_tokens_total" => scrape.prompt_tokens += value,
                 "generation_tokens_total" => scrape.generation_tokens += value,
                 "iteration_tokens_total_count" => scrape.steps += value,
                 "iteration_tokens_total_sum" => scrape.step_tokens += value,
                 "cache_config_info" => {
-                    let number = |name| label(labels, name).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-                    scrape.blocks += number("num_gpu_blocks");
-                    scrape.block_tokens = number("block_size");
+                    let number = |names: [&str; 2]| {
+                        let told = names.into_iter().find_map(|name| label(labels, name)?.parse::<f64>().ok());
+                        told.unwrap_or(0.0)
+                    };
+                    scrape.blocks += number(["num_gpu_blocks", "num_pages"]);
+                    scrape.block_tokens = number(["block_size", "page_size"]);
                 }
                 _ => {}
             }
@@ -131,5 +136,22 @@ mod tests {
         };
         assert_eq!(scrape, want);
         assert_eq!(Scrape::read("go_goroutines 5\n", Time(0)), None);
+    }
+
+    #[test]
+    fn sglangs_text_is_read() {
+        let text = "sglang:num_running_reqs{model_name=\"m\"} 4.0\nsglang:num_queue_reqs{} 1\nsglang:token_usage{} 0.5\n\
+                    sglang:cache_config_info{page_size=\"1\",num_pages=\"4096\"} 1.0\n";
+        let scrape = Scrape::read(text, Time(7)).expect("metrics");
+        let want = Scrape {
+            at: Time(7),
+            running: 4.0,
+            waiting: 1.0,
+            kv_usage: 0.5,
+            blocks: 4096.0,
+            block_tokens: 1.0,
+            ..Scrape::default()
+        };
+        assert_eq!(scrape, want);
     }
 }

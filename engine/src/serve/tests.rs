@@ -65,6 +65,15 @@ pub(crate) struct Running {
 impl Running {
     /// A server whose steps take `step`, with some settings changed.
     pub(crate) fn start(step: Duration, change: impl FnOnce(&mut Settings)) -> Running {
+        Running::with((step, Duration::ZERO), SchedulerSpec::default(), change)
+    }
+
+    /// A server whose steps take a time, and more for every token.
+    pub(crate) fn with(
+        (step, token): (Duration, Duration),
+        scheduler: SchedulerSpec,
+        change: impl FnOnce(&mut Settings),
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("its address");
         let limits = Limits {
@@ -83,8 +92,8 @@ impl Running {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: CONTEXT, vocab: VOCAB };
-            let executor = Box::new(Rehearsal::new(capacity, step, Duration::ZERO));
-            let mut driver = Driver::new(limits, &SchedulerSpec::default(), 0, executor).expect("it fits");
+            let executor = Box::new(Rehearsal::new(capacity, step, token));
+            let mut driver = Driver::new(limits, &scheduler, 0, executor).expect("it fits");
             let clock = Clock::new(std::time::Instant::now());
             let mut book = Book::default();
             let stop = move || stopped.load(Ordering::Acquire);
@@ -97,6 +106,11 @@ impl Running {
 
     fn quick() -> Running {
         Running::start(Duration::ZERO, |_| {})
+    }
+
+    /// Tells it to stop, as SIGTERM does.
+    pub(crate) fn tell_to_stop(&self) {
+        self.stop.store(true, Ordering::Release);
     }
 
     /// Tells it to stop, as SIGTERM does, and waits for its end.

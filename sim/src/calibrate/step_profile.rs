@@ -9,6 +9,7 @@ use crate::cost::steps::{StepForm, Steps};
 use crate::cost::table::{Grid, Table, TableError};
 use crate::cost::{CostModel, HostCost};
 use crate::gpu::OriginKind;
+use crate::units::Duration;
 
 /// A calibration profile of whole steps.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,10 @@ pub struct StepProfile {
     pub hull: Vec<HullRange>,
     /// Host time per step, where steps do not overlap.
     pub host: HostCost,
+    /// Time between a client and the engine that is no step's: for `workload.client_time.base`. Only of profiles inferred from
+    /// outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_time: Option<Duration>,
     /// The closed form.
     pub form: StepForm,
     /// Its errors on steps held out.

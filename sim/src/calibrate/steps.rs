@@ -83,29 +83,36 @@ const HELD_OUT: usize = 5;
 /// Where slopes begin, as far as there are steps of so many tokens. The first token is part of every step.
 const KNOTS: [u32; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
+/// The form with the slopes that samples can tell, all zero.
+pub(super) fn empty_form<'a>(samples: impl Iterator<Item = &'a StepSample>) -> StepForm {
+    let most = samples.map(|sample| sample.shape().tokens()).max().unwrap_or(0);
+    let knots = KNOTS.iter().filter(|&&knot| u64::from(knot) < most.max(1));
+    StepForm { tokens: knots.map(|&from| Slope { from, us: 0.0 }).collect(), ..StepForm::default() }
+}
+
+/// What the form's coefficients are multiplied by, for a sample whose time is one: a step of a millisecond counts as much as
+/// one of a second.
+pub(super) fn row(form: &StepForm, sample: &StepSample) -> Vec<f64> {
+    let shape = sample.shape();
+    let rows = f64::from(shape.decode_seqs + shape.prefill_ends);
+    let mut row = vec![
+        1.0,
+        rows,
+        shape.prefill.len() as f64,
+        shape.decode_context as f64 * 1e-3,
+        prefill_pairs(&shape) as f64 * 1e-3,
+    ];
+    row.extend(form.segments(shape.tokens()).map(|n| n as f64));
+    for value in &mut row {
+        *value /= sample.device_us;
+    }
+    row
+}
+
 /// Fits a form to samples by relative least squares.
 pub fn fit_form<'a>(samples: impl Iterator<Item = &'a StepSample> + Clone) -> StepForm {
-    let most = samples.clone().map(|sample| sample.shape().tokens()).max().unwrap_or(0);
-    let knots = KNOTS.iter().filter(|&&knot| u64::from(knot) < most.max(1));
-    let empty = StepForm { tokens: knots.map(|&from| Slope { from, us: 0.0 }).collect(), ..StepForm::default() };
-    let row = |sample: &StepSample| {
-        let shape = sample.shape();
-        let rows = f64::from(shape.decode_seqs + shape.prefill_ends);
-        let mut row = vec![
-            1.0,
-            rows,
-            shape.prefill.len() as f64,
-            shape.decode_context as f64 * 1e-3,
-            prefill_pairs(&shape) as f64 * 1e-3,
-        ];
-        row.extend(empty.segments(shape.tokens()).map(|n| n as f64));
-        // Relative errors: a step of a millisecond counts as much as one of a second.
-        for value in &mut row {
-            *value /= sample.device_us;
-        }
-        row
-    };
-    let rows: Vec<Vec<f64>> = samples.map(row).collect();
+    let empty = empty_form(samples.clone());
+    let rows: Vec<Vec<f64>> = samples.map(|sample| row(&empty, sample)).collect();
     let found = nnls(&rows, &vec![1.0; rows.len()]);
     let mut form = empty;
     if let [step, row, chunk, kv, pair, slopes @ ..] = found.as_slice() {

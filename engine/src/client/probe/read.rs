@@ -1,0 +1,293 @@
+//! From replies to steps of known shape.
+
+use std::collections::BTreeMap;
+
+use overbook_sim::calibrate::inferred::SeenStep;
+use overbook_sim::calibrate::steps::StepSample;
+use overbook_sim::cost::PrefillPart;
+use overbook_sim::time::Time;
+
+use super::super::reply::Reply;
+use super::plan::{CHUNKS, Probe, ProbePlan};
+use super::send::Answered;
+use crate::calibrate::Anchor;
+
+/// Gaps that a decode probe needs for a median.
+const GAPS: usize = 8;
+/// A prompt's first token this far from any other's, as a share of a step, came in a step of its own.
+const APART: f64 = 0.35;
+
+/// Shapes that count as the same: kind, sequences that decode, tokens of the prompt, tokens before.
+type Key = (&'static str, u32, u32, u32);
+
+/// Times of one shape.
+#[derive(Debug)]
+struct Pooled {
+    sample: StepSample,
+    awaited: bool,
+    contexts: Vec<u64>,
+    /// All times [µs], and their medians by round.
+    times_us: Vec<f64>,
+    medians_us: Vec<f64>,
+}
+
+/// What the replies say.
+#[derive(Default, Debug)]
+pub(super) struct Readings {
+    pools: BTreeMap<Key, Pooled>,
+    /// Times to first tokens of prompts longer than a step, by steps.
+    whole_us: BTreeMap<u32, Vec<f64>>,
+    /// Prompts beside decoding sequences whose first tokens came with the others', and by themselves.
+    together: u32,
+    apart: u32,
+    /// Prompts that took another number of steps than was thought: their tokens, and the steps that they took.
+    other_steps: Option<(u32, u32)>,
+    /// Whether there are steps of prompts that began before; known with the steps.
+    pub(super) chunked: bool,
+    /// Prompt tokens that the server had cached.
+    pub(super) cached: u64,
+    /// Decode probes in which too few steps had all sequences.
+    pub(super) short: Vec<String>,
+}
+
+pub(super) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn us(from: Time, to: Time) -> f64 {
+    to.since(from).0 as f64 / 1e3
+}
+
+fn prompt_tokens(reply: &Reply) -> u32 {
+    reply.usage.map_or(reply.arrival.prompt_tokens, |usage| usage.prompt_tokens)
+}
+
+/// The shape of a step without its times.
+fn shape(kind: &'static str, seqs: u32, prefill: Option<PrefillPart>, ends: u32) -> StepSample {
+    StepSample {
+        kind,
+        decode_seqs: seqs,
+        decode_context: 0,
+        prefill: prefill.into_iter().collect(),
+        prefill_ends: ends,
+        device_us: 0.0,
+        spread: 0.0,
+        repeats: 0,
+    }
+}
+
+impl Readings {
+    pub(super) fn take(&mut self, plan: &ProbePlan, answered: &Answered) {
+        let all = answered.replies.iter().chain(answered.beside.iter().map(|(_, reply)| reply));
+        self.cached += all.filter_map(|reply| reply.usage).map(|usage| u64::from(usage.cached())).sum::<u64>();
+        match answered.probe {
+            Probe::Prompt { tokens } => self.prompt(plan, tokens, answered),
+            Probe::Decode { seqs, context } => self.decode(seqs, context, answered),
+            Probe::Mixed { seqs, .. } => self.mixed(plan, seqs, answered),
+        }
+    }
+
+    fn put(&mut self, key: Key, sample: StepSample, awaited: bool, context: u64, mut times_us: Vec<f64>) {
+        let middle = median(&mut times_us);
+        let new = || Pooled { sample, awaited, contexts: vec![], times_us: vec![], medians_us: vec![] };
+        let pooled = self.pools.entry(key).or_insert_with(new);
+        pooled.contexts.push(context);
+        pooled.medians_us.push(middle);
+        pooled.times_us.extend(times_us);
+    }
+
+    fn prompt(&mut self, plan: &ProbePlan, planned: u32, answered: &Answered) {
+        let Some((reply, first)) = answered.replies.first().and_then(|r| Some((r, *r.pieces.first()?))) else { return };
+        let (tokens, time) = (prompt_tokens(reply), us(reply.sent, first));
+        if planned > plan.max_tokens {
+            let thought = tokens.div_ceil(plan.max_tokens);
+            match answered.steps.filter(|&steps| steps > 0 && steps != thought) {
+                Some(steps) => self.other_steps = Some((tokens, steps)),
+                None => self.whole_us.entry(thought).or_default().push(time),
+            }
+            return;
+        }
+        if planned == plan.max_tokens {
+            self.whole_us.entry(1).or_default().push(time);
+        }
+        let part = PrefillPart { tokens, past: 0 };
+        self.put(("prefill", 0, planned, 0), shape("prefill", 0, Some(part), 1), true, 0, vec![time]);
+    }
+
+    fn decode(&mut self, seqs: u32, context: u32, answered: &Answered) {
+        let replies = &answered.replies;
+        // From where all of them run to where the first one ends.
+        let from = replies.iter().filter_map(|reply| reply.pieces.first()).max();
+        let to = replies.iter().filter_map(|reply| reply.pieces.last()).min();
+        let (Some(&from), Some(&to)) = (from, to) else { return };
+        let (mut times, mut tokens) = (Vec::new(), 0.0);
+        for reply in replies {
+            let inside: Vec<usize> =
+                (1..reply.pieces.len()).filter(|&n| reply.pieces[n - 1] >= from && reply.pieces[n] <= to).collect();
+            times.extend(inside.iter().map(|&n| us(reply.pieces[n - 1], reply.pieces[n])));
+            // The step of the n-th token attends to the prompt and n tokens after it.
+            let at = inside.iter().sum::<usize>() as f64 / inside.len().max(1) as f64;
+            tokens += f64::from(prompt_tokens(reply)) + at;
+        }
+        if times.len() < GAPS * seqs as usize {
+            self.short.push(answered.probe.name());
+            return;
+        }
+        self.put(("decode", seqs, context, 0), shape("decode", seqs, None, 0), false, tokens.round() as u64, times);
+    }
+
+    fn mixed(&mut self, plan: &ProbePlan, seqs: u32, answered: &Answered) {
+        let room = plan.room(seqs);
+        let mut gaps: Vec<f64> =
+            answered.replies.iter().flat_map(|r| r.pieces.windows(2)).map(|p| us(p[0], p[1])).collect();
+        let step = median(&mut gaps);
+        for (planned, prompt) in &answered.beside {
+            let Some(&first) = prompt.pieces.first() else { continue };
+            // Of every sequence that decodes the token that came with the prompt's first one.
+            let with: Vec<(&Reply, usize)> = answered
+                .replies
+                .iter()
+                .filter_map(|reply| Some((reply, nearest(&reply.pieces, first)?)))
+                .filter(|(_, n)| *n > CHUNKS as usize)
+                .collect();
+            if with.len() < answered.replies.len() {
+                continue;
+            }
+            let mut away: Vec<f64> = with.iter().map(|(reply, n)| distance(reply.pieces[*n], first)).collect();
+            if median(&mut away) > APART * step {
+                self.apart += 1;
+                continue;
+            }
+            self.together += 1;
+            let tokens = prompt_tokens(prompt);
+            if *planned <= room && tokens <= room {
+                let part = PrefillPart { tokens, past: 0 };
+                self.beside((seqs, *planned), part, 1, &with, 0);
+            } else {
+                self.chunks(seqs, room, tokens, &with, step);
+            }
+        }
+    }
+
+    /// A step with a prompt, `back` steps before the one that ends it.
+    fn beside(
+        &mut self,
+        (seqs, planned): (u32, u32),
+        part: PrefillPart,
+        ends: u32,
+        with: &[(&Reply, usize)],
+        back: usize,
+    ) {
+        let times = with.iter().map(|(reply, n)| us(reply.pieces[n - back - 1], reply.pieces[n - back])).collect();
+        let context = with.iter().map(|(reply, n)| u64::from(prompt_tokens(reply)) + (n - back) as u64).sum();
+        self.put(("mixed", seqs, planned, part.past), shape("mixed", seqs, Some(part), ends), false, context, times);
+    }
+
+    /// A prompt of several steps.
+    fn chunks(&mut self, seqs: u32, room: u32, tokens: u32, with: &[(&Reply, usize)], step: f64) {
+        let took = |(reply, n): &(&Reply, usize)| {
+            let gap = |back: usize| (*n > back).then(|| us(reply.pieces[n - back - 1], reply.pieces[n - back]));
+            let most = (0..CHUNKS as usize).filter_map(gap).fold(0.0, f64::max);
+            let longer = |back: &usize| gap(*back).is_some_and(|gap| gap > step + (most - step) / 2.0);
+            ((0..).take_while(longer).count() as f64, most)
+        };
+        let mut counts: Vec<f64> = with.iter().map(|with| took(with).0).collect();
+        let mut most: Vec<f64> = with.iter().map(|with| took(with).1).collect();
+        let steps = median(&mut counts) as u32;
+        if median(&mut most) < 1.3 * step || steps == 0 {
+            // Prompts do not slow down the others so much that steps could be counted.
+            return;
+        }
+        if steps != tokens.div_ceil(room.max(1)) {
+            self.other_steps = Some((tokens, steps));
+            return;
+        }
+        for index in 0..steps {
+            let past = index * room;
+            let part = PrefillPart { tokens: room.min(tokens - past), past };
+            let last = index + 1 == steps;
+            self.beside((seqs, room), part, u32::from(last), with, (steps - 1 - index) as usize);
+        }
+    }
+
+    /// Whether prompts are computed beside sequences that decode; `None` if there was nothing to see.
+    pub(super) fn mixes(&self) -> Option<bool> {
+        (self.together + self.apart > 0).then_some(self.together >= self.apart)
+    }
+
+    /// The tokens of a prompt that took another number of steps than was thought, and that number.
+    pub(super) fn other_steps(&self) -> Option<(u32, u32)> {
+        self.other_steps
+    }
+
+    /// Shapes that came in every round: their medians tell drift.
+    pub(super) fn anchors(&self) -> Vec<Anchor> {
+        let most = self.pools.values().map(|pooled| pooled.medians_us.len()).max().unwrap_or(0);
+        let decode = self.pools.iter().filter(|(key, pooled)| key.0 == "decode" && pooled.medians_us.len() == most);
+        let anchor = |(key, pooled): (&Key, &Pooled)| Anchor {
+            name: format!("{} sequences at {}", key.1, key.2),
+            medians_us: pooled.medians_us.clone(),
+        };
+        decode.map(anchor).collect()
+    }
+
+    /// The steps of all shapes.
+    pub(super) fn steps(&mut self, plan: &ProbePlan) -> Vec<SeenStep> {
+        let mixes = self.mixes().unwrap_or(false);
+        // A prompt of more tokens than a step has took several, of which only the last was seen.
+        let most = self.other_steps.map_or(u32::MAX, |(tokens, steps)| tokens.div_ceil(steps.max(1)));
+        let mut steps = self.longer_prompts(plan, most);
+        for ((kind, ..), pooled) in std::mem::take(&mut self.pools) {
+            let Pooled { mut sample, awaited, contexts, mut times_us, .. } = pooled;
+            let too_long = sample.prefill.iter().any(|part| part.tokens > most);
+            if too_long || (kind == "mixed" && !mixes) {
+                continue;
+            }
+            sample.decode_context = contexts.iter().sum::<u64>() / contexts.len().max(1) as u64;
+            sample.device_us = median(&mut times_us);
+            sample.spread = (times_us[times_us.len() * 3 / 4] - times_us[times_us.len() / 4]) / sample.device_us;
+            sample.repeats = times_us.len() as u32;
+            steps.push(SeenStep { sample, awaited });
+        }
+        let decode = steps.iter().filter(|step| step.sample.kind == "decode").map(|step| step.sample.device_us);
+        let least = decode.fold(f64::INFINITY, f64::min);
+        // What is far less than a step of one token was none: the server computes more tokens in one.
+        steps.retain(|step| step.sample.device_us > least / 2.0);
+        self.chunked = steps.iter().any(|step| step.sample.prefill.iter().any(|part| part.past > 0));
+        steps
+    }
+
+    /// What prompts of one more step take longer: that step, with all tokens before it present.
+    fn longer_prompts(&mut self, plan: &ProbePlan, most: u32) -> Vec<SeenStep> {
+        if plan.max_tokens > most {
+            return Vec::new();
+        }
+        let middles: BTreeMap<u32, (f64, f64, u32)> = std::mem::take(&mut self.whole_us)
+            .into_iter()
+            .map(|(steps, mut times)| {
+                let middle = median(&mut times);
+                (steps, (middle, times[times.len() * 3 / 4] - times[times.len() / 4], times.len() as u32))
+            })
+            .collect();
+        let longer = middles.iter().filter_map(|(steps, (time, range, repeats))| {
+            let (before, before_range, _) = middles.get(&steps.checked_sub(1)?)?;
+            let part = PrefillPart { tokens: plan.max_tokens, past: (steps - 1) * plan.max_tokens };
+            let mut sample = shape("prefill", 0, Some(part), 0);
+            sample.device_us = time - before;
+            sample.spread = range.hypot(*before_range) / sample.device_us;
+            sample.repeats = *repeats;
+            Some(SeenStep { sample, awaited: false })
+        });
+        longer.collect()
+    }
+}
+
+fn distance(a: Time, b: Time) -> f64 {
+    us(a.min(b), a.max(b))
+}
+
+/// The piece that came closest to a moment.
+fn nearest(pieces: &[Time], at: Time) -> Option<usize> {
+    (0..pieces.len()).min_by_key(|&n| pieces[n].max(at).since(pieces[n].min(at)))
+}
