@@ -11,13 +11,16 @@ use overbook_sim::calibrate::Profile;
 
 use crate::cli::{CalibrateArgs, Globals, TableTool};
 use crate::output::{DONE, Failure, note, print};
-use crate::profile;
+use crate::{infer, profile};
 
 pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
     let tool = match args.import {
         Some(TableTool::Aiconfigurator) => Tool::AiConfigurator,
         Some(TableTool::Vidur) => Tool::Vidur,
-        None => return profile::run(args, globals),
+        None => match &args.url {
+            Some(url) => return infer::run(args, url, globals),
+            None => return profile::run(args, globals),
+        },
     };
     let now = utc(SystemTime::now());
     let today = now.get(..10).unwrap_or(&now);

@@ -249,21 +249,37 @@ pub(crate) enum ImportCommand {
 }
 
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("measured").args(["on", "url"]))]
 pub(crate) struct CalibrateArgs {
     /// A scenario, whose model and engine are measured; with --import a folder (AIConfigurator: of systems/data; Vidur:
     /// data/profiling).
     #[arg(value_name = "SCENARIO|DIR")]
     pub(crate) source: PathBuf,
     /// Import another tool's tables of kernel times instead of measuring.
-    #[arg(long, value_enum, value_name = "TOOL", required_unless_present = "on", conflicts_with = "on")]
+    #[arg(long, value_enum, value_name = "TOOL", required_unless_present_any = ["on", "url"], conflicts_with_all = ["on", "url"])]
     pub(crate) import: Option<TableTool>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    /// Probe a running server from outside, e.g. http://127.0.0.1:8000; of the scenario count the model and the limits.
+    #[arg(long, value_name = "URL", conflicts_with = "on")]
+    pub(crate) url: Option<String>,
+    /// Name of the model for the server [default: the first that it lists].
+    #[arg(long, value_name = "NAME", requires = "url")]
+    pub(crate) model: Option<String>,
+    /// Environment variable with the server's key.
+    #[arg(long, value_name = "VAR", requires = "url", default_value = "OPENAI_API_KEY")]
+    pub(crate) api_key_env: String,
+    /// Time for probes; each is repeated up to three times.
+    #[arg(long, value_name = "TIME", requires = "url", default_value = "5min")]
+    pub(crate) budget: Duration,
+    /// Token ids of prompts are below this [default: the vocabulary of the scenario's model].
+    #[arg(long, value_name = "N", requires = "url")]
+    pub(crate) vocab: Option<u32>,
     /// Set a value of the scenario.
-    #[arg(long, value_name = "PATH=VALUE", requires = "on")]
+    #[arg(long, value_name = "PATH=VALUE", requires = "measured")]
     pub(crate) set: Vec<String>,
     /// Seed of the order of the measurements, and of the mixed shapes.
-    #[arg(long, value_name = "N", requires = "on", default_value_t = 0)]
+    #[arg(long, value_name = "N", requires = "measured", default_value_t = 0)]
     pub(crate) seed: u64,
     /// How long each shape is repeated [default: 300ms].
     #[arg(long, value_name = "TIME", requires = "on")]

@@ -14,6 +14,7 @@ mod facts;
 mod fidelity;
 mod floor;
 mod import;
+mod infer;
 mod measure;
 mod output;
 mod profile;

@@ -12,6 +12,7 @@ mod cli {
     mod gates;
     mod golden;
     mod home;
+    mod infer;
     mod interrupt;
     mod out_dir;
     mod pages;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::home::{Home, Ran};
 
-const TINY: &str = "\
+pub(crate) const TINY: &str = "\
 version: 1
 name: tiny-chat
 workload:
@@ -22,14 +22,14 @@ scheduler: { vllm: { max_num_seqs: 16 } }
 slo: { ttft_p99: 1min }
 ";
 
-struct Served {
+pub(crate) struct Served {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
 impl Served {
-    fn start(home: &Home, more: &str) -> Served {
+    pub(crate) fn start(home: &Home, more: &str) -> Served {
         home.write("tiny.yaml", TINY);
         let args = format!("serve tiny.yaml --on cpu --threads 1 --port 0 {more}");
         let mut command = home.command(args.split_whitespace());
@@ -47,13 +47,13 @@ impl Served {
         Served { child, url, stderr }
     }
 
-    fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
 
     /// Exit code and what it said since it began to serve.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).expect("text");
         (self.child.wait().expect("it ends").code(), rest)
