@@ -70,6 +70,9 @@ pub(super) const CHUNKS: u32 = 3;
 /// Share of the KV pool that probes use: a preemption would spoil them.
 const KV_SHARE: f64 = 0.85;
 
+/// Prompts of a decode probe fill so many steps at most: KV tokens cost what they cost, however many there are.
+const FILLED: u32 = 16;
+
 /// 1, 2, 3, 4, 6, 8, 12 … and `most` itself.
 fn ladder(most: u32) -> Vec<u32> {
     let powers = (0..31).map(|i| 1u32 << i).take_while(|&power| power <= most);
@@ -127,7 +130,8 @@ impl ProbePlan {
     /// The longest prompts of so many requests at once, at most `most`; `None` if not even short ones fit.
     fn context(&self, seqs: u32, most: u32) -> Option<u32> {
         let share = (self.kv_tokens as f64 * KV_SHARE / f64::from(seqs)) as u32;
-        let mut context = most.min(share).min(self.max_model_len);
+        let filled = (FILLED * self.max_tokens / seqs).max(SHORT);
+        let mut context = most.min(share).min(filled).min(self.max_model_len);
         // Their outputs get longer with them.
         while context >= SHORT && !self.fits(seqs, context, self.decode_output(seqs, context)) {
             context = context * 7 / 8;
@@ -164,9 +168,14 @@ impl ProbePlan {
         probes
     }
 
-    /// The probes of a round in random order.
+    /// The probes of a round in random order. In the first one those without long contexts come first: without them nothing
+    /// can be told, and the budget may be small.
     pub(super) fn order(&self, round: u32) -> Vec<Probe> {
-        shuffled(self.probes(), self.seed, u64::from(round))
+        let mut probes = shuffled(self.probes(), self.seed, u64::from(round));
+        if round == 0 {
+            probes.sort_by_key(|probe| matches!(probe, Probe::Decode { context, .. } if *context > SHORT));
+        }
+        probes
     }
 }
 
