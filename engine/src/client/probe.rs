@@ -263,7 +263,7 @@ fn warnings(
     }
     match metrics {
         None => {
-            told.push("the server has no metrics of vLLM or SGLang: its KV pool and other load are unknown".to_owned())
+            told.push("the server has no metrics of vLLM or SGLang: its KV pool and other load are unknown".to_owned());
         }
         Some((before, after)) => {
             if before.running + before.waiting > 0.0 {

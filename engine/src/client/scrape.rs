@@ -62,7 +62,7 @@ impl Scrape {
                 "num_requests_running" | "num_running_reqs" => scrape.running += value,
                 "num_requests_waiting" | "num_queue_reqs" => scrape.waiting += value,
                 "kv_cache_usage_perc" | "gpu_cache_usage_perc" | "token_usage" => {
-                    scrape.kv_usage = scrape.kv_usage.max(value)
+                    scrape.kv_usage = scrape.kv_usage.max(value);
                 }
                 "num_preemptions_total" => scrape.preemptions += value,
                 "prompt_tokens_total" => scrape.prompt_tokens += value,

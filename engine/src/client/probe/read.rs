@@ -190,7 +190,7 @@ impl Readings {
             let gap = |back: usize| (*n > back).then(|| us(reply.pieces[n - back - 1], reply.pieces[n - back]));
             let most = (0..CHUNKS as usize).filter_map(gap).fold(0.0, f64::max);
             let longer = |back: &usize| gap(*back).is_some_and(|gap| gap > step + (most - step) / 2.0);
-            ((0..).take_while(longer).count() as f64, most)
+            ((0..*n).take_while(longer).count() as f64, most)
         };
         let mut counts: Vec<f64> = with.iter().map(|with| took(with).0).collect();
         let mut most: Vec<f64> = with.iter().map(|with| took(with).1).collect();
