@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use overbook_engine::calibrate::Anchor;
 use overbook_engine::client::probe::{Probe, ProbeError, ProbePlan, Probed, probe};
 use overbook_engine::client::{ReplayError, Server, Target};
 use overbook_reports::manifest::utc;
@@ -164,7 +165,7 @@ fn profile(
         },
         noise: Noise {
             repeats_percent: percent(middle(&steps)),
-            drift_percent: percent(probed.anchors.iter().map(|anchor| anchor.drift()).fold(0.0, f64::max)),
+            drift_percent: percent(probed.anchors.iter().map(Anchor::drift).fold(0.0, f64::max)),
             run_delay_percent: probed.pressure.map(|pressure| percent(pressure.run_delay)),
             steal_percent: probed.pressure.map(|pressure| percent(pressure.steal)),
         },
