@@ -103,8 +103,10 @@ fn impatient_clients_leave() {
         assert_eq!((outcomes(&got), got.errors.len()), (vec![outcome; 3], 0));
     }
     let left = running.stop();
-    let cancelled = left.rows.iter().filter(|row| row.outcome == Outcome::Cancelled).count();
-    assert_eq!((left.unfinished, cancelled), (0, 9), "the server has noticed each of them");
+    assert_eq!(left.unfinished, 0);
+    assert!(left.rows.iter().all(|row| row.outcome == Outcome::Cancelled), "the server has noticed each of them");
+    // Who leaves after a millisecond may be gone before the server has read the request.
+    assert!((6..=9).contains(&left.rows.len()), "{}", left.rows.len());
 }
 
 #[test]
