@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use overbook_engine::calibrate::anchors;
 use overbook_engine::driver::StepLog;
 use overbook_engine::run::Measured;
 use overbook_reports::RunDir;
@@ -26,6 +27,7 @@ use crate::device::Device;
 use crate::facts::{self, Start};
 use crate::measure::{on_device, parity};
 use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print, shows_progress};
+use crate::profile::plan_of;
 use crate::run::quote;
 use crate::watch::{Display, catch_interrupts, interrupted};
 
@@ -50,7 +52,9 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     let mut loads = study.points().iter().map(begin).collect::<Result<Vec<_>, _>>()?;
     let device = Device::open(&study.points()[0], &args.device)?;
     // Round by round, so that what changes on the machine meanwhile changes all loads alike.
+    let mut speeds = Vec::new();
     for round in 0..repeats {
+        speeds.extend(slower(&study.points()[0], &device)?);
         for load in &mut loads {
             if !globals.quiet {
                 note(&format!("run {} of {repeats}: {}", round + 1, name(load.point, &study)));
@@ -65,7 +69,8 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     if args.replay {
         return told_replay(&loads, &study);
     }
-    let fidelity = fidelity(args, scenario, &study, &device, loads, repeats)?;
+    let mut fidelity = fidelity(args, scenario, &study, &device, loads, repeats)?;
+    fidelity.slower = speeds;
     let failed = args.gate && fidelity.finding() != Finding::Passed;
     let code = if failed { GATE_FAILED } else { DONE };
     if let Some(dir) = dir {
@@ -78,6 +83,18 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     }
     print(&if args.json { fidelity_json(&fidelity) } else { fidelity_text(&fidelity) })?;
     Ok(code)
+}
+
+/// How much slower the machine is at the moment than when the profile was measured; nothing without a profile of its anchors.
+fn slower(point: &Point, device: &Device) -> Result<Option<f64>, Failure> {
+    let Some(profile) = point.step_profile().map_err(Failure::input)? else { return Ok(None) };
+    if profile.anchors.is_empty() {
+        return Ok(None);
+    }
+    let limits = point.limits().map_err(Failure::input)?.0;
+    let executor = device.executor(&limits).map_err(Failure::input)?;
+    let now = anchors(&plan_of(point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    Ok(profile.slower(&now))
 }
 
 fn begin(point: &Point) -> Result<Load<'_>, Failure> {
@@ -197,6 +214,7 @@ fn fidelity(
         device: device.describe(),
         cost: facts::calibration(first, None),
         calibrated: calibrated(first)?,
+        slower: Vec::new(),
         points,
         repeats,
         command,

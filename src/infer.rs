@@ -169,6 +169,7 @@ fn profile(
             run_delay_percent: probed.pressure.map(|pressure| percent(pressure.run_delay)),
             steal_percent: probed.pressure.map(|pressure| percent(pressure.steal)),
         },
+        anchors: Vec::new(),
         hull: hull(&steps),
         host: HostCost::ZERO,
         client_time: Some(Duration(Span(away.round() as u64 * 1000))),

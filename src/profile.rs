@@ -67,26 +67,30 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
 
 /// What the scenario's engine can be asked for.
 fn plan(point: &Point, args: &CalibrateArgs) -> Result<ShapePlan, Failure> {
-    let limits = point.limits().map_err(Failure::input)?.0;
-    let scheduler = &point.scenario.scheduler;
-    let default = ShapePlan::default();
-    let repeat_for = match &args.repeat_for {
-        None => default.repeat_for,
+    let mut plan = plan_of(point)?;
+    plan.seed = args.seed;
+    plan.repeat_for = match &args.repeat_for {
+        None => plan.repeat_for,
         Some(text) => {
             let time: Duration =
                 text.parse().map_err(|error| Failure::Input(format!("--repeat-for {text}: {error}")))?;
             std::time::Duration::from_nanos(time.0.0)
         }
     };
+    Ok(plan)
+}
+
+/// The plan of a scenario, with the usual repeats.
+pub(crate) fn plan_of(point: &Point) -> Result<ShapePlan, Failure> {
+    let limits = point.limits().map_err(Failure::input)?.0;
+    let scheduler = &point.scenario.scheduler;
     Ok(ShapePlan {
         max_seqs: scheduler.max_seqs().min(limits.blocks as u32),
         max_tokens: scheduler.max_batched_tokens(limits.max_model_len),
         max_model_len: limits.max_model_len,
         blocks: limits.blocks as u32,
         block_tokens: limits.block_tokens,
-        seed: args.seed,
-        repeat_for,
-        ..default
+        ..ShapePlan::default()
     })
 }
 
@@ -149,6 +153,7 @@ fn profile(
             run_delay_percent: calibration.pressure.map(|pressure| percent(pressure.run_delay)),
             steal_percent: calibration.pressure.map(|pressure| percent(pressure.steal)),
         },
+        anchors: calibration.anchors.iter().map(Anchor::time).collect(),
         hull: hull(measured),
         host: calibration.host,
         client_time: None,

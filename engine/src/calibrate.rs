@@ -10,6 +10,7 @@ mod plan;
 use std::time::Duration;
 
 use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::calibrate::AnchorTime;
 use overbook_sim::calibrate::steps::{StepSample, fit_host};
 use overbook_sim::cluster::{Clients, ClusterSpec};
 use overbook_sim::cost::HostCost;
@@ -33,6 +34,13 @@ pub struct Anchor {
 }
 
 impl Anchor {
+    /// Its median over all, as a profile keeps it.
+    pub fn time(&self) -> AnchorTime {
+        let mut sorted = self.medians_us.clone();
+        sorted.sort_by(f64::total_cmp);
+        AnchorTime { name: self.name.clone(), us: sorted.get(sorted.len() / 2).copied().unwrap_or(0.0) }
+    }
+
     /// How far its medians lie apart, as a share of their median.
     pub fn drift(&self) -> f64 {
         let mut sorted = self.medians_us.clone();
@@ -87,6 +95,19 @@ pub struct Measuring {
     pub done: usize,
     /// Shapes of the plan, anchors included.
     pub of: usize,
+}
+
+/// Measures the anchors of a plan alone: a second's work that tells how fast the machine is at the moment.
+///
+/// # Errors
+/// The executor failed.
+pub fn anchors(plan: &ShapePlan, executor: Box<dyn Executor>) -> Result<Vec<AnchorTime>, ExecutorError> {
+    let mut bench = Bench::new(executor, plan.seed);
+    let measure = |shape: &Shape| {
+        let sample = bench.measure(shape, plan.repeat_for, plan.repeats)?;
+        Ok(AnchorTime { name: shape.name(), us: sample.device_us })
+    };
+    plan.anchors().iter().map(measure).collect()
 }
 
 /// Measures a plan. `build` gives an executor, twice: for the steps, and for the run that host times come from. `watch` is

@@ -51,6 +51,9 @@ const fn bar(error: f64, spread: f64) -> Bar {
     Bar { error, spread }
 }
 
+/// A machine whose anchors take this much more or less time is another one.
+const SPEED: f64 = 0.05;
+
 /// What a comparison shows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -178,6 +181,9 @@ pub struct Fidelity {
     pub cost: String,
     /// Its profile, if that is how.
     pub calibrated: Option<Calibrated>,
+    /// How much slower the machine was in each round than when the profile was measured, by the same few steps; empty if
+    /// the profile has none.
+    pub slower: Vec<f64>,
     /// The scenarios.
     pub points: Vec<FidelityPoint>,
     /// How often each was run for real.
@@ -191,9 +197,26 @@ pub struct Fidelity {
 }
 
 impl Fidelity {
-    /// The worst of its points.
+    /// The worst of its points. If the machine is not the one that was measured, nothing is shown.
     pub fn finding(&self) -> Finding {
-        self.points.iter().map(FidelityPoint::finding).max().unwrap_or(Finding::Inconclusive)
+        let worst = self.points.iter().map(FidelityPoint::finding).max().unwrap_or(Finding::Inconclusive);
+        if self.has_changed() && worst == Finding::Passed { Finding::Inconclusive } else { worst }
+    }
+
+    /// Whether the machine's speed is another than when the profile was measured.
+    pub fn has_changed(&self) -> bool {
+        self.slower.iter().any(|slower| slower.abs() > SPEED)
+    }
+
+    /// The machine's speed in words, round by round.
+    pub fn speed(&self) -> String {
+        let rounds: Vec<String> = self.slower.iter().map(|slower| signed(*slower)).collect();
+        let verdict = if self.has_changed() {
+            "it has CHANGED since the profile was measured"
+        } else {
+            "as when the profile was measured"
+        };
+        format!("anchors, round by round: {} time; {verdict}", rounds.join(", "))
     }
 
     /// How many figures passed, were inconclusive, failed.
@@ -246,6 +269,7 @@ pub fn fidelity_json(fidelity: &Fidelity) -> String {
         "device": fidelity.device,
         "cost": fidelity.cost,
         "calibrated": fidelity.calibrated,
+        "slower": fidelity.slower,
         "repeats": fidelity.repeats,
         "points": fidelity.points.iter().map(point).collect::<Vec<_>>(),
         "command": fidelity.command,

@@ -20,7 +20,8 @@ pub use fits::{FitError, fit};
 pub use profile::{HullRange, Profile, ProfileSource};
 pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
 pub use step_profile::{
-    Hardware, Noise, ProfiledEngine, SampleFile, StepGrid, StepModel, StepProfile, StepProfileError, StepTable,
+    AnchorTime, Hardware, Noise, ProfiledEngine, SampleFile, StepGrid, StepModel, StepProfile, StepProfileError,
+    StepTable,
 };
 
 use schemars::JsonSchema;

@@ -47,6 +47,16 @@ fn the_worst_finding_counts_and_void_runs_say_nothing() {
 }
 
 #[test]
+fn another_machine_shows_nothing() {
+    let mut same = fidelity(vec![trial("tpot_mean", &[1.0, 1.01], 1.0)]);
+    same.slower = vec![0.01, -0.04];
+    assert_eq!(same.finding(), Finding::Passed);
+    same.slower.push(0.06);
+    assert_eq!(same.finding(), Finding::Inconclusive);
+    assert!(fidelity_text(&same).contains("+1.0 %, -4.0 %, +6.0 % time; it has CHANGED"));
+}
+
+#[test]
 fn all_forms_tell_the_same() {
     let fidelity = fidelity(vec![trial("tpot_mean", &[0.010, 0.0101], 0.0103)]);
     let page = fidelity_html(&fidelity).expect("renders");

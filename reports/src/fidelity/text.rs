@@ -16,6 +16,9 @@ pub fn fidelity_text(fidelity: &Fidelity) -> String {
         fidelity.device,
         fidelity.cost
     );
+    if !fidelity.slower.is_empty() {
+        let _ = writeln!(text, "machine: {}", fidelity.speed());
+    }
     for point in &fidelity.points {
         text += &of_point(point);
     }

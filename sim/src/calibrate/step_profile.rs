@@ -33,6 +33,9 @@ pub struct StepProfile {
     pub samples: SampleFile,
     /// What cannot be told apart.
     pub noise: Noise,
+    /// Shapes that came again and again, to tell later whether the machine is as fast as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anchors: Vec<AnchorTime>,
     /// Ranges of the shapes that were measured.
     pub hull: Vec<HullRange>,
     /// Host time per step, where steps do not overlap.
@@ -113,6 +116,16 @@ pub struct Noise {
     /// Time that other machines took of the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steal_percent: Option<f64>,
+}
+
+/// The time of an anchor.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorTime {
+    /// Its shape in words.
+    pub name: String,
+    /// Median of its medians over the measurement [µs].
+    pub us: f64,
 }
 
 /// Grids of step times.
@@ -203,6 +216,15 @@ impl StepProfile {
                 Ok(Box::new(Table::new(&table.decode.flat(), &table.prefill.flat(), host)?))
             }
         }
+    }
+
+    /// How much longer the anchors take now than when the profile was measured: the geometric mean of their ratios, less one.
+    /// `None` if none of them is the profile's.
+    pub fn slower(&self, now: &[AnchorTime]) -> Option<f64> {
+        let then = |name: &str| self.anchors.iter().find(|anchor| anchor.name == name);
+        let ratios: Vec<f64> =
+            now.iter().filter_map(|anchor| Some((anchor.us / then(&anchor.name)?.us).ln())).collect();
+        (!ratios.is_empty()).then(|| (ratios.iter().sum::<f64>() / ratios.len() as f64).exp() - 1.0)
     }
 
     /// What a replica may ask of it that was not measured: `axis value (measured low to high)`.
