@@ -204,7 +204,11 @@ fn fidelity(
             replayed: load.replayed,
         });
     }
-    let mut command = format!("overbook validate {} --on cpu --repeats {repeats}", quote(scenario));
+    let mut command =
+        format!("overbook validate {} --on cpu --threads {} --repeats {repeats}", quote(scenario), device.threads());
+    if let Some(weights) = &args.device.weights {
+        command.extend([" --weights ", &quote(weights)]);
+    }
     for change in &args.change {
         command.extend([" --change ", &quote(Path::new(change))]);
     }

@@ -1,20 +1,14 @@
 //! `overbook calibrate SCENARIO --url`: probes a running server from outside, writes a calibration profile.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use overbook_engine::calibrate::Anchor;
 use overbook_engine::client::probe::{Probe, ProbeError, ProbePlan, Probed, probe};
 use overbook_engine::client::{ReplayError, Server, Target};
-use overbook_reports::manifest::utc;
-use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
 use overbook_sim::calibrate::inferred::{client_time_us, without_client};
 use overbook_sim::calibrate::steps::{StepSample, fit_steps};
-use overbook_sim::calibrate::{Hardware, Noise, ProfiledEngine, SampleFile, StepProfile};
+use overbook_sim::calibrate::{Hardware, ProfiledEngine, StepProfile};
 use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, PrefillPart, StepShape};
 use overbook_sim::gpu::OriginKind;
@@ -25,7 +19,7 @@ use crate::calibrate::write;
 use crate::check::load;
 use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
-use crate::profile::{hull, rounded, short, text};
+use crate::profile::{hull, keep, name, noise, progress, rounded, short, target, text, today};
 use crate::run::quote;
 use crate::watch::{catch_interrupts, interrupted};
 
@@ -33,16 +27,8 @@ use crate::watch::{catch_interrupts, interrupted};
 const ROUNDS: u32 = 3;
 
 pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<u8, Failure> {
-    let Some(out) = &args.out else {
-        return Err(Failure::Input("say where the profile goes: --out NAME.yaml".into()));
-    };
+    let (out, samples) = target(args)?;
     let target = Target::parse(url).map_err(|error| Failure::Input(format!("--url {error}")))?;
-    let samples = out.with_extension("steps.parquet");
-    for path in [out, &samples] {
-        if path.exists() && !args.force {
-            return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
-        }
-    }
     let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
     let study = load(&scenario, globals)?;
     let point = &study.points()[0];
@@ -54,7 +40,7 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
     };
     let plan = plan(point, args)?;
     catch_interrupts();
-    let bar = progress(!globals.quiet && shows_progress());
+    let bar = progress(!globals.quiet && shows_progress(), "{bar:28} {pos}/{len} probes  {elapsed}  {msg}");
     let probed = probe(&server, &plan, &mut |at| {
         bar.set_length(at.of as u64);
         bar.set_position(at.done as u64);
@@ -112,16 +98,6 @@ fn plan(point: &Point, args: &CalibrateArgs) -> Result<ProbePlan, Failure> {
     Ok(plan)
 }
 
-fn progress(visible: bool) -> ProgressBar {
-    if !visible {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
-    let style = ProgressStyle::with_template("{bar:28} {pos}/{len} probes  {elapsed}  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
-}
-
 fn profile(
     point: &Point,
     server: &Server,
@@ -133,15 +109,11 @@ fn profile(
     let away = client_time_us(&probed.steps);
     let steps = without_client(probed.steps.clone(), away);
     let (form, form_errors) = fit_steps(&steps);
-    write_step_samples(samples, &steps).map_err(anyhow::Error::new)?;
-    let content = fs::read(samples).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-    let now = utc(SystemTime::now());
-    let percent = |share: f64| (share * 1e4).round() / 100.0;
     let scenario = &point.scenario;
     let block_tokens = probed.metrics.map(|(_, after)| after.block_tokens as u32).filter(|tokens| *tokens > 0);
     Ok(StepProfile {
         version: 1,
-        name: out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+        name: name(out),
         kind: OriginKind::Inferred,
         model: point.model.name.clone(),
         engine: ProfiledEngine {
@@ -156,19 +128,9 @@ fn profile(
             count: scenario.fleet.gpus_per_replica(),
             system: format!("unknown, at {}", server.target),
         },
-        measured: now.get(..10).unwrap_or(&now).to_owned(),
-        samples: SampleFile {
-            file: samples.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-            blake3: blake3::hash(&content).to_hex().to_string(),
-            shapes: steps.len() as u64,
-            seed: plan.seed,
-        },
-        noise: Noise {
-            repeats_percent: percent(middle(&steps)),
-            drift_percent: percent(probed.anchors.iter().map(Anchor::drift).fold(0.0, f64::max)),
-            run_delay_percent: probed.pressure.map(|pressure| percent(pressure.run_delay)),
-            steal_percent: probed.pressure.map(|pressure| percent(pressure.steal)),
-        },
+        measured: today(),
+        samples: keep(samples, &steps, plan.seed)?,
+        noise: noise(middle(&steps), &probed.anchors, probed.pressure),
         anchors: Vec::new(),
         hull: hull(&steps),
         host: HostCost::ZERO,

@@ -58,7 +58,7 @@ pub(crate) fn on_device(
     let mut workload = point.workload().map_err(Failure::input)?;
     let executor = device.executor(&spec.limits).map_err(Failure::input)?;
     run(spec, &mut *workload, executor, &mut |progress| display.show(progress)).map_err(|error| match error {
-        RunError::Workload(_) | RunError::Unsorted { .. } | RunError::Unfit(_) => Failure::input(error),
+        RunError::Workload(_) | RunError::Unsorted(_) | RunError::Unfit(_) => Failure::input(error),
         error => Failure::Run(anyhow::Error::new(error)),
     })
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overbook_engine::calibrate::{Anchor, CalibrateError, Calibration, ShapePlan, calibrate};
+use overbook_engine::run::Pressure;
 use overbook_reports::manifest::utc;
 use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
@@ -27,15 +28,7 @@ use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
 use crate::watch::{catch_interrupts, interrupted};
 
 pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
-    let Some(out) = &args.out else {
-        return Err(Failure::Input("say where the profile goes: --out NAME.yaml".into()));
-    };
-    let samples = out.with_extension("steps.parquet");
-    for path in [out, &samples] {
-        if path.exists() && !args.force {
-            return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
-        }
-    }
+    let (out, samples) = target(args)?;
     let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
     let study = load(&scenario, globals)?;
     let point = &study.points()[0];
@@ -43,7 +36,7 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     let limits = point.limits().map_err(Failure::input)?.0;
     let plan = plan(point, args)?;
     catch_interrupts();
-    let bar = progress(!globals.quiet && shows_progress());
+    let bar = progress(!globals.quiet && shows_progress(), "{bar:28} {pos}/{len} shapes  {elapsed}  about {eta} left");
     let measured = calibrate(&plan, &mut || device.executor(&limits), &mut |at| {
         bar.set_length(at.of as u64);
         bar.set_position(at.done as u64);
@@ -58,11 +51,62 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
         }
         Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
     };
-    write_step_samples(&samples, &calibration.samples).map_err(anyhow::Error::new)?;
     let profile = profile(point, &device, &plan, &calibration, &samples, out)?;
     write(out, &Point::steps_yaml(&profile), true)?;
     print(&format!("{}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
     Ok(DONE)
+}
+
+/// Where a profile goes, and the steps that it is fitted to; neither is replaced unasked.
+pub(crate) fn target(args: &CalibrateArgs) -> Result<(&Path, PathBuf), Failure> {
+    let Some(out) = &args.out else {
+        return Err(Failure::Input("say where the profile goes: --out NAME.yaml".into()));
+    };
+    let samples = out.with_extension("steps.parquet");
+    for path in [out, &samples] {
+        if path.exists() && !args.force {
+            return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
+        }
+    }
+    Ok((out, samples))
+}
+
+/// Writes the steps that a profile is fitted to; what the profile says of the file.
+pub(crate) fn keep(path: &Path, steps: &[StepSample], seed: u64) -> Result<SampleFile, Failure> {
+    write_step_samples(path, steps).map_err(anyhow::Error::new)?;
+    let content = fs::read(path).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    Ok(SampleFile {
+        file: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        blake3: blake3::hash(&content).to_hex().to_string(),
+        shapes: steps.len() as u64,
+        seed,
+    })
+}
+
+/// A profile's name: its file's.
+pub(crate) fn name(out: &Path) -> String {
+    out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The day on which something is measured.
+pub(crate) fn today() -> String {
+    let now = utc(SystemTime::now());
+    now.get(..10).unwrap_or(&now).to_owned()
+}
+
+/// A share in percent, with two digits.
+pub(crate) fn percent(share: f64) -> f64 {
+    (share * 1e4).round() / 100.0
+}
+
+/// What cannot be told apart, from the spread of repeats, the anchors, and what others took of the CPU.
+pub(crate) fn noise(spread: f64, anchors: &[Anchor], pressure: Option<Pressure>) -> Noise {
+    Noise {
+        repeats_percent: percent(spread),
+        drift_percent: percent(anchors.iter().map(Anchor::drift).fold(0.0, f64::max)),
+        run_delay_percent: pressure.map(|pressure| percent(pressure.run_delay)),
+        steal_percent: pressure.map(|pressure| percent(pressure.steal)),
+    }
 }
 
 /// What the scenario's engine can be asked for.
@@ -94,13 +138,12 @@ pub(crate) fn plan_of(point: &Point) -> Result<ShapePlan, Failure> {
     })
 }
 
-pub(crate) fn progress(visible: bool) -> ProgressBar {
+pub(crate) fn progress(visible: bool, template: &str) -> ProgressBar {
     if !visible {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
-    let style = ProgressStyle::with_template("{bar:28} {pos}/{len} shapes  {elapsed}  about {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
 
@@ -119,13 +162,9 @@ fn profile(
     let mut interpolated = table(measured, calibration.host).map_err(broken)?;
     // Its own points it has by definition.
     let others = measured.iter().filter(|sample| !matches!(sample.kind, "decode" | "prefill"));
-    let now = utc(SystemTime::now());
-    let percent = |share: f64| (share * 1e4).round() / 100.0;
-    let content = fs::read(samples).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-    let drift = calibration.anchors.iter().map(Anchor::drift).fold(0.0, f64::max);
     Ok(StepProfile {
         version: 1,
-        name: out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+        name: name(out),
         kind: OriginKind::Measured,
         model: point.model.name.clone(),
         engine: ProfiledEngine {
@@ -140,19 +179,9 @@ fn profile(
             count: std::thread::available_parallelism().map_or(1, usize::from) as u32,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         },
-        measured: now.get(..10).unwrap_or(&now).to_owned(),
-        samples: SampleFile {
-            file: samples.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-            blake3: blake3::hash(&content).to_hex().to_string(),
-            shapes: measured.len() as u64,
-            seed: plan.seed,
-        },
-        noise: Noise {
-            repeats_percent: percent(calibration.noise()),
-            drift_percent: percent(drift),
-            run_delay_percent: calibration.pressure.map(|pressure| percent(pressure.run_delay)),
-            steal_percent: calibration.pressure.map(|pressure| percent(pressure.steal)),
-        },
+        measured: today(),
+        samples: keep(samples, measured, plan.seed)?,
+        noise: noise(calibration.noise(), &calibration.anchors, calibration.pressure),
         anchors: calibration.anchors.iter().map(Anchor::time).collect(),
         hull: hull(measured),
         host: calibration.host,

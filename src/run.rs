@@ -233,7 +233,7 @@ pub(crate) fn simulate<R: Recorder>(
         cluster.run_pools(&mut *workload, &mut costs, recorder, &mut watch)
     };
     let mut result = ran.map_err(|error| match error {
-        RunError::Workload(_) | RunError::Unsorted { .. } => Failure::input(error),
+        RunError::Workload(_) | RunError::Unsorted(_) => Failure::input(error),
         RunError::Record(error) => Failure::Run(anyhow::Error::from_boxed(error)),
         error => Failure::Run(anyhow::Error::new(error)),
     })?;

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::arrival::{Arrival, Unsorted, Workload, WorkloadError};
 use overbook_sim::cluster::{ClusterSpec, Progress, RunResult};
 use overbook_sim::rows::RequestRow;
 use overbook_sim::time::{Span, Time};
@@ -122,15 +122,8 @@ pub enum ReplayError {
     #[error("{0}")]
     Workload(#[source] WorkloadError),
     /// The workload goes backwards in time.
-    #[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
-    Unsorted {
-        /// Number of the request.
-        request: u64,
-        /// Its arrival.
-        at: Time,
-        /// The arrival before.
-        before: Time,
-    },
+    #[error(transparent)]
+    Unsorted(#[from] Unsorted),
     /// The system refused a thread or a timer.
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),

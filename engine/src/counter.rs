@@ -11,6 +11,11 @@ pub(crate) fn draw(key: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Bits that depend on a state and a word: to chain words into one key.
+pub(crate) fn mix(state: u64, word: u64) -> u64 {
+    draw(state ^ word, 0)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::float_cmp)]

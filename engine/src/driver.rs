@@ -12,6 +12,7 @@
 //! (law 12; the replay of a run).
 
 mod client;
+mod ledger;
 mod turn;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -30,6 +31,8 @@ use crate::executor::{Batch, Begin, Executor, ExecutorError, Sequence, Slot};
 use crate::tables::BlockTables;
 
 use client::{Client, Limit};
+pub(crate) use ledger::Ledger;
+
 pub use client::{Event, Message, Stop, Submission};
 
 /// The clock of a run: nanoseconds since its start.

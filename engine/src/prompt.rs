@@ -2,13 +2,11 @@
 
 use overbook_sim::arrival::Arrival;
 
-pub(crate) fn mix(words: [u64; 3]) -> u64 {
-    words.into_iter().fold(0x0_4272_696e_6773, |state, word| {
-        let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    })
+use crate::counter::mix;
+
+/// Three words as one key.
+pub(crate) fn key(words: [u64; 3]) -> u64 {
+    words.into_iter().fold(0x0_4272_696e_6773, mix)
 }
 
 /// The tokens of a request: they begin like those of another just as far as the trace says that their blocks do, and differ
@@ -18,9 +16,9 @@ pub fn prompt_tokens(arrival: &Arrival, id: u64, seed: u64, vocab: u32) -> Vec<u
     let token = |position: u32| {
         let known = content.and_then(|content| {
             let id = content.ids.get((position / content.block_tokens) as usize)?;
-            Some(mix([*id, 1, u64::from(position % content.block_tokens)]))
+            Some(key([*id, 1, u64::from(position % content.block_tokens)]))
         });
-        let drawn = known.unwrap_or_else(|| mix([seed, id.wrapping_add(2), u64::from(position)]));
+        let drawn = known.unwrap_or_else(|| key([seed, id.wrapping_add(2), u64::from(position)]));
         (drawn % u64::from(vocab)) as u32
     };
     let told = content.map_or(0, |content| content.ids.len() as u32 * content.block_tokens);

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::arrival::{Arrival, Unsorted, Workload, WorkloadError};
 use overbook_sim::cluster::{ClusterSpec, Progress, RunResult};
 use overbook_sim::replica::Lanes;
 use overbook_sim::rows::RequestRow;
@@ -100,15 +100,8 @@ pub enum RunError {
     #[error("{0}")]
     Workload(#[source] WorkloadError),
     /// The workload goes backwards in time.
-    #[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
-    Unsorted {
-        /// Number of the request.
-        request: u64,
-        /// Its arrival.
-        at: Time,
-        /// The arrival before.
-        before: Time,
-    },
+    #[error(transparent)]
+    Unsorted(#[from] Unsorted),
     /// The driver stopped.
     #[error(transparent)]
     Drive(#[from] DriveError),

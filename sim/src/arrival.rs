@@ -97,6 +97,18 @@ impl Arrival {
 /// Why a workload could not deliver its next request (a broken trace line, say); carries its own location.
 pub type WorkloadError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A workload that goes backwards in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
+pub struct Unsorted {
+    /// Number of the request.
+    pub request: u64,
+    /// Its arrival.
+    pub at: Time,
+    /// The arrival before.
+    pub before: Time,
+}
+
 /// A source of requests, read lazily: one arrival is in memory at a time.
 pub trait Workload {
     /// The next request, in order of arrival; `None` at the end.

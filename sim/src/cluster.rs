@@ -12,7 +12,7 @@ mod scale;
 mod spec;
 mod transfer;
 
-use crate::arrival::{Arrival, Workload};
+use crate::arrival::{Arrival, Unsorted, Workload};
 use crate::calendar::Calendar;
 use crate::cost::CostModel;
 use crate::digest::{Digest, Kind};
@@ -375,7 +375,7 @@ impl Cluster {
                 && following.at < arrival.at
             {
                 let (at, before) = (following.at, arrival.at);
-                return Err(RunError::Unsorted { request: self.arrived + 1, at, before });
+                return Err(Unsorted { request: self.arrived + 1, at, before }.into());
             }
             arrival.at = sent;
             self.now = sent;

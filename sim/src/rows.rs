@@ -1,6 +1,6 @@
 //! Typed result rows and the recorder that receives them. One row type per file of the run directory.
 
-use crate::arrival::{ClassId, SessionId};
+use crate::arrival::{Arrival, ClassId, SessionId};
 use crate::time::{Span, Time};
 
 /// How a request ended. Every request ends exactly once (law 1).
@@ -84,6 +84,29 @@ pub struct RequestRow {
 }
 
 impl RequestRow {
+    /// The row of a request that ends where it arrives, without having been served.
+    pub fn without_service(request: u64, replica: u32, arrival: &Arrival, outcome: Outcome, at: Time) -> RequestRow {
+        RequestRow {
+            request,
+            replica,
+            class: arrival.class,
+            session: arrival.session,
+            outcome,
+            arrival: at,
+            start: None,
+            first_token: None,
+            end: at,
+            prompt_tokens: arrival.prompt_tokens,
+            output_tokens: 0,
+            cached_tokens: 0,
+            preemptions: 0,
+            recomputed_tokens: 0,
+            longest_gap: None,
+            swapped_tokens: 0,
+            attempts: 1,
+        }
+    }
+
     /// Time to first token (vLLM's `ttft`): first token delivered - arrival.
     pub fn ttft(&self) -> Option<Span> {
         self.first_token.map(|t| t - self.arrival)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use overbook_sim::calibrate::steps::StepSample;
 
 use super::plan::Shape;
+use crate::counter::mix;
 use crate::executor::{Batch, Begin, Executor, ExecutorError, Sampling, Sequence, Slot};
 
 /// An executor on the bench.
@@ -15,13 +16,6 @@ pub(super) struct Bench {
     /// Sequences that the executor knows.
     known: Vec<Slot>,
     seed: u64,
-}
-
-fn mix(state: u64, word: u64) -> u64 {
-    let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 impl Bench {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use overbook_sim::cost::PrefillPart;
 
+use crate::counter::draw;
+
 /// The shape of a step to measure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shape {
@@ -70,16 +72,13 @@ pub struct ShapePlan {
     pub host_for: Duration,
 }
 
-/// A stream of numbers.
-struct Draws(u64);
+/// A stream of numbers: a key, and how many were drawn.
+struct Draws(u64, u64);
 
 impl Draws {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
+        self.1 += 1;
+        draw(self.0, self.1 - 1)
     }
 
     /// From `low` to `high`, both included; the same weight for every octave.
@@ -119,7 +118,7 @@ impl ShapePlan {
 
     /// All shapes but the anchors.
     pub fn shapes(&self) -> Vec<Shape> {
-        let mut draws = Draws(self.seed ^ 0x5AFE);
+        let mut draws = Draws(self.seed ^ 0x5AFE, 0);
         let longest = self.max_model_len - 1;
         let mut shapes = Vec::new();
         for seqs in edges(1, self.max_seqs) {
@@ -181,7 +180,7 @@ impl ShapePlan {
     /// Everything in the order in which it is measured.
     pub fn order(&self) -> Vec<Shape> {
         let mut shapes = self.shapes();
-        let mut draws = Draws(self.seed);
+        let mut draws = Draws(self.seed, 0);
         for index in (1..shapes.len()).rev() {
             shapes.swap(index, (draws.next() % (index as u64 + 1)) as usize);
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use overbook_sim::arrival::{Arrival, Workload};
+use overbook_sim::arrival::{Arrival, Unsorted, Workload};
 use overbook_sim::cluster::{ClusterSpec, OutputLimit, Progress};
 use overbook_sim::time::Time;
 use tokio::runtime::Handle;
@@ -52,7 +52,7 @@ impl Pacer<'_> {
                 continue;
             }
             if arrival.at < before {
-                return Err(ReplayError::Unsorted { request: made, at: arrival.at, before });
+                return Err(Unsorted { request: made, at: arrival.at, before }.into());
             }
             before = arrival.at;
             self.complete(&mut arrival);
@@ -101,10 +101,7 @@ impl Pacer<'_> {
         if let OutputLimit::Fixed(limit) = self.spec.output_limit {
             arrival.output_tokens = arrival.output_tokens.min(limit);
         }
-        let patience = self.spec.patience;
-        arrival.max_wait = arrival.max_wait.or(patience.max_wait);
-        arrival.deadline = arrival.deadline.or(patience.deadline);
-        arrival.cancel_after = arrival.cancel_after.or(patience.cancel_after);
+        self.spec.patience.apply(arrival);
     }
 
     /// Gives the word to all requests that are due.

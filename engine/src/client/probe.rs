@@ -19,7 +19,7 @@ use super::scrape::{Scrape, scrape};
 use super::{Found, ReplayError, Server, THREADS, find};
 use crate::calibrate::Anchor;
 use crate::driver::Clock;
-use crate::prompt::mix;
+use crate::prompt::key;
 use crate::run::{Pressure, PressureGauge};
 use read::Readings;
 use send::Sender;
@@ -120,7 +120,7 @@ async fn all(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) 
         model: found.model.clone(),
         vocab: server.vocab.max(1),
         // Other prompts every time: the server's prefix cache may have those of the last calibration.
-        seed: mix([plan.seed, now as u64, 0]),
+        seed: key([plan.seed, now as u64, 0]),
     };
     let mut sender = Sender { pool: Arc::clone(&pool), clock, payloads, made: 0 };
     let mut gauge = PressureGauge::start();

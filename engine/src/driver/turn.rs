@@ -67,7 +67,7 @@ impl Driver {
         let slot = match entered {
             Ok(slot) => slot,
             Err(arrival) => {
-                let row = rejected(id, now, &arrival);
+                let row = RequestRow::without_service(id, 0, &arrival, Outcome::Rejected, now);
                 observer.happened(now, &Happened::Ended(row.clone()), self.steps, self.busy);
                 sender.map(|sender| sender.send(Event::Ended(Box::new(row))));
                 return;
@@ -219,28 +219,5 @@ impl Driver {
             }
             client.sender.map(|sender| sender.send(Event::Ended(Box::new(row))));
         }
-    }
-}
-
-/// The row of a request that could never run here.
-fn rejected(id: u64, now: Time, arrival: &Arrival) -> RequestRow {
-    RequestRow {
-        request: id,
-        replica: 0,
-        class: arrival.class,
-        session: arrival.session,
-        outcome: Outcome::Rejected,
-        arrival: now,
-        start: None,
-        first_token: None,
-        end: now,
-        prompt_tokens: arrival.prompt_tokens,
-        output_tokens: 0,
-        cached_tokens: 0,
-        preemptions: 0,
-        recomputed_tokens: 0,
-        longest_gap: None,
-        swapped_tokens: 0,
-        attempts: 1,
     }
 }

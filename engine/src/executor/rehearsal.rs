@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Batch, Capacity, Executor, ExecutorError, Output, Sequence, Slot};
+use crate::counter::mix;
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
 /// all tokens up to it, and refuses a step that would attend to anything else than its own prefix.
@@ -20,13 +21,6 @@ pub struct Rehearsal {
     /// Whether KV is checked.
     checks: bool,
     ready: VecDeque<(Vec<(Slot, u32)>, Duration)>,
-}
-
-fn mix(state: u64, word: u64) -> u64 {
-    let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
 }
 
 impl Rehearsal {

@@ -5,8 +5,8 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use overbook_sim::arrival::{Arrival, Workload};
-use overbook_sim::cluster::{ClusterSpec, OutputLimit, Progress};
+use overbook_sim::arrival::{Arrival, Unsorted, Workload};
+use overbook_sim::cluster::{ClusterSpec, Progress};
 use overbook_sim::time::{Span, Time};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout_at;
@@ -56,7 +56,7 @@ impl Pacer<'_> {
                 arrival.at = at;
             } else {
                 if arrival.at < before {
-                    return Err(RunError::Unsorted { request: self.sent.len() as u64, at: arrival.at, before });
+                    return Err(Unsorted { request: self.sent.len() as u64, at: arrival.at, before }.into());
                 }
                 before = arrival.at;
                 if !self.until_free(&mut arrival).await {
@@ -143,15 +143,8 @@ impl Pacer<'_> {
     }
 
     fn send(&mut self, mut arrival: Arrival) {
-        match self.spec.output_limit {
-            OutputLimit::Context => {}
-            OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
-            OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
-        }
-        let patience = self.spec.patience;
-        arrival.max_wait = arrival.max_wait.or(patience.max_wait);
-        arrival.deadline = arrival.deadline.or(patience.deadline);
-        arrival.cancel_after = arrival.cancel_after.or(patience.cancel_after);
+        self.spec.output_limit.apply(&mut arrival);
+        self.spec.patience.apply(&mut arrival);
         let prompt = prompt_tokens(&arrival, self.sent.len() as u64, self.spec.seed, self.vocab);
         self.lateness.push(self.clock.now().since(arrival.at).0);
         let sampling = Sampling::GREEDY;

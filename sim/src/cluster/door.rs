@@ -1,6 +1,6 @@
 //! The door of the fleet: requests arrive, are routed, and enter a replica or are turned away.
 
-use super::{Cluster, Event, OutputLimit, RANK_PATIENCE, Why};
+use super::{Cluster, Event, RANK_PATIENCE, Why};
 use crate::arrival::Arrival;
 use crate::cluster::outcome::RunError;
 use crate::cluster::pools::Costs;
@@ -53,11 +53,7 @@ impl Cluster {
             return self.book_failed_in_trace(id, &arrival, books);
         }
         self.client_sends(id);
-        match self.spec.output_limit {
-            OutputLimit::Context => {}
-            OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
-            OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
-        }
+        self.spec.output_limit.apply(&mut arrival);
         if self.spec.retry.is_some() {
             self.attempts.begin(id, &arrival);
         }
@@ -74,7 +70,7 @@ impl Cluster {
     ) -> Result<(), RunError> {
         let now = self.now;
         let Some(at) = self.route(&arrival, books)? else {
-            let row = self.row_without_service(id, 0, &arrival, Outcome::Failed);
+            let row = RequestRow::without_service(id, 0, &arrival, Outcome::Failed, now);
             self.digest.add(now, Kind::End, id, u32::MAX, 0, 0);
             return self.attempt_ended(row, books);
         };
@@ -83,13 +79,9 @@ impl Cluster {
             return self.reject(id, at, &arrival, books);
         }
         let replica = &mut self.replicas[at];
-        let patience = self.spec.patience;
-        arrival.deadline = arrival.deadline.or(patience.deadline);
-        let limits = [
-            (arrival.max_wait.or(patience.max_wait), Why::MaxWait),
-            (arrival.deadline, Why::Deadline),
-            (arrival.cancel_after.or(patience.cancel_after), Why::Cancel),
-        ];
+        self.spec.patience.apply(&mut arrival);
+        let limits =
+            [(arrival.max_wait, Why::MaxWait), (arrival.deadline, Why::Deadline), (arrival.cancel_after, Why::Cancel)];
         let first = self.first_drive[at];
         self.drives[self.first_drive[at + 1] - 1].book_levels(now, replica, books);
         let slot = match replica.enqueue(id, arrival) {
@@ -122,7 +114,7 @@ impl Cluster {
         arrival: &Arrival,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
-        let row = self.row_without_service(id, at, arrival, Outcome::Rejected);
+        let row = RequestRow::without_service(id, at as u32, arrival, Outcome::Rejected, self.now);
         self.settle(at, books)?;
         self.book_end(at, row, books)
     }
@@ -134,32 +126,9 @@ impl Cluster {
         arrival: &Arrival,
         books: &mut Books<'_, R>,
     ) -> Result<(), RunError> {
-        let row = self.row_without_service(id, 0, arrival, Outcome::FailedInTrace);
+        let row = RequestRow::without_service(id, 0, arrival, Outcome::FailedInTrace, self.now);
         self.digest.add(self.now, Kind::End, id, u32::MAX, 0, 0);
         self.book_row(&row, books)
-    }
-
-    /// The row of a request that ends where it arrives.
-    pub(super) fn row_without_service(&self, id: u64, at: usize, arrival: &Arrival, outcome: Outcome) -> RequestRow {
-        RequestRow {
-            request: id,
-            replica: at as u32,
-            class: arrival.class,
-            session: arrival.session,
-            outcome,
-            arrival: self.now,
-            start: None,
-            first_token: None,
-            end: self.now,
-            prompt_tokens: arrival.prompt_tokens,
-            output_tokens: 0,
-            cached_tokens: 0,
-            preemptions: 0,
-            recomputed_tokens: 0,
-            longest_gap: None,
-            swapped_tokens: 0,
-            attempts: 1,
-        }
     }
 
     /// Drops the patience of requests that have ended, once such entries are the larger part of the calendar.

@@ -1,7 +1,7 @@
 //! What a run gives, and why one stops.
 
 use super::Effort;
-use crate::arrival::WorkloadError;
+use crate::arrival::{Unsorted, WorkloadError};
 use crate::digest::Digest;
 use crate::rows::RecordError;
 use crate::step::Infeasible;
@@ -33,15 +33,8 @@ pub enum RunError {
     #[error("{0}")]
     Workload(#[source] WorkloadError),
     /// The workload goes backwards in time.
-    #[error("request {request} arrives at {at}, before the one before it at {before}; arrivals must be sorted by time")]
-    Unsorted {
-        /// Number of the request.
-        request: u64,
-        /// Its arrival.
-        at: Time,
-        /// The arrival before.
-        before: Time,
-    },
+    #[error(transparent)]
+    Unsorted(#[from] Unsorted),
     /// The recorder could not keep a row.
     #[error("{0}")]
     Record(#[source] RecordError),

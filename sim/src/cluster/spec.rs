@@ -1,6 +1,7 @@
 //! What a fleet is made of, and the traffic rules around it.
 
 use super::{Autoscale, ClientTime, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason};
+use crate::arrival::Arrival;
 use crate::policy::{RouterSpec, SchedulerSpec};
 use crate::replica::{Limits, SwapSpace};
 use crate::route::RouterView;
@@ -19,6 +20,17 @@ pub enum OutputLimit {
     True,
 }
 
+impl OutputLimit {
+    /// Tells a request what policies may know of its output.
+    pub fn apply(self, arrival: &mut Arrival) {
+        match self {
+            OutputLimit::Context => {}
+            OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
+            OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
+        }
+    }
+}
+
 /// How long clients wait; applies to arrivals that do not say so themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Patience {
@@ -28,6 +40,15 @@ pub struct Patience {
     pub deadline: Option<Span>,
     /// Until the client disconnects anyway.
     pub cancel_after: Option<Span>,
+}
+
+impl Patience {
+    /// Gives a request the patience that it does not have of its own.
+    pub fn apply(self, arrival: &mut Arrival) {
+        arrival.max_wait = arrival.max_wait.or(self.max_wait);
+        arrival.deadline = arrival.deadline.or(self.deadline);
+        arrival.cancel_after = arrival.cancel_after.or(self.cancel_after);
+    }
 }
 
 /// Closed-loop clients: each sends its next request a think time after its last one has ended.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::prompt::mix;
+use crate::prompt::key;
 
 /// What a deployment is probed for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -182,7 +182,7 @@ impl ProbePlan {
 /// In an order that no drift can follow.
 pub(super) fn shuffled<T>(items: Vec<T>, seed: u64, round: u64) -> Vec<T> {
     let mut keyed: Vec<(u64, T)> =
-        items.into_iter().enumerate().map(|(index, item)| (mix([seed, round, index as u64]), item)).collect();
+        items.into_iter().enumerate().map(|(index, item)| (key([seed, round, index as u64]), item)).collect();
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, item)| item).collect()
 }
