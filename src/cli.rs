@@ -266,9 +266,9 @@ pub(crate) struct CalibrateArgs {
     /// Name of the model for the server [default: the first that it lists].
     #[arg(long, value_name = "NAME", requires = "url")]
     pub(crate) model: Option<String>,
-    /// Environment variable with the server's key.
-    #[arg(long, value_name = "VAR", requires = "url", default_value = "OPENAI_API_KEY")]
-    pub(crate) api_key_env: String,
+    /// The server's key [default: OPENAI_API_KEY, if set].
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub(crate) api_key: Option<String>,
     /// Time for probes; each is repeated up to three times.
     #[arg(long, value_name = "TIME", requires = "url", default_value = "5min")]
     pub(crate) budget: Duration,
@@ -283,7 +283,7 @@ pub(crate) struct CalibrateArgs {
     pub(crate) seed: u64,
     /// How long each shape is repeated [default: 300ms].
     #[arg(long, value_name = "TIME", requires = "on")]
-    pub(crate) repeat_for: Option<String>,
+    pub(crate) repeat_for: Option<Duration>,
     /// The GPU's name in the catalog [default: as the tables say].
     #[arg(long, value_name = "NAME")]
     pub(crate) gpu: Option<String>,

@@ -20,6 +20,7 @@ use crate::check::load;
 use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
 use crate::profile::{hull, keep, name, noise, progress, rounded, short, target, text, today};
+use crate::replay::server_key;
 use crate::run::quote;
 use crate::watch::{catch_interrupts, interrupted};
 
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
     let point = &study.points()[0];
     let server = Server {
         target,
-        api_key: std::env::var(&args.api_key_env).ok().filter(|key| !key.is_empty()),
+        api_key: server_key(args.api_key.as_ref()),
         model: args.model.clone(),
         vocab: args.vocab.unwrap_or(point.model.vocab),
     };

@@ -17,7 +17,6 @@ use overbook_sim::calibrate::{
     Hardware, HullRange, Noise, ProfiledEngine, SampleFile, StepGrid, StepProfile, StepTable,
 };
 use overbook_sim::gpu::OriginKind;
-use overbook_sim::units::Duration;
 
 use crate::calibrate::write;
 use crate::check::load;
@@ -113,14 +112,9 @@ pub(crate) fn noise(spread: f64, anchors: &[Anchor], pressure: Option<Pressure>)
 fn plan(point: &Point, args: &CalibrateArgs) -> Result<ShapePlan, Failure> {
     let mut plan = plan_of(point)?;
     plan.seed = args.seed;
-    plan.repeat_for = match &args.repeat_for {
-        None => plan.repeat_for,
-        Some(text) => {
-            let time: Duration =
-                text.parse().map_err(|error| Failure::Input(format!("--repeat-for {text}: {error}")))?;
-            std::time::Duration::from_nanos(time.0.0)
-        }
-    };
+    if let Some(time) = args.repeat_for {
+        plan.repeat_for = std::time::Duration::from_nanos(time.0.0);
+    }
     Ok(plan)
 }
 

@@ -21,6 +21,11 @@ use crate::watch::{Display, catch_interrupts};
 /// Kinds of errors that are told.
 const ERRORS_SHOWN: usize = 5;
 
+/// The key of a server that is asked: as given, or from the environment.
+pub(crate) fn server_key(given: Option<&String>) -> Option<String> {
+    given.cloned().or_else(|| std::env::var("OPENAI_API_KEY").ok()).filter(|key| !key.is_empty())
+}
+
 pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let target = Target::parse(&args.url).map_err(|error| Failure::Input(format!("--url {error}")))?;
@@ -35,7 +40,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let dir = RunDir::create(&out, force)?;
     let server = Server {
         target,
-        api_key: args.api_key.clone().or_else(|| std::env::var("OPENAI_API_KEY").ok()),
+        api_key: server_key(args.api_key.as_ref()),
         model: args.model.clone(),
         vocab: args.vocab.unwrap_or(point.model.vocab),
     };

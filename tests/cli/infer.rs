@@ -14,10 +14,10 @@ fn a_running_server_becomes_a_profile_that_a_scenario_runs_on() {
     let url = served.url.clone();
     let with_key = |args: &str| {
         let mut command = home.command(args.split_whitespace());
-        command.env("PROBE_KEY", "sesame");
+        command.env("OPENAI_API_KEY", "sesame");
         Ran::of(&command.output().expect("the program starts"))
     };
-    let args = format!("calibrate tiny.yaml {LIMITS} --url {url} --api-key-env PROBE_KEY --budget 20s --out p.yaml");
+    let args = format!("calibrate tiny.yaml {LIMITS} --url {url} --budget 20s --out p.yaml");
     let ran = with_key(&args).ends(0);
     for told in
         ["tiny, overbook ", "closed form, steps held out", "client: ", "cannot be told:", "overbook replay tiny.yaml"]
