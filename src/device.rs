@@ -6,6 +6,7 @@ use std::sync::Arc;
 use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
 use overbook_engine::executor::{Capacity, Executor, ExecutorError};
+use overbook_engine::serve::tokenizer::Tokenizer;
 use overbook_engine::weights::{Dtype, Weights};
 use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
@@ -14,15 +15,15 @@ use overbook_sim::model::{ModelSpec, WeightDtype};
 use overbook_sim::replica::Limits;
 
 use crate::cli::DeviceArgs;
-use crate::output::Failure;
+use crate::output::{Failure, note};
 
 /// A model on a device.
 pub(crate) struct Device {
     config: Config,
     weights: Arc<Weights>,
     threads: usize,
-    /// Where the weights come from, in words.
-    origin: String,
+    /// Where the weights come from; `None` if they are dummies.
+    folder: Option<PathBuf>,
 }
 
 impl Device {
@@ -38,17 +39,17 @@ impl Device {
             return Err(Failure::Input("the CPU engine is one device; set `fleet.tensor_parallel: 1`".into()));
         }
         overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
-        let (config, files) = config(point, args.weights.as_ref())?;
+        let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
-        let (weights, origin) = match files {
-            Some(path) => (Weights::load(&config, &path, Dtype::Bf16), path.display().to_string()),
-            None => (Weights::dummy(&config, 0, Dtype::Bf16), "dummy weights".to_owned()),
+        let weights = match &folder {
+            Some(path) => Weights::load(&config, path, Dtype::Bf16),
+            None => Weights::dummy(&config, 0, Dtype::Bf16),
         };
         let weights = Arc::new(weights.map_err(Failure::input)?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // With a compute thread on every core requests were sent and steps planned milliseconds late.
         let spare = (cores - 1).max(1);
-        Ok(Device { config, weights, threads: args.threads.map_or(spare, usize::from), origin })
+        Ok(Device { config, weights, threads: args.threads.map_or(spare, usize::from), folder })
     }
 
     /// An executor for a replica's limits, its cache empty.
@@ -69,6 +70,20 @@ impl Device {
         self.threads
     }
 
+    /// What makes tokens of text: the tokenizer beside the weights, or bytes.
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let bytes = || Tokenizer::bytes().ending(&self.config.eos);
+        let Some(folder) = &self.folder else { return Ok(bytes()) };
+        let words = Tokenizer::load(folder, self.config.vocab, &self.config.eos).map_err(Failure::input)?;
+        Ok(words.unwrap_or_else(|| {
+            note(&format!(
+                "warning: {} has no tokenizer.json, so that text is taken and given as bytes; send token ids instead",
+                folder.display()
+            ));
+            bytes()
+        }))
+    }
+
     /// The processor, as the system calls it.
     pub(crate) fn processor() -> String {
         host_cpu().unwrap_or_else(|| format!("a CPU ({})", std::env::consts::ARCH))
@@ -77,7 +92,8 @@ impl Device {
     /// What runs the steps, in words.
     pub(crate) fn describe(&self) -> String {
         let processor = Device::processor();
-        format!("CPU engine, {} threads, {processor}; bf16, {}", self.threads, self.origin)
+        let origin = self.folder.as_ref().map_or_else(|| "dummy weights".to_owned(), |path| path.display().to_string());
+        format!("CPU engine, {} threads, {processor}; bf16, {origin}", self.threads)
     }
 }
 

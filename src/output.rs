@@ -10,7 +10,7 @@ use crate::cli::{ColorChoice, Globals};
 /// Exit code: done.
 pub(crate) const DONE: u8 = 0;
 /// Exit code: failed while running.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// Exit code: invalid input.
 const INVALID: u8 = 2;
 /// Exit code: finished, but a gate failed.

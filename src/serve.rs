@@ -1,7 +1,9 @@
 //! `overbook serve`: a scenario's engine behind OpenAI's API.
 
+use std::env::VarError;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use overbook_engine::driver::{Clock, Driver};
@@ -20,7 +22,7 @@ use crate::check::load;
 use crate::cli::{Globals, ServeArgs};
 use crate::device::Device;
 use crate::facts::{self, Start};
-use crate::output::{DONE, Failure, color_stdout, note, print};
+use crate::output::{DONE, FAILED, Failure, color_stdout, note, print};
 use crate::watch::{catch_interrupts, interrupted};
 
 pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -44,21 +46,23 @@ pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
         Some(dir) => Some(ParquetRecorder::create(dir.path(), true).map_err(anyhow::Error::new)?),
         None => None,
     };
-    let kept = match &mut recorder {
+    let (ended, kept) = match &mut recorder {
         Some(recorder) => serving(args, point, &spec, &device, listener, recorder)?,
         None => serving(args, point, &spec, &device, listener, &mut Discard)?,
     };
-    let (Some(dir), Some(recorder)) = (dir, recorder) else { return Ok(DONE) };
+    let (Some(dir), Some(recorder)) = (dir, recorder) else { return ended.map(|()| DONE) };
     recorder.finish(&["all".to_owned()]).map_err(anyhow::Error::new)?;
     let (summary, timeline) = kept.map_err(|error| {
         Failure::Run(anyhow::Error::from_boxed(error).context("requests were served, but not all could be recorded"))
     })?;
     let out = args.out.clone().unwrap_or_default();
-    write(&dir, &out, point, &device, (summary, timeline), globals)?;
-    let mut manifest = start.manifest(point.plan_hash(), point.scenario.seed, &[], (Status::Complete, DONE));
+    // What was served before an engine broke down was served.
+    let (status, code) = if ended.is_ok() { (Status::Complete, DONE) } else { (Status::Interrupted, FAILED) };
+    write(&dir, &out, point, &device, (summary, timeline, status), globals)?;
+    let mut manifest = start.manifest(point.plan_hash(), point.scenario.seed, &[], (status, code));
     manifest.command = facts::open_command();
     dir.finish(&manifest).map_err(anyhow::Error::new)?;
-    Ok(DONE)
+    ended.map(|()| DONE)
 }
 
 fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
@@ -67,7 +71,8 @@ fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-type Kept = Result<(Summary, Timeline), RecordError>;
+/// How serving ended, and what of it could be recorded.
+type Served = (Result<(), Failure>, Result<(Summary, Timeline), RecordError>);
 
 fn serving(
     args: &ServeArgs,
@@ -76,7 +81,7 @@ fn serving(
     device: &Device,
     listener: TcpListener,
     recorder: &mut dyn Recorder,
-) -> Result<Kept, Failure> {
+) -> Result<Served, Failure> {
     let executor = device.executor(&spec.limits).map_err(Failure::input)?;
     let vocab = executor.capacity().vocab;
     let mut driver = Driver::new(spec.limits, &spec.scheduler, spec.seed, executor).map_err(Failure::input)?;
@@ -85,8 +90,12 @@ fn serving(
         (None, ModelChoice::Inline(_)) => point.model.name.clone(),
     };
     let mut settings = Settings::new(&model, spec.limits, vocab);
+    settings.tokenizer = Arc::new(device.tokenizer()?);
+    if let Some(broken) = settings.tokenizer.broken_template() {
+        note(&format!("warning: conversations will be refused: {broken}"));
+    }
     settings.seed = spec.seed;
-    settings.api_key = args.api_key.clone().or_else(|| std::env::var("OVERBOOK_API_KEY").ok());
+    settings.api_key = api_key(args.api_key.as_ref())?;
     settings.max_waiting = args.max_waiting;
     settings.max_body = args.max_body_mib << 20;
     settings.request_timeout = std::time::Duration::from_nanos(args.request_timeout.0.0);
@@ -95,14 +104,34 @@ fn serving(
     catch_interrupts();
     let mut books = Books::new(spec.slo, recorder);
     let clock = Clock::new(Instant::now());
-    let left = serve(settings, listener, &mut driver, clock, &mut books, interrupted).map_err(|error| match error {
-        ServeError::Vocabulary(_) => Failure::input(error),
-        error => Failure::Run(anyhow::Error::new(error)),
-    })?;
-    if left > 0 {
-        note(&format!("warning: {left} requests had not finished within --drain-timeout and were ended"));
+    let ended = match serve(settings, listener, &mut driver, clock, &mut books, interrupted) {
+        Ok(0) => Ok(()),
+        Ok(left) => {
+            note(&format!("warning: {left} requests had not finished within --drain-timeout and were ended"));
+            Ok(())
+        }
+        Err(error @ ServeError::Vocabulary { .. }) => return Err(Failure::input(error)),
+        Err(error) => Err(Failure::Run(anyhow::Error::new(error))),
+    };
+    Ok((ended, books.finish(spec.limits.blocks)))
+}
+
+/// The key that clients must send, if there is one. An empty one would let everybody in.
+fn api_key(given: Option<&String>) -> Result<Option<String>, Failure> {
+    let key = match (given, std::env::var("OVERBOOK_API_KEY")) {
+        (Some(key), _) => Some(key.clone()),
+        (None, Ok(key)) => Some(key),
+        (None, Err(VarError::NotPresent)) => None,
+        (None, Err(VarError::NotUnicode(_))) => {
+            return Err(Failure::Input("OVERBOOK_API_KEY is not UTF-8".into()));
+        }
+    };
+    match key.as_deref().map(str::trim) {
+        Some("") => {
+            Err(Failure::Input("the API key is empty; leave out --api-key and OVERBOOK_API_KEY, or give one".into()))
+        }
+        _ => Ok(key),
     }
-    Ok(books.finish(spec.limits.blocks))
 }
 
 /// Says where the server is, and who can reach it.
@@ -128,7 +157,7 @@ fn write(
     out: &Path,
     point: &Point,
     device: &Device,
-    (summary, timeline): (Summary, Timeline),
+    (summary, timeline, status): (Summary, Timeline, Status),
     globals: &Globals,
 ) -> Result<(), Failure> {
     let mut assumptions = facts::assumptions(point).map_err(Failure::input)?;
@@ -137,7 +166,7 @@ fn write(
     let scenario = &point.scenario;
     let report = Report {
         title: format!("{}, served over HTTP", scenario.description.as_deref().unwrap_or(&scenario.name)),
-        status: Status::Complete,
+        status,
         verdicts: facts::verdicts(scenario, &summary),
         assumptions,
         calibration: format!("measured, not simulated: {}", device.describe()),

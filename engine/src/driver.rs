@@ -309,7 +309,12 @@ impl Driver {
 
     fn begin(client: &mut Client, slot: Slot) -> Option<Begin> {
         let begins = !std::mem::replace(&mut client.begun, true);
-        begins.then(|| Begin { slot, prompt: std::mem::take(&mut client.prompt), sampling: client.sampling })
+        begins.then(|| Begin {
+            slot,
+            prompt: std::mem::take(&mut client.prompt),
+            sampling: client.sampling,
+            bans: std::mem::take(&mut client.bans),
+        })
     }
 
     fn batch(&mut self) -> Result<(Batch, Vec<(Slot, u32)>), DriveError> {

@@ -36,6 +36,15 @@ impl Sampling {
     pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
 }
 
+/// Tokens that are not drawn for a sequence as long as it is short.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Bans {
+    /// Which.
+    pub tokens: Vec<u32>,
+    /// Length of the sequence, its prompt included, from which on they may be drawn.
+    pub until: u32,
+}
+
 /// A sequence that the executor has not seen.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Begin {
@@ -46,6 +55,8 @@ pub struct Begin {
     pub prompt: Vec<u32>,
     /// How its tokens are drawn.
     pub sampling: Sampling,
+    /// What is not drawn.
+    pub bans: Bans,
 }
 
 /// A sequence's part of a step.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::executor::{Begin, Capacity, ExecutorError, Sampling, Sequence, Slot};
+use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Sequence, Slot};
 use crate::sample::sample;
 
 /// Histories by slot.
@@ -16,6 +16,7 @@ struct History {
     /// The prompt, then what was drawn.
     tokens: Vec<u32>,
     sampling: Sampling,
+    bans: Bans,
 }
 
 impl Histories {
@@ -30,7 +31,7 @@ impl Histories {
                 return Err(fault(*slot, "ends without having begun"));
             }
         }
-        for Begin { slot, prompt, sampling } in begins {
+        for Begin { slot, prompt, sampling, bans } in begins {
             if prompt.is_empty() || prompt.iter().any(|token| *token >= self.capacity.vocab) {
                 return Err(fault(slot, "begins with no prompt, or with tokens outside the vocabulary"));
             }
@@ -39,7 +40,7 @@ impl Histories {
             if !temperature || !top_p {
                 return Err(fault(slot, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
-            if self.slots.insert(slot, History { tokens: prompt, sampling }).is_some() {
+            if self.slots.insert(slot, History { tokens: prompt, sampling, bans }).is_some() {
                 return Err(fault(slot, "begins while it runs"));
             }
         }
@@ -79,7 +80,11 @@ impl Histories {
             let end = sequence.past + sequence.tokens;
             let (Some(history), Some(logits)) = (self.slots.get_mut(&sequence.slot), logits.next()) else { continue };
             // Drawn in any case: what is known saves an engine no work, and a step's time must not depend on it.
-            let token = sample(logits, &history.sampling, end);
+            let token = if end < history.bans.until {
+                sample(&without(logits, &history.bans.tokens), &history.sampling, end)
+            } else {
+                sample(logits, &history.sampling, end)
+            };
             if history.tokens.len() == end as usize {
                 history.tokens.push(token);
             }
@@ -87,6 +92,17 @@ impl Histories {
         }
         drawn
     }
+}
+
+/// Logits of which some are impossible.
+fn without(logits: &[f32], banned: &[u32]) -> Vec<f32> {
+    let mut logits = logits.to_vec();
+    for &token in banned {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+    logits
 }
 
 fn fault(slot: Slot, what: &str) -> ExecutorError {

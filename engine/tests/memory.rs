@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
-use overbook_engine::executor::{Batch, Begin, Capacity, Executor, Sampling, Sequence};
+use overbook_engine::executor::{Bans, Batch, Begin, Capacity, Executor, Sampling, Sequence};
 use overbook_engine::weights::{Dtype, Weights};
 
 /// Resident memory of this process [KiB].
@@ -23,7 +23,12 @@ fn serve(executor: &mut CpuExecutor, config: &Config, requests: u32) {
     for group in 0..requests / 20 {
         let begin = |slot: u32| {
             let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9, seed: u64::from(group * 20 + slot) };
-            Begin { slot, prompt: (0..12).map(|i| (i * 37 + group + slot) % 512).collect(), sampling }
+            Begin {
+                slot,
+                prompt: (0..12).map(|i| (i * 37 + group + slot) % 512).collect(),
+                sampling,
+                bans: Bans::default(),
+            }
         };
         let ends = if group == 0 { Vec::new() } else { slots.clone().collect() };
         let begins = slots.clone().map(begin).collect();

@@ -6,7 +6,10 @@ use overbook_sim::calibrate::steps::StepSample;
 
 use super::plan::Shape;
 use crate::counter::mix;
-use crate::executor::{Batch, Begin, Executor, ExecutorError, Sampling, Sequence, Slot};
+use crate::executor::{Bans, Batch, Begin, Executor, ExecutorError, Sampling, Sequence, Slot};
+
+/// Fewer repeats have a mean of their own, which makes them look alike.
+const OFTEN: usize = 5;
 
 /// An executor on the bench.
 pub(super) struct Bench {
@@ -16,13 +19,15 @@ pub(super) struct Bench {
     /// Sequences that the executor knows.
     known: Vec<Slot>,
     seed: u64,
+    /// Single steps ÷ the mean of their shape, of shapes that were repeated often.
+    pub(super) ratios: Vec<f64>,
 }
 
 impl Bench {
     pub(super) fn new(executor: Box<dyn Executor>, seed: u64) -> Self {
         let mut frames: Vec<u32> = (0..executor.capacity().blocks).collect();
         frames.sort_by_key(|&frame| mix(seed, u64::from(frame)));
-        Bench { executor, frames, known: Vec::new(), seed }
+        Bench { executor, frames, known: Vec::new(), seed, ratios: Vec::new() }
     }
 
     /// Measures a shape for about `time`, `repeats` times at least and at most, after one step to get used to it.
@@ -41,16 +46,20 @@ impl Bench {
             times.push(self.once(batch.clone())?.as_secs_f64() * 1e6);
         }
         times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
+        // Not the median: a run's latencies are sums of steps, those that were held up included.
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        if times.len() >= OFTEN {
+            self.ratios.extend(times.iter().map(|time| time / mean));
+        }
         Ok(StepSample {
             kind: shape.kind,
             decode_seqs: shape.decode_past.len() as u32,
             decode_context: shape.decode_past.iter().map(|&past| u64::from(past) + 1).sum(),
             prefill: shape.prefill.clone(),
             prefill_ends: shape.prefill_ends,
-            device_us: median,
+            device_us: mean,
             // Of the middle half: one step in fifty that was put off is no spread of the others.
-            spread: (times[times.len() * 3 / 4] - times[times.len() / 4]) / median,
+            spread: (times[times.len() * 3 / 4] - times[times.len() / 4]) / mean,
             repeats: times.len() as u32,
         })
     }
@@ -74,7 +83,8 @@ impl Bench {
             let token = |position: u32| {
                 (mix(mix(self.seed, u64::from(slot)), u64::from(position)) % u64::from(capacity.vocab)) as u32
             };
-            batch.begins.push(Begin { slot, prompt: (0..end).map(token).collect(), sampling: Sampling::GREEDY });
+            let (prompt, bans) = ((0..end).map(token).collect(), Bans::default());
+            batch.begins.push(Begin { slot, prompt, sampling: Sampling::GREEDY, bans });
             let (start, len) = (batch.blocks.len(), end.div_ceil(capacity.block_tokens));
             batch.blocks.extend_from_slice(&self.frames[start..start + len as usize]);
             batch.sequences.push(Sequence { slot, past, tokens, samples, table: (start as u32, len) });

@@ -7,7 +7,7 @@ use overbook_sim::rows::{Outcome, RequestRow};
 use overbook_sim::time::Time;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::executor::{Sampling, Slot};
+use crate::executor::{Bans, Sampling, Slot};
 
 /// What ends a request before its output limit.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -27,6 +27,8 @@ pub struct Submission {
     pub prompt: Vec<u32>,
     /// How its tokens are drawn.
     pub sampling: Sampling,
+    /// What is not drawn at first.
+    pub bans: Bans,
     /// What ends it early.
     pub stop: Stop,
     /// Who hears of it.
@@ -77,6 +79,7 @@ pub(super) struct Client {
     /// Whether the executor knows it.
     pub(super) begun: bool,
     pub(super) sampling: Sampling,
+    pub(super) bans: Bans,
     pub(super) stop: Stop,
     pub(super) delivered: u32,
     pub(super) sender: Option<UnboundedSender<Event>>,

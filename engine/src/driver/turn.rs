@@ -49,7 +49,7 @@ impl Driver {
     }
 
     fn submit(&mut self, submission: Submission, now: Time, observer: &mut dyn Observer) {
-        let Submission { arrival, prompt, sampling, stop, client: sender } = submission;
+        let Submission { arrival, prompt, sampling, bans, stop, client: sender } = submission;
         let (id, scheduled) = (self.arrived, arrival.at);
         self.arrived += 1;
         observer.arrived(id, scheduled, now);
@@ -84,7 +84,8 @@ impl Driver {
             self.clients.resize_with(index + 1, || None);
         }
         self.slots.insert(id, slot);
-        self.clients[index] = Some(Client { generation, prompt, begun: false, sampling, stop, delivered: 0, sender });
+        self.clients[index] =
+            Some(Client { generation, prompt, begun: false, sampling, bans, stop, delivered: 0, sender });
     }
 
     /// A client, or its server, ends a request.

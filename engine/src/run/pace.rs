@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::RunError;
 use crate::driver::{Clock, Message, Stop, Submission};
-use crate::executor::Sampling;
+use crate::executor::{Bans, Sampling};
 use crate::prompt::prompt_tokens;
 
 /// Longest pause between two looks at the watcher.
@@ -29,7 +29,9 @@ pub(super) struct Pacer<'a> {
     pub(super) out: Sender<Message>,
     pub(super) ended: UnboundedReceiver<u64>,
     pub(super) watch: &'a mut dyn FnMut(Progress) -> bool,
-    pub(super) look: &'a mut dyn FnMut(),
+    pub(super) gauge: &'a mut dyn FnMut(),
+    /// When the watcher was last asked.
+    pub(super) looked: Instant,
     /// What was sent, by number.
     pub(super) sent: Vec<Arrival>,
     pub(super) back: u64,
@@ -63,7 +65,7 @@ impl Pacer<'_> {
                     return Ok(true);
                 }
             }
-            if !self.until(arrival.at).await {
+            if !self.until(arrival.at).await || !self.glance() {
                 return Ok(true);
             }
             self.send(arrival);
@@ -121,25 +123,44 @@ impl Pacer<'_> {
         }
     }
 
-    /// Waits for an end, at most until `until`. `false` on interruption, or if the driver is gone.
-    async fn pause(&mut self, until: Instant) -> bool {
-        (self.look)();
-        match timeout_at(until.into(), self.ended.recv()).await {
-            Ok(Some(_)) => {
-                self.back += 1;
-                if let Some(clients) = self.spec.clients {
-                    self.due.push(Reverse(self.clock.now() + clients.think_time.max(Span(1))));
-                }
-            }
-            Ok(None) => return false,
-            Err(_) => {}
+    /// What a pause does besides waiting, if there was none for a while: requests may follow each other so closely that nothing waits.
+    fn glance(&mut self) -> bool {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return true;
         }
+        while self.ended.try_recv().is_ok() {
+            self.count_end();
+        }
+        self.look()
+    }
+
+    fn count_end(&mut self) {
+        self.back += 1;
+        if let Some(clients) = self.spec.clients {
+            self.due.push(Reverse(self.clock.now() + clients.think_time.max(Span(1))));
+        }
+    }
+
+    /// Looks at the pressure and asks the watcher. `false` on interruption.
+    fn look(&mut self) -> bool {
+        self.looked = Instant::now();
+        (self.gauge)();
         let goes_on =
             (self.watch)(Progress { now: self.clock.now(), arrived: self.sent.len() as u64, ended: self.back });
         if !goes_on {
             let _ = self.out.send(Message::Halt);
         }
         goes_on
+    }
+
+    /// Waits for an end, at most until `until`. `false` on interruption, or if the driver is gone.
+    async fn pause(&mut self, until: Instant) -> bool {
+        match timeout_at(until.into(), self.ended.recv()).await {
+            Ok(Some(_)) => self.count_end(),
+            Ok(None) => return false,
+            Err(_) => {}
+        }
+        self.look()
     }
 
     fn send(&mut self, mut arrival: Arrival) {
@@ -149,7 +170,8 @@ impl Pacer<'_> {
         self.lateness.push(self.clock.now().since(arrival.at).0);
         let sampling = Sampling::GREEDY;
         self.sent.push(arrival.clone());
-        let submission = Submission { arrival, prompt, sampling, stop: Stop::default(), client: None };
+        let (bans, stop) = (Bans::default(), Stop::default());
+        let submission = Submission { arrival, prompt, sampling, bans, stop, client: None };
         // A driver that is gone has an error to tell of, which the caller gets from it.
         let _ = self.out.send(Message::Submit(Box::new(submission)));
     }

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::tokenizer::Tokenizer;
 use fields::Fields;
 
 /// The two ways to ask.
@@ -45,7 +46,7 @@ pub(super) struct Ask {
 }
 
 /// What a field must be to change nothing.
-fn refused() -> [(&'static str, Vec<Value>); 14] {
+fn refused(kind: Kind) -> [(&'static str, Vec<Value>); 32] {
     [
         ("n", vec![json!(1)]),
         ("best_of", vec![json!(1)]),
@@ -61,15 +62,40 @@ fn refused() -> [(&'static str, Vec<Value>); 14] {
         ("logit_bias", vec![json!({})]),
         ("tools", vec![json!([])]),
         ("response_format", vec![json!({ "type": "text" })]),
+        ("structured_outputs", vec![]),
+        ("guided_json", vec![]),
+        ("guided_regex", vec![]),
+        ("guided_choice", vec![]),
+        ("guided_grammar", vec![]),
+        ("functions", vec![json!([])]),
+        ("documents", vec![json!([])]),
+        ("chat_template", vec![]),
+        // Completions get the tokens around a text, conversations those that their template writes.
+        ("add_special_tokens", vec![json!(kind == Kind::Completion)]),
+        ("add_generation_prompt", vec![json!(true)]),
+        ("continue_final_message", vec![json!(false)]),
+        ("skip_special_tokens", vec![json!(true)]),
+        ("spaces_between_special_tokens", vec![json!(true)]),
+        ("include_stop_str_in_output", vec![json!(false)]),
+        ("truncate_prompt_tokens", vec![]),
+        ("bad_words", vec![json!([])]),
+        ("allowed_token_ids", vec![]),
+        ("use_beam_search", vec![json!(false)]),
     ]
 }
 
 impl Ask {
-    /// Reads a request to the server of `model`.
+    /// Reads a request to the server of `model`, whose text is that of `tokenizer`, in sequences of `longest` tokens at most.
     ///
     /// # Errors
     /// It is no JSON object, a field has a wrong type or range, or asks for what is not supported.
-    pub(super) fn read(kind: Kind, body: &[u8], model: &str) -> Result<Ask, ApiError> {
+    pub(super) fn read(
+        kind: Kind,
+        body: &[u8],
+        model: &str,
+        tokenizer: &Tokenizer,
+        longest: u32,
+    ) -> Result<Ask, ApiError> {
         let value: Value =
             serde_json::from_slice(body).map_err(|error| ApiError::bad(format!("The body is not JSON: {error}.")))?;
         let Value::Object(map) = value else { return Err(ApiError::bad("The body must be a JSON object.")) };
@@ -78,14 +104,14 @@ impl Ask {
             let message = format!("The model `{asked}` does not exist; this server has `{model}`.");
             return Err(ApiError::new(StatusCode::NOT_FOUND, message));
         }
-        for (name, neutral) in refused() {
+        for (name, neutral) in refused(kind) {
             if fields.get(name).is_some_and(|value| !neutral.contains(value)) {
                 return Err(ApiError::field(name, format!("`{name}`: {} is not supported.", fields.shown(name))));
             }
         }
         let prompt = match kind {
-            Kind::Completion => prompt::completion(fields)?,
-            Kind::Chat => prompt::chat(fields)?,
+            Kind::Completion => prompt::completion(fields, tokenizer, longest)?,
+            Kind::Chat => prompt::chat(fields, tokenizer, longest)?,
         };
         if prompt.is_empty() {
             return Err(ApiError::field("prompt", "The prompt is empty; it needs at least one token."));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use overbook_sim::rows::{Outcome, RequestRow};
 use overbook_sim::time::Time;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::error::ApiError;
@@ -33,15 +34,21 @@ pub(super) struct Piece {
 /// How an answer ends.
 #[derive(Debug)]
 pub(super) enum End {
-    /// With its finish reason, and what stopped it if that was a stop text.
-    Finished(Reason, Option<String>),
+    /// With its finish reason, and what stopped it: a stop text, or a token other than the end of text.
+    Finished(Reason, Option<Value>),
     /// Without being complete.
     Failed(ApiError),
 }
 
 /// Follows a request to its end. Its pieces come as they are made.
-pub(super) fn start(service: Arc<Service>, submitted: Submitted, stop: Vec<String>) -> mpsc::Receiver<Piece> {
+pub(super) fn start(
+    service: Arc<Service>,
+    submitted: Submitted,
+    prompt: &[u32],
+    stop: Vec<String>,
+) -> mpsc::Receiver<Piece> {
     let (out, pieces) = mpsc::channel(BEHIND_MAX);
+    let decoder = Decoder::new(&service.settings.tokenizer, prompt);
     let generation = Generation {
         service,
         submitted,
@@ -49,8 +56,9 @@ pub(super) fn start(service: Arc<Service>, submitted: Submitted, stop: Vec<Strin
         id: None,
         tokens: 0,
         last: Time::ZERO,
-        decoder: Decoder::default(),
+        decoder,
         stops: Stops::new(stop),
+        stopped_by: None,
         rest: String::new(),
     };
     tokio::spawn(generation.run());
@@ -69,6 +77,8 @@ struct Generation {
     last: Time,
     decoder: Decoder,
     stops: Stops,
+    /// The token that ended it, if it was not the end of text.
+    stopped_by: Option<Value>,
     /// Text of the last token.
     rest: String,
 }
@@ -128,14 +138,17 @@ impl Generation {
     /// Says what a token adds. Returns the finish reason if it is the last one.
     fn token(&mut self, token: u32) -> Option<Reason> {
         let stop = &self.submitted.stop;
-        let free = self.tokens >= stop.min_tokens;
-        if free && stop.tokens.contains(&token) {
+        if self.tokens >= stop.min_tokens && stop.tokens.contains(&token) {
+            // As vLLM tells it: the end of text is no news.
+            let is_end = self.service.settings.tokenizer.ends().first() == Some(&token);
+            self.stopped_by = (!is_end || self.submitted.ignore_eos).then(|| json!(token));
             return Some(Reason::Stop);
         }
+        let free = self.tokens > stop.min_tokens || stop.min_tokens == 0;
         let text = self.decoder.push(token);
         let (text, found) = if free { self.stops.push(&text) } else { (text, None) };
         if let Some(found) = found {
-            self.say(text, Some(End::Finished(Reason::Stop, Some(found))));
+            self.say(text, Some(End::Finished(Reason::Stop, Some(json!(found)))));
             self.give_up(Outcome::Finished);
             return Some(Reason::Stop);
         }
@@ -171,7 +184,7 @@ impl Generation {
             _ if self.service.is_draining() => (Reason::Abort, Some(ApiError::draining())),
             _ => (Reason::Error, Some(ApiError::dead())),
         };
-        let end = error.map_or(End::Finished(reason, None), End::Failed);
+        let end = error.map_or(End::Finished(reason, self.stopped_by.take()), End::Failed);
         let (more, stop) = self.stops.push(&self.decoder.finish());
         let held = if stop.is_some() { String::new() } else { self.stops.finish() };
         let text = std::mem::take(&mut self.rest) + &more + &held;

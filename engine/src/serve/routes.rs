@@ -17,7 +17,7 @@ use super::ask::{Ask, Kind};
 use super::error::ApiError;
 use super::generation::{self, End};
 use super::service::{Service, unix_time};
-use super::stream;
+use super::{Settings, stream};
 
 type Shared = State<Arc<Service>>;
 
@@ -41,9 +41,9 @@ pub(super) fn router(service: Arc<Service>) -> Router {
 
 async fn authorize(State(service): Shared, request: Request, next: Next) -> Response {
     let Some(key) = &service.settings.api_key else { return next.run(request).await };
-    let given = bearer(request.headers()).unwrap_or_default();
     // Hashes, so that the time to compare says nothing about the key.
-    if blake3::hash(given.as_bytes()) == blake3::hash(key.as_bytes()) {
+    let is_key = |given: &str| blake3::hash(given.as_bytes()) == blake3::hash(key.as_bytes());
+    if bearer(request.headers()).is_some_and(is_key) {
         return next.run(request).await;
     }
     let message = "Unauthorized: send the server's key as `Authorization: Bearer KEY`.";
@@ -66,11 +66,11 @@ async fn answer(service: Arc<Service>, kind: Kind, request: Request) -> Result<R
     if service.is_draining() {
         return Err(ApiError::draining());
     }
+    service.has_room()?;
     let body = read(&service, request.into_body()).await?;
     let sent = service.clock.now();
     let model = service.settings.model.clone();
-    let ask = Ask::read(kind, &body, &model)?;
-    drop(body);
+    let ask = ask(&service, kind, body).await?;
     let submitted = service.submit(&ask, sent)?;
     let name = match kind {
         Kind::Completion => "cmpl",
@@ -85,7 +85,7 @@ async fn answer(service: Arc<Service>, kind: Kind, request: Request) -> Result<R
         include_usage: ask.include_usage,
         continuous_usage: ask.continuous_usage,
     };
-    let mut pieces = generation::start(service, submitted, ask.stop);
+    let mut pieces = generation::start(service, submitted, &ask.prompt, ask.stop);
     if ask.stream {
         return Ok(stream::response(answer, pieces));
     }
@@ -99,6 +99,22 @@ async fn answer(service: Arc<Service>, kind: Kind, request: Request) -> Result<R
         }
     }
     Err(ApiError::dead())
+}
+
+/// A body that takes long to make tokens of is read where it keeps nobody waiting [bytes].
+const LONG: usize = 32 << 10;
+
+async fn ask(service: &Arc<Service>, kind: Kind, body: Bytes) -> Result<Ask, ApiError> {
+    let service = Arc::clone(service);
+    let is_long = body.len() > LONG;
+    let read = move || {
+        let Settings { model, tokenizer, limits, .. } = &service.settings;
+        Ask::read(kind, &body, model, tokenizer, limits.max_model_len)
+    };
+    if !is_long {
+        return read();
+    }
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err(ApiError::dead()))
 }
 
 async fn read(service: &Service, body: Body) -> Result<Bytes, ApiError> {

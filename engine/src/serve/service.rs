@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use super::ask::Ask;
 use super::error::ApiError;
 use super::metrics::Shared;
-use super::{Settings, prefix, tokenizer};
+use super::{Settings, prefix};
 use crate::driver::{Clock, Event, Message, Stop, Submission};
-use crate::executor::Sampling;
+use crate::executor::{Bans, Sampling};
 
 use axum::http::StatusCode;
 
@@ -44,6 +44,8 @@ pub(super) struct Submitted {
     pub(super) max_tokens: u32,
     /// Its end tokens, which count from `min_tokens` on.
     pub(super) stop: Stop,
+    /// Whether the end of text ends it only if it was asked for.
+    pub(super) ignore_eos: bool,
 }
 
 /// Seconds since 1970.
@@ -115,7 +117,7 @@ impl Service {
         let (client, events) = mpsc::unbounded_channel();
         let mut stop = Stop { tokens: ask.stop_tokens.clone(), min_tokens: ask.min_tokens };
         if !ask.ignore_eos {
-            stop.tokens.push(tokenizer::END);
+            stop.tokens.extend(self.settings.tokenizer.ends());
         }
         let sampling = Sampling {
             temperature: ask.temperature,
@@ -126,14 +128,39 @@ impl Service {
                 .seed
                 .unwrap_or_else(|| self.settings.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
         };
-        let submission =
-            Submission { arrival, prompt: ask.prompt.clone(), sampling, stop: stop.clone(), client: Some(client) };
+        // As in vLLM: neither its own end tokens nor the end of text are drawn before they would count.
+        let mut banned = ask.stop_tokens.clone();
+        banned.extend(self.settings.tokenizer.ends());
+        let until = prompt_tokens.saturating_add(ask.min_tokens);
+        let bans = if ask.min_tokens > 0 { Bans { tokens: banned, until } } else { Bans::default() };
+        let submission = Submission {
+            arrival,
+            prompt: ask.prompt.clone(),
+            sampling,
+            bans,
+            stop: stop.clone(),
+            client: Some(client),
+        };
         if self.inbox.send(Message::Submit(Box::new(submission))).is_err() {
             self.begun();
             self.ended();
             return Err(ApiError::dead());
         }
-        Ok(Submitted { number, events, sent, prompt_tokens, max_tokens, stop })
+        Ok(Submitted { number, events, sent, prompt_tokens, max_tokens, stop, ignore_eos: ask.ignore_eos })
+    }
+
+    /// Whether a request would find no place, so that it need not be read.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn has_room(&self) -> Result<(), ApiError> {
+        if self.waiting.load(Ordering::Acquire) < self.settings.max_waiting { Ok(()) } else { Err(self.full()) }
+    }
+
+    fn full(&self) -> ApiError {
+        let most = self.settings.max_waiting;
+        let message = format!("The server is overloaded: {most} requests wait for their first token already.");
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
     }
 
     /// Takes a place among the requests that wait for their first token.
@@ -141,10 +168,7 @@ impl Service {
         let most = self.settings.max_waiting;
         let room = |waiting: usize| (waiting < most).then_some(waiting + 1);
         let got = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, room);
-        got.map(|_| ()).map_err(|_| {
-            let message = format!("The server is overloaded: {most} requests wait for their first token already.");
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
-        })
+        got.map(|_| ()).map_err(|_| self.full())
     }
 
     /// The output limit of a request that fits into the longest sequence and the pool.

@@ -1,114 +1,189 @@
-//! A byte-level tokenizer: enough to talk to a model whose words mean nothing, or that was trained on bytes.
-//!
-//! | ids | text |
-//! |---|---|
-//! | 0 to 255 | the byte |
-//! | 256, 257, 258 | begin of text, end of text, end of a turn: no text |
-//! | above | ` ⁇`, so that every token of a larger vocabulary shows |
+//! Between text and tokens: a model's own `tokenizer.json`, or bytes.
 
-/// Begins a conversation.
-pub const BEGIN: u32 = 256;
-/// Ends an answer.
-pub const END: u32 = 257;
-/// Ends a message of a conversation.
-pub const END_OF_TURN: u32 = 258;
-/// Tokens that have a meaning here: a model's vocabulary is at least so large.
-pub const VOCAB_MIN: u32 = 259;
+mod bytes;
+mod file;
+mod template;
 
-/// Text of a token without one.
-const UNKNOWN: &str = " ⁇";
+use std::path::Path;
+use std::sync::Arc;
 
-/// The tokens of a text: its bytes.
-pub fn encode(text: &str) -> Vec<u32> {
-    text.bytes().map(u32::from).collect()
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use file::{Window, Words};
+
+/// Makes tokens of text and text of tokens.
+#[derive(Debug)]
+pub struct Tokenizer {
+    kind: Kind,
+    /// Tokens that end an answer.
+    ends: Vec<u32>,
 }
 
-/// The tokens of a conversation, given as roles and texts, up to where the answer begins.
-pub fn encode_chat<'a>(messages: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u32> {
-    let mut tokens = vec![BEGIN];
-    for (role, text) in messages {
-        tokens.extend(encode(&format!("<|{role}|>\n{text}")));
-        tokens.push(END_OF_TURN);
+#[derive(Debug)]
+enum Kind {
+    Bytes,
+    Words(Box<Words>),
+}
+
+/// A tokenizer cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}")]
+pub struct TokenizerError {
+    /// The file.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Tokenizer {
+    /// Bytes as tokens: enough to talk to a model whose words mean nothing, or that was trained on bytes.
+    pub fn bytes() -> Self {
+        Tokenizer { kind: Kind::Bytes, ends: vec![bytes::END] }
     }
-    tokens.extend(encode("<|assistant|>\n"));
-    tokens
+
+    /// The same text, other tokens that end an answer; none given, none changed.
+    #[must_use]
+    pub fn ending(mut self, ends: &[u32]) -> Self {
+        if !ends.is_empty() {
+            ends.clone_into(&mut self.ends);
+        }
+        self
+    }
+
+    /// The tokenizer in a model's folder: `tokenizer.json`, with the chat template and special tokens of `tokenizer_config.json`
+    /// (or `chat_template.jinja`). Its own end of text ends answers, and so do the end tokens of `generation_config.json`, or
+    /// else `ends`. `None` if the folder has no `tokenizer.json`.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is not what it should be; the tokenizer has more tokens than the model.
+    pub fn load(folder: &Path, vocab: usize, ends: &[u32]) -> Result<Option<Self>, TokenizerError> {
+        let Some(words) = Words::load(folder, vocab)? else { return Ok(None) };
+        let others = file::ends(folder)?.unwrap_or_else(|| ends.to_vec());
+        let mut ends: Vec<u32> = words.end().into_iter().collect();
+        ends.extend(others.into_iter().filter(|token| words.end() != Some(*token)));
+        Ok(Some(Tokenizer { kind: Kind::Words(Box::new(words)), ends }))
+    }
+
+    /// What is wrong with the model's chat template, if it cannot be used: conversations are refused then.
+    pub fn broken_template(&self) -> Option<&str> {
+        self.words().and_then(Words::broken_template)
+    }
+
+    /// Size of the vocabulary that a model needs at least.
+    pub fn vocab_min(&self) -> u32 {
+        match &self.kind {
+            Kind::Bytes => bytes::VOCAB_MIN,
+            Kind::Words(words) => words.vocab(),
+        }
+    }
+
+    /// Tokens that end an answer, the end of text first.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The tokens of a prompt, with those that the tokenizer puts around it.
+    ///
+    /// # Errors
+    /// The text cannot fit into `most` tokens, or the tokenizer refuses it, in its words.
+    pub fn encode(&self, text: &str, most: u32) -> Result<Vec<u32>, String> {
+        self.fits(text, most)?;
+        match &self.kind {
+            Kind::Bytes => Ok(bytes::encode(text)),
+            Kind::Words(words) => words.encode(text, true),
+        }
+    }
+
+    /// The tokens of a conversation up to where the answer begins. `variables` are the template's own, such as `enable_thinking`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`]; the model has no chat template, or its template refuses the messages, in its words.
+    pub fn encode_chat(
+        &self,
+        messages: &[Message<'_>],
+        variables: &Map<String, Value>,
+        most: u32,
+    ) -> Result<Vec<u32>, String> {
+        match &self.kind {
+            Kind::Bytes => {
+                messages.iter().try_for_each(|message| self.fits(&message.content, most))?;
+                Ok(bytes::encode_chat(messages.iter().map(|message| (message.role, message.content.as_str()))))
+            }
+            Kind::Words(words) => {
+                let text = words.render(messages, variables)?;
+                self.fits(&text, most)?;
+                // The template has written the special tokens itself.
+                words.encode(&text, false)
+            }
+        }
+    }
+
+    /// Megabytes that can never fit are not worth the time that it takes to cut them up.
+    fn fits(&self, text: &str, most: u32) -> Result<(), String> {
+        let longest = self.words().map_or(1, Words::longest);
+        if text.len() / ROOM <= most as usize * longest {
+            return Ok(());
+        }
+        Err(format!("{} bytes of text are far more than {most} tokens, the longest sequence here.", text.len()))
+    }
 }
 
-/// Makes text of tokens as they come. A character shows with its last byte; bytes that are no UTF-8 show as `�`.
-#[derive(Clone, Default, Debug)]
-pub struct Decoder {
-    /// Bytes of a character that is not complete.
-    held: Vec<u8>,
+/// Text this many times longer than the longest tokens is not even tried: a tokenizer may leave out some of it.
+const ROOM: usize = 4;
+
+/// A message of a conversation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Message<'a> {
+    /// Who says it: `user`, `assistant`, `system`, …
+    pub role: &'a str,
+    /// What.
+    pub content: String,
+}
+
+/// Makes text of the tokens of an answer as they come. A character shows when it is complete; what is none shows as `�`.
+#[derive(Debug)]
+pub struct Decoder(State);
+
+#[derive(Debug)]
+enum State {
+    Bytes(bytes::Decoder),
+    Words(Arc<Tokenizer>, Window),
 }
 
 impl Decoder {
+    /// Of a new answer to a prompt: the text of its first token depends on what is before it.
+    pub fn new(tokenizer: &Arc<Tokenizer>, prompt: &[u32]) -> Self {
+        Decoder(match tokenizer.kind {
+            Kind::Bytes => State::Bytes(bytes::Decoder::default()),
+            Kind::Words(_) => State::Words(Arc::clone(tokenizer), Window::behind(prompt)),
+        })
+    }
+
     /// The text that a token adds.
     pub fn push(&mut self, token: u32) -> String {
-        if let Ok(byte) = u8::try_from(token) {
-            self.held.push(byte);
-            return self.take(false);
+        match &mut self.0 {
+            State::Bytes(decoder) => decoder.push(token),
+            State::Words(tokenizer, window) => {
+                tokenizer.words().map_or_else(String::new, |words| window.push(words, token))
+            }
         }
-        let mut text = self.take(true);
-        if token >= VOCAB_MIN {
-            text.push_str(UNKNOWN);
-        }
-        text
     }
 
     /// The text of what is held back, at the end.
     pub fn finish(&mut self) -> String {
-        self.take(true)
-    }
-
-    /// What of the held bytes is text by now; at the `end` all of it.
-    fn take(&mut self, end: bool) -> String {
-        let keep = match std::str::from_utf8(&self.held) {
-            Err(error) if error.error_len().is_none() && !end => self.held.len() - error.valid_up_to(),
-            _ => 0,
-        };
-        let rest = self.held.split_off(self.held.len() - keep);
-        let whole = std::mem::replace(&mut self.held, rest);
-        String::from_utf8_lossy(&whole).into_owned()
+        match &mut self.0 {
+            State::Bytes(decoder) => decoder.finish(),
+            State::Words(tokenizer, window) => tokenizer.words().map_or_else(String::new, |words| window.finish(words)),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decoded(tokens: &[u32]) -> Vec<String> {
-        let mut decoder = Decoder::default();
-        let mut texts: Vec<_> = tokens.iter().map(|&token| decoder.push(token)).collect();
-        texts.push(decoder.finish());
-        texts
-    }
-
-    #[test]
-    fn text_survives_the_round_trip() {
-        for text in ["", "plain", "größer, 7 € and 🦀"] {
-            assert_eq!(decoded(&encode(text)).concat(), text);
+impl Tokenizer {
+    fn words(&self) -> Option<&Words> {
+        match &self.kind {
+            Kind::Bytes => None,
+            Kind::Words(words) => Some(words),
         }
-    }
-
-    #[test]
-    fn a_character_shows_with_its_last_byte() {
-        assert_eq!(decoded(&encode("a€")), ["a", "", "", "€", ""]);
-        assert_eq!(decoded(&[0xE2, 0x82]), ["", "", "\u{FFFD}"], "cut short");
-        assert_eq!(decoded(&[0xE2, u32::from(b'x')]).concat(), "\u{FFFD}x", "never completed");
-        assert_eq!(decoded(&[0xFF]).concat(), "\u{FFFD}", "no first byte");
-    }
-
-    #[test]
-    fn tokens_beyond_the_bytes_show_or_not() {
-        assert_eq!(decoded(&[BEGIN, END, END_OF_TURN]).concat(), "");
-        assert_eq!(decoded(&[VOCAB_MIN, 31_999]).concat(), " ⁇ ⁇");
-        assert_eq!(decoded(&[0xE2, 400]).concat(), "\u{FFFD} ⁇");
-    }
-
-    #[test]
-    fn a_conversation_is_marked_by_tokens_that_no_text_holds() {
-        let tokens = encode_chat([("user", "hi")]);
-        assert_eq!((tokens[0], tokens.iter().filter(|&&token| token == END_OF_TURN).count()), (BEGIN, 1));
-        assert!(tokens.ends_with(&encode("<|assistant|>\n")));
     }
 }

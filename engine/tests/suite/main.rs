@@ -7,3 +7,4 @@ mod goldens;
 mod protocol;
 mod reference;
 mod support;
+mod tokenizer;

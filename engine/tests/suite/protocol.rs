@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
-use overbook_engine::executor::{Batch, Begin, Capacity, Executor, ExecutorError, Sampling, Sequence};
+use overbook_engine::executor::{Bans, Batch, Begin, Capacity, Executor, ExecutorError, Sampling, Sequence};
 use overbook_engine::weights::{Dtype, Weights};
 
 const CAPACITY: Capacity = Capacity { blocks: 32, block_tokens: 16, max_model_len: 128, vocab: 512 };
@@ -28,7 +28,7 @@ fn part(slot: u32, past: u32, tokens: u32, samples: bool, first: u32) -> Batch {
 
 fn begin(mut batch: Batch, prompt: Vec<u32>, sampling: Sampling) -> Batch {
     let slot = batch.sequences[0].slot;
-    batch.begins.push(Begin { slot, prompt, sampling });
+    batch.begins.push(Begin { slot, prompt, sampling, bans: Bans::default() });
     batch
 }
 

@@ -3,7 +3,7 @@
 use overbook_engine::candle::{CandleExecutor, CandleModel};
 use overbook_engine::config::{Config, Family, RopeScaling};
 use overbook_engine::cpu::{CpuExecutor, Model};
-use overbook_engine::executor::{Batch, Begin, Executor, Sampling, Sequence};
+use overbook_engine::executor::{Bans, Batch, Begin, Executor, Sampling, Sequence};
 use overbook_engine::weights::Dtype;
 
 use crate::support::{Loud, capacity, config, prompt, weights};
@@ -62,7 +62,7 @@ fn both_executors_draw_the_same_tokens() {
     let tokens = executors.map(|mut executor| {
         let mut drawn = Vec::new();
         for step in 0..12 {
-            let begin = Begin { slot: 0, prompt: prompt(17, 4), sampling: Sampling::GREEDY };
+            let begin = Begin { slot: 0, prompt: prompt(17, 4), sampling: Sampling::GREEDY, bans: Bans::default() };
             let (past, tokens) = if step == 0 { (0, 17) } else { (16 + step, 1) };
             let sequence = Sequence { slot: 0, past, tokens, samples: true, table: (0, 2) };
             let begins = if step == 0 { vec![begin] } else { Vec::new() };

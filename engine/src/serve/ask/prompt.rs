@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::fields::{Fields, tokens};
 use crate::serve::error::ApiError;
-use crate::serve::tokenizer;
+use crate::serve::tokenizer::{Message, Tokenizer};
 
 /// The `prompt` of a completion: a string, token ids, or a list with one of these.
-pub(super) fn completion(fields: Fields<'_>) -> Result<Vec<u32>, ApiError> {
+pub(super) fn completion(fields: Fields<'_>, tokenizer: &Tokenizer, longest: u32) -> Result<Vec<u32>, ApiError> {
     let Some(mut prompt) = fields.get("prompt") else {
         return Err(ApiError::field("prompt", "`prompt` is missing."));
     };
@@ -21,7 +21,7 @@ pub(super) fn completion(fields: Fields<'_>) -> Result<Vec<u32>, ApiError> {
         prompt = &items[0];
     }
     let read = match prompt {
-        Value::String(text) => Some(tokenizer::encode(text)),
+        Value::String(text) => Some(tokenizer.encode(text, longest).map_err(|what| ApiError::field("prompt", what))?),
         Value::Array(items) => tokens(items),
         _ => None,
     };
@@ -32,7 +32,7 @@ pub(super) fn completion(fields: Fields<'_>) -> Result<Vec<u32>, ApiError> {
 }
 
 /// The `messages` of a conversation.
-pub(super) fn chat(fields: Fields<'_>) -> Result<Vec<u32>, ApiError> {
+pub(super) fn chat(fields: Fields<'_>, tokenizer: &Tokenizer, longest: u32) -> Result<Vec<u32>, ApiError> {
     let messages = fields.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
     let Some(messages) = messages else {
         return Err(ApiError::field("messages", "`messages` must be a list of at least one message."));
@@ -44,17 +44,23 @@ pub(super) fn chat(fields: Fields<'_>) -> Result<Vec<u32>, ApiError> {
         if !["system", "developer", "user", "assistant", "tool"].contains(&role) {
             return Err(wrong(&format!("has the unknown role `{role}`")));
         }
-        let text = match &message["content"] {
+        if message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
+            return Err(wrong("has `tool_calls`, and this server knows no tools"));
+        }
+        let content = match &message["content"] {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
             Value::Array(parts) => parts
                 .iter()
                 .map(|part| part["text"].as_str())
-                .collect::<Option<String>>()
+                .collect::<Option<Vec<&str>>>()
+                // As vLLM joins them for templates that take texts.
+                .map(|texts| texts.join("\n"))
                 .ok_or_else(|| wrong("has content that is not text; this server takes text only"))?,
             _ => return Err(wrong("has a `content` that is neither a string nor a list of text parts")),
         };
-        texts.push((role, text));
+        texts.push(Message { role, content });
     }
-    Ok(tokenizer::encode_chat(texts.iter().map(|(role, text)| (*role, text.as_str()))))
+    let variables = fields.object("chat_template_kwargs")?.map(|fields| fields.0.clone()).unwrap_or_default();
+    tokenizer.encode_chat(&texts, &variables, longest).map_err(|what| ApiError::field("messages", what))
 }

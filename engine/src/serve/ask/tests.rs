@@ -1,8 +1,9 @@
 use super::*;
-use crate::serve::tokenizer;
+use crate::serve::tokenizer::{Message, Tokenizer};
+use serde_json::Map;
 
 fn read(kind: Kind, body: &Value) -> Result<Ask, String> {
-    let read = Ask::read(kind, body.to_string().as_bytes(), "tiny");
+    let read = Ask::read(kind, body.to_string().as_bytes(), "tiny", &Tokenizer::bytes(), 4096);
     read.map_err(|error| error.body()["error"].to_string())
 }
 
@@ -31,7 +32,9 @@ fn chats_are_messages() {
     let chat = |messages: Value| read(Kind::Chat, &json!({ "messages": messages }));
     let parts = json!([{ "type": "text", "text": "h" }, { "type": "text", "text": "i" }]);
     let ask = chat(json!([{ "role": "user", "content": parts }])).expect("parts");
-    assert_eq!((ask.prompt, ask.max_tokens), (tokenizer::encode_chat([("user", "hi")]), None));
+    let hi = [Message { role: "user", content: "h\ni".into() }];
+    assert_eq!(ask.prompt, Tokenizer::bytes().encode_chat(&hi, &Map::new(), 4096).expect("bytes"));
+    assert_eq!(ask.max_tokens, None);
     let image = json!([{ "type": "image_url", "image_url": { "url": "x" } }]);
     for wrong in [json!([]), json!("hi"), json!([{ "content": "hi" }]), json!([{ "role": "king", "content": "hi" }])] {
         assert!(chat(wrong.clone()).expect_err(&wrong.to_string()).contains(r#""param":"messages""#));
@@ -84,6 +87,9 @@ fn wrong_types_and_ranges_name_their_field() {
         json!({ "presence_penalty": 0.5 }),
         json!({ "tools": [{}] }),
         json!({ "response_format": { "type": "json_object" } }),
+        json!({ "add_special_tokens": false }),
+        json!({ "guided_json": {} }),
+        json!({ "truncate_prompt_tokens": 5 }),
     ];
     for wrong in wrongs {
         let (name, value) = wrong.as_object().and_then(|map| map.iter().next()).expect("one field");
@@ -99,7 +105,7 @@ fn wrong_types_and_ranges_name_their_field() {
 #[test]
 fn what_is_no_object_or_another_model_is_told() {
     for body in [&b"{"[..], b"[1]", b"", b"\xff", b"{\"prompt\": \"a\"} x"] {
-        assert!(Ask::read(Kind::Completion, body, "tiny").is_err());
+        assert!(Ask::read(Kind::Completion, body, "tiny", &Tokenizer::bytes(), 4096).is_err());
     }
     let error = completion(&json!({ "prompt": "a", "model": "gpt-5" })).expect_err("another");
     assert!(error.contains("`gpt-5` does not exist") && error.contains(r#""code":404"#), "{error}");

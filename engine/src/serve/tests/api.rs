@@ -79,7 +79,7 @@ fn answers_end_where_they_should() {
         json!({ "index": 0, "text": text[..first], "logprobs": null,
         "finish_reason": "stop", "stop_reason": stop.to_string() })
     );
-    let end = with(json!({ "ignore_eos": true, "stop_token_ids": [tokenizer::END] }));
+    let end = with(json!({ "ignore_eos": true, "stop_token_ids": [Tokenizer::bytes().ends()[0]] }));
     assert_eq!(end["usage"]["completion_tokens"], tokens);
     server.stop();
 }
