@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use overbook_reports::manifest::utc;
@@ -57,19 +57,24 @@ fn table(profile: &Profile) -> String {
     text
 }
 
+/// Where a profile is written before it gets its name.
+pub(crate) fn aside(out: &Path) -> PathBuf {
+    let mut aside = out.as_os_str().to_owned();
+    aside.push(".partial");
+    aside.into()
+}
+
 /// Writes aside and renames: a profile is whole or not there.
 pub(crate) fn write(out: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
     if out.exists() && !force {
         return Err(Failure::Input(format!("{} exists; use --force to replace it", out.display())));
     }
-    let mut aside = out.as_os_str().to_owned();
-    aside.push(".partial");
-    let aside = Path::new(&aside);
-    let written = std::fs::File::create(aside)
+    let aside = aside(out);
+    let written = std::fs::File::create(&aside)
         .and_then(|mut file| file.write_all(yaml.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(aside, out));
+        .and_then(|()| std::fs::rename(&aside, out));
     written.map_err(|error| {
-        let _ = std::fs::remove_file(aside);
+        let _ = std::fs::remove_file(&aside);
         Failure::Run(anyhow::anyhow!("cannot write {}: {error}", out.display()))
     })
 }

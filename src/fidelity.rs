@@ -10,15 +10,19 @@ use overbook_engine::driver::StepLog;
 use overbook_engine::run::Measured;
 use overbook_reports::RunDir;
 use overbook_reports::fidelity::{
-    Calibrated, FIGURES, Fidelity, FidelityPoint, Finding, Trial, fidelity_html, fidelity_json, fidelity_text,
+    Bar, Calibrated, FIGURES, Fidelity, FidelityPoint, Finding, TAIL_MIN, Trial, fidelity_html, fidelity_json,
+    fidelity_text,
 };
 use overbook_reports::manifest::utc;
 use overbook_scenarios::scenario::CostSpec;
 use overbook_scenarios::{Point, Study};
+use overbook_sim::calibrate::StepProfile;
 use overbook_sim::calibrate::steps::StepErrors;
 use overbook_sim::cluster::{Cluster, ClusterSpec};
+use overbook_sim::cost::slowed::Slowed;
 use overbook_sim::cost::{CostModel, StepShape};
-use overbook_sim::rows::Discard;
+use overbook_sim::gpu::OriginKind;
+use overbook_sim::rows::{Discard, Outcome};
 use overbook_sim::summary::Summary;
 
 use crate::check::load;
@@ -36,8 +40,13 @@ struct Load<'a> {
     point: &'a Point,
     spec: ClusterSpec,
     void: Vec<String>,
+    again: usize,
     replayed: [usize; 3],
     summaries: Vec<Summary>,
+    /// How much more time the machine took in each run than when it was calibrated.
+    factors: Vec<f64>,
+    /// Hashes of the runs' steps.
+    runs: Vec<String>,
     /// Predicted and measured time of every step, on the device and whole [ns], by kind.
     steps: BTreeMap<&'static str, Vec<(f64, f64)>>,
 }
@@ -51,15 +60,18 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     catch_interrupts();
     let mut loads = study.points().iter().map(begin).collect::<Result<Vec<_>, _>>()?;
     let device = Device::open(&study.points()[0], &args.device)?;
+    for load in &loads {
+        same_engine(load.point, &device)?;
+    }
+    calibrated(&study.points()[0])?;
     // Round by round, so that what changes on the machine meanwhile changes all loads alike.
-    let mut speeds = Vec::new();
+    let mut gauge = Gauge::new(&study.points()[0], &device, args.replay)?;
     for round in 0..repeats {
-        speeds.extend(slower(&study.points()[0], &device)?);
         for load in &mut loads {
             if !globals.quiet {
                 note(&format!("run {} of {repeats}: {}", round + 1, name(load.point, &study)));
             }
-            once(load, &device, globals)?;
+            once(load, &device, &mut gauge, globals)?;
             if interrupted() {
                 note("interrupted: a comparison needs all its runs");
                 return Ok(INTERRUPTED);
@@ -70,36 +82,85 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
         return told_replay(&loads, &study);
     }
     let mut fidelity = fidelity(args, scenario, &study, &device, loads, repeats)?;
-    fidelity.slower = speeds;
+    fidelity.slower = gauge.slower;
     let failed = args.gate && fidelity.finding() != Finding::Passed;
     let code = if failed { GATE_FAILED } else { DONE };
-    if let Some(dir) = dir {
+    let kept = dir.map_or(Ok(()), |dir| {
         write(&dir, &study, &fidelity)?;
         let point = &study.points()[0];
         let traces = point.scenario.workload.files();
         let manifest =
             start.manifest(study.plan_hash(), point.scenario.seed, &traces, (overbook_reports::Status::Complete, code));
-        dir.finish(&manifest).map_err(anyhow::Error::new)?;
-    }
+        dir.finish(&manifest).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)))
+    });
+    // Told even if it cannot be kept: it took a while.
     print(&if args.json { fidelity_json(&fidelity) } else { fidelity_text(&fidelity) })?;
-    Ok(code)
+    kept.map(|()| code)
 }
 
-/// How much slower the machine is at the moment than when the profile was measured; nothing without a profile of its anchors.
-fn slower(point: &Point, device: &Device) -> Result<Option<f64>, Failure> {
-    let Some(profile) = point.step_profile().map_err(Failure::input)? else { return Ok(None) };
-    if profile.anchors.is_empty() {
-        return Ok(None);
+/// How fast the machine is, by the anchors of the profile.
+struct Gauge<'a> {
+    point: &'a Point,
+    device: &'a Device,
+    /// Whether times do not matter.
+    idle: bool,
+    /// `None` without a profile that has anchors, or if times do not matter.
+    profile: Option<StepProfile>,
+    /// How much slower it was than when the profile was measured, look by look.
+    slower: Vec<f64>,
+}
+
+impl<'a> Gauge<'a> {
+    /// Looks for the first time.
+    fn new(point: &'a Point, device: &'a Device, idle: bool) -> Result<Self, Failure> {
+        let profile = if idle { None } else { point.step_profile().map_err(Failure::input)? };
+        let profile = profile.filter(|profile| !profile.anchors.is_empty());
+        let mut gauge = Gauge { point, device, idle, profile, slower: Vec::new() };
+        gauge.look()?;
+        Ok(gauge)
     }
-    let limits = point.limits().map_err(Failure::input)?.0;
-    let executor = device.executor(&limits).map_err(Failure::input)?;
-    let now = anchors(&plan_of(point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-    Ok(profile.slower(&now))
+
+    fn look(&mut self) -> Result<(), Failure> {
+        let Some(profile) = &self.profile else { return Ok(()) };
+        let limits = self.point.limits().map_err(Failure::input)?.0;
+        let executor = self.device.executor(&limits).map_err(Failure::input)?;
+        let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+        self.slower.extend(profile.slower(&now));
+        Ok(())
+    }
+
+    /// What the machine's steps took since the last look, as a factor of what was calibrated: the mean of both looks.
+    fn factor(&mut self) -> Result<f64, Failure> {
+        self.look()?;
+        Ok(match self.slower.as_slice() {
+            [.., before, after] => 1.0 + (before + after) / 2.0,
+            _ => 1.0,
+        })
+    }
+}
+
+/// A profile of another engine than the one at hand would be judged for what it does not say.
+fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
+    let Some(profile) = point.step_profile().map_err(Failure::input)? else { return Ok(()) };
+    let block_tokens = point.limits().map_err(Failure::input)?.0.block_tokens;
+    let ours = |what: &str, theirs: String, ours: String| {
+        let message = format!("the profile {} was measured with {what} {theirs}, this is {ours}", profile.name);
+        if theirs == ours { Ok(()) } else { Err(Failure::Input(message)) }
+    };
+    if profile.kind == OriginKind::Measured {
+        let threads = profile.engine.threads.map_or_else(|| "unknown".to_owned(), |threads| threads.to_string());
+        ours("--threads", threads, device.threads().to_string())?;
+        ours("blocks of", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;
+        ours("the processor", profile.hardware.device.clone(), Device::processor())?;
+    }
+    ours("the model", profile.model.clone(), point.model.name.clone())
 }
 
 fn begin(point: &Point) -> Result<Load<'_>, Failure> {
     let spec = point.cluster().map_err(Failure::input)?;
-    Ok(Load { point, spec, void: Vec::new(), replayed: [0; 3], summaries: Vec::new(), steps: BTreeMap::new() })
+    let (summaries, factors, runs) = (Vec::new(), Vec::new(), Vec::new());
+    let (void, steps) = (Vec::new(), BTreeMap::new());
+    Ok(Load { point, spec, void, again: 0, replayed: [0; 3], summaries, factors, runs, steps })
 }
 
 fn name(point: &Point, study: &Study) -> String {
@@ -107,27 +168,50 @@ fn name(point: &Point, study: &Study) -> String {
     if coordinates.is_empty() { study.name().to_owned() } else { coordinates.join(", ") }
 }
 
-/// One real run of a load.
-fn once(load: &mut Load<'_>, device: &Device, globals: &Globals) -> Result<(), Failure> {
-    let display = Display::new(!globals.quiet && shows_progress(), load.point.scenario.workload.requests());
-    let measured = on_device(load.point, device, &load.spec, &display)?;
-    display.finish();
-    if measured.result.interrupted {
+/// Times that a void run is made again.
+const AGAIN: usize = 2;
+
+/// One real run of a load; made again if it is void, and taken as it is if it stays so.
+fn once(load: &mut Load<'_>, device: &Device, gauge: &mut Gauge<'_>, globals: &Globals) -> Result<(), Failure> {
+    for attempt in 0..=AGAIN {
+        let display = Display::new(!globals.quiet && shows_progress(), load.point.scenario.workload.requests());
+        let measured = on_device(load.point, device, &load.spec, &display)?;
+        display.finish();
+        if measured.result.interrupted || interrupted() {
+            return Ok(());
+        }
+        let parity = parity(&load.spec, &measured)?;
+        load.replayed[0] += parity.steps;
+        load.replayed[1] += parity.requests;
+        load.replayed[2] += parity.differences + usize::from(!parity.digest && parity.differences == 0);
+        let (void, factor) = (measured.void(), gauge.factor()?);
+        if !void.is_empty() && attempt < AGAIN && !gauge.idle {
+            load.again += 1;
+            note(&format!("void, and made again: {}", void.join("; ")));
+            continue;
+        }
+        load.void.extend(void);
+        let mut cost = Slowed::new(load.point.cost().map_err(Failure::input)?, factor);
+        forced(&measured, &mut cost, load.spec.limits.depth, &mut load.steps);
+        load.factors.push(factor);
+        load.runs.push(hash(&measured));
+        load.summaries.push(measured.result.summary);
         return Ok(());
     }
-    for reason in measured.void() {
-        if !load.void.contains(&reason) {
-            load.void.push(reason);
-        }
-    }
-    let parity = parity(&load.spec, &measured)?;
-    load.replayed[0] += parity.steps;
-    load.replayed[1] += parity.requests;
-    load.replayed[2] += parity.differences + usize::from(!parity.digest && parity.differences == 0);
-    let mut cost = load.point.cost().map_err(Failure::input)?;
-    forced(&measured, &mut *cost, load.spec.limits.depth, &mut load.steps);
-    load.summaries.push(measured.result.summary);
     Ok(())
+}
+
+/// Shapes and times of a run's steps.
+fn hash(measured: &Measured) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for StepLog { row, parts, .. } in &measured.steps {
+        let mut put = |number: u64| {
+            hasher.update(&number.to_le_bytes());
+        };
+        [row.start.0, row.end.0, u64::from(row.decode_seqs), row.decode_context].into_iter().for_each(&mut put);
+        parts.iter().flat_map(|part| [part.tokens, part.past]).for_each(|number| put(u64::from(number)));
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// What each step of the engine would cost by the model: errors that no other error has led to.
@@ -148,7 +232,7 @@ fn forced(
         let price = cost.step(&shape);
         let (on_device, host) = (price.device.as_ns_f64(), price.host.as_ns_f64());
         // As the simulator's lanes do it: host time hides behind the device, except at the start of a busy time.
-        let idle = before.is_none_or(|end| *planned > end);
+        let idle = before.is_none_or(|end| *planned >= end);
         let whole = if depth == 1 || idle { on_device + host } else { on_device.max(host) };
         before = Some(row.end);
         let kind = if parts.is_empty() { "decode, on the device" } else { "with prompts, on the device" };
@@ -169,13 +253,33 @@ fn told_replay(loads: &[Load<'_>], study: &Study) -> Result<u8, Failure> {
     Ok(if differ { GATE_FAILED } else { DONE })
 }
 
-/// The load as the simulator sees it, with its own step costs.
-fn simulated(load: &Load<'_>) -> Result<Summary, Failure> {
+/// The load as the simulator sees it, with its own step costs, on a machine that takes `factor` times as long.
+fn simulated(load: &Load<'_>, factor: f64) -> Result<Summary, Failure> {
     let mut workload = load.point.workload().map_err(Failure::input)?;
-    let mut cost = load.point.cost().map_err(Failure::input)?;
+    let mut cost = Slowed::new(load.point.cost().map_err(Failure::input)?, factor);
     let cluster = Cluster::new(load.spec.clone()).map_err(Failure::input)?;
-    let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true);
+    let result = cluster.run(&mut *workload, &mut cost, &mut Discard, &mut |_| true);
     Ok(result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?.summary)
+}
+
+/// A figure of a load beside its simulations; `None` if one of them does not have it.
+fn trial(
+    (metric, bar): (&'static str, Option<Bar>),
+    load: &Load<'_>,
+    calibrated: &Summary,
+    told: &[Summary],
+) -> Option<Trial> {
+    let values =
+        |summaries: &[Summary]| summaries.iter().map(|summary| summary.metric(metric)).collect::<Option<Vec<_>>>();
+    let finished = load.summaries.iter().map(|summary| summary.count(Outcome::Finished)).min().unwrap_or(0);
+    let is_tail = metric.ends_with("_p99") && finished < TAIL_MIN;
+    Some(Trial {
+        metric,
+        bar: bar.filter(|_| !is_tail),
+        measured: values(&load.summaries)?,
+        simulated: values(told)?,
+        calibrated: calibrated.metric(metric)?,
+    })
 }
 
 fn fidelity(
@@ -189,18 +293,17 @@ fn fidelity(
     let first = &study.points()[0];
     let mut points = Vec::new();
     for load in loads {
-        let summary = simulated(&load)?;
-        let trial = |(metric, bar): (&'static str, _)| {
-            let measured = load.summaries.iter().map(|summary| summary.metric(metric)).collect::<Option<Vec<_>>>()?;
-            Some(Trial { metric, bar, measured, simulated: summary.metric(metric)? })
-        };
+        let calibrated = simulated(&load, 1.0)?;
+        let told = load.factors.iter().map(|&factor| simulated(&load, factor)).collect::<Result<Vec<_>, _>>()?;
         points.push(FidelityPoint {
             name: name(load.point, study),
             plan: load.point.plan_hash(),
             seed: load.point.scenario.seed,
-            trials: FIGURES.into_iter().filter_map(trial).collect(),
+            trials: FIGURES.into_iter().filter_map(|figure| trial(figure, &load, &calibrated, &told)).collect(),
             steps: load.steps.iter().map(|(kind, pairs)| StepErrors::new(kind, pairs)).collect(),
             void: load.void,
+            again: load.again,
+            runs: load.runs,
             replayed: load.replayed,
         });
     }
@@ -232,6 +335,18 @@ fn calibrated(point: &Point) -> Result<Option<Calibrated>, Failure> {
     let CostSpec::Steps(steps) = &point.scenario.engine.cost else { return Ok(None) };
     let Some(profile) = point.step_profile().map_err(Failure::input)? else { return Ok(None) };
     let content = fs::read(&steps.path).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    // What it says of its steps is believed only of the very file.
+    let samples = steps.path.with_file_name(&profile.samples.file);
+    let found = fs::read(&samples).map(|content| blake3::hash(&content).to_hex().to_string());
+    let found =
+        found.map_err(|error| Failure::Input(format!("{}: {error}; a profile needs its steps", samples.display())))?;
+    if found != profile.samples.blake3 {
+        return Err(Failure::Input(format!(
+            "{}: not the steps that {} was fitted to",
+            samples.display(),
+            profile.name
+        )));
+    }
     let scheduler = &point.scenario.scheduler;
     let longest = point.limits().map_err(Failure::input)?.0.max_model_len;
     Ok(Some(Calibrated {

@@ -6,11 +6,11 @@ use std::path::Path;
 use overbook_engine::client::probe::{Probe, ProbeError, ProbePlan, Probed, probe};
 use overbook_engine::client::{ReplayError, Server, Target};
 use overbook_scenarios::Point;
-use overbook_sim::calibrate::inferred::{client_time_us, without_client};
+use overbook_sim::calibrate::inferred::{client_range_us, client_time_us, without_client};
 use overbook_sim::calibrate::steps::{StepSample, fit_steps};
 use overbook_sim::calibrate::{Hardware, ProfiledEngine, StepProfile};
 use overbook_sim::cost::steps::Steps;
-use overbook_sim::cost::{CostModel as _, HostCost, PrefillPart, StepShape};
+use overbook_sim::cost::{CostModel as _, HostCost, Jitter, PrefillPart, StepShape};
 use overbook_sim::gpu::OriginKind;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
@@ -110,6 +110,18 @@ fn profile(
     let away = client_time_us(&probed.steps);
     let steps = without_client(probed.steps.clone(), away);
     let (form, form_errors) = fit_steps(&steps);
+    let mut unidentified = probed.unidentified.clone();
+    if let Some((low, high)) = client_range_us(&probed.steps, &form).filter(|(low, _)| *low <= 0.0) {
+        let (low, high) = (low / 1e3, high / 1e3);
+        unidentified.push(format!(
+            "whether there is client time at all: half of the single prompts lie {low:+.1} to {high:+.1} ms from what their steps take"
+        ));
+    }
+    let lost = probed.steps.len() - steps.len();
+    if lost > 0 {
+        unidentified
+            .push(format!("{lost} prompts that took less than the client time that was found; they were left out"));
+    }
     let scenario = &point.scenario;
     let block_tokens = probed.metrics.map(|(_, after)| after.block_tokens as u32).filter(|tokens| *tokens > 0);
     Ok(StepProfile {
@@ -140,7 +152,8 @@ fn profile(
         form_errors: form_errors.into_iter().map(short).collect(),
         table: None,
         table_errors: Vec::new(),
-        unidentified: probed.unidentified.clone(),
+        jitter: Jitter::of(probed.ratios.clone()),
+        unidentified,
     })
 }
 

@@ -22,14 +22,15 @@ pub(crate) fn measure<R: Recorder>(
 ) -> Result<Ended, Failure> {
     let spec = point.cluster().map_err(Failure::input)?;
     let measured = on_device(point, device, &spec, display)?;
-    let keep = |error| Failure::Run(anyhow::Error::from_boxed(error));
-    measured.rows.iter().try_for_each(|row| recorder.request(row)).map_err(keep)?;
-    measured.steps.iter().try_for_each(|step| recorder.step(&step.row)).map_err(keep)?;
+    let rows = measured.rows.iter().try_for_each(|row| recorder.request(row));
+    let rows = rows.and_then(|()| measured.steps.iter().try_for_each(|step| recorder.step(&step.row)));
+    let rows = rows.map_err(|error| Failure::Run(anyhow::Error::from_boxed(error)));
     let parity = if measured.result.interrupted { None } else { Some(parity(&spec, &measured)?) };
     let scenario = &point.scenario;
     let mut assumptions = facts::assumptions(point).map_err(Failure::input)?;
     assumptions.retain(|(what, _)| what != "Step cost");
     assumptions.extend(conditions(device, &measured, parity.as_ref()));
+    let void = !measured.void().is_empty();
     let result = measured.result;
     let report = Report {
         title: scenario.description.clone().unwrap_or_else(|| scenario.name.clone()),
@@ -45,7 +46,7 @@ pub(crate) fn measure<R: Recorder>(
         traffic: None,
         recorded_traffic: None,
     };
-    Ok(Ended { report, result, traffic: None, recorded: None })
+    Ok(Ended { report, result, traffic: None, recorded: None, void, rows })
 }
 
 /// The workload of a point on a device, as measured.

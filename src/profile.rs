@@ -16,9 +16,11 @@ use overbook_sim::calibrate::steps::{StepErrors, StepSample, errors_by_kind, fit
 use overbook_sim::calibrate::{
     Hardware, HullRange, Noise, ProfiledEngine, SampleFile, StepGrid, StepProfile, StepTable,
 };
+use overbook_sim::cost::Jitter;
+use overbook_sim::cost::table::Grid;
 use overbook_sim::gpu::OriginKind;
 
-use crate::calibrate::write;
+use crate::calibrate::{aside, write};
 use crate::check::load;
 use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
 use crate::device::Device;
@@ -67,6 +69,10 @@ pub(crate) fn target(args: &CalibrateArgs) -> Result<(&Path, PathBuf), Failure> 
             return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
         }
     }
+    // Minutes of measuring should not end at a folder that is none.
+    let aside = aside(out);
+    let tried = fs::File::create(&aside).and_then(|_| fs::remove_file(&aside));
+    tried.map_err(|error| Failure::Input(format!("cannot write {}: {error}", out.display())))?;
     Ok((out, samples))
 }
 
@@ -182,10 +188,18 @@ fn profile(
         client_time: None,
         form: rounded(form),
         form_errors: form_errors.into_iter().map(short).collect(),
-        table: Some(StepTable { decode: StepGrid::of(&decode), prefill: StepGrid::of(&prefill) }),
+        table: Some(StepTable { decode: short_grid(&decode), prefill: short_grid(&prefill) }),
         table_errors: errors_by_kind(others, &mut interpolated).into_iter().map(short).collect(),
+        jitter: Jitter::of(calibration.ratios.clone()),
         unidentified: Vec::new(),
     })
+}
+
+/// A grid with as many digits as were measured.
+fn short_grid(grid: &Grid) -> StepGrid {
+    let mut grid = StepGrid::of(grid);
+    grid.device_us.iter_mut().flatten().for_each(|us| *us = (*us * 10.0).round() / 10.0);
+    grid
 }
 
 /// Six digits are more than was measured.

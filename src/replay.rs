@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let verdicts: Vec<_> =
         study.expectations().iter().map(|e| e.judge(&|_, metric| report.summary.metric(metric))).collect();
     let void = replayed.void();
-    let passed = report.all_met() && verdicts.iter().all(|v| v.passed) && void.is_none();
+    let passed = report.all_met() && verdicts.iter().all(|v| v.passed) && void.is_empty();
     let code = match (report.status, args.gate && !passed) {
         (Status::Interrupted, _) => INTERRUPTED,
         (_, true) => GATE_FAILED,
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
         print(&terminal::summary(&report, color_stdout(globals)))?;
     }
     sweep::tell_verdicts(&verdicts, args.json)?;
-    warn(&replayed, void.as_deref(), globals);
+    warn(&replayed, &void, globals);
     Ok(code)
 }
 
@@ -175,15 +175,16 @@ fn conditions(point: &Point, replayed: &Replayed, asked: &manifest::Server) -> V
         Some(_) => {}
         None => add("Server's load", "unknown: it has no vLLM metrics; running is what is under way".to_owned()),
     }
-    if let Some(void) = replayed.void() {
-        add("VOID", void);
+    let void = replayed.void();
+    if !void.is_empty() {
+        add("VOID", void.join("; "));
     }
     facts
 }
 
-fn warn(replayed: &Replayed, void: Option<&str>, globals: &Globals) {
-    if let Some(void) = void {
-        note(&format!("warning: this run is void as a measurement: {void}"));
+fn warn(replayed: &Replayed, void: &[String], globals: &Globals) {
+    if !void.is_empty() {
+        note(&format!("warning: this run is void as a measurement: {}", void.join("; ")));
     }
     let mut errors = replayed.errors.clone();
     errors.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

@@ -28,6 +28,10 @@ pub(crate) struct Ended {
     /// Rates and burstiness of the requests as they arrived, and as recorded if that is another thing.
     pub(crate) traffic: Option<BurstStats>,
     pub(crate) recorded: Option<BurstStats>,
+    /// Whether it was measured under conditions that make it void.
+    pub(crate) void: bool,
+    /// Whether all rows could be recorded. What was measured cannot be had again: its figures are told even if not.
+    pub(crate) rows: Result<(), Failure>,
 }
 
 pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -86,32 +90,39 @@ fn single(study: &Study, args: &RunArgs, globals: &Globals) -> Result<u8, Failur
         run_one(point, args, device.as_ref(), &mut Discard, &display)?
     } else {
         let mut recorder = ParquetRecorder::create(dir.path(), true).map_err(anyhow::Error::new)?;
-        let ended = run_one(point, args, device.as_ref(), &mut recorder, &display)?;
+        let mut ended = run_one(point, args, device.as_ref(), &mut recorder, &display)?;
         let classes: Vec<_> = ended.result.summary.classes.iter().map(|class| class.name.clone()).collect();
-        recorder.finish(&classes).map_err(anyhow::Error::new)?;
+        let finished = recorder.finish(&classes).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)));
+        ended.rows = ended.rows.and(finished);
         ended
     };
     display.finish();
-    let Ended { mut report, result, traffic, recorded } = ended;
+    let Ended { mut report, result, traffic, recorded, void, rows } = ended;
     report.directory = out.display().to_string();
     report.command = command(args);
     let verdicts: Vec<_> =
         study.expectations().iter().map(|e| e.judge(&|_, metric| report.summary.metric(metric))).collect();
-    let passed = report.all_met() && verdicts.iter().all(|v| v.passed);
+    // A void run has shown nothing.
+    let passed = !void && report.all_met() && verdicts.iter().all(|v| v.passed);
     let code = match (report.status, args.gate && !passed) {
         (Status::Interrupted, _) => INTERRUPTED,
         (_, true) => GATE_FAILED,
         _ => DONE,
     };
-    write_files(&dir, point, &report, traffic_table(traffic.as_ref(), recorded.as_ref()), args)?;
-    let traces = point.scenario.workload.files();
-    let manifest = start.manifest(point.plan_hash(), point.scenario.seed, &traces, (report.status, code));
-    dir.finish(&manifest).map_err(anyhow::Error::new)?;
-    if args.json {
-        print(&summary_json(&report))?;
-    } else {
-        print(&terminal::summary(&report, color_stdout(globals)))?;
+    let table = traffic_table(traffic.as_ref(), recorded.as_ref());
+    let kept = rows.and_then(|()| write_files(&dir, point, &report, table, args)).and_then(|()| {
+        let traces = point.scenario.workload.files();
+        let manifest = start.manifest(point.plan_hash(), point.scenario.seed, &traces, (report.status, code));
+        dir.finish(&manifest).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)))
+    });
+    if kept.is_err() {
+        "nowhere: they could not be written".clone_into(&mut report.directory);
     }
+    if kept.is_ok() || device.is_some() {
+        let text = if args.json { summary_json(&report) } else { terminal::summary(&report, color_stdout(globals)) };
+        print(&text)?;
+    }
+    kept?;
     sweep::tell_verdicts(&verdicts, args.json)?;
     if !globals.quiet {
         warn_of_rejections(point, &result);
@@ -256,7 +267,7 @@ pub(crate) fn simulate<R: Recorder>(
         traffic: played.as_ref().map(traffic),
         recorded_traffic: recorded.as_ref().map(traffic),
     };
-    Ok(Ended { report, result, traffic: played, recorded })
+    Ok(Ended { report, result, traffic: played, recorded, void: false, rows: Ok(()) })
 }
 
 /// The command that makes the same results again; only what changes them.

@@ -29,26 +29,21 @@ pub use plan::{Shape, ShapePlan};
 pub struct Anchor {
     /// What it is.
     pub name: String,
-    /// Its medians in order of time [µs].
-    pub medians_us: Vec<f64>,
+    /// Its times, each the mean of some repeats, in order [µs].
+    pub times_us: Vec<f64>,
 }
 
 impl Anchor {
-    /// Its median over all, as a profile keeps it.
+    /// Its mean over all, as a profile keeps it.
     pub fn time(&self) -> AnchorTime {
-        let mut sorted = self.medians_us.clone();
-        sorted.sort_by(f64::total_cmp);
-        AnchorTime { name: self.name.clone(), us: sorted.get(sorted.len() / 2).copied().unwrap_or(0.0) }
+        let mean = self.times_us.iter().sum::<f64>() / self.times_us.len().max(1) as f64;
+        AnchorTime { name: self.name.clone(), us: mean }
     }
 
-    /// How far its medians lie apart, as a share of their median.
+    /// How far its times lie apart, as a share of their mean.
     pub fn drift(&self) -> f64 {
-        let mut sorted = self.medians_us.clone();
-        sorted.sort_by(f64::total_cmp);
-        match sorted.as_slice() {
-            [least, .., most] => (most - least) / sorted[sorted.len() / 2],
-            [] | [_] => 0.0,
-        }
+        let (least, most) = self.times_us.iter().fold((f64::MAX, f64::MIN), |(l, m), v| (v.min(l), v.max(m)));
+        if most > least { (most - least) / self.time().us } else { 0.0 }
     }
 }
 
@@ -59,6 +54,8 @@ pub struct Calibration {
     pub samples: Vec<StepSample>,
     /// What came again and again.
     pub anchors: Vec<Anchor>,
+    /// Single steps ÷ the mean of their shape, of shapes that were repeated often.
+    pub ratios: Vec<f64>,
     /// Host time per step, around steps that do not overlap.
     pub host: HostCost,
     /// What others took of the CPU meanwhile.
@@ -97,17 +94,28 @@ pub struct Measuring {
     pub of: usize,
 }
 
-/// Measures the anchors of a plan alone: a second's work that tells how fast the machine is at the moment.
+/// Rounds of anchors when they are measured alone.
+const ROUNDS: usize = 3;
+
+/// Measures the anchors of a plan alone: a few seconds' work that tells how fast the machine is at the moment. The first round is
+/// for the processor, which runs faster for a moment after it has rested: a plan is measured without rests.
 ///
 /// # Errors
 /// The executor failed.
 pub fn anchors(plan: &ShapePlan, executor: Box<dyn Executor>) -> Result<Vec<AnchorTime>, ExecutorError> {
     let mut bench = Bench::new(executor, plan.seed);
-    let measure = |shape: &Shape| {
-        let sample = bench.measure(shape, plan.repeat_for, plan.repeats)?;
-        Ok(AnchorTime { name: shape.name(), us: sample.device_us })
-    };
-    plan.anchors().iter().map(measure).collect()
+    let shapes = plan.anchors();
+    let mut anchors: Vec<Anchor> =
+        shapes.iter().map(|shape| Anchor { name: shape.name(), times_us: Vec::new() }).collect();
+    for round in 0..ROUNDS {
+        for (shape, anchor) in shapes.iter().zip(&mut anchors) {
+            let sample = bench.measure(shape, plan.repeat_for, plan.repeats)?;
+            if round > 0 {
+                anchor.times_us.push(sample.device_us);
+            }
+        }
+    }
+    Ok(anchors.iter().map(Anchor::time).collect())
 }
 
 /// Measures a plan. `build` gives an executor, twice: for the steps, and for the run that host times come from. `watch` is
@@ -123,27 +131,74 @@ pub fn calibrate(
     let mut gauge = PressureGauge::start();
     let order = plan.order();
     let mut bench = Bench::new(build()?, plan.seed);
-    let mut samples = Vec::new();
+    // With their places in the order, by which drift is told.
+    let mut samples: Vec<(usize, StepSample)> = Vec::new();
     let mut anchors: Vec<Anchor> = Vec::new();
+    let mut rounds: Vec<usize> = Vec::new();
     for (done, shape) in order.iter().enumerate() {
         let sample = bench.measure(shape, plan.repeat_for, plan.repeats)?;
         if shape.kind == "anchor" {
             let name = shape.name();
+            if anchors.first().is_none_or(|first| first.name == name) {
+                rounds.push(done);
+            }
             match anchors.iter_mut().find(|anchor| anchor.name == name) {
-                Some(anchor) => anchor.medians_us.push(sample.device_us),
-                None => anchors.push(Anchor { name, medians_us: vec![sample.device_us] }),
+                Some(anchor) => anchor.times_us.push(sample.device_us),
+                None => anchors.push(Anchor { name, times_us: vec![sample.device_us] }),
             }
         } else {
-            samples.push(sample);
+            samples.push((done, sample));
         }
         gauge.look();
         if !watch(Measuring { done: done + 1, of: order.len() }) {
             return Err(CalibrateError::Interrupted);
         }
     }
+    let ratios = std::mem::take(&mut bench.ratios);
     drop(bench);
+    let samples = without_drift(samples, &rounds, &slowness(&anchors));
     let host = host_times(build()?, plan)?;
-    Ok(Calibration { samples, anchors, host, pressure: gauge.read() })
+    Ok(Calibration { samples, anchors, ratios, host, pressure: gauge.read() })
+}
+
+/// How much more time than in the mean the machine took in each round of anchors: the geometric mean over the anchors, of which
+/// the middle one of three rounds counts, as a spell that is over before the next round says nothing of the steps between.
+fn slowness(anchors: &[Anchor]) -> Vec<f64> {
+    let rounds = anchors.iter().map(|anchor| anchor.times_us.len()).min().unwrap_or(0);
+    let of = |round: usize| {
+        let logs: f64 = anchors.iter().map(|anchor| (anchor.times_us[round] / anchor.time().us).ln()).sum();
+        (logs / anchors.len() as f64).exp()
+    };
+    let rough: Vec<f64> = (0..rounds).map(of).collect();
+    let middle = |at: usize| {
+        let mut near = rough[at.saturating_sub(1)..(at + 2).min(rounds)].to_vec();
+        near.sort_by(f64::total_cmp);
+        // At either end there are two.
+        if near.len() == 2 { rough[at] } else { near[near.len() / 2] }
+    };
+    let smooth: Vec<f64> = (0..rounds).map(middle).collect();
+    let mean = smooth.iter().sum::<f64>() / rounds.max(1) as f64;
+    smooth.iter().map(|slowness| slowness / mean).collect()
+}
+
+/// What the steps would have taken on the machine as it was in the mean: its slowness is linear between two rounds of anchors.
+fn without_drift(samples: Vec<(usize, StepSample)>, rounds: &[usize], slowness: &[f64]) -> Vec<StepSample> {
+    let at = |place: usize| {
+        let after = rounds.partition_point(|&round| round <= place);
+        match (after.checked_sub(1).and_then(|k| slowness.get(k)), slowness.get(after)) {
+            (Some(before), Some(behind)) => {
+                let (from, to) = (rounds[after - 1], rounds[after]);
+                before + (behind - before) * (place - from) as f64 / (to - from) as f64
+            }
+            (Some(end), None) | (None, Some(end)) => *end,
+            (None, None) => 1.0,
+        }
+    };
+    let bare = samples.into_iter().map(|(place, mut sample)| {
+        sample.device_us /= at(place);
+        sample
+    });
+    bare.collect()
 }
 
 /// A few clients, one after the other, with short requests.
@@ -211,8 +266,48 @@ impl Default for ShapePlan {
             block_tokens: 16,
             seed: 0,
             repeat_for: Duration::from_millis(300),
-            repeats: (3, 50),
+            repeats: (5, 50),
             host_for: Duration::from_secs(20),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(device_us: f64) -> StepSample {
+        StepSample {
+            kind: "decode",
+            decode_seqs: 1,
+            decode_context: 16,
+            prefill: Vec::new(),
+            prefill_ends: 0,
+            device_us,
+            spread: 0.0,
+            repeats: 1,
+        }
+    }
+
+    #[test]
+    fn a_machine_that_gets_slower_is_told_from_longer_steps() {
+        let anchor = |name: &str, times_us: &[f64]| Anchor { name: name.to_owned(), times_us: times_us.to_vec() };
+        // One spell at the third round, and slower for good from the fifth on.
+        let speeds = [1.0, 1.0, 3.0, 1.0, 1.5, 1.5];
+        let anchors = [anchor("a", &speeds.map(|speed| 100.0 * speed)), anchor("b", &speeds.map(|speed| 50.0 * speed))];
+        let slowness = slowness(&anchors);
+        for (got, want) in slowness.iter().zip([1.0, 1.0, 1.0, 1.5, 1.5, 1.5]) {
+            assert!((got / slowness[0] - want).abs() < 1e-12, "{slowness:?}");
+        }
+        assert!((slowness.iter().sum::<f64>() / 6.0 - 1.0).abs() < 1e-12, "the mean is the machine as it was");
+        let places = [(1, 10.0), (12, 10.0), (15, 11.0), (25, 12.0)];
+        let samples = places.map(|(place, us)| (place, sample(us))).into();
+        let bare: Vec<f64> =
+            without_drift(samples, &[0, 10, 20], &[1.0, 1.0, 1.2]).iter().map(|s| s.device_us).collect();
+        for (got, want) in bare.iter().zip([10.0, 10.0 / 1.04, 10.0, 10.0]) {
+            assert!((got - want).abs() < 1e-9, "{bare:?}");
+        }
+        let alone = without_drift(vec![(3, sample(7.0))], &[], &[]);
+        assert!((alone[0].device_us - 7.0).abs() < 1e-12, "no anchors, no drift");
     }
 }

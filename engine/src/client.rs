@@ -94,13 +94,16 @@ pub struct Replayed {
 
 impl Replayed {
     /// Why the run must not be compared with anything; empty if it may.
-    pub fn void(&self) -> Option<String> {
+    pub fn void(&self) -> Vec<String> {
         let gap = Books::median_gap(&self.result);
         let allowed = Span((gap.0 / 10).max(1_000_000));
-        (self.lateness.p99 > allowed).then(|| {
+        let mut reasons = Vec::new();
+        if self.lateness.p99 > allowed {
             let (late, allowed) = (self.lateness.p99.as_millis_f64(), allowed.as_millis_f64());
-            format!("requests were sent late: p99 {late:.2} ms, at most {allowed:.2} ms is fair")
-        })
+            reasons.push(format!("requests were sent late: p99 {late:.2} ms, at most {allowed:.2} ms is fair"));
+        }
+        reasons.extend(self.pressure.iter().flat_map(Pressure::unfair));
+        reasons
     }
 }
 

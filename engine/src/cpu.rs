@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output};
+use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output, Slot};
 use crate::history::Histories;
 use crate::weights::Weights;
 pub use model::Model;
@@ -130,12 +130,15 @@ impl Worker {
         results: &Sender<Result<Output, ExecutorError>>,
     ) {
         for batch in batches {
+            // What it takes to wake the threads is the device's time too: no step is without it.
+            let start = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| self.step(batch))));
             let result = result.unwrap_or_else(|panic| {
                 let message = panic.downcast_ref::<String>().map(String::as_str);
                 let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
                 Err(ExecutorError(format!("the CPU executor panicked: {message}")))
             });
+            let result = result.map(|tokens| Output { tokens, start, end: Instant::now() });
             let failed = result.is_err();
             if results.send(result).is_err() || failed {
                 return;
@@ -143,13 +146,11 @@ impl Worker {
         }
     }
 
-    fn step(&mut self, batch: Batch) -> Result<Output, ExecutorError> {
-        let start = Instant::now();
+    fn step(&mut self, batch: Batch) -> Result<Vec<(Slot, u32)>, ExecutorError> {
         let Batch { ends, begins, sequences, blocks } = batch;
         self.histories.update(&ends, begins)?;
         let inputs = self.histories.inputs(&sequences, &blocks)?;
         let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &sequences, &blocks) };
-        let tokens = self.histories.sample(&sequences, logits);
-        Ok(Output { tokens, start, end: Instant::now() })
+        Ok(self.histories.sample(&sequences, logits))
     }
 }

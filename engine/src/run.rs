@@ -64,9 +64,6 @@ pub struct Measured {
     pub pressure: Option<Pressure>,
 }
 
-/// More than this of the CPU's time for others, and a run says nothing of the engine.
-const PRESSURE_MAX: f64 = 0.02;
-
 impl Measured {
     /// Why the run must not be compared with anything; empty if it may.
     pub fn void(&self) -> Vec<String> {
@@ -79,13 +76,7 @@ impl Measured {
             let (late, allowed) = (self.lateness.p99.as_millis_f64(), allowed as f64 / 1e6);
             reasons.push(format!("requests were sent late: p99 {late:.2} ms, at most {allowed:.2} ms is fair"));
         }
-        if let Some(Pressure { steal, run_delay }) = self.pressure {
-            for (what, share) in [("taken by other machines", steal), ("waited for by this process", run_delay)] {
-                if share > PRESSURE_MAX {
-                    reasons.push(format!("{:.1} % of the CPU's time was {what}, at most 2 % is fair", share * 100.0));
-                }
-            }
-        }
+        reasons.extend(self.pressure.iter().flat_map(Pressure::unfair));
         reasons
     }
 }
@@ -176,7 +167,8 @@ pub fn run(
             out,
             ended,
             watch,
-            look: &mut look,
+            gauge: &mut look,
+            looked: Instant::now(),
             sent: Vec::new(),
             back: 0,
             lateness: Vec::new(),

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::driver::{Clock, DriveError, Driver, Levels, Message, Observer, StepLog};
 use service::Service;
+use tokenizer::Tokenizer;
 
 pub use books::Books;
 
@@ -48,7 +49,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What the operator chooses.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The name that clients use.
     pub model: String,
@@ -56,6 +57,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Size of the vocabulary.
     pub vocab: u32,
+    /// Between the clients' text and the model's tokens.
+    pub tokenizer: Arc<Tokenizer>,
     /// If set, `/v1/` asks for it.
     pub api_key: Option<String>,
     /// Requests that may wait for their first token; more get 429.
@@ -73,12 +76,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults, for a model and its driver.
+    /// The defaults, for a model and its driver: text is bytes.
     pub fn new(model: &str, limits: Limits, vocab: u32) -> Self {
         Settings {
             model: model.to_owned(),
             limits,
             vocab,
+            tokenizer: Arc::new(Tokenizer::bytes()),
             api_key: None,
             max_waiting: 512,
             max_body: 8 << 20,
@@ -100,8 +104,13 @@ pub enum ServeError {
     #[error(transparent)]
     Drive(#[from] DriveError),
     /// The model has no room for text.
-    #[error("the vocabulary has {0} tokens; text needs {min}", min = tokenizer::VOCAB_MIN)]
-    Vocabulary(u32),
+    #[error("the vocabulary has {vocab} tokens; text needs {min}")]
+    Vocabulary {
+        /// What the model has.
+        vocab: u32,
+        /// What its text needs.
+        min: u32,
+    },
 }
 
 /// Serves until `stop` says so, which it is asked now and then; then takes no new requests, lets those that run finish, and returns how many did not.
@@ -117,8 +126,9 @@ pub fn serve(
     observer: &mut dyn Observer,
     stop: impl Fn() -> bool + Send + 'static,
 ) -> Result<usize, ServeError> {
-    if settings.vocab < tokenizer::VOCAB_MIN {
-        return Err(ServeError::Vocabulary(settings.vocab));
+    let (vocab, min) = (settings.vocab, settings.tokenizer.vocab_min());
+    if vocab < min {
+        return Err(ServeError::Vocabulary { vocab, min });
     }
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;

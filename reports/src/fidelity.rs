@@ -6,6 +6,7 @@ mod text;
 use overbook_sim::calibrate::steps::StepErrors;
 use serde::Serialize;
 use serde_json::json;
+use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 use crate::json;
 
@@ -17,7 +18,7 @@ pub use text::fidelity_text;
 pub struct Bar {
     /// Largest error that passes.
     pub error: f64,
-    /// Largest spread of repeats, (largest − least) ÷ mean.
+    /// Largest spread of the errors of repeats.
     pub spread: f64,
 }
 
@@ -52,7 +53,13 @@ const fn bar(error: f64, spread: f64) -> Bar {
 }
 
 /// A machine whose anchors take this much more or less time is another one.
-const SPEED: f64 = 0.05;
+const SPEED: f64 = 0.25;
+
+/// Fewer repeats judge nothing.
+pub const REPEATS_MIN: usize = 5;
+
+/// A 99th percentile of fewer requests is their slowest, and no percentile: it is told and not judged.
+pub const TAIL_MIN: u64 = 100;
 
 /// What a comparison shows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -86,38 +93,79 @@ pub struct Trial {
     pub bar: Option<Bar>,
     /// Its value in every repeat.
     pub measured: Vec<f64>,
-    /// Its value in the simulation.
-    pub simulated: f64,
+    /// Its value simulated, for every repeat on a machine as fast as it was then.
+    pub simulated: Vec<f64>,
+    /// Its value simulated on the machine as it was calibrated.
+    pub calibrated: f64,
+}
+
+/// Simulated ÷ measured − 1; of nothing and nothing it is nothing.
+fn error(simulated: f64, measured: f64) -> f64 {
+    let apart = simulated - measured;
+    if apart.abs() > 0.0 { apart / measured } else { 0.0 }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Standard deviation of a sample.
+fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    if values.len() < 2 { 0.0 } else { (squares / (values.len() - 1) as f64).sqrt() }
 }
 
 impl Trial {
     /// Mean of the repeats.
     pub fn mean(&self) -> f64 {
-        self.measured.iter().sum::<f64>() / self.measured.len().max(1) as f64
+        mean(&self.measured)
     }
 
-    /// Simulated ÷ measured − 1; of nothing and nothing it is nothing.
+    /// Mean of the simulations.
+    pub fn simulated(&self) -> f64 {
+        mean(&self.simulated)
+    }
+
+    fn errors(&self) -> Vec<f64> {
+        self.simulated.iter().zip(&self.measured).map(|(simulated, measured)| error(*simulated, *measured)).collect()
+    }
+
+    /// Mean error of the repeats, each against the simulation of a machine as fast as it was then.
     pub fn error(&self) -> f64 {
-        let mean = self.mean();
-        let apart = self.simulated - mean;
-        if apart.abs() > 0.0 { apart / mean } else { 0.0 }
+        mean(&self.errors())
     }
 
-    /// (Largest − least) ÷ mean of the repeats.
+    /// The error of the simulation of the machine as it was calibrated.
+    pub fn error_as_calibrated(&self) -> f64 {
+        error(self.calibrated, self.mean())
+    }
+
+    /// Coefficient of variation of the measured repeats: what the machine and the engine do by themselves.
     pub fn spread(&self) -> f64 {
-        let (least, most) = self.measured.iter().fold((f64::MAX, f64::MIN), |(l, m), v| (v.min(l), v.max(m)));
-        if most > least { (most - least) / self.mean() } else { 0.0 }
+        let deviation = deviation(&self.measured);
+        if deviation > 0.0 { deviation / self.mean() } else { 0.0 }
     }
 
-    /// The judgement, if it is judged.
+    /// Half of the 95 % confidence interval of the mean error (Student's t).
+    pub fn uncertainty(&self) -> f64 {
+        let errors = self.errors();
+        let Ok(t) = StudentsT::new(0.0, 1.0, (errors.len().saturating_sub(1)) as f64) else { return f64::INFINITY };
+        t.inverse_cdf(0.975) * deviation(&errors) / (errors.len() as f64).sqrt()
+    }
+
+    /// The judgement, if it is judged: an error that is within the bar, or beyond it, for all that the repeats leave open.
     pub fn finding(&self) -> Option<Finding> {
         let bar = self.bar?;
-        Some(if self.measured.len() < 2 || self.spread() > bar.spread {
+        let (error, open) = (self.error().abs(), self.uncertainty());
+        Some(if self.measured.len() < REPEATS_MIN || deviation(&self.errors()) > bar.spread {
             Finding::Inconclusive
-        } else if self.error().abs() <= bar.error {
+        } else if error + open <= bar.error {
             Finding::Passed
-        } else {
+        } else if error - open > bar.error {
             Finding::Failed
+        } else {
+            Finding::Inconclusive
         })
     }
 }
@@ -131,8 +179,12 @@ pub struct FidelityPoint {
     pub plan: String,
     /// Its seed.
     pub seed: u64,
-    /// Why some of its runs are void.
+    /// Why some of its runs are void, although they were made again.
     pub void: Vec<String>,
+    /// Void runs that were made again.
+    pub again: usize,
+    /// BLAKE3 of the steps of each run, shapes and times.
+    pub runs: Vec<String>,
     /// Steps and requests that were replayed, and how many differ.
     pub replayed: [usize; 3],
     /// Errors of predicted steps, the shapes being those that the engine ran.
@@ -181,8 +233,8 @@ pub struct Fidelity {
     pub cost: String,
     /// Its profile, if that is how.
     pub calibrated: Option<Calibrated>,
-    /// How much slower the machine was in each round than when the profile was measured, by the same few steps; empty if
-    /// the profile has none.
+    /// How much slower the machine was before and after each run than when the profile was measured, by the same few steps; empty
+    /// if the profile has none.
     pub slower: Vec<f64>,
     /// The scenarios.
     pub points: Vec<FidelityPoint>,
@@ -199,30 +251,50 @@ pub struct Fidelity {
 impl Fidelity {
     /// The worst of its points. If the machine is not the one that was measured, nothing is shown.
     pub fn finding(&self) -> Finding {
-        let worst = self.points.iter().map(FidelityPoint::finding).max().unwrap_or(Finding::Inconclusive);
-        if self.has_changed() && worst == Finding::Passed { Finding::Inconclusive } else { worst }
+        self.points.iter().map(|point| self.point_finding(point)).max().unwrap_or(Finding::Inconclusive)
     }
 
-    /// Whether the machine's speed is another than when the profile was measured.
+    /// What a point shows.
+    pub fn point_finding(&self, point: &FidelityPoint) -> Finding {
+        match point.finding() {
+            finding if point.replayed[2] > 0 => finding,
+            _ if self.has_changed() => Finding::Inconclusive,
+            finding => finding,
+        }
+    }
+
+    /// What a figure of a point shows, if it is judged.
+    pub fn figure_finding(&self, point: &FidelityPoint, trial: &Trial) -> Option<Finding> {
+        let void = self.has_changed() || !point.void.is_empty();
+        trial.finding().map(|finding| if void { Finding::Inconclusive } else { finding })
+    }
+
+    /// Whether the machine is another than when the profile was measured.
     pub fn has_changed(&self) -> bool {
         self.slower.iter().any(|slower| slower.abs() > SPEED)
     }
 
-    /// The machine's speed in words, round by round.
+    /// The machine's speed in words.
     pub fn speed(&self) -> String {
-        let rounds: Vec<String> = self.slower.iter().map(|slower| signed(*slower)).collect();
+        let (least, most) = self.slower.iter().fold((f64::MAX, f64::MIN), |(l, m), v| (v.min(l), v.max(m)));
         let verdict = if self.has_changed() {
-            "it has CHANGED since the profile was measured"
+            "which is ANOTHER machine than the profile's"
         } else {
-            "as when the profile was measured"
+            "which each simulation is told; `as calibrated` is not"
         };
-        format!("anchors, round by round: {} time; {verdict}", rounds.join(", "))
+        format!(
+            "the profile's anchors took {} to {} time ({} in the mean) before and after the runs, {verdict}",
+            signed(least),
+            signed(most),
+            signed(mean(&self.slower))
+        )
     }
 
     /// How many figures passed, were inconclusive, failed.
     pub fn counts(&self) -> [usize; 3] {
         let mut counts = [0; 3];
-        for finding in self.points.iter().flat_map(|point| &point.trials).filter_map(Trial::finding) {
+        let figures = self.points.iter().flat_map(|point| point.trials.iter().map(move |trial| (point, trial)));
+        for finding in figures.filter_map(|(point, trial)| self.figure_finding(point, trial)) {
             counts[finding as usize] += 1;
         }
         counts
@@ -236,16 +308,19 @@ pub(crate) fn signed(share: f64) -> String {
 
 /// `fidelity.json`: one document.
 pub fn fidelity_json(fidelity: &Fidelity) -> String {
-    let trial = |trial: &Trial| {
+    let trial = |point: &FidelityPoint, trial: &Trial| {
         json!({
             "metric": trial.metric,
             "simulated": trial.simulated,
+            "simulated_as_calibrated": trial.calibrated,
             "measured": trial.measured,
             "mean": trial.mean(),
             "error": trial.error(),
+            "uncertainty": trial.uncertainty(),
+            "error_as_calibrated": trial.error_as_calibrated(),
             "spread": trial.spread(),
             "bar": trial.bar,
-            "finding": trial.finding(),
+            "finding": fidelity.figure_finding(point, trial),
         })
     };
     let point = |point: &FidelityPoint| {
@@ -254,11 +329,13 @@ pub fn fidelity_json(fidelity: &Fidelity) -> String {
             "name": point.name,
             "plan_hash": point.plan,
             "seed": point.seed,
-            "finding": point.finding(),
+            "finding": fidelity.point_finding(point),
             "void": point.void,
+            "made_again": point.again,
+            "runs_blake3": point.runs,
             "replay": { "steps": steps, "requests": requests, "differences": differences },
             "steps": point.steps,
-            "figures": point.trials.iter().map(trial).collect::<Vec<_>>(),
+            "figures": point.trials.iter().map(|figure| trial(point, figure)).collect::<Vec<_>>(),
         })
     };
     let [passed, inconclusive, failed] = fidelity.counts();

@@ -259,7 +259,8 @@ impl Point {
                     path: steps.path.clone(),
                     message: error.to_string(),
                 };
-                profile.cost(steps.model, engine.host).map_err(failed)
+                let cost = if steps.jitter { StepProfile::jittered } else { StepProfile::cost };
+                cost(&profile, steps.model, engine.host).map_err(failed)
             }
         }
     }

@@ -192,7 +192,7 @@ impl Cluster {
             transfers: Transfers::new(spec.replicas as usize),
             schedulers,
             sharing: (0..spec.replicas).map(|_| spec.scheduler.sharing()).collect(),
-            drives: places.map(|at| Drive::new(at, limits.depth, spec.jumps, spec.sabotage)).collect(),
+            drives: places.map(|at| Drive::new(at, limits.depth, spec.seed, spec.jumps, spec.sabotage)).collect(),
             first_drive: (0..=spec.replicas as usize).map(|replica| replica * lanes).collect(),
             router: spec.router.build(spec.seed),
             reports,

@@ -6,12 +6,15 @@
 pub mod comm;
 pub mod forms;
 mod host;
+pub mod jitter;
 pub mod roofline;
+pub mod slowed;
 pub mod steps;
 pub mod table;
 pub mod vidur;
 
 pub use host::HostCost;
+pub use jitter::Jitter;
 pub use roofline::{CostError, Roofline};
 
 /// Units of [`Cost`] in one nanosecond.
@@ -98,6 +101,12 @@ pub trait CostModel {
 
     /// Affine cost of decode-only steps of `seqs` sequences around the context sum `context`.
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost;
+
+    /// How far single steps lie around these costs on the device; every step is simulated by itself then. Without, all steps of
+    /// a shape take the same time.
+    fn jitter(&self) -> Option<&Jitter> {
+        None
+    }
 }
 
 /// A cost model that charges the same for every step; for tests and for schedules without physics.

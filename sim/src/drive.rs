@@ -13,6 +13,7 @@ use crate::replica::Replica;
 use crate::rows::{RecordError, Recorder, StepRow};
 use crate::segment::Segment;
 use crate::step::Infeasible;
+use crate::streams::{Purpose, keyed};
 use crate::summary::Tally;
 use crate::time::Time;
 use crate::timeline::Timeline;
@@ -38,11 +39,17 @@ pub(crate) struct Drive {
     /// Steps that will be complete when the ticket fires.
     expect: u64,
     depth: u64,
+    /// Of the draws by which steps lie apart.
+    seed: u64,
     jumps: bool,
     /// A stop rule that is off by one step, to prove that the laws' tests notice.
     sabotage: Option<StopReason>,
     /// Factor of the time on the device, in parts of [`UNIT`]: other than one where lanes share the SMs.
     pub(crate) scale: u64,
+    /// Steps planned so far, those of a jump counted once.
+    planned: u64,
+    /// What the step that is planned takes of its cost, if steps lie apart.
+    apart: Option<f64>,
     /// Fraction of a nanosecond carried between segments.
     remainder: u64,
     /// Version of the decode set that the latest plan was made of, and that it left behind.
@@ -98,7 +105,7 @@ fn book_gaps<R: Recorder>(segment: &Segment, part: u64, lane: usize, replica: &R
 }
 
 impl Drive {
-    pub(crate) fn new(at: (usize, usize), depth: u32, jumps: bool, sabotage: Option<StopReason>) -> Self {
+    pub(crate) fn new(at: (usize, usize), depth: u32, seed: u64, jumps: bool, sabotage: Option<StopReason>) -> Self {
         Drive {
             replica: at.0,
             lane: at.1,
@@ -106,9 +113,12 @@ impl Drive {
             ticket: None,
             expect: 0,
             depth: u64::from(depth),
+            seed,
             jumps,
             sabotage,
             scale: UNIT,
+            planned: 0,
+            apart: None,
             remainder: 0,
             version_planned: 0,
             version_left: 0,
@@ -386,6 +396,11 @@ impl Drive {
             Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
             None => (now, self.remainder, true),
         };
+        self.planned += 1;
+        self.apart = cost.jitter().map(|jitter| {
+            let key = [self.replica as u64, self.lane as u64, self.planned];
+            jitter.ratio(keyed(self.seed, Purpose::Jitter, &key))
+        });
         let price = self.price(step, idle, replica.limits.swap, cost);
         let horizon = step.horizon;
         let row = StepRow {

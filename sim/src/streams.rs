@@ -17,6 +17,8 @@ pub enum Purpose {
     Retrying = 104,
     /// Failures of replicas.
     Failing = 105,
+    /// How far single steps lie from what their shape costs.
+    Jitter = 106,
 }
 
 /// The stream of a purpose under a seed.

@@ -51,6 +51,25 @@ fn full_while_the_report_is_written() {
 }
 
 #[test]
+fn a_real_run_is_told_even_if_it_cannot_be_kept() {
+    let home = Home::new();
+    home.write(
+        "real.yaml",
+        "version: 1\nname: real\nworkload:\n  generate:\n    arrivals: { poisson: { rate: 50/s } }\n    \
+         lengths: { fixed: { prompt: 20, output: 10 } }\n    requests: 20\nmodel: tiny\ngpu: none\n\
+         engine: { kv_tokens: 4096, max_model_len: 512, cost: { constant: { device: 1ms } } }\nscheduler: vllm\n",
+    );
+    std::fs::create_dir(home.path("tiny")).expect("a folder");
+    let args = "run real.yaml --on cpu --threads 1 --out tiny/results";
+    let Some(ran) = on_tiny_disk(&home, "size=16k", args) else {
+        return skip("a_real_run_is_told_even_if_it_cannot_be_kept", "no file system may be mounted here");
+    };
+    assert!(ran.out.contains("20 of 20 finished") && ran.out.ends_with("code=1\n"), "nothing is left there: {ran:?}");
+    assert!(ran.out.contains("results: nowhere"), "{ran:?}");
+    assert_eq!(ran.err.matches("No space left on device").count(), 1, "{ran:?}");
+}
+
+#[test]
 fn full_from_the_start() {
     let args = "run small.yaml --out tiny/results";
     fails_on_full_disk(

@@ -83,7 +83,7 @@ fn steps_are_measured_and_price_the_scenario() {
         ])
         .ends(0);
     assert!(compared.out.contains("decode, on the device"), "{}", compared.out);
-    assert!(compared.out.contains("machine: anchors, round by round"), "{}", compared.out);
+    assert!(compared.out.contains("machine: the profile's anchors took"), "{}", compared.out);
     let json = home.json("v/fidelity.json");
     assert_eq!(json["points"][0]["replay"]["differences"], 0);
     assert_eq!(json["points"][0]["figures"][0]["measured"].as_array().map(Vec::len), Some(2));

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs clients that nobody here wrote against `overbook serve`: NVIDIA's AIPerf and the vLLM project's GuideLLM.
 #
-#   tests/clients/run.sh [WORK]       OVERBOOK=target/release/overbook, MODEL=small, RATE=2 (requests/s), REQUESTS=60
+#   tests/clients/run.sh [WORK]       OVERBOOK=target/release/overbook, MODEL=small, RATE=2 (requests/s), REQUESTS=60,
+#                                     CORE= (a core for the clients alone, e.g. 1)
 #
 # Installs them from PyPI into WORK (default: a temporary folder; never this repository), serves a preset on this CPU,
 # and prints what each client measured beside the server's own rows of the same requests.
@@ -12,6 +13,7 @@ work=${1:-$(mktemp -d)}
 model=${MODEL:-small}
 rate=${RATE:-2}
 requests=${REQUESTS:-60}
+pinned=${CORE:+taskset -c $CORE}
 mkdir -p "$work"
 cd "$work"
 
@@ -51,7 +53,7 @@ served() {
 }
 
 with_aiperf() {
-    aiperf/bin/aiperf profile --model "$model" --url "$url" --endpoint-type completions --streaming --tokenizer ./tokenizer \
+    $pinned aiperf/bin/aiperf profile --model "$model" --url "$url" --endpoint-type completions --streaming --tokenizer ./tokenizer \
         --isl 128 --isl-stddev 0 --osl 32 --osl-stddev 0 --extra-inputs ignore_eos:true --extra-inputs temperature:0 \
         --use-server-token-count --request-rate "$rate" --request-count "$requests" --random-seed 1 \
         --artifact-dir artifacts --ui simple > aiperf.txt 2>&1
@@ -66,7 +68,7 @@ PYTHON
 }
 
 with_guidellm() {
-    HF_HUB_OFFLINE=1 guidellm/bin/guidellm run --backend "kind=openai_http,target=$url,model=$model,request_format=/v1/completions" \
+    HF_HUB_OFFLINE=1 $pinned guidellm/bin/guidellm run --backend "kind=openai_http,target=$url,model=$model,request_format=/v1/completions" \
         --profile "kind=poisson,rate=$rate" --constraint "kind=max_requests,count=$requests" \
         --tokenizer "kind=hf_auto,model=./tokenizer" \
         --data "kind=synthetic_text,prompt_tokens=128,output_tokens=32" \

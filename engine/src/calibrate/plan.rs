@@ -127,7 +127,11 @@ impl ShapePlan {
             }
         }
         for tokens in edges(16, self.max_tokens.min(longest)).into_iter().chain([1, 4]) {
-            for past in [0, longest / 4, longest - tokens.min(longest)] {
+            // The same for every row, so that they make a grid.
+            let mut pasts = vec![0, longest / 4, longest / 2, longest.saturating_sub(self.max_tokens)];
+            pasts.sort_unstable();
+            pasts.dedup();
+            for past in pasts {
                 if past + tokens <= longest {
                     shapes.push(Shape::prefill("prefill", tokens, past));
                 }

@@ -38,6 +38,8 @@ pub struct Probed {
     pub steps: Vec<SeenStep>,
     /// What came again and again.
     pub anchors: Vec<Anchor>,
+    /// Single steps ÷ the median of their shape.
+    pub ratios: Vec<f64>,
     /// Probes that were sent at least once, and all that there are.
     pub probes: (usize, usize),
     /// Requests sent.
@@ -156,7 +158,9 @@ async fn all(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) 
         return Err(ProbeError::Budget { done, of });
     }
     let (requests, pressure) = (sender.made, gauge.read());
-    Ok(Probed { found, steps, anchors, probes: (done, of), requests, metrics, pressure, unidentified, warnings })
+    let ratios = std::mem::take(&mut readings.ratios);
+    let probes = (done, of);
+    Ok(Probed { found, steps, anchors, ratios, probes, requests, metrics, pressure, unidentified, warnings })
 }
 
 /// The plan within what the server says of itself.
@@ -266,6 +270,13 @@ fn warnings(
             told.push("the server has no metrics of vLLM or SGLang: its KV pool and other load are unknown".to_owned());
         }
         Some((before, after)) => {
+            if after.engines > 1.0 {
+                told.push(format!(
+                    "{} engines behind one address: a batch of n requests is spread over them, so that steps look cheaper than they \
+                     are; probe one of them",
+                    after.engines
+                ));
+            }
             if before.running + before.waiting > 0.0 {
                 told.push(format!("{} requests of others ran at the beginning", before.running + before.waiting));
             }

@@ -39,6 +39,8 @@ pub struct Scrape {
     pub blocks: f64,
     /// Tokens per block.
     pub block_tokens: f64,
+    /// Engines behind the one address.
+    pub engines: f64,
 }
 
 /// The value of a label.
@@ -59,7 +61,10 @@ impl Scrape {
             let Ok(value) = value.parse::<f64>() else { continue };
             any = true;
             match name {
-                "num_requests_running" | "num_running_reqs" => scrape.running += value,
+                "num_requests_running" | "num_running_reqs" => {
+                    scrape.running += value;
+                    scrape.engines += 1.0;
+                }
                 "num_requests_waiting" | "num_queue_reqs" => scrape.waiting += value,
                 "kv_cache_usage_perc" | "gpu_cache_usage_perc" | "token_usage" => {
                     scrape.kv_usage = scrape.kv_usage.max(value);
@@ -132,6 +137,7 @@ mod tests {
             step_tokens: 1200.0,
             blocks: 100.0,
             block_tokens: 16.0,
+            engines: 2.0,
             ..Scrape::default()
         };
         assert_eq!(scrape, want);
@@ -150,6 +156,7 @@ mod tests {
             kv_usage: 0.5,
             blocks: 4096.0,
             block_tokens: 1.0,
+            engines: 1.0,
             ..Scrape::default()
         };
         assert_eq!(scrape, want);

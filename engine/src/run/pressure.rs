@@ -1,6 +1,6 @@
 //! Whether the machine was ours while we measured.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -8,39 +8,70 @@ use std::time::Instant;
 /// What others took from a run on the CPU.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Pressure {
-    /// Share of the time of all CPUs that the hypervisor gave to other machines.
+    /// Of the time in which this machine wanted a CPU, the share that the hypervisor gave to other machines.
     pub steal: f64,
-    /// Time that threads of this process were ready and had no CPU, as a share of the time of all CPUs.
+    /// Of the time in which busy threads of this process wanted a CPU, the share in which they had none.
     pub run_delay: f64,
+}
+
+/// More than this for others, and a run says nothing of the engine.
+const UNFAIR: f64 = 0.02;
+
+impl Pressure {
+    /// What was too much for a measurement, in words.
+    pub(crate) fn unfair(&self) -> Vec<String> {
+        let shares =
+            [("taken by other machines", self.steal), ("spent by busy threads on waiting for a CPU", self.run_delay)];
+        let unfair = shares.into_iter().filter(|(_, share)| *share > UNFAIR);
+        unfair
+            .map(|(what, share)| format!("{:.1} % of the time was {what}, at most 2 % is fair", share * 100.0))
+            .collect()
+    }
 }
 
 /// Watches the pressure from its creation on. Linux only: elsewhere nothing is known.
 #[derive(Debug)]
 pub struct PressureGauge {
     start: Instant,
-    cpus: usize,
-    /// Steal time and all time of the machine at the start [ticks].
+    /// Steal time and all wanted time of the machine at the start [ticks].
     machine: Option<(u64, u64)>,
-    /// By thread: run delay when first and last seen [ns].
-    threads: HashMap<String, (u64, u64)>,
+    /// By thread: what it had when first and when last seen.
+    threads: BTreeMap<String, (Times, Times)>,
+    /// Whether threads that are seen for the first time began before the gauge did.
+    began: bool,
 }
 
 fn machine() -> Option<(u64, u64)> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let ticks: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
-    Some((*ticks.get(7)?, ticks.iter().take(8).sum()))
+    // user, nice, system, idle, iowait, irq, softirq, steal.
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some((*ticks.get(7)?, ticks.iter().take(8).sum::<u64>() - idle))
 }
 
-fn run_delay(task: &Path) -> Option<u64> {
-    fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().nth(1)?.parse().ok()
+/// A thread's time on a CPU, and ready without one [ns].
+#[derive(Clone, Copy, Default, Debug)]
+struct Times {
+    ran: u64,
+    waited: u64,
 }
+
+fn times(task: &Path) -> Option<Times> {
+    let text = fs::read_to_string(task.join("schedstat")).ok()?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some(Times { ran: numbers.next()?.ok()?, waited: numbers.next()?.ok()? })
+}
+
+/// A thread that ran for less than this share of the time keeps nobody waiting.
+const BUSY: f64 = 0.02;
 
 impl PressureGauge {
     /// Watches from now on.
     pub fn start() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut gauge = PressureGauge { start: Instant::now(), cpus, machine: machine(), threads: HashMap::new() };
+        let (start, threads) = (Instant::now(), BTreeMap::new());
+        let mut gauge = PressureGauge { start, machine: machine(), threads, began: false };
         gauge.look();
+        gauge.began = true;
         gauge
     }
 
@@ -48,10 +79,11 @@ impl PressureGauge {
     pub fn look(&mut self) {
         let Ok(tasks) = fs::read_dir("/proc/self/task") else { return };
         for task in tasks.flatten() {
-            let Some(delay) = run_delay(&task.path()) else { continue };
+            let Some(now) = times(&task.path()) else { continue };
             let name = task.file_name().to_string_lossy().into_owned();
-            // A thread that has come since the last look began with none.
-            self.threads.entry(name).or_insert((delay, delay)).1 = delay;
+            // A thread that has come since began with none.
+            let first = if self.began { Times::default() } else { now };
+            self.threads.entry(name).or_insert((first, now)).1 = now;
         }
     }
 
@@ -60,11 +92,18 @@ impl PressureGauge {
         self.look();
         let (before, now) = (self.machine?, machine()?);
         let all = now.1.saturating_sub(before.1).max(1);
-        let delay: u64 = self.threads.values().map(|(first, last)| last.saturating_sub(*first)).sum();
-        let time = self.start.elapsed().as_nanos() as f64 * self.cpus as f64;
+        let elapsed = self.start.elapsed().as_nanos() as f64;
+        let (mut ran, mut waited) = (0, 0);
+        for (first, last) in self.threads.values() {
+            let run = last.ran.saturating_sub(first.ran);
+            if run as f64 > BUSY * elapsed {
+                ran += run;
+                waited += last.waited.saturating_sub(first.waited);
+            }
+        }
         Some(Pressure {
             steal: now.0.saturating_sub(before.0) as f64 / all as f64,
-            run_delay: delay as f64 / time.max(1.0),
+            run_delay: waited as f64 / ((ran + waited) as f64).max(1.0),
         })
     }
 }

@@ -11,8 +11,8 @@ struct PointView<'a> {
     finding: &'static str,
     /// Of, steps, mean error, p95, bias.
     steps: Vec<[String; 5]>,
-    /// Metric, measured, simulated, error, spread, bar, finding.
-    figures: Vec<[String; 7]>,
+    /// Metric, measured, simulated, error, uncertainty, error as calibrated, spread, bar, finding.
+    figures: Vec<[String; 9]>,
 }
 
 #[derive(Template)]
@@ -38,22 +38,22 @@ pub fn fidelity_html(fidelity: &Fidelity) -> Result<String, ReportError> {
         fidelity,
         finding: fidelity.finding().word(),
         counts: fidelity.counts(),
-        summary: fidelity.points.iter().map(line).collect(),
-        points: fidelity.points.iter().map(view).collect(),
+        summary: fidelity.points.iter().map(|point| line(fidelity, point)).collect(),
+        points: fidelity.points.iter().map(|point| view(fidelity, point)).collect(),
     };
     Ok(page.render()?)
 }
 
-fn line(point: &FidelityPoint) -> Vec<String> {
+fn line(fidelity: &Fidelity, point: &FidelityPoint) -> Vec<String> {
     let error = |metric: &str| {
         let trial = point.trials.iter().find(|trial| trial.metric == metric);
         trial.map_or_else(|| "–".to_owned(), |trial| signed(trial.error()))
     };
-    let head = [point.name.clone(), point.finding().word().to_owned()];
+    let head = [point.name.clone(), fidelity.point_finding(point).word().to_owned()];
     head.into_iter().chain(HEADLINE.map(error)).collect()
 }
 
-fn view(point: &FidelityPoint) -> PointView<'_> {
+fn view<'a>(fidelity: &Fidelity, point: &'a FidelityPoint) -> PointView<'a> {
     let steps = point.steps.iter().map(|errors| {
         [
             errors.of.clone(),
@@ -65,21 +65,23 @@ fn view(point: &FidelityPoint) -> PointView<'_> {
     });
     PointView {
         point,
-        finding: point.finding().word(),
+        finding: fidelity.point_finding(point).word(),
         steps: steps.collect(),
-        figures: point.trials.iter().map(figure).collect(),
+        figures: point.trials.iter().map(|trial| figure(fidelity, point, trial)).collect(),
     }
 }
 
-fn figure(trial: &Trial) -> [String; 7] {
+fn figure(fidelity: &Fidelity, point: &FidelityPoint, trial: &Trial) -> [String; 9] {
     let unit = Unit::of(trial.metric);
     [
         label(trial.metric),
         unit.show(trial.mean()),
-        unit.show(trial.simulated),
+        unit.show(trial.simulated()),
         signed(trial.error()),
+        format!("± {:.1} %", trial.uncertainty() * 100.0),
+        signed(trial.error_as_calibrated()),
         format!("{:.1} %", trial.spread() * 100.0),
         trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0)),
-        trial.finding().map_or_else(String::new, |finding| finding.word().to_owned()),
+        fidelity.figure_finding(point, trial).map_or_else(String::new, |finding| finding.word().to_owned()),
     ]
 }

@@ -1,8 +1,13 @@
 use super::*;
 
 fn trial(metric: &'static str, measured: &[f64], simulated: f64) -> Trial {
+    paired(metric, measured, &vec![simulated; measured.len()])
+}
+
+fn paired(metric: &'static str, measured: &[f64], simulated: &[f64]) -> Trial {
     let bar = FIGURES.iter().find(|(name, _)| *name == metric).and_then(|(_, bar)| *bar);
-    Trial { metric, bar, measured: measured.to_vec(), simulated }
+    let (measured, simulated) = (measured.to_vec(), simulated.to_vec());
+    Trial { metric, bar, measured, calibrated: simulated[0], simulated }
 }
 
 fn fidelity(trials: Vec<Trial>) -> Fidelity {
@@ -11,35 +16,67 @@ fn fidelity(trials: Vec<Trial>) -> Fidelity {
         plan: "abc".into(),
         seed: 7,
         void: Vec::new(),
+        again: 0,
+        runs: vec!["def".into()],
         replayed: [100, 20, 0],
         steps: vec![StepErrors::new("decode", &[(1.0, 1.1)])],
         trials,
     };
-    Fidelity { title: "a <b>".into(), points: vec![point], repeats: 3, ..Fidelity::default() }
+    Fidelity { title: "a <b>".into(), points: vec![point], repeats: 5, ..Fidelity::default() }
+}
+
+const STEADY: [f64; 5] = [100.0, 100.2, 99.8, 100.1, 99.9];
+
+#[test]
+fn what_the_repeats_leave_open_counts() {
+    let noisy = [100.0, 103.0, 97.0, 101.5, 98.5];
+    assert_eq!(trial("output_throughput", &STEADY, 101.7).finding(), Some(Finding::Passed));
+    assert_eq!(trial("output_throughput", &STEADY, 102.3).finding(), Some(Finding::Failed));
+    assert_eq!(trial("output_throughput", &STEADY, 102.0).finding(), Some(Finding::Inconclusive), "on the bar");
+    assert_eq!(trial("output_throughput", &noisy, 100.0).finding(), Some(Finding::Inconclusive), "2.9 % are open");
+    assert_eq!(trial("tpot_mean", &noisy, 100.0).finding(), Some(Finding::Passed), "the bar is 5 %");
+    assert_eq!(trial("tpot_mean", &STEADY[..4], 100.0).finding(), Some(Finding::Inconclusive), "four repeats");
+    let far = [80.0, 120.0, 90.0, 110.0, 100.0];
+    assert_eq!(trial("tpot_mean", &far, 200.0).finding(), Some(Finding::Inconclusive), "they lie too far apart");
+    assert_eq!(trial("ttft_p90", &STEADY, 900.0).finding(), None, "told, not judged");
+    let nothing = trial("preemptions", &[0.0; 5], 0.0);
+    assert_eq!((nothing.error(), nothing.spread(), nothing.uncertainty()), (0.0, 0.0, 0.0));
 }
 
 #[test]
-fn figures_are_judged_by_error_and_spread() {
-    assert_eq!(trial("output_throughput", &[100.0, 101.0, 99.0], 101.9).finding(), Some(Finding::Passed));
-    assert_eq!(trial("output_throughput", &[100.0, 101.0, 99.0], 102.1).finding(), Some(Finding::Failed));
-    assert_eq!(trial("output_throughput", &[100.0, 106.0, 99.0], 101.0).finding(), Some(Finding::Inconclusive));
-    assert_eq!(trial("output_throughput", &[100.0], 100.0).finding(), Some(Finding::Inconclusive), "no repeat");
-    assert_eq!(trial("itl_p99", &[100.0, 109.0], 110.0).finding(), Some(Finding::Passed), "tails may spread by 10 %");
-    assert_eq!(trial("ttft_p90", &[1.0, 1.0], 9.0).finding(), None, "told, not judged");
-    let nothing = trial("preemptions", &[0.0, 0.0], 0.0);
-    assert_eq!((nothing.error(), nothing.spread()), (0.0, 0.0));
+fn uncertainty_by_hand() {
+    // Deviation 0.15811 of five; t(0.975, 4) = 2.7764.
+    let steady = trial("tpot_mean", &STEADY, 100.0);
+    assert!((steady.spread() - 0.001_581_1).abs() < 1e-6, "{}", steady.spread());
+    let errors_deviation = 0.001_581_1;
+    assert!(
+        (steady.uncertainty() - 2.7764 * errors_deviation / 5.0_f64.sqrt()).abs() < 1e-5,
+        "{}",
+        steady.uncertainty()
+    );
+    assert!(trial("tpot_mean", &[1.0], 1.0).uncertainty().is_infinite());
+}
+
+#[test]
+fn a_machine_that_is_told_leaves_no_spread() {
+    let speeds = [1.0, 1.1, 0.9, 1.05, 0.95];
+    let measured = speeds.map(|speed| 100.0 * speed);
+    let told = paired("tpot_mean", &measured, &speeds.map(|speed| 101.0 * speed));
+    assert!(told.spread() > 0.07 && told.uncertainty() < 1e-9 && (told.error() - 0.01).abs() < 1e-9);
+    assert_eq!(told.finding(), Some(Finding::Passed));
+    assert_eq!(trial("tpot_mean", &measured, 101.0).finding(), Some(Finding::Inconclusive));
 }
 
 #[test]
 fn the_worst_finding_counts_and_void_runs_say_nothing() {
-    let good = trial("tpot_mean", &[1.0, 1.01], 1.0);
-    let bad = trial("e2el_mean", &[1.0, 1.01], 1.2);
+    let good = trial("tpot_mean", &STEADY, 100.0);
+    let bad = trial("e2el_mean", &STEADY, 120.0);
     assert_eq!(fidelity(vec![good.clone()]).finding(), Finding::Passed);
     let both = fidelity(vec![good.clone(), bad]);
     assert_eq!((both.finding(), both.counts()), (Finding::Failed, [1, 0, 1]));
-    let mut void = fidelity(vec![good.clone()]);
+    let mut void = both;
     void.points[0].void.push("late".into());
-    assert_eq!(void.finding(), Finding::Inconclusive);
+    assert_eq!((void.finding(), void.counts()), (Finding::Inconclusive, [0, 2, 0]));
     let mut differs = fidelity(vec![good]);
     differs.points[0].replayed[2] = 1;
     assert_eq!(differs.finding(), Finding::Failed);
@@ -48,22 +85,23 @@ fn the_worst_finding_counts_and_void_runs_say_nothing() {
 
 #[test]
 fn another_machine_shows_nothing() {
-    let mut same = fidelity(vec![trial("tpot_mean", &[1.0, 1.01], 1.0)]);
-    same.slower = vec![0.01, -0.04];
-    assert_eq!(same.finding(), Finding::Passed);
-    same.slower.push(0.06);
-    assert_eq!(same.finding(), Finding::Inconclusive);
-    assert!(fidelity_text(&same).contains("+1.0 %, -4.0 %, +6.0 % time; it has CHANGED"));
+    let mut same = fidelity(vec![trial("tpot_mean", &STEADY, 100.0), trial("e2el_mean", &STEADY, 120.0)]);
+    same.slower = vec![0.01, -0.08];
+    assert_eq!(same.finding(), Finding::Failed);
+    assert!(fidelity_text(&same).contains("took -8.0 % to +1.0 % time (-3.5 % in the mean)"));
+    same.slower.push(0.30);
+    assert_eq!((same.finding(), same.counts()), (Finding::Inconclusive, [0, 2, 0]));
+    assert!(fidelity_text(&same).contains("ANOTHER machine"));
 }
 
 #[test]
 fn all_forms_tell_the_same() {
-    let fidelity = fidelity(vec![trial("tpot_mean", &[0.010, 0.0101], 0.0103)]);
+    let fidelity = fidelity(vec![trial("tpot_mean", &[0.0100, 0.01001, 0.00999, 0.0100, 0.0100], 0.0103)]);
     let page = fidelity_html(&fidelity).expect("renders");
     assert!(page.contains("a &lt;b&gt;") || page.contains("a &#60;b&#62;"), "titles are escaped");
     for text in [page, fidelity_text(&fidelity), fidelity_json(&fidelity)] {
         assert!(text.contains("0.6 of capacity") && text.contains("passed"), "{text}");
     }
     let text = fidelity_text(&fidelity);
-    assert!(text.contains("+2.5 %") && text.contains("10.3 ms"), "{text}");
+    assert!(text.contains("+3.0 %") && text.contains("10.3 ms"), "{text}");
 }

@@ -20,16 +20,19 @@ pub fn fidelity_text(fidelity: &Fidelity) -> String {
         let _ = writeln!(text, "machine: {}", fidelity.speed());
     }
     for point in &fidelity.points {
-        text += &of_point(point);
+        text += &of_point(fidelity, point);
     }
     text
 }
 
-fn of_point(point: &FidelityPoint) -> String {
+fn of_point(fidelity: &Fidelity, point: &FidelityPoint) -> String {
     let [steps, requests, differences] = point.replayed;
-    let mut text = format!("\n{}: {}\n", point.name, point.finding().word());
+    let mut text = format!("\n{}: {}\n", point.name, fidelity.point_finding(point).word());
     for why in &point.void {
         let _ = writeln!(text, "  void: {why}");
+    }
+    if point.again > 0 {
+        let _ = writeln!(text, "  {} void runs were made again", point.again);
     }
     let _ = writeln!(
         text,
@@ -49,17 +52,20 @@ fn of_point(point: &FidelityPoint) -> String {
     }
     let _ = writeln!(
         text,
-        "  {:<20}{:>14}{:>14}{:>10}{:>10}{:>9}",
-        "whole runs", "measured", "simulated", "error", "spread", "bar"
+        "  {:<20}{:>12}{:>12}{:>9}{:>8}{:>16}{:>9}{:>7}",
+        "whole runs", "measured", "simulated", "error", "±", "as calibrated", "spread", "bar"
     );
     for trial in &point.trials {
         let unit = Unit::of(trial.metric);
         let bar = trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0));
-        let finding = trial.finding().map_or("", |finding| finding.word());
-        let (measured, simulated) = (unit.show(trial.mean()), unit.show(trial.simulated));
-        let (error, spread) = (signed(trial.error()), format!("{:.1} %", trial.spread() * 100.0));
-        let line =
-            format!("  {:<20}{measured:>14}{simulated:>14}{error:>10}{spread:>10}{bar:>9}  {finding}", trial.metric);
+        let finding = fidelity.figure_finding(point, trial).map_or("", |finding| finding.word());
+        let (measured, simulated) = (unit.show(trial.mean()), unit.show(trial.simulated()));
+        let (error, calibrated) = (signed(trial.error()), signed(trial.error_as_calibrated()));
+        let (open, spread) = (trial.uncertainty() * 100.0, format!("{:.1} %", trial.spread() * 100.0));
+        let line = format!(
+            "  {:<20}{measured:>12}{simulated:>12}{error:>9}{open:>6.1} %{calibrated:>16}{spread:>9}{bar:>7}  {finding}",
+            trial.metric
+        );
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text

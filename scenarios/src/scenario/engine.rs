@@ -102,6 +102,9 @@ pub struct StepsCost {
     /// Which of its two models.
     #[serde(default)]
     pub model: StepModel,
+    /// Whether steps of one shape lie as far apart as the profile's repeats did. Every step is simulated by itself then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jitter: bool,
 }
 
 /// A table of measured steps.

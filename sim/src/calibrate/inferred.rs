@@ -5,6 +5,8 @@
 
 use super::nnls::nnls;
 use super::steps::{StepSample, empty_form, row};
+use crate::cost::steps::{StepForm, Steps};
+use crate::cost::{CostModel as _, HostCost};
 
 /// A step as it was seen.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,6 +31,15 @@ pub fn client_time_us(seen: &[SeenStep]) -> f64 {
     nnls(&rows, &vec![1.0; rows.len()]).last().copied().unwrap_or(0.0)
 }
 
+/// What the single requests say of the time between client and engine, beside a form of the steps [µs]: the quartiles.
+pub fn client_range_us(seen: &[SeenStep], form: &StepForm) -> Option<(f64, f64)> {
+    let mut model = Steps::new(form.clone(), HostCost::ZERO);
+    let left = |step: &SeenStep| step.sample.device_us - model.step(&step.sample.shape()).device.as_ns_f64() / 1e3;
+    let mut left: Vec<f64> = seen.iter().filter(|step| step.awaited).map(left).collect();
+    left.sort_by(f64::total_cmp);
+    Some((*left.get(left.len() / 4)?, *left.get(left.len() * 3 / 4)?))
+}
+
 /// The steps without the time between client and engine.
 pub fn without_client(seen: Vec<SeenStep>, client_time_us: f64) -> Vec<StepSample> {
     let bare = seen.into_iter().map(|SeenStep { mut sample, awaited }| {
@@ -47,8 +58,8 @@ pub fn without_client(seen: Vec<SeenStep>, client_time_us: f64) -> Vec<StepSampl
 mod tests {
     use super::*;
     use crate::calibrate::steps::fit_form;
-    use crate::cost::steps::{Slope, StepForm, Steps};
-    use crate::cost::{CostModel as _, HostCost, PrefillPart};
+    use crate::cost::PrefillPart;
+    use crate::cost::steps::Slope;
 
     #[test]
     fn client_and_step_are_told_apart() {
@@ -75,8 +86,10 @@ mod tests {
         steps.extend([16, 64, 128, 256].map(|prompt| seen("mixed", 4, Some(prompt), 0.0)));
         let away = client_time_us(&steps);
         assert!((away / 3_100.0 - 1.0).abs() < 0.02, "{away}");
-        let bare = without_client(steps, away);
+        let bare = without_client(steps.clone(), away);
         let form = fit_form(bare.iter());
+        let (low, high) = client_range_us(&steps, &form).expect("some were awaited");
+        assert!((low - 3_100.0).abs() < 100.0 && (high - 3_100.0).abs() < 100.0, "{low} to {high}");
         let mut model = Steps::new(form, HostCost::ZERO);
         let errors: Vec<f64> =
             bare.iter().map(|s| model.step(&s.shape()).device.as_ns_f64() / 1e3 / s.device_us - 1.0).collect();

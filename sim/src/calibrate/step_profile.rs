@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HullRange;
 use super::steps::StepErrors;
+use crate::cost::jitter::{Jitter, Jittered};
 use crate::cost::steps::{StepForm, Steps};
 use crate::cost::table::{Grid, Table, TableError};
 use crate::cost::{CostModel, HostCost};
@@ -54,6 +55,9 @@ pub struct StepProfile {
     /// Errors of the grids on steps that are no points of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub table_errors: Vec<StepErrors>,
+    /// How far steps of one shape lay apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Jitter>,
     /// What could not be told from the measurements, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unidentified: Vec<String>,
@@ -108,7 +112,7 @@ pub struct SampleFile {
 pub struct Noise {
     /// Median over the shapes of the interquartile range of repeats.
     pub repeats_percent: f64,
-    /// Largest range of an anchor's medians over the measurement.
+    /// Largest range of an anchor's times over the measurement; the steps are those of the machine as it was in the mean.
     pub drift_percent: f64,
     /// Time that the process waited for a CPU; absent where the system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +128,7 @@ pub struct Noise {
 pub struct AnchorTime {
     /// Its shape in words.
     pub name: String,
-    /// Median of its medians over the measurement [µs].
+    /// Its mean over the measurement [µs].
     pub us: f64,
 }
 
@@ -176,6 +180,12 @@ pub enum StepModel {
 /// A profile cannot be used.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum StepProfileError {
+    /// It says nothing of how far steps lie apart.
+    #[error("the profile has no `jitter`; calibrate again, or leave out `jitter: true`")]
+    NoJitter,
+    /// What it says of it is broken.
+    #[error("`jitter`: {0}")]
+    Jitter(&'static str),
     /// It has no grids.
     #[error("the profile has no table; use `model: fitted`")]
     NoTable,
@@ -216,6 +226,16 @@ impl StepProfile {
                 Ok(Box::new(Table::new(&table.decode.flat(), &table.prefill.flat(), host)?))
             }
         }
+    }
+
+    /// The cost model with steps that lie as far apart as its repeats did.
+    ///
+    /// # Errors
+    /// As [`StepProfile::cost`]; the profile does not say how far.
+    pub fn jittered(&self, model: StepModel, host: Option<HostCost>) -> Result<Box<dyn CostModel>, StepProfileError> {
+        let jitter = self.jitter.clone().ok_or(StepProfileError::NoJitter)?;
+        jitter.check().map_err(StepProfileError::Jitter)?;
+        Ok(Box::new(Jittered::new(self.cost(model, host)?, jitter)))
     }
 
     /// How much longer the anchors take now than when the profile was measured: the geometric mean of their ratios, less one.

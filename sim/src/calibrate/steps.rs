@@ -145,7 +145,8 @@ pub fn errors_by_kind<'a>(samples: impl Iterator<Item = &'a StepSample>, model: 
     errors
 }
 
-/// The grids of a table: decode by sequences and mean context, prefill of one sequence by tokens and past. Only full rows.
+/// The grids of a table: decode by sequences and mean context, prefill of one sequence by tokens and past. Corners that the
+/// pool or the longest sequence has no room for go on as the row's last two points do.
 ///
 /// # Errors
 /// There are no samples of one of the two.
@@ -167,13 +168,22 @@ fn grid(points: impl Iterator<Item = ((u32, u32), f64)>) -> Grid {
     let mut columns: Vec<u32> = points.keys().map(|at| at.1).collect();
     columns.sort_unstable();
     columns.dedup();
-    // Columns that every row has: where the pool was too small for a corner, its column is left out.
     let mut rows: Vec<u32> = points.keys().map(|at| at.0).collect();
     rows.dedup();
-    columns.retain(|&column| rows.iter().all(|&row| points.contains_key(&(row, column))));
-    let device_us = rows.iter().flat_map(|&row| columns.iter().map(move |&column| (row, column)));
-    let device_us = device_us.map(|at| points[&at]).collect();
-    Grid { rows, columns, device_us }
+    let at = |row: u32, column: u32| {
+        let measured = |&at: &u32| Some((f64::from(at), *points.get(&(row, at))?));
+        points.get(&(row, column)).copied().or_else(|| {
+            let before: Vec<(f64, f64)> = columns.iter().filter(|&&at| at < column).filter_map(measured).collect();
+            let [.., (x0, y0), (x1, y1)] = before.as_slice() else { return None };
+            Some(y1 + (y1 - y0).max(0.0) * (f64::from(column) - x1) / (x1 - x0))
+        })
+    };
+    // What no row can be asked for is left out.
+    let mut kept = columns.clone();
+    kept.retain(|&column| rows.iter().all(|&row| at(row, column).is_some()));
+    let device_us = rows.iter().flat_map(|&row| kept.iter().filter_map(move |&column| at(row, column)));
+    let device_us = device_us.collect();
+    Grid { rows, columns: kept, device_us }
 }
 
 /// Host time per step from pairs (sequences, host time [µs]): a floor and a slope, none negative.
@@ -256,6 +266,18 @@ mod tests {
         let grid = samples.iter().filter(|sample| sample.kind == "decode");
         let errors = errors_by_kind(grid, &mut table);
         assert!(errors[0].p95_percent < 0.1, "{errors:?}");
+    }
+
+    #[test]
+    fn corners_without_room_go_on_as_their_row_does() {
+        let mut samples = samples();
+        // 32 sequences of 1,024 tokens did not fit.
+        samples.retain(|sample| !(sample.kind == "decode" && sample.decode_context == 32 * 1024));
+        let (decode, _) = grids(&samples).expect("grids");
+        assert_eq!(decode.columns, [16, 128, 1024]);
+        let [.., short, long, corner] = decode.device_us.as_slice() else { panic!("no row") };
+        let truth = long + (long - short) * f64::from(1024 - 128) / f64::from(128 - 16);
+        assert!((corner - truth).abs() < 1e-6, "{corner}, not {truth}");
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Drive {
     }
 
     fn scaled(&self, device: Cost) -> Cost {
-        if self.scale == UNIT { device } else { scale(device.0, self.scale, UNIT) }
+        let device = if self.scale == UNIT { device } else { scale(device.0, self.scale, UNIT) };
+        self.apart.map_or(device, |ratio| Cost((device.0 as f64 * ratio).round() as u64))
     }
 
     /// The device is faster or slower from now on: the step in flight keeps what it has done, the rest takes its part longer.
@@ -105,7 +106,8 @@ impl Drive {
         decode.per_context = self.scaled(decode.per_context);
         let (device, host) = (decode.base.0 + decode.per_context.0 * context, decode.host.0);
         let slope = decode.per_context.0 * u64::from(seqs);
-        let mut most = if self.jumps { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
+        let mut most =
+            if self.jumps && self.apart.is_none() { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
         let mut limit = StopReason::Horizon;
         if decode.valid_below != u64::MAX {
             let to_break = (decode.valid_below - context).div_ceil(u64::from(seqs));

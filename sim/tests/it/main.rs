@@ -9,6 +9,7 @@ mod faults;
 mod future;
 mod gaps;
 mod golden;
+mod jitter;
 mod jumps;
 mod lanes;
 mod laws;

@@ -2,6 +2,7 @@
 
 use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::cluster::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
+use overbook_sim::cost::jitter::{Jitter, Jittered};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
 use overbook_sim::policy::{Scheduler, SchedulerSpec, VllmSpec};
 use overbook_sim::replica::{Limits, SwapSpace};
@@ -91,12 +92,15 @@ pub struct How<'a> {
     pub sabotage: Option<StopReason>,
     /// When to settle everybody without any reason.
     pub probes: &'a [Time],
+    /// How far steps lie from what the world's cost says.
+    pub jitter: Option<&'a Jitter>,
     /// Replaces the world's scheduler.
     pub scheduler: Option<&'a dyn Fn() -> Box<dyn Scheduler>>,
 }
 
 impl How<'_> {
-    pub const STEPS: How<'static> = How { jumps: false, audit: false, sabotage: None, probes: &[], scheduler: None };
+    pub const STEPS: How<'static> =
+        How { jumps: false, audit: false, sabotage: None, probes: &[], jitter: None, scheduler: None };
     pub const JUMPS: How<'static> = How { jumps: true, ..How::STEPS };
 }
 
@@ -159,8 +163,14 @@ impl World {
         };
         how.probes.iter().for_each(|&at| cluster.probe(at));
         let mut rows = Keep::default();
-        let mut costs: Vec<Affine> = [&[self.cost][..], &self.others].concat();
-        let mut costs: Vec<_> = costs.iter_mut().map(|cost| cost as &mut dyn CostModel).collect();
+        let boxed = |cost: Affine| -> Box<dyn CostModel> {
+            match how.jitter {
+                Some(jitter) => Box::new(Jittered::new(Box::new(cost), jitter.clone())),
+                None => Box::new(cost),
+            }
+        };
+        let mut costs: Vec<_> = [&[self.cost][..], &self.others].concat().into_iter().map(boxed).collect();
+        let mut costs: Vec<_> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
         let mut looks = 0;
         let mut watch = |_| {
             looks += 1;

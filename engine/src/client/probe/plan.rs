@@ -142,8 +142,10 @@ impl ProbePlan {
     /// All probes.
     pub fn probes(&self) -> Vec<Probe> {
         let longest = self.max_model_len.saturating_sub(2);
-        let mut probes: Vec<Probe> =
-            doubling(self.max_tokens.min(longest)).into_iter().map(|tokens| Probe::Prompt { tokens }).collect();
+        // Prompts of next to nothing take what a step of decoding takes, and what lies between client and engine.
+        let tiny = [1, 2, 4, 8].into_iter().filter(|&tokens| tokens < self.max_tokens.min(longest).min(SHORT));
+        let prompts = tiny.chain(doubling(self.max_tokens.min(longest)));
+        let mut probes: Vec<Probe> = prompts.map(|tokens| Probe::Prompt { tokens }).collect();
         // Prompts of whole steps: one more step each.
         let whole = (2..=4).map(|n| n * self.max_tokens).filter(|&tokens| tokens <= longest);
         probes.extend(whole.map(|tokens| Probe::Prompt { tokens }));
@@ -209,7 +211,7 @@ mod tests {
         let probes = plan.probes();
         let prompts: Vec<u32> =
             probes.iter().filter_map(|p| if let Probe::Prompt { tokens } = p { Some(*tokens) } else { None }).collect();
-        assert_eq!(prompts, [16, 32, 64, 128, 256, 512, 768]);
+        assert_eq!(prompts, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768]);
         let mut batches = Vec::new();
         for probe in &probes {
             if let Probe::Decode { seqs, context } = *probe {

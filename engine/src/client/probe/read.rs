@@ -40,19 +40,25 @@ pub(super) struct Readings {
     /// Prompts beside decoding sequences whose first tokens came with the others', and by themselves.
     together: u32,
     apart: u32,
-    /// Prompts that took another number of steps than was thought: their tokens, and the steps that they took.
-    other_steps: Option<(u32, u32)>,
+    /// By tokens of a prompt: how often it took as many steps as was thought, and the numbers when it did not.
+    counted: BTreeMap<u32, (u32, Vec<f64>)>,
     /// Whether there are steps of prompts that began before; known with the steps.
     pub(super) chunked: bool,
     /// Prompt tokens that the server had cached.
     pub(super) cached: u64,
+    /// Single decode steps ÷ the median of their shape.
+    pub(super) ratios: Vec<f64>,
     /// Decode probes in which too few steps had all sequences.
     pub(super) short: Vec<String>,
 }
 
 pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
 }
 
 fn us(from: Time, to: Time) -> f64 {
@@ -102,9 +108,9 @@ impl Readings {
         let (tokens, time) = (prompt_tokens(reply), us(reply.sent, first));
         if planned > plan.max_tokens {
             let thought = tokens.div_ceil(plan.max_tokens);
-            match answered.steps.filter(|&steps| steps > 0 && steps != thought) {
-                Some(steps) => self.other_steps = Some((tokens, steps)),
-                None => self.whole_us.entry(thought).or_default().push(time),
+            let steps = answered.steps.filter(|&steps| steps > 0).unwrap_or(thought);
+            if self.as_thought(tokens, thought, steps) {
+                self.whole_us.entry(thought).or_default().push(time);
             }
             return;
         }
@@ -148,7 +154,7 @@ impl Readings {
             let with: Vec<(&Reply, usize)> = answered
                 .replies
                 .iter()
-                .filter_map(|reply| Some((reply, nearest(&reply.pieces, first)?)))
+                .filter_map(|reply| Some((reply, longest_gap(&reply.pieces, first, step)?)))
                 .filter(|(_, n)| *n > CHUNKS as usize)
                 .collect();
             if with.len() < answered.replies.len() {
@@ -161,11 +167,16 @@ impl Readings {
             }
             self.together += 1;
             let tokens = prompt_tokens(prompt);
-            if *planned <= room && tokens <= room {
-                let part = PrefillPart { tokens, past: 0 };
-                self.beside((seqs, *planned), part, 1, &with, 0);
-            } else {
-                self.chunks(seqs, room, tokens, &with, step);
+            let thought = tokens.div_ceil(room.max(1));
+            match long_gaps(&with, step) {
+                // Prompts do not slow down the others so much that steps could be counted.
+                None if thought > 1 => {}
+                Some(steps) if !self.as_thought(tokens, thought, steps) => {}
+                _ if thought == 1 => {
+                    let part = PrefillPart { tokens, past: 0 };
+                    self.beside((seqs, *planned), part, 1, &with, 0);
+                }
+                _ => self.chunks(seqs, room, tokens, &with),
             }
         }
     }
@@ -185,24 +196,8 @@ impl Readings {
     }
 
     /// A prompt of several steps.
-    fn chunks(&mut self, seqs: u32, room: u32, tokens: u32, with: &[(&Reply, usize)], step: f64) {
-        let took = |(reply, n): &(&Reply, usize)| {
-            let gap = |back: usize| (*n > back).then(|| us(reply.pieces[n - back - 1], reply.pieces[n - back]));
-            let most = (0..CHUNKS as usize).filter_map(gap).fold(0.0, f64::max);
-            let longer = |back: &usize| gap(*back).is_some_and(|gap| gap > step + (most - step) / 2.0);
-            ((0..*n).take_while(longer).count() as f64, most)
-        };
-        let mut counts: Vec<f64> = with.iter().map(|with| took(with).0).collect();
-        let mut most: Vec<f64> = with.iter().map(|with| took(with).1).collect();
-        let steps = median(&mut counts) as u32;
-        if median(&mut most) < 1.3 * step || steps == 0 {
-            // Prompts do not slow down the others so much that steps could be counted.
-            return;
-        }
-        if steps != tokens.div_ceil(room.max(1)) {
-            self.other_steps = Some((tokens, steps));
-            return;
-        }
+    fn chunks(&mut self, seqs: u32, room: u32, tokens: u32, with: &[(&Reply, usize)]) {
+        let steps = tokens.div_ceil(room.max(1));
         for index in 0..steps {
             let past = index * room;
             let part = PrefillPart { tokens: room.min(tokens - past), past };
@@ -211,14 +206,27 @@ impl Readings {
         }
     }
 
+    /// Whether a prompt took as many steps as was thought; remembered.
+    fn as_thought(&mut self, tokens: u32, thought: u32, steps: u32) -> bool {
+        let (same, others) = self.counted.entry(tokens).or_default();
+        if steps == thought {
+            *same += 1;
+        } else {
+            others.push(f64::from(steps));
+        }
+        steps == thought
+    }
+
     /// Whether prompts are computed beside sequences that decode; `None` if there was nothing to see.
     pub(super) fn mixes(&self) -> Option<bool> {
         (self.together + self.apart > 0).then_some(self.together >= self.apart)
     }
 
-    /// The tokens of a prompt that took another number of steps than was thought, and that number.
+    /// The tokens of the shortest prompt that mostly took another number of steps than was thought, and that number. A step that
+    /// was held up now and then is no other number.
     pub(super) fn other_steps(&self) -> Option<(u32, u32)> {
-        self.other_steps
+        let mut other = self.counted.iter().filter(|(_, (same, others))| others.len() > *same as usize);
+        other.next().map(|(&tokens, (_, others))| (tokens, median(&mut others.clone()) as u32))
     }
 
     /// Shapes that came in every round: their medians tell drift.
@@ -227,7 +235,7 @@ impl Readings {
         let decode = self.pools.iter().filter(|(key, pooled)| key.0 == "decode" && pooled.medians_us.len() == most);
         let anchor = |(key, pooled): (&Key, &Pooled)| Anchor {
             name: format!("{} sequences at {}", key.1, key.2),
-            medians_us: pooled.medians_us.clone(),
+            times_us: pooled.medians_us.clone(),
         };
         decode.map(anchor).collect()
     }
@@ -236,7 +244,7 @@ impl Readings {
     pub(super) fn steps(&mut self, plan: &ProbePlan) -> Vec<SeenStep> {
         let mixes = self.mixes().unwrap_or(false);
         // A prompt of more tokens than a step has took several, of which only the last was seen.
-        let most = self.other_steps.map_or(u32::MAX, |(tokens, steps)| tokens.div_ceil(steps.max(1)));
+        let most = self.other_steps().map_or(u32::MAX, |(tokens, steps)| tokens.div_ceil(steps.max(1)));
         let mut steps = self.longer_prompts(plan, most);
         for ((kind, ..), pooled) in std::mem::take(&mut self.pools) {
             let Pooled { mut sample, awaited, contexts, mut times_us, .. } = pooled;
@@ -246,6 +254,11 @@ impl Readings {
             }
             sample.decode_context = contexts.iter().sum::<u64>() / contexts.len().max(1) as u64;
             sample.device_us = median(&mut times_us);
+            if kind == "decode" {
+                // A token that is heard of late makes the next gap shorter: only the mean is the engine's.
+                sample.device_us = times_us.iter().sum::<f64>() / times_us.len() as f64;
+                self.ratios.extend(times_us.iter().map(|time| time / sample.device_us));
+            }
             sample.spread = (times_us[times_us.len() * 3 / 4] - times_us[times_us.len() / 4]) / sample.device_us;
             sample.repeats = times_us.len() as u32;
             steps.push(SeenStep { sample, awaited });
@@ -287,7 +300,27 @@ fn distance(a: Time, b: Time) -> f64 {
     us(a.min(b), a.max(b))
 }
 
-/// The piece that came closest to a moment.
-fn nearest(pieces: &[Time], at: Time) -> Option<usize> {
-    (0..pieces.len()).min_by_key(|&n| pieces[n].max(at).since(pieces[n].min(at)))
+/// Of the pieces that came within a step and a half of a moment, the one behind the longest gap: the step that computed a prompt is
+/// longer than those around it, whenever a client hears of it.
+fn longest_gap(pieces: &[Time], at: Time, step: f64) -> Option<usize> {
+    let near = (1..pieces.len()).filter(|&n| distance(pieces[n], at) <= 1.5 * step);
+    near.max_by(|&a, &b| us(pieces[a - 1], pieces[a]).total_cmp(&us(pieces[b - 1], pieces[b])))
+}
+
+/// Steps in a row that took clearly longer than a step of decoding, up to the last one; `None` if none did.
+fn long_gaps(with: &[(&Reply, usize)], step: f64) -> Option<u32> {
+    let gap = |(reply, n): &(&Reply, usize), back: usize| {
+        (*n > back).then(|| us(reply.pieces[n - back - 1], reply.pieces[n - back]))
+    };
+    let longest = |with: &(&Reply, usize)| (0..CHUNKS as usize).filter_map(|back| gap(with, back)).fold(0.0, f64::max);
+    let mut most: Vec<f64> = with.iter().map(longest).collect();
+    let most = median(&mut most);
+    if most < 1.3 * step {
+        return None;
+    }
+    let is_long =
+        |with: &(&Reply, usize), back: usize| gap(with, back).is_some_and(|gap| gap > step + (most - step) / 2.0);
+    let count = |with: &(&Reply, usize)| (0..with.1).take_while(|&back| is_long(with, back)).count() as f64;
+    let mut counts: Vec<f64> = with.iter().map(count).collect();
+    Some(median(&mut counts) as u32).filter(|&steps| steps > 0)
 }

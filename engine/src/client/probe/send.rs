@@ -27,6 +27,8 @@ const COUNTED: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_micros(500);
 /// Share of an answer's tokens that come in pieces of their own at least.
 const APART: f64 = 0.9;
+/// Share of them that come at moments of their own at least: a busy client reads some together, a proxy that buffers sends most so.
+const AT_ONCE: f64 = 0.5;
 
 /// Whom probes are sent to.
 pub(super) struct Sender {
@@ -190,10 +192,17 @@ fn check(reply: &Reply, asking: Asking) -> Result<(), String> {
             "asked for {asked} tokens it gave {tokens}: it does not know `ignore_eos`, and outputs of unknown length tell no step times"
         ));
     }
+    let moments = 1 + reply.pieces.windows(2).filter(|pair| pair[0] != pair[1]).count();
     if (pieces as f64) < f64::from(tokens) * APART {
         return Err(format!(
             "{tokens} tokens came in {pieces} pieces, so that the time of a step cannot be told: let it send every token by itself \
              (no speculative decoding, stream interval 1)"
+        ));
+    }
+    if (moments as f64) < f64::from(tokens) * AT_ONCE {
+        return Err(format!(
+            "{tokens} tokens came at {moments} moments, so that the time of a step cannot be told: something on the way holds them back \
+             (a proxy that buffers?)"
         ));
     }
     Ok(())

@@ -1,0 +1,127 @@
+//! How far steps of one shape lie apart.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CostModel, DecodeCost, StepCost, StepShape};
+
+/// A point of a distribution.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quantile {
+    /// So large a share of the steps …
+    pub share: f64,
+    /// … takes at most so many times the mean of its shape.
+    pub ratio: f64,
+}
+
+/// The distribution of step time ÷ mean time of steps of the same shape, linear between its quantiles.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Jitter(Vec<Quantile>);
+
+/// Shares that are kept of a measured distribution.
+const SHARES: [f64; 12] = [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0];
+
+impl Jitter {
+    /// The quantiles of measured ratios; `None` if there are fewer than there are quantiles.
+    pub fn of(mut ratios: Vec<f64>) -> Option<Self> {
+        if ratios.len() < SHARES.len() {
+            return None;
+        }
+        ratios.sort_by(f64::total_cmp);
+        // Four digits are more than was measured.
+        let at = |share: f64| (ratios[(share * (ratios.len() - 1) as f64).round() as usize] * 1e4).round() / 1e4;
+        Some(Jitter(SHARES.iter().map(|&share| Quantile { share, ratio: at(share) }).collect()))
+    }
+
+    /// What is wrong with it, in words.
+    ///
+    /// # Errors
+    /// It has no two quantiles, they do not ascend, or are no numbers of at least zero.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let fine = |q: &Quantile| (0.0..=1.0).contains(&q.share) && q.ratio.is_finite() && q.ratio >= 0.0;
+        let ascending = self.0.windows(2).all(|pair| pair[0].share < pair[1].share && pair[0].ratio <= pair[1].ratio);
+        match self.0.as_slice() {
+            [] | [_] => Err("needs at least two quantiles"),
+            all if !all.iter().all(fine) => Err("`share` must be in 0 to 1, `ratio` a number of at least 0"),
+            _ if !ascending => Err("`share` and `ratio` must ascend"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The ratio below which a share of the steps lies.
+    pub fn ratio(&self, share: f64) -> f64 {
+        let after = self.0.partition_point(|quantile| quantile.share < share);
+        match (after.checked_sub(1).map(|before| self.0[before]), self.0.get(after)) {
+            (Some(low), Some(high)) => {
+                low.ratio + (high.ratio - low.ratio) * (share - low.share) / (high.share - low.share)
+            }
+            (Some(end), None) => end.ratio,
+            (None, Some(end)) => end.ratio,
+            (None, None) => 1.0,
+        }
+    }
+}
+
+/// A cost model whose steps lie apart.
+pub struct Jittered {
+    model: Box<dyn CostModel>,
+    jitter: Jitter,
+}
+
+impl Jittered {
+    /// A model's costs are means, and single steps lie around them.
+    pub fn new(model: Box<dyn CostModel>, jitter: Jitter) -> Self {
+        Jittered { model, jitter }
+    }
+}
+
+impl CostModel for Jittered {
+    fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
+        self.model.step(shape)
+    }
+
+    fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
+        self.model.decode(seqs, context)
+    }
+
+    fn jitter(&self) -> Option<&Jitter> {
+        Some(&self.jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_ratios() {
+        let jitter = Jitter::of((0..=1000).map(|i| 0.5 + f64::from(i) / 1000.0).collect()).expect("enough");
+        jitter.check().expect("ascends");
+        for share in [0.0, 0.01, 0.3, 0.5, 0.97, 1.0] {
+            assert!((jitter.ratio(share) - 0.5 - share).abs() < 1e-3, "{share}: {}", jitter.ratio(share));
+        }
+        assert!(Jitter::of(vec![1.0; 11]).is_none());
+        let same = Jitter::of(vec![1.0; 12]).expect("enough");
+        assert!((same.ratio(0.7) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn broken_ones_are_told() {
+        let of = |pairs: &[(f64, f64)]| Jitter(pairs.iter().map(|&(share, ratio)| Quantile { share, ratio }).collect());
+        for (pairs, what) in [
+            (&[(0.5, 1.0)][..], "two quantiles"),
+            (&[(0.0, 1.0), (1.5, 2.0)], "in 0 to 1"),
+            (&[(0.0, f64::NAN), (1.0, 2.0)], "at least 0"),
+            (&[(0.0, 2.0), (1.0, 1.0)], "must ascend"),
+            (&[(1.0, 1.0), (0.0, 2.0)], "must ascend"),
+        ] {
+            let told = of(pairs).check().expect_err(what);
+            assert!(told.contains(what), "{told}");
+        }
+        // Beyond the outermost quantiles the ratio is theirs.
+        let middle = of(&[(0.25, 1.0), (0.75, 2.0)]);
+        assert!((middle.ratio(0.0) - 1.0).abs() < 1e-12 && (middle.ratio(1.0) - 2.0).abs() < 1e-12);
+    }
+}
