@@ -1,6 +1,5 @@
 //! `overbook validate SCENARIO --on`: the scenario for real, again and again, and simulated; how far the two are apart.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
@@ -19,7 +18,6 @@ use overbook_scenarios::{Point, Study};
 use overbook_sim::calibrate::StepProfile;
 use overbook_sim::calibrate::steps::StepErrors;
 use overbook_sim::cluster::{Cluster, ClusterSpec};
-use overbook_sim::cost::slowed::Slowed;
 use overbook_sim::cost::{CostModel, StepShape};
 use overbook_sim::gpu::OriginKind;
 use overbook_sim::rows::{Discard, Outcome};
@@ -43,12 +41,16 @@ struct Load<'a> {
     again: usize,
     replayed: [usize; 3],
     summaries: Vec<Summary>,
-    /// How much more time the machine took in each run than when it was calibrated.
-    factors: Vec<f64>,
     /// Hashes of the runs' steps.
     runs: Vec<String>,
-    /// Predicted and measured time of every step, on the device and whole [ns], by kind.
-    steps: BTreeMap<&'static str, Vec<(f64, f64)>>,
+    steps: Vec<Forced>,
+}
+
+/// A step of the engine: what its shape costs by the model, and what it took; on the device and whole [ns].
+struct Forced {
+    decodes: bool,
+    predicted: [f64; 2],
+    measured: [f64; 2],
 }
 
 pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Result<u8, Failure> {
@@ -81,8 +83,7 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     if args.replay {
         return told_replay(&loads, &study);
     }
-    let mut fidelity = fidelity(args, scenario, &study, &device, loads, repeats)?;
-    fidelity.slower = gauge.slower;
+    let fidelity = fidelity(args, scenario, &study, &device, loads, gauge.slower)?;
     let failed = args.gate && fidelity.finding() != Finding::Passed;
     let code = if failed { GATE_FAILED } else { DONE };
     let kept = dir.map_or(Ok(()), |dir| {
@@ -98,7 +99,7 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     kept.map(|()| code)
 }
 
-/// How fast the machine is, by the anchors of the profile.
+/// How fast the machine is, by the anchors of the profile, looked at before every run.
 struct Gauge<'a> {
     point: &'a Point,
     device: &'a Device,
@@ -111,13 +112,10 @@ struct Gauge<'a> {
 }
 
 impl<'a> Gauge<'a> {
-    /// Looks for the first time.
     fn new(point: &'a Point, device: &'a Device, idle: bool) -> Result<Self, Failure> {
         let profile = if idle { None } else { point.step_profile().map_err(Failure::input)? };
         let profile = profile.filter(|profile| !profile.anchors.is_empty());
-        let mut gauge = Gauge { point, device, idle, profile, slower: Vec::new() };
-        gauge.look()?;
-        Ok(gauge)
+        Ok(Gauge { point, device, idle, profile, slower: Vec::new() })
     }
 
     fn look(&mut self) -> Result<(), Failure> {
@@ -127,15 +125,6 @@ impl<'a> Gauge<'a> {
         let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
         self.slower.extend(profile.slower(&now));
         Ok(())
-    }
-
-    /// What the machine's steps took since the last look, as a factor of what was calibrated: the mean of both looks.
-    fn factor(&mut self) -> Result<f64, Failure> {
-        self.look()?;
-        Ok(match self.slower.as_slice() {
-            [.., before, after] => 1.0 + (before + after) / 2.0,
-            _ => 1.0,
-        })
     }
 }
 
@@ -158,9 +147,8 @@ fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
 
 fn begin(point: &Point) -> Result<Load<'_>, Failure> {
     let spec = point.cluster().map_err(Failure::input)?;
-    let (summaries, factors, runs) = (Vec::new(), Vec::new(), Vec::new());
-    let (void, steps) = (Vec::new(), BTreeMap::new());
-    Ok(Load { point, spec, void, again: 0, replayed: [0; 3], summaries, factors, runs, steps })
+    let (void, summaries, runs, steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    Ok(Load { point, spec, void, again: 0, replayed: [0; 3], summaries, runs, steps })
 }
 
 fn name(point: &Point, study: &Study) -> String {
@@ -174,6 +162,7 @@ const AGAIN: usize = 2;
 /// One real run of a load; made again if it is void, and taken as it is if it stays so.
 fn once(load: &mut Load<'_>, device: &Device, gauge: &mut Gauge<'_>, globals: &Globals) -> Result<(), Failure> {
     for attempt in 0..=AGAIN {
+        gauge.look()?;
         let display = Display::new(!globals.quiet && shows_progress(), load.point.scenario.workload.requests());
         let measured = on_device(load.point, device, &load.spec, &display)?;
         display.finish();
@@ -184,16 +173,15 @@ fn once(load: &mut Load<'_>, device: &Device, gauge: &mut Gauge<'_>, globals: &G
         load.replayed[0] += parity.steps;
         load.replayed[1] += parity.requests;
         load.replayed[2] += parity.differences + usize::from(!parity.digest && parity.differences == 0);
-        let (void, factor) = (measured.void(), gauge.factor()?);
+        let void = measured.void();
         if !void.is_empty() && attempt < AGAIN && !gauge.idle {
             load.again += 1;
             note(&format!("void, and made again: {}", void.join("; ")));
             continue;
         }
         load.void.extend(void);
-        let mut cost = Slowed::new(load.point.cost().map_err(Failure::input)?, factor);
-        forced(&measured, &mut cost, load.spec.limits.depth, &mut load.steps);
-        load.factors.push(factor);
+        let mut cost = load.point.cost().map_err(Failure::input)?;
+        load.steps.extend(forced(&measured, &mut *cost, load.spec.limits.depth));
         load.runs.push(hash(&measured));
         load.summaries.push(measured.result.summary);
         return Ok(());
@@ -215,14 +203,9 @@ fn hash(measured: &Measured) -> String {
 }
 
 /// What each step of the engine would cost by the model: errors that no other error has led to.
-fn forced(
-    measured: &Measured,
-    cost: &mut dyn CostModel,
-    depth: u32,
-    kinds: &mut BTreeMap<&'static str, Vec<(f64, f64)>>,
-) {
+fn forced(measured: &Measured, cost: &mut dyn CostModel, depth: u32) -> Vec<Forced> {
     let mut before = None;
-    for StepLog { row, parts, prefill_ends, planned, device, .. } in &measured.steps {
+    let one = |StepLog { row, parts, prefill_ends, planned, device, .. }: &StepLog| {
         let shape = StepShape {
             decode_seqs: row.decode_seqs,
             decode_context: row.decode_context,
@@ -232,14 +215,31 @@ fn forced(
         let price = cost.step(&shape);
         let (on_device, host) = (price.device.as_ns_f64(), price.host.as_ns_f64());
         // As the simulator's lanes do it: host time hides behind the device, except at the start of a busy time.
-        let idle = before.is_none_or(|end| *planned >= end);
+        let idle = before.replace(row.end).is_none_or(|end| *planned >= end);
         let whole = if depth == 1 || idle { on_device + host } else { on_device.max(host) };
-        before = Some(row.end);
-        let kind = if parts.is_empty() { "decode, on the device" } else { "with prompts, on the device" };
-        kinds.entry(kind).or_default().push((on_device, (device.1 - device.0).0 as f64));
-        let kind = if parts.is_empty() { "decode, whole" } else { "with prompts, whole" };
-        kinds.entry(kind).or_default().push((whole, (row.end - row.start).0 as f64));
-    }
+        Forced {
+            decodes: parts.is_empty(),
+            predicted: [on_device, whole],
+            measured: [(device.1 - device.0).0 as f64, (row.end - row.start).0 as f64],
+        }
+    };
+    measured.steps.iter().map(one).collect()
+}
+
+/// Errors of predicted steps by kind.
+fn step_errors(steps: &[Forced]) -> Vec<StepErrors> {
+    let kinds = [
+        ("decode, on the device", true, 0),
+        ("decode, whole", true, 1),
+        ("with prompts, on the device", false, 0),
+        ("with prompts, whole", false, 1),
+    ];
+    let errors = |(kind, decodes, which): (&str, bool, usize)| {
+        let pair = |step: &Forced| (step.predicted[which], step.measured[which]);
+        let pairs: Vec<(f64, f64)> = steps.iter().filter(|step| step.decodes == decodes).map(pair).collect();
+        (!pairs.is_empty()).then(|| StepErrors::new(kind, &pairs))
+    };
+    kinds.into_iter().filter_map(errors).collect()
 }
 
 fn told_replay(loads: &[Load<'_>], study: &Study) -> Result<u8, Failure> {
@@ -253,32 +253,24 @@ fn told_replay(loads: &[Load<'_>], study: &Study) -> Result<u8, Failure> {
     Ok(if differ { GATE_FAILED } else { DONE })
 }
 
-/// The load as the simulator sees it, with its own step costs, on a machine that takes `factor` times as long.
-fn simulated(load: &Load<'_>, factor: f64) -> Result<Summary, Failure> {
+/// The load as the simulator sees it, with its own step costs.
+fn simulated(load: &Load<'_>) -> Result<Summary, Failure> {
     let mut workload = load.point.workload().map_err(Failure::input)?;
-    let mut cost = Slowed::new(load.point.cost().map_err(Failure::input)?, factor);
+    let mut cost = load.point.cost().map_err(Failure::input)?;
     let cluster = Cluster::new(load.spec.clone()).map_err(Failure::input)?;
-    let result = cluster.run(&mut *workload, &mut cost, &mut Discard, &mut |_| true);
+    let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true);
     Ok(result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?.summary)
 }
 
-/// A figure of a load beside its simulations; `None` if one of them does not have it.
-fn trial(
-    (metric, bar): (&'static str, Option<Bar>),
-    load: &Load<'_>,
-    calibrated: &Summary,
-    told: &[Summary],
-) -> Option<Trial> {
-    let values =
-        |summaries: &[Summary]| summaries.iter().map(|summary| summary.metric(metric)).collect::<Option<Vec<_>>>();
+/// A figure of a load, measured and simulated; `None` if one of them does not have it.
+fn trial((metric, bar): (&'static str, Option<Bar>), load: &Load<'_>, simulated: &Summary) -> Option<Trial> {
     let finished = load.summaries.iter().map(|summary| summary.count(Outcome::Finished)).min().unwrap_or(0);
     let is_tail = metric.ends_with("_p99") && finished < TAIL_MIN;
     Some(Trial {
         metric,
         bar: bar.filter(|_| !is_tail),
-        measured: values(&load.summaries)?,
-        simulated: values(told)?,
-        calibrated: calibrated.metric(metric)?,
+        measured: load.summaries.iter().map(|summary| summary.metric(metric)).collect::<Option<Vec<_>>>()?,
+        simulated: simulated.metric(metric)?,
     })
 }
 
@@ -288,19 +280,18 @@ fn fidelity(
     study: &Study,
     device: &Device,
     loads: Vec<Load<'_>>,
-    repeats: usize,
+    slower: Vec<f64>,
 ) -> Result<Fidelity, Failure> {
     let first = &study.points()[0];
-    let mut points = Vec::new();
+    let (mut points, repeats) = (Vec::new(), args.repeats.get());
     for load in loads {
-        let calibrated = simulated(&load, 1.0)?;
-        let told = load.factors.iter().map(|&factor| simulated(&load, factor)).collect::<Result<Vec<_>, _>>()?;
+        let summary = simulated(&load)?;
         points.push(FidelityPoint {
             name: name(load.point, study),
             plan: load.point.plan_hash(),
             seed: load.point.scenario.seed,
-            trials: FIGURES.into_iter().filter_map(|figure| trial(figure, &load, &calibrated, &told)).collect(),
-            steps: load.steps.iter().map(|(kind, pairs)| StepErrors::new(kind, pairs)).collect(),
+            trials: FIGURES.into_iter().filter_map(|figure| trial(figure, &load, &summary)).collect(),
+            steps: step_errors(&load.steps),
             void: load.void,
             again: load.again,
             runs: load.runs,
@@ -321,7 +312,7 @@ fn fidelity(
         device: device.describe(),
         cost: facts::calibration(first, None),
         calibrated: calibrated(first)?,
-        slower: Vec::new(),
+        slower,
         points,
         repeats,
         command,

@@ -26,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::driver::Clock;
+use crate::prompt::unseen;
 use crate::run::{Lateness, Pressure, PressureGauge};
 use books::Books;
 use pace::Pacer;
@@ -182,7 +183,7 @@ pub fn replay(
             asking: found.asking,
             model: found.model.clone(),
             vocab: server.vocab.max(1),
-            seed: spec.seed,
+            seed: unseen(spec.seed),
         },
         clock,
         books: Arc::clone(&books),

@@ -2,11 +2,19 @@
 
 use overbook_sim::arrival::Arrival;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::counter::mix;
 
 /// Three words as one key.
 pub(crate) fn key(words: [u64; 3]) -> u64 {
     words.into_iter().fold(0x0_4272_696e_6773, mix)
+}
+
+/// A seed of prompts that no server has seen: its prefix cache may have those of the last time.
+pub(crate) fn unseen(seed: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    key([seed, now as u64, 0])
 }
 
 /// The tokens of a request: they begin like those of another just as far as the trace says that their blocks do, and differ

@@ -13,19 +13,19 @@ use crate::json;
 pub use page::fidelity_html;
 pub use text::fidelity_text;
 
-/// What a figure may differ by, and how far its repeats may lie apart before nothing can be said.
+/// What a figure may differ by, and how much its repeats may leave open before nothing can be said.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Bar {
     /// Largest error that passes.
     pub error: f64,
-    /// Largest spread of the errors of repeats.
-    pub spread: f64,
+    /// Most that the repeats may leave open: half of the 95 % confidence interval of their mean, as a share of it.
+    pub open: f64,
 }
 
 /// The figures that are compared, with their bars; those without are told and not judged.
 pub const FIGURES: [(&str, Option<Bar>); 22] = [
-    ("output_throughput", Some(bar(0.02, 0.05))),
-    ("request_throughput", Some(bar(0.02, 0.05))),
+    ("output_throughput", Some(bar(0.02, 0.02))),
+    ("request_throughput", Some(bar(0.02, 0.02))),
     ("ttft_mean", Some(bar(0.08, 0.05))),
     ("ttft_p50", None),
     ("ttft_p90", None),
@@ -48,12 +48,12 @@ pub const FIGURES: [(&str, Option<Bar>); 22] = [
     ("goodput_fraction", None),
 ];
 
-const fn bar(error: f64, spread: f64) -> Bar {
-    Bar { error, spread }
+const fn bar(error: f64, open: f64) -> Bar {
+    Bar { error, open }
 }
 
-/// A machine whose anchors take this much more or less time is another one.
-const SPEED: f64 = 0.25;
+/// A machine whose anchors take this much more or less time in the middle of all looks is another one.
+const SPEED: f64 = 0.05;
 
 /// Fewer repeats judge nothing.
 pub const REPEATS_MIN: usize = 5;
@@ -93,10 +93,8 @@ pub struct Trial {
     pub bar: Option<Bar>,
     /// Its value in every repeat.
     pub measured: Vec<f64>,
-    /// Its value simulated, for every repeat on a machine as fast as it was then.
-    pub simulated: Vec<f64>,
-    /// Its value simulated on the machine as it was calibrated.
-    pub calibrated: f64,
+    /// Its value in the simulation.
+    pub simulated: f64,
 }
 
 /// Simulated ÷ measured − 1; of nothing and nothing it is nothing.
@@ -107,6 +105,17 @@ fn error(simulated: f64, measured: f64) -> f64 {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The middle one, or zero of none.
+fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
 }
 
 /// Standard deviation of a sample.
@@ -122,23 +131,9 @@ impl Trial {
         mean(&self.measured)
     }
 
-    /// Mean of the simulations.
-    pub fn simulated(&self) -> f64 {
-        mean(&self.simulated)
-    }
-
-    fn errors(&self) -> Vec<f64> {
-        self.simulated.iter().zip(&self.measured).map(|(simulated, measured)| error(*simulated, *measured)).collect()
-    }
-
-    /// Mean error of the repeats, each against the simulation of a machine as fast as it was then.
+    /// Simulated ÷ mean of the repeats − 1.
     pub fn error(&self) -> f64 {
-        mean(&self.errors())
-    }
-
-    /// The error of the simulation of the machine as it was calibrated.
-    pub fn error_as_calibrated(&self) -> f64 {
-        error(self.calibrated, self.mean())
+        error(self.simulated, self.mean())
     }
 
     /// Coefficient of variation of the measured repeats: what the machine and the engine do by themselves.
@@ -147,25 +142,22 @@ impl Trial {
         if deviation > 0.0 { deviation / self.mean() } else { 0.0 }
     }
 
-    /// Half of the 95 % confidence interval of the mean error (Student's t).
+    /// Half of the 95 % confidence interval of the measured mean, as a share of it (Student's t).
     pub fn uncertainty(&self) -> f64 {
-        let errors = self.errors();
-        let Ok(t) = StudentsT::new(0.0, 1.0, (errors.len().saturating_sub(1)) as f64) else { return f64::INFINITY };
-        t.inverse_cdf(0.975) * deviation(&errors) / (errors.len() as f64).sqrt()
+        let repeats = self.measured.len();
+        let Ok(t) = StudentsT::new(0.0, 1.0, repeats.saturating_sub(1) as f64) else { return f64::INFINITY };
+        t.inverse_cdf(0.975) * self.spread() / (repeats as f64).sqrt()
     }
 
-    /// The judgement, if it is judged: an error that is within the bar, or beyond it, for all that the repeats leave open.
+    /// The judgement, if it is judged: nothing is said where the repeats leave more open than they may.
     pub fn finding(&self) -> Option<Finding> {
         let bar = self.bar?;
-        let (error, open) = (self.error().abs(), self.uncertainty());
-        Some(if self.measured.len() < REPEATS_MIN || deviation(&self.errors()) > bar.spread {
+        Some(if self.measured.len() < REPEATS_MIN || self.uncertainty() > bar.open {
             Finding::Inconclusive
-        } else if error + open <= bar.error {
+        } else if self.error().abs() <= bar.error {
             Finding::Passed
-        } else if error - open > bar.error {
-            Finding::Failed
         } else {
-            Finding::Inconclusive
+            Finding::Failed
         })
     }
 }
@@ -233,8 +225,8 @@ pub struct Fidelity {
     pub cost: String,
     /// Its profile, if that is how.
     pub calibrated: Option<Calibrated>,
-    /// How much slower the machine was before and after each run than when the profile was measured, by the same few steps; empty
-    /// if the profile has none.
+    /// How much slower the machine was before each run than when the profile was measured, by the same few steps; empty if the
+    /// profile has none.
     pub slower: Vec<f64>,
     /// The scenarios.
     pub points: Vec<FidelityPoint>,
@@ -271,22 +263,22 @@ impl Fidelity {
 
     /// Whether the machine is another than when the profile was measured.
     pub fn has_changed(&self) -> bool {
-        self.slower.iter().any(|slower| slower.abs() > SPEED)
+        middle(&self.slower).abs() > SPEED
     }
 
     /// The machine's speed in words.
     pub fn speed(&self) -> String {
         let (least, most) = self.slower.iter().fold((f64::MAX, f64::MIN), |(l, m), v| (v.min(l), v.max(m)));
         let verdict = if self.has_changed() {
-            "which is ANOTHER machine than the profile's"
+            "it has CHANGED since the profile was measured: calibrate again"
         } else {
-            "which each simulation is told; `as calibrated` is not"
+            "as when the profile was measured"
         };
         format!(
-            "the profile's anchors took {} to {} time ({} in the mean) before and after the runs, {verdict}",
+            "the profile's anchors took {} time before the runs ({} to {}), {verdict}",
+            signed(middle(&self.slower)),
             signed(least),
-            signed(most),
-            signed(mean(&self.slower))
+            signed(most)
         )
     }
 
@@ -312,12 +304,10 @@ pub fn fidelity_json(fidelity: &Fidelity) -> String {
         json!({
             "metric": trial.metric,
             "simulated": trial.simulated,
-            "simulated_as_calibrated": trial.calibrated,
             "measured": trial.measured,
             "mean": trial.mean(),
             "error": trial.error(),
             "uncertainty": trial.uncertainty(),
-            "error_as_calibrated": trial.error_as_calibrated(),
             "spread": trial.spread(),
             "bar": trial.bar,
             "finding": fidelity.figure_finding(point, trial),

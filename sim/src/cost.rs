@@ -8,7 +8,6 @@ pub mod forms;
 mod host;
 pub mod jitter;
 pub mod roofline;
-pub mod slowed;
 pub mod steps;
 pub mod table;
 pub mod vidur;

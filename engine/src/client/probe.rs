@@ -19,7 +19,7 @@ use super::scrape::{Scrape, scrape};
 use super::{Found, ReplayError, Server, THREADS, find};
 use crate::calibrate::Anchor;
 use crate::driver::Clock;
-use crate::prompt::key;
+use crate::prompt::unseen;
 use crate::run::{Pressure, PressureGauge};
 use read::Readings;
 use send::Sender;
@@ -116,13 +116,11 @@ async fn all(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) 
     let clock = Clock::new(Instant::now());
     let before = scrape(&pool, clock).await;
     let plan = &within(plan, &found, before);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
     let payloads = Payloads {
         asking: found.asking,
         model: found.model.clone(),
         vocab: server.vocab.max(1),
-        // Other prompts every time: the server's prefix cache may have those of the last calibration.
-        seed: key([plan.seed, now as u64, 0]),
+        seed: unseen(plan.seed),
     };
     let mut sender = Sender { pool: Arc::clone(&pool), clock, payloads, made: 0 };
     let mut gauge = PressureGauge::start();

@@ -11,8 +11,8 @@ struct PointView<'a> {
     finding: &'static str,
     /// Of, steps, mean error, p95, bias.
     steps: Vec<[String; 5]>,
-    /// Metric, measured, simulated, error, uncertainty, error as calibrated, spread, bar, finding.
-    figures: Vec<[String; 9]>,
+    /// Metric, measured, simulated, error, what is open, spread, bar, finding.
+    figures: Vec<[String; 8]>,
 }
 
 #[derive(Template)]
@@ -71,15 +71,14 @@ fn view<'a>(fidelity: &Fidelity, point: &'a FidelityPoint) -> PointView<'a> {
     }
 }
 
-fn figure(fidelity: &Fidelity, point: &FidelityPoint, trial: &Trial) -> [String; 9] {
+fn figure(fidelity: &Fidelity, point: &FidelityPoint, trial: &Trial) -> [String; 8] {
     let unit = Unit::of(trial.metric);
     [
         label(trial.metric),
         unit.show(trial.mean()),
-        unit.show(trial.simulated()),
+        unit.show(trial.simulated),
         signed(trial.error()),
         format!("± {:.1} %", trial.uncertainty() * 100.0),
-        signed(trial.error_as_calibrated()),
         format!("{:.1} %", trial.spread() * 100.0),
         trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0)),
         fidelity.figure_finding(point, trial).map_or_else(String::new, |finding| finding.word().to_owned()),

@@ -1,13 +1,8 @@
 use super::*;
 
 fn trial(metric: &'static str, measured: &[f64], simulated: f64) -> Trial {
-    paired(metric, measured, &vec![simulated; measured.len()])
-}
-
-fn paired(metric: &'static str, measured: &[f64], simulated: &[f64]) -> Trial {
     let bar = FIGURES.iter().find(|(name, _)| *name == metric).and_then(|(_, bar)| *bar);
-    let (measured, simulated) = (measured.to_vec(), simulated.to_vec());
-    Trial { metric, bar, measured, calibrated: simulated[0], simulated }
+    Trial { metric, bar, measured: measured.to_vec(), simulated }
 }
 
 fn fidelity(trials: Vec<Trial>) -> Fidelity {
@@ -30,14 +25,19 @@ const STEADY: [f64; 5] = [100.0, 100.2, 99.8, 100.1, 99.9];
 #[test]
 fn what_the_repeats_leave_open_counts() {
     let noisy = [100.0, 103.0, 97.0, 101.5, 98.5];
-    assert_eq!(trial("output_throughput", &STEADY, 101.7).finding(), Some(Finding::Passed));
-    assert_eq!(trial("output_throughput", &STEADY, 102.3).finding(), Some(Finding::Failed));
-    assert_eq!(trial("output_throughput", &STEADY, 102.0).finding(), Some(Finding::Inconclusive), "on the bar");
+    assert_eq!(trial("output_throughput", &STEADY, 101.9).finding(), Some(Finding::Passed));
+    assert_eq!(trial("output_throughput", &STEADY, 102.1).finding(), Some(Finding::Failed));
     assert_eq!(trial("output_throughput", &noisy, 100.0).finding(), Some(Finding::Inconclusive), "2.9 % are open");
-    assert_eq!(trial("tpot_mean", &noisy, 100.0).finding(), Some(Finding::Passed), "the bar is 5 %");
+    assert_eq!(trial("tpot_mean", &noisy, 104.9).finding(), Some(Finding::Passed), "5 % may be open there");
     assert_eq!(trial("tpot_mean", &STEADY[..4], 100.0).finding(), Some(Finding::Inconclusive), "four repeats");
-    let far = [80.0, 120.0, 90.0, 110.0, 100.0];
-    assert_eq!(trial("tpot_mean", &far, 200.0).finding(), Some(Finding::Inconclusive), "they lie too far apart");
+    let far = [90.0, 110.0, 95.0, 105.0, 100.0];
+    assert_eq!(trial("tpot_mean", &far, 100.0).finding(), Some(Finding::Inconclusive), "9.8 % are open");
+    assert_eq!(trial("tpot_p99", &far, 100.0).finding(), Some(Finding::Passed), "of a tail 10 % may be");
+    assert_eq!(
+        trial("tpot_mean", &far.repeat(5), 100.0).finding(),
+        Some(Finding::Passed),
+        "25 repeats leave less open"
+    );
     assert_eq!(trial("ttft_p90", &STEADY, 900.0).finding(), None, "told, not judged");
     let nothing = trial("preemptions", &[0.0; 5], 0.0);
     assert_eq!((nothing.error(), nothing.spread(), nothing.uncertainty()), (0.0, 0.0, 0.0));
@@ -55,16 +55,6 @@ fn uncertainty_by_hand() {
         steady.uncertainty()
     );
     assert!(trial("tpot_mean", &[1.0], 1.0).uncertainty().is_infinite());
-}
-
-#[test]
-fn a_machine_that_is_told_leaves_no_spread() {
-    let speeds = [1.0, 1.1, 0.9, 1.05, 0.95];
-    let measured = speeds.map(|speed| 100.0 * speed);
-    let told = paired("tpot_mean", &measured, &speeds.map(|speed| 101.0 * speed));
-    assert!(told.spread() > 0.07 && told.uncertainty() < 1e-9 && (told.error() - 0.01).abs() < 1e-9);
-    assert_eq!(told.finding(), Some(Finding::Passed));
-    assert_eq!(trial("tpot_mean", &measured, 101.0).finding(), Some(Finding::Inconclusive));
 }
 
 #[test]
@@ -86,12 +76,12 @@ fn the_worst_finding_counts_and_void_runs_say_nothing() {
 #[test]
 fn another_machine_shows_nothing() {
     let mut same = fidelity(vec![trial("tpot_mean", &STEADY, 100.0), trial("e2el_mean", &STEADY, 120.0)]);
-    same.slower = vec![0.01, -0.08];
-    assert_eq!(same.finding(), Finding::Failed);
-    assert!(fidelity_text(&same).contains("took -8.0 % to +1.0 % time (-3.5 % in the mean)"));
-    same.slower.push(0.30);
+    same.slower = vec![0.01, -0.08, 0.4];
+    assert_eq!(same.finding(), Finding::Failed, "one look fell into a spell");
+    assert!(fidelity_text(&same).contains("took +1.0 % time before the runs (-8.0 % to +40.0 %), as when"));
+    same.slower = vec![0.3, 0.0, 0.4];
     assert_eq!((same.finding(), same.counts()), (Finding::Inconclusive, [0, 2, 0]));
-    assert!(fidelity_text(&same).contains("ANOTHER machine"));
+    assert!(fidelity_text(&same).contains("it has CHANGED"));
 }
 
 #[test]

@@ -52,18 +52,18 @@ fn of_point(fidelity: &Fidelity, point: &FidelityPoint) -> String {
     }
     let _ = writeln!(
         text,
-        "  {:<20}{:>12}{:>12}{:>9}{:>8}{:>16}{:>9}{:>7}",
-        "whole runs", "measured", "simulated", "error", "±", "as calibrated", "spread", "bar"
+        "  {:<20}{:>12}{:>12}{:>9}{:>8}{:>9}{:>7}",
+        "whole runs", "measured", "simulated", "error", "±", "spread", "bar"
     );
     for trial in &point.trials {
         let unit = Unit::of(trial.metric);
         let bar = trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0));
         let finding = fidelity.figure_finding(point, trial).map_or("", |finding| finding.word());
-        let (measured, simulated) = (unit.show(trial.mean()), unit.show(trial.simulated()));
-        let (error, calibrated) = (signed(trial.error()), signed(trial.error_as_calibrated()));
+        let (measured, simulated) = (unit.show(trial.mean()), unit.show(trial.simulated));
+        let error = signed(trial.error());
         let (open, spread) = (trial.uncertainty() * 100.0, format!("{:.1} %", trial.spread() * 100.0));
         let line = format!(
-            "  {:<20}{measured:>12}{simulated:>12}{error:>9}{open:>6.1} %{calibrated:>16}{spread:>9}{bar:>7}  {finding}",
+            "  {:<20}{measured:>12}{simulated:>12}{error:>9}{open:>6.1} %{spread:>9}{bar:>7}  {finding}",
             trial.metric
         );
         let _ = writeln!(text, "{}", line.trim_end());
