@@ -10,7 +10,8 @@ use std::time::Instant;
 pub struct Pressure {
     /// Of the time in which this machine wanted a CPU, the share that the hypervisor gave to other machines.
     pub steal: f64,
-    /// Of the time in which busy threads of this process wanted a CPU, the share in which they had none.
+    /// Time that threads of this process were ready and had no CPU, as a share of the run: what Linux calls pressure, if no two wait at
+    /// the same time.
     pub run_delay: f64,
 }
 
@@ -21,7 +22,7 @@ impl Pressure {
     /// What was too much for a measurement, in words.
     pub(crate) fn unfair(&self) -> Vec<String> {
         let shares =
-            [("taken by other machines", self.steal), ("spent by busy threads on waiting for a CPU", self.run_delay)];
+            [("taken by other machines", self.steal), ("spent by threads on waiting for a CPU", self.run_delay)];
         let unfair = shares.into_iter().filter(|(_, share)| *share > UNFAIR);
         unfair
             .map(|(what, share)| format!("{:.1} % of the time was {what}, at most 2 % is fair", share * 100.0))
@@ -35,8 +36,8 @@ pub struct PressureGauge {
     start: Instant,
     /// Steal time and all wanted time of the machine at the start [ticks].
     machine: Option<(u64, u64)>,
-    /// By thread: what it had when first and when last seen.
-    threads: BTreeMap<String, (Times, Times)>,
+    /// By thread: what it had waited when first and when last seen [ns].
+    threads: BTreeMap<String, (u64, u64)>,
     /// Whether threads that are seen for the first time began before the gauge did.
     began: bool,
 }
@@ -49,21 +50,10 @@ fn machine() -> Option<(u64, u64)> {
     Some((*ticks.get(7)?, ticks.iter().take(8).sum::<u64>() - idle))
 }
 
-/// A thread's time on a CPU, and ready without one [ns].
-#[derive(Clone, Copy, Default, Debug)]
-struct Times {
-    ran: u64,
-    waited: u64,
+/// Time that a thread was ready without a CPU [ns].
+fn waited(task: &Path) -> Option<u64> {
+    fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().nth(1)?.parse().ok()
 }
-
-fn times(task: &Path) -> Option<Times> {
-    let text = fs::read_to_string(task.join("schedstat")).ok()?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some(Times { ran: numbers.next()?.ok()?, waited: numbers.next()?.ok()? })
-}
-
-/// A thread that ran for less than this share of the time keeps nobody waiting.
-const BUSY: f64 = 0.02;
 
 impl PressureGauge {
     /// Watches from now on.
@@ -79,10 +69,10 @@ impl PressureGauge {
     pub fn look(&mut self) {
         let Ok(tasks) = fs::read_dir("/proc/self/task") else { return };
         for task in tasks.flatten() {
-            let Some(now) = times(&task.path()) else { continue };
+            let Some(now) = waited(&task.path()) else { continue };
             let name = task.file_name().to_string_lossy().into_owned();
             // A thread that has come since began with none.
-            let first = if self.began { Times::default() } else { now };
+            let first = if self.began { 0 } else { now };
             self.threads.entry(name).or_insert((first, now)).1 = now;
         }
     }
@@ -93,17 +83,10 @@ impl PressureGauge {
         let (before, now) = (self.machine?, machine()?);
         let all = now.1.saturating_sub(before.1).max(1);
         let elapsed = self.start.elapsed().as_nanos() as f64;
-        let (mut ran, mut waited) = (0, 0);
-        for (first, last) in self.threads.values() {
-            let run = last.ran.saturating_sub(first.ran);
-            if run as f64 > BUSY * elapsed {
-                ran += run;
-                waited += last.waited.saturating_sub(first.waited);
-            }
-        }
+        let delay: u64 = self.threads.values().map(|(first, last)| last.saturating_sub(*first)).sum();
         Some(Pressure {
             steal: now.0.saturating_sub(before.0) as f64 / all as f64,
-            run_delay: waited as f64 / ((ran + waited) as f64).max(1.0),
+            run_delay: delay as f64 / elapsed.max(1.0),
         })
     }
 }
