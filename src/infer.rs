@@ -7,7 +7,7 @@ use overbook_engine::client::probe::{Probe, ProbeError, ProbePlan, Probed, probe
 use overbook_engine::client::{ReplayError, Server, Target};
 use overbook_scenarios::Point;
 use overbook_sim::calibrate::inferred::{client_range_us, client_time_us, without_client};
-use overbook_sim::calibrate::steps::{StepSample, fit_steps};
+use overbook_sim::calibrate::steps::fit_steps;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine, StepProfile};
 use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, Jitter, PrefillPart, StepShape};
@@ -143,7 +143,7 @@ fn profile(
         },
         measured: today(),
         samples: keep(samples, &steps, plan.seed)?,
-        noise: noise(middle(&steps), &probed.anchors, probed.pressure),
+        noise: noise(&steps, &probed.anchors, probed.pressure),
         anchors: Vec::new(),
         hull: hull(&steps),
         host: HostCost::ZERO,
@@ -155,13 +155,6 @@ fn profile(
         jitter: Jitter::of(probed.ratios.clone()),
         unidentified,
     })
-}
-
-/// The median spread of repeats.
-fn middle(steps: &[StepSample]) -> f64 {
-    let mut spreads: Vec<f64> = steps.iter().map(|step| step.spread).collect();
-    spreads.sort_by(f64::total_cmp);
-    spreads.get(spreads.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Whom the probes were sent to.

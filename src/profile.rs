@@ -12,7 +12,7 @@ use overbook_engine::run::Pressure;
 use overbook_reports::manifest::utc;
 use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
-use overbook_sim::calibrate::steps::{StepErrors, StepSample, errors_by_kind, fit_steps, grids, table};
+use overbook_sim::calibrate::steps::{self, StepErrors, StepSample, errors_by_kind, fit_steps, grids, table};
 use overbook_sim::calibrate::{
     Hardware, HullRange, Noise, ProfiledEngine, SampleFile, StepGrid, StepProfile, StepTable,
 };
@@ -105,9 +105,9 @@ pub(crate) fn percent(share: f64) -> f64 {
 }
 
 /// What cannot be told apart, from the spread of repeats, the anchors, and what others took of the CPU.
-pub(crate) fn noise(spread: f64, anchors: &[Anchor], pressure: Option<Pressure>) -> Noise {
+pub(crate) fn noise(steps: &[StepSample], anchors: &[Anchor], pressure: Option<Pressure>) -> Noise {
     Noise {
-        repeats_percent: percent(spread),
+        repeats_percent: percent(steps::noise(steps)),
         drift_percent: percent(anchors.iter().map(Anchor::drift).fold(0.0, f64::max)),
         run_delay_percent: pressure.map(|pressure| percent(pressure.run_delay)),
         steal_percent: pressure.map(|pressure| percent(pressure.steal)),
@@ -181,7 +181,7 @@ fn profile(
         },
         measured: today(),
         samples: keep(samples, measured, plan.seed)?,
-        noise: noise(calibration.noise(), &calibration.anchors, calibration.pressure),
+        noise: noise(measured, &calibration.anchors, calibration.pressure),
         anchors: calibration.anchors.iter().map(Anchor::time).collect(),
         hull: hull(measured),
         host: calibration.host,

@@ -62,15 +62,6 @@ pub struct Calibration {
     pub pressure: Option<Pressure>,
 }
 
-impl Calibration {
-    /// Median over the samples of the spread of repeats: less than that cannot be told apart.
-    pub fn noise(&self) -> f64 {
-        let mut spreads: Vec<f64> = self.samples.iter().map(|sample| sample.spread).collect();
-        spreads.sort_by(f64::total_cmp);
-        spreads.get(spreads.len() / 2).copied().unwrap_or(0.0)
-    }
-}
-
 /// Why a calibration stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {

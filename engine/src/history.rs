@@ -108,3 +108,26 @@ fn without(logits: &[f32], banned: &[u32]) -> Vec<f32> {
 fn fault(slot: Slot, what: &str) -> ExecutorError {
     ExecutorError(format!("sequence in slot {slot} {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::Sampling;
+
+    #[test]
+    fn banned_tokens_are_drawn_only_when_the_sequence_is_long_enough() {
+        let mut histories = Histories::new(Capacity { blocks: 4, block_tokens: 16, max_model_len: 64, vocab: 4 });
+        let bans = Bans { tokens: vec![2, 99], until: 5 };
+        let begin = Begin { slot: 0, prompt: vec![1, 1, 1], sampling: Sampling::GREEDY, bans };
+        assert!(histories.update(&[], vec![begin]).is_ok());
+        // Token 2 is always the likeliest, 1 the next.
+        let drawn: Vec<u32> = (2..6)
+            .flat_map(|past| {
+                let step = [Sequence { slot: 0, past, tokens: 1, samples: true, table: (0, 1) }];
+                histories.sample(&step, &[0.0, 1.0, 2.0, -1.0])
+            })
+            .map(|(_, token)| token)
+            .collect();
+        assert_eq!(drawn, [1, 1, 2, 2], "lengths 3 and 4 are below 5");
+    }
+}

@@ -42,6 +42,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_two_replays_have_the_same_prompts() {
+        assert_ne!(unseen(7), unseen(7));
+    }
+
+    #[test]
     fn equal_blocks_give_equal_tokens() {
         let with = |ids: &[u64]| {
             let content = Some(Box::new(Content { block_tokens: 4, ids: ids.into() }));

@@ -3,6 +3,7 @@
 mod page;
 mod text;
 
+use overbook_sim::calibrate::median;
 use overbook_sim::calibrate::steps::StepErrors;
 use serde::Serialize;
 use serde_json::json;
@@ -105,17 +106,6 @@ fn error(simulated: f64, measured: f64) -> f64 {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The middle one, or zero of none.
-fn middle(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
-    }
 }
 
 /// Standard deviation of a sample.
@@ -263,7 +253,7 @@ impl Fidelity {
 
     /// Whether the machine is another than when the profile was measured.
     pub fn has_changed(&self) -> bool {
-        middle(&self.slower).abs() > SPEED
+        median(&mut self.slower.clone()).abs() > SPEED
     }
 
     /// The machine's speed in words.
@@ -276,7 +266,7 @@ impl Fidelity {
         };
         format!(
             "the profile's anchors took {} time before the runs ({} to {}), {verdict}",
-            signed(middle(&self.slower)),
+            signed(median(&mut self.slower.clone())),
             signed(least),
             signed(most)
         )

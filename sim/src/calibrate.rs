@@ -27,6 +27,16 @@ pub use step_profile::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The median, of an even number between the two in the middle; zero of none. Sorts them.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
 /// How well a form predicts rows that it was not fitted to.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

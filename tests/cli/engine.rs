@@ -92,6 +92,23 @@ fn steps_are_measured_and_price_the_scenario() {
     // A profile stays unless it may be replaced.
     let again = home.overbook("calibrate tiny.yaml --on cpu --out p.yaml").ends(2);
     assert!(again.err.contains("--force"), "{}", again.err);
+    let nowhere = home.overbook("calibrate tiny.yaml --on cpu --out no/such/p.yaml").ends(2);
+    assert!(nowhere.err.contains("cannot write no/such/p.yaml"), "before minutes of measuring: {}", nowhere.err);
+    // Steps that lie apart are simulated one by one.
+    let cost = "engine.cost={ steps: { path: p.yaml, jitter: true } }";
+    let apart = home.run(["run", "tiny.yaml", "--set", cost, "--out", "apart"]).ends(0);
+    assert!(apart.err.contains("(1.0 steps per plan"), "{}", apart.err);
+    // A profile of another engine, or one whose steps are not those that it names, judges nothing.
+    let judge = |threads: &str| {
+        let cost = "engine.cost={ steps: { path: p.yaml } }";
+        home.run(["validate", "tiny.yaml", "--on", "cpu", "--threads", threads, "--change", cost]).ends(2).err
+    };
+    assert!(judge("2").contains("was measured with --threads 1, this is 2"), "{}", judge("2"));
+    home.write("p.steps.parquet", "other steps");
+    assert!(judge("1").contains("not the steps that p was fitted to"), "{}", judge("1"));
+    home.write("p.yaml", profile.split("jitter:").next().expect("a beginning"));
+    let none = home.run(["run", "tiny.yaml", "--set", cost, "--out", "none"]).ends(2);
+    assert!(none.err.contains("the profile has no `jitter`"), "{}", none.err);
 }
 
 #[test]

@@ -133,6 +133,8 @@ fn what_cannot_be_served_or_replayed_is_told() {
     told("serve tiny.yaml", 2, "add --on cpu");
     told("serve tiny.yaml --on cpu --set fleet.replicas=2", 2, "fleet.replicas=1");
     told("serve tiny.yaml --on cpu --host here", 2, "invalid IP address");
+    let empty = home.run(["serve", "tiny.yaml", "--on", "cpu", "--api-key", ""]);
+    assert!(empty.code == 2 && empty.err.contains("the API key is empty"), "{}", empty.err);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
     told(&format!("serve tiny.yaml --on cpu --port {port}"), 2, "choose another --host or --port");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use overbook_engine::calibrate::{CalibrateError, ShapePlan, calibrate};
 use overbook_engine::executor::{Capacity, Executor, Rehearsal};
-use overbook_sim::calibrate::steps::fit_steps;
+use overbook_sim::calibrate::steps::{fit_steps, noise};
 
 fn plan() -> ShapePlan {
     ShapePlan {
@@ -38,7 +38,7 @@ fn a_known_cost_is_found() {
     let all = errors.last().expect("errors over all");
     assert!(all.p95_percent < 0.5, "{errors:?}");
     assert!((form.step_us - 307.0).abs() < 1.0, "{form:?}");
-    assert!(calibration.noise() < 1e-9 && calibration.anchors.iter().all(|anchor| anchor.drift() < 1e-9));
+    assert!(noise(&calibration.samples) < 1e-9 && calibration.anchors.iter().all(|anchor| anchor.drift() < 1e-9));
     assert!(calibration.anchors[0].times_us.len() > 3);
     assert!(calibration.host.base.0.0 + calibration.host.per_seq.0.0 > 0, "the driver takes some time");
 }

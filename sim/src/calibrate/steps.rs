@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::median;
 use super::nnls::nnls;
 use crate::cost::steps::{Slope, StepForm, Steps, prefill_pairs};
 use crate::cost::table::{Grid, Table, TableError};
@@ -41,6 +42,11 @@ impl StepSample {
             prefill_ends: self.prefill_ends,
         }
     }
+}
+
+/// The median over the samples of the spread of their repeats: less than that cannot be told apart.
+pub fn noise(samples: &[StepSample]) -> f64 {
+    median(&mut samples.iter().map(|sample| sample.spread).collect::<Vec<f64>>())
 }
 
 /// Errors of predicted step times.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use overbook_sim::calibrate::inferred::SeenStep;
+use overbook_sim::calibrate::median;
 use overbook_sim::calibrate::steps::StepSample;
 use overbook_sim::cost::PrefillPart;
 use overbook_sim::time::Time;
@@ -50,15 +51,6 @@ pub(super) struct Readings {
     pub(super) ratios: Vec<f64>,
     /// Decode probes in which too few steps had all sequences.
     pub(super) short: Vec<String>,
-}
-
-pub(super) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
 }
 
 fn us(from: Time, to: Time) -> f64 {
