@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use overbook_sim::policy::future_peak::{FuturePeak, Growth, future_peak};
+use overbook_sim::schedulers::future_peak::{FuturePeak, Growth, future_peak};
 
 /// Prompts of up to 4,096 tokens, somewhere in outputs of as many.
 fn batch(requests: u64) -> Vec<Growth> {

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use overbook_scenarios::Source;
-use overbook_sim::cluster::Cluster;
-use overbook_sim::rows::Discard;
+use overbook_sim::fleet::Cluster;
+use overbook_sim::results::rows::Discard;
 
 const REQUESTS: u64 = 20_000;
 

@@ -11,8 +11,8 @@ use overbook_engine::weights::{Dtype, Weights};
 use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
-use overbook_sim::model::{ModelSpec, WeightDtype};
-use overbook_sim::replica::Limits;
+use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::serving::replica::Limits;
 
 use crate::cli::DeviceArgs;
 use crate::output::{Failure, note};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use overbook_reports::parquet::ParquetRecorder;
 use overbook_scenarios::{Point, Study};
-use overbook_sim::cluster::Progress;
 use overbook_sim::cost::CostModel;
-use overbook_sim::rows::Discard;
+use overbook_sim::fleet::Progress;
+use overbook_sim::results::rows::Discard;
 
 use crate::cli::RunArgs;
 use crate::output::Failure;

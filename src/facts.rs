@@ -10,9 +10,9 @@ use overbook_scenarios::hull::{Case, Hull};
 use overbook_scenarios::scenario::{CostSpec, MaxNewTokens, Scenario};
 use overbook_scenarios::world::{PoolOrigin, WorldError};
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
-use overbook_sim::length::LengthSpec;
-use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::summary::Summary;
+use overbook_sim::lengths::LengthSpec;
+use overbook_sim::results::summary::Summary;
+use overbook_sim::schedulers::SchedulerSpec;
 
 /// Name and version of the tool.
 pub(crate) const TOOL: &str = concat!("overbook ", env!("CARGO_PKG_VERSION"));

@@ -17,11 +17,11 @@ use overbook_scenarios::scenario::CostSpec;
 use overbook_scenarios::{Point, Study};
 use overbook_sim::calibrate::StepProfile;
 use overbook_sim::calibrate::steps::StepErrors;
-use overbook_sim::cluster::{Cluster, ClusterSpec};
 use overbook_sim::cost::{CostModel, StepShape};
-use overbook_sim::gpu::OriginKind;
-use overbook_sim::rows::{Discard, Outcome};
-use overbook_sim::summary::Summary;
+use overbook_sim::fleet::{Cluster, ClusterSpec};
+use overbook_sim::hardware::gpu::OriginKind;
+use overbook_sim::results::rows::{Discard, Outcome};
+use overbook_sim::results::summary::Summary;
 
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs, ValidateArgs};

@@ -11,7 +11,7 @@ use overbook_sim::calibrate::steps::fit_steps;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine, StepProfile};
 use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, Jitter, PrefillPart, StepShape};
-use overbook_sim::gpu::OriginKind;
+use overbook_sim::hardware::gpu::OriginKind;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 

@@ -4,8 +4,8 @@ use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{Measured, RunError, run};
 use overbook_reports::{Report, Status};
 use overbook_scenarios::Point;
-use overbook_sim::cluster::ClusterSpec;
-use overbook_sim::rows::Recorder;
+use overbook_sim::fleet::ClusterSpec;
+use overbook_sim::results::rows::Recorder;
 
 use crate::device::Device;
 use crate::facts;

@@ -18,7 +18,7 @@ use overbook_sim::calibrate::{
 };
 use overbook_sim::cost::Jitter;
 use overbook_sim::cost::table::Grid;
-use overbook_sim::gpu::OriginKind;
+use overbook_sim::hardware::gpu::OriginKind;
 
 use crate::calibrate::{aside, write};
 use crate::check::load;

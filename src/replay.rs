@@ -8,8 +8,8 @@ use overbook_reports::parquet::ParquetRecorder;
 use overbook_reports::summary_json::summary_json;
 use overbook_reports::{Report, RunDir, Status, html, manifest, terminal};
 use overbook_scenarios::Point;
-use overbook_sim::cluster::ClusterSpec;
-use overbook_sim::rows::{Outcome, Recorder as _};
+use overbook_sim::fleet::ClusterSpec;
+use overbook_sim::results::rows::{Outcome, Recorder as _};
 
 use crate::check::load;
 use crate::cli::{Globals, ReplayArgs};

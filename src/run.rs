@@ -6,9 +6,9 @@ use overbook_reports::parquet::ParquetRecorder;
 use overbook_reports::summary_json::summary_json;
 use overbook_reports::{Report, RunDir, Status, Traffic, TrafficScale, html, terminal};
 use overbook_scenarios::{Point, Study};
-use overbook_sim::cluster::{Cluster, RunError, RunResult};
 use overbook_sim::cost::CostModel;
-use overbook_sim::rows::{Discard, Outcome, Recorder};
+use overbook_sim::fleet::{Cluster, RunError, RunResult};
+use overbook_sim::results::rows::{Discard, Outcome, Recorder};
 use overbook_traces::{BurstStats, Tapped, burstiness};
 
 use crate::check::load;

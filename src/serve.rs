@@ -13,10 +13,10 @@ use overbook_reports::summary_json::summary_json;
 use overbook_reports::{Report, RunDir, Status, html, terminal};
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
-use overbook_sim::cluster::ClusterSpec;
-use overbook_sim::rows::{Discard, RecordError, Recorder};
-use overbook_sim::summary::Summary;
-use overbook_sim::timeline::Timeline;
+use overbook_sim::fleet::ClusterSpec;
+use overbook_sim::results::rows::{Discard, RecordError, Recorder};
+use overbook_sim::results::summary::Summary;
+use overbook_sim::results::timeline::Timeline;
 
 use crate::check::load;
 use crate::cli::{Globals, ServeArgs};

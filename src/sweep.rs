@@ -8,7 +8,7 @@ use overbook_reports::points::{POINTS, Points};
 use overbook_reports::summary_json::summary_json;
 use overbook_reports::{RunDir, Status, study as reports};
 use overbook_scenarios::{Point, Study, Verdict};
-use overbook_sim::rows::Discard;
+use overbook_sim::results::rows::Discard;
 
 use crate::cli::{Globals, RunArgs};
 use crate::facts::{self, Start};

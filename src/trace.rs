@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context as _;
-use overbook_sim::arrival::Workload;
+use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{Bounded, ExportError, Layout, burstiness, write_requests};
 
 use crate::cli::{Globals, TraceArgs, TraceCommand};

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use overbook_sim::cluster::Progress;
+use overbook_sim::fleet::Progress;
 
 use crate::output::INTERRUPTED;
 

@@ -8,11 +8,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use overbook_sim::cluster::{Cluster, ClusterSpec};
 use overbook_sim::cost::vidur::Vidur;
-use overbook_sim::policy::{SarathiSpec, SchedulerSpec};
-use overbook_sim::replica::{Limits, SwapSpace};
-use overbook_sim::rows::{Keep, RequestRow};
+use overbook_sim::fleet::{Cluster, ClusterSpec};
+use overbook_sim::results::rows::{Keep, RequestRow};
+use overbook_sim::schedulers::{SarathiSpec, SchedulerSpec};
+use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_traces::TraceSpec;
 
 fn folder() -> Option<PathBuf> {

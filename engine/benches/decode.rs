@@ -147,12 +147,12 @@ fn running() -> f64 {
 fn run(model: &mut Model, shape: Shape) {
     let blocks_each = (shape.past + shape.tokens).div_ceil(BLOCK_TOKENS);
     let blocks: Vec<u32> = (0..shape.sequences * blocks_each).collect();
-    let sequence = |slot: u32| Sequence {
-        slot,
+    let sequence = |seat: u32| Sequence {
+        seat,
         past: shape.past,
         tokens: shape.tokens,
         samples: true,
-        table: (slot * blocks_each, blocks_each),
+        table: (seat * blocks_each, blocks_each),
     };
     let sequences: Vec<Sequence> = (0..shape.sequences).map(sequence).collect();
     let tokens: Vec<u32> = (0..shape.sequences * shape.tokens).map(|i| i * 37 % 4096).collect();

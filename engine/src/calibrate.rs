@@ -9,14 +9,14 @@ mod plan;
 
 use std::time::Duration;
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::calibrate::AnchorTime;
 use overbook_sim::calibrate::steps::{StepSample, fit_host};
-use overbook_sim::cluster::{Clients, ClusterSpec};
 use overbook_sim::cost::HostCost;
-use overbook_sim::policy::{SchedulerSpec, VllmSpec};
-use overbook_sim::replica::Limits;
+use overbook_sim::fleet::{Clients, ClusterSpec};
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
+use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::executor::{Executor, ExecutorError};
 use crate::run::{Pressure, PressureGauge, RunError, run};

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::Method;
-use overbook_sim::arrival::{Arrival, Unsorted, Workload, WorkloadError};
-use overbook_sim::cluster::{ClusterSpec, Progress, RunResult};
-use overbook_sim::rows::RequestRow;
+use overbook_sim::fleet::{ClusterSpec, Progress, RunResult};
+use overbook_sim::results::rows::RequestRow;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload, WorkloadError};
 use serde_json::Value;
 use tokio::sync::watch;
 

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output, Slot};
+use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output, Seat};
 use crate::history::Histories;
 use crate::weights::Weights;
 pub use model::Model;
@@ -146,7 +146,7 @@ impl Worker {
         }
     }
 
-    fn step(&mut self, batch: Batch) -> Result<Vec<(Slot, u32)>, ExecutorError> {
+    fn step(&mut self, batch: Batch) -> Result<Vec<(Seat, u32)>, ExecutorError> {
         let Batch { ends, begins, sequences, blocks } = batch;
         self.histories.update(&ends, begins)?;
         let inputs = self.histories.inputs(&sequences, &blocks)?;

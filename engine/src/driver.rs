@@ -19,15 +19,15 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use overbook_sim::blocks::BlockMove;
 use overbook_sim::cost::PrefillPart;
-use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::replica::{Happened, Lanes, Limits, Replica};
-use overbook_sim::rows::StepRow;
-use overbook_sim::step::Infeasible;
+use overbook_sim::kv::blocks::BlockMove;
+use overbook_sim::results::rows::StepRow;
+use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica};
+use overbook_sim::serving::step::Infeasible;
 use overbook_sim::time::{Span, Time};
 
-use crate::executor::{Batch, Begin, Executor, ExecutorError, Sequence, Slot};
+use crate::executor::{Batch, Begin, Executor, ExecutorError, Seat, Sequence};
 use crate::tables::BlockTables;
 
 use client::{Client, Limit};
@@ -148,20 +148,20 @@ pub enum DriveError {
 struct Flight {
     log: StepLog,
     /// Who gets a token, in the batch's order.
-    marks: Vec<(Slot, u32)>,
+    marks: Vec<(Seat, u32)>,
     plans: u64,
 }
 
 /// One replica on one executor.
 pub struct Driver {
     replica: Replica,
-    scheduler: Box<dyn overbook_sim::policy::Scheduler>,
+    scheduler: Box<dyn overbook_sim::serving::Scheduler>,
     executor: Box<dyn Executor>,
     tables: BlockTables,
-    /// By slot.
+    /// By seat.
     clients: Vec<Option<Client>>,
     /// Of the requests that are here, by number.
-    slots: HashMap<u64, Slot>,
+    seats: HashMap<u64, Seat>,
     flights: VecDeque<Flight>,
     depth: usize,
     /// Patience that ends, earliest first.
@@ -175,7 +175,7 @@ pub struct Driver {
     busy: u64,
     /// Plans made since the last step that was put in flight.
     plans: u64,
-    ends: Vec<Slot>,
+    ends: Vec<Seat>,
     moves: Vec<BlockMove>,
 }
 
@@ -214,7 +214,7 @@ impl Driver {
             executor,
             tables: BlockTables::new(capacity.blocks),
             clients: Vec::new(),
-            slots: HashMap::new(),
+            seats: HashMap::new(),
             flights: VecDeque::new(),
             depth: limits.depth as usize,
             patience: BinaryHeap::new(),
@@ -307,32 +307,32 @@ impl Driver {
         self.tell(now, observer);
     }
 
-    fn begin(client: &mut Client, slot: Slot) -> Option<Begin> {
+    fn begin(client: &mut Client, seat: Seat) -> Option<Begin> {
         let begins = !std::mem::replace(&mut client.begun, true);
         begins.then(|| Begin {
-            slot,
+            seat,
             prompt: std::mem::take(&mut client.prompt),
             sampling: client.sampling,
             bans: std::mem::take(&mut client.bans),
         })
     }
 
-    fn batch(&mut self) -> Result<(Batch, Vec<(Slot, u32)>), DriveError> {
+    fn batch(&mut self) -> Result<(Batch, Vec<(Seat, u32)>), DriveError> {
         self.follow_blocks()?;
         let mut batch = Batch { ends: std::mem::take(&mut self.ends), ..Batch::default() };
         let mut marks = Vec::new();
         let block_tokens = self.replica.pool().block_tokens();
         for part in self.replica.step_parts(0) {
-            let Some(Some(client)) = self.clients.get_mut(part.slot as usize) else {
-                return Err(DriveError::Blocks(format!("slot {} has no client", part.slot)));
+            let Some(Some(client)) = self.clients.get_mut(part.seat as usize) else {
+                return Err(DriveError::Blocks(format!("seat {} has no client", part.seat)));
             };
-            batch.begins.extend(Self::begin(client, part.slot));
+            batch.begins.extend(Self::begin(client, part.seat));
             let blocks = (part.past + part.tokens).div_ceil(block_tokens);
-            let table = self.tables.place(part.slot, blocks, &mut batch.blocks).map_err(DriveError::Blocks)?;
-            let (slot, past, tokens, samples) = (part.slot, part.past, part.tokens, part.samples);
-            batch.sequences.push(Sequence { slot, past, tokens, samples, table });
+            let table = self.tables.place(part.seat, blocks, &mut batch.blocks).map_err(DriveError::Blocks)?;
+            let (seat, past, tokens, samples) = (part.seat, part.past, part.tokens, part.samples);
+            batch.sequences.push(Sequence { seat, past, tokens, samples, table });
             if samples {
-                marks.push((slot, part.generation));
+                marks.push((seat, part.generation));
             }
         }
         Ok((batch, marks))

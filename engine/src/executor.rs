@@ -15,8 +15,8 @@ use std::time::Instant;
 
 pub use rehearsal::Rehearsal;
 
-/// Number of a sequence while it is known to the executor; the replica's slot.
-pub type Slot = u32;
+/// Number of a sequence while it is known to the executor; the replica's seat.
+pub type Seat = u32;
 
 /// How a sequence's next token is drawn.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -49,7 +49,7 @@ pub struct Bans {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Begin {
     /// Its number from now on; one that had it before has ended.
-    pub slot: Slot,
+    pub seat: Seat,
     /// Its prompt, at least one token, each below the vocabulary's size; and then what is known of its output already. A known
     /// token takes the place of the one drawn: contents that a trace tells of go beyond the prompt.
     pub prompt: Vec<u32>,
@@ -63,7 +63,7 @@ pub struct Begin {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sequence {
     /// Which.
-    pub slot: Slot,
+    pub seat: Seat,
     /// Its positions with KV before the step: computed, or found in the prefix cache.
     pub past: u32,
     /// Positions computed in the step, from `past` on. Their input tokens are the prompt's and then those drawn so far.
@@ -78,8 +78,8 @@ pub struct Sequence {
 /// One step in device terms: sequences of different lengths side by side.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Batch {
-    /// Slots whose sequences have ended. They come before `begins`: a slot may end and begin in one batch.
-    pub ends: Vec<Slot>,
+    /// Seats whose sequences have ended. They come before `begins`: a seat may end and begin in one batch.
+    pub ends: Vec<Seat>,
     /// New sequences.
     pub begins: Vec<Begin>,
     /// What is computed. Tokens are drawn in this order.
@@ -105,7 +105,7 @@ impl Batch {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Output {
     /// The tokens drawn, with their sequences, in the batch's order.
-    pub tokens: Vec<(Slot, u32)>,
+    pub tokens: Vec<(Seat, u32)>,
     /// When the device began with it.
     pub start: Instant,
     /// When its tokens were there.

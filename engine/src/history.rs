@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Sequence, Slot};
+use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequence};
 use crate::sample::sample;
 
-/// Histories by slot.
+/// Histories by seat.
 pub(crate) struct Histories {
     capacity: Capacity,
-    slots: BTreeMap<Slot, History>,
+    seats: BTreeMap<Seat, History>,
 }
 
 /// One sequence. Its tokens never change; a preempted sequence is recomputed from them.
@@ -21,27 +21,27 @@ struct History {
 
 impl Histories {
     pub(crate) fn new(capacity: Capacity) -> Histories {
-        Histories { capacity, slots: BTreeMap::new() }
+        Histories { capacity, seats: BTreeMap::new() }
     }
 
     /// Forgets and learns sequences.
-    pub(crate) fn update(&mut self, ends: &[Slot], begins: Vec<Begin>) -> Result<(), ExecutorError> {
-        for slot in ends {
-            if self.slots.remove(slot).is_none() {
-                return Err(fault(*slot, "ends without having begun"));
+    pub(crate) fn update(&mut self, ends: &[Seat], begins: Vec<Begin>) -> Result<(), ExecutorError> {
+        for seat in ends {
+            if self.seats.remove(seat).is_none() {
+                return Err(fault(*seat, "ends without having begun"));
             }
         }
-        for Begin { slot, prompt, sampling, bans } in begins {
+        for Begin { seat, prompt, sampling, bans } in begins {
             if prompt.is_empty() || prompt.iter().any(|token| *token >= self.capacity.vocab) {
-                return Err(fault(slot, "begins with no prompt, or with tokens outside the vocabulary"));
+                return Err(fault(seat, "begins with no prompt, or with tokens outside the vocabulary"));
             }
             let temperature = sampling.temperature >= 0.0 && sampling.temperature.is_finite();
             let top_p = sampling.top_p > 0.0 && sampling.top_p <= 1.0;
             if !temperature || !top_p {
-                return Err(fault(slot, "samples with a temperature below 0 or a top_p outside (0, 1]"));
+                return Err(fault(seat, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
-            if self.slots.insert(slot, History { tokens: prompt, sampling, bans }).is_some() {
-                return Err(fault(slot, "begins while it runs"));
+            if self.seats.insert(seat, History { tokens: prompt, sampling, bans }).is_some() {
+                return Err(fault(seat, "begins while it runs"));
             }
         }
         Ok(())
@@ -51,34 +51,34 @@ impl Histories {
     pub(crate) fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
-            let Sequence { slot, past, tokens, table: (start, len), .. } = *sequence;
-            let history = self.slots.get(&slot).ok_or_else(|| fault(slot, "is computed without having begun"))?;
+            let Sequence { seat, past, tokens, table: (start, len), .. } = *sequence;
+            let history = self.seats.get(&seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
             let end = u64::from(past) + u64::from(tokens);
             if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
-                return Err(fault(slot, "computes nothing, or more than the longest sequence"));
+                return Err(fault(seat, "computes nothing, or more than the longest sequence"));
             }
             let positions = past as usize..end as usize;
-            let known = history.tokens.get(positions).ok_or_else(|| fault(slot, "lacks the input of a position"))?;
+            let known = history.tokens.get(positions).ok_or_else(|| fault(seat, "lacks the input of a position"))?;
             inputs.extend_from_slice(known);
             let table = blocks.get(start as usize..).and_then(|rest| rest.get(..len as usize));
-            let table = table.ok_or_else(|| fault(slot, "has a block table outside the batch's"))?;
+            let table = table.ok_or_else(|| fault(seat, "has a block table outside the batch's"))?;
             if u64::from(len) * u64::from(self.capacity.block_tokens) < end {
-                return Err(fault(slot, "has too few blocks for its positions"));
+                return Err(fault(seat, "has too few blocks for its positions"));
             }
             if table.iter().any(|block| *block >= self.capacity.blocks) {
-                return Err(fault(slot, "has a block that the cache does not have"));
+                return Err(fault(seat, "has a block that the cache does not have"));
             }
         }
         Ok(inputs)
     }
 
     /// The tokens of the sequences that sample: drawn from the logits, or those that were known.
-    pub(crate) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Slot, u32)> {
+    pub(crate) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Seat, u32)> {
         let mut logits = logits.chunks_exact(self.capacity.vocab as usize);
         let mut drawn = Vec::new();
         for sequence in sequences.iter().filter(|sequence| sequence.samples) {
             let end = sequence.past + sequence.tokens;
-            let (Some(history), Some(logits)) = (self.slots.get_mut(&sequence.slot), logits.next()) else { continue };
+            let (Some(history), Some(logits)) = (self.seats.get_mut(&sequence.seat), logits.next()) else { continue };
             // Drawn in any case: what is known saves an engine no work, and a step's time must not depend on it.
             let token = if end < history.bans.until {
                 sample(&without(logits, &history.bans.tokens), &history.sampling, end)
@@ -88,7 +88,7 @@ impl Histories {
             if history.tokens.len() == end as usize {
                 history.tokens.push(token);
             }
-            drawn.push((sequence.slot, history.tokens[end as usize]));
+            drawn.push((sequence.seat, history.tokens[end as usize]));
         }
         drawn
     }
@@ -105,8 +105,8 @@ fn without(logits: &[f32], banned: &[u32]) -> Vec<f32> {
     logits
 }
 
-fn fault(slot: Slot, what: &str) -> ExecutorError {
-    ExecutorError(format!("sequence in slot {slot} {what}"))
+fn fault(seat: Seat, what: &str) -> ExecutorError {
+    ExecutorError(format!("sequence in seat {seat} {what}"))
 }
 
 #[cfg(test)]
@@ -118,12 +118,12 @@ mod tests {
     fn banned_tokens_are_drawn_only_when_the_sequence_is_long_enough() {
         let mut histories = Histories::new(Capacity { blocks: 4, block_tokens: 16, max_model_len: 64, vocab: 4 });
         let bans = Bans { tokens: vec![2, 99], until: 5 };
-        let begin = Begin { slot: 0, prompt: vec![1, 1, 1], sampling: Sampling::GREEDY, bans };
+        let begin = Begin { seat: 0, prompt: vec![1, 1, 1], sampling: Sampling::GREEDY, bans };
         assert!(histories.update(&[], vec![begin]).is_ok());
         // Token 2 is always the likeliest, 1 the next.
         let drawn: Vec<u32> = (2..6)
             .flat_map(|past| {
-                let step = [Sequence { slot: 0, past, tokens: 1, samples: true, table: (0, 1) }];
+                let step = [Sequence { seat: 0, past, tokens: 1, samples: true, table: (0, 1) }];
                 histories.sample(&step, &[0.0, 1.0, 2.0, -1.0])
             })
             .map(|(_, token)| token)

@@ -1,4 +1,4 @@
-//! The real engine: a model's forward pass on CPU and CUDA, driven by the same [`Replica`](overbook_sim::replica::Replica)
+//! The real engine: a model's forward pass on CPU and CUDA, driven by the same [`Replica`](overbook_sim::serving::replica::Replica)
 //! that the simulator drives, around real steps.
 //!
 //! The replica is sans-IO: the engine calls `enqueue`, `plan` and `complete` with a wall clock where the simulator has a

@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
-use overbook_sim::cluster::{Cluster, ClusterSpec, OutputLimit, Patience, RunError};
 use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::fleet::{Cluster, ClusterSpec, OutputLimit, Patience, RunError};
+use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::run::Measured;
 

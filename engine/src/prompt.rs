@@ -1,6 +1,6 @@
 //! Prompts for requests of which only the lengths are known.
 
-use overbook_sim::arrival::Arrival;
+use overbook_sim::workload::arrival::Arrival;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,8 +36,8 @@ pub fn prompt_tokens(arrival: &Arrival, id: u64, seed: u64, vocab: u32) -> Vec<u
 
 #[cfg(test)]
 mod tests {
-    use overbook_sim::arrival::Content;
     use overbook_sim::time::Time;
+    use overbook_sim::workload::arrival::Content;
 
     use super::*;
 

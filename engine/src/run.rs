@@ -8,11 +8,11 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use overbook_sim::arrival::{Arrival, Unsorted, Workload, WorkloadError};
-use overbook_sim::cluster::{ClusterSpec, Progress, RunResult};
-use overbook_sim::replica::Lanes;
-use overbook_sim::rows::RequestRow;
+use overbook_sim::fleet::{ClusterSpec, Progress, RunResult};
+use overbook_sim::results::rows::RequestRow;
+use overbook_sim::serving::replica::Lanes;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload, WorkloadError};
 
 use crate::driver::{Clock, DriveError, Driver, StepLog};
 use crate::executor::Executor;

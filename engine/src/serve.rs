@@ -27,7 +27,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
-use overbook_sim::replica::{Happened, Limits};
+use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::Time;
 use tokio::sync::watch;
 

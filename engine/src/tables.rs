@@ -4,9 +4,9 @@
 //! Frames are given to a sequence when a step of its is submitted, which is never before the pool has counted them,
 //! so that they cannot run out.
 
-use overbook_sim::blocks::{BlockMove, HashedBlock};
+use overbook_sim::kv::blocks::{BlockMove, HashedBlock};
 
-use crate::executor::Slot;
+use crate::executor::Seat;
 
 /// A sequence's block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +20,7 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct BlockTables {
     free: Vec<u32>,
-    /// By slot.
+    /// By seat.
     tables: Vec<Vec<Entry>>,
     /// By the name of cached content.
     frames: Vec<Option<u32>>,
@@ -44,13 +44,13 @@ impl BlockTables {
     pub fn apply(&mut self, moves: &[BlockMove]) -> Result<(), String> {
         for &step in moves {
             match step {
-                BlockMove::Shared { slot, block } => {
+                BlockMove::Shared { seat, block } => {
                     let frame = self.frame(block).ok_or("a shared block has no frame")?;
-                    self.table_mut(slot).push(Entry { frame, named: true });
+                    self.table_mut(seat).push(Entry { frame, named: true });
                 }
-                BlockMove::Named { slot, index, block } => {
-                    self.grow(slot, index + 1)?;
-                    let entry = &mut self.table_mut(slot)[index as usize];
+                BlockMove::Named { seat, index, block } => {
+                    self.grow(seat, index + 1)?;
+                    let entry = &mut self.table_mut(seat)[index as usize];
                     entry.named = true;
                     let frame = entry.frame;
                     if self.frames.len() <= block.index() {
@@ -64,11 +64,11 @@ impl BlockTables {
                     let frame = self.frames.get_mut(block.index()).and_then(Option::take);
                     self.free.push(frame.ok_or("a dropped block has no frame")?);
                 }
-                BlockMove::Released { slot } => {
-                    let mut table = std::mem::take(self.table_mut(slot));
+                BlockMove::Released { seat } => {
+                    let mut table = std::mem::take(self.table_mut(seat));
                     self.free.extend(table.iter().rev().filter(|entry| !entry.named).map(|entry| entry.frame));
                     table.clear();
-                    *self.table_mut(slot) = table;
+                    *self.table_mut(seat) = table;
                 }
             }
         }
@@ -80,10 +80,10 @@ impl BlockTables {
     ///
     /// # Errors
     /// No frame is free: the pool has promised more than there is.
-    pub fn place(&mut self, slot: Slot, blocks: u32, into: &mut Vec<u32>) -> Result<(u32, u32), String> {
-        self.grow(slot, blocks)?;
+    pub fn place(&mut self, seat: Seat, blocks: u32, into: &mut Vec<u32>) -> Result<(u32, u32), String> {
+        self.grow(seat, blocks)?;
         let start = into.len() as u32;
-        into.extend(self.tables[slot as usize][..blocks as usize].iter().map(|entry| entry.frame));
+        into.extend(self.tables[seat as usize][..blocks as usize].iter().map(|entry| entry.frame));
         Ok((start, blocks))
     }
 
@@ -91,18 +91,18 @@ impl BlockTables {
         self.frames.get(block.index()).copied().flatten()
     }
 
-    fn table_mut(&mut self, slot: Slot) -> &mut Vec<Entry> {
-        let index = slot as usize;
+    fn table_mut(&mut self, seat: Seat) -> &mut Vec<Entry> {
+        let index = seat as usize;
         if self.tables.len() <= index {
             self.tables.resize_with(index + 1, Vec::new);
         }
         &mut self.tables[index]
     }
 
-    fn grow(&mut self, slot: Slot, blocks: u32) -> Result<(), String> {
-        while self.table_mut(slot).len() < blocks as usize {
+    fn grow(&mut self, seat: Seat, blocks: u32) -> Result<(), String> {
+        while self.table_mut(seat).len() < blocks as usize {
             let frame = self.free.pop().ok_or("no frame is free where the pool has counted one")?;
-            self.table_mut(slot).push(Entry { frame, named: false });
+            self.table_mut(seat).push(Entry { frame, named: false });
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl BlockTables {
 
 #[cfg(test)]
 mod tests {
-    use overbook_sim::blocks::BlockPool;
+    use overbook_sim::kv::blocks::BlockPool;
 
     use super::*;
 
@@ -122,17 +122,17 @@ mod tests {
         let (a, b) = (pool.hash(1), pool.hash(2));
         let mut tables = BlockTables::new(4);
         let mut blocks = Vec::new();
-        tables.apply(&[BlockMove::Named { slot: 0, index: 0, block: a }]).expect("legal");
+        tables.apply(&[BlockMove::Named { seat: 0, index: 0, block: a }]).expect("legal");
         assert_eq!(tables.place(0, 2, &mut blocks), Ok((0, 2)));
         assert_eq!(blocks, [0, 1]);
-        tables.apply(&[BlockMove::Released { slot: 0 }]).expect("legal");
+        tables.apply(&[BlockMove::Released { seat: 0 }]).expect("legal");
         assert_eq!(tables.free(), 3, "the named one stays");
-        tables.apply(&[BlockMove::Shared { slot: 1, block: a }]).expect("legal");
+        tables.apply(&[BlockMove::Shared { seat: 1, block: a }]).expect("legal");
         tables.place(1, 2, &mut blocks).expect("frames are free");
         assert_eq!(blocks, [0, 1, 0, 1]);
-        tables.apply(&[BlockMove::Released { slot: 1 }, BlockMove::Dropped { block: a }]).expect("legal");
+        tables.apply(&[BlockMove::Released { seat: 1 }, BlockMove::Dropped { block: a }]).expect("legal");
         assert_eq!(tables.free(), 4);
-        assert!(tables.apply(&[BlockMove::Shared { slot: 1, block: b }]).is_err());
+        assert!(tables.apply(&[BlockMove::Shared { seat: 1, block: b }]).is_err());
         assert!(tables.apply(&[BlockMove::Dropped { block: a }]).is_err());
         assert!(tables.place(2, 5, &mut blocks).is_err());
     }

@@ -17,32 +17,32 @@ fn resident() -> i64 {
 
 /// Runs requests in groups of 20: a prefill of 12 tokens each in one step, then 3 decodes.
 fn serve(executor: &mut CpuExecutor, config: &Config, requests: u32) {
-    let slots = 0..20_u32;
-    let part = |slot: u32, past: u32, tokens: u32| Sequence { slot, past, tokens, samples: true, table: (slot, 1) };
-    let blocks: Vec<u32> = slots.clone().collect();
+    let seats = 0..20_u32;
+    let part = |seat: u32, past: u32, tokens: u32| Sequence { seat, past, tokens, samples: true, table: (seat, 1) };
+    let blocks: Vec<u32> = seats.clone().collect();
     for group in 0..requests / 20 {
-        let begin = |slot: u32| {
-            let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9, seed: u64::from(group * 20 + slot) };
+        let begin = |seat: u32| {
+            let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9, seed: u64::from(group * 20 + seat) };
             Begin {
-                slot,
-                prompt: (0..12).map(|i| (i * 37 + group + slot) % 512).collect(),
+                seat,
+                prompt: (0..12).map(|i| (i * 37 + group + seat) % 512).collect(),
                 sampling,
                 bans: Bans::default(),
             }
         };
-        let ends = if group == 0 { Vec::new() } else { slots.clone().collect() };
-        let begins = slots.clone().map(begin).collect();
-        let sequences = slots.clone().map(|slot| part(slot, 0, 12)).collect();
+        let ends = if group == 0 { Vec::new() } else { seats.clone().collect() };
+        let begins = seats.clone().map(begin).collect();
+        let sequences = seats.clone().map(|seat| part(seat, 0, 12)).collect();
         executor.submit(Batch { ends, begins, sequences, blocks: blocks.clone() }).unwrap();
         for at in 12..15 {
-            let sequences = slots.clone().map(|slot| part(slot, at, 1)).collect();
+            let sequences = seats.clone().map(|seat| part(seat, at, 1)).collect();
             executor.submit(Batch { sequences, blocks: blocks.clone(), ..Batch::default() }).unwrap();
             assert_eq!(executor.wait().unwrap().tokens.len(), 20);
         }
         let last = executor.wait().unwrap().tokens;
         assert!(last.len() == 20 && last.iter().all(|(_, token)| *token < config.vocab as u32));
     }
-    executor.submit(Batch { ends: slots.collect(), ..Batch::default() }).unwrap();
+    executor.submit(Batch { ends: seats.collect(), ..Batch::default() }).unwrap();
     assert!(executor.wait().unwrap().tokens.is_empty());
 }
 

@@ -4,12 +4,12 @@
 use std::time::Instant;
 
 use overbook_reports::parquet::ParquetRecorder;
-use overbook_sim::arrival::ClassId;
-use overbook_sim::histogram::Histogram;
-use overbook_sim::rows::{Outcome, Recorder, RequestRow, StepRow};
-use overbook_sim::summary::{Slo, Tally};
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::rows::{Outcome, Recorder, RequestRow, StepRow};
+use overbook_sim::results::summary::{Slo, Tally};
+use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{Span, Time};
-use overbook_sim::timeline::Timeline;
+use overbook_sim::workload::arrival::ClassId;
 
 /// Rows repeat after this many: longer than a row group, so that compression cannot profit.
 const PERIOD: u64 = 100_000;

@@ -26,7 +26,7 @@
 
 use std::str::FromStr;
 
-use overbook_sim::rows::Outcome;
+use overbook_sim::results::rows::Outcome;
 
 use crate::json::{self, Json};
 use crate::read::RunData;

@@ -16,7 +16,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit of a metric of [`overbook_sim::summary::Summary::metric`].
+    /// The unit of a metric of [`overbook_sim::results::summary::Summary::metric`].
     pub fn of(metric: &str) -> Unit {
         match metric {
             "request_throughput" | "request_goodput" => Unit::RequestsPerSecond,
@@ -54,7 +54,7 @@ impl Unit {
 }
 
 fn is_latency(metric: &str) -> bool {
-    overbook_sim::summary::LATENCIES.iter().any(|latency| metric.starts_with(latency))
+    overbook_sim::results::summary::LATENCIES.iter().any(|latency| metric.starts_with(latency))
 }
 
 /// A metric's name in running text: `ttft_p99` is "TTFT p99".

@@ -3,9 +3,9 @@
 mod charts;
 
 use askama::Template;
-use overbook_sim::histogram::Histogram;
-use overbook_sim::rows::Outcome;
-use overbook_sim::summary::{Class, Summary};
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::results::summary::{Class, Summary};
 
 use crate::ReportError;
 use crate::figure::{Figure, escaped};

@@ -1,6 +1,6 @@
 //! What a run leaves behind: the run directory with its Parquet, JSON and HTML files, and the summary on the terminal.
 //!
-//! Nothing here computes new figures: [`overbook_sim::summary::Summary`] has them all. The library never prints; the same
+//! Nothing here computes new figures: [`overbook_sim::results::summary::Summary`] has them all. The library never prints; the same
 //! input gives the same bytes, except for the manifest, which alone holds facts of the wall clock.
 #![forbid(unsafe_code)]
 

@@ -43,8 +43,8 @@ mod table;
 
 use std::path::Path;
 
-use overbook_sim::arrival::SessionId;
-use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::workload::arrival::SessionId;
 
 use crate::ReportError;
 pub use samples::write_step_samples;

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use overbook_sim::rows::{RequestRow, StepRow};
+use overbook_sim::results::rows::{RequestRow, StepRow};
 use overbook_sim::time::Time;
 
 use crate::ReportError;

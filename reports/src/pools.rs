@@ -1,7 +1,7 @@
 //! Figures of each pool of a fleet whose replicas differ.
 
-use overbook_sim::histogram::Histogram;
-use overbook_sim::summary::{PoolSummary, Summary};
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::summary::{PoolSummary, Summary};
 
 use crate::format::{Unit, count, seconds};
 use crate::html::Table;
@@ -72,7 +72,7 @@ pub(crate) fn table(summary: &Summary) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use overbook_sim::summary::{Latencies, PoolSummary, Summary};
+    use overbook_sim::results::summary::{Latencies, PoolSummary, Summary};
     use overbook_sim::time::Span;
     use serde_json::Value;
 

@@ -6,9 +6,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use overbook_sim::arrival::{ClassId, SessionId};
-use overbook_sim::rows::{Outcome, RequestRow, StepRow};
+use overbook_sim::results::rows::{Outcome, RequestRow, StepRow};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{ClassId, SessionId};
 use serde_json::Value;
 
 use crate::ReportError;

@@ -1,7 +1,7 @@
 //! What the terminal and the page are made of.
 
-use overbook_sim::summary::Summary;
-use overbook_sim::timeline::Timeline;
+use overbook_sim::results::summary::Summary;
+use overbook_sim::results::timeline::Timeline;
 
 use crate::format::{self, Unit};
 use crate::manifest::Status;

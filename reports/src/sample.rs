@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use overbook_sim::arrival::ClassId;
-use overbook_sim::rows::{Outcome, Recorder, RequestRow, StepRow};
-use overbook_sim::summary::{Fleet, Slo, Summary, Tally};
+use overbook_sim::results::rows::{Outcome, Recorder, RequestRow, StepRow};
+use overbook_sim::results::summary::{Fleet, Slo, Summary, Tally};
+use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{NS_PER_S, Span, Time};
-use overbook_sim::timeline::Timeline;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::manifest::{Manifest, Status};
 use crate::parquet::ParquetRecorder;

@@ -40,7 +40,7 @@ pub struct Study {
     pub title: String,
     /// Names of the axes: the scenario paths that vary.
     pub axes: Vec<String>,
-    /// Names of the metrics, as in [`overbook_sim::summary::Summary::metric`].
+    /// Names of the metrics, as in [`overbook_sim::results::summary::Summary::metric`].
     pub metrics: Vec<String>,
     /// The points, in the sweep's order.
     pub points: Vec<Point>,

@@ -1,8 +1,8 @@
 //! `summary.json`: every figure of a run under the names of `vllm bench serve`, in a fixed order.
 
-use overbook_sim::histogram::Histogram;
-use overbook_sim::rows::Outcome;
-use overbook_sim::summary::{Batches, Class, LATENCIES, PoolSummary, QUANTILES, Slo, Summary};
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::results::summary::{Batches, Class, LATENCIES, PoolSummary, QUANTILES, Slo, Summary};
 use overbook_sim::time::Span;
 
 use crate::json::{self, Json};

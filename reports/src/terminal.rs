@@ -2,9 +2,9 @@
 
 mod paint;
 
-use overbook_sim::histogram::Histogram;
-use overbook_sim::rows::Outcome;
-use overbook_sim::summary::Summary;
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::results::summary::Summary;
 
 use crate::format::{Unit, count, number, seconds};
 use crate::manifest::Status;

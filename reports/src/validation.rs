@@ -15,7 +15,7 @@ pub use terminal::validation_text;
 /// A figure of a run, measured and simulated, in the unit of the metric (SI).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pair {
-    /// Name of the metric, as [`overbook_sim::summary::Summary::metric`] has it, or `ttft_slope`.
+    /// Name of the metric, as [`overbook_sim::results::summary::Summary::metric`] has it, or `ttft_slope`.
     pub metric: String,
     /// What was published.
     pub measured: f64,

@@ -5,9 +5,9 @@ mod site;
 
 use std::fmt;
 
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::ModelSpec;
-use overbook_sim::server::{LinkSpec, ServerSpec, Topology};
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::ModelSpec;
+use overbook_sim::hardware::server::{LinkSpec, ServerSpec, Topology};
 use serde::de::DeserializeOwned;
 
 pub use site::{SiteFigure, SiteSpec};

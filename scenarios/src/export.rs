@@ -2,9 +2,10 @@
 
 use std::fmt::Display;
 
-use overbook_sim::model::{KvDtype, WeightDtype};
-use overbook_sim::parallel::Exchange;
-use overbook_sim::policy::{QueueOrder, SchedulePolicy, SchedulerSpec, VllmSpec};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::parallel::Exchange;
+use overbook_sim::schedulers::{SchedulePolicy, SchedulerSpec, VllmSpec};
+use overbook_sim::serving::QueueOrder;
 
 use crate::import::repository;
 use crate::scenario::{ModelChoice, Scenario};

@@ -1,9 +1,9 @@
 //! Where measured runs of real engines have confirmed the simulator: the hull of what was validated, and on which side of it a
 //! run lies.
 
-use overbook_sim::model::{KvDtype, WeightDtype};
-use overbook_sim::rows::Outcome;
-use overbook_sim::summary::Summary;
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::results::summary::Summary;
 use serde::{Deserialize, Serialize};
 
 use crate::study::Point;

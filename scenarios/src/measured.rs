@@ -109,7 +109,7 @@ impl MeasuredRun {
         self.number(column).filter(|number| *number >= 0.0 && number.fract() == 0.0).map(|number| number as u64)
     }
 
-    /// A published figure by the name that [`overbook_sim::summary::Summary::metric`] has for it, in the same unit; and
+    /// A published figure by the name that [`overbook_sim::results::summary::Summary::metric`] has for it, in the same unit; and
     /// `preemption_rate` [1/s].
     pub fn figure(&self, metric: &str) -> Option<f64> {
         if metric == "preemption_rate" {

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_a_summary() {
-        assert_eq!(NAMES, overbook_sim::summary::Summary::metric_names());
+        assert_eq!(NAMES, overbook_sim::results::summary::Summary::metric_names());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What of a point's cost model rests on inference and not on anybody's measurement: said wherever a result is.
 
 use overbook_sim::calibrate::Profile;
-use overbook_sim::gpu::{Origin, OriginKind};
-use overbook_sim::model::WeightDtype;
-use overbook_sim::parallel::Exchange;
-use overbook_sim::server::LinkSpec;
+use overbook_sim::hardware::gpu::{Origin, OriginKind};
+use overbook_sim::hardware::model::WeightDtype;
+use overbook_sim::hardware::parallel::Exchange;
+use overbook_sim::hardware::server::LinkSpec;
 
 use crate::study::Point;
 

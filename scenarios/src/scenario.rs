@@ -9,8 +9,9 @@ mod slo;
 mod sweep;
 mod workload;
 
-use overbook_sim::parallel::ExpertParallel;
-use overbook_sim::policy::{RouterSpec, SchedulerSpec};
+use overbook_sim::hardware::parallel::ExpertParallel;
+use overbook_sim::routers::RouterSpec;
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::units::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -7,9 +7,9 @@ mod fit;
 mod hash;
 
 use overbook_sim::calibrate::Profile;
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::{ModelSpec, WeightDtype};
-use overbook_sim::server::{LinkSpec, Topology};
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::hardware::server::{LinkSpec, Topology};
 use serde_json::Value;
 
 use crate::catalog::Catalog;

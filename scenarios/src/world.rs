@@ -5,19 +5,19 @@ mod table_file;
 
 use std::path::PathBuf;
 
-use overbook_sim::arrival::Workload;
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
-use overbook_sim::cluster::{
+use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
+use overbook_sim::fleet::{
     Autoscale, ClientTime, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit,
     Patience, ReplicaPool, Retry, ScaleTarget,
 };
-use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
-use overbook_sim::memory::{self, MemoryError, MemoryPlan};
-use overbook_sim::replica::{Limits, SwapSpace};
-use overbook_sim::route::RouterView;
-use overbook_sim::summary::Slo;
+use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
+use overbook_sim::results::summary::Slo;
+use overbook_sim::routers::RouterView;
+use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_sim::time::Time;
 use overbook_sim::units::Bytes;
+use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
 use crate::scenario::{

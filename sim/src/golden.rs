@@ -8,12 +8,13 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use crate::arrival::{Arrival, Content};
-use crate::policy::{QueueOrder, Scheduler, SchedulerSpec, VllmSpec};
-use crate::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
-use crate::rows::Outcome;
-use crate::step::Infeasible;
+use crate::results::rows::Outcome;
+use crate::schedulers::{SchedulerSpec, VllmSpec};
+use crate::serving::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
+use crate::serving::step::Infeasible;
+use crate::serving::{QueueOrder, Scheduler};
 use crate::time::Time;
+use crate::workload::arrival::{Arrival, Content};
 
 /// One recorded workload.
 #[derive(Clone, Debug, Deserialize)]
@@ -151,10 +152,10 @@ impl<'a> GoldenReplay<'a> {
                 let ids = runs.chunks_exact(2).flat_map(|run| run[0]..run[0] + run[1]).collect();
                 arrival.content = Some(Box::new(Content { block_tokens: self.workload.cfg.block_size, ids }));
             }
-            if let Ok(slot) = self.replica.enqueue(id as u64, arrival)
+            if let Ok(seat) = self.replica.enqueue(id as u64, arrival)
                 && self.workload.cfg.arrival_time == ArrivalTime::Index
             {
-                self.replica.set_arrival_key(slot, id as u64);
+                self.replica.set_arrival_key(seat, id as u64);
             }
             self.next_request += 1;
         }
@@ -195,23 +196,23 @@ impl<'a> GoldenReplay<'a> {
         let step = replica.step();
         let mut scheduled = Vec::new();
         let mut past = step.decode_context - u64::from(step.decode_seqs);
-        for slot in replica.running_slots(0) {
-            if step.admitted.iter().any(|a| a.slot == slot) {
+        for seat in replica.running_slots(0) {
+            if step.admitted.iter().any(|a| a.seat == seat) {
                 continue;
             }
-            let id = replica.request_id(slot);
-            if let Some(chunk) = step.chunks.iter().find(|c| c.slot == slot) {
+            let id = replica.request_id(seat);
+            if let Some(chunk) = step.chunks.iter().find(|c| c.seat == seat) {
                 scheduled.extend([id, u64::from(chunk.tokens)]);
                 past += u64::from(chunk.past);
-            } else if replica.is_member(slot) && (step.all_members || step.decoded.contains(&slot)) {
+            } else if replica.is_member(seat) && (step.all_members || step.decoded.contains(&seat)) {
                 scheduled.extend([id, 1]);
             }
         }
         write_list(line, "s", &scheduled);
         let mut admitted = Vec::new();
         for admission in &step.admitted {
-            let chunk = step.chunks.iter().find(|c| c.slot == admission.slot).expect("an admission has a chunk");
-            let id = replica.request_id(admission.slot);
+            let chunk = step.chunks.iter().find(|c| c.seat == admission.seat).expect("an admission has a chunk");
+            let id = replica.request_id(admission.seat);
             admitted.extend([id, chunk.tokens.into(), admission.cached.into(), admission.resumed.into()]);
         }
         write_list(line, "a", &admitted);

@@ -1,9 +1,9 @@
 //! Where the requests of a command come from: a trace file, or a scenario.
 
 use overbook_scenarios::Point;
-use overbook_sim::arrival::Workload;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
+use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{Replay, TraceSpec};
 
 use crate::check::load;

@@ -4,8 +4,8 @@ use overbook_reports::validation::{JudgedRun, Level, Observed, Part};
 use overbook_scenarios::hull::Case;
 use overbook_scenarios::measured::{Constants, Imitation, MeasuredRun};
 use overbook_scenarios::{Point, Source};
-use overbook_sim::cluster::{Cluster, RunResult};
-use overbook_sim::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::fleet::{Cluster, RunResult};
+use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 
 /// Levels over time that are laid over the measured ones, and what they are called.
 const LEVELS: [(&str, &str); 3] =

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use overbook_scenarios::{Point, Source};
-use overbook_sim::cluster::Cluster;
-use overbook_sim::policy::future_peak::{Growth, future_peak};
-use overbook_sim::policy::{Horizon, Scheduler};
-use overbook_sim::rows::Discard;
-use overbook_sim::step::{Infeasible, StepBuilder};
+use overbook_sim::fleet::Cluster;
+use overbook_sim::results::rows::Discard;
+use overbook_sim::schedulers::future_peak::{Growth, future_peak};
+use overbook_sim::serving::step::{Infeasible, StepBuilder};
+use overbook_sim::serving::{Horizon, Scheduler};
 
 use super::home::Home;
 

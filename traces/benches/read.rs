@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use overbook_sim::arrival::Workload;
 use overbook_sim::units::Rate;
+use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{
     ArrivalSpec, Columns, Failures, GenerateSpec, Layout, LengthSpec, ScaleSpec, TimeUnit, TraceSpec, burstiness,
     write_requests,

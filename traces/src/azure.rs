@@ -1,6 +1,6 @@
 //! Azure LLM inference traces of 2023 and 2024 (Azure/AzurePublicDataset, CC-BY-4.0): date and time of each request.
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
 use crate::number::TimeUnit;

@@ -1,7 +1,7 @@
 //! A workload that ends early.
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 /// The beginning of a workload: so many requests, those up to a time, or both.
 pub struct Bounded {

@@ -4,7 +4,7 @@
 //! A row with 0 response tokens is a failed request; its prompt length is 0 as well, so it has no size to replay.
 //! v1.2 adds the session of conversation requests and how long the whole answer took.
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
 use crate::reader::{Decoded, Outcome};

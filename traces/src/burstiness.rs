@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use overbook_sim::arrival::{Arrival, SessionId, Workload, WorkloadError};
-use overbook_sim::histogram::Histogram;
+use overbook_sim::results::histogram::Histogram;
 use overbook_sim::time::{NS_PER_S, Span, Time};
+use overbook_sim::workload::arrival::{Arrival, SessionId, Workload, WorkloadError};
 
 const NS_PER_MS: u64 = NS_PER_S / 1000;
 

@@ -1,6 +1,6 @@
 //! Any CSV, JSON lines or Parquet file, by a map from what a request has to the columns that hold it.
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::workload::arrival::ClassId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, TraceError};

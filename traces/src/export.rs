@@ -10,8 +10,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::time::NS_PER_S;
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use columnar::ParquetRows;
 

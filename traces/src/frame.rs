@@ -3,7 +3,7 @@
 mod groups;
 mod sessions;
 
-use overbook_sim::arrival::{Workload, WorkloadError};
+use overbook_sim::workload::arrival::{Workload, WorkloadError};
 use polars::prelude::*;
 
 use crate::burstiness::{BurstStats, Burstiness};

@@ -1,8 +1,8 @@
 //! Synthetic workloads: an arrival process and a distribution of lengths, the same for the same seed.
 
-use overbook_sim::arrival::{Arrival, SessionId, Workload, WorkloadError};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
+use overbook_sim::workload::arrival::{Arrival, SessionId, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
 
 use crate::arrivals::{ArrivalSpec, Arrivals};

@@ -1,7 +1,7 @@
 //! How long generated requests are. Prompt and output are drawn independently (their rank correlation is 0.1 to 0.3
 //! in `BurstGPT`), each from its own stream.
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::workload::arrival::ClassId;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Workloads for Overbook: recorded traces replayed, and synthetic ones generated.
 //!
-//! Both become a [`Workload`](overbook_sim::arrival::Workload), a lazy source of requests in order of arrival; one
+//! Both become a [`Workload`](overbook_sim::workload::arrival::Workload), a lazy source of requests in order of arrival; one
 //! request is in memory at a time, whatever the length of the trace.
 //!
 //! ```text

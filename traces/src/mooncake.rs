@@ -4,7 +4,7 @@
 //! all blocks before it. Blocks of the engine are smaller: block `i` of the 512-token block `id` becomes
 //! `id * (512 / block) + i`, which keeps that property. Only blocks that the prompt fills have an id.
 
-use overbook_sim::arrival::{ClassId, Content};
+use overbook_sim::workload::arrival::{ClassId, Content};
 
 use crate::error::TraceError;
 use crate::number::TimeUnit;

@@ -15,9 +15,9 @@ mod rates;
 
 use std::path::PathBuf;
 
-use overbook_sim::arrival::{Arrival, ClassId, Workload, WorkloadError};
 use overbook_sim::time::Time;
 use overbook_sim::units::Rate;
+use overbook_sim::workload::arrival::{Arrival, ClassId, Workload, WorkloadError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, TraceError};

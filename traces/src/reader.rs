@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use overbook_sim::arrival::{ClassId, Content, SessionId};
 use overbook_sim::time::Span;
+use overbook_sim::workload::arrival::{ClassId, Content, SessionId};
 
 use crate::azure::Azure;
 use crate::burstgpt::{self, BurstGpt};

@@ -1,6 +1,6 @@
 //! Sizes for requests that failed: a failed request of `BurstGPT` has none of its own.
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::workload::arrival::ClassId;
 use rand::rngs::ChaCha8Rng;
 
 use crate::draw::{stream, uniform};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use overbook_sim::arrival::{Arrival, SessionId, Workload, WorkloadError};
 use overbook_sim::time::{NS_PER_S, Span, Time};
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::{Arrival, SessionId, Workload, WorkloadError};
 
 use crate::cells::Cells;
 use crate::error::TraceError;

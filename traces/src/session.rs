@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use overbook_sim::arrival::SessionId;
+use overbook_sim::workload::arrival::SessionId;
 
 use crate::table::Row;
 

@@ -7,9 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use overbook_sim::arrival::{ClassId, Content};
 use overbook_sim::time::{NS_PER_S, Span};
 use overbook_sim::units::Duration;
+use overbook_sim::workload::arrival::{ClassId, Content};
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};

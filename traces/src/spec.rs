@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use overbook_sim::arrival::Workload;
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::Workload;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;

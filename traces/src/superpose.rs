@@ -4,8 +4,8 @@
 //! at the end of the period, so that every copy plays every request once and the mean load is exactly `copies` times
 //! the trace's.
 
-use overbook_sim::arrival::ClassId;
 use overbook_sim::time::Span;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
 use crate::reader::{Reader, Recorded};

@@ -1,6 +1,6 @@
 //! Request files of the vidur simulator (microsoft/vidur): arrival in seconds, prefill and decode tokens.
 
-use overbook_sim::arrival::ClassId;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
 use crate::reader::{Decoded, Outcome};

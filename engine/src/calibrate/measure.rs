@@ -6,7 +6,7 @@ use overbook_sim::calibrate::steps::StepSample;
 
 use super::plan::Shape;
 use crate::counter::mix;
-use crate::executor::{Bans, Batch, Begin, Executor, ExecutorError, Sampling, Sequence, Slot};
+use crate::executor::{Bans, Batch, Begin, Executor, ExecutorError, Sampling, Seat, Sequence};
 
 /// Fewer repeats have a mean of their own, which makes them look alike.
 const OFTEN: usize = 5;
@@ -17,7 +17,7 @@ pub(super) struct Bench {
     /// Frames in an order that no kernel can profit from.
     frames: Vec<u32>,
     /// Sequences that the executor knows.
-    known: Vec<Slot>,
+    known: Vec<Seat>,
     seed: u64,
     /// Single steps ÷ the mean of their shape, of shapes that were repeated often.
     pub(super) ratios: Vec<f64>,
@@ -77,18 +77,18 @@ impl Bench {
         let prefill =
             shape.prefill.iter().enumerate().map(|(i, part)| (part.past, part.tokens, (i as u32) < shape.prefill_ends));
         let decode = shape.decode_past.iter().map(|&past| (past, 1, true));
-        for (slot, (past, tokens, samples)) in prefill.chain(decode).enumerate() {
-            let slot = slot as Slot;
+        for (seat, (past, tokens, samples)) in prefill.chain(decode).enumerate() {
+            let seat = seat as Seat;
             let end = past + tokens;
             let token = |position: u32| {
-                (mix(mix(self.seed, u64::from(slot)), u64::from(position)) % u64::from(capacity.vocab)) as u32
+                (mix(mix(self.seed, u64::from(seat)), u64::from(position)) % u64::from(capacity.vocab)) as u32
             };
             let (prompt, bans) = ((0..end).map(token).collect(), Bans::default());
-            batch.begins.push(Begin { slot, prompt, sampling: Sampling::GREEDY, bans });
+            batch.begins.push(Begin { seat, prompt, sampling: Sampling::GREEDY, bans });
             let (start, len) = (batch.blocks.len(), end.div_ceil(capacity.block_tokens));
             batch.blocks.extend_from_slice(&self.frames[start..start + len as usize]);
-            batch.sequences.push(Sequence { slot, past, tokens, samples, table: (start as u32, len) });
-            self.known.push(slot);
+            batch.sequences.push(Sequence { seat, past, tokens, samples, table: (start as u32, len) });
+            self.known.push(seat);
         }
         batch
     }

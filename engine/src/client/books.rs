@@ -1,12 +1,12 @@
 //! The figures of a replay, by the definitions that simulated runs have, on the client's clock.
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::cluster::{Effort, RunResult};
 use overbook_sim::digest::Digest;
-use overbook_sim::rows::{Outcome, RequestRow};
-use overbook_sim::summary::{Fleet, Slo, Tally};
+use overbook_sim::fleet::{Effort, RunResult};
+use overbook_sim::results::rows::{Outcome, RequestRow};
+use overbook_sim::results::summary::{Fleet, Slo, Tally};
+use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{Span, Time};
-use overbook_sim::timeline::Timeline;
+use overbook_sim::workload::arrival::Arrival;
 
 use super::reply::Reply;
 use super::scrape::Scrape;

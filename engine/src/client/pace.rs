@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use overbook_sim::arrival::{Arrival, Unsorted, Workload};
-use overbook_sim::cluster::{ClusterSpec, OutputLimit, Progress};
+use overbook_sim::fleet::{ClusterSpec, OutputLimit, Progress};
 use overbook_sim::time::Time;
+use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 

@@ -1,7 +1,7 @@
 //! Requests as JSON, written before they are due.
 
 use hyper::body::Bytes;
-use overbook_sim::arrival::Arrival;
+use overbook_sim::workload::arrival::Arrival;
 use serde_json::json;
 
 use crate::prompt::prompt_tokens;

@@ -4,8 +4,8 @@ mod fake;
 
 use std::net::SocketAddr;
 
-use overbook_sim::cluster::Patience;
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::Patience;
+use overbook_sim::results::rows::Outcome;
 
 use super::*;
 use crate::serve::tests::{Running, VOCAB};

@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::time::Time;
+use overbook_sim::workload::arrival::Arrival;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::executor::{Bans, Sampling, Slot};
+use crate::executor::{Bans, Sampling, Seat};
 
 /// What ends a request before its output limit.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -97,7 +97,7 @@ pub(super) enum Why {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Limit {
     pub(super) at: Time,
-    pub(super) slot: Slot,
+    pub(super) seat: Seat,
     pub(super) generation: u32,
     pub(super) why: Why,
 }
@@ -105,7 +105,7 @@ pub(super) struct Limit {
 impl Ord for Limit {
     /// Earliest first out of a [`std::collections::BinaryHeap`].
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |limit: &Limit| (limit.at, limit.slot, limit.generation, limit.why as u8);
+        let key = |limit: &Limit| (limit.at, limit.seat, limit.generation, limit.why as u8);
         key(other).cmp(&key(self))
     }
 }

@@ -1,10 +1,10 @@
 //! The figures of real steps and requests, by the definitions that simulated ones have.
 
 use overbook_sim::cost::COST_PER_NS;
-use overbook_sim::rows::RequestRow;
-use overbook_sim::summary::{Fleet, Slo, Summary, Tally};
+use overbook_sim::results::rows::RequestRow;
+use overbook_sim::results::summary::{Fleet, Slo, Summary, Tally};
+use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{Span, Time};
-use overbook_sim::timeline::Timeline;
 
 use super::{Levels, StepLog};
 

@@ -1,9 +1,9 @@
 //! One turn: what has come in, what has ended, what is planned.
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::replica::Happened;
-use overbook_sim::rows::{Outcome, RequestRow, StepRow};
+use overbook_sim::results::rows::{Outcome, RequestRow, StepRow};
+use overbook_sim::serving::replica::Happened;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::Arrival;
 
 use super::client::{Client, Event, Limit, Message, Submission, Why};
 use super::{Clock, DriveError, Driver, Flight, Observer, StepLog};
@@ -25,7 +25,7 @@ impl Driver {
         self.last_turn = now;
         self.lose_patience(now);
         for message in news.drain(..) {
-            // Whoever has just gone may have had the slot that the next one gets.
+            // Whoever has just gone may have had the seat that the next one gets.
             self.tell(now, observer);
             match message {
                 Message::Submit(submission) => self.submit(*submission, now, observer),
@@ -64,8 +64,8 @@ impl Driver {
         if let Some(sender) = &sender {
             let _ = sender.send(Event::Accepted { id });
         }
-        let slot = match entered {
-            Ok(slot) => slot,
+        let seat = match entered {
+            Ok(seat) => seat,
             Err(arrival) => {
                 let row = RequestRow::without_service(id, 0, &arrival, Outcome::Rejected, now);
                 observer.happened(now, &Happened::Ended(row.clone()), self.steps, self.busy);
@@ -73,37 +73,37 @@ impl Driver {
                 return;
             }
         };
-        let generation = self.replica.generation(slot);
+        let generation = self.replica.generation(seat);
         for (span, why) in limits {
             if let Some(span) = span {
-                self.patience.push(Limit { at: scheduled + span, slot, generation, why });
+                self.patience.push(Limit { at: scheduled + span, seat, generation, why });
             }
         }
-        let index = slot as usize;
+        let index = seat as usize;
         if self.clients.len() <= index {
             self.clients.resize_with(index + 1, || None);
         }
-        self.slots.insert(id, slot);
+        self.seats.insert(id, seat);
         self.clients[index] =
             Some(Client { generation, prompt, begun: false, sampling, bans, stop, delivered: 0, sender });
     }
 
     /// A client, or its server, ends a request.
     fn end(&mut self, id: u64, outcome: Outcome, now: Time) {
-        if let Some(&slot) = self.slots.get(&id) {
-            self.replica.cancel(slot, outcome, now);
+        if let Some(&seat) = self.seats.get(&id) {
+            self.replica.cancel(seat, outcome, now);
         }
     }
 
     fn lose_patience(&mut self, now: Time) {
-        while let Some(&Limit { at, slot, generation, why }) = self.patience.peek()
+        while let Some(&Limit { at, seat, generation, why }) = self.patience.peek()
             && at <= now
         {
             self.patience.pop();
-            let gone = self.replica.generation(slot) != generation;
-            if !gone && (why != Why::MaxWait || self.replica.never_started(slot)) {
+            let gone = self.replica.generation(seat) != generation;
+            if !gone && (why != Why::MaxWait || self.replica.never_started(seat)) {
                 let outcome = if why == Why::Cancel { Outcome::Cancelled } else { Outcome::Expired };
-                self.replica.cancel(slot, outcome, now);
+                self.replica.cancel(seat, outcome, now);
             }
         }
     }
@@ -126,9 +126,9 @@ impl Driver {
         let gaps = u64::from(self.replica.front_seqs(0)) - resumed.len() as u64;
         let stopped = self.deliver(output, &marks, now);
         log.delivered = self.replica.complete(0, 1, now);
-        for (slot, generation) in stopped {
-            if self.replica.generation(slot) == generation {
-                self.replica.cancel(slot, Outcome::Finished, now);
+        for (seat, generation) in stopped {
+            if self.replica.generation(seat) == generation {
+                self.replica.cancel(seat, Outcome::Finished, now);
             }
         }
         observer.step(&log, gaps, plans);
@@ -137,14 +137,14 @@ impl Driver {
     /// Hands the tokens of a step to their clients. Returns who ends with his.
     fn deliver(&mut self, output: &Output, marks: &[(u32, u32)], now: Time) -> Vec<(u32, u32)> {
         let mut stopped = Vec::new();
-        for (&(slot, generation), &(_, token)) in marks.iter().zip(&output.tokens) {
-            let Some(Some(client)) = self.clients.get_mut(slot as usize) else { continue };
+        for (&(seat, generation), &(_, token)) in marks.iter().zip(&output.tokens) {
+            let Some(Some(client)) = self.clients.get_mut(seat as usize) else { continue };
             if client.generation != generation {
                 continue;
             }
             client.delivered += 1;
             if client.stop.tokens.contains(&token) && client.delivered >= client.stop.min_tokens {
-                stopped.push((slot, generation));
+                stopped.push((seat, generation));
             }
             if let Some(sender) = &client.sender {
                 let _ = sender.send(Event::Token { token, at: now });
@@ -213,10 +213,10 @@ impl Driver {
         while let Some(happened) = self.replica.pop_happened() {
             observer.happened(now, &happened, self.steps, self.busy);
             let Happened::Ended(row) = happened else { continue };
-            let Some(slot) = self.slots.remove(&row.request) else { continue };
-            let Some(client) = self.clients[slot as usize].take() else { continue };
+            let Some(seat) = self.seats.remove(&row.request) else { continue };
+            let Some(client) = self.clients[seat as usize].take() else { continue };
             if client.begun {
-                self.ends.push(slot);
+                self.ends.push(seat);
             }
             client.sender.map(|sender| sender.send(Event::Ended(Box::new(row))));
         }

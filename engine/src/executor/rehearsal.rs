@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Batch, Capacity, Executor, ExecutorError, Output, Sequence, Slot};
+use super::{Batch, Capacity, Executor, ExecutorError, Output, Seat, Sequence};
 use crate::counter::mix;
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
@@ -16,11 +16,11 @@ pub struct Rehearsal {
     per_token: Duration,
     /// By frame and offset.
     kv: Vec<u64>,
-    /// Tokens by slot.
+    /// Tokens by seat.
     tokens: Vec<Option<Vec<u32>>>,
     /// Whether KV is checked.
     checks: bool,
-    ready: VecDeque<(Vec<(Slot, u32)>, Duration)>,
+    ready: VecDeque<(Vec<(Seat, u32)>, Duration)>,
 }
 
 impl Rehearsal {
@@ -37,17 +37,17 @@ impl Rehearsal {
     }
 
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
-        for &slot in &batch.ends {
-            let known = self.tokens.get_mut(slot as usize).and_then(Option::take);
-            known.ok_or_else(|| ExecutorError(format!("slot {slot} ends and never began")))?;
+        for &seat in &batch.ends {
+            let known = self.tokens.get_mut(seat as usize).and_then(Option::take);
+            known.ok_or_else(|| ExecutorError(format!("seat {seat} ends and never began")))?;
         }
         for begin in &batch.begins {
-            let slot = begin.slot as usize;
-            if self.tokens.len() <= slot {
-                self.tokens.resize(slot + 1, None);
+            let seat = begin.seat as usize;
+            if self.tokens.len() <= seat {
+                self.tokens.resize(seat + 1, None);
             }
-            if self.tokens[slot].replace(begin.prompt.clone()).is_some() {
-                return Err(ExecutorError(format!("slot {slot} begins twice")));
+            if self.tokens[seat].replace(begin.prompt.clone()).is_some() {
+                return Err(ExecutorError(format!("seat {seat} begins twice")));
             }
         }
         Ok(())
@@ -60,11 +60,11 @@ impl Rehearsal {
 
     /// Hashes of the prefixes of a sequence, as far as the step goes.
     fn prefixes(&self, sequence: &Sequence) -> Result<Vec<u64>, ExecutorError> {
-        let tokens = self.tokens.get(sequence.slot as usize).and_then(Option::as_ref);
-        let tokens = tokens.ok_or_else(|| ExecutorError(format!("slot {} never began", sequence.slot)))?;
+        let tokens = self.tokens.get(sequence.seat as usize).and_then(Option::as_ref);
+        let tokens = tokens.ok_or_else(|| ExecutorError(format!("seat {} never began", sequence.seat)))?;
         let end = (sequence.past + sequence.tokens) as usize;
         if end > tokens.len() {
-            return Err(ExecutorError(format!("slot {} has {} tokens, not {end}", sequence.slot, tokens.len())));
+            return Err(ExecutorError(format!("seat {} has {} tokens, not {end}", sequence.seat, tokens.len())));
         }
         let chain = tokens[..end].iter().scan(0, |state, &token| {
             *state = mix(*state, u64::from(token) + 1);
@@ -73,7 +73,7 @@ impl Rehearsal {
         Ok(chain.collect())
     }
 
-    fn compute(&mut self, batch: &Batch) -> Result<Vec<(Slot, u32)>, ExecutorError> {
+    fn compute(&mut self, batch: &Batch) -> Result<Vec<(Seat, u32)>, ExecutorError> {
         self.begin(batch)?;
         let mut chains = Vec::new();
         for sequence in &batch.sequences {
@@ -88,17 +88,17 @@ impl Rehearsal {
         for (sequence, chain) in batch.sequences.iter().zip(&chains) {
             for (position, &hash) in chain.iter().enumerate() {
                 if self.checks && self.kv[self.at(batch.table(sequence), position)] != hash {
-                    let (slot, past) = (sequence.slot, sequence.past);
-                    return Err(ExecutorError(format!("slot {slot} has other KV at {position} (past {past})")));
+                    let (seat, past) = (sequence.seat, sequence.past);
+                    return Err(ExecutorError(format!("seat {seat} has other KV at {position} (past {past})")));
                 }
             }
             let last = *chain.last().ok_or_else(|| ExecutorError("a sequence without tokens".into()))?;
             if sequence.samples {
-                drawn.push((sequence.slot, (last % u64::from(self.capacity.vocab)) as u32));
+                drawn.push((sequence.seat, (last % u64::from(self.capacity.vocab)) as u32));
             }
         }
         for (sequence, &(_, token)) in batch.sequences.iter().filter(|s| s.samples).zip(&drawn) {
-            if let Some(Some(tokens)) = self.tokens.get_mut(sequence.slot as usize)
+            if let Some(Some(tokens)) = self.tokens.get_mut(sequence.seat as usize)
                 && tokens.len() == (sequence.past + sequence.tokens) as usize
             {
                 tokens.push(token);

@@ -1,10 +1,10 @@
 //! The figures of a real run, by the very definitions that simulated runs have.
 
-use overbook_sim::cluster::{Effort, RunResult};
 use overbook_sim::digest::{Digest, Kind};
-use overbook_sim::replica::Happened;
-use overbook_sim::rows::{Outcome, RequestRow};
-use overbook_sim::summary::Slo;
+use overbook_sim::fleet::{Effort, RunResult};
+use overbook_sim::results::rows::{Outcome, RequestRow};
+use overbook_sim::results::summary::Slo;
+use overbook_sim::serving::replica::Happened;
 use overbook_sim::time::Time;
 use tokio::sync::mpsc::UnboundedSender;
 

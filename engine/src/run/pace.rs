@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use overbook_sim::arrival::{Arrival, Unsorted, Workload};
-use overbook_sim::cluster::{ClusterSpec, Progress};
+use overbook_sim::fleet::{ClusterSpec, Progress};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout_at;
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use overbook_sim::replica::Happened;
-use overbook_sim::rows::{RecordError, Recorder, RequestRow};
-use overbook_sim::summary::{Slo, Summary};
+use overbook_sim::results::rows::{RecordError, Recorder, RequestRow};
+use overbook_sim::results::summary::{Slo, Summary};
+use overbook_sim::results::timeline::Timeline;
+use overbook_sim::serving::replica::Happened;
 use overbook_sim::time::Time;
-use overbook_sim::timeline::Timeline;
 
 use crate::driver::{Ledger, Levels, Observer, StepLog};
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::time::Time;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

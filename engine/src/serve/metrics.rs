@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use overbook_sim::replica::{Happened, Limits};
-use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::results::rows::{Outcome, RequestRow};
+use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::{Span, Time};
 
 use crate::driver::{Levels, Observer, StepLog};

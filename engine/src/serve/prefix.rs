@@ -1,6 +1,6 @@
 //! Names of prompt blocks for the prefix cache.
 
-use overbook_sim::arrival::Content;
+use overbook_sim::workload::arrival::Content;
 
 /// The full blocks of a prompt, each named by a hash of its tokens and of the block before it: equal names mean equal
 /// prefixes. 64 bits of BLAKE3, so that nobody can make two prompts share a block by chance.

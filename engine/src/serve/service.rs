@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use overbook_sim::arrival::Arrival;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::Arrival;
 use tokio::sync::mpsc;
 
 use super::ask::Ask;

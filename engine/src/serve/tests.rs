@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use overbook_sim::policy::{QueueOrder, SchedulerSpec};
-use overbook_sim::replica::{Happened, Lanes, SwapSpace};
-use overbook_sim::rows::RequestRow;
+use overbook_sim::results::rows::RequestRow;
+use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::serving::QueueOrder;
+use overbook_sim::serving::replica::{Happened, Lanes, SwapSpace};
 
 use super::*;
 use crate::executor::{Capacity, Rehearsal};

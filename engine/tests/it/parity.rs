@@ -6,12 +6,12 @@ use std::time::Duration;
 use overbook_engine::executor::{Capacity, Rehearsal};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{Measured, RunError, run};
-use overbook_sim::arrival::{Arrival, Content, Workload, WorkloadError};
-use overbook_sim::cluster::{Clients, ClusterSpec};
-use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::replica::Limits;
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::{Clients, ClusterSpec};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Content, Workload, WorkloadError};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt as _, SeedableRng as _};
 

@@ -20,15 +20,15 @@ fn prompt(len: u32, seed: u32) -> Vec<u32> {
 }
 
 /// One sequence's part of a step, in blocks from `first` on.
-fn part(slot: u32, past: u32, tokens: u32, samples: bool, first: u32) -> Batch {
+fn part(seat: u32, past: u32, tokens: u32, samples: bool, first: u32) -> Batch {
     let blocks: Vec<u32> = (first..first + (past + tokens).div_ceil(16)).collect();
     let table = (0, blocks.len() as u32);
-    Batch { sequences: vec![Sequence { slot, past, tokens, samples, table }], blocks, ..Batch::default() }
+    Batch { sequences: vec![Sequence { seat, past, tokens, samples, table }], blocks, ..Batch::default() }
 }
 
 fn begin(mut batch: Batch, prompt: Vec<u32>, sampling: Sampling) -> Batch {
-    let slot = batch.sequences[0].slot;
-    batch.begins.push(Begin { slot, prompt, sampling, bans: Bans::default() });
+    let seat = batch.sequences[0].seat;
+    batch.begins.push(Begin { seat, prompt, sampling, bans: Bans::default() });
     batch
 }
 
@@ -115,22 +115,22 @@ fn wrong_batches_are_refused_and_stop_the_executor() {
     twice.begins.push(twice.begins[0].clone());
     let cold = Sampling { temperature: f32::NAN, ..Sampling::GREEDY };
     for (batch, message) in [
-        (part(3, 0, 20, true, 0), "sequence in slot 3 is computed without having begun"),
-        (begun(part(0, 0, 21, true, 0)), "sequence in slot 0 lacks the input of a position"),
-        (begun(part(0, 0, 0, true, 0)), "sequence in slot 0 computes nothing, or more than the longest sequence"),
-        (begun(part(0, 100, 29, true, 0)), "sequence in slot 0 computes nothing, or more than the longest sequence"),
-        (far, "sequence in slot 0 has a block that the cache does not have"),
-        (short, "sequence in slot 0 has too few blocks for its positions"),
-        (outside, "sequence in slot 0 has a block table outside the batch's"),
-        (twice, "sequence in slot 0 begins while it runs"),
-        (Batch { ends: vec![4], ..Batch::default() }, "sequence in slot 4 ends without having begun"),
+        (part(3, 0, 20, true, 0), "sequence in seat 3 is computed without having begun"),
+        (begun(part(0, 0, 21, true, 0)), "sequence in seat 0 lacks the input of a position"),
+        (begun(part(0, 0, 0, true, 0)), "sequence in seat 0 computes nothing, or more than the longest sequence"),
+        (begun(part(0, 100, 29, true, 0)), "sequence in seat 0 computes nothing, or more than the longest sequence"),
+        (far, "sequence in seat 0 has a block that the cache does not have"),
+        (short, "sequence in seat 0 has too few blocks for its positions"),
+        (outside, "sequence in seat 0 has a block table outside the batch's"),
+        (twice, "sequence in seat 0 begins while it runs"),
+        (Batch { ends: vec![4], ..Batch::default() }, "sequence in seat 4 ends without having begun"),
         (
             begin(part(0, 0, 1, true, 0), vec![512], Sampling::GREEDY),
-            "sequence in slot 0 begins with no prompt, or with tokens outside the vocabulary",
+            "sequence in seat 0 begins with no prompt, or with tokens outside the vocabulary",
         ),
         (
             begin(part(0, 0, 1, true, 0), vec![1], cold),
-            "sequence in slot 0 samples with a temperature below 0 or a top_p outside (0, 1]",
+            "sequence in seat 0 samples with a temperature below 0 or a top_p outside (0, 1]",
         ),
     ] {
         let mut executor = executor(1);

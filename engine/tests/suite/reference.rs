@@ -11,7 +11,7 @@ use crate::support::{Loud, capacity, config, prompt, weights};
 /// Three sequences in one step: a prompt, a chunk after 21 positions, a decode after 37. Tables are out of order.
 fn ragged(first: bool) -> (Vec<u32>, Vec<Sequence>, Vec<u32>) {
     let blocks = vec![7, 2, 5, 9, 0, 4, 8, 1, 3];
-    let part = |slot: u32, past: u32, tokens: u32| Sequence { slot, past, tokens, samples: true, table: (3 * slot, 3) };
+    let part = |seat: u32, past: u32, tokens: u32| Sequence { seat, past, tokens, samples: true, table: (3 * seat, 3) };
     let (a, b, c) = (prompt(33, 1), prompt(40, 2), prompt(38, 3));
     let sequences = if first {
         vec![part(0, 0, 33), part(1, 0, 21), part(2, 0, 37)]
@@ -62,9 +62,9 @@ fn both_executors_draw_the_same_tokens() {
     let tokens = executors.map(|mut executor| {
         let mut drawn = Vec::new();
         for step in 0..12 {
-            let begin = Begin { slot: 0, prompt: prompt(17, 4), sampling: Sampling::GREEDY, bans: Bans::default() };
+            let begin = Begin { seat: 0, prompt: prompt(17, 4), sampling: Sampling::GREEDY, bans: Bans::default() };
             let (past, tokens) = if step == 0 { (0, 17) } else { (16 + step, 1) };
-            let sequence = Sequence { slot: 0, past, tokens, samples: true, table: (0, 2) };
+            let sequence = Sequence { seat: 0, past, tokens, samples: true, table: (0, 2) };
             let begins = if step == 0 { vec![begin] } else { Vec::new() };
             executor
                 .submit(Batch { begins, sequences: vec![sequence], blocks: vec![11, 3], ..Batch::default() })

@@ -66,9 +66,9 @@ pub(crate) struct Part<'a> {
 /// The logits of the last position of each part, computed in one step.
 pub(crate) fn step(model: &mut Model, vocab: usize, parts: &[Part]) -> Vec<Vec<f32>> {
     let (mut tokens, mut blocks, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
-    for (slot, part) in parts.iter().enumerate() {
+    for (seat, part) in parts.iter().enumerate() {
         sequences.push(Sequence {
-            slot: slot as u32,
+            seat: seat as u32,
             past: part.past as u32,
             tokens: part.tokens.len() as u32,
             samples: true,

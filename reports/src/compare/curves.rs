@@ -1,6 +1,6 @@
 //! Distribution functions of several runs over each other, exactly from their rows.
 
-use overbook_sim::rows::Outcome;
+use overbook_sim::results::rows::Outcome;
 
 use super::letter;
 use crate::ReportError;

@@ -1,9 +1,9 @@
 //! The figures of a run's page.
 
-use overbook_sim::histogram::Histogram;
-use overbook_sim::summary::Batches;
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::summary::Batches;
+use overbook_sim::results::timeline::Bin;
 use overbook_sim::time::Span;
-use overbook_sim::timeline::Bin;
 
 use crate::figure::{Axis, Figure, Mark, Rug, Series, Style};
 use crate::format::{self, Unit, count, number};

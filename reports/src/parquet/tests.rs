@@ -1,7 +1,7 @@
 use std::fs;
 
-use overbook_sim::arrival::{ClassId, SessionId};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{ClassId, SessionId};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 

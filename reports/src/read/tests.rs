@@ -1,6 +1,6 @@
 use std::fs;
 
-use overbook_sim::rows::Recorder;
+use overbook_sim::results::rows::Recorder;
 
 use super::*;
 use crate::manifest::Status;

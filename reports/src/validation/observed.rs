@@ -1,10 +1,10 @@
 //! The figures of a simulated run, as whoever measured the real one would have taken them.
 
-use overbook_sim::cluster::RunResult;
-use overbook_sim::rows::RequestRow;
-use overbook_sim::summary::{QUANTILES, Summary};
+use overbook_sim::fleet::RunResult;
+use overbook_sim::results::rows::RequestRow;
+use overbook_sim::results::summary::{QUANTILES, Summary};
+use overbook_sim::results::timeline::Bin;
 use overbook_sim::time::Time;
-use overbook_sim::timeline::Bin;
 
 use super::{Curve, Pair, quantile};
 

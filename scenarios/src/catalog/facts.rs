@@ -1,8 +1,8 @@
 //! What matters about an entry, in one line.
 
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::{KvDtype, ModelSpec};
-use overbook_sim::server::{LinkSpec, ServerSpec};
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::{KvDtype, ModelSpec};
+use overbook_sim::hardware::server::{LinkSpec, ServerSpec};
 
 use super::SiteSpec;
 

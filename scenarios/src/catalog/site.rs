@@ -1,6 +1,6 @@
 //! A place where servers stand.
 
-use overbook_sim::gpu::Origin;
+use overbook_sim::hardware::gpu::Origin;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use overbook_sim::calibrate::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples};
 use overbook_sim::cost::forms::HeadShape;
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
 use super::profile::Measured;
 use super::tables::{Cells, Table, TablesError, choose, files};

@@ -1,6 +1,6 @@
 //! A `vllm serve` command as a scenario.
 
-use overbook_sim::model::WeightDtype;
+use overbook_sim::hardware::model::WeightDtype;
 use serde_json::{Map, Value, json};
 
 use super::hugging_face::catalog_name;

@@ -1,7 +1,7 @@
 //! The shape of a model from its Hugging Face `config.json`.
 
-use overbook_sim::gpu::{Origin, OriginKind};
-use overbook_sim::model::{MlaSpec, ModelError, ModelSpec, MoeSpec, SlidingSpec};
+use overbook_sim::hardware::gpu::{Origin, OriginKind};
+use overbook_sim::hardware::model::{MlaSpec, ModelError, ModelSpec, MoeSpec, SlidingSpec};
 use serde_json::Value;
 
 /// Why a `config.json` gives no shape.

@@ -1,6 +1,6 @@
 //! Names of models on Hugging Face and in the catalog.
 
-use overbook_sim::model::WeightDtype;
+use overbook_sim::hardware::model::WeightDtype;
 
 /// Catalog name and the repository that its shape was read from.
 const REPOSITORIES: &[(&str, &str)] = &[

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use overbook_sim::calibrate::{CollectiveRow, ExpertsRow, FitError, Profile, ProfileSource, Samples, fit};
-use overbook_sim::model::WeightDtype;
+use overbook_sim::hardware::model::WeightDtype;
 
 use super::tables::{Cells, Table, TablesError};
 use super::{aiconfigurator, vidur};

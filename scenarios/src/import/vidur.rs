@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use overbook_sim::calibrate::{CollectiveRow, DecodeRow, MatmulRow, PrefillRow, SmallRow};
 use overbook_sim::cost::forms::HeadShape;
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
 use super::profile::Measured;
 use super::tables::{Cells, Table, TablesError, choose, files};

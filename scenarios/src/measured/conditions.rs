@@ -1,7 +1,7 @@
 //! From a run's conditions to a scenario that has them.
 
-use overbook_sim::model::{KvDtype, WeightDtype};
-use overbook_sim::policy::SchedulerSpec;
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::schedulers::SchedulerSpec;
 
 use super::{Constants, MeasuredRun, engine, words, workload};
 use crate::catalog::Catalog;

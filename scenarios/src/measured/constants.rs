@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use overbook_sim::cost::HostCost;
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::KvDtype;
-use overbook_sim::policy::SchedulerSpec;
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::KvDtype;
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 

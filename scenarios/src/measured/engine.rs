@@ -1,8 +1,7 @@
 //! The engine of a run, as a scheduler with its settings.
 
-use overbook_sim::policy::{
-    Capacity, FairSpec, LightllmMainSpec, QueueOrder, SchedulerSpec, TrtllmSpec, VllmSpec, VllmV0Spec,
-};
+use overbook_sim::schedulers::{Capacity, FairSpec, LightllmMainSpec, SchedulerSpec, TrtllmSpec, VllmSpec, VllmV0Spec};
+use overbook_sim::serving::QueueOrder;
 
 use super::MeasuredRun;
 use super::conditions::Gap;

@@ -1,6 +1,6 @@
 //! What the words of `runs.csv` mean: columns, GPUs, versions, numbers inside descriptions.
 
-/// The column of a metric of [`overbook_sim::summary::Summary::metric`], and what turns its unit into the metric's.
+/// The column of a metric of [`overbook_sim::results::summary::Summary::metric`], and what turns its unit into the metric's.
 pub(super) fn column_of(metric: &str) -> Option<(String, f64)> {
     let same = |column: &str| Some((column.to_owned(), 1.0));
     match metric {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use overbook_sim::calibrate::StepModel;
 use overbook_sim::cost::HostCost;
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::units::{Bandwidth, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use overbook_sim::model::ModelSpec;
+use overbook_sim::hardware::model::ModelSpec;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, de};

@@ -1,8 +1,8 @@
 //! Replicas of several kinds in one fleet.
 
 use overbook_sim::cost::HostCost;
-use overbook_sim::model::{KvDtype, WeightDtype};
-use overbook_sim::parallel::ExpertParallel;
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::parallel::ExpertParallel;
 use overbook_sim::units::Bandwidth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

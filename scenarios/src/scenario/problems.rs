@@ -5,10 +5,9 @@
 mod lightllm;
 mod pools;
 
-use overbook_sim::partition::{PartitionSpec, Shares};
-use overbook_sim::policy::{
-    BatchSpec, OrcaSpec, PreemptionMode, RouterSpec, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec,
-};
+use overbook_sim::partitioners::{PartitionSpec, Shares};
+use overbook_sim::routers::RouterSpec;
+use overbook_sim::schedulers::{BatchSpec, OrcaSpec, PreemptionMode, SchedulerSpec, SemiPdSpec, StaticSpec, VllmSpec};
 use overbook_sim::units::Bytes;
 
 use super::{

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use overbook_sim::calibrate::Profile;
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::ModelSpec;
-use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::server::{LinkSpec, Topology};
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::ModelSpec;
+use overbook_sim::hardware::server::{LinkSpec, Topology};
+use overbook_sim::schedulers::SchedulerSpec;
 
 use super::{Point, fit};
 use crate::catalog::{Catalog, CatalogError};

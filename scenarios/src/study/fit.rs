@@ -1,11 +1,11 @@
 //! Whether a model runs on a GPU at all: its heads divide, its weights fit, its kernels have known times.
 
 use overbook_sim::cost::{CostError, HostCost, Roofline};
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::memory::{self, Layout, MemoryError};
-use overbook_sim::model::{ModelError, ModelSpec};
-use overbook_sim::parallel::Parallelism;
-use overbook_sim::server::Topology;
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::memory::{self, Layout, MemoryError};
+use overbook_sim::hardware::model::{ModelError, ModelSpec};
+use overbook_sim::hardware::parallel::Parallelism;
+use overbook_sim::hardware::server::Topology;
 
 use crate::scenario::{CostSpec, Scenario};
 

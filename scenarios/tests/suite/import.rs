@@ -4,7 +4,7 @@
 use overbook_scenarios::export::serve_flags;
 use overbook_scenarios::import::{CommandError, model_from_config, vllm_command};
 use overbook_scenarios::{Catalog, Scenario};
-use overbook_sim::model::{ModelSpec, SlidingSpec};
+use overbook_sim::hardware::model::{ModelSpec, SlidingSpec};
 use serde_json::{Value, json};
 
 use super::{LEAST, study};
@@ -181,7 +181,7 @@ fn a_serve_command_becomes_a_scenario() {
     assert!(told("`--new-fancy-flag on` was left out: it is not known") && told("`gpu: h100` is a placeholder"));
     assert_eq!(notes.len(), 5, "{notes:#?}");
     let (got, notes) = scenario("python3 -m vllm.entrypoints.openai.api_server --model openai/gpt-oss-20b");
-    assert_eq!(got.engine.weights, overbook_sim::model::WeightDtype::Int4);
+    assert_eq!(got.engine.weights, overbook_sim::hardware::model::WeightDtype::Int4);
     assert!(notes[0].contains("MXFP4"), "{notes:?}");
 }
 

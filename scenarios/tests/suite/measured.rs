@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use overbook_scenarios::measured::{Constants, Gap, Imitation, MeasuredRun};
-use overbook_sim::policy::SchedulerSpec;
+use overbook_sim::schedulers::SchedulerSpec;
 
 const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
 kv_tokens,kv_block_size,scheduler,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\

@@ -8,8 +8,8 @@ use overbook_scenarios::Source;
 use overbook_scenarios::import::{ImportedProfile, Tool, import_profile};
 use overbook_sim::cost::forms::{DecodeAttention, HeadShape, PrefillAttention, matmul_us, small_kernel_us};
 use overbook_sim::cost::{CostModel, StepShape};
-use overbook_sim::gpu::{CollectiveFit, GpuSpec, MatmulFit};
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::gpu::{CollectiveFit, GpuSpec, MatmulFit};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::units::{Bandwidth, Bytes};
 use tempfile::TempDir;
 

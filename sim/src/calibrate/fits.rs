@@ -6,11 +6,11 @@ use super::profile::{HullRange, Profile, ProfileSource, VERSION, attention};
 use super::rows::{CollectiveRow, ExpertsRow, MatmulRow, Row, Samples};
 use super::search::{Bounds, least};
 use super::{DecodeRow, PrefillRow, Residual};
-use crate::gpu::{
+use crate::hardware::gpu::{
     CollectiveFit, CollectiveSpec, DecodeAttentionFit, DecodeAttentionSpec, ElsewhereFit, ExpertsFit, ExpertsSpec,
     GpuSpec, MatmulFit, MatmulSpec, Origin, OriginKind, PrefillAttentionFit, PrefillAttentionSpec, SmallKernels,
 };
-use crate::model::{KvDtype, WeightDtype};
+use crate::hardware::model::{KvDtype, WeightDtype};
 use crate::units::{Bandwidth, Bytes};
 
 /// Fewest rows that a fit makes sense of.

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Residual;
 use crate::cost::roofline::graph_size;
-use crate::gpu::{
+use crate::hardware::gpu::{
     CollectiveSpec, DecodeAttentionSpec, ExpertsSpec, GpuSpec, MatmulSpec, OriginKind, PrefillAttentionSpec,
     SmallKernels,
 };
-use crate::memory::Layout;
-use crate::model::{KvDtype, ModelSpec, Shard, WeightDtype};
+use crate::hardware::memory::Layout;
+use crate::hardware::model::{KvDtype, ModelSpec, Shard, WeightDtype};
 
 /// The version of the profile format.
 pub(super) const VERSION: u32 = 1;

@@ -3,8 +3,8 @@
 use crate::cost::forms::{
     DecodeAttention, ExpertShape, ExpertShare, HeadShape, PrefillAttention, expert_share_us, matmul_us, small_kernel_us,
 };
-use crate::gpu::GpuSpec;
-use crate::model::{KvDtype, MoeSpec, WeightDtype};
+use crate::hardware::gpu::GpuSpec;
+use crate::hardware::model::{KvDtype, MoeSpec, WeightDtype};
 
 /// One row of a table: a shape and its time.
 pub(super) trait Row {

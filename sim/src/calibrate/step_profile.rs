@@ -9,7 +9,7 @@ use crate::cost::jitter::{Jitter, Jittered};
 use crate::cost::steps::{StepForm, Steps};
 use crate::cost::table::{Grid, Table, TableError};
 use crate::cost::{CostModel, HostCost};
-use crate::gpu::OriginKind;
+use crate::hardware::gpu::OriginKind;
 use crate::units::Duration;
 
 /// A calibration profile of whole steps.

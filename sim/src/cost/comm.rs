@@ -6,9 +6,9 @@
 //! would take off at most the shorter one. Against Vidur's tables of A100 servers that is 22 to 44 % fast.
 
 use super::CostError;
-use crate::gpu::{CollectiveFit, GpuSpec};
-use crate::parallel::{Exchange, Parallelism};
-use crate::server::{LinkSpec, Topology};
+use crate::hardware::gpu::{CollectiveFit, GpuSpec};
+use crate::hardware::parallel::{Exchange, Parallelism};
+use crate::hardware::server::{LinkSpec, Topology};
 
 /// The ways between servers of a group that does not fit into one.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
-//! Closed forms of kernel times [µs], as functions of shape and a GPU's constants. Symbols: [`crate::gpu`].
+//! Closed forms of kernel times [µs], as functions of shape and a GPU's constants. Symbols: [`crate::hardware::gpu`].
 
-use crate::gpu::{GpuSpec, MatmulFit};
-use crate::model::{KvDtype, MlaSpec, WeightDtype};
+use crate::hardware::gpu::{GpuSpec, MatmulFit};
+use crate::hardware::model::{KvDtype, MlaSpec, WeightDtype};
 
 /// Heads of one attention kernel, as one GPU sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@
 //!
 //! In layers with experts the MLP is a router, the fused routed experts over the distinct experts that `m` tokens are
 //! expected to touch, and the shared experts as one more MLP (not overlapped with the routed ones). A tensor-parallel
-//! group splits the width of every expert, or holds whole experts ([`crate::parallel::ExpertParallel`]):
+//! group splits the width of every expert, or holds whole experts ([`crate::hardware::parallel::ExpertParallel`]):
 //!
 //! ```text
 //! all-reduce   rows of a GPU = imbalance × m k / g, and the buffers of all other pairs; 2 all-reduces(m) as before
@@ -32,9 +32,9 @@ use super::forms::{
 };
 use super::host::HostCost;
 use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use crate::gpu::GpuSpec;
-use crate::model::{KvDtype, ModelError, ModelSpec, MoeSpec, Shard, WeightDtype};
-use crate::parallel::{Exchange, ExpertParallel, Parallelism};
+use crate::hardware::gpu::GpuSpec;
+use crate::hardware::model::{KvDtype, ModelError, ModelSpec, MoeSpec, Shard, WeightDtype};
+use crate::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
 
 /// Why there is no cost model for a combination.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

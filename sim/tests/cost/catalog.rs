@@ -1,7 +1,7 @@
 //! Every catalog entry reads, is named after its file, and says what is published.
 
-use overbook_sim::gpu::{GpuSpec, OriginKind};
-use overbook_sim::model::{KvDtype, ModelError, WeightDtype};
+use overbook_sim::hardware::gpu::{GpuSpec, OriginKind};
+use overbook_sim::hardware::model::{KvDtype, ModelError, WeightDtype};
 
 use crate::{GPUS, INFERRED, MODELS, MOE_MODELS, PCIE, gpu, model};
 
@@ -137,7 +137,7 @@ fn one_token_passes_through_the_published_share_of_the_weights() {
 
 #[test]
 fn parts_that_do_not_fit_are_refused() {
-    let told = |change: fn(&mut overbook_sim::model::ModelSpec)| {
+    let told = |change: fn(&mut overbook_sim::hardware::model::ModelSpec)| {
         let mut spec = model("deepseek-v3");
         change(&mut spec);
         spec.validate().unwrap_err().to_string()
@@ -147,7 +147,7 @@ fn parts_that_do_not_fit_are_refused() {
     assert!(told(|spec| spec.moe.as_mut().unwrap().dense_layers = 61).contains("leave none of 61"));
     assert!(told(|spec| spec.moe.as_mut().unwrap().experts = 0).contains("at least 1"));
     assert!(told(|spec| spec.mla.as_mut().unwrap().v_head_dim = 0).contains("at least 1"));
-    let sliding = overbook_sim::model::SlidingSpec { layers: 1, window: 128 };
+    let sliding = overbook_sim::hardware::model::SlidingSpec { layers: 1, window: 128 };
     let mut spec = model("deepseek-v3");
     spec.sliding = Some(sliding);
     assert!(spec.validate().is_err());

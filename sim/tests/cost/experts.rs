@@ -1,8 +1,8 @@
 //! Models with experts, latent attention and sliding windows: physics, affinity, memory, refusals.
 
 use overbook_sim::cost::{CostError, CostModel, HostCost, PrefillPart, Roofline, StepShape};
-use overbook_sim::memory::{kv_bytes_per_token, weight_bytes};
-use overbook_sim::model::{KvDtype, MoeSpec, WeightDtype};
+use overbook_sim::hardware::memory::{kv_bytes_per_token, weight_bytes};
+use overbook_sim::hardware::model::{KvDtype, MoeSpec, WeightDtype};
 
 use crate::roofline::{decode_us, prefill_us};
 use crate::{Draw, GPUS, INFERRED, MOE_MODELS, PCIE, gpu, model};

@@ -1,7 +1,7 @@
 //! The closed forms against the measured kernels that they were fitted to: errors no larger than the study states.
 
 use overbook_sim::cost::forms::{DecodeAttention, ExpertShape, HeadShape, PrefillAttention, experts_us, matmul_us};
-use overbook_sim::model::{KvDtype, MoeSpec, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, MoeSpec, WeightDtype};
 
 use crate::{gpu, rows, spread};
 

@@ -13,8 +13,8 @@ mod vidur;
 
 use std::path::PathBuf;
 
-use overbook_sim::gpu::GpuSpec;
-use overbook_sim::model::ModelSpec;
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::ModelSpec;
 
 /// GPUs with measured kernels.
 pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];

@@ -1,7 +1,7 @@
 //! Pool sizes against what vLLM is known to report, and refusals.
 
-use overbook_sim::memory::{Layout, MemoryError, MemoryPlan, plan};
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::memory::{Layout, MemoryError, MemoryPlan, plan};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
 use crate::{gpu, model};
 

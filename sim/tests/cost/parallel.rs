@@ -3,10 +3,10 @@
 use overbook_sim::cost::comm::Comm;
 use overbook_sim::cost::forms::{ExpertShape, ExpertShare, expert_share_us};
 use overbook_sim::cost::{CostModel, HostCost, PrefillPart, Roofline, StepShape};
-use overbook_sim::memory::{self, Layout, Stage, kv_bytes_per_token, stage_weight_bytes, weight_bytes};
-use overbook_sim::model::{KvDtype, WeightDtype};
-use overbook_sim::parallel::{Exchange, ExpertParallel, Parallelism};
-use overbook_sim::server::{LinkSpec, ServerSpec, Topology};
+use overbook_sim::hardware::memory::{self, Layout, Stage, kv_bytes_per_token, stage_weight_bytes, weight_bytes};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
+use overbook_sim::hardware::server::{LinkSpec, ServerSpec, Topology};
 
 use crate::roofline::{decode_us, prefill_us};
 use crate::{Draw, entry, gpu, model, rows, spread};

@@ -1,8 +1,8 @@
 //! Laws of the closed-form model: physics, agreement of `decode` with `step`, monotonicity, dtypes, parallelism.
 
 use overbook_sim::cost::{Cost, CostError, CostModel, HostCost, PrefillPart, Roofline, StepShape};
-use overbook_sim::memory::{kv_bytes_per_token, weight_bytes};
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::memory::{kv_bytes_per_token, weight_bytes};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
 use crate::{Draw, GPUS, INFERRED, MODELS, PCIE, gpu, model};
 

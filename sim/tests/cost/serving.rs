@@ -2,7 +2,7 @@
 //! guards the sum, not a calibration).
 
 use overbook_sim::cost::{HostCost, Roofline};
-use overbook_sim::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
 use crate::roofline::{decode_us, prefill_us};
 use crate::{gpu, model};

@@ -1,7 +1,7 @@
 //! The client's own time: what it states, and what it must leave alone.
 
-use overbook_sim::cluster::ClientTime;
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::ClientTime;
+use overbook_sim::results::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 
 use crate::world::How;

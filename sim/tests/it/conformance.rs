@@ -1,14 +1,15 @@
 //! What every scheduler must do, run over every variant of [`SchedulerSpec`]: plan nothing impossible, keep the laws, make
 //! progress, repeat itself, and certify no horizon that it does not keep.
 
-use overbook_sim::cluster::Effort;
-use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
-use overbook_sim::partition::{ControllerSpec, PartitionSpec, Shares};
-use overbook_sim::policy::{
+use overbook_sim::fleet::Effort;
+use overbook_sim::lengths::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
+use overbook_sim::partitioners::{ControllerSpec, PartitionSpec, Shares};
+use overbook_sim::schedulers::{
     AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FairSpec, FastserveSpec, LightllmMainSpec, LtrSpec,
-    OnLate, OrcaSpec, PastFutureSpec, PreemptionMode, QueueOrder, SarathiSpec, SchedulePolicy, SchedulerSpec,
-    SemiPdSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
+    OnLate, OrcaSpec, PastFutureSpec, PreemptionMode, SarathiSpec, SchedulePolicy, SchedulerSpec, SemiPdSpec,
+    SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
 };
+use overbook_sim::serving::QueueOrder;
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};
 

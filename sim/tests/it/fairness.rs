@@ -1,11 +1,13 @@
 //! What the schedulers that set an order are for: fair shares, and deadlines that are met.
 
-use overbook_sim::arrival::{Arrival, ClassId};
-use overbook_sim::length::{LengthSpec, NoisyOracleSpec};
-use overbook_sim::policy::{BatchSpec, EdfSpec, FastserveSpec, LtrSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec};
-use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::lengths::{LengthSpec, NoisyOracleSpec};
+use overbook_sim::results::rows::{Outcome, RequestRow};
+use overbook_sim::schedulers::{
+    BatchSpec, EdfSpec, FastserveSpec, LtrSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec,
+};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
+use overbook_sim::workload::arrival::{Arrival, ClassId};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

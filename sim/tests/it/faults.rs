@@ -1,10 +1,11 @@
 //! Replicas that are down, and clients that try again: worked out by hand.
 
-use overbook_sim::arrival::{Arrival, Content};
-use overbook_sim::cluster::{Failure, Faults, Retry};
-use overbook_sim::policy::{RouterSpec, VllmSpec};
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::{Failure, Faults, Retry};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::routers::RouterSpec;
+use overbook_sim::schedulers::VllmSpec;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Content};
 
 use crate::world::{How, MS, Run, World};
 

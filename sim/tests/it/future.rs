@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use overbook_sim::cluster::OutputLimit;
-use overbook_sim::length::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
-use overbook_sim::policy::{PastFutureSpec, Scheduler, SchedulerSpec};
-use overbook_sim::rows::Outcome;
-use overbook_sim::rows::StepRow;
+use overbook_sim::fleet::OutputLimit;
+use overbook_sim::lengths::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::results::rows::StepRow;
+use overbook_sim::schedulers::{PastFutureSpec, SchedulerSpec};
+use overbook_sim::serving::Scheduler;
 use overbook_sim::time::Time;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;

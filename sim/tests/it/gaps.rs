@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use overbook_sim::policy::{AggressiveSpec, Horizon, Scheduler, SchedulerSpec};
-use overbook_sim::rows::Outcome;
-use overbook_sim::step::{Infeasible, StepBuilder};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::{AggressiveSpec, SchedulerSpec};
+use overbook_sim::serving::step::{Infeasible, StepBuilder};
+use overbook_sim::serving::{Horizon, Scheduler};
 use overbook_sim::time::Time;
 
 use crate::world::{How, World};

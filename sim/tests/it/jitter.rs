@@ -1,9 +1,9 @@
 //! Steps that lie apart.
 
-use overbook_sim::arrival::Arrival;
 use overbook_sim::cost::Jitter;
-use overbook_sim::policy::VllmSpec;
+use overbook_sim::schedulers::VllmSpec;
 use overbook_sim::time::Time;
+use overbook_sim::workload::arrival::Arrival;
 
 use crate::world::{How, MS, World};
 use crate::world_random::world;

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use overbook_sim::cluster::{Effort, StopReason};
-use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::{Effort, StopReason};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Time;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -45,7 +45,7 @@ impl Coverage {
         self.effort.add(&run.result.effort);
         self.preempting += u64::from(run.rows.requests.iter().any(|r| r.preemptions > 0));
         self.depths[world.spec.limits.depth as usize - 1] += 1;
-        self.priority += u64::from(world.spec.limits.order != overbook_sim::policy::QueueOrder::Fcfs);
+        self.priority += u64::from(world.spec.limits.order != overbook_sim::serving::QueueOrder::Fcfs);
         self.fixed += u64::from(matches!(world.spec.scheduler, SchedulerSpec::Static(_)));
         self.caching += u64::from(world.spec.limits.prefix_caching);
         let router = ROUTERS.iter().position(|&r| r == world.spec.router).unwrap();
@@ -126,7 +126,7 @@ fn an_off_by_one_in_any_stop_rule_is_noticed() {
         let (mut tried, mut noticed) = (0, 0);
         for seed in 0..60 {
             let world = if reason == StopReason::Lane { two_lanes(seed) } else { world(seed) };
-            let pausing: &dyn Fn() -> Box<dyn overbook_sim::policy::Scheduler> = &|| Box::new(Pausing);
+            let pausing: &dyn Fn() -> Box<dyn overbook_sim::serving::Scheduler> = &|| Box::new(Pausing);
             let scheduler = (reason == StopReason::Horizon).then_some(pausing);
             let honest = world.run(How { scheduler, ..How::JUMPS });
             if honest.result.effort.stops[reason as usize] == 0 {
@@ -177,7 +177,7 @@ fn a_scheduler_that_promises_nothing_gives_the_same_run() {
         let world = world(seed);
         let sure = world.run(How::JUMPS);
         let spec = world.spec.scheduler.clone();
-        let build = move || -> Box<dyn overbook_sim::policy::Scheduler> { Box::new(Unsure(spec.build(0, 0))) };
+        let build = move || -> Box<dyn overbook_sim::serving::Scheduler> { Box::new(Unsure(spec.build(0, 0))) };
         let unsure = world.run(How { scheduler: Some(&build), ..How::JUMPS });
         assert_eq!(sure.difference(&unsure), None, "world {seed}");
         worlds += 1;

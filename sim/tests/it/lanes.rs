@@ -1,13 +1,15 @@
 //! Replicas with two lanes on one pool: the laws hold across them, and the lanes slow each other down as stated.
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::cluster::{Disaggregation, EarlyRejection, OutputLimit, StopReason};
 use overbook_sim::cost::Cost;
-use overbook_sim::partition::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
-use overbook_sim::policy::{PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec};
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::{Disaggregation, EarlyRejection, OutputLimit, StopReason};
+use overbook_sim::partitioners::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::{
+    PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec,
+};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
+use overbook_sim::workload::arrival::Arrival;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -193,7 +195,7 @@ fn gaps_across_lanes_cover_the_time_between_first_and_last_token() {
         let mut world = if seed % 2 == 0 { two_lanes(seed) } else { apart(seed) };
         world.spec.failures.clear();
         (world.spec.faults, world.spec.retry) = (None, None);
-        world.spec.patience = overbook_sim::cluster::Patience::default();
+        world.spec.patience = overbook_sim::fleet::Patience::default();
         for arrival in &mut world.arrivals {
             (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
         }

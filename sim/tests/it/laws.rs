@@ -1,8 +1,8 @@
 //! Laws 1 to 7, 9 and 14 over random worlds.
 
-use overbook_sim::cluster::{OutputLimit, RunError};
-use overbook_sim::policy::SchedulerSpec;
-use overbook_sim::rows::{Outcome, RequestRow};
+use overbook_sim::fleet::{OutputLimit, RunError};
+use overbook_sim::results::rows::{Outcome, RequestRow};
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::{Span, Time};
 
 use crate::conformance::every_variant;
@@ -63,7 +63,7 @@ fn undisturbed(seed: u64) -> World {
     let mut world = world(seed);
     world.spec.failures.clear();
     (world.spec.faults, world.spec.retry) = (None, None);
-    world.spec.patience = overbook_sim::cluster::Patience::default();
+    world.spec.patience = overbook_sim::fleet::Patience::default();
     for arrival in &mut world.arrivals {
         (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
     }
@@ -129,7 +129,7 @@ fn gaps_cover_the_time_between_first_and_last_token() {
     let (mut gaps, mut paused, mut preempted) = (0, 0, 0);
     for seed in 0..400 {
         let world = undisturbed(seed);
-        let pausing: &dyn Fn() -> Box<dyn overbook_sim::policy::Scheduler> = &|| Box::new(Pausing);
+        let pausing: &dyn Fn() -> Box<dyn overbook_sim::serving::Scheduler> = &|| Box::new(Pausing);
         let scheduler = (seed % 2 == 0).then_some(pausing);
         for how in [How::JUMPS, How::STEPS] {
             let run = world.run(How { scheduler, ..how });
@@ -162,9 +162,9 @@ fn swaps_keep_gaps_and_count_every_block() {
                 "{blocks} blocks for {} tokens: {name}",
                 tokens.swapped
             );
-            let copies = |s: &&overbook_sim::rows::StepRow| s.swapped_blocks > 0;
+            let copies = |s: &&overbook_sim::results::rows::StepRow| s.swapped_blocks > 0;
             let cost = world.spec.limits.swap.block_cost.0 >> overbook_sim::cost::COST_PER_NS.trailing_zeros();
-            let long = |s: &overbook_sim::rows::StepRow| (s.end - s.start).0 > cost * s.swapped_blocks;
+            let long = |s: &overbook_sim::results::rows::StepRow| (s.end - s.start).0 > cost * s.swapped_blocks;
             assert!(run.rows.steps.iter().filter(copies).all(long), "a copy takes no time: world {seed}, {name}");
             swapped += tokens.swapped;
             recomputed += tokens.recomputed;
@@ -211,7 +211,7 @@ fn waste(world: &World, run: &Run, chances: &mut u64) -> Option<String> {
         let steps = run.rows.steps.iter().filter(|s| s.replica == replica);
         let ends = steps.map(|s| (s.start, s.end)).chain([(Time::MAX, Time::MAX)]);
         for (start, end) in ends {
-            let there = |r: &&overbook_sim::rows::RequestRow| {
+            let there = |r: &&overbook_sim::results::rows::RequestRow| {
                 r.replica == replica && r.arrival.max(idle_from) < r.end.min(start)
             };
             if let Some(row) = (idle_from < start).then(|| run.rows.requests.iter().find(there)).flatten() {

@@ -1,12 +1,13 @@
 //! Fleets whose replicas differ: the laws hold across pools, each replica has its own pool's costs and limits, and routers weigh.
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::cluster::{Disaggregation, OutputLimit, ReplicaPool, StopReason};
 use overbook_sim::cost::Cost;
-use overbook_sim::policy::{RouterSpec, VllmSpec};
-use overbook_sim::replica::Limits;
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::{Disaggregation, OutputLimit, ReplicaPool, StopReason};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::routers::RouterSpec;
+use overbook_sim::schedulers::VllmSpec;
+use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::Arrival;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -71,7 +72,8 @@ fn mixed_fleets_keep_the_laws() {
         preempted += summary.work.preemptions;
         moved += u64::from(world.spec.disaggregation.is_some());
         // What the pools have is what the fleet has.
-        let sum = |of: fn(&overbook_sim::summary::PoolSummary) -> u64| summary.pools.iter().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&overbook_sim::results::summary::PoolSummary) -> u64| summary.pools.iter().map(of).sum::<u64>();
         assert_eq!(sum(|pool| pool.finished), summary.count(Outcome::Finished), "world {seed}");
         assert_eq!(sum(|pool| pool.finished + pool.others), summary.served(), "world {seed}");
         assert_eq!(sum(|pool| pool.good), summary.attained.all, "world {seed}");

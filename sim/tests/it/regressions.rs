@@ -1,12 +1,13 @@
 //! Mistakes that other simulators made, and the corners around them.
 
-use overbook_sim::arrival::{Arrival, ClassId, SessionId};
-use overbook_sim::cluster::{Clients, Failure, RunError};
 use overbook_sim::cost::Cost;
-use overbook_sim::policy::{QueueOrder, VllmSpec};
-use overbook_sim::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
-use overbook_sim::rows::Outcome;
+use overbook_sim::fleet::{Clients, Failure, RunError};
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::VllmSpec;
+use overbook_sim::serving::QueueOrder;
+use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, ClassId, SessionId};
 
 use crate::world::{How, MS, Run, World};
 
@@ -206,7 +207,7 @@ fn no_float_holds_a_clock() {
     let mut arrival = request(0, 20, 10_001);
     arrival.at = Time(late);
     let tune = |world: &mut World| {
-        world.set_scheduler(overbook_sim::policy::SchedulerSpec::Vllm(VllmSpec::default()));
+        world.set_scheduler(overbook_sim::schedulers::SchedulerSpec::Vllm(VllmSpec::default()));
         (world.spec.limits.max_model_len, world.spec.limits.blocks) = (20_000, 1250);
         world.cost.base_us = 1000.001;
         assert_eq!(Cost::from_us(1000.001).0 % (1 << 20), 0);
@@ -244,7 +245,7 @@ fn slots_are_used_again() {
         swap: SwapSpace::default(),
     };
     let mut replica = Replica::new(0, limits);
-    let mut scheduler = overbook_sim::policy::SchedulerSpec::default().build(0, 0);
+    let mut scheduler = overbook_sim::schedulers::SchedulerSpec::default().build(0, 0);
     let mut ended = 0;
     for id in 0..10_000 {
         replica.enqueue(id, request(0, 20, 1 + (id % 3) as u32)).unwrap();
@@ -260,7 +261,7 @@ fn slots_are_used_again() {
         }
     }
     replica.audit().unwrap();
-    assert_eq!((ended, replica.slots(), replica.pool().used()), (10_000, 2, 0));
+    assert_eq!((ended, replica.seats(), replica.pool().used()), (10_000, 2, 0));
 }
 
 /// A request that failed in the trace ends where it arrives: no router turns, no replica works, no promise counts it.

@@ -1,9 +1,10 @@
 //! Which replica routers choose, worked out by hand.
 
-use overbook_sim::arrival::{Arrival, Content};
-use overbook_sim::policy::{PrefixAwareSpec, RouterSpec, VllmSpec};
-use overbook_sim::route::RouterView;
+use overbook_sim::routers::RouterView;
+use overbook_sim::routers::{PrefixAwareSpec, RouterSpec};
+use overbook_sim::schedulers::VllmSpec;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, Content};
 
 use crate::world::{How, MS, World};
 

@@ -1,9 +1,10 @@
 //! Replicas that come and go with the load, worked out by hand.
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::cluster::{Autoscale, ScaleTarget};
-use overbook_sim::policy::{RouterSpec, VllmSpec};
+use overbook_sim::fleet::{Autoscale, ScaleTarget};
+use overbook_sim::routers::RouterSpec;
+use overbook_sim::schedulers::VllmSpec;
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::Arrival;
 
 use crate::world::{How, MS, Run, World};
 

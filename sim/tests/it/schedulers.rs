@@ -1,8 +1,8 @@
 //! Schedulers of our own: honest ones that test the interface, and broken ones that must be caught.
 
-use overbook_sim::policy::{Horizon, Scheduler};
-use overbook_sim::request::Phase;
-use overbook_sim::step::{Infeasible, StepBuilder};
+use overbook_sim::serving::request::Phase;
+use overbook_sim::serving::step::{Infeasible, StepBuilder};
+use overbook_sim::serving::{Horizon, Scheduler};
 
 /// Plans as another scheduler does and certifies nothing.
 #[derive(Debug)]
@@ -31,14 +31,14 @@ impl Scheduler for Pausing {
             pure = false;
             for at in 0..step.running() {
                 let request = step.running_at(at);
-                if request.phase == Phase::Decode && request.slot != last.slot {
-                    step.decode(request.slot)?;
+                if request.phase == Phase::Decode && request.seat != last.seat {
+                    step.decode(request.seat)?;
                 }
             }
         } else {
             while step.member_blocks() > step.free_blocks() {
                 let victim = step.running_at(step.running() - 1);
-                step.preempt(victim.slot)?;
+                step.preempt(victim.seat)?;
                 pure = false;
             }
             step.decode_all()?;
@@ -108,7 +108,7 @@ impl Scheduler for Greedy {
             let tokens = head.tokens - head.cached;
             step.admit(&head, tokens + u32::from(self.0 == Greed::Tokens))?;
             if self.0 == Greed::Decode {
-                step.decode(head.request.slot)?;
+                step.decode(head.request.seat)?;
             }
             if self.0 == Greed::Head {
                 step.admit(&head, tokens)?;

@@ -1,14 +1,14 @@
 //! Schedules worked out by hand from the rules of SCHEDULERS.md, one file each in `schedules/`, with the
 //! reasoning beside every step. Every step lasts one unit of time, and a quarter more for each block that is swapped.
 
-use overbook_sim::arrival::{Arrival, ClassId, Content};
 use overbook_sim::cost::Cost;
-use overbook_sim::policy::{
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::{
     AggressiveSpec, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OrcaSpec, PastFutureSpec,
     SarathiSpec, SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
 };
-use overbook_sim::rows::Outcome;
 use overbook_sim::time::Time;
+use overbook_sim::workload::arrival::{Arrival, ClassId, Content};
 use serde::Deserialize;
 
 use crate::world::{How, MS, World};
@@ -122,7 +122,7 @@ fn check(text: &str) -> usize {
             })
             .collect();
         if !jumps {
-            let row = |r: &overbook_sim::rows::StepRow| {
+            let row = |r: &overbook_sim::results::rows::StepRow| {
                 assert_eq!((r.steps, r.end.0 - r.start.0), (1, MS + r.swapped_blocks * MS / 4));
                 (units(r.start), r.prefill_tokens, r.decode_seqs, r.running, r.waiting, r.used_blocks, r.preempted)
             };

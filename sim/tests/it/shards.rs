@@ -1,9 +1,9 @@
 //! Law 11: what shards have gathered, merged, is what one would have gathered.
 
-use overbook_sim::histogram::Histogram;
-use overbook_sim::summary::{Fleet, Slo, Tally};
+use overbook_sim::results::histogram::Histogram;
+use overbook_sim::results::summary::{Fleet, Slo, Tally};
+use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{Span, Time};
-use overbook_sim::timeline::Timeline;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

@@ -2,9 +2,10 @@
 //!
 //! A step lasts 1 ms, a prompt one token: a request of n output tokens takes exactly n ms, its service time.
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::policy::{RouterSpec, VllmSpec};
+use overbook_sim::routers::RouterSpec;
+use overbook_sim::schedulers::VllmSpec;
 use overbook_sim::time::Time;
+use overbook_sim::workload::arrival::Arrival;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -85,7 +86,7 @@ fn one_replica_with_c_places_waits_as_m_m_c() {
     let mut world = single_server(arrivals(7, 160_000, offered, exponential_output));
     let spec =
         VllmSpec { max_num_seqs: c, async_scheduling: false, enable_prefix_caching: false, ..VllmSpec::default() };
-    world.set_scheduler(overbook_sim::policy::SchedulerSpec::Vllm(spec));
+    world.set_scheduler(overbook_sim::schedulers::SchedulerSpec::Vllm(spec));
     world.spec.limits.blocks *= u64::from(c);
     let term = |k: u32| (1..=k).fold(1.0, |product, i| product * offered / f64::from(i));
     let all_busy = term(c) / (1.0 - load);

@@ -1,14 +1,15 @@
 //! A small world (fleet, traffic, cost) and how to run it.
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
-use overbook_sim::cluster::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
 use overbook_sim::cost::jitter::{Jitter, Jittered};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::policy::{Scheduler, SchedulerSpec, VllmSpec};
-use overbook_sim::replica::{Limits, SwapSpace};
-use overbook_sim::rows::{Keep, RequestRow};
+use overbook_sim::fleet::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
+use overbook_sim::results::rows::{Keep, RequestRow};
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
+use overbook_sim::serving::Scheduler;
+use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_sim::time::Time;
 use overbook_sim::units::Bytes;
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 pub const MS: u64 = 1_000_000;
 

@@ -1,14 +1,16 @@
 //! Random small worlds that hit every branch of the serving rules. A seed is a world.
 
-use overbook_sim::arrival::{Arrival, ClassId, Content, SessionId};
-use overbook_sim::cluster::{
+use overbook_sim::fleet::{
     Autoscale, Clients, ClusterSpec, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
 };
-use overbook_sim::policy::{PrefixAwareSpec, QueueOrder, RouterSpec, SchedulerSpec, StaticSpec, VllmSpec};
-use overbook_sim::replica::{Limits, SwapSpace};
-use overbook_sim::route::RouterView;
-use overbook_sim::summary::Slo;
+use overbook_sim::results::summary::Slo;
+use overbook_sim::routers::RouterView;
+use overbook_sim::routers::{PrefixAwareSpec, RouterSpec};
+use overbook_sim::schedulers::{SchedulerSpec, StaticSpec, VllmSpec};
+use overbook_sim::serving::QueueOrder;
+use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, ClassId, Content, SessionId};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

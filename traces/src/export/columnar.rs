@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use overbook_sim::arrival::Arrival;
+use overbook_sim::workload::arrival::Arrival;
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;

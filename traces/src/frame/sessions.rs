@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use overbook_sim::arrival::{Arrival, SessionId};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, SessionId};
 
 /// A turn after the first of its session.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use overbook_sim::arrival::ClassId;
 use overbook_sim::time::NS_PER_S;
+use overbook_sim::workload::arrival::ClassId;
 use rand::rngs::ChaCha8Rng;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs;
 
-use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{
     ArrivalSpec, BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS, BURSTGPT_FAILURES, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE,
     Failures, GenerateSpec, LengthSpec, burstiness,

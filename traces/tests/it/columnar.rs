@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use overbook_sim::arrival::Arrival;
+use overbook_sim::workload::arrival::Arrival;
 use overbook_traces::{Columns, Failures, Keep, TimeUnit, TraceError, TraceSpec};
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnWriter;

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use overbook_sim::arrival::{Arrival, ClassId, Workload, WorkloadError};
 use overbook_sim::time::Time;
 use overbook_sim::units::Rate;
+use overbook_sim::workload::arrival::{Arrival, ClassId, Workload, WorkloadError};
 use overbook_traces::{ArrivalSpec, Failures, GenerateSpec, Keep, Layout, LengthSpec, TraceSpec, write_requests};
 
 use crate::drain;

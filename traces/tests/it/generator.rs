@@ -1,8 +1,8 @@
 //! Generated workloads: bounds, statistics, determinism, independence of streams.
 
-use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{
     ArrivalSpec, BURSTGPT_HOURLY_MEAN, GapFamily, GenerateError, GenerateSpec, LengthDist, LengthSpec, SessionSpec,
 };

@@ -1,8 +1,8 @@
 //! Windows, failures, and the named ways to change the load.
 
-use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{Columns, Failures, Format, ScaleSpec, TimeUnit, TraceError, TraceSpec, Window};
 
 use crate::{BURSTGPT, VIDUR, all, data, drain, error_of, file};

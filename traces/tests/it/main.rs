@@ -23,7 +23,7 @@ mod transform;
 use std::io::Write;
 use std::path::PathBuf;
 
-use overbook_sim::arrival::{Arrival, Workload, WorkloadError};
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 use overbook_traces::{TraceError, TraceSpec};
 use tempfile::NamedTempFile;
 

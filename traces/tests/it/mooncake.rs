@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use overbook_sim::arrival::{Arrival, Content};
+use overbook_sim::workload::arrival::{Arrival, Content};
 use overbook_traces::{Format, TraceError, TraceSpec};
 
 use crate::{all, data, drain, error_of, file};

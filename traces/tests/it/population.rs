@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{LengthSpec, MissingLengths, PopulationClasses, PopulationSpec, TraceError, Window};
 use serde_json::Value;
 

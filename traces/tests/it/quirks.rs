@@ -37,9 +37,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
+use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{BURSTGPT_1_HOURLY, Failures, MissingLengths, PopulationSpec, TraceSpec, Window, burstiness};
 
 use crate::{all, data, drain};

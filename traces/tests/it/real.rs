@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use overbook_sim::arrival::Arrival;
 use overbook_sim::time::Time;
+use overbook_sim::workload::arrival::Arrival;
 use overbook_traces::{Counts, Format, TraceSpec};
 
 use crate::{all, data, drain, file};
@@ -28,7 +28,7 @@ fn burstgpt_v1() {
     assert_eq!(figures(&arrivals), (383, 208_189, 110_612, 37_269_000_000_000));
     let counts = Counts { rows: 400, failed: 17, taken: 383, ..Counts::default() };
     assert_eq!(replay.counts(), counts);
-    let classes = overbook_sim::arrival::Workload::classes(&replay);
+    let classes = overbook_sim::workload::arrival::Workload::classes(&replay);
     assert_eq!(classes, ["ChatGPT/conversation", "GPT-4/conversation", "GPT-4/api"]);
     let of_class = |class: u16| arrivals.iter().filter(|a| a.class.0 == class).count();
     assert_eq!([of_class(0), of_class(1), of_class(2)], [306, 75, 2]);
@@ -46,7 +46,7 @@ fn burstgpt_v1_2() {
     let (class, session, recorded_e2el) = (arrivals[0].class, arrivals[0].session, arrivals[0].recorded_e2el);
     let first = Arrival { class, session, recorded_e2el, ..Arrival::new(Time::ZERO, 906, 446) };
     assert_eq!(arrivals[0], first);
-    let classes = overbook_sim::arrival::Workload::classes(&replay);
+    let classes = overbook_sim::workload::arrival::Workload::classes(&replay);
     assert_eq!(classes, ["GPT-4/conversation", "ChatGPT/conversation", "GPT-4/api", "ChatGPT/api"]);
 }
 
@@ -70,7 +70,7 @@ fn azure_conversations() {
     assert_eq!(replay.format(), Format::Azure);
     let arrivals = drain(&mut replay).expect("reads");
     assert_eq!(figures(&arrivals), (19_366, 22_361_870, 4_088_665, 3_501_721_937_000));
-    assert_eq!(overbook_sim::arrival::Workload::classes(&replay), ["azure"]);
+    assert_eq!(overbook_sim::workload::arrival::Workload::classes(&replay), ["azure"]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use overbook_sim::arrival::{Arrival, SessionId, Workload};
 use overbook_sim::time::{Span, Time};
+use overbook_sim::workload::arrival::{Arrival, SessionId, Workload};
 use overbook_traces::{
     ArrivalSpec, Columns, Failures, Format, GenerateSpec, LengthSpec, ScaleSpec, SessionSpec, TimeUnit, TraceError,
     TraceSpec, burstiness,
@@ -67,7 +67,7 @@ fn turns_think_times_and_latencies_of_burstgpt() {
         let got = got.expect("some") / 1e3;
         assert!((got / expected - 1.0).abs() < 0.01, "{got} for {expected}");
     };
-    let quantile = |times: &overbook_sim::histogram::Histogram, p| times.quantile(p).map(|ms| ms as f64);
+    let quantile = |times: &overbook_sim::results::histogram::Histogram, p| times.quantile(p).map(|ms| ms as f64);
     let (gaps, think) = (&stats.sessions.gap_ms, &stats.sessions.think_ms);
     assert_eq!((gaps.count(), think.count(), gaps.max()), (259, 259, Some(8_888_000)));
     near(gaps.mean(), 536.0);

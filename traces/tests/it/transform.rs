@@ -1,7 +1,7 @@
 //! Filters, limits, scaling and repetition.
 
-use overbook_sim::arrival::{Arrival, Workload};
 use overbook_sim::units::Rate;
+use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::TraceSpec;
 
 use crate::{BURSTGPT, VIDUR, all, data, drain, file};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use overbook_sim::arrival::Arrival;
-use overbook_sim::rows::Outcome;
+use overbook_sim::results::rows::Outcome;
 use overbook_sim::time::Span;
+use overbook_sim::workload::arrival::Arrival;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

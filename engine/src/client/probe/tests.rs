@@ -8,7 +8,7 @@ use overbook_sim::calibrate::inferred::{client_time_us, without_client};
 use overbook_sim::calibrate::steps::fit_steps;
 use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, PrefillPart, StepShape};
-use overbook_sim::policy::{SchedulerSpec, VllmSpec};
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 
 use super::super::Target;
 use super::*;

@@ -33,7 +33,7 @@ fn a_client_that_leaves_frees_its_blocks() {
     assert_eq!(post(server.at, &json!({ "prompt": "a", "max_tokens": 1 })).status, 200);
     let left = server.stop();
     let outcomes: Vec<_> = left.rows[..2].iter().map(|row| row.outcome).collect();
-    assert_eq!(outcomes, [overbook_sim::rows::Outcome::Cancelled; 2]);
+    assert_eq!(outcomes, [overbook_sim::results::rows::Outcome::Cancelled; 2]);
     assert!(left.rows.iter().all(|row| row.output_tokens < 1000), "long before their end");
     assert!(left.used_max > 0 && left.leaked == 0);
 }

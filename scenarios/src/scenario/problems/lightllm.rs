@@ -1,8 +1,8 @@
 //! Ranges of the schedulers of LightLLM's router, and of length models.
 
-use overbook_sim::length::LengthSpec;
-use overbook_sim::policy::lightllm::Intake;
-use overbook_sim::policy::{AggressiveSpec, ConservativeSpec, LightllmMainSpec, PastFutureSpec};
+use overbook_sim::lengths::LengthSpec;
+use overbook_sim::schedulers::lightllm::Intake;
+use overbook_sim::schedulers::{AggressiveSpec, ConservativeSpec, LightllmMainSpec, PastFutureSpec};
 
 use super::{Check, Problem};
 use crate::yaml::join;

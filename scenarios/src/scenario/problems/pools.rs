@@ -1,6 +1,6 @@
 //! What pools of replicas may differ in, and what they must not be combined with.
 
-use overbook_sim::policy::RouterSpec;
+use overbook_sim::routers::RouterSpec;
 
 use super::super::{FleetSpec, Scenario};
 use super::{Check, Problem};

@@ -1,0 +1,464 @@
+//! Drives one lane in virtual time: plans steps, prices them, lets them end, and jumps over equal ones.
+
+mod effort;
+mod price;
+
+use std::collections::VecDeque;
+
+use crate::cost::{COST_PER_NS, Cost, CostModel};
+use crate::fleet::calendar::Ticket;
+use crate::fleet::segment::Segment;
+use crate::partitioners::UNIT;
+use crate::results::rows::{RecordError, Recorder, StepRow};
+use crate::results::summary::Tally;
+use crate::results::timeline::Timeline;
+use crate::serving::Scheduler;
+use crate::serving::replica::Replica;
+use crate::serving::step::Infeasible;
+use crate::streams::{Purpose, keyed};
+use crate::time::Time;
+
+pub use effort::{Effort, StopReason};
+
+/// Where the figures of a run go.
+pub(crate) struct Books<'a, R: Recorder> {
+    pub(crate) tally: &'a mut Tally,
+    pub(crate) timeline: &'a mut Timeline,
+    pub(crate) recorder: &'a mut R,
+    pub(crate) wants_steps: bool,
+}
+
+/// One lane of a replica in virtual time.
+#[derive(Debug)]
+pub(crate) struct Drive {
+    /// The replica, and which of its lanes this is.
+    pub(crate) replica: usize,
+    pub(crate) lane: usize,
+    segments: VecDeque<Segment>,
+    pub(crate) ticket: Option<Ticket>,
+    /// Steps that will be complete when the ticket fires.
+    expect: u64,
+    depth: u64,
+    /// Of the draws by which steps lie apart.
+    seed: u64,
+    jumps: bool,
+    /// A stop rule that is off by one step, to prove that the laws' tests notice.
+    sabotage: Option<StopReason>,
+    /// Factor of the time on the device, in parts of [`UNIT`]: other than one where lanes share the SMs.
+    pub(crate) scale: u64,
+    /// Steps planned so far, those of a jump counted once.
+    planned: u64,
+    /// What the step that is planned takes of its cost, if steps lie apart.
+    apart: Option<f64>,
+    /// Fraction of a nanosecond carried between segments.
+    remainder: u64,
+    /// Version of the decode set that the latest plan was made of, and that it left behind.
+    version_planned: u64,
+    version_left: u64,
+    pub(crate) effort: Effort,
+    /// Busy time so far [2⁻²⁰ ns].
+    busy: u128,
+    /// Up to when, and up to which completed step, the levels are in the books.
+    level_from: Time,
+    level_steps: u64,
+}
+
+/// Why a lane cannot go on.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Plan(Infeasible),
+    Record(RecordError),
+    Stalled,
+    Audit(String),
+}
+
+impl From<Infeasible> for Stop {
+    fn from(e: Infeasible) -> Self {
+        Stop::Plan(e)
+    }
+}
+
+impl From<RecordError> for Stop {
+    fn from(e: RecordError) -> Self {
+        Stop::Record(e)
+    }
+}
+
+/// Books the next `part` steps of a segment as gaps between tokens. For members that were left out of the steps before it,
+/// the first one ends a longer gap.
+fn book_gaps<R: Recorder>(segment: &Segment, part: u64, lane: usize, replica: &Replica, books: &mut Books<'_, R>) {
+    let seqs = u64::from(replica.front_seqs(lane));
+    let end = segment.end_of(segment.done + 1);
+    let mut resumed = 0;
+    for last in replica.resumed(lane) {
+        books.tally.gaps(end.since(last).0, 1);
+        resumed += 1;
+    }
+    let (cost, growth) = (segment.cost_of(segment.done).0, segment.growth.0);
+    if resumed == 0 {
+        return books.tally.gap_ramp_fixed(cost, growth, part, seqs);
+    }
+    books.tally.gap_ramp_fixed(cost, growth, 1, seqs - resumed);
+    if part > 1 {
+        books.tally.gap_ramp_fixed(cost + growth, growth, part - 1, seqs);
+    }
+}
+
+impl Drive {
+    pub(crate) fn new(at: (usize, usize), depth: u32, seed: u64, jumps: bool, sabotage: Option<StopReason>) -> Self {
+        Drive {
+            replica: at.0,
+            lane: at.1,
+            segments: VecDeque::with_capacity(depth as usize + 1),
+            ticket: None,
+            expect: 0,
+            depth: u64::from(depth),
+            seed,
+            jumps,
+            sabotage,
+            scale: UNIT,
+            planned: 0,
+            apart: None,
+            remainder: 0,
+            version_planned: 0,
+            version_left: 0,
+            effort: Effort::default(),
+            busy: 0,
+            level_from: Time::ZERO,
+            level_steps: 0,
+        }
+    }
+
+    /// Busy time so far [ns].
+    pub(crate) fn busy_ns(&self) -> u64 {
+        (self.busy >> crate::cost::COST_PER_NS.trailing_zeros()) as u64
+    }
+
+    fn unfinished(&self) -> u64 {
+        self.segments.iter().map(Segment::unfinished).sum()
+    }
+
+    /// When the steps that are planned now end; `None` if there are none.
+    pub(crate) fn free_at(&self) -> Option<Time> {
+        self.segments.back().map(|back| back.end_of(back.planned))
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Books the levels of the replica up to `now`. Call before they change, on the lane with the standing set (the last
+    /// one). The blocks in use grow from step to step of a jump, whether or not its steps are applied yet.
+    pub(crate) fn book_levels<R: Recorder>(&mut self, now: Time, replica: &Replica, books: &mut Books<'_, R>) {
+        if now <= self.level_from {
+            return;
+        }
+        let lane = &replica.lanes[self.lane];
+        // When a step completes, another one is planned, as long as there are any in the segments.
+        let last = lane.done + self.unfinished();
+        let mut done = self.level_steps.max(lane.done);
+        let mut used = lane.used_at((done + self.depth).min(last), replica.pool().used());
+        let (mut from, mut area) = (self.level_from, 0);
+        let mut before = lane.done;
+        for segment in &self.segments {
+            let after = before + segment.unfinished();
+            let completed = if segment.end_of(segment.steps) < now {
+                after
+            } else if segment.unfinished() == 1 {
+                before
+            } else {
+                before + segment.completed_before(now) - segment.done
+            };
+            // The steps whose completion lets another one be planned, and those of them that need blocks.
+            let growing = completed.min(last.saturating_sub(self.depth));
+            if done < growing {
+                lane.each_growth(done + self.depth, growing + self.depth, |clock, blocks| {
+                    let end = segment.end_of(segment.done + (clock + 1 - self.depth - before));
+                    area += u128::from(used) * u128::from(end.since(from).0);
+                    (from, used) = (end, used + blocks);
+                });
+            }
+            done = done.max(completed);
+            if completed < after {
+                break;
+            }
+            before = after;
+        }
+        area += u128::from(used) * u128::from(now.since(from).0);
+        let (running, waiting, total) = (replica.running(), replica.waiting(), replica.pool().total());
+        books.tally.hold(self.level_from, now, running, waiting, 0, total);
+        books.tally.blocks(area, used, total);
+        let mean =
+            if from == self.level_from { used } else { (area / u128::from(now.since(self.level_from).0)) as u64 };
+        books.timeline.hold(self.level_from, now, running, waiting, mean);
+        (self.level_from, self.level_steps) = (now, done);
+    }
+
+    /// A request joined the queue. Returns whether the lane's next event has moved.
+    pub(crate) fn arrived<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<bool, Stop> {
+        match self.segments.back() {
+            None => Ok(self.ticket.is_none()),
+            Some(back) if back.wake_on_arrival && back.steps > back.planned => {
+                self.interrupt(now, StopReason::Arrival, replica, books)?;
+                Ok(true)
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Makes the lane plan at its next step boundary: steps not planned yet are dropped.
+    pub(crate) fn interrupt<R: Recorder>(
+        &mut self,
+        now: Time,
+        reason: StopReason,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        self.settle_before(now, replica, books)?;
+        self.cut(reason);
+        Ok(())
+    }
+
+    /// Others have taken blocks: the newest segment keeps the steps that still fit. The lane is settled.
+    pub(crate) fn trim(&mut self, replica: &mut Replica) {
+        let (_, more) = replica.repeats_possible(self.lane);
+        if let Some(back) = self.segments.back_mut()
+            && back.steps > back.planned.saturating_add(more)
+        {
+            back.steps = back.planned + more;
+            self.effort.stops[StopReason::Blocks as usize] += 1;
+        }
+    }
+
+    /// Ends the newest segment with the steps that are planned.
+    fn cut(&mut self, reason: StopReason) {
+        let sabotage = u64::from(self.sabotage == Some(reason));
+        if let Some(back) = self.segments.back_mut()
+            && back.steps > back.planned
+        {
+            back.steps = (back.planned + sabotage).min(back.steps);
+            self.effort.stops[reason as usize] += 1;
+        }
+    }
+
+    /// Applies every step that ends before `now` (none of which ends a request: that would have been an event). The levels
+    /// are booked already.
+    pub(crate) fn settle_before<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        let mut steps = 0;
+        for segment in &self.segments {
+            let completed = segment.completed_before(now) - segment.done;
+            steps += completed;
+            if completed < segment.unfinished() {
+                break;
+            }
+        }
+        // Between events `depth` steps are in flight at any moment.
+        self.plan_until(steps + self.depth, replica);
+        self.advance(steps, replica, books)
+    }
+
+    /// The run ends: books the steps that are complete, and drops those that are not. The lane is settled.
+    pub(crate) fn close<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), Stop> {
+        if let Some(mut front) = self.segments.pop_front().filter(|front| front.done > 0) {
+            front.steps = front.done;
+            self.finish_segment(front, books)?;
+        }
+        self.segments.clear();
+        Ok(())
+    }
+
+    /// Applies the plans of the newest segment up to `frontier` steps beyond the completed ones.
+    fn plan_until(&mut self, frontier: u64, replica: &mut Replica) {
+        let before: u64 = self.segments.iter().rev().skip(1).map(Segment::unfinished).sum();
+        if let Some(back) = self.segments.back_mut() {
+            let due = (back.done + frontier.saturating_sub(before)).min(back.steps);
+            if due > back.planned {
+                replica.repeat(self.lane, due - back.planned);
+                back.planned = due;
+            }
+        }
+    }
+
+    /// Completes the next `steps` steps. Their levels are booked already, by the set of members that made them.
+    fn advance<R: Recorder>(
+        &mut self,
+        mut steps: u64,
+        replica: &mut Replica,
+        books: &mut Books<'_, R>,
+    ) -> Result<(), Stop> {
+        while steps > 0 {
+            let Some(front) = self.segments.front_mut() else { return Ok(()) };
+            let part = steps.min(front.unfinished());
+            steps -= part;
+            self.expect = self.expect.saturating_sub(part);
+            let from = front.end_of(front.done);
+            let to = front.end_of(front.done + part);
+            book_gaps(front, part, self.lane, replica, books);
+            // Steps of a segment never become shorter.
+            let longest = front.cost_of(front.done + part - 1).0 / COST_PER_NS;
+            replica.note_gaps(self.lane, longest, front.end_of(front.done + 1), to);
+            let seqs = u64::from(replica.front_seqs(self.lane));
+            let delivered = replica.complete(self.lane, part, to);
+            front.done += part;
+            self.effort.steps += part;
+            if part > 1 {
+                books.timeline.tokens_over(from, to, (part - 1) * seqs);
+            }
+            books.timeline.tokens(to, u64::from(delivered));
+            self.busy += front.length_between(front.done - part, front.done);
+            if front.unfinished() == 0 {
+                let front = self.segments.pop_front().expect("just seen");
+                self.finish_segment(front, books)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_segment<R: Recorder>(&mut self, mut segment: Segment, books: &mut Books<'_, R>) -> Result<(), Stop> {
+        segment.row.steps = segment.steps;
+        segment.row.end = segment.end_of(segment.steps);
+        self.remainder = segment.remainder_after(segment.steps);
+        books.tally.step(&segment.row);
+        if segment.row.preempted > 0 {
+            books.timeline.preempt(segment.row.start, u64::from(segment.row.preempted));
+        }
+        if books.wants_steps {
+            books.recorder.step(&segment.row)?;
+        }
+        Ok(())
+    }
+
+    /// The lane's event: completes what has ended, then plans until `depth` steps are in flight. The levels are booked
+    /// already. Returns whether anything came of it.
+    pub(crate) fn fire<R: Recorder>(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        scheduler: &mut dyn Scheduler,
+        cost: &mut dyn CostModel,
+        books: &mut Books<'_, R>,
+    ) -> Result<bool, Stop> {
+        self.ticket = None;
+        let before = replica.ended_count();
+        let mut effect = self.expect > 0;
+        if self.expect > 0 {
+            self.plan_until(self.expect - 1 + self.depth, replica);
+            self.advance(self.expect, replica, books)?;
+        }
+        replica.reap(self.lane, now);
+        if replica.ended_count() != before {
+            effect = true;
+            let version = replica.version(self.lane);
+            if self.segments.back().is_some_and(|b| b.wake_on_end || version != self.version_left) {
+                self.cut(StopReason::End);
+            }
+        }
+        let mut planned = true;
+        // With nobody to plan for there is nothing to ask a scheduler about.
+        while planned && self.unfinished() < self.depth && replica.has_work(self.lane) {
+            planned = self.plan(now, replica, scheduler, cost)?;
+            effect |= planned || !replica.step().preempted.is_empty();
+        }
+        Ok(effect)
+    }
+
+    /// Plans one step, and decides how many times it will repeat.
+    fn plan(
+        &mut self,
+        now: Time,
+        replica: &mut Replica,
+        scheduler: &mut dyn Scheduler,
+        cost: &mut dyn CostModel,
+    ) -> Result<bool, Stop> {
+        self.effort.plans += 1;
+        let busy = replica.plan(self.lane, now, scheduler)?;
+        if !busy {
+            return Ok(false);
+        }
+        let step = replica.step();
+        let pure = step.parts.is_empty() && step.all_members;
+        let members = replica.planned_version();
+        self.effort.unavoidable += u64::from(!pure || members != self.version_planned);
+        self.version_planned = members;
+        self.version_left = replica.version(self.lane);
+        let (start, remainder, idle) = match self.segments.back() {
+            Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
+            None => (now, self.remainder, true),
+        };
+        self.planned += 1;
+        self.apart = cost.jitter().map(|jitter| {
+            let key = [self.replica as u64, self.lane as u64, self.planned];
+            jitter.ratio(keyed(self.seed, Purpose::Jitter, &key))
+        });
+        let price = self.price(step, idle, replica.limits.swap, cost);
+        let horizon = step.horizon;
+        let row = StepRow {
+            replica: replica.id(),
+            lane: self.lane as u32,
+            start,
+            end: start,
+            steps: 1,
+            decode_seqs: step.decode_seqs,
+            prefill_seqs: step.parts.len() as u32,
+            prefill_tokens: step.parts.iter().map(|p| p.tokens).sum(),
+            decode_context: step.decode_context,
+            prefill_context: step.parts.iter().map(|p| u64::from(p.past)).sum(),
+            running: replica.running(),
+            waiting: replica.waiting(),
+            used_blocks: replica.pool().used(),
+            preempted: step.preempted.len() as u32,
+            swapped_blocks: step.swapped_blocks,
+        };
+        let mut segment = Segment {
+            start,
+            remainder,
+            first: price.first,
+            growth: price.growth,
+            host: price.host,
+            steps: price.most,
+            planned: 1,
+            done: 0,
+            wake_on_arrival: horizon.wake_on_arrival,
+            wake_on_end: horizon.wake_on_end,
+            row,
+        };
+        // Plans are made with `depth - 1` steps still in flight.
+        let wake = step.wake_at.map(|at| segment.completed_before(at).saturating_add(self.depth));
+        segment.steps = self.jump_length(price, wake, replica);
+        if segment.steps == 1 {
+            segment.growth = Cost(0);
+        }
+        self.segments.push_back(segment);
+        Ok(true)
+    }
+
+    /// When the lane must be looked at next; remembers how many steps will have ended by then.
+    pub(crate) fn next_event(&mut self, replica: &mut Replica) -> Option<Time> {
+        let unfinished = self.unfinished();
+        if unfinished == 0 {
+            return None;
+        }
+        let to_plan = if unfinished >= self.depth { unfinished - (self.depth - 1) } else { unfinished };
+        let steps = replica.steps_to_event(self.lane).map_or(to_plan, |e| e.min(to_plan)).max(1);
+        self.expect = steps;
+        let mut left = steps;
+        for segment in &self.segments {
+            if left <= segment.unfinished() {
+                return Some(segment.end_of(segment.done + left));
+            }
+            left -= segment.unfinished();
+        }
+        None
+    }
+}

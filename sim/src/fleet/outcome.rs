@@ -1,0 +1,89 @@
+//! What a run gives, and why one stops.
+
+use super::Effort;
+use crate::digest::Digest;
+use crate::results::rows::RecordError;
+use crate::results::summary::Summary;
+use crate::results::timeline::Timeline;
+use crate::serving::step::Infeasible;
+use crate::time::Time;
+use crate::workload::arrival::{Unsorted, WorkloadError};
+
+/// What a run gives, besides the recorder's rows.
+#[derive(Clone, Debug)]
+pub struct RunResult {
+    /// The figures.
+    pub summary: Summary,
+    /// Levels and rates over time.
+    pub timeline: Timeline,
+    /// When it ended.
+    pub end: Time,
+    /// What must not depend on how the run was made.
+    pub digest: Digest,
+    /// Work done by the simulator.
+    pub effort: Effort,
+    /// Whether the run was stopped before its end.
+    pub interrupted: bool,
+}
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The workload is broken at some point.
+    #[error("{0}")]
+    Workload(#[source] WorkloadError),
+    /// The workload goes backwards in time.
+    #[error(transparent)]
+    Unsorted(#[from] Unsorted),
+    /// The recorder could not keep a row.
+    #[error("{0}")]
+    Record(#[source] RecordError),
+    /// A scheduler made an impossible plan.
+    #[error("{0}")]
+    Plan(#[from] Infeasible),
+    /// A replica with waiting requests and nothing in flight plans nothing (law 14).
+    #[error("replica {replica} stalled at {at} with {waiting} requests waiting: its scheduler plans nothing")]
+    Stalled {
+        /// The replica.
+        replica: u32,
+        /// When.
+        at: Time,
+        /// Waiting requests.
+        waiting: u32,
+    },
+    /// The pool cannot hold one request of the maximal length.
+    #[error(
+        "max_model_len {max_model_len} needs {needed} KV blocks, the pool has {blocks}; lower max_model_len to {fits} or give the pool more memory"
+    )]
+    PoolTooSmall {
+        /// Tokens of one request at most.
+        max_model_len: u32,
+        /// Blocks it needs.
+        needed: u64,
+        /// Blocks of the pool.
+        blocks: u64,
+        /// The longest that fits.
+        fits: u64,
+    },
+    /// A law was broken: a bug in the simulator.
+    #[error("law broken at {at} on replica {replica}: {what}")]
+    Audit {
+        /// The replica.
+        replica: u32,
+        /// When.
+        at: Time,
+        /// What.
+        what: String,
+    },
+}
+
+/// How far a run is, for progress displays.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Virtual time.
+    pub now: Time,
+    /// Requests that have arrived.
+    pub arrived: u64,
+    /// Requests that have ended.
+    pub ended: u64,
+}

@@ -1,0 +1,247 @@
+//! What fits into a GPU's memory: weights, a reserve, and the pool of KV blocks in what is left.
+//!
+//! Modelled after vLLM's `gpu_memory_utilization`: the pool takes what remains of `utilization × memory` after the
+//! weights, the peak activations of a full batch, the CUDA context and the captured graphs.
+
+use std::fmt;
+
+use crate::hardware::gpu::GpuSpec;
+use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::hardware::parallel::{Exchange, stage_layers};
+use crate::units::Bytes;
+
+/// Memory that CUDA, its libraries and the allocator take on every GPU. Inferred, like the two below: together with
+/// the activations they give 27.9 k blocks of 16 tokens for Llama-3.1-8B on an 80 GB H100 at 0.9 (vLLM reports 27 to
+/// 28 k) and 7.4 k for Llama-2-7B on an A100-80 (7.0 to 7.5 k).
+pub const CONTEXT_BYTES: u64 = 300 << 20;
+
+/// Memory of the captured CUDA graphs (vLLM with full and piecewise graphs reports 0.4 to 0.8 GiB).
+pub const GRAPH_BYTES: u64 = 600 << 20;
+
+/// Communication buffers of a GPU in a tensor-parallel group (NCCL, custom all-reduce).
+pub const COMMUNICATION_BYTES: u64 = 512 << 20;
+
+/// How a replica is laid out in memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Layout {
+    /// GPUs that split every layer.
+    pub tensor_parallel: u32,
+    /// Groups of them, each with a run of the layers.
+    pub stages: u32,
+    /// Experts spread by number instead of by width.
+    pub experts: Option<Exchange>,
+    /// Weights of the layers.
+    pub weights: WeightDtype,
+    /// Keys and values.
+    pub kv: KvDtype,
+    /// Share of the memory that the engine may use (vLLM `gpu_memory_utilization`).
+    pub utilization: f64,
+    /// Tokens per KV block.
+    pub block_tokens: u32,
+    /// Largest batch [tokens]: sizes the activations.
+    pub max_batched_tokens: u32,
+    /// Most sequences in a batch: sizes the logits.
+    pub max_seqs: u32,
+}
+
+/// Memory of one GPU, split up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryPlan {
+    /// What the engine may use.
+    pub budget: Bytes,
+    /// Weights.
+    pub weights: Bytes,
+    /// Context, graphs, communication and activations.
+    pub reserve: Bytes,
+    /// One KV block, all layers.
+    pub block: Bytes,
+    /// Blocks in the pool.
+    pub blocks: u64,
+}
+
+/// Why there is no room.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The shape is wrong or does not split.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// `utilization` is not a share.
+    #[error("utilization {0} is not between 0 and 1")]
+    Utilization(f64),
+    /// Not even one KV block fits.
+    #[error("{0}")]
+    DoesNotFit(Box<Shortfall>),
+}
+
+/// The arithmetic of a model that does not fit.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Shortfall {
+    /// The model.
+    pub model: String,
+    /// The GPU.
+    pub gpu: String,
+    /// The layout that was asked for.
+    pub layout: Layout,
+    /// Memory of one GPU.
+    pub memory: Bytes,
+    /// The plan, with no blocks in it.
+    pub plan: MemoryPlan,
+    /// Layouts that would fit, simplest first.
+    pub remedies: Vec<(u32, WeightDtype)>,
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gib = |bytes: Bytes| bytes.0 as f64 / f64::from(1 << 30);
+        let Layout { tensor_parallel, weights, utilization, .. } = self.layout;
+        let (plan, needed) = (&self.plan, self.plan.weights.0 + self.plan.reserve.0 + self.plan.block.0);
+        write!(
+            f,
+            "{} ({weights}, tensor_parallel {tensor_parallel}) does not fit on {}: per GPU, weights {:.1} GiB + reserve \
+             {:.1} GiB + one KV block {:.1} MiB = {:.1} GiB > {utilization:.2} x {:.1} GiB = {:.1} GiB",
+            self.model,
+            self.gpu,
+            gib(plan.weights),
+            gib(plan.reserve),
+            plan.block.0 as f64 / f64::from(1 << 20),
+            gib(Bytes(needed)),
+            gib(self.memory),
+            gib(plan.budget),
+        )?;
+        for (index, (tp, dtype)) in self.remedies.iter().enumerate() {
+            f.write_str(if index == 0 { "; try " } else { ", or " })?;
+            match (*tp != tensor_parallel, *dtype != weights) {
+                (true, false) => write!(f, "tensor_parallel {tp}")?,
+                (false, _) => write!(f, "{dtype} weights")?,
+                (true, true) => write!(f, "{dtype} weights with tensor_parallel {tp}")?,
+            }
+        }
+        if self.remedies.is_empty() {
+            f.write_str("; no tensor_parallel up to 8 and no weight dtype helps")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A run of a model's layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stage {
+    /// How many.
+    pub layers: u32,
+    /// Those of them with a dense MLP.
+    pub dense: u32,
+    /// Whether the embedding is here.
+    pub first: bool,
+    /// Whether final norm and head are here.
+    pub last: bool,
+}
+
+impl Stage {
+    /// The stages of a pipeline over that many groups of GPUs, in order.
+    pub fn all(model: &ModelSpec, stages: u32) -> Vec<Stage> {
+        let counts = stage_layers(model.layers, stages);
+        let mut start = 0;
+        let stage = |(index, &layers): (usize, &u32)| {
+            let dense = model.dense_layers().saturating_sub(start).min(layers);
+            start += layers;
+            Stage { layers, dense, first: index == 0, last: index + 1 == counts.len() }
+        };
+        counts.iter().enumerate().map(stage).collect()
+    }
+}
+
+/// Bytes of weights on one GPU. Norms and routers are copied, embedding and head split; these four are bf16.
+pub fn weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype) -> u64 {
+    let whole = Stage { layers: model.layers, dense: model.dense_layers(), first: true, last: true };
+    stage_weight_bytes(model, shard, dtype, whole)
+}
+
+/// The same for one stage of a pipeline; with tied embeddings the last one has a copy.
+pub fn stage_weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype, stage: Stage) -> u64 {
+    let hidden = u64::from(model.hidden);
+    let attention = model.attention_weights_of(shard.heads, shard.kv_heads);
+    let layer = |mlp: u64| dtype.bytes(attention + mlp) + 2 * model.layer_norm_weights();
+    let (layers, dense) = (u64::from(stage.layers), u64::from(stage.dense));
+    let experts = layer(model.expert_weights_of(shard)) + 2 * model.router_weights();
+    let both = stage.first && stage.last && !model.tied_embeddings;
+    let vocabularies = u64::from(stage.first || stage.last) + u64::from(both);
+    dense * layer(model.mlp_weights_of(shard.intermediate))
+        + (layers - dense) * experts
+        + 2 * (vocabularies * u64::from(shard.vocab) * hidden + u64::from(stage.last) * hidden)
+}
+
+/// Bytes of keys and values of one token on one GPU, all layers. The latent of `mla` is copied to every GPU.
+pub fn kv_bytes_per_token(model: &ModelSpec, shard: &Shard, dtype: KvDtype) -> u64 {
+    u64::from(model.layers) * model.stored_per_token(shard.kv_heads) * dtype.bytes()
+}
+
+/// Memory that is neither weights nor pool. Activations: the MLP's projections beside three copies of the residual
+/// stream, or the logits (bf16 and f32) where those are larger; they are never alive together. Experts: every token's
+/// copies on the way in and out, which share their memory with the gate and up projections (vLLM's fused kernel).
+pub fn reserve_bytes(model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
+    let inputs = u64::from(model.mlp_inputs());
+    let dense = u64::from(shard.intermediate) * (inputs + 1);
+    let routed = model.moe.map_or(0, |moe| {
+        let width = u64::from(shard.expert_intermediate);
+        let shared = u64::from(moe.shared_experts) * u64::from(shard.shared_intermediate) * (inputs + 1);
+        shared + u64::from(moe.experts_per_token) * ((inputs * width).max(u64::from(model.hidden)) + width)
+    });
+    let per_token = 2 * (dense.max(routed) + 3 * u64::from(model.hidden));
+    let activations = u64::from(layout.max_batched_tokens) * per_token;
+    let logits = u64::from(layout.max_seqs) * u64::from(model.vocab) * 6;
+    let communication = if layout.tensor_parallel * layout.stages > 1 { COMMUNICATION_BYTES } else { 0 };
+    CONTEXT_BYTES + GRAPH_BYTES + communication + activations.max(logits)
+}
+
+/// The memory of a GPU of the stage with the fewest blocks: every stage has as many.
+fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, ModelError> {
+    let shard = model.shard_experts(layout.tensor_parallel, layout.experts)?;
+    let budget = (gpu.memory.0 as f64 * layout.utilization) as u64;
+    let reserve = reserve_bytes(model, &shard, layout);
+    let per_layer = model.stored_per_token(shard.kv_heads) * layout.kv.bytes() * u64::from(layout.block_tokens.max(1));
+    let plan = |stage: Stage| {
+        let weights = stage_weight_bytes(model, &shard, layout.weights, stage);
+        let block = per_layer * u64::from(stage.layers);
+        let blocks = budget.saturating_sub(weights).saturating_sub(reserve) / block.max(1);
+        MemoryPlan {
+            budget: Bytes(budget),
+            weights: Bytes(weights),
+            reserve: Bytes(reserve),
+            block: Bytes(block),
+            blocks,
+        }
+    };
+    if layout.stages == 0 || layout.stages > model.layers {
+        return Err(ModelError::Stages { model: model.name.clone(), stages: layout.stages, layers: model.layers });
+    }
+    let plans = Stage::all(model, layout.stages).into_iter().map(plan);
+    Ok(plans.min_by_key(|plan| plan.blocks).expect("at least one stage"))
+}
+
+/// Splits up the memory of one GPU of a replica, or says why the model does not fit.
+pub fn plan(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, MemoryError> {
+    if !(layout.utilization > 0.0 && layout.utilization <= 1.0) {
+        return Err(MemoryError::Utilization(layout.utilization));
+    }
+    let plan = split(gpu, model, layout)?;
+    if plan.blocks > 0 {
+        return Ok(plan);
+    }
+    let fits = |tensor_parallel, weights| {
+        let other = Layout { tensor_parallel, weights, ..*layout };
+        gpu.supports_weights(weights) && split(gpu, model, &other).is_ok_and(|plan| plan.blocks > 0)
+    };
+    let tps = || [1, 2, 4, 8].into_iter().filter(|tp| *tp >= layout.tensor_parallel);
+    let dtypes =
+        [WeightDtype::Bf16, WeightDtype::Fp8, WeightDtype::Int4].into_iter().filter(|dtype| *dtype >= layout.weights);
+    let remedies = dtypes.filter_map(|dtype| Some((tps().find(|tp| fits(*tp, dtype))?, dtype))).collect();
+    Err(MemoryError::DoesNotFit(Box::new(Shortfall {
+        model: model.name.clone(),
+        gpu: gpu.name.clone(),
+        layout: *layout,
+        memory: gpu.memory,
+        plan,
+        remedies,
+    })))
+}

@@ -1,0 +1,412 @@
+//! The KV block pool with vLLM's prefix cache and free queue.
+//!
+//! A block is *free*, *used* or *cached* (free but still hashed). vLLM's free queue is one list in which blocks without a
+//! hash always stand in front: they are freed to the front and taken from the front, while hashed ones are freed to the
+//! back (`vllm/v1/core/block_pool.py`, 0.33). Blocks without a hash are interchangeable, so a counter holds them; only
+//! hashed blocks have an identity here.
+
+use hashbrown::HashTable;
+
+use crate::kv::Seat;
+
+const NONE: u32 = u32::MAX;
+
+/// A hashed block.
+#[derive(Clone, Debug)]
+struct Hashed {
+    content: u64,
+    refs: u32,
+    /// Neighbours in the free queue while `refs == 0`.
+    prev: u32,
+    next: u32,
+    /// The next younger block with the same content (duplicates are kept).
+    younger: u32,
+}
+
+/// Index of a hashed block in its pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashedBlock(u32);
+
+impl HashedBlock {
+    /// Its number among the blocks of its pool that have or had content.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What changes where a block lies, in order: enough to keep real block tables beside the pool's counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockMove {
+    /// A request goes on with a block that is in the cache.
+    Shared {
+        /// The request.
+        seat: Seat,
+        /// The block.
+        block: HashedBlock,
+    },
+    /// A block of a request is cacheable from now on.
+    Named {
+        /// The request.
+        seat: Seat,
+        /// Which of its blocks, from 0.
+        index: u32,
+        /// What it is called now.
+        block: HashedBlock,
+    },
+    /// A free block lost its content, to be taken by somebody.
+    Dropped {
+        /// The block.
+        block: HashedBlock,
+    },
+    /// A request gave back all its blocks; those with a name keep their content.
+    Released {
+        /// The request.
+        seat: Seat,
+    },
+}
+
+/// Result of a prefix lookup.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Hit {
+    /// Leading blocks found.
+    pub blocks: u32,
+    /// How many of them are free (they leave the free queue if the hit is used).
+    pub free: u32,
+}
+
+/// The KV blocks of one replica.
+#[derive(Clone, Debug)]
+pub struct BlockPool {
+    block_tokens: u32,
+    total: u64,
+    anonymous_free: u64,
+    cached_free: u64,
+    slab: Vec<Hashed>,
+    vacant: Vec<u32>,
+    oldest: u32,
+    newest: u32,
+    index: HashTable<u32>,
+    distinct_sum: u128,
+    evictions: u64,
+    /// Contents that came into the cache (true) or left it since they were last taken; `None` while nobody follows.
+    changes: Option<Vec<(u64, bool)>>,
+    /// What happened to blocks since it was last taken; `None` while nobody keeps tables.
+    moves: Option<Vec<BlockMove>>,
+}
+
+/// Content ids are dense or already mixed; one multiplication spreads them over the table.
+fn spread(content: u64) -> u64 {
+    let x = content.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x ^ (x >> 32)
+}
+
+impl BlockPool {
+    /// A pool of `total` free blocks of `block_tokens` tokens each.
+    pub fn new(total: u64, block_tokens: u32) -> Self {
+        BlockPool {
+            block_tokens,
+            total,
+            anonymous_free: total,
+            cached_free: 0,
+            slab: Vec::new(),
+            vacant: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            index: HashTable::new(),
+            distinct_sum: 0,
+            evictions: 0,
+            changes: None,
+            moves: None,
+        }
+    }
+
+    /// Tokens per block.
+    pub fn block_tokens(&self) -> u32 {
+        self.block_tokens
+    }
+
+    /// All blocks.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Blocks that can be taken, cached ones included.
+    pub fn free(&self) -> u64 {
+        self.anonymous_free + self.cached_free
+    }
+
+    /// Blocks held by requests.
+    pub fn used(&self) -> u64 {
+        self.total - self.free()
+    }
+
+    /// Free blocks that still hold cached content.
+    pub fn cached_free(&self) -> u64 {
+        self.cached_free
+    }
+
+    /// Cached blocks whose content was dropped to make room, so far.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// Number of distinct contents in the cache (used or free), and the sum of their ids plus one each.
+    pub fn cached_contents(&self) -> (u64, u128) {
+        (self.index.len() as u64, self.distinct_sum)
+    }
+
+    /// Blocks that `tokens` tokens occupy.
+    pub fn blocks_for(&self, tokens: u64) -> u64 {
+        tokens.div_ceil(u64::from(self.block_tokens))
+    }
+
+    /// Takes `n` blocks; cached contents are dropped oldest first when blocks without content run out.
+    ///
+    /// # Panics
+    /// If fewer than `n` blocks are free: the caller must have checked.
+    pub fn take(&mut self, n: u64) {
+        assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
+        let plain = n.min(self.anonymous_free);
+        self.anonymous_free -= plain;
+        for _ in plain..n {
+            let block = self.oldest;
+            self.unlink(block);
+            self.unhash(block);
+            self.evictions += 1;
+            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
+        }
+    }
+
+    /// Returns `n` used blocks without content to the front of the free queue.
+    pub fn give_back(&mut self, n: u64) {
+        self.anonymous_free += n;
+        debug_assert!(self.free() <= self.total, "more blocks free than exist");
+    }
+
+    /// Drops the content of all free blocks.
+    pub(crate) fn forget(&mut self) {
+        while self.oldest != NONE {
+            let block = self.oldest;
+            self.unlink(block);
+            self.unhash(block);
+            self.anonymous_free += 1;
+            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
+        }
+    }
+
+    /// Looks up the longest cached prefix among `contents`.
+    pub fn lookup(&self, contents: &[u64]) -> Hit {
+        let mut hit = Hit::default();
+        for &content in contents {
+            let Some(block) = self.find(content) else { break };
+            hit.blocks += 1;
+            hit.free += u32::from(self.slab[block as usize].refs == 0);
+        }
+        hit
+    }
+
+    /// Takes a reference to the oldest block that holds `content`.
+    ///
+    /// # Panics
+    /// If the content is not cached: the caller has just looked it up.
+    pub fn share(&mut self, content: u64) -> HashedBlock {
+        let block = self.find(content).expect("shared content was looked up before");
+        if self.slab[block as usize].refs == 0 {
+            self.unlink(block);
+        }
+        self.slab[block as usize].refs += 1;
+        HashedBlock(block)
+    }
+
+    /// Gives a used block without content the identity `content`; it is now shareable.
+    pub fn hash(&mut self, content: u64) -> HashedBlock {
+        let entry = Hashed { content, refs: 1, prev: NONE, next: NONE, younger: NONE };
+        let block = if let Some(seat) = self.vacant.pop() {
+            self.slab[seat as usize] = entry;
+            seat
+        } else {
+            self.slab.push(entry);
+            (self.slab.len() - 1) as u32
+        };
+        if let Some(mut last) = self.find(content) {
+            while self.slab[last as usize].younger != NONE {
+                last = self.slab[last as usize].younger;
+            }
+            self.slab[last as usize].younger = block;
+        } else {
+            let slab = &self.slab;
+            self.index.insert_unique(spread(content), block, |&b| spread(slab[b as usize].content));
+            self.distinct_sum += u128::from(content) + 1;
+            self.note(content, true);
+        }
+        HashedBlock(block)
+    }
+
+    /// Drops a reference; an unreferenced block goes to the back of the free queue, content kept.
+    pub fn release(&mut self, block: HashedBlock) {
+        let entry = &mut self.slab[block.0 as usize];
+        debug_assert!(entry.refs > 0, "released a free block");
+        entry.refs -= 1;
+        if entry.refs > 0 {
+            return;
+        }
+        entry.prev = self.newest;
+        entry.next = NONE;
+        match self.newest {
+            NONE => self.oldest = block.0,
+            newest => self.slab[newest as usize].next = block.0,
+        }
+        self.newest = block.0;
+        self.cached_free += 1;
+    }
+
+    /// From now on [`BlockPool::take_changes`] tells which contents come and go.
+    pub(crate) fn follow(&mut self) {
+        self.changes = Some(Vec::new());
+    }
+
+    /// Contents that came into the cache (true) or left it since the last call, in order.
+    pub(crate) fn take_changes(&mut self) -> Vec<(u64, bool)> {
+        self.changes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// From now on [`BlockPool::take_moves`] tells what happens to blocks.
+    pub(crate) fn track_moves(&mut self) {
+        self.moves = Some(Vec::new());
+    }
+
+    /// Moves what happened to blocks since the last call to the end of a list, in order.
+    pub(crate) fn take_moves(&mut self, into: &mut Vec<BlockMove>) {
+        if let Some(moves) = &mut self.moves {
+            into.append(moves);
+        }
+    }
+
+    pub(crate) fn note_move(&mut self, what: BlockMove) {
+        if let Some(moves) = &mut self.moves {
+            moves.push(what);
+        }
+    }
+
+    fn note(&mut self, content: u64, there: bool) {
+        if let Some(changes) = &mut self.changes {
+            changes.push((content, there));
+        }
+    }
+
+    fn find(&self, content: u64) -> Option<u32> {
+        self.index.find(spread(content), |&b| self.slab[b as usize].content == content).copied()
+    }
+
+    /// Removes a block from the free queue.
+    fn unlink(&mut self, block: u32) {
+        let Hashed { prev, next, .. } = self.slab[block as usize];
+        match prev {
+            NONE => self.oldest = next,
+            prev => self.slab[prev as usize].next = next,
+        }
+        match next {
+            NONE => self.newest = prev,
+            next => self.slab[next as usize].prev = prev,
+        }
+        self.cached_free -= 1;
+    }
+
+    /// Forgets the content of a block that has left the free queue.
+    fn unhash(&mut self, block: u32) {
+        let Hashed { content, younger, .. } = self.slab[block as usize];
+        let slab = &self.slab;
+        let found = self.index.find_entry(spread(content), |&b| slab[b as usize].content == content);
+        let mut entry = found.expect("a hashed block is in the index");
+        if *entry.get() == block {
+            if younger == NONE {
+                entry.remove();
+                self.distinct_sum -= u128::from(content) + 1;
+                self.note(content, false);
+            } else {
+                *entry.get_mut() = younger;
+            }
+        } else {
+            let mut older = *entry.get();
+            while self.slab[older as usize].younger != block {
+                older = self.slab[older as usize].younger;
+            }
+            self.slab[older as usize].younger = younger;
+        }
+        self.vacant.push(block);
+    }
+
+    /// Law 2 for the pool alone: the queue's length, links and references agree with the counters.
+    ///
+    /// # Errors
+    /// What disagrees.
+    pub fn audit(&self) -> Result<(), String> {
+        let (mut n, mut at, mut before) = (0, self.oldest, NONE);
+        while at != NONE {
+            let entry = &self.slab[at as usize];
+            if entry.prev != before || entry.refs != 0 {
+                return Err(format!("free queue broken at block {at}"));
+            }
+            (before, at, n) = (at, entry.next, n + 1);
+        }
+        if n != self.cached_free || before != self.newest {
+            return Err(format!("free queue holds {n} cached blocks, counter says {}", self.cached_free));
+        }
+        if self.free() > self.total {
+            return Err(format!("{} of {} blocks are free", self.free(), self.total));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evicts_oldest_first_and_keeps_duplicates() {
+        let mut pool = BlockPool::new(4, 16);
+        pool.take(3);
+        let a = pool.hash(7);
+        let b = pool.hash(8);
+        let twin = pool.hash(7);
+        assert_eq!(pool.lookup(&[7, 8, 9]), Hit { blocks: 2, free: 0 });
+        pool.release(b);
+        pool.release(a);
+        pool.release(twin);
+        assert_eq!(pool.free(), 4);
+        assert_eq!(pool.cached_contents(), (2, 17));
+        pool.take(2); // one without content, then the oldest: 8
+        assert_eq!(pool.lookup(&[7, 8]), Hit { blocks: 1, free: 1 });
+        pool.take(1); // the older 7; its twin takes its place
+        assert_eq!(pool.lookup(&[7]), Hit { blocks: 1, free: 1 });
+        assert_eq!(pool.evictions(), 2);
+        pool.audit().expect("sound");
+        pool.take(1);
+        assert_eq!(pool.lookup(&[7]), Hit::default());
+        assert_eq!(pool.cached_contents(), (0, 0));
+    }
+
+    #[test]
+    fn a_hit_leaves_the_free_queue() {
+        let mut pool = BlockPool::new(2, 16);
+        pool.take(2);
+        let (a, b) = (pool.hash(1), pool.hash(2));
+        pool.release(b);
+        pool.release(a);
+        let again = pool.share(2);
+        assert_eq!(pool.free(), 1);
+        pool.take(1);
+        assert_eq!(pool.lookup(&[1]), Hit::default());
+        pool.release(again);
+        pool.give_back(1);
+        assert_eq!(pool.free(), 2);
+        pool.audit().expect("sound");
+    }
+
+    #[test]
+    #[should_panic(expected = "took 3 blocks with 2 free")]
+    fn never_hands_out_more_than_it_has() {
+        BlockPool::new(2, 16).take(3);
+    }
+}

@@ -1,0 +1,99 @@
+//! How long the output of a request will be: what schedulers that plan with lengths believe.
+//!
+//! A scheduler hands on what has finished ([`StepBuilder::finished`]) and asks about requests. Except for the oracles,
+//! which a scenario must name and every report prints, no model knows more than the scheduler does.
+//!
+//! [`StepBuilder::finished`]: crate::serving::step::StepBuilder::finished
+
+mod history;
+mod oracle;
+
+use serde::{Deserialize, Serialize};
+
+use crate::serving::step::RequestView;
+
+pub use history::{HistorySpec, QuantileSpec};
+pub use oracle::NoisyOracleSpec;
+
+/// Predicts output lengths.
+pub trait LengthModel: std::fmt::Debug {
+    /// The whole output of an unfinished request [tokens]: more than it has generated, at most its limit. The same for the same
+    /// question, whatever was asked in between.
+    fn predict(&self, request: &RequestView, draw: Draw) -> u32;
+
+    /// A request has finished with so many output tokens.
+    fn finished(&mut self, _output_tokens: u32) {}
+
+    /// Whether predictions depend on the draw.
+    fn is_random(&self) -> bool {
+        false
+    }
+}
+
+/// Which of many independent predictions is meant. Draws are keyed by this and the request, never by their order, so that a
+/// scheduler may leave out those that cannot matter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Draw {
+    /// Number of the decision that asks, e.g. of the step.
+    pub attempt: u64,
+    /// Number of the sample within the decision.
+    pub list: u32,
+}
+
+/// Where a scheduler's idea of output lengths comes from.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LengthSpec {
+    /// Drawn from the lengths that finished last, given what has been generated (Past-Future).
+    History(HistorySpec),
+    /// A fixed quantile of the lengths that finished last, given what has been generated.
+    Quantile(QuantileSpec),
+    /// The output limit.
+    Max,
+    /// The true length times an error: an oracle, and reported as one.
+    NoisyOracle(NoisyOracleSpec),
+    /// The true length: an oracle, and reported as one.
+    Oracle,
+}
+
+impl LengthSpec {
+    /// The model of one replica.
+    pub fn build(&self, seed: u64, replica: u32) -> Box<dyn LengthModel> {
+        match self {
+            LengthSpec::History(spec) => Box::new(history::History::new(*spec, seed, replica)),
+            LengthSpec::Quantile(spec) => Box::new(history::Quantile::new(*spec)),
+            LengthSpec::Max => Box::new(Max),
+            LengthSpec::NoisyOracle(spec) => Box::new(oracle::NoisyOracle::new(*spec, seed)),
+            LengthSpec::Oracle => Box::new(oracle::Oracle),
+        }
+    }
+
+    /// Whether it is told the true lengths, exactly or roughly: an assumption that reports print.
+    pub fn is_oracle(&self) -> bool {
+        matches!(self, LengthSpec::NoisyOracle(_) | LengthSpec::Oracle)
+    }
+}
+
+impl Default for LengthSpec {
+    fn default() -> Self {
+        LengthSpec::History(HistorySpec::default())
+    }
+}
+
+/// Every request uses up its limit.
+#[derive(Clone, Copy, Debug)]
+struct Max;
+
+impl LengthModel for Max {
+    fn predict(&self, request: &RequestView, _: Draw) -> u32 {
+        request.limit
+    }
+}
+
+/// A prediction, brought into the range that is possible: above what is generated, up to the limit.
+fn possible(length: f64, request: &RequestView) -> u32 {
+    (length.round().min(f64::from(u32::MAX)) as u32).max(request.generated + 1).min(request.limit)
+}
+
+#[cfg(test)]
+mod tests;

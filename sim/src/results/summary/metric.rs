@@ -1,0 +1,105 @@
+//! Figures of a run by name.
+
+use super::Summary;
+use crate::results::histogram::Histogram;
+use crate::results::rows::Outcome;
+
+/// Names of the latencies, as in `ttft_p99`.
+pub const LATENCIES: [&str; 8] = ["ttft", "tpot", "itl", "mtpot", "e2el", "queue_time", "client_ttft", "client_e2el"];
+
+/// Names and values of the percentiles that reports state.
+pub const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999)];
+
+const NS: f64 = 1e-9;
+
+fn ratio(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
+impl Summary {
+    /// Every name that [`Summary::metric`] knows, in a fixed order.
+    pub fn metric_names() -> Vec<String> {
+        let statistics = ["mean"].into_iter().chain(QUANTILES.map(|(name, _)| name));
+        let latencies = LATENCIES.iter().flat_map(|latency| statistics.clone().map(move |s| format!("{latency}_{s}")));
+        latencies.chain(SINGLE.iter().map(|&(name, _)| name.to_owned())).collect()
+    }
+
+    /// The latency with this name: one of [`LATENCIES`].
+    pub fn latency(&self, name: &str) -> Option<&Histogram> {
+        match name {
+            "ttft" => Some(&self.latencies.ttft),
+            "tpot" => Some(&self.latencies.tpot),
+            "itl" => Some(&self.itl),
+            "mtpot" => Some(&self.latencies.mtpot),
+            "e2el" => Some(&self.latencies.e2el),
+            "queue_time" => Some(&self.queue_time),
+            "client_ttft" => self.client.as_ref().map(|client| &client.ttft),
+            "client_e2el" => self.client.as_ref().map(|client| &client.e2el),
+            _ => None,
+        }
+    }
+
+    /// A figure by its name, in SI units (times in seconds, rates per second, shares from 0 to 1).
+    ///
+    /// `None` for an unknown name and for a figure that this run does not define (a percentile of nothing).
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        if let Some(&(_, figure)) = SINGLE.iter().find(|&&(known, _)| known == name) {
+            return figure(self);
+        }
+        // "queue_time_p99_9": the latency's name may hold underscores, and so may the percentile's.
+        LATENCIES.iter().find_map(|latency| {
+            let statistic = name.strip_prefix(latency)?.strip_prefix('_')?;
+            let histogram = self.latency(latency)?;
+            let ns = match QUANTILES.iter().find(|&&(known, _)| known == statistic) {
+                Some(&(_, p)) => histogram.quantile(p)? as f64,
+                None if statistic == "mean" => histogram.mean()?,
+                None => return None,
+            };
+            Some(ns * NS)
+        })
+    }
+
+    fn per_second(&self, n: u64) -> Option<f64> {
+        ratio(n as f64, self.makespan().as_secs_f64())
+    }
+}
+
+type Figure = fn(&Summary) -> Option<f64>;
+
+/// Figures that are not a statistic of a latency.
+const SINGLE: [(&str, Figure); 31] = [
+    ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
+    ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
+    ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
+    ("request_goodput", |s| s.per_second(s.attained.all)),
+    ("token_goodput", |s| s.per_second(s.tokens.good)),
+    ("goodput_fraction", |s| ratio(s.attained.all as f64, s.served() as f64)),
+    ("finished", |s| Some(s.count(Outcome::Finished) as f64)),
+    ("cancelled", |s| Some(s.count(Outcome::Cancelled) as f64)),
+    ("expired", |s| Some(s.count(Outcome::Expired) as f64)),
+    ("rejected", |s| Some(s.count(Outcome::Rejected) as f64)),
+    ("failed", |s| Some(s.count(Outcome::Failed) as f64)),
+    ("failed_in_trace", |s| Some(s.count(Outcome::FailedInTrace) as f64)),
+    ("attempts", |s| Some(s.attempts as f64)),
+    ("preemptions", |s| Some(s.work.preemptions as f64)),
+    ("swapped_tokens", |s| Some(s.tokens.swapped as f64)),
+    ("recompute_tax", |s| ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)),
+    ("prefix_hit_rate", |s| ratio(s.tokens.cached as f64, s.tokens.prompt as f64)),
+    ("kv_usage_mean", |s| Some(s.load.kv_usage_mean)),
+    ("kv_usage_max", |s| Some(s.load.kv_usage_max)),
+    ("running_mean", |s| Some(s.load.running_mean)),
+    ("running_max", |s| Some(f64::from(s.load.running_max))),
+    ("waiting_mean", |s| Some(s.load.waiting_mean)),
+    ("waiting_max", |s| Some(f64::from(s.load.waiting_max))),
+    ("steps", |s| Some(s.work.steps as f64)),
+    ("decode_steps", |s| Some(s.work.decode_steps as f64)),
+    ("plans", |s| Some(s.work.plans as f64)),
+    ("segments", |s| Some(s.work.segments as f64)),
+    ("mean_jump", |s| ratio(s.work.steps as f64, s.work.segments as f64)),
+    ("makespan", |s| Some(s.makespan().as_secs_f64())),
+    ("replica_hours", |s| Some(s.fleet.replica_seconds(s.makespan()) / 3600.0)),
+    ("utilization", |s| {
+        let lanes = f64::from(s.fleet.lanes) / f64::from(s.fleet.replicas.max(1));
+        ratio(s.work.busy.as_secs_f64(), s.fleet.replica_seconds(s.makespan()) * lanes)
+    }),
+];

@@ -1,0 +1,85 @@
+//! Continuous batching with chunked prefill, as far as schedulers share it: decodes first, then prompts within a token budget.
+//! What differs is who is admitted next, and who goes when memory runs out.
+
+use serde::{Deserialize, Serialize};
+
+use super::victim::{PreemptionMode, make_room, watermark_blocks};
+use crate::kv::Seat;
+use crate::serving::step::{Head, Infeasible, StepBuilder};
+
+/// Limits of a batch.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchSpec {
+    /// Token budget of one step: decodes count, but are never held back; prompts are split to fit.
+    pub max_num_batched_tokens: u32,
+    /// Running requests at most.
+    pub max_num_seqs: u32,
+    /// Share of the pool kept free when admitting beside running requests.
+    pub watermark: f64,
+}
+
+impl Default for BatchSpec {
+    fn default() -> Self {
+        BatchSpec { max_num_batched_tokens: 2048, max_num_seqs: 256, watermark: 0.01 }
+    }
+}
+
+/// Who goes first, and who goes.
+pub(crate) trait Order {
+    /// The waiting request to admit next, if anybody is to be.
+    ///
+    /// # Errors
+    /// A bug in the policy.
+    fn next(&mut self, step: &mut StepBuilder<'_>) -> Result<Option<Head>, Infeasible>;
+
+    /// It was admitted.
+    fn admitted(&mut self, _: &Head) {}
+
+    /// The running request to preempt; somebody runs.
+    fn victim(&self, step: &StepBuilder<'_>) -> Seat;
+}
+
+/// What has become of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batch {
+    /// It decodes the standing set and does nothing else.
+    pub(crate) pure: bool,
+    /// There are a place and tokens for one more request.
+    pub(crate) room: bool,
+}
+
+impl BatchSpec {
+    /// Builds a step: every member decodes, then the budget goes to the prompts in prefill and to new ones. The blocks of a whole
+    /// prompt are promised at admission, so a decode never takes a block that a prompt in prefill counts on.
+    ///
+    /// # Errors
+    /// A bug in the policy.
+    pub(crate) fn plan(&self, order: &mut dyn Order, step: &mut StepBuilder<'_>) -> Result<Batch, Infeasible> {
+        let preempted = make_room(step, PreemptionMode::Recompute, |step| order.victim(step))?;
+        step.decode_all()?;
+        let mut pure = !preempted && step.prefilling().is_empty();
+        let mut budget = step.prefill_within(self.max_num_batched_tokens.saturating_sub(step.members()))?;
+        let mut owed = step.owed_blocks();
+        while budget > 0 && step.running() < self.max_num_seqs as usize {
+            let Some(head) = order.next(step)? else { break };
+            let kept = owed + watermark_blocks(step, self.watermark);
+            if step.blocks_to_hold(&head, head.tokens) + kept > step.free_blocks() {
+                break;
+            }
+            let tokens = (head.tokens - head.cached).min(budget);
+            step.admit(&head, tokens)?;
+            order.admitted(&head);
+            budget -= tokens;
+            owed += step.blocks_for(head.tokens) - step.blocks_for(head.cached + tokens);
+            pure = false;
+        }
+        let room = budget > 0 && step.running() < self.max_num_seqs as usize;
+        Ok(Batch { pure, room })
+    }
+
+    /// Tokens of one step for which activations must fit.
+    pub fn max_batched_tokens(&self) -> u32 {
+        self.max_num_batched_tokens.max(self.max_num_seqs)
+    }
+}

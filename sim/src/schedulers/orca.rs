@@ -1,0 +1,69 @@
+//! Orca: iteration-level scheduling with selective batching (Yu et al., OSDI '22, Algorithm 1).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Horizon, Scheduler};
+use crate::serving::step::{Infeasible, StepBuilder};
+
+/// Settings of Orca.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrcaSpec {
+    /// Running requests at most (the paper's `max_bs`).
+    pub max_batch_size: u32,
+}
+
+impl Default for OrcaSpec {
+    fn default() -> Self {
+        OrcaSpec { max_batch_size: 128 }
+    }
+}
+
+/// First come, first served at every step. A request enters when the memory for its prompt and its whole output limit can be
+/// reserved; whole prompts are computed beside decodes. Nobody is ever preempted.
+#[derive(Clone, Debug)]
+pub struct Orca {
+    spec: OrcaSpec,
+}
+
+impl Orca {
+    /// A scheduler for one replica.
+    pub fn new(spec: OrcaSpec) -> Self {
+        Orca { spec }
+    }
+}
+
+/// Blocks of a request's prompt and whole output limit. The last output token is never computed.
+pub(crate) fn whole_blocks(step: &StepBuilder<'_>, prompt: u32, limit: u32) -> u64 {
+    step.blocks_for(prompt + limit - 1)
+}
+
+/// Blocks reserved for the running requests.
+pub(crate) fn reserved_blocks(step: &StepBuilder<'_>) -> u64 {
+    let running = (0..step.running()).map(|at| step.running_at(at));
+    running.map(|request| whole_blocks(step, request.prompt_tokens, request.limit)).sum()
+}
+
+impl Scheduler for Orca {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        step.decode_all()?;
+        let mut reserved = None;
+        let mut pure = true;
+        while step.running() < self.spec.max_batch_size as usize {
+            let Some(head) = step.head() else { break };
+            let already = reserved.unwrap_or_else(|| reserved_blocks(step));
+            let whole = whole_blocks(step, head.request.prompt_tokens, head.request.limit);
+            if already + whole > step.limits().blocks {
+                break;
+            }
+            step.admit(&head, head.tokens - head.cached)?;
+            reserved = Some(already + whole);
+            pure = false;
+        }
+        if !pure {
+            return Ok(Horizon::ONE);
+        }
+        let room = step.running() < self.spec.max_batch_size as usize;
+        Ok(Horizon::until_admission(room, step.waiting() > 0))
+    }
+}

@@ -1,0 +1,165 @@
+//! Preemptive batches: every step serves whoever comes first in the order of keys, whether it runs or waits. Memory and places go by
+//! rank, and who loses them is preempted.
+
+use super::chunked::BatchSpec;
+use super::victim::{PreemptionMode, watermark_blocks};
+use crate::kv::Seat;
+use crate::serving::request::Phase;
+use crate::serving::step::{Infeasible, RequestView, StepBuilder};
+
+/// What has become of a step by rank.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Turns {
+    /// Who has a part in it.
+    pub(crate) served: Vec<Seat>,
+    /// Who ran until now and has none: preempted, or left out with its memory kept.
+    pub(crate) stopped: Vec<Seat>,
+    /// It decodes the standing set and does nothing else.
+    pub(crate) pure: bool,
+}
+
+/// A part in the step.
+struct Turn {
+    request: RequestView,
+    tokens: u32,
+}
+
+/// What is left to give, and who got what: by rank, tokens, places and blocks go to whoever comes first.
+struct Division {
+    /// Blocks of the pool that those who run hold, or that are free.
+    capacity: u64,
+    used: u64,
+    tokens: u32,
+    places: u32,
+    turns: Vec<Turn>,
+    /// Without a part in the step, but in memory.
+    paused: Vec<Seat>,
+    evicted: Vec<Seat>,
+}
+
+impl BatchSpec {
+    /// Builds a step by rank.
+    ///
+    /// # Errors
+    /// Never, unless the state is broken.
+    pub(crate) fn plan_by_rank(&self, mode: PreemptionMode, step: &mut StepBuilder<'_>) -> Result<Turns, Infeasible> {
+        let Division { turns, paused, mut evicted, .. } = self.divide(step);
+        for &seat in evicted.iter().rev() {
+            mode.preempt(step, seat)?;
+        }
+        for turn in turns.iter().filter(|turn| turn.request.on_host > 0) {
+            let head = step.look(turn.request.seat)?;
+            step.swap_in(&head)?;
+        }
+        let mut pure = evicted.is_empty() && paused.is_empty();
+        let all = !paused.iter().any(|&seat| step.view(seat).phase == Phase::Decode);
+        if all {
+            step.decode_all()?;
+        }
+        for turn in &turns {
+            let seat = turn.request.seat;
+            let fits = match step.view(seat).phase {
+                Phase::Decode => all || step.decode(seat)?,
+                Phase::Prefill => step.prefill(seat, turn.tokens)?,
+                _ => {
+                    let head = step.look(seat)?;
+                    step.admit(&head, turn.tokens)?;
+                    true
+                }
+            };
+            if !fits {
+                return Err(Infeasible(format!("request {} was given blocks that are not free", turn.request.id)));
+            }
+            pure &= turn.request.phase == Phase::Decode;
+        }
+        evicted.extend(paused);
+        Ok(Turns { served: turns.iter().map(|turn| turn.request.seat).collect(), stopped: evicted, pure })
+    }
+
+    fn divide(&self, step: &StepBuilder<'_>) -> Division {
+        let mut running: Vec<RequestView> = (0..step.running()).map(|at| step.running_at(at)).collect();
+        running.sort_unstable_by_key(|r| rank(step, r));
+        let held = running.iter().map(|r| step.blocks_for(r.computed));
+        let mut left = Division {
+            capacity: step.free_blocks() + held.sum::<u64>(),
+            used: 0,
+            tokens: self.max_num_batched_tokens,
+            places: self.max_num_seqs,
+            turns: Vec::new(),
+            paused: Vec::new(),
+            evicted: Vec::new(),
+        };
+        let kept = watermark_blocks(step, self.watermark);
+        let mut waiting = step.queue().peekable();
+        let (mut turnless, mut blocked) = (Vec::new(), false);
+        for request in running {
+            // One that does not fit lets nobody who waits pass.
+            while !blocked && left.goes_on() {
+                let Some(next) = waiting.next_if(|w| rank(step, w) < rank(step, &request)) else { break };
+                blocked = !left.give(step, next, kept);
+            }
+            if !left.goes_on() {
+                turnless.push(request);
+            } else if !left.give(step, request, 0) {
+                left.evicted.push(request.seat);
+            }
+        }
+        while !blocked && left.goes_on() {
+            let Some(next) = waiting.next() else { break };
+            blocked = !left.give(step, next, kept);
+        }
+        for request in turnless {
+            let list = if left.takes(whole_blocks(step, &request)) { &mut left.paused } else { &mut left.evicted };
+            list.push(request.seat);
+        }
+        left
+    }
+}
+
+impl Division {
+    fn goes_on(&self) -> bool {
+        self.tokens > 0 && self.places > 0
+    }
+
+    /// Takes blocks, if there are so many.
+    fn takes(&mut self, blocks: u64) -> bool {
+        let fits = self.used + blocks <= self.capacity;
+        self.used += if fits { blocks } else { 0 };
+        fits
+    }
+
+    /// Gives a request its part in the step, if its blocks fit and leave `kept` beside those of others.
+    fn give(&mut self, step: &StepBuilder<'_>, request: RequestView, kept: u64) -> bool {
+        let blocks = whole_blocks(step, &request);
+        let kept = if self.used == 0 { 0 } else { kept };
+        if self.used + blocks + kept > self.capacity || !self.takes(blocks) {
+            return false;
+        }
+        let tokens = prefill_left(&request).clamp(1, self.tokens);
+        self.tokens -= tokens;
+        self.places -= 1;
+        self.turns.push(Turn { request, tokens });
+        true
+    }
+}
+
+/// Prompt tokens that a request must compute before it decodes.
+fn prefill_left(request: &RequestView) -> u32 {
+    match request.phase {
+        Phase::Prefill => request.target - request.computed,
+        Phase::Waiting if request.on_host > 0 => request.target.saturating_sub(request.on_host),
+        Phase::Waiting => request.prompt_tokens + request.generated,
+        _ => 0,
+    }
+}
+
+/// Blocks that a request holds once its prompt is computed, or once it has decoded in this step.
+fn whole_blocks(step: &StepBuilder<'_>, request: &RequestView) -> u64 {
+    let present = if request.phase == Phase::Waiting { request.on_host } else { request.computed };
+    let left = prefill_left(request);
+    step.blocks_for(present + left.max(1))
+}
+
+fn rank(step: &StepBuilder<'_>, request: &RequestView) -> (u64, u64, u64) {
+    (step.key(request.seat), request.arrival_key, request.id)
+}

@@ -1,0 +1,307 @@
+//! vLLM v1's scheduler.
+
+use serde::{Deserialize, Serialize};
+
+use super::victim::Victim;
+use super::{Horizon, QueueOrder, Scheduler};
+use crate::kv::Seat;
+use crate::serving::request::Phase;
+use crate::serving::step::{Infeasible, StepBuilder};
+
+/// Settings of vLLM's v1 scheduler, with vLLM's names and the defaults of its server on a large GPU.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VllmSpec {
+    /// Waiting-queue order (vLLM's `--scheduling-policy`).
+    pub policy: QueueOrder,
+    /// Whom to preempt when blocks run out; by default as `policy` says (vLLM has no such setting yet: its pull request 53723).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemption_victim: Option<Victim>,
+    /// Token budget of one step.
+    pub max_num_batched_tokens: u32,
+    /// Cap on scheduled tokens per step, if lower than the budget.
+    pub max_num_scheduled_tokens: Option<u32>,
+    /// Running requests at most.
+    pub max_num_seqs: u32,
+    /// Cap on running requests for admission; default `max_num_seqs`.
+    pub max_num_active_seqs: Option<u32>,
+    /// Chunks of prompts longer than this are capped to it; 0 is off.
+    pub long_prefill_token_threshold: u32,
+    /// Raise the threshold to an equal share of the budget when few requests are present.
+    pub long_prefill_token_threshold_adaptive: bool,
+    /// Split prompts over steps.
+    pub enable_chunked_prefill: bool,
+    /// Admit only if the blocks of the whole prompt are free (vLLM's `scheduler_reserve_full_isl`).
+    pub scheduler_reserve_full_isl: bool,
+    /// Share of the pool kept free when admitting beside running requests.
+    pub watermark: f64,
+    /// Carry prefill only in every n-th step while requests decode; 1 is off.
+    pub prefill_schedule_interval: u32,
+    /// Plan step t+1 while step t runs (lane depth 2).
+    pub async_scheduling: bool,
+    /// Keep and share the KV blocks of equal prefixes.
+    pub enable_prefix_caching: bool,
+}
+
+impl Default for VllmSpec {
+    fn default() -> Self {
+        VllmSpec {
+            policy: QueueOrder::Fcfs,
+            preemption_victim: None,
+            max_num_batched_tokens: 8192,
+            max_num_scheduled_tokens: None,
+            max_num_seqs: 256,
+            max_num_active_seqs: None,
+            long_prefill_token_threshold: 0,
+            long_prefill_token_threshold_adaptive: false,
+            enable_chunked_prefill: true,
+            scheduler_reserve_full_isl: true,
+            watermark: 0.0,
+            prefill_schedule_interval: 1,
+            async_scheduling: true,
+            enable_prefix_caching: true,
+        }
+    }
+}
+
+/// vLLM's v1 scheduler, as of vLLM 0.33 (`vllm/v1/core/sched/scheduler.py`). The numbered rules in the comments are those of
+/// `SCHEDULERS.md`.
+#[derive(Clone, Debug)]
+pub struct Vllm {
+    spec: VllmSpec,
+    /// Executed steps when prefill was last carried; `None` before the first time.
+    last_prefill: Option<u64>,
+    /// Whether the last step that was neither held nor preempting left requests waiting.
+    backlog: bool,
+}
+
+/// What the running part of a plan leaves for admission.
+#[derive(Clone, Copy)]
+struct Left {
+    budget: u32,
+    preempted: bool,
+    /// Whether the step is the whole standing set and nothing else so far.
+    pure: bool,
+    held: bool,
+}
+
+impl Vllm {
+    /// A scheduler for one replica.
+    pub fn new(spec: VllmSpec) -> Self {
+        Vllm { spec, last_prefill: None, backlog: false }
+    }
+
+    fn budget(&self) -> u32 {
+        let cap = self.spec.max_num_scheduled_tokens.unwrap_or(u32::MAX);
+        self.spec.max_num_batched_tokens.min(cap)
+    }
+
+    fn max_active(&self) -> usize {
+        self.spec.max_num_active_seqs.unwrap_or(u32::MAX).min(self.spec.max_num_seqs) as usize
+    }
+
+    /// Longest chunk in this step (rule 14): off for a lone request; raised to an equal share if adaptive.
+    fn threshold(&self, step: &StepBuilder<'_>) -> u32 {
+        let requests = (step.running() + step.waiting()) as u32;
+        let base = self.spec.long_prefill_token_threshold;
+        if base == 0 || requests <= 1 {
+            return u32::MAX;
+        }
+        if self.spec.long_prefill_token_threshold_adaptive {
+            return base.max(self.spec.max_num_batched_tokens / requests);
+        }
+        base
+    }
+
+    /// Whether prefill is held back in this step (rule 16).
+    fn holds(&self, step: &StepBuilder<'_>) -> bool {
+        let interval = u64::from(self.spec.prefill_schedule_interval);
+        if interval <= 1 || self.backlog {
+            return false;
+        }
+        let Some(last) = self.last_prefill else { return false };
+        let all_in_prefill = step.prefilling().len() == step.running();
+        step.executed() + 1 - last < interval && !all_in_prefill
+    }
+
+    /// The running list, when everybody gets what they want: no preemption, budget for all.
+    fn run_all(&self, step: &mut StepBuilder<'_>, threshold: u32, hold: bool) -> Result<Option<Left>, Infeasible> {
+        let budget = self.budget();
+        let members = step.members();
+        let in_prefill = step.prefilling().len();
+        if members > budget {
+            return Ok(None);
+        }
+        let mut left = budget - members;
+        let mut need = step.member_blocks();
+        let mut held = false;
+        if in_prefill > 0 {
+            let tail = step.running() - in_prefill;
+            if step.running_at(tail).phase != Phase::Prefill {
+                return Ok(None); // chunks among decodes: order matters
+            }
+            for i in 0..in_prefill {
+                let request = step.view(step.prefilling()[i]);
+                let tokens = (request.target - request.computed).min(threshold).min(left);
+                if hold && request.target - request.computed > 1 {
+                    held = true;
+                    continue;
+                }
+                left -= tokens;
+                need += step.blocks_for(request.computed + tokens) - step.blocks_for(request.computed);
+            }
+        }
+        if need > step.free_blocks() {
+            return Ok(None);
+        }
+        step.decode_all()?;
+        let mut budget = budget - members;
+        for i in 0..in_prefill {
+            let request = step.view(step.prefilling()[i]);
+            let want = request.target - request.computed;
+            let tokens = want.min(threshold).min(budget);
+            if tokens > 0 && !(hold && want > 1) {
+                step.prefill(request.seat, tokens)?;
+                budget -= tokens;
+            }
+        }
+        Ok(Some(Left { budget, preempted: false, pure: in_prefill == 0, held }))
+    }
+
+    /// The running list one by one (rules 1 and 2), preempting where blocks run out.
+    fn run_in_order(&self, step: &mut StepBuilder<'_>, threshold: u32, hold: bool) -> Result<Left, Infeasible> {
+        let mut left = Left { budget: self.budget(), preempted: false, pure: false, held: false };
+        let mut at = 0;
+        while at < step.running() && left.budget > 0 {
+            let request = step.running_at(at);
+            let want = match request.phase {
+                Phase::Decode => 1,
+                Phase::Prefill => request.target - request.computed,
+                _ => 0,
+            };
+            if want == 0 || (hold && request.phase == Phase::Prefill && want > 1) {
+                left.held |= want > 0;
+                at += 1;
+                continue;
+            }
+            let tokens = want.min(threshold).min(left.budget);
+            loop {
+                let fits = match request.phase {
+                    Phase::Decode => step.decode(request.seat)?,
+                    _ => step.prefill(request.seat, tokens)?,
+                };
+                if fits {
+                    left.budget -= tokens;
+                    at += 1;
+                    break;
+                }
+                left.preempted = true;
+                let (position, victim) = self.victim(step);
+                left.budget += step.preempt(victim)?;
+                if victim == request.seat {
+                    if self.spec.policy == QueueOrder::Fcfs && self.spec.preemption_victim.is_none() {
+                        return Ok(left);
+                    }
+                    break; // one that preempts itself, and is not the last, leaves the next ones their chance
+                }
+                if position < at {
+                    at -= 1;
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// Whom to preempt: the last of the running list, or the first with the largest (priority, arrival), or as set.
+    fn victim(&self, step: &StepBuilder<'_>) -> (usize, Seat) {
+        if let Some(victim) = self.spec.preemption_victim {
+            return victim.choose_at(step);
+        }
+        let last = step.running() - 1;
+        if self.spec.policy == QueueOrder::Fcfs {
+            return (last, step.running_at(last).seat);
+        }
+        let mut worst = (0, step.running_at(0));
+        for position in 1..=last {
+            let request = step.running_at(position);
+            if (request.priority, request.arrival_key) > (worst.1.priority, worst.1.arrival_key) {
+                worst = (position, request);
+            }
+        }
+        (worst.0, worst.1.seat)
+    }
+
+    /// Admission (rules 5 to 9 and 14 to 16). Returns whether a hold or the blocks stopped it.
+    fn admit(&self, step: &mut StepBuilder<'_>, threshold: u32, hold: bool, left: &mut Left) -> Result<(), Infeasible> {
+        while left.budget > 0 && step.running() < self.max_active() {
+            let Some(head) = step.head() else { break };
+            let want = head.tokens - head.cached;
+            if hold && want > 1 {
+                left.held = true;
+                break;
+            }
+            let mut tokens = want.min(threshold);
+            if !self.spec.enable_chunked_prefill && tokens > left.budget {
+                break;
+            }
+            tokens = tokens.min(left.budget);
+            let watermark = if step.running() > 0 { self.watermark_blocks(step) } else { 0 };
+            let free = step.free_blocks();
+            let gate = self.spec.scheduler_reserve_full_isl;
+            if gate && step.blocks_to_hold(&head, head.tokens) + watermark > free {
+                break;
+            }
+            if step.blocks_to_hold(&head, head.cached + tokens) + watermark > free {
+                break;
+            }
+            step.admit(&head, tokens)?;
+            left.budget -= tokens;
+            left.pure = false;
+        }
+        Ok(())
+    }
+
+    /// Blocks kept free beside running requests (rule 7); vLLM counts its null block in.
+    fn watermark_blocks(&self, step: &StepBuilder<'_>) -> u64 {
+        (self.spec.watermark * (step.limits().blocks + 1) as f64) as u64
+    }
+
+    fn horizon(&self, step: &mut StepBuilder<'_>, left: Left) -> Horizon {
+        let simple = self.spec.prefill_schedule_interval <= 1;
+        if !left.pure || left.held || left.budget == 0 || (step.waiting() > 0 && (!simple || step.is_hashing())) {
+            return Horizon::ONE;
+        }
+        let room = step.running() < self.max_active();
+        let blocked = step.waiting() > 0;
+        // Without the gate a blocked head needs room for its first chunk only, which an adaptive threshold shrinks as the
+        // queue grows.
+        let shrinking = self.spec.long_prefill_token_threshold_adaptive && !self.spec.scheduler_reserve_full_isl;
+        Horizon {
+            repeats: u64::MAX,
+            // With room and nobody waiting an arrival is admitted; in priority order it may pass a blocked head.
+            wake_on_arrival: room && (!blocked || shrinking || self.spec.policy == QueueOrder::Priority),
+            wake_on_end: blocked || !room,
+        }
+    }
+}
+
+impl Scheduler for Vllm {
+    fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
+        let threshold = self.threshold(step);
+        let hold = self.holds(step);
+        let mut left = match self.run_all(step, threshold, hold)? {
+            Some(left) => left,
+            None => self.run_in_order(step, threshold, hold)?,
+        };
+        if !left.preempted {
+            self.admit(step, threshold, hold, &mut left)?;
+        }
+        if step.carries_prefill() {
+            self.last_prefill = Some(step.executed() + 1);
+        }
+        if !left.held && !left.preempted {
+            self.backlog = step.waiting() > 0;
+        }
+        Ok(self.horizon(step, left))
+    }
+}

@@ -1,0 +1,477 @@
+//! A lane: a serial sequence of steps with a standing decode set.
+//!
+//! The decode set *stands* between steps: every member computes one token in every step, so nothing is stored per member
+//! and step. A clock counts the steps in which the set ran; what a member has computed, generated and allocated follows
+//! from the clock reading at which it joined. The clock has two frontiers:
+//!
+//! ```text
+//!   done ──────── steps in flight (≤ depth) ──────── planned
+//!   outputs delivered                      blocks allocated, next plan starts here
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use crate::kv::Seat;
+use crate::kv::blocks::BlockPool;
+use crate::serving::gaps::LongestSteps;
+use crate::serving::replica::LaneWork;
+use crate::serving::request::{Phase, Request};
+use crate::time::Time;
+
+/// One entry of the running list. `seq` ascends with admission, so the list is sorted by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Running {
+    pub(crate) seq: u32,
+    pub(crate) seat: Seat,
+}
+
+/// A planned step, or several equal ones, whose output is not processed yet.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Flight {
+    /// Steps planned and not completed.
+    pub(crate) unfinished: u64,
+    /// Members whose token each of these steps delivers.
+    pub(crate) seqs: u32,
+    /// Requests (seat, generation) whose prefill ends in this step: it delivers a token of theirs.
+    pub(crate) emits: Vec<(Seat, u32)>,
+    /// Former members, preempted since: the token in flight is still delivered.
+    pub(crate) late: Vec<(Seat, u32)>,
+    /// Members that were left out of steps just before the first of these: its gap is longer for them.
+    pub(crate) resumed: Vec<(Seat, u32)>,
+}
+
+/// (standing clock at which the event happens, seq, seat); stale entries are recognised by [`Lane::is_current`].
+type Ending = Reverse<(u64, u32, Seat)>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    pub(crate) work: LaneWork,
+    /// Steps planned ahead: 1, or 2 when step t+1 is planned while t runs.
+    pub(crate) depth: u32,
+    pub(crate) running: Vec<Running>,
+    /// Running requests with prefill left, in running order.
+    pub(crate) prefilling: Vec<Seat>,
+    /// Size of the standing set.
+    pub(crate) members: u32,
+    /// Sum over members of (computed - joined): their computed tokens at clock 0, so to say.
+    base_sum: i64,
+    pub(crate) planned: u64,
+    pub(crate) done: u64,
+    /// Changes whenever the set does.
+    pub(crate) version: u64,
+    /// `residues[r]`: members that need a new block in steps planned at clock ≡ r (mod block size).
+    residues: Vec<u32>,
+    /// Members that will give further blocks an identity, by the same residue; sorted by seq.
+    hashers: Vec<Vec<Running>>,
+    hashing: u32,
+    by_length: BinaryHeap<Ending>,
+    by_eos: BinaryHeap<Ending>,
+    /// (clock at which the last token is delivered, seat, generation) of draining requests.
+    pub(crate) draining: VecDeque<(u64, Seat, u32)>,
+    pub(crate) flights: VecDeque<Flight>,
+    pub(crate) spare: Vec<Flight>,
+    /// Steps planned that scheduled at least one token.
+    pub(crate) executed: u64,
+    /// When the last completed step ended.
+    pub(crate) last_done: Time,
+    /// Members (seat, generation) that were left out of the step planned last.
+    pub(crate) stalled: Vec<(Seat, u32)>,
+    /// The longest steps of those who run.
+    pub(crate) longest: LongestSteps,
+}
+
+impl Lane {
+    pub(crate) fn new(work: LaneWork, depth: u32, block_tokens: u32) -> Self {
+        Lane {
+            work,
+            depth,
+            running: Vec::new(),
+            prefilling: Vec::new(),
+            members: 0,
+            base_sum: 0,
+            // Not 0: `settled` before the clock's start marks tokens that another lane has delivered.
+            planned: 1,
+            done: 1,
+            version: 0,
+            residues: vec![0; block_tokens as usize],
+            hashers: vec![Vec::new(); block_tokens as usize],
+            hashing: 0,
+            by_length: BinaryHeap::new(),
+            by_eos: BinaryHeap::new(),
+            draining: VecDeque::new(),
+            flights: VecDeque::new(),
+            spare: Vec::new(),
+            executed: 0,
+            last_done: Time::ZERO,
+            stalled: Vec::new(),
+            longest: LongestSteps::default(),
+        }
+    }
+
+    /// Steps planned and not completed.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.flights.iter().map(|f| f.unfinished).sum()
+    }
+
+    /// KV tokens attended by the set in the next planned step, the current token of each member included.
+    pub(crate) fn context(&self) -> u64 {
+        (self.base_sum + i64::from(self.members) * (self.planned as i64 + 1)) as u64
+    }
+
+    /// Blocks that the set needs in the step planned at some clock.
+    pub(crate) fn growth_at(&self, clock: u64) -> u64 {
+        u64::from(self.residues[(clock % self.residues.len() as u64) as usize])
+    }
+
+    /// Blocks that the set needs in the next planned step.
+    pub(crate) fn growth(&self) -> u64 {
+        self.growth_at(self.planned)
+    }
+
+    /// Blocks that the set needs in the steps planned from one clock to another.
+    fn growth_between(&self, from: u64, to: u64) -> u64 {
+        let cycle = self.residues.len() as u64;
+        let rest: u64 = (from..from + (to - from) % cycle).map(|clock| self.growth_at(clock)).sum();
+        (to - from) / cycle * u64::from(self.members) + rest
+    }
+
+    /// Blocks that the set needs in the next `steps` planned steps.
+    pub(crate) fn growth_over(&self, steps: u64) -> u64 {
+        self.growth_between(self.planned, self.planned + steps)
+    }
+
+    /// Tells of the steps planned from one clock to another that need blocks: the clock and how many.
+    pub(crate) fn each_growth(&self, from: u64, to: u64, mut tell: impl FnMut(u64, u64)) {
+        let mut at = (from % self.residues.len() as u64) as usize;
+        for clock in from..to {
+            let blocks = self.residues[at];
+            if blocks > 0 {
+                tell(clock, u64::from(blocks));
+            }
+            at += 1;
+            if at == self.residues.len() {
+                at = 0;
+            }
+        }
+    }
+
+    /// Of `used` blocks now, how many are in use when the frontier of planned steps is at `clock`; the set stays.
+    pub(crate) fn used_at(&self, clock: u64, used: u64) -> u64 {
+        if clock < self.planned {
+            used - self.growth_between(clock, self.planned)
+        } else {
+            used + self.growth_between(self.planned, clock)
+        }
+    }
+
+    /// How many further steps of the set fit into `free` blocks.
+    pub(crate) fn steps_within(&self, free: u64) -> u64 {
+        if self.members == 0 {
+            return u64::MAX;
+        }
+        let cycle = self.residues.len() as u64;
+        let mut steps = free / u64::from(self.members) * cycle;
+        let mut left = free % u64::from(self.members);
+        loop {
+            let need = u64::from(self.residues[((self.planned + steps) % cycle) as usize]);
+            if need > left {
+                return steps;
+            }
+            left -= need;
+            steps += 1;
+        }
+    }
+
+    fn residue(&self, request: &Request) -> usize {
+        let cycle = self.residues.len() as i64;
+        (request.joined as i64 - i64::from(request.computed)).rem_euclid(cycle) as usize
+    }
+
+    /// Whether a member needs a block in the next planned step.
+    pub(crate) fn needs_block(&self, request: &Request) -> bool {
+        self.residue(request) as u64 == self.planned % self.residues.len() as u64
+    }
+
+    /// Tokens of a member whose KV is planned so far.
+    pub(crate) fn computed(&self, request: &Request) -> u32 {
+        match request.phase {
+            Phase::Decode => request.computed + (self.planned - request.joined) as u32,
+            _ => request.computed,
+        }
+    }
+
+    /// Output tokens delivered so far.
+    pub(crate) fn generated(&self, request: &Request) -> u32 {
+        match request.phase {
+            Phase::Decode | Phase::Draining if self.done >= request.joined => {
+                request.generated + (self.done - request.joined) as u32
+            }
+            // More are in flight than it has only where a device was lost with two steps in flight.
+            Phase::Decode | Phase::Draining => {
+                request.generated.saturating_sub(request.settled.saturating_sub(self.done) as u32)
+            }
+            _ => request.generated,
+        }
+    }
+
+    /// Output tokens delivered or in flight.
+    pub(crate) fn generated_planned(&self, request: &Request) -> u32 {
+        match request.phase {
+            Phase::Decode => request.generated + (self.planned - request.joined) as u32,
+            Phase::Draining => request.limit,
+            _ => request.generated,
+        }
+    }
+
+    /// Clock at which a member's last token is delivered.
+    fn ends_at(request: &Request) -> u64 {
+        if request.output > request.generated {
+            return request.joined + u64::from(request.output - request.generated);
+        }
+        // Its last token was in flight when it joined, or when it was left out of a step.
+        request.settled
+    }
+
+    /// Adds a request whose `computed` (planned) and `generated` (in flight included) are set to the standing set.
+    pub(crate) fn join(&mut self, seat: Seat, request: &mut Request) {
+        request.phase = Phase::Decode;
+        request.joined = self.planned;
+        request.settled = self.planned;
+        self.enter(seat, request);
+    }
+
+    /// Adds a request that another lane has brought so far, all its tokens delivered. Its next gap is its own.
+    pub(crate) fn take_over(&mut self, seat: Seat, request: &mut Request) {
+        request.phase = Phase::Decode;
+        request.joined = self.planned;
+        request.settled = 0;
+        self.stalled.push((seat, request.generation));
+        self.enter(seat, request);
+    }
+
+    fn enter(&mut self, seat: Seat, request: &Request) {
+        self.members += 1;
+        self.version += 1;
+        self.base_sum += i64::from(request.computed) - request.joined as i64;
+        let residue = self.residue(request);
+        self.residues[residue] += 1;
+        if request.content.as_ref().is_some_and(|c| request.hashed.len() < c.ids.len()) {
+            let entry = Running { seq: request.seq, seat };
+            let list = &mut self.hashers[residue];
+            let at = list.partition_point(|e| e.seq < entry.seq);
+            list.insert(at, entry);
+            self.hashing += 1;
+        }
+        if request.output > request.generated {
+            let ending = Reverse((Self::ends_at(request), request.seq, seat));
+            if request.ends_by_length() {
+                self.by_length.push(ending);
+            } else {
+                self.by_eos.push(ending);
+            }
+        }
+    }
+
+    /// Takes a member out of the set; `computed` becomes explicit again, `joined`, `settled` and `generated` stay.
+    pub(crate) fn leave(&mut self, request: &mut Request) {
+        debug_assert_eq!(request.phase, Phase::Decode);
+        self.members -= 1;
+        self.version += 1;
+        self.base_sum -= i64::from(request.computed) - request.joined as i64;
+        let residue = self.residue(request);
+        self.residues[residue] -= 1;
+        if self.hashing > 0 {
+            let list = &mut self.hashers[residue];
+            if let Ok(at) = list.binary_search_by_key(&request.seq, |e| e.seq) {
+                list.remove(at);
+                self.hashing -= 1;
+            }
+        }
+        request.computed = self.computed(request);
+    }
+
+    /// Records that a member was left out of the step just planned (clock already advanced).
+    pub(crate) fn skip(&mut self, seat: Seat, request: &mut Request) {
+        let before = self.planned - 1;
+        self.note_last_token(request);
+        self.stalled.push((seat, request.generation));
+        self.leave(request);
+        request.computed -= 1;
+        if before > request.joined {
+            request.generated += (before - request.joined) as u32;
+            request.settled = before;
+        }
+        request.joined = self.planned;
+        self.enter(seat, request);
+    }
+
+    /// Writes down when a request's last token was delivered, before it leaves the standing set or misses a step of it. One
+    /// that has got none since it joined keeps what it has.
+    pub(crate) fn note_last_token(&self, request: &mut Request) {
+        let as_member = self.done > request.joined;
+        let by_prefill = self.done == request.joined && request.settled == request.joined;
+        if as_member || by_prefill {
+            request.last_token = self.last_done;
+        }
+    }
+
+    /// Writes down, for members that miss steps, a token that was in flight when they did and has now been delivered.
+    pub(crate) fn note_late_tokens(&self, requests: &mut [Request]) {
+        let marks = self.flights.iter().flat_map(|flight| &flight.resumed).chain(&self.stalled);
+        for &(seat, generation) in marks {
+            let request = &mut requests[seat as usize];
+            if request.generation == generation && request.is_decoding() && request.settled == self.done {
+                request.last_token = self.last_done;
+            }
+        }
+    }
+
+    /// Whether some member may still give blocks an identity while decoding.
+    pub(crate) fn is_hashing(&self) -> bool {
+        self.hashing > 0
+    }
+
+    /// Members whose block identities may grow in the step planned at the current clock.
+    pub(crate) fn hashers_now(&self) -> &[Running] {
+        let cycle = self.residues.len() as u64;
+        // At depth 1 the token that fills a block is known when its step is planned; at depth 2 one step later.
+        let filled = if self.depth == 1 { self.planned + 1 } else { self.planned };
+        &self.hashers[(filled % cycle) as usize]
+    }
+
+    /// Drops a member from the hashers once all its known contents are hashed.
+    pub(crate) fn stop_hashing(&mut self, request: &Request) {
+        let residue = self.residue(request);
+        let list = &mut self.hashers[residue];
+        if let Ok(at) = list.binary_search_by_key(&request.seq, |e| e.seq) {
+            list.remove(at);
+            self.hashing -= 1;
+        }
+    }
+
+    fn is_current(requests: &[Request], (at, seq, seat): (u64, u32, Seat)) -> bool {
+        let request = &requests[seat as usize];
+        request.phase == Phase::Decode && request.seq == seq && Self::ends_at(request) == at
+    }
+
+    /// The clock of the first ending in `heap`, stale entries dropped.
+    fn first_ending(heap: &mut BinaryHeap<Ending>, requests: &[Request]) -> Option<(u64, Seat)> {
+        while let Some(&Reverse(ending)) = heap.peek() {
+            if Self::is_current(requests, ending) {
+                return Some((ending.0, ending.2));
+            }
+            heap.pop();
+        }
+        None
+    }
+
+    /// A member whose last token (by length) is planned, if there is one.
+    pub(crate) fn pop_planned_out(&mut self, requests: &[Request]) -> Option<Seat> {
+        let (at, seat) = Self::first_ending(&mut self.by_length, requests)?;
+        (at <= self.planned).then(|| {
+            self.by_length.pop();
+            seat
+        })
+    }
+
+    /// A member whose end-of-sequence token has been delivered, if there is one.
+    pub(crate) fn pop_ended(&mut self, requests: &[Request]) -> Option<Seat> {
+        let (at, seat) = Self::first_ending(&mut self.by_eos, requests)?;
+        (at <= self.done).then(|| {
+            self.by_eos.pop();
+            seat
+        })
+    }
+
+    /// Steps that may be planned from here before a member leaves the set.
+    pub(crate) fn steps_to_first_leave(&mut self, requests: &[Request]) -> u64 {
+        let ahead = u64::from(self.depth) - 1;
+        let length = Self::first_ending(&mut self.by_length, requests).map(|(at, _)| at);
+        let eos = Self::first_ending(&mut self.by_eos, requests).map(|(at, _)| at + ahead);
+        let first = length.into_iter().chain(eos).min().unwrap_or(u64::MAX);
+        first.saturating_sub(self.planned)
+    }
+
+    /// Completed steps until the next delivery that ends a request of the set or a draining one; `None` if none is known.
+    pub(crate) fn steps_to_first_end(&mut self, requests: &[Request]) -> Option<u64> {
+        while let Some(&(_, seat, generation)) = self.draining.front() {
+            let request = &requests[seat as usize];
+            if request.generation == generation && request.phase == Phase::Draining {
+                break;
+            }
+            self.draining.pop_front();
+        }
+        let draining = self.draining.front().map(|d| d.0);
+        let eos = Self::first_ending(&mut self.by_eos, requests).map(|(at, _)| at);
+        draining.into_iter().chain(eos).min().map(|at| at - self.done)
+    }
+
+    /// Takes a request that ends, early or by an end-of-sequence token, out of the deliveries in flight.
+    pub(crate) fn forget_in_flight(&mut self, seat: Seat, request: &Request) {
+        // A member was planned into every step since it joined, even after the last token that it needs.
+        let last = if request.phase == Phase::Decode { u64::MAX } else { Self::ends_at(request) };
+        let mut clock = self.done;
+        for flight in &mut self.flights {
+            let before = clock;
+            clock += flight.unfinished;
+            let as_member = clock > request.joined && before < last;
+            // Left out since, but not of the step that delivers its latest token.
+            let as_skipped = request.settled < request.joined && before < request.settled && request.settled <= clock;
+            if as_member || (as_skipped && !flight.emits.contains(&(seat, request.generation))) {
+                flight.seqs -= 1;
+            }
+        }
+    }
+
+    /// Position in the running list.
+    pub(crate) fn position(&self, seq: u32) -> usize {
+        self.running.binary_search_by_key(&seq, |e| e.seq).expect("a running request is in the running list")
+    }
+
+    /// Law 1 and 2 for the set: every derived number equals its sum over the running list.
+    ///
+    /// # Errors
+    /// What disagrees.
+    pub(crate) fn audit(&self, requests: &[Request], pool: &BlockPool) -> Result<(), String> {
+        let mut residues = vec![0; self.residues.len()];
+        let (mut members, mut base, mut prefilling) = (0, 0, Vec::new());
+        for pair in self.running.windows(2) {
+            if pair[0].seq >= pair[1].seq {
+                return Err("running list out of order".into());
+            }
+        }
+        for entry in &self.running {
+            let request = &requests[entry.seat as usize];
+            if request.seq != entry.seq {
+                return Err(format!("running entry of request {} is stale", request.id));
+            }
+            match request.phase {
+                Phase::Decode => {
+                    members += 1;
+                    base += i64::from(request.computed) - request.joined as i64;
+                    residues[self.residue(request)] += 1;
+                }
+                Phase::Prefill => prefilling.push(entry.seat),
+                Phase::Draining | Phase::Prefilled => {}
+                phase => return Err(format!("request {} runs in phase {phase:?}", request.id)),
+            }
+            if request.hashed.len() as u64 > pool.blocks_for(u64::from(self.computed(request))) {
+                return Err(format!("request {} has more hashed blocks than blocks", request.id));
+            }
+        }
+        if (members, base) != (self.members, self.base_sum)
+            || residues != self.residues
+            || prefilling != self.prefilling
+        {
+            return Err(format!(
+                "standing set disagrees with the running list: {members} members, {} kept",
+                self.members
+            ));
+        }
+        if self.planned < self.done || self.planned - self.done != self.in_flight() {
+            return Err(format!("clock: {} planned, {} done, {} in flight", self.planned, self.done, self.in_flight()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,416 @@
+//! One model copy: a block pool, a waiting queue, lanes and the serving rules. Sans-IO.
+//!
+//! The replica knows no clock and no cost. A driver calls [`Replica::enqueue`], [`Replica::plan`] and
+//! [`Replica::complete`]; the simulator does so in virtual time, the engine around real steps.
+
+mod audit;
+mod delivery;
+mod placement;
+mod plan;
+mod transfer;
+
+use std::collections::VecDeque;
+
+use crate::kv::Seat;
+use crate::kv::blocks::{BlockMove, BlockPool};
+use crate::results::rows::Outcome;
+use crate::serving::Scheduler;
+use crate::serving::lane::Lane;
+use crate::serving::queue::WaitQueue;
+use crate::serving::request::{Phase, Request};
+use crate::serving::step::{Infeasible, StepBuilder};
+use crate::time::Time;
+use crate::workload::arrival::Arrival;
+
+pub(crate) use transfer::Outgoing;
+
+pub use placement::StepPart;
+
+pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep, SwapSpace};
+
+/// One model copy.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) id: u32,
+    pub(crate) limits: Limits,
+    pub(crate) pool: BlockPool,
+    pub(crate) requests: Vec<Request>,
+    vacant: Vec<Seat>,
+    pub(crate) waiting: WaitQueue,
+    /// Prefilled requests (seat, generation) for a lane that decodes; stale entries are gaps.
+    pub(crate) ready: VecDeque<(Seat, u32)>,
+    pub(crate) ready_len: u32,
+    /// Requests whose KV is on its way here, and KV on its way from here.
+    pub(crate) arriving: u32,
+    pub(crate) outgoing: Vec<Outgoing>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) step: PlannedStep,
+    pub(crate) happened: VecDeque<Happened>,
+    doomed: Vec<(Seat, u32, Outcome)>,
+    ended: Vec<Seat>,
+    /// Output lengths of the requests that have finished since the last plan.
+    pub(crate) finished: Vec<u32>,
+    pub(crate) next_seq: u32,
+    outstanding: u32,
+    ended_count: u64,
+    pub(crate) planned_version: u64,
+    pub(crate) computed_tokens: u64,
+    /// Prompt tokens of the waiting requests whose KV is not on the host.
+    pub(crate) waiting_tokens: u64,
+    /// Blocks that waiting requests hold on the host.
+    pub(crate) swapped_blocks: u64,
+    /// Tokens copied to the host so far by the request in each seat, as far as any was.
+    swapped: Vec<u64>,
+}
+
+impl Replica {
+    /// An idle replica.
+    pub fn new(id: u32, limits: Limits) -> Self {
+        Replica {
+            id,
+            limits,
+            pool: BlockPool::new(limits.blocks, limits.block_tokens),
+            requests: Vec::new(),
+            vacant: Vec::new(),
+            waiting: WaitQueue::new(limits.order),
+            ready: VecDeque::new(),
+            ready_len: 0,
+            arriving: 0,
+            outgoing: Vec::new(),
+            lanes: limits.lanes.work().iter().map(|&w| Lane::new(w, limits.depth, limits.block_tokens)).collect(),
+            step: PlannedStep::default(),
+            happened: VecDeque::new(),
+            doomed: Vec::new(),
+            ended: Vec::new(),
+            finished: Vec::new(),
+            next_seq: 0,
+            outstanding: 0,
+            ended_count: 0,
+            planned_version: 0,
+            computed_tokens: 0,
+            waiting_tokens: 0,
+            swapped_blocks: 0,
+            swapped: Vec::new(),
+        }
+    }
+
+    /// Whether a request of this prompt length could ever run here.
+    pub fn accepts(&self, prompt_tokens: u32) -> bool {
+        prompt_tokens > 0
+            && prompt_tokens < self.limits.max_model_len
+            && self.pool.blocks_for(u64::from(prompt_tokens)) <= self.limits.blocks
+    }
+
+    /// Puts an arrival into the waiting queue; `Err` gives it back if it can never run here.
+    ///
+    /// # Errors
+    /// The request is too large for the context or for the pool.
+    pub fn enqueue(&mut self, id: u64, mut arrival: Arrival) -> Result<Seat, Arrival> {
+        if !self.accepts(arrival.prompt_tokens) {
+            return Err(arrival);
+        }
+        if !self.limits.prefix_caching {
+            arrival.content = None;
+        }
+        let room = self.limits.max_model_len - arrival.prompt_tokens;
+        let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
+        let seat = self.settle_in(Request::new(id, arrival, limit));
+        self.waiting.push(seat, &self.requests[seat as usize]);
+        self.waiting_tokens += u64::from(self.requests[seat as usize].prompt);
+        Ok(seat)
+    }
+
+    /// Gives a request a seat.
+    fn settle_in(&mut self, mut request: Request) -> Seat {
+        self.outstanding += 1;
+        if let Some(seat) = self.vacant.pop() {
+            request.generation = self.requests[seat as usize].generation;
+            self.requests[seat as usize] = request;
+            return seat;
+        }
+        if self.requests.len() == self.requests.capacity() {
+            // Doubling would waste half of a long queue's memory.
+            self.requests.reserve_exact(self.requests.len() / 8 + 64);
+        }
+        request.generation = 0;
+        self.requests.push(request);
+        (self.requests.len() - 1) as Seat
+    }
+
+    /// Sets the key that orders requests of equal priority (default: the arrival time).
+    pub fn set_arrival_key(&mut self, seat: Seat, key: u64) {
+        let request = &mut self.requests[seat as usize];
+        self.waiting.remove(seat, request);
+        request.arrival_key = key;
+        self.waiting.push(seat, request);
+    }
+
+    /// Identifies the present occupant of a seat.
+    pub fn generation(&self, seat: Seat) -> u32 {
+        self.requests[seat as usize].generation
+    }
+
+    /// Id of the request in a seat.
+    pub fn request_id(&self, seat: Seat) -> u64 {
+        self.requests[seat as usize].id
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Requests that have ended here.
+    pub fn ended_count(&self) -> u64 {
+        self.ended_count
+    }
+
+    /// Changes whenever the standing decode set of a lane changes.
+    pub fn version(&self, lane: usize) -> u64 {
+        self.lanes[lane].version
+    }
+
+    /// The version of the decode set that the step planned last was made of.
+    pub fn planned_version(&self) -> u64 {
+        self.planned_version
+    }
+
+    /// Members whose token the next step to complete delivers.
+    pub fn front_seqs(&self, lane: usize) -> u32 {
+        self.lanes[lane].flights.front().map_or(0, |f| f.seqs)
+    }
+
+    /// When the members that the next step to complete serves again, after steps without them, got their last token.
+    pub fn resumed(&self, lane: usize) -> impl Iterator<Item = Time> + '_ {
+        let marks = self.lanes[lane].flights.front().into_iter().flat_map(|flight| &flight.resumed);
+        marks.filter_map(|&(seat, generation)| {
+            let request = &self.requests[seat as usize];
+            (request.generation == generation && request.is_decoding()).then_some(request.last_token)
+        })
+    }
+
+    /// Seats of the running list of a lane, in order.
+    pub fn running_slots(&self, lane: usize) -> impl Iterator<Item = Seat> + '_ {
+        self.lanes[lane].running.iter().map(|e| e.seat)
+    }
+
+    /// Whether a request is a member of its lane's standing decode set.
+    pub fn is_member(&self, seat: Seat) -> bool {
+        self.requests[seat as usize].phase == Phase::Decode
+    }
+
+    /// Waiting requests, preempted ones included.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.len() as u32
+    }
+
+    /// Prefilled requests that wait for a lane that decodes.
+    pub fn ready(&self) -> u32 {
+        self.ready_len
+    }
+
+    /// Requests that hold blocks: running on any lane, ready for the next, or on their way here.
+    pub fn running(&self) -> u32 {
+        self.lanes.iter().map(|l| l.running.len() as u32).sum::<u32>() + self.ready_len + self.arriving
+    }
+
+    /// Whether a step of a lane could hold anything: somebody decodes or has prompt left, or would be looked at.
+    pub fn has_work(&self, lane: usize) -> bool {
+        let running = self.lanes[lane].members > 0 || !self.lanes[lane].prefilling.is_empty();
+        running || self.wants(lane)
+    }
+
+    /// Whether a lane that has nothing to do would look at somebody.
+    pub fn wants(&self, lane: usize) -> bool {
+        let waiting = self.waiting() > 0 && self.lanes[lane].work != LaneWork::Decode;
+        waiting || (self.ready_len > 0 && self.lanes[lane].work != LaneWork::Prefill)
+    }
+
+    /// Unfinished requests.
+    pub fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// Prompt tokens that are not computed yet: of the waiting requests, and what running ones have left of their prefill.
+    pub fn pending_tokens(&self) -> u64 {
+        let left = |&seat: &Seat| {
+            let request = &self.requests[seat as usize];
+            u64::from(request.target - request.computed)
+        };
+        self.waiting_tokens + self.lanes.iter().flat_map(|lane| &lane.prefilling).map(left).sum::<u64>()
+    }
+
+    /// The pool, to follow which contents it caches.
+    pub(crate) fn pool_mut(&mut self) -> &mut BlockPool {
+        &mut self.pool
+    }
+
+    /// Requests that there is memory for: the most that were here at once (law: memory grows with active requests only).
+    pub fn seats(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The block pool.
+    pub fn pool(&self) -> &BlockPool {
+        &self.pool
+    }
+
+    /// The step planned last.
+    pub fn step(&self) -> &PlannedStep {
+        &self.step
+    }
+
+    /// Takes the oldest untold event.
+    pub fn pop_happened(&mut self) -> Option<Happened> {
+        self.happened.pop_front()
+    }
+
+    /// Steps planned and not completed on a lane.
+    pub fn in_flight(&self, lane: usize) -> u64 {
+        self.lanes[lane].in_flight()
+    }
+
+    /// Steps (with at least one token) planned on a lane so far.
+    pub fn executed(&self, lane: usize) -> u64 {
+        self.lanes[lane].executed
+    }
+
+    /// Tokens computed so far, cached ones not counted.
+    pub fn computed_tokens(&self) -> u64 {
+        self.computed_tokens
+    }
+
+    /// Plans the next step of a lane. Returns whether it holds any work; [`Replica::step`] tells what.
+    ///
+    /// # Errors
+    /// The scheduler asked for something impossible: a bug in it, fatal in every driver.
+    pub fn plan(&mut self, lane: usize, now: Time, scheduler: &mut dyn Scheduler) -> Result<bool, Infeasible> {
+        self.drain(lane);
+        let mut step = std::mem::take(&mut self.step);
+        step.clear();
+        self.step = step;
+        let mut builder = StepBuilder::new(self, lane, now);
+        if builder.limits().lanes == Lanes::Decode {
+            // They hold their blocks: nothing is to be decided about them.
+            while let Some(next) = builder.next_ready() {
+                builder.take_over(next.seat)?;
+            }
+        }
+        let horizon = scheduler.plan(&mut builder)?;
+        let busy = builder.commit();
+        self.finished.clear();
+        self.step.horizon = horizon;
+        Ok(busy)
+    }
+
+    /// Moves members whose last token is certainly in flight out of the standing set.
+    fn drain(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        while let Some(seat) = lane.pop_planned_out(&self.requests) {
+            let request = &mut self.requests[seat as usize];
+            lane.leave(request);
+            request.phase = Phase::Draining;
+            let last = request.joined + u64::from(request.output - request.generated);
+            lane.draining.push_back((last, seat, request.generation));
+        }
+    }
+
+    /// How often the step just planned could be planned again (before a member leaves, before blocks run out that are not
+    /// promised to prompts of another lane).
+    pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
+        let free = self.pool.free().saturating_sub(self.owed_blocks());
+        let lane = &mut self.lanes[lane];
+        (lane.steps_to_first_leave(&self.requests), lane.steps_within(free))
+    }
+
+    /// Blocks that requests in prefill, on any lane, still lack for their prompts.
+    pub(crate) fn owed_blocks(&self) -> u64 {
+        let prefilling = self.lanes.iter().flat_map(|lane| &lane.prefilling);
+        let owed = prefilling.map(|&seat| {
+            let request = &self.requests[seat as usize];
+            let blocks_for = |tokens: u32| self.pool.blocks_for(u64::from(tokens));
+            blocks_for(request.target) - blocks_for(request.computed)
+        });
+        owed.sum()
+    }
+
+    /// Plans the step just planned `times` more times, all at once. The step must hold the whole standing set and nothing else.
+    pub fn repeat(&mut self, lane: usize, times: u64) {
+        if times == 0 {
+            return;
+        }
+        debug_assert!(self.step_is_standing(lane), "only a pure decode step repeats");
+        let growth = self.lanes[lane].growth_over(times);
+        if self.lanes[lane].is_hashing() {
+            for _ in 0..times {
+                self.pool.take(self.lanes[lane].growth());
+                self.hash_members(lane);
+                self.lanes[lane].planned += 1;
+            }
+        } else {
+            self.pool.take(growth);
+            self.lanes[lane].planned += times;
+        }
+        let lane = &mut self.lanes[lane];
+        lane.executed += times;
+        self.computed_tokens += times * u64::from(lane.members);
+        let back = lane.flights.back_mut().expect("a repeated step is in flight");
+        back.unfinished += times;
+    }
+
+    /// Counts tokens whose KV goes to the host. Most runs have none: it is not kept in the requests.
+    pub(crate) fn note_swapped(&mut self, seat: Seat, tokens: u32) {
+        if self.swapped.len() <= seat as usize {
+            self.swapped.resize(seat as usize + 1, 0);
+        }
+        self.swapped[seat as usize] += u64::from(tokens);
+    }
+
+    fn step_is_standing(&self, lane: usize) -> bool {
+        let flight = self.lanes[lane].flights.back();
+        self.lanes[lane].prefilling.is_empty() && flight.is_none_or(|f| f.emits.is_empty())
+    }
+
+    /// Gives an identity to the blocks that members fill in the step planned at the current clock.
+    pub(crate) fn hash_members(&mut self, lane: usize) {
+        if !self.lanes[lane].is_hashing() {
+            return;
+        }
+        let mut exhausted = Vec::new();
+        for &entry in self.lanes[lane].hashers_now() {
+            let request = &mut self.requests[entry.seat as usize];
+            let filled = self.lanes[lane].computed(request) + u32::from(self.lanes[lane].depth == 1);
+            hash_to(&mut self.pool, entry.seat, request, filled);
+            if request.content.as_ref().is_some_and(|c| c.ids.len() == request.hashed.len()) {
+                exhausted.push(entry.seat);
+            }
+        }
+        for seat in exhausted {
+            self.lanes[lane].stop_hashing(&self.requests[seat as usize]);
+        }
+    }
+}
+
+/// Gives the blocks among the first `tokens` tokens of a request their identity.
+pub(crate) fn hash_to(pool: &mut BlockPool, seat: Seat, request: &mut Request, tokens: u32) {
+    let full = request.contents(tokens).len();
+    while request.hashed.len() < full {
+        let content = request.contents(tokens)[request.hashed.len()];
+        let block = pool.hash(content);
+        pool.note_move(BlockMove::Named { seat, index: request.hashed.len() as u32, block });
+        request.hashed.push(block);
+    }
+}
+
+/// Frees all blocks of a request that holds `tokens` tokens, last block first.
+pub(crate) fn release_blocks(pool: &mut BlockPool, seat: Seat, request: &mut Request, tokens: u32) {
+    pool.note_move(BlockMove::Released { seat });
+    let held = pool.blocks_for(u64::from(tokens));
+    pool.give_back(held - request.hashed.len() as u64);
+    while let Some(block) = request.hashed.pop() {
+        pool.release(block);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! What comes out of a replica: tokens of completed steps, and requests that end.
+
+use super::{Happened, Replica, hash_to, release_blocks};
+use crate::kv::Seat;
+use crate::results::rows::{Outcome, RequestRow};
+use crate::serving::lane::Flight;
+use crate::serving::request::Phase;
+use crate::time::{Span, Time};
+
+impl Replica {
+    /// The steps that [`Replica::complete`] is told of next took up to `longest` [ns]; the first of them ends at `first`, the
+    /// last at `last`.
+    pub fn note_gaps(&mut self, lane: usize, longest: u64, first: Time, last: Time) {
+        let lane = &mut self.lanes[lane];
+        lane.longest.push(last, longest);
+        for &(seat, generation) in lane.flights.front().iter().flat_map(|flight| &flight.resumed) {
+            let request = &mut self.requests[seat as usize];
+            if request.generation == generation && request.is_decoding() {
+                request.longest_gap = request.longest_gap.max(first.since(request.last_token).0);
+            }
+        }
+    }
+
+    /// Steps to complete until a delivery needs the driver's attention: a prefill ends, or a request does.
+    pub fn steps_to_event(&mut self, lane: usize) -> Option<u64> {
+        let lane = &mut self.lanes[lane];
+        let mut ahead = 0;
+        let mut special = None;
+        for flight in &lane.flights {
+            ahead += flight.unfinished;
+            if !flight.emits.is_empty() || !flight.late.is_empty() {
+                special = Some(ahead);
+                break;
+            }
+        }
+        let end = lane.steps_to_first_end(&self.requests);
+        special.into_iter().chain(end).min()
+    }
+
+    /// Processes the outputs of the `steps` oldest steps in flight, the last of which ended `now`. Only the last of them may
+    /// end requests or prefills. Returns the tokens delivered by that last step.
+    pub fn complete(&mut self, lane_index: usize, steps: u64, now: Time) -> u32 {
+        let lane = &mut self.lanes[lane_index];
+        let mut left = steps;
+        let mut flight = Flight::default();
+        let mut delivered = 0;
+        while left > 0 {
+            let front = lane.flights.front_mut().expect("completed steps were planned");
+            let part = left.min(front.unfinished);
+            front.unfinished -= part;
+            front.resumed.clear();
+            left -= part;
+            delivered = front.seqs;
+            if front.unfinished == 0 {
+                let popped = lane.flights.pop_front().expect("just seen");
+                debug_assert!(left == 0 || popped.emits.is_empty(), "a prefill end was skipped");
+                flight = popped;
+            }
+        }
+        lane.done += steps;
+        delivered += self.deliver_exceptions(lane_index, &flight, now);
+        let lane = &mut self.lanes[lane_index];
+        lane.last_done = now;
+        lane.note_late_tokens(&mut self.requests);
+        if flight.emits.capacity() > 0 && lane.spare.len() < lane.depth as usize {
+            flight.emits.clear();
+            flight.late.clear();
+            lane.spare.push(flight);
+        }
+        self.drain(lane_index);
+        let lane = &mut self.lanes[lane_index];
+        while let Some(&(last, seat, generation)) = lane.draining.front() {
+            let request = &self.requests[seat as usize];
+            let current = request.generation == generation && request.phase == Phase::Draining;
+            if current && last > lane.done {
+                break;
+            }
+            lane.draining.pop_front();
+            if current {
+                self.ended.push(seat);
+            }
+        }
+        while let Some(seat) = lane.pop_ended(&self.requests) {
+            self.ended.push(seat);
+        }
+        if !self.ended.is_empty() {
+            let mut ended = std::mem::take(&mut self.ended);
+            ended.sort_unstable_by_key(|&seat| self.requests[seat as usize].seq);
+            for &seat in &ended {
+                self.end(seat, Outcome::Finished, now);
+            }
+            ended.clear();
+            self.ended = ended;
+        }
+        delivered
+    }
+
+    /// Delivers first tokens, tokens after a recompute, and tokens of requests preempted while they were in flight. Returns
+    /// how many: tokens of requests that have ended meanwhile are lost.
+    fn deliver_exceptions(&mut self, lane: usize, flight: &Flight, now: Time) -> u32 {
+        let mut delivered = 0;
+        let emits = flight.emits.iter().map(|&e| (e, true));
+        let late = flight.late.iter().map(|&e| (e, false));
+        for ((seat, generation), ends_prefill) in emits.chain(late) {
+            let request = &mut self.requests[seat as usize];
+            if request.generation != generation {
+                continue;
+            }
+            delivered += 1;
+            if request.has_first {
+                request.longest_gap = request.longest_gap.max((now - request.last_token).0);
+                self.happened.push_back(Happened::Gap { span: now - request.last_token });
+            } else {
+                request.has_first = true;
+                request.first_token = now;
+                request.gaps_from = now;
+                let (ttft, wait) = (now - request.arrival, request.start - request.arrival);
+                self.happened.push_back(Happened::FirstToken { request: request.id, ttft, wait });
+            }
+            debug_assert!(ends_prefill || request.phase == Phase::Waiting);
+            if matches!(request.phase, Phase::Waiting | Phase::Prefilled) {
+                request.generated += 1;
+                request.last_token = now;
+            }
+            if self.lanes[lane].generated(request) == request.output {
+                self.ended.push(seat);
+            } else if request.phase == Phase::Prefilled {
+                request.phase = Phase::Ready;
+                let lane = &mut self.lanes[lane];
+                lane.running.remove(lane.position(request.seq));
+                self.ready.push_back((seat, generation));
+                self.ready_len += 1;
+            }
+        }
+        delivered
+    }
+
+    /// Ends a request because its client went: at once if it waits, else at the next [`Replica::reap`].
+    /// Returns whether it must be reaped.
+    pub fn cancel(&mut self, seat: Seat, outcome: Outcome, now: Time) -> bool {
+        let request = &mut self.requests[seat as usize];
+        if matches!(request.phase, Phase::Waiting | Phase::Ready) {
+            self.end(seat, outcome, now);
+            return false;
+        }
+        request.doomed = true;
+        self.doomed.push((seat, request.generation, outcome));
+        true
+    }
+
+    /// Ends every request as failed: the replica has lost its memory. Waiting requests are lost too.
+    pub fn fail(&mut self, now: Time) {
+        for seat in 0..self.requests.len() as Seat {
+            let request = &mut self.requests[seat as usize];
+            match request.phase {
+                Phase::Vacant => {}
+                Phase::Waiting | Phase::Ready => self.end(seat, Outcome::Failed, now),
+                _ if request.doomed => {}
+                _ => {
+                    request.doomed = true;
+                    self.doomed.push((seat, request.generation, Outcome::Failed));
+                }
+            }
+        }
+    }
+
+    /// Whether a request has not been part of any step yet.
+    pub fn never_started(&self, seat: Seat) -> bool {
+        !self.requests[seat as usize].started
+    }
+
+    /// Ends the running requests of a lane whose clients went. Called at step boundaries, before planning.
+    pub fn reap(&mut self, lane: usize, now: Time) {
+        for (seat, generation, outcome) in std::mem::take(&mut self.doomed) {
+            let request = &self.requests[seat as usize];
+            if request.generation != generation {
+                continue;
+            }
+            if usize::from(request.lane) == lane && request.phase != Phase::Arriving {
+                self.end(seat, outcome, now);
+            } else {
+                self.doomed.push((seat, generation, outcome));
+            }
+        }
+    }
+
+    /// Ends a request in any phase and frees what it holds.
+    pub(crate) fn end(&mut self, seat: Seat, outcome: Outcome, now: Time) {
+        let request = &mut self.requests[seat as usize];
+        let lane = &mut self.lanes[usize::from(request.lane)];
+        let output_tokens = lane.generated(request);
+        let gaps = outcome == Outcome::Finished && output_tokens > 1;
+        let longest_gap = gaps.then(|| Span(request.longest_gap.max(lane.longest.since(request.gaps_from))));
+        match request.phase {
+            Phase::Waiting => {
+                self.waiting.remove(seat, request);
+                let on_host = request.on_host();
+                self.waiting_tokens -= if on_host == 0 { u64::from(request.prompt) } else { 0 };
+                self.swapped_blocks -= self.pool.blocks_for(u64::from(on_host));
+            }
+            Phase::Prefill => lane.prefilling.retain(|&s| s != seat),
+            Phase::Prefilled => {}
+            Phase::Ready => self.ready_len -= 1,
+            Phase::Arriving => self.arriving -= 1,
+            Phase::Decode => {
+                // At depth 2 the step in flight has planned one token more, which is thrown away.
+                let in_flight = (lane.planned - lane.done.max(request.joined)) as u32;
+                lane.forget_in_flight(seat, request);
+                lane.leave(request);
+                if outcome == Outcome::Finished {
+                    hash_to(&mut self.pool, seat, request, request.computed - in_flight);
+                }
+            }
+            Phase::Draining => {
+                if outcome == Outcome::Finished {
+                    hash_to(&mut self.pool, seat, request, request.computed);
+                } else {
+                    lane.forget_in_flight(seat, request);
+                }
+            }
+            Phase::Vacant => unreachable!("a vacant seat has no request to end"),
+        }
+        if !matches!(request.phase, Phase::Waiting | Phase::Ready | Phase::Arriving) {
+            let at = lane.position(request.seq);
+            lane.running.remove(at);
+        }
+        if request.phase != Phase::Waiting {
+            release_blocks(&mut self.pool, seat, request, request.computed);
+            if lane.running.is_empty() {
+                lane.longest.clear();
+            }
+        }
+        let row = RequestRow {
+            request: request.id,
+            replica: self.id,
+            class: request.class,
+            session: request.session,
+            outcome,
+            arrival: request.arrival,
+            start: request.started.then_some(request.start),
+            first_token: request.has_first.then_some(request.first_token),
+            end: now,
+            prompt_tokens: request.prompt,
+            output_tokens,
+            cached_tokens: request.cached,
+            preemptions: request.preemptions,
+            recomputed_tokens: request.recomputed,
+            longest_gap,
+            swapped_tokens: self.swapped.get_mut(seat as usize).map_or(0, std::mem::take),
+            attempts: 1,
+        };
+        request.phase = Phase::Vacant;
+        request.generation = request.generation.wrapping_add(1);
+        request.content = None;
+        if outcome == Outcome::Finished {
+            self.finished.push(output_tokens);
+        }
+        self.waiting.close_gaps(&self.requests);
+        self.vacant.push(seat);
+        self.outstanding -= 1;
+        self.ended_count += 1;
+        self.happened.push_back(Happened::Ended(row));
+    }
+}

@@ -1,0 +1,56 @@
+//! What a driver with real memory must know of a planned step: which positions of whom, and where blocks go.
+
+use super::Replica;
+use crate::kv::Seat;
+use crate::kv::blocks::BlockMove;
+use crate::serving::request::Phase;
+
+/// A request's part of the step planned last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepPart {
+    /// The request.
+    pub seat: Seat,
+    /// Tells it from those that had its seat before.
+    pub generation: u32,
+    /// KV tokens present before the step.
+    pub past: u32,
+    /// Tokens computed in it.
+    pub tokens: u32,
+    /// Whether the step gives it a token: it decodes, or its prefill ends.
+    pub samples: bool,
+}
+
+impl Replica {
+    /// The requests of the step that [`Replica::plan`] has just planned: prefill chunks as they were scheduled, then
+    /// decoding members in running order.
+    pub fn step_parts(&self, lane: usize) -> impl Iterator<Item = StepPart> + '_ {
+        let lane = &self.lanes[lane];
+        let chunks = self.step.chunks.iter().map(|chunk| {
+            let request = &self.requests[chunk.seat as usize];
+            let samples = chunk.past + chunk.tokens == request.target;
+            let (seat, generation) = (chunk.seat, request.generation);
+            StepPart { seat, generation, past: chunk.past, tokens: chunk.tokens, samples }
+        });
+        // Who joined by this step's prefill has the clock after it.
+        let members = lane.running.iter().map(|entry| entry.seat).filter(|&seat| {
+            let request = &self.requests[seat as usize];
+            let member = request.phase == Phase::Decode && request.joined < lane.planned;
+            member && (self.step.all_members || self.step.decoded.contains(&seat))
+        });
+        chunks.chain(members.map(|seat| {
+            let request = &self.requests[seat as usize];
+            let past = lane.computed(request) - 1;
+            StepPart { seat, generation: request.generation, past, tokens: 1, samples: true }
+        }))
+    }
+
+    /// From now on [`Replica::take_block_moves`] tells what happens to blocks. Call before the first request.
+    pub fn track_blocks(&mut self) {
+        self.pool.track_moves();
+    }
+
+    /// Appends what has happened to blocks since the last call, in order.
+    pub fn take_block_moves(&mut self, into: &mut Vec<BlockMove>) {
+        self.pool.take_moves(into);
+    }
+}

@@ -1,0 +1,172 @@
+//! What goes into a replica and what comes out: limits, the planned step, the things that happened.
+
+use crate::cost::{Cost, PrefillPart};
+use crate::kv::Seat;
+use crate::results::rows::RequestRow;
+use crate::serving::{Horizon, QueueOrder};
+use crate::time::{Span, Time};
+
+/// The lanes of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lanes {
+    /// One lane for prompts and decodes.
+    #[default]
+    Unified,
+    /// A lane for prompts and one for decodes, side by side on the same GPUs and the same pool (semi-PD).
+    Split,
+    /// One lane for prompts; who has its first token leaves for another replica.
+    Prefill,
+    /// One lane for requests that come with their prompts computed; it computes prompts only after a preemption.
+    Decode,
+}
+
+impl Lanes {
+    /// What each lane does.
+    pub fn work(self) -> &'static [LaneWork] {
+        match self {
+            Lanes::Unified | Lanes::Decode => &[LaneWork::All],
+            Lanes::Split => &[LaneWork::Prefill, LaneWork::Decode],
+            Lanes::Prefill => &[LaneWork::Prefill],
+        }
+    }
+}
+
+/// What a lane does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LaneWork {
+    /// Prompts and decodes.
+    All,
+    /// Prompts: who has its first token is handed over.
+    Prefill,
+    /// Decodes of requests that were handed over.
+    Decode,
+}
+
+/// The fixed limits of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Usable KV blocks.
+    pub blocks: u64,
+    /// Tokens per block.
+    pub block_tokens: u32,
+    /// Prompt and output tokens of one request at most.
+    pub max_model_len: u32,
+    /// Whether blocks of equal prefixes are kept and shared.
+    pub prefix_caching: bool,
+    /// Steps planned ahead: 1, or 2 when step t+1 is planned while step t runs.
+    pub depth: u32,
+    /// Order of the waiting queue.
+    pub order: QueueOrder,
+    /// Its lanes.
+    pub lanes: Lanes,
+    /// Where preempted requests may keep their KV.
+    pub swap: SwapSpace,
+}
+
+/// The host's memory for KV that was swapped out. By default there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SwapSpace {
+    /// Blocks that fit.
+    pub blocks: u64,
+    /// Time to copy a block from the GPUs to the host, or back.
+    pub block_cost: Cost,
+}
+
+/// Something that happened to a request, told to the driver in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Happened {
+    /// Admitted from the queue (again, after a preemption).
+    Admitted {
+        /// The request.
+        request: u64,
+    },
+    /// Its first token was delivered.
+    FirstToken {
+        /// The request.
+        request: u64,
+        /// Time from arrival to this token.
+        ttft: Span,
+        /// Time from arrival to its first step.
+        wait: Span,
+    },
+    /// It lost its blocks and waits again.
+    Preempted {
+        /// The request.
+        request: u64,
+    },
+    /// A token came after a gap other than the step's own length.
+    Gap {
+        /// Time since the request's token before.
+        span: Span,
+    },
+    /// It is gone; its seat may be reused.
+    Ended(RequestRow),
+}
+
+/// A chunk of prefill work in the step being planned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// The request.
+    pub seat: Seat,
+    /// Tokens scheduled.
+    pub tokens: u32,
+    /// Its KV tokens before the step.
+    pub past: u32,
+}
+
+/// An admission made by the step being planned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// The request.
+    pub seat: Seat,
+    /// Tokens served from the prefix cache.
+    pub cached: u32,
+    /// Whether it comes back from a preemption.
+    pub resumed: bool,
+}
+
+/// The step planned last: its shape, and what the plan changed.
+#[derive(Clone, Default, Debug)]
+pub struct PlannedStep {
+    /// Whether the whole standing set decodes in it.
+    pub all_members: bool,
+    /// Members that decode, if not all do; in running order.
+    pub decoded: Vec<Seat>,
+    /// Prefill work, in the order in which it was scheduled.
+    pub chunks: Vec<Chunk>,
+    /// Admissions, in order; each has its chunk above.
+    pub admitted: Vec<Admission>,
+    /// Requests (by id) preempted, in order.
+    pub preempted: Vec<u64>,
+    /// Blocks copied between the GPUs and the host before the step, in both directions together.
+    pub swapped_blocks: u64,
+    /// Sequences that decode.
+    pub decode_seqs: u32,
+    /// KV tokens they attend to, the current ones included.
+    pub decode_context: u64,
+    /// Prefill work as the cost model sees it.
+    pub parts: Vec<PrefillPart>,
+    /// Chunks that end their prefill.
+    pub prefill_ends: u32,
+    /// How often the scheduler would plan the same step again.
+    pub horizon: Horizon,
+    /// A moment that ends the horizon: the scheduler plans again at the first step boundary then or later.
+    pub wake_at: Option<Time>,
+}
+
+impl PlannedStep {
+    pub(crate) fn clear(&mut self) {
+        self.all_members = false;
+        self.decoded.clear();
+        self.chunks.clear();
+        self.admitted.clear();
+        self.preempted.clear();
+        self.swapped_blocks = 0;
+        self.decode_seqs = 0;
+        self.decode_context = 0;
+        self.parts.clear();
+        self.prefill_ends = 0;
+        self.horizon = Horizon::ONE;
+        self.wake_at = None;
+    }
+}

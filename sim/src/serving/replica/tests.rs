@@ -1,0 +1,55 @@
+//! The audit's teeth: every counter that it checks is spoilt once.
+
+use super::*;
+use crate::schedulers::SchedulerSpec;
+use crate::serving::QueueOrder;
+use crate::serving::replica::Lanes;
+
+fn busy() -> Replica {
+    let limits = Limits {
+        blocks: 8,
+        block_tokens: 4,
+        max_model_len: 32,
+        prefix_caching: false,
+        depth: 2,
+        order: QueueOrder::Fcfs,
+        lanes: Lanes::Unified,
+        swap: SwapSpace::default(),
+    };
+    let mut replica = Replica::new(0, limits);
+    for id in 0..3 {
+        replica.enqueue(id, Arrival::new(Time::ZERO, 10, 6)).expect("it fits");
+    }
+    let mut scheduler = SchedulerSpec::default().build(0, 0);
+    for _ in 0..2 {
+        assert!(replica.plan(0, Time::ZERO, &mut *scheduler).expect("feasible"));
+    }
+    replica.audit().expect("sound");
+    assert_eq!((replica.running(), replica.waiting()), (2, 1));
+    replica
+}
+
+type Fault = fn(&mut Replica);
+
+#[test]
+fn a_fault_in_any_counter_is_noticed() {
+    let faults: [(&str, Fault); 12] = [
+        ("a lost block", |r| r.pool.take(1)),
+        ("a block too many", |r| r.pool.give_back(1)),
+        ("a lost request", |r| r.outstanding -= 1),
+        ("a request out of the queue", |r| _ = r.waiting.take(2, &r.requests)),
+        ("a running request forgotten", |r| _ = r.lanes[0].running.pop()),
+        ("the running list out of order", |r| r.lanes[0].running.swap(0, 1)),
+        ("a member too many", |r| r.lanes[0].members += 1),
+        ("a token computed twice", |r| r.requests[0].computed += 1),
+        ("an illegal phase", |r| r.requests[0].phase = Phase::Waiting),
+        ("a block on the host that nobody holds", |r| r.swapped_blocks += 1),
+        ("KV on the host of a request that runs", |r| r.requests[0].swapped = true),
+        ("a step lost in flight", |r| _ = r.lanes[0].flights.pop_back()),
+    ];
+    for (what, fault) in faults {
+        let mut replica = busy();
+        fault(&mut replica);
+        assert!(replica.audit().is_err(), "the audit does not notice {what}");
+    }
+}

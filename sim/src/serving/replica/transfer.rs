@@ -1,0 +1,104 @@
+//! Requests that move between replicas: prompts computed here, decoded there.
+
+use super::{Replica, hash_to};
+use crate::kv::Seat;
+use crate::kv::blocks::HashedBlock;
+use crate::results::rows::Outcome;
+use crate::serving::request::{Phase, Request};
+use crate::time::Time;
+
+/// KV that is being sent away: its blocks stay in use until it has arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    request: u64,
+    pub(crate) anonymous: u64,
+    pub(crate) hashed: Vec<HashedBlock>,
+}
+
+impl Replica {
+    /// The next request whose prompt is computed, for another replica; it stays until [`Replica::depart`].
+    pub(crate) fn pop_prefilled(&mut self) -> Option<(Seat, u32)> {
+        while let Some((seat, generation)) = self.ready.pop_front() {
+            if self.is_ready(seat, generation) {
+                return Some((seat, generation));
+            }
+        }
+        None
+    }
+
+    /// Whether blocks here belong to requests on their way, which will free them without a step.
+    pub(crate) fn has_transfers(&self) -> bool {
+        self.ready_len + self.arriving > 0 || !self.outgoing.is_empty()
+    }
+
+    /// Whether the request is still there to be sent.
+    pub(crate) fn is_ready(&self, seat: Seat, generation: u32) -> bool {
+        let request = &self.requests[seat as usize];
+        request.generation == generation && request.phase == Phase::Ready
+    }
+
+    /// Tokens whose KV a request holds, and when it was first part of a step.
+    pub(crate) fn held(&self, seat: Seat) -> (u32, Time) {
+        let request = &self.requests[seat as usize];
+        (request.computed, request.start)
+    }
+
+    /// Whether a request with that many tokens of KV can be received: nobody waits here, and its blocks are free.
+    pub(crate) fn can_receive(&self, tokens: u32) -> bool {
+        self.waiting() == 0 && self.pool.blocks_for(u64::from(tokens)) <= self.pool.free()
+    }
+
+    /// A request leaves; its KV is on its way until [`Replica::sent`].
+    pub(crate) fn depart(&mut self, seat: Seat) -> Request {
+        let request = &mut self.requests[seat as usize];
+        debug_assert_eq!(request.phase, Phase::Ready);
+        let moved = Request { content: request.content.take(), hashed: Vec::new(), ..request.clone() };
+        let hashed = std::mem::take(&mut request.hashed);
+        let held = self.pool.blocks_for(u64::from(request.computed));
+        self.outgoing.push(Outgoing { request: request.id, anonymous: held - hashed.len() as u64, hashed });
+        request.phase = Phase::Vacant;
+        request.generation = request.generation.wrapping_add(1);
+        self.vacant.push(seat);
+        self.ready_len -= 1;
+        self.outstanding -= 1;
+        moved
+    }
+
+    /// The KV of a request that has left is not needed here any more.
+    pub(crate) fn sent(&mut self, request: u64) {
+        let at = self.outgoing.iter().position(|o| o.request == request).expect("a transfer that ends was under way");
+        let Outgoing { anonymous, mut hashed, .. } = self.outgoing.swap_remove(at);
+        self.pool.give_back(anonymous);
+        while let Some(block) = hashed.pop() {
+            self.pool.release(block);
+        }
+    }
+
+    /// Makes room for a request whose KV is on its way here.
+    pub(crate) fn receive(&mut self, mut request: Request) -> Seat {
+        self.pool.take(self.pool.blocks_for(u64::from(request.computed)));
+        let tokens = request.computed;
+        request.phase = Phase::Arriving;
+        request.lane = 0;
+        self.arriving += 1;
+        let seat = self.settle_in(request);
+        hash_to(&mut self.pool, seat, &mut self.requests[seat as usize], tokens);
+        seat
+    }
+
+    /// The KV of a request is here.
+    pub(crate) fn land(&mut self, seat: Seat, now: Time) {
+        let request = &mut self.requests[seat as usize];
+        debug_assert_eq!(request.phase, Phase::Arriving);
+        if request.doomed {
+            let generation = request.generation;
+            let at = self.doomed.iter().position(|d| (d.0, d.1) == (seat, generation));
+            let outcome = at.map_or(Outcome::Failed, |at| self.doomed.swap_remove(at).2);
+            return self.end(seat, outcome, now);
+        }
+        request.phase = Phase::Ready;
+        self.arriving -= 1;
+        self.ready_len += 1;
+        self.ready.push_back((seat, request.generation));
+    }
+}

@@ -1,0 +1,559 @@
+//! The step under construction: what a scheduler sees and the only ways in which it can change the world.
+//!
+//! Every call is checked and applied at once, in the order in which the policy makes it, so that a plan that preempts,
+//! allocates and admits sees its own effects exactly as vLLM's scheduler does. The policy never touches blocks, queues or
+//! clocks, and never sees a request's true output length.
+
+mod order;
+mod swap;
+
+use crate::cost::PrefillPart;
+use crate::kv::Seat;
+use crate::kv::blocks::{BlockMove, Hit};
+use crate::serving::lane::{Lane, Running};
+use crate::serving::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, release_blocks};
+use crate::serving::request::{Phase, Request};
+use crate::time::Time;
+use crate::workload::Truth;
+use crate::workload::arrival::ClassId;
+
+/// A scheduler asked for something that cannot be done: a bug in the scheduler.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("infeasible plan: {0}")]
+pub struct Infeasible(pub String);
+
+/// What a policy may know of a request (law 9).
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView {
+    /// Seat, valid during this plan.
+    pub seat: Seat,
+    /// Id in arrival order.
+    pub id: u64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Prompt tokens.
+    pub prompt_tokens: u32,
+    /// Output tokens delivered.
+    pub generated: u32,
+    /// The output limit that its client stated (or the context allows).
+    pub limit: u32,
+    /// Tokens whose KV is planned or present.
+    pub computed: u32,
+    /// Tokens a prefill must compute: prompt, plus outputs so far after a preemption.
+    pub target: u32,
+    /// Smaller is more urgent.
+    pub priority: i32,
+    /// Orders equal priorities: arrival time [ns].
+    pub arrival_key: u64,
+    /// Preemptions so far.
+    pub preemptions: u32,
+    /// Tokens whose KV waits on the host ([`StepBuilder::swap_in`] brings it back).
+    pub on_host: u32,
+    /// Its class: what tenants and promises go by.
+    pub class: ClassId,
+    /// When its client gives up unless it has finished; [`Time::MAX`] if it has said nothing.
+    pub deadline: Time,
+    /// The true output length, sealed: only the oracles among the length models open it.
+    pub truth: Truth,
+}
+
+/// The head of the waiting queue, with its prefix-cache hit.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// The request.
+    pub request: RequestView,
+    /// Tokens it must have computed before it decodes.
+    pub tokens: u32,
+    /// Tokens served by the prefix cache: whole blocks, at most `tokens - 1`.
+    pub cached: u32,
+    hit: Hit,
+}
+
+/// A step plan in the making.
+#[derive(Debug)]
+pub struct StepBuilder<'a> {
+    replica: &'a mut Replica,
+    lane: usize,
+    now: Time,
+}
+
+impl<'a> StepBuilder<'a> {
+    pub(crate) fn new(replica: &'a mut Replica, lane: usize, now: Time) -> Self {
+        StepBuilder { replica, lane, now }
+    }
+
+    fn lane(&self) -> &Lane {
+        &self.replica.lanes[self.lane]
+    }
+
+    fn request(&self, seat: Seat) -> &Request {
+        &self.replica.requests[seat as usize]
+    }
+
+    /// Time of planning.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Ends this plan's certificate at a moment: the next plan is made at the first step boundary then or later.
+    pub fn wake_at(&mut self, at: Time) {
+        let wake = &mut self.replica.step.wake_at;
+        *wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// The replica's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.replica.limits
+    }
+
+    /// What the lane does that is planned.
+    pub fn work(&self) -> LaneWork {
+        self.lane().work
+    }
+
+    /// Free blocks, cached ones included.
+    pub fn free_blocks(&self) -> u64 {
+        self.replica.pool.free()
+    }
+
+    /// Blocks for `tokens` tokens.
+    pub fn blocks_for(&self, tokens: u32) -> u64 {
+        self.replica.pool.blocks_for(u64::from(tokens))
+    }
+
+    /// Requests in the running list.
+    pub fn running(&self) -> usize {
+        self.lane().running.len()
+    }
+
+    /// Waiting requests.
+    pub fn waiting(&self) -> usize {
+        self.replica.waiting.len()
+    }
+
+    /// Members of the standing decode set.
+    pub fn members(&self) -> u32 {
+        self.lane().members
+    }
+
+    /// KV tokens of the standing set.
+    pub fn member_tokens(&self) -> u64 {
+        if self.lane().members == 0 { 0 } else { self.lane().context() - u64::from(self.lane().members) }
+    }
+
+    /// Blocks the standing set needs for one step.
+    pub fn member_blocks(&self) -> u64 {
+        self.lane().growth()
+    }
+
+    /// Running requests with prefill left, in running order.
+    pub fn prefilling(&self) -> &[Seat] {
+        &self.lane().prefilling
+    }
+
+    /// Blocks that requests in prefill, on any lane, still lack for their prompts.
+    pub fn owed_blocks(&self) -> u64 {
+        self.replica.owed_blocks()
+    }
+
+    /// Whether decoding may give further blocks a cacheable identity.
+    pub fn is_hashing(&self) -> bool {
+        self.lane().is_hashing()
+    }
+
+    /// Steps with at least one token planned on this lane before this one.
+    pub fn executed(&self) -> u64 {
+        self.lane().executed
+    }
+
+    /// Whether this step computes prompt tokens so far: chunks longer than one token.
+    pub fn carries_prefill(&self) -> bool {
+        self.replica.step.chunks.iter().any(|c| c.tokens > 1)
+    }
+
+    /// Prompt tokens that this step computes so far.
+    pub fn prefill_tokens(&self) -> u64 {
+        self.replica.step.chunks.iter().map(|c| u64::from(c.tokens)).sum()
+    }
+
+    /// The request at a position of the running list.
+    pub fn running_at(&self, position: usize) -> RequestView {
+        self.view(self.lane().running[position].seat)
+    }
+
+    /// What is known of a request.
+    pub fn view(&self, seat: Seat) -> RequestView {
+        let request = self.request(seat);
+        RequestView {
+            seat,
+            id: request.id,
+            phase: request.phase,
+            prompt_tokens: request.prompt,
+            generated: self.lane().generated(request),
+            limit: request.limit,
+            computed: self.lane().computed(request),
+            target: request.target,
+            priority: request.priority,
+            arrival_key: request.arrival_key,
+            preemptions: request.preemptions,
+            on_host: request.on_host(),
+            class: request.class,
+            deadline: request.deadline,
+            truth: Truth::seal(request.output),
+        }
+    }
+
+    /// Output lengths [tokens] of the requests that have finished since the last plan, in order. Requests that ended otherwise
+    /// say nothing about lengths.
+    pub fn finished(&self) -> &[u32] {
+        &self.replica.finished
+    }
+
+    /// Decodes one token of every member of the standing set. Check [`StepBuilder::member_blocks`] first.
+    ///
+    /// # Errors
+    /// There are not enough blocks.
+    pub fn decode_all(&mut self) -> Result<(), Infeasible> {
+        let need = self.lane().growth();
+        if need > self.free_blocks() {
+            return Err(Infeasible(format!("decoding all needs {need} blocks, {} are free", self.free_blocks())));
+        }
+        self.replica.pool.take(need);
+        self.replica.hash_members(self.lane);
+        let lane = &self.replica.lanes[self.lane];
+        let step = &mut self.replica.step;
+        step.all_members = true;
+        step.decode_seqs = lane.members;
+        step.decode_context = if lane.members == 0 { 0 } else { lane.context() };
+        Ok(())
+    }
+
+    /// Decodes one token of one member; `false` if its block is not free.
+    ///
+    /// # Errors
+    /// The request is not a member.
+    pub fn decode(&mut self, seat: Seat) -> Result<bool, Infeasible> {
+        let lane = &self.replica.lanes[self.lane];
+        let request = &mut self.replica.requests[seat as usize];
+        if request.phase != Phase::Decode {
+            return Err(Infeasible(format!("request {} cannot decode in phase {:?}", request.id, request.phase)));
+        }
+        if lane.needs_block(request) {
+            if self.replica.pool.free() == 0 {
+                return Ok(false);
+            }
+            self.replica.pool.take(1);
+        }
+        let computed = lane.computed(request);
+        hash_to(&mut self.replica.pool, seat, request, computed + u32::from(lane.depth == 1));
+        let step = &mut self.replica.step;
+        step.decoded.push(seat);
+        step.decode_seqs += 1;
+        step.decode_context += u64::from(computed) + 1;
+        Ok(true)
+    }
+
+    /// Computes `tokens` more prompt tokens of a running request; `false` if their blocks are not free.
+    ///
+    /// # Errors
+    /// The request has no such prefill left.
+    pub fn prefill(&mut self, seat: Seat, tokens: u32) -> Result<bool, Infeasible> {
+        let pool = &mut self.replica.pool;
+        let request = &mut self.replica.requests[seat as usize];
+        if request.phase != Phase::Prefill || tokens == 0 || tokens > request.target - request.computed {
+            return Err(Infeasible(format!("request {} has no {tokens} tokens of prefill left", request.id)));
+        }
+        let past = request.computed;
+        let after = past + tokens;
+        let need = pool.blocks_for(u64::from(after)) - pool.blocks_for(u64::from(past));
+        if need > pool.free() {
+            return Ok(false);
+        }
+        pool.take(need);
+        request.computed = after;
+        hash_to(pool, seat, request, after);
+        self.replica.step.chunks.push(Chunk { seat, tokens, past });
+        Ok(true)
+    }
+
+    /// Computes the next chunks of the running prompts, in running order, as far as `budget` tokens go. Returns what is left of it.
+    /// Their blocks must be free.
+    ///
+    /// # Errors
+    /// Never, unless the state is broken.
+    pub fn prefill_within(&mut self, mut budget: u32) -> Result<u32, Infeasible> {
+        // A prompt that is done stays in the list until the plan is.
+        for at in 0..self.prefilling().len() {
+            let request = self.view(self.prefilling()[at]);
+            let tokens = (request.target - request.computed).min(budget);
+            if tokens == 0 {
+                break;
+            }
+            if !self.prefill(request.seat, tokens)? {
+                return Err(Infeasible(format!("request {} was promised blocks that are not free", request.id)));
+            }
+            budget -= tokens;
+        }
+        Ok(budget)
+    }
+
+    /// Frees all blocks of a running request and puts it back into the waiting queue. Returns the tokens that this step had
+    /// already scheduled for it.
+    ///
+    /// # Errors
+    /// The request is not running.
+    pub fn preempt(&mut self, seat: Seat) -> Result<u32, Infeasible> {
+        let refund = self.take_off(seat)?;
+        let replica = &mut *self.replica;
+        replica.waiting.push_front(seat, &replica.requests[seat as usize]);
+        Ok(refund)
+    }
+
+    /// As [`StepBuilder::preempt`], but back to the end of the queue.
+    ///
+    /// # Errors
+    /// The request is not running.
+    pub fn retract(&mut self, seat: Seat) -> Result<u32, Infeasible> {
+        let refund = self.take_off(seat)?;
+        let replica = &mut *self.replica;
+        replica.waiting.push(seat, &replica.requests[seat as usize]);
+        Ok(refund)
+    }
+
+    /// Frees all blocks of a running request, which waits from now on.
+    fn take_off(&mut self, seat: Seat) -> Result<u32, Infeasible> {
+        let replica = &mut *self.replica;
+        let lane = &mut replica.lanes[self.lane];
+        let request = &mut replica.requests[seat as usize];
+        let runs = matches!(request.phase, Phase::Prefill | Phase::Decode | Phase::Draining);
+        if !runs || usize::from(request.lane) != self.lane {
+            return Err(Infeasible(format!("request {} does not run on this lane", request.id)));
+        }
+        if request.has_first {
+            request.longest_gap = request.longest_gap.max(lane.longest.since(request.gaps_from));
+        }
+        let delivered = lane.generated(request);
+        let pending = lane.generated_planned(request) - delivered;
+        if request.is_decoding() {
+            lane.note_last_token(request);
+        }
+        let mut refund = 0;
+        let mut held = lane.computed(request);
+        match request.phase {
+            Phase::Decode => {
+                if let Some(at) = replica.step.decoded.iter().position(|&s| s == seat) {
+                    replica.step.decoded.remove(at);
+                    replica.step.decode_seqs -= 1;
+                    replica.step.decode_context -= u64::from(held) + 1;
+                    (held, refund) = (held + 1, 1);
+                }
+                lane.leave(request);
+            }
+            Phase::Prefill => {
+                if let Some(at) = replica.step.chunks.iter().position(|c| c.seat == seat) {
+                    refund = replica.step.chunks.remove(at).tokens;
+                    replica.step.admitted.retain(|a| a.seat != seat);
+                }
+                lane.prefilling.retain(|&s| s != seat);
+            }
+            _ => {}
+        }
+        let mark = (seat, request.generation);
+        if pending > 0 {
+            // The token in flight is still delivered, on its own.
+            let flight = lane.flights.back_mut().expect("a pending token is in flight");
+            if !flight.emits.contains(&mark) {
+                flight.seqs -= 1;
+                flight.late.push(mark);
+            }
+        }
+        let at = lane.position(request.seq);
+        lane.running.remove(at);
+        release_blocks(&mut replica.pool, seat, request, held);
+        request.lost = held - refund;
+        request.computed = 0;
+        request.generated = delivered;
+        request.preemptions += 1;
+        request.phase = Phase::Waiting;
+        replica.waiting_tokens += u64::from(request.prompt);
+        replica.step.preempted.push(request.id);
+        replica.happened.push_back(Happened::Preempted { request: request.id });
+        Ok(refund)
+    }
+
+    /// The request that is next in the waiting queue.
+    pub fn head(&mut self) -> Option<Head> {
+        let seat = self.replica.waiting.head(&self.replica.requests)?;
+        Some(self.waiting_request(seat))
+    }
+
+    /// A waiting request with its prefix-cache hit.
+    fn waiting_request(&self, seat: Seat) -> Head {
+        let request = self.request(seat);
+        let tokens = request.prompt + request.generated;
+        let hit = self.replica.pool.lookup(request.contents(tokens - 1));
+        Head { request: self.view(seat), tokens, cached: hit.blocks * self.limits().block_tokens, hit }
+    }
+
+    /// Free blocks it takes to give the head its first `tokens` tokens, the cached ones included.
+    pub fn blocks_to_hold(&self, head: &Head, tokens: u32) -> u64 {
+        self.blocks_for(tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
+    }
+
+    /// Admits the head (in the order of keys: any waiting request) and computes `tokens` tokens of it after its cached ones.
+    ///
+    /// # Errors
+    /// It is not the head, has no such tokens, its blocks are not free, or its KV is on the host.
+    pub fn admit(&mut self, head: &Head, tokens: u32) -> Result<(), Infeasible> {
+        let seat = head.request.seat;
+        if self.work() == LaneWork::Decode {
+            return Err(Infeasible(format!("request {} cannot be admitted to a lane that decodes", head.request.id)));
+        }
+        let need = self.blocks_to_hold(head, head.cached + tokens);
+        let impossible = tokens == 0 || head.cached + tokens > head.tokens || head.request.on_host > 0;
+        if impossible || need > self.free_blocks() {
+            return Err(Infeasible(format!(
+                "request {} cannot be admitted with {tokens} tokens: {need} blocks needed, {} free",
+                head.request.id,
+                self.free_blocks()
+            )));
+        }
+        let replica = &mut *self.replica;
+        let waits = replica.requests[seat as usize].is_waiting();
+        if !waits || !replica.waiting.take(seat, &replica.requests) {
+            return Err(Infeasible(format!("request {} is not at the head of the queue", head.request.id)));
+        }
+        let pool = &mut replica.pool;
+        let request = &mut replica.requests[seat as usize];
+        replica.waiting_tokens -= u64::from(request.prompt);
+        for i in 0..head.hit.blocks as usize {
+            let content = request.contents(head.cached)[i];
+            let block = pool.share(content);
+            pool.note_move(BlockMove::Shared { seat, block });
+            request.hashed.push(block);
+        }
+        pool.take(need - u64::from(head.hit.free));
+        request.target = head.tokens;
+        request.computed = head.cached + tokens;
+        hash_to(pool, seat, request, head.cached + tokens);
+        request.phase = Phase::Prefill;
+        request.lane = self.lane as u8;
+        request.seq = replica.next_seq;
+        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
+        let resumed = request.preemptions > 0;
+        if !request.started {
+            request.started = true;
+            request.start = self.now;
+            request.cached = head.cached;
+        }
+        request.recomputed += u64::from(request.lost.saturating_sub(head.cached));
+        request.lost = 0;
+        let lane = &mut replica.lanes[self.lane];
+        lane.running.push(Running { seq: request.seq, seat });
+        lane.prefilling.push(seat);
+        replica.step.chunks.push(Chunk { seat, tokens, past: head.cached });
+        replica.step.admitted.push(Admission { seat, cached: head.cached, resumed });
+        replica.happened.push_back(Happened::Admitted { request: request.id });
+        Ok(())
+    }
+
+    /// Requests that wait, prefilled, for a lane that decodes.
+    pub fn ready(&self) -> usize {
+        self.replica.ready_len as usize
+    }
+
+    /// The one of them that has waited longest.
+    pub fn next_ready(&mut self) -> Option<RequestView> {
+        while let Some(&(seat, generation)) = self.replica.ready.front() {
+            let request = self.request(seat);
+            if request.generation == generation && request.phase == Phase::Ready {
+                return Some(self.view(seat));
+            }
+            self.replica.ready.pop_front();
+        }
+        None
+    }
+
+    /// Takes the request that [`StepBuilder::next_ready`] has told of into the standing set of this lane.
+    ///
+    /// # Errors
+    /// It is not the next one, or the lane only prefills.
+    pub fn take_over(&mut self, seat: Seat) -> Result<(), Infeasible> {
+        if self.work() == LaneWork::Prefill || self.next_ready().map(|next| next.seat) != Some(seat) {
+            return Err(Infeasible(format!("request {} is not ready for this lane", self.request(seat).id)));
+        }
+        let replica = &mut *self.replica;
+        replica.ready.pop_front();
+        replica.ready_len -= 1;
+        let request = &mut replica.requests[seat as usize];
+        request.lane = self.lane as u8;
+        request.gaps_from = self.now;
+        request.seq = replica.next_seq;
+        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
+        let lane = &mut replica.lanes[self.lane];
+        lane.running.push(Running { seq: request.seq, seat });
+        lane.take_over(seat, request);
+        Ok(())
+    }
+
+    /// Applies the plan: advances the clock, ends prefills, puts the step in flight. Returns whether it holds any work.
+    pub(crate) fn commit(self) -> bool {
+        let replica = self.replica;
+        let lane = &mut replica.lanes[self.lane];
+        let step = &mut replica.step;
+        if step.decode_seqs == 0 && step.chunks.is_empty() {
+            return false;
+        }
+        replica.planned_version = lane.version;
+        lane.planned += 1;
+        lane.executed += 1;
+        let mut flight = lane.spare.pop().unwrap_or_default();
+        flight.unfinished = 1;
+        flight.seqs = step.decode_seqs;
+        let stalled = std::mem::take(&mut lane.stalled);
+        if !step.all_members && step.decode_seqs < lane.members {
+            let left_out: Vec<Seat> = lane
+                .running
+                .iter()
+                .map(|e| e.seat)
+                .filter(|&s| replica.requests[s as usize].phase == Phase::Decode && !step.decoded.contains(&s))
+                .collect();
+            for seat in left_out {
+                lane.skip(seat, &mut replica.requests[seat as usize]);
+            }
+        }
+        flight.resumed.extend(stalled.into_iter().filter(|&(seat, generation)| {
+            let request = &replica.requests[seat as usize];
+            let decodes = request.phase == Phase::Decode && request.joined < lane.planned;
+            request.generation == generation && decodes
+        }));
+        replica.computed_tokens += u64::from(step.decode_seqs);
+        for chunk in &step.chunks {
+            replica.computed_tokens += u64::from(chunk.tokens);
+            step.parts.push(PrefillPart { tokens: chunk.tokens, past: chunk.past });
+            let request = &mut replica.requests[chunk.seat as usize];
+            if request.computed < request.target {
+                continue;
+            }
+            step.prefill_ends += 1;
+            let at = lane.prefilling.iter().position(|&s| s == chunk.seat).expect("a chunk's request is in prefill");
+            lane.prefilling.remove(at);
+            if lane.work == LaneWork::Prefill {
+                flight.emits.push((chunk.seat, request.generation));
+                request.phase = Phase::Prefilled;
+                continue;
+            }
+            request.generated += 1;
+            flight.emits.push((chunk.seat, request.generation));
+            if request.generated == request.limit {
+                request.phase = Phase::Draining;
+                request.joined = lane.planned;
+                request.settled = lane.planned;
+            } else {
+                lane.join(chunk.seat, request);
+            }
+        }
+        lane.flights.push_back(flight);
+        true
+    }
+}

@@ -1,0 +1,6 @@
+//! What a fleet is asked: requests as they arrive, and what is known of each.
+
+pub mod arrival;
+mod truth;
+
+pub use truth::Truth;
