@@ -12,7 +12,7 @@ use std::time::Duration;
 use overbook_sim::calibrate::AnchorTime;
 use overbook_sim::calibrate::steps::{StepSample, fit_host};
 use overbook_sim::cost::HostCost;
-use overbook_sim::fleet::{Clients, ClusterSpec};
+use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
@@ -228,7 +228,8 @@ fn host_times(executor: Box<dyn Executor>, plan: &ShapePlan) -> Result<HostCost,
         ..ClusterSpec::default().limits
     };
     let clients = Some(Clients { count: seqs, think_time: Span(1) });
-    let spec = ClusterSpec { limits, scheduler, clients, seed: plan.seed, ..ClusterSpec::default() };
+    let traffic = Traffic { clients, ..Traffic::default() };
+    let spec = ClusterSpec { limits, scheduler, traffic, seed: plan.seed, ..ClusterSpec::default() };
     let until = std::time::Instant::now() + plan.host_for;
     let mut chatter = Chatter { left: 4 * seqs + 40, longest: capacity.max_model_len };
     let measured = run(&spec, &mut chatter, executor, &mut |_| std::time::Instant::now() < until)?;

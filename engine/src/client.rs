@@ -136,10 +136,10 @@ pub enum ReplayError {
 /// What of a scenario a client in open loop cannot do.
 fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
     let cases = [
-        (spec.clients.is_some(), "it is a closed loop; a replay is open: remove `workload.clients`"),
-        (spec.max_concurrency.is_some(), "a replay never waits for answers; remove `workload.max_concurrency`"),
-        (spec.retry.is_some(), "a replay sends nothing again; remove `workload.retry`"),
-        (!spec.drain, "a replay waits for the last answer; remove `workload.drain`"),
+        (spec.traffic.clients.is_some(), "it is a closed loop; a replay is open: remove `workload.clients`"),
+        (spec.traffic.max_concurrency.is_some(), "a replay never waits for answers; remove `workload.max_concurrency`"),
+        (spec.controllers.retry.is_some(), "a replay sends nothing again; remove `workload.retry`"),
+        (!spec.traffic.drain, "a replay waits for the last answer; remove `workload.drain`"),
     ];
     cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::fleet::{Cluster, ClusterSpec, OutputLimit, Patience, RunError};
+use overbook_sim::fleet::{Cluster, ClusterSpec, Controllers, Patience, RunError, Traffic};
 use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
@@ -117,10 +117,8 @@ fn as_seen(measured: &Measured) -> VecDeque<Arrival> {
 pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunError> {
     let spec = ClusterSpec {
         jumps: false,
-        output_limit: OutputLimit::Context,
-        patience: Patience::default(),
-        clients: None,
-        max_concurrency: None,
+        traffic: Traffic { client_time: spec.traffic.client_time, drain: spec.traffic.drain, ..Traffic::default() },
+        controllers: Controllers { patience: Patience::default(), ..spec.controllers.clone() },
         ..spec.clone()
     };
     let mut workload = Recorded { arrivals: as_seen(measured) };

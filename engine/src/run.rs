@@ -115,12 +115,15 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
         (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
         (spec.limits.lanes != Lanes::Unified, "it has one lane; choose a scheduler without lanes of its own"),
         (spec.limits.swap.blocks > 0, "it does not swap KV to the host; use `preemption_mode: recompute`"),
-        (spec.disaggregation.is_some(), "it has no replicas of their own for prompts"),
-        (spec.early_rejection.is_some(), "it has no early rejection"),
-        (spec.autoscale.is_some(), "its replica does not come and go"),
-        (spec.faults.is_some() || !spec.failures.is_empty(), "its replica does not fail on demand"),
-        (spec.retry.is_some(), "its clients do not retry"),
-        (!spec.drain, "it runs until the last request has ended; remove `workload.drain`"),
+        (spec.controllers.disaggregation.is_some(), "it has no replicas of their own for prompts"),
+        (spec.controllers.early_rejection.is_some(), "it has no early rejection"),
+        (spec.controllers.autoscale.is_some(), "its replica does not come and go"),
+        (
+            spec.controllers.faults.is_some() || !spec.controllers.failures.is_empty(),
+            "its replica does not fail on demand",
+        ),
+        (spec.controllers.retry.is_some(), "its clients do not retry"),
+        (!spec.traffic.drain, "it runs until the last request has ended; remove `workload.drain`"),
     ];
     cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::fleet::{
-    Autoscale, ClientTime, Clients, ClusterSpec, Disaggregation, EarlyRejection, Failure, Faults, OutputLimit,
-    Patience, ReplicaPool, Retry, ScaleTarget,
+    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Failure, Faults,
+    OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::results::summary::Slo;
@@ -143,7 +143,6 @@ impl Point {
     /// As [`Point::limits`].
     pub fn cluster(&self) -> Result<ClusterSpec, WorldError> {
         let scenario = &self.scenario;
-        let workload = &scenario.workload;
         let goodput = scenario.slo.goodput.clone().unwrap_or_default();
         Ok(ClusterSpec {
             replicas: scenario.fleet.replicas,
@@ -151,21 +150,28 @@ impl Point {
             pools: self.replica_pools()?,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
-            disaggregation: self.disaggregation()?,
-            early_rejection: scenario
-                .fleet
-                .early_rejection
-                .map(|early| EarlyRejection { ttft: early.ttft.map(|d| d.0), tbt: early.tbt.map(|d| d.0) }),
-            router_view: scenario.fleet.router_view.map(|v| RouterView { interval: v.interval.0, delay: v.delay.0 }),
+            traffic: self.traffic(),
+            controllers: self.controllers()?,
+            seed: scenario.seed,
+            slo: Slo {
+                ttft: goodput.ttft.map(|d| d.0),
+                tpot: goodput.tpot.map(|d| d.0),
+                mtpot: goodput.mtpot.map(|d| d.0),
+                e2el: goodput.e2el.map(|d| d.0),
+            },
+            jumps: true,
+            audit: scenario.audit,
+            ..ClusterSpec::default()
+        })
+    }
+
+    fn traffic(&self) -> Traffic {
+        let workload = &self.scenario.workload;
+        Traffic {
             output_limit: match workload.max_new_tokens {
                 MaxNewTokens::Context => OutputLimit::Context,
                 MaxNewTokens::True => OutputLimit::True,
                 MaxNewTokens::Fixed(tokens) => OutputLimit::Fixed(tokens),
-            },
-            patience: Patience {
-                max_wait: workload.limits.max_wait.map(|d| d.0),
-                deadline: workload.limits.deadline.map(|d| d.0),
-                cancel_after: workload.limits.cancel_after.map(|d| d.0),
             },
             clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
             max_concurrency: workload.max_concurrency,
@@ -174,27 +180,33 @@ impl Point {
                 .as_ref()
                 .map(|time| ClientTime { base: time.base.0, per_concurrent: time.per_concurrent.0 }),
             drain: workload.drain,
-            seed: scenario.seed,
-            slo: Slo {
-                ttft: goodput.ttft.map(|d| d.0),
-                tpot: goodput.tpot.map(|d| d.0),
-                mtpot: goodput.mtpot.map(|d| d.0),
-                e2el: goodput.e2el.map(|d| d.0),
+        }
+    }
+
+    fn controllers(&self) -> Result<Controllers, WorldError> {
+        let (workload, fleet) = (&self.scenario.workload, &self.scenario.fleet);
+        Ok(Controllers {
+            router_view: fleet.router_view.map(|v| RouterView { interval: v.interval.0, delay: v.delay.0 }),
+            disaggregation: self.disaggregation()?,
+            early_rejection: fleet
+                .early_rejection
+                .map(|early| EarlyRejection { ttft: early.ttft.map(|d| d.0), tbt: early.tbt.map(|d| d.0) }),
+            patience: Patience {
+                max_wait: workload.limits.max_wait.map(|d| d.0),
+                deadline: workload.limits.deadline.map(|d| d.0),
+                cancel_after: workload.limits.cancel_after.map(|d| d.0),
             },
             retry: workload.retry.as_ref().map(retry),
-            failures: scenario.fleet.failures.iter().map(failure).collect(),
-            autoscale: scenario.fleet.autoscale.map(autoscale),
-            faults: scenario.fleet.faults.map(|faults| Faults { mtbf: faults.mtbf.0, mttr: faults.mttr.0 }),
-            jumps: true,
-            audit: scenario.audit,
-            ..ClusterSpec::default()
+            failures: fleet.failures.iter().map(failure).collect(),
+            faults: fleet.faults.map(|faults| Faults { mtbf: faults.mtbf.0, mttr: faults.mttr.0, domains: Vec::new() }),
+            autoscale: fleet.autoscale.map(autoscale),
         })
     }
 
     fn replica_pools(&self) -> Result<Vec<ReplicaPool>, WorldError> {
         let pools = self.pools.iter().zip(&self.scenario.fleet.pools);
         let pool = |(pool, spec): (&Point, &PoolSpec)| {
-            Ok(ReplicaPool { replicas: spec.replicas, limits: pool.limits()?.0, weight: spec.weight })
+            Ok(ReplicaPool { replicas: spec.replicas, limits: pool.limits()?.0, weight: spec.weight, autoscale: None })
         };
         pools.map(pool).collect()
     }
@@ -333,7 +345,7 @@ fn autoscale(spec: AutoscaleSpec) -> Autoscale {
 }
 
 fn failure(spec: &FailureSpec) -> Failure {
-    Failure { at: Time::ZERO + spec.at.0, replica: spec.replica, down_for: spec.down_for.0 }
+    Failure { at: Time::ZERO + spec.at.0, replicas: vec![spec.replica], down_for: spec.down_for.0 }
 }
 
 impl Point {

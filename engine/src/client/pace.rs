@@ -98,10 +98,10 @@ impl Pacer<'_> {
 
     /// What the scenario says of all requests.
     fn complete(&self, arrival: &mut Arrival) {
-        if let OutputLimit::Fixed(limit) = self.spec.output_limit {
+        if let OutputLimit::Fixed(limit) = self.spec.traffic.output_limit {
             arrival.output_tokens = arrival.output_tokens.min(limit);
         }
-        self.spec.patience.apply(arrival);
+        self.spec.controllers.patience.apply(arrival);
     }
 
     /// Gives the word to all requests that are due.

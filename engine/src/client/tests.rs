@@ -4,7 +4,7 @@ mod fake;
 
 use std::net::SocketAddr;
 
-use overbook_sim::fleet::Patience;
+use overbook_sim::fleet::{Controllers, Patience, Traffic};
 use overbook_sim::results::rows::Outcome;
 
 use super::*;
@@ -98,7 +98,8 @@ fn impatient_clients_leave() {
         (Patience { cancel_after: ms(100), ..Patience::default() }, Outcome::Cancelled),
         (Patience { max_wait: ms(1), ..Patience::default() }, Outcome::Expired),
     ] {
-        let spec = ClusterSpec { patience, ..ClusterSpec::default() };
+        let spec =
+            ClusterSpec { controllers: Controllers { patience, ..Controllers::default() }, ..ClusterSpec::default() };
         let got = replayed(running.at, &spec, even(3, 30, 500));
         assert_eq!((outcomes(&got), got.errors.len()), (vec![outcome; 3], 0));
     }
@@ -181,7 +182,8 @@ fn a_server_that_cannot_be_asked_is_told() {
     let at = running.at;
     running.stop();
     assert!(error(at, |_| {}).contains("cannot connect"));
-    let closed = ClusterSpec { max_concurrency: Some(3), ..ClusterSpec::default() };
+    let closed =
+        ClusterSpec { traffic: Traffic { max_concurrency: Some(3), ..Traffic::default() }, ..ClusterSpec::default() };
     let unfit = replay(&server(at), &closed, &mut even(1, 1, 1), &mut |_| true).expect_err("closed").to_string();
     assert!(unfit.contains("remove `workload.max_concurrency`"), "{unfit}");
 }

@@ -44,7 +44,7 @@ pub(super) struct Pacer<'a> {
 impl Pacer<'_> {
     /// Sends everything, then waits for the last end. Returns whether it was interrupted.
     pub(super) async fn run(&mut self, workload: &mut dyn Workload) -> Result<bool, RunError> {
-        if let Some(clients) = self.spec.clients {
+        if let Some(clients) = self.spec.traffic.clients {
             self.due.extend((0..clients.count).map(|_| Reverse(Time::ZERO)));
         }
         let mut before = Time::ZERO;
@@ -53,7 +53,7 @@ impl Pacer<'_> {
                 // No server ever saw it.
                 continue;
             }
-            if self.spec.clients.is_some() {
+            if self.spec.traffic.clients.is_some() {
                 let Some(at) = self.next_client().await else { return Ok(true) };
                 arrival.at = at;
             } else {
@@ -92,7 +92,7 @@ impl Pacer<'_> {
 
     /// Waits until the client may have another request under way: it is sent then. `false` on interruption.
     async fn until_free(&mut self, arrival: &mut Arrival) -> bool {
-        let Some(most) = self.spec.max_concurrency else { return true };
+        let Some(most) = self.spec.traffic.max_concurrency else { return true };
         if !self.until(arrival.at).await {
             return false;
         }
@@ -136,7 +136,7 @@ impl Pacer<'_> {
 
     fn count_end(&mut self) {
         self.back += 1;
-        if let Some(clients) = self.spec.clients {
+        if let Some(clients) = self.spec.traffic.clients {
             self.due.push(Reverse(self.clock.now() + clients.think_time.max(Span(1))));
         }
     }
@@ -164,8 +164,8 @@ impl Pacer<'_> {
     }
 
     fn send(&mut self, mut arrival: Arrival) {
-        self.spec.output_limit.apply(&mut arrival);
-        self.spec.patience.apply(&mut arrival);
+        self.spec.traffic.output_limit.apply(&mut arrival);
+        self.spec.controllers.patience.apply(&mut arrival);
         let prompt = prompt_tokens(&arrival, self.sent.len() as u64, self.spec.seed, self.vocab);
         self.lateness.push(self.clock.now().since(arrival.at).0);
         let sampling = Sampling::GREEDY;

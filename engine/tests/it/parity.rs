@@ -6,7 +6,7 @@ use std::time::Duration;
 use overbook_engine::executor::{Capacity, Rehearsal};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{Measured, RunError, run};
-use overbook_sim::fleet::{Clients, ClusterSpec};
+use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::serving::replica::Limits;
@@ -181,9 +181,12 @@ fn the_simulator_makes_the_batches_of_the_engine() {
 #[test]
 fn closed_loops_and_concurrency_limits_are_reproduced() {
     let scheduler = SchedulerSpec::default();
-    let closed =
-        ClusterSpec { clients: Some(Clients { count: 5, think_time: Span(300_000) }), ..spec(scheduler.clone(), 3) };
-    let limited = ClusterSpec { max_concurrency: Some(3), ..spec(scheduler, 4) };
+    let closed = {
+        let clients = Some(Clients { count: 5, think_time: Span(300_000) });
+        ClusterSpec { traffic: Traffic { clients, ..Traffic::default() }, ..spec(scheduler.clone(), 3) }
+    };
+    let limited =
+        ClusterSpec { traffic: Traffic { max_concurrency: Some(3), ..Traffic::default() }, ..spec(scheduler, 4) };
     for (name, spec) in [("closed", closed), ("limited", limited)] {
         let measured = measure(&spec, arrivals(5, 40)).expect(name);
         expect_parity(name, &replay(&spec, &measured).expect(name));

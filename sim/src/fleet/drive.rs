@@ -5,13 +5,13 @@ mod price;
 
 use std::collections::VecDeque;
 
+use super::sink::Sink;
+use super::spec::ClusterSpec;
 use crate::cost::{COST_PER_NS, Cost, CostModel};
 use crate::fleet::calendar::Ticket;
 use crate::fleet::segment::Segment;
 use crate::partitioners::UNIT;
-use crate::results::rows::{RecordError, Recorder, StepRow};
-use crate::results::summary::Tally;
-use crate::results::timeline::Timeline;
+use crate::results::rows::{RecordError, StepRow};
 use crate::serving::Scheduler;
 use crate::serving::replica::Replica;
 use crate::serving::step::Infeasible;
@@ -19,14 +19,6 @@ use crate::streams::{Purpose, keyed};
 use crate::time::Time;
 
 pub use effort::{Effort, StopReason};
-
-/// Where the figures of a run go.
-pub(crate) struct Books<'a, R: Recorder> {
-    pub(crate) tally: &'a mut Tally,
-    pub(crate) timeline: &'a mut Timeline,
-    pub(crate) recorder: &'a mut R,
-    pub(crate) wants_steps: bool,
-}
 
 /// One lane of a replica in virtual time.
 #[derive(Debug)]
@@ -42,8 +34,9 @@ pub(crate) struct Drive {
     /// Of the draws by which steps lie apart.
     seed: u64,
     jumps: bool,
-    /// A stop rule that is off by one step, to prove that the laws' tests notice.
-    sabotage: Option<StopReason>,
+    /// A stop rule that is off by one step.
+    #[cfg(feature = "planted-faults")]
+    planted: Option<StopReason>,
     /// Factor of the time on the device, in parts of [`UNIT`]: other than one where lanes share the SMs.
     pub(crate) scale: u64,
     /// Steps planned so far, those of a jump counted once.
@@ -86,26 +79,26 @@ impl From<RecordError> for Stop {
 
 /// Books the next `part` steps of a segment as gaps between tokens. For members that were left out of the steps before it,
 /// the first one ends a longer gap.
-fn book_gaps<R: Recorder>(segment: &Segment, part: u64, lane: usize, replica: &Replica, books: &mut Books<'_, R>) {
+fn book_gaps(segment: &Segment, part: u64, lane: usize, replica: &Replica, sink: &mut Sink<'_>) {
     let seqs = u64::from(replica.front_seqs(lane));
     let end = segment.end_of(segment.done + 1);
     let mut resumed = 0;
     for last in replica.resumed(lane) {
-        books.tally.gaps(end.since(last).0, 1);
+        sink.tally.gaps(end.since(last).0, 1);
         resumed += 1;
     }
     let (cost, growth) = (segment.cost_of(segment.done).0, segment.growth.0);
     if resumed == 0 {
-        return books.tally.gap_ramp_fixed(cost, growth, part, seqs);
+        return sink.tally.gap_ramp_fixed(cost, growth, part, seqs);
     }
-    books.tally.gap_ramp_fixed(cost, growth, 1, seqs - resumed);
+    sink.tally.gap_ramp_fixed(cost, growth, 1, seqs - resumed);
     if part > 1 {
-        books.tally.gap_ramp_fixed(cost + growth, growth, part - 1, seqs);
+        sink.tally.gap_ramp_fixed(cost + growth, growth, part - 1, seqs);
     }
 }
 
 impl Drive {
-    pub(crate) fn new(at: (usize, usize), depth: u32, seed: u64, jumps: bool, sabotage: Option<StopReason>) -> Self {
+    pub(crate) fn new(at: (usize, usize), depth: u32, spec: &ClusterSpec) -> Self {
         Drive {
             replica: at.0,
             lane: at.1,
@@ -113,9 +106,10 @@ impl Drive {
             ticket: None,
             expect: 0,
             depth: u64::from(depth),
-            seed,
-            jumps,
-            sabotage,
+            seed: spec.seed,
+            jumps: spec.jumps,
+            #[cfg(feature = "planted-faults")]
+            planted: spec.planted,
             scale: UNIT,
             planned: 0,
             apart: None,
@@ -127,6 +121,18 @@ impl Drive {
             level_from: Time::ZERO,
             level_steps: 0,
         }
+    }
+
+    /// Steps by which a stop rule is off: none, unless a test has planted some.
+    #[cfg(not(feature = "planted-faults"))]
+    #[expect(clippy::unused_self, reason = "tests plant faults by drive")]
+    fn planted(&self, _: StopReason) -> u64 {
+        0
+    }
+
+    #[cfg(feature = "planted-faults")]
+    fn planted(&self, reason: StopReason) -> u64 {
+        u64::from(self.planted == Some(reason))
     }
 
     /// Busy time so far [ns].
@@ -150,7 +156,7 @@ impl Drive {
 
     /// Books the levels of the replica up to `now`. Call before they change, on the lane with the standing set (the last
     /// one). The blocks in use grow from step to step of a jump, whether or not its steps are applied yet.
-    pub(crate) fn book_levels<R: Recorder>(&mut self, now: Time, replica: &Replica, books: &mut Books<'_, R>) {
+    pub(crate) fn book_levels(&mut self, now: Time, replica: &Replica, sink: &mut Sink<'_>) {
         if now <= self.level_from {
             return;
         }
@@ -187,25 +193,20 @@ impl Drive {
         }
         area += u128::from(used) * u128::from(now.since(from).0);
         let (running, waiting, total) = (replica.running(), replica.waiting(), replica.pool().total());
-        books.tally.hold(self.level_from, now, running, waiting, 0, total);
-        books.tally.blocks(area, used, total);
+        sink.tally.hold(self.level_from, now, running, waiting, 0, total);
+        sink.tally.blocks(area, used, total);
         let mean =
             if from == self.level_from { used } else { (area / u128::from(now.since(self.level_from).0)) as u64 };
-        books.timeline.hold(self.level_from, now, running, waiting, mean);
+        sink.timeline.hold(self.level_from, now, running, waiting, mean);
         (self.level_from, self.level_steps) = (now, done);
     }
 
     /// A request joined the queue. Returns whether the lane's next event has moved.
-    pub(crate) fn arrived<R: Recorder>(
-        &mut self,
-        now: Time,
-        replica: &mut Replica,
-        books: &mut Books<'_, R>,
-    ) -> Result<bool, Stop> {
+    pub(crate) fn arrived(&mut self, now: Time, replica: &mut Replica, sink: &mut Sink<'_>) -> Result<bool, Stop> {
         match self.segments.back() {
             None => Ok(self.ticket.is_none()),
             Some(back) if back.wake_on_arrival && back.steps > back.planned => {
-                self.interrupt(now, StopReason::Arrival, replica, books)?;
+                self.interrupt(now, StopReason::Arrival, replica, sink)?;
                 Ok(true)
             }
             Some(_) => Ok(false),
@@ -213,14 +214,14 @@ impl Drive {
     }
 
     /// Makes the lane plan at its next step boundary: steps not planned yet are dropped.
-    pub(crate) fn interrupt<R: Recorder>(
+    pub(crate) fn interrupt(
         &mut self,
         now: Time,
         reason: StopReason,
         replica: &mut Replica,
-        books: &mut Books<'_, R>,
+        sink: &mut Sink<'_>,
     ) -> Result<(), Stop> {
-        self.settle_before(now, replica, books)?;
+        self.settle_before(now, replica, sink)?;
         self.cut(reason);
         Ok(())
     }
@@ -238,23 +239,18 @@ impl Drive {
 
     /// Ends the newest segment with the steps that are planned.
     fn cut(&mut self, reason: StopReason) {
-        let sabotage = u64::from(self.sabotage == Some(reason));
+        let planted = self.planted(reason);
         if let Some(back) = self.segments.back_mut()
             && back.steps > back.planned
         {
-            back.steps = (back.planned + sabotage).min(back.steps);
+            back.steps = (back.planned + planted).min(back.steps);
             self.effort.stops[reason as usize] += 1;
         }
     }
 
     /// Applies every step that ends before `now` (none of which ends a request: that would have been an event). The levels
     /// are booked already.
-    pub(crate) fn settle_before<R: Recorder>(
-        &mut self,
-        now: Time,
-        replica: &mut Replica,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), Stop> {
+    pub(crate) fn settle_before(&mut self, now: Time, replica: &mut Replica, sink: &mut Sink<'_>) -> Result<(), Stop> {
         let mut steps = 0;
         for segment in &self.segments {
             let completed = segment.completed_before(now) - segment.done;
@@ -265,14 +261,14 @@ impl Drive {
         }
         // Between events `depth` steps are in flight at any moment.
         self.plan_until(steps + self.depth, replica);
-        self.advance(steps, replica, books)
+        self.advance(steps, replica, sink)
     }
 
     /// The run ends: books the steps that are complete, and drops those that are not. The lane is settled.
-    pub(crate) fn close<R: Recorder>(&mut self, books: &mut Books<'_, R>) -> Result<(), Stop> {
+    pub(crate) fn close(&mut self, sink: &mut Sink<'_>) -> Result<(), Stop> {
         if let Some(mut front) = self.segments.pop_front().filter(|front| front.done > 0) {
             front.steps = front.done;
-            self.finish_segment(front, books)?;
+            self.finish_segment(front, sink)?;
         }
         self.segments.clear();
         Ok(())
@@ -291,12 +287,7 @@ impl Drive {
     }
 
     /// Completes the next `steps` steps. Their levels are booked already, by the set of members that made them.
-    fn advance<R: Recorder>(
-        &mut self,
-        mut steps: u64,
-        replica: &mut Replica,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), Stop> {
+    fn advance(&mut self, mut steps: u64, replica: &mut Replica, sink: &mut Sink<'_>) -> Result<(), Stop> {
         while steps > 0 {
             let Some(front) = self.segments.front_mut() else { return Ok(()) };
             let part = steps.min(front.unfinished());
@@ -304,7 +295,7 @@ impl Drive {
             self.expect = self.expect.saturating_sub(part);
             let from = front.end_of(front.done);
             let to = front.end_of(front.done + part);
-            book_gaps(front, part, self.lane, replica, books);
+            book_gaps(front, part, self.lane, replica, sink);
             // Steps of a segment never become shorter.
             let longest = front.cost_of(front.done + part - 1).0 / COST_PER_NS;
             replica.note_gaps(self.lane, longest, front.end_of(front.done + 1), to);
@@ -313,48 +304,48 @@ impl Drive {
             front.done += part;
             self.effort.steps += part;
             if part > 1 {
-                books.timeline.tokens_over(from, to, (part - 1) * seqs);
+                sink.timeline.tokens_over(from, to, (part - 1) * seqs);
             }
-            books.timeline.tokens(to, u64::from(delivered));
+            sink.timeline.tokens(to, u64::from(delivered));
             self.busy += front.length_between(front.done - part, front.done);
             if front.unfinished() == 0 {
                 let front = self.segments.pop_front().expect("just seen");
-                self.finish_segment(front, books)?;
+                self.finish_segment(front, sink)?;
             }
         }
         Ok(())
     }
 
-    fn finish_segment<R: Recorder>(&mut self, mut segment: Segment, books: &mut Books<'_, R>) -> Result<(), Stop> {
+    fn finish_segment(&mut self, mut segment: Segment, sink: &mut Sink<'_>) -> Result<(), Stop> {
         segment.row.steps = segment.steps;
         segment.row.end = segment.end_of(segment.steps);
         self.remainder = segment.remainder_after(segment.steps);
-        books.tally.step(&segment.row);
+        sink.tally.step(&segment.row);
         if segment.row.preempted > 0 {
-            books.timeline.preempt(segment.row.start, u64::from(segment.row.preempted));
+            sink.timeline.preempt(segment.row.start, u64::from(segment.row.preempted));
         }
-        if books.wants_steps {
-            books.recorder.step(&segment.row)?;
+        if sink.wants_steps {
+            sink.recorder.step(&segment.row)?;
         }
         Ok(())
     }
 
     /// The lane's event: completes what has ended, then plans until `depth` steps are in flight. The levels are booked
     /// already. Returns whether anything came of it.
-    pub(crate) fn fire<R: Recorder>(
+    pub(crate) fn fire(
         &mut self,
         now: Time,
         replica: &mut Replica,
         scheduler: &mut dyn Scheduler,
         cost: &mut dyn CostModel,
-        books: &mut Books<'_, R>,
+        sink: &mut Sink<'_>,
     ) -> Result<bool, Stop> {
         self.ticket = None;
         let before = replica.ended_count();
         let mut effect = self.expect > 0;
         if self.expect > 0 {
             self.plan_until(self.expect - 1 + self.depth, replica);
-            self.advance(self.expect, replica, books)?;
+            self.advance(self.expect, replica, sink)?;
         }
         replica.reap(self.lane, now);
         if replica.ended_count() != before {

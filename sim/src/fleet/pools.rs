@@ -1,31 +1,32 @@
-//! Replicas of several kinds in one fleet: how many of each, their limits, their step costs, what a router weighs them with.
+//! Replicas of several kinds in one fleet: how many of each, their limits, what a router weighs them with, what each pool has done.
 
-use super::{Cluster, ClusterSpec, RunError};
-use crate::cost::CostModel;
+use super::controllers::Autoscale;
+use super::drive::Drive;
+use super::{ClusterSpec, RunError};
 use crate::results::rows::RequestRow;
-use crate::results::summary::PoolSummary;
+use crate::results::summary::{PoolSummary, Slo};
 use crate::serving::replica::Limits;
 use crate::time::Span;
 
 /// Replicas of one kind. All pools of a fleet have the same model and the same scheduler.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ReplicaPool {
-    /// How many.
+    /// How many; with `autoscale` at most.
     pub replicas: u32,
     /// Limits of each. Only blocks, the longest sequence and the swap space may differ between pools.
     pub limits: Limits,
     /// What load on one of them counts for a router that weighs: at twice the weight half as much. At least 1.
     pub weight: u32,
+    /// Replicas of this pool come and go with its load.
+    pub autoscale: Option<Autoscale>,
 }
-
-/// What steps cost, by pool.
-pub(super) type Costs<'c> = [&'c mut dyn CostModel];
 
 impl ClusterSpec {
     /// The pools of the fleet; a uniform fleet is one.
     pub(super) fn replica_pools(&self) -> Vec<ReplicaPool> {
         if self.pools.is_empty() {
-            vec![ReplicaPool { replicas: self.replicas, limits: self.limits, weight: 1 }]
+            let autoscale = self.controllers.autoscale;
+            vec![ReplicaPool { replicas: self.replicas, limits: self.limits, weight: 1, autoscale }]
         } else {
             self.pools.clone()
         }
@@ -34,7 +35,7 @@ impl ClusterSpec {
 
 impl ReplicaPool {
     /// Its figures, before anything has happened.
-    pub(super) fn begin(&self) -> PoolSummary {
+    fn begin(&self) -> PoolSummary {
         PoolSummary {
             replicas: self.replicas,
             lanes: self.replicas * self.limits.lanes.work().len() as u32,
@@ -54,34 +55,82 @@ impl ReplicaPool {
     }
 }
 
-impl Cluster {
+/// The pools of a fleet that runs.
+#[derive(Debug)]
+pub(super) struct Pools {
+    kinds: Vec<ReplicaPool>,
+    /// The pool of each replica.
+    of: Vec<u32>,
+    /// What load on each replica counts for a router; empty where all count the same.
+    weights: Vec<u32>,
+    /// What each pool has done; empty in a uniform fleet.
+    done: Vec<PoolSummary>,
+    slo: Slo,
+}
+
+impl Pools {
+    pub(super) fn new(spec: &ClusterSpec) -> Pools {
+        let pools = spec.replica_pools();
+        let numbered = (0..).zip(&pools);
+        let of: Vec<u32> = numbered.flat_map(|(at, pool)| (0..pool.replicas).map(move |_| at)).collect();
+        let weighted = pools.iter().any(|pool| pool.weight != pools[0].weight);
+        let weight = |&at: &u32| pools[at as usize].weight;
+        Pools {
+            weights: if weighted { of.iter().map(weight).collect() } else { Vec::new() },
+            done: spec.pools.iter().map(ReplicaPool::begin).collect(),
+            slo: spec.slo,
+            kinds: pools,
+            of,
+        }
+    }
+
+    /// Replicas of the whole fleet.
+    pub(super) fn replicas(&self) -> u32 {
+        self.of.len() as u32
+    }
+
+    /// The pool of a replica.
+    pub(super) fn of(&self, replica: usize) -> usize {
+        self.of[replica] as usize
+    }
+
+    /// The limits of a replica, but for its role.
+    pub(super) fn limits(&self, replica: usize) -> Limits {
+        self.kinds[self.of(replica)].limits
+    }
+
+    /// Whether replicas of some pool come and go.
+    pub(super) fn scale(&self) -> bool {
+        self.kinds.iter().any(|pool| pool.autoscale.is_some())
+    }
+
+    /// What load on each replica counts; empty where all count the same.
+    pub(super) fn weights(&self) -> &[u32] {
+        &self.weights
+    }
+
+    /// What load on a replica counts.
+    pub(super) fn weight(&self, replica: usize) -> u64 {
+        u64::from(self.weights.get(replica).copied().unwrap_or(1))
+    }
+
     /// A request has ended: where replicas differ, it counts for the pool of its replica.
-    pub(super) fn book_in_pool(&mut self, row: &RequestRow) {
-        if !self.by_pool.is_empty() {
-            let pool = self.pool_of[row.replica as usize];
-            self.by_pool[pool as usize].request(row, &self.spec.slo);
+    pub(super) fn book(&mut self, row: &RequestRow) {
+        if !self.done.is_empty() {
+            let pool = self.of(row.replica as usize);
+            self.done[pool].request(row, &self.slo);
         }
     }
 
     /// The figures of each pool at the end.
-    pub(super) fn finish_pools(&mut self) -> Vec<PoolSummary> {
-        let mut pools = std::mem::take(&mut self.by_pool);
-        if !pools.is_empty() {
-            for drive in &self.drives {
-                let busy = &mut pools[self.pool_of[drive.replica] as usize].busy;
+    pub(super) fn finish(&mut self, drives: &[Drive]) -> Vec<PoolSummary> {
+        let mut done = std::mem::take(&mut self.done);
+        if !done.is_empty() {
+            for drive in drives {
+                let busy = &mut done[self.of(drive.replica)].busy;
                 *busy = *busy + Span(drive.busy_ns());
             }
         }
-        pools
-    }
-
-    /// What the steps of a replica cost.
-    pub(super) fn cost_of<'a>(&self, at: usize, costs: &'a mut Costs<'_>) -> &'a mut dyn CostModel {
-        &mut *costs[self.pool_of[at] as usize]
-    }
-
-    /// What load on a replica counts.
-    pub(super) fn weight_of(&self, at: usize) -> u64 {
-        u64::from(self.weights.get(at).copied().unwrap_or(1))
+        done
     }
 }

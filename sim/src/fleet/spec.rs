@@ -1,12 +1,15 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-use super::{Autoscale, ClientTime, Disaggregation, EarlyRejection, Failure, Faults, ReplicaPool, Retry, StopReason};
+#[cfg(feature = "planted-faults")]
+use super::StopReason;
+use super::controllers::{
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Patience, Retry,
+};
+use super::pools::ReplicaPool;
 use crate::results::summary::Slo;
-use crate::routers::RouterSpec;
-use crate::routers::RouterView;
+use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
 use crate::serving::replica::{Limits, SwapSpace};
-use crate::time::Span;
 use crate::workload::arrival::Arrival;
 
 /// What policies are told about a request's output length.
@@ -32,68 +35,73 @@ impl OutputLimit {
     }
 }
 
-/// How long clients wait; applies to arrivals that do not say so themselves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Patience {
-    /// Until the first step.
-    pub max_wait: Option<Span>,
-    /// Until the last token.
-    pub deadline: Option<Span>,
-    /// Until the client disconnects anyway.
-    pub cancel_after: Option<Span>,
+/// The traffic, as far as the workload does not say it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Traffic {
+    /// What policies see of output lengths.
+    pub output_limit: OutputLimit,
+    /// Closed loop, if any; arrival times of the workload are then ignored.
+    pub clients: Option<Clients>,
+    /// Requests that the client has under way at once at most, open loop: a further one waits at the client, and arrives when it
+    /// is sent.
+    pub max_concurrency: Option<u32>,
+    /// What clients see beyond the engine's clock, if their latencies are wanted too.
+    pub client_time: Option<ClientTime>,
+    /// Whether the run goes on until the last request has ended. If not, it ends when no request is left to arrive or to wait:
+    /// requests that still run then are cut off.
+    pub drain: bool,
 }
 
-impl Patience {
-    /// Gives a request the patience that it does not have of its own.
-    pub fn apply(self, arrival: &mut Arrival) {
-        arrival.max_wait = arrival.max_wait.or(self.max_wait);
-        arrival.deadline = arrival.deadline.or(self.deadline);
-        arrival.cancel_after = arrival.cancel_after.or(self.cancel_after);
+impl Default for Traffic {
+    fn default() -> Self {
+        Traffic {
+            output_limit: OutputLimit::default(),
+            clients: None,
+            max_concurrency: None,
+            client_time: None,
+            drain: true,
+        }
     }
 }
 
-/// Closed-loop clients: each sends its next request a think time after its last one has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Clients {
-    /// How many.
-    pub count: u32,
-    /// Time between an end and the next request; at least a nanosecond.
-    pub think_time: Span,
+/// The controllers around the replicas; by default there is only the router, which sees the replicas live.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Controllers {
+    /// How old the router's view of the replicas is; live without.
+    pub router_view: Option<RouterView>,
+    /// Replicas that only compute prompts, if some do.
+    pub disaggregation: Option<Disaggregation>,
+    /// What requests must be likely to get, or they are refused on arrival.
+    pub early_rejection: Option<EarlyRejection>,
+    /// How long clients wait.
+    pub patience: Patience,
+    /// Whether clients send requests again that have come to nothing.
+    pub retry: Option<Retry>,
+    /// Replicas that fail at given moments.
+    pub failures: Vec<Failure>,
+    /// Replicas that fail at random.
+    pub faults: Option<Faults>,
+    /// Replicas that come and go with the load of the whole fleet; without, all are there from the start. Pools have their own.
+    pub autoscale: Option<Autoscale>,
 }
 
-/// A fleet of replicas and the traffic rules around it.
+/// A fleet of replicas, the traffic that it gets, and the controllers around it.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
     /// Number of replicas that are all alike; what it is does not matter if there are `pools`.
     pub replicas: u32,
     /// Limits of each; do not matter if there are `pools`.
     pub limits: Limits,
-    /// Replicas of several kinds, numbered in this order, in place of equal ones. Not with `autoscale`.
+    /// Replicas of several kinds, numbered in this order, in place of equal ones.
     pub pools: Vec<ReplicaPool>,
     /// Scheduler of each.
     pub scheduler: SchedulerSpec,
-    /// Replicas that only compute prompts, if some do.
-    pub disaggregation: Option<Disaggregation>,
-    /// What requests must be likely to get, or they are refused on arrival.
-    pub early_rejection: Option<EarlyRejection>,
     /// Router before them.
     pub router: RouterSpec,
-    /// How old its view of the replicas is; live without.
-    pub router_view: Option<RouterView>,
-    /// What policies see of output lengths.
-    pub output_limit: OutputLimit,
-    /// How long clients wait.
-    pub patience: Patience,
-    /// Closed loop, if any; arrival times of the workload are then ignored.
-    pub clients: Option<Clients>,
-    /// Requests that the client has under way at once at most, open loop: who finds it so waits at the client, and arrives when
-    /// it is sent.
-    pub max_concurrency: Option<u32>,
-    /// What clients see beyond the engine's clock, if their latencies are wanted too.
-    pub client_time: Option<ClientTime>,
-    /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait: who
-    /// still runs then is cut off.
-    pub drain: bool,
+    /// The traffic.
+    pub traffic: Traffic,
+    /// The controllers.
+    pub controllers: Controllers,
     /// Seed of the fleet's random streams.
     pub seed: u64,
     /// Promise that goodput is counted against.
@@ -102,17 +110,10 @@ pub struct ClusterSpec {
     pub jumps: bool,
     /// Check the laws at every event (slow).
     pub audit: bool,
-    /// Whether clients send requests again that have come to nothing.
-    pub retry: Option<Retry>,
-    /// Replicas that fail at given moments.
-    pub failures: Vec<Failure>,
-    /// Replicas that fail at random.
-    pub faults: Option<Faults>,
-    /// Replicas that come and go with the load; without, all are there from the start. Not with `disaggregation`.
-    pub autoscale: Option<Autoscale>,
-    /// Plants an off-by-one into a rule that ends jumps: only for tests that prove the laws have teeth.
+    /// Plants an off-by-one into a rule that ends jumps, to prove that the laws' tests have teeth.
+    #[cfg(feature = "planted-faults")]
     #[doc(hidden)]
-    pub sabotage: Option<StopReason>,
+    pub planted: Option<StopReason>,
 }
 
 impl Default for ClusterSpec {
@@ -133,25 +134,15 @@ impl Default for ClusterSpec {
             },
             pools: Vec::new(),
             scheduler,
-            disaggregation: None,
-            early_rejection: None,
             router: RouterSpec::default(),
-            router_view: None,
-            output_limit: OutputLimit::default(),
-            patience: Patience::default(),
-            clients: None,
-            max_concurrency: None,
-            client_time: None,
-            drain: true,
+            traffic: Traffic::default(),
+            controllers: Controllers::default(),
             seed: 0,
             slo: Slo::default(),
             jumps: true,
             audit: false,
-            retry: None,
-            failures: Vec::new(),
-            faults: None,
-            autoscale: None,
-            sabotage: None,
+            #[cfg(feature = "planted-faults")]
+            planted: None,
         }
     }
 }

@@ -15,11 +15,11 @@ fn an_open_loop_client_sees_more_and_moves_nothing() {
     let mut seen = 0;
     for seed in 0..200 {
         let mut world = world(seed);
-        if world.spec.clients.is_some() || world.spec.retry.is_some() {
+        if world.spec.traffic.clients.is_some() || world.spec.controllers.retry.is_some() {
             continue;
         }
         let plain = world.run(How::JUMPS);
-        world.spec.client_time = Some(TIME);
+        world.spec.traffic.client_time = Some(TIME);
         let run = world.run(How::JUMPS);
         assert_eq!(plain.result.digest, run.result.digest, "world {seed}");
         assert_eq!(plain.result.summary.latencies, run.result.summary.latencies, "world {seed}");
@@ -53,9 +53,9 @@ fn a_closed_loop_client_sends_later() {
     let (mut seen, mut worlds) = (0, 0);
     for seed in 0..400 {
         let mut world = world(seed);
-        let Some(clients) = world.spec.clients else { continue };
-        world.spec.retry = None;
-        world.spec.client_time = Some(ClientTime { per_concurrent: Span::ZERO, ..TIME });
+        let Some(clients) = world.spec.traffic.clients else { continue };
+        world.spec.controllers.retry = None;
+        world.spec.traffic.client_time = Some(ClientTime { per_concurrent: Span::ZERO, ..TIME });
         worlds += 1;
         let run = world.run(How::JUMPS);
         let rows = &run.rows.requests;

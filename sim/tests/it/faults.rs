@@ -23,7 +23,7 @@ fn at(ms: u64, output: u32) -> Arrival {
 }
 
 fn down(ms: u64, replica: u32, span: u64) -> Failure {
-    Failure { at: Time(ms * MS), replica, down_for: Span(span * MS) }
+    Failure { at: Time(ms * MS), replicas: vec![replica], down_for: Span(span * MS) }
 }
 
 fn retry(attempts: u32) -> Retry {
@@ -47,7 +47,7 @@ fn of(run: &Run, request: u64) -> (Outcome, u32, u64, u32) {
 #[test]
 fn a_replica_that_is_down_is_passed_over_until_it_is_back() {
     let mut world = fleet(2, vec![at(0, 500), at(20, 5), at(30, 5), at(60, 5)]);
-    world.spec.failures = vec![down(10, 0, 45)];
+    world.spec.controllers.failures = vec![down(10, 0, 45)];
     let run = world.run(How { audit: true, ..How::JUMPS });
     // The first one is lost with its replica, at the end of the step of 1 ms.
     assert_eq!(of(&run, 0), (Outcome::Failed, 0, 10, 1));
@@ -59,12 +59,12 @@ fn a_replica_that_is_down_is_passed_over_until_it_is_back() {
 #[test]
 fn with_no_replica_up_requests_fail_where_they_arrive() {
     let mut world = fleet(1, vec![at(20, 5), at(40, 5)]);
-    world.spec.failures = vec![down(10, 0, 20)];
+    world.spec.controllers.failures = vec![down(10, 0, 20)];
     let run = world.run(How::JUMPS);
     assert_eq!(of(&run, 0), (Outcome::Failed, 0, 20, 1));
     assert_eq!(of(&run, 1), (Outcome::Finished, 0, 45, 1));
     // A client that tries again 10 and 20 ms later finds it up the first time: at 30 ms, the moment at which it is back.
-    world.spec.retry = Some(retry(3));
+    world.spec.controllers.retry = Some(retry(3));
     let run = world.run(How::JUMPS);
     assert_eq!(of(&run, 0), (Outcome::Finished, 0, 35, 2));
     assert_eq!(run.row(0).arrival, Time(20 * MS), "its first arrival");
@@ -76,7 +76,7 @@ fn clients_whose_patience_ends_try_again_and_give_up() {
     // A deadline of 15 ms and 30 ms of output: never in time. Pauses of 10, 20 and again 20 ms.
     let impatient = Arrival { deadline: Some(Span(15 * MS)), ..at(0, 30) };
     let mut world = fleet(1, vec![impatient]);
-    world.spec.retry = Some(retry(4));
+    world.spec.controllers.retry = Some(retry(4));
     let run = world.run(How { audit: true, ..How::JUMPS });
     // Attempts from 0, 25, 60 and 95 ms, each of which ends after 15 ms.
     assert_eq!(of(&run, 0), (Outcome::Expired, 0, 110, 4));
@@ -91,7 +91,7 @@ fn what_was_cached_is_lost() {
         Arrival { content: Some(Box::new(content)), prompt_tokens: 161, ..at(ms, 3) }
     };
     let mut world = fleet(1, vec![saying(0), saying(50), saying(100)]);
-    world.spec.failures = vec![down(70, 0, 5)];
+    world.spec.controllers.failures = vec![down(70, 0, 5)];
     let run = world.run(How { audit: true, ..How::JUMPS });
     let cached: Vec<u32> = (0..3).map(|request| run.row(request).cached_tokens).collect();
     assert_eq!(cached, [0, 160, 0]);
@@ -100,7 +100,7 @@ fn what_was_cached_is_lost() {
 #[test]
 fn random_faults_come_as_often_as_they_should() {
     let mut world = fleet(4, (0..2000).map(|i| at(i * 50, 10)).collect());
-    world.spec.faults = Some(Faults { mtbf: Span(900 * MS), mttr: Span(100 * MS) });
+    world.spec.controllers.faults = Some(Faults { mtbf: Span(900 * MS), mttr: Span(100 * MS), domains: Vec::new() });
     let run = world.run(How::JUMPS);
     // A replica is up 90 % of the time: at random, 1 in 10,000 requests would find all four down, and about
     // 10 of 900 are cut off on the replica that serves them.

@@ -26,7 +26,7 @@ fn twins(seed: u64, scheduler: Option<SchedulerSpec>) -> (World, World) {
     if let Some(scheduler) = scheduler {
         world.set_scheduler(scheduler);
     }
-    world.spec.output_limit = OutputLimit::Context;
+    world.spec.traffic.output_limit = OutputLimit::Context;
     let longest = world.arrivals.iter().map(|a| a.output_tokens).max().unwrap();
     world.arrivals.iter_mut().for_each(|a| a.max_new_tokens = Some(longest + 1));
     let run = world.run(How::JUMPS);
@@ -127,7 +127,7 @@ fn a_scheduler_that_knows_the_lengths_is_caught() {
         // The explicit oracle of a scenario shows too, where a scheduler looks at limits.
         let mut told = [world, twin];
         for world in &mut told {
-            world.spec.output_limit = OutputLimit::True;
+            world.spec.traffic.output_limit = OutputLimit::True;
         }
         let [a, b] = [told[0].run(How::STEPS), told[1].run(How::STEPS)];
         oracle += u32::from(compare(&a, &b, first_divergence(&told[0], &told[1], &a, &b)).is_err());

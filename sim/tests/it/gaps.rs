@@ -74,8 +74,8 @@ fn the_longest_gap_is_that_of_the_tokens() {
             // A token that ends a request early is known a step late: not to be watched from plans.
             world.set_scheduler(SchedulerSpec::Aggressive(AggressiveSpec::default()));
         }
-        world.spec.failures.clear();
-        (world.spec.faults, world.spec.retry) = (None, None);
+        world.spec.controllers.failures.clear();
+        (world.spec.controllers.faults, world.spec.controllers.retry) = (None, None);
         let (more_finished, more_preempted) = compare(&world, seed);
         finished += more_finished;
         preempted += more_preempted;

@@ -51,11 +51,11 @@ impl Coverage {
         let router = ROUTERS.iter().position(|&r| r == world.spec.router).unwrap();
         self.routers[router] += u64::from(world.spec.replicas > 1);
         self.fleets += u64::from(world.spec.replicas > 1);
-        self.stale += u64::from(world.spec.replicas > 1 && world.spec.router_view.is_some());
+        self.stale += u64::from(world.spec.replicas > 1 && world.spec.controllers.router_view.is_some());
         self.retried += u64::from(run.rows.requests.iter().any(|r| r.attempts > 1));
         self.scaled += u64::from(world.spec.replicas > 1 && run.result.summary.fleet.served.is_some());
-        self.faulty += u64::from(world.spec.faults.is_some());
-        self.closed += u64::from(world.spec.clients.is_some());
+        self.faulty += u64::from(world.spec.controllers.faults.is_some());
+        self.closed += u64::from(world.spec.traffic.clients.is_some());
         for (sum, n) in self.outcomes.iter_mut().zip(run.result.summary.outcomes) {
             *sum += n;
         }
@@ -133,7 +133,7 @@ fn an_off_by_one_in_any_stop_rule_is_noticed() {
                 continue;
             }
             tried += 1;
-            let how = How { scheduler, sabotage: Some(reason), ..How::JUMPS };
+            let how = How { scheduler, planted: Some(reason), ..How::JUMPS };
             let spoilt = catch_unwind(AssertUnwindSafe(|| world.try_run(how)));
             noticed += u32::from(match spoilt {
                 Ok(Ok(run)) => honest.difference(&run).is_some(),
@@ -195,7 +195,7 @@ fn a_run_that_is_not_drained_is_cut_at_the_same_moment() {
     for seed in 0..400 {
         let mut world = world(seed);
         let whole = world.run(How::JUMPS);
-        world.spec.drain = false;
+        world.spec.traffic.drain = false;
         let steps = world.run(How { audit: true, ..How::STEPS });
         let jumps = world.run(How::JUMPS);
         assert_eq!(steps.difference(&jumps), None, "world {seed}");

@@ -61,7 +61,7 @@ pub fn lawful(world: &World, seed: u64) -> (Run, u64) {
     assert_eq!(fast.rows.requests.len(), world.arrivals.len(), "law 1 in world {seed}");
     let between: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens).saturating_sub(1)).sum();
     // What was delivered before a retry is not in the rows.
-    assert!(fast.result.summary.itl.count() == between || world.spec.retry.is_some(), "world {seed}: gaps");
+    assert!(fast.result.summary.itl.count() == between || world.spec.controllers.retry.is_some(), "world {seed}: gaps");
     (fast, between)
 }
 
@@ -74,7 +74,7 @@ fn two_lanes_keep_the_laws() {
         let (fast, between) = lawful(&world, seed);
         let tokens: u64 = fast.rows.requests.iter().map(|r| u64::from(r.output_tokens)).sum();
         // What was delivered before a retry is not in the rows.
-        let in_vain = world.spec.retry.is_some();
+        let in_vain = world.spec.controllers.retry.is_some();
         let in_bins: u64 = fast.result.timeline.bins(fast.result.end).map(|b| b.tokens).sum();
         assert!(in_bins == tokens || in_vain, "world {seed}: tokens in the timeline");
         for replica in 0..world.spec.replicas {
@@ -108,8 +108,8 @@ pub fn apart(seed: u64) -> World {
     ];
     world.set_scheduler(schedulers[rng.random_range(0..schedulers.len())].clone());
     world.spec.replicas = replicas;
-    world.spec.autoscale = None;
-    world.spec.disaggregation = Some(Disaggregation {
+    world.spec.controllers.autoscale = None;
+    world.spec.controllers.disaggregation = Some(Disaggregation {
         prefill: rng.random_range(1..replicas),
         latency: Span(rng.random_range(0..2) * MS),
         per_token: Cost::from_us([0.1, 3.0, 40.0][rng.random_range(0..3)]),
@@ -119,7 +119,8 @@ pub fn apart(seed: u64) -> World {
     });
     if rng.random_range(0..3) == 0 {
         let ttft = Some(Span(rng.random_range(20..2000) * MS));
-        world.spec.early_rejection = Some(EarlyRejection { ttft, tbt: Some(Span(rng.random_range(1..20) * MS)) });
+        world.spec.controllers.early_rejection =
+            Some(EarlyRejection { ttft, tbt: Some(Span(rng.random_range(1..20) * MS)) });
     }
     world
 }
@@ -130,7 +131,7 @@ fn moving_requests_keeps_the_laws() {
     let (mut moved, mut overflown, mut seen, mut preempted) = (0, 0, [0u64; Outcome::ALL.len()], 0);
     for seed in 0..400 {
         let world = apart(seed);
-        let prefill = world.spec.disaggregation.unwrap().prefill;
+        let prefill = world.spec.controllers.disaggregation.unwrap().prefill;
         let (fast, _) = lawful(&world, seed);
         for row in &fast.rows.requests {
             seen[row.outcome as usize] += 1;
@@ -139,7 +140,8 @@ fn moving_requests_keeps_the_laws() {
             assert!(row.output_tokens < 2 || decodes, "world {seed}: decoded where prompts are computed: {row:?}");
         }
         let mixed = fast.rows.steps.iter().filter(|s| s.replica >= prefill && s.prefill_seqs > 0 && s.preempted == 0);
-        overflown += u64::from(world.spec.disaggregation.unwrap().overflow.is_some()) * mixed.count() as u64;
+        overflown +=
+            u64::from(world.spec.controllers.disaggregation.unwrap().overflow.is_some()) * mixed.count() as u64;
         let prompts = fast.rows.steps.iter().filter(|s| s.replica < prefill);
         assert!(prompts.clone().all(|s| s.decode_seqs == 0), "world {seed}");
         preempted += fast.result.summary.work.preemptions;
@@ -158,9 +160,9 @@ fn a_link_carries_one_request_at_a_time() {
         let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
         let mut world = World::vllm(spec, 64, 16, 512, arrivals.clone());
         world.spec.replicas = 2;
-        world.spec.output_limit = OutputLimit::True;
+        world.spec.traffic.output_limit = OutputLimit::True;
         let (latency, per_token) = (Span(0), Cost::from_us(200.0));
-        world.spec.disaggregation =
+        world.spec.controllers.disaggregation =
             Some(Disaggregation { prefill: 1, latency, per_token, layers, max_seqs: 8, overflow: None });
         times(&world.run(How::JUMPS))
     };
@@ -178,7 +180,7 @@ fn what_cannot_be_kept_is_refused_on_arrival() {
     let outcomes = |ttft, tbt| {
         let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
         let mut world = World::vllm(spec, 4096, 16, 16_384, arrivals.clone());
-        world.spec.early_rejection = Some(EarlyRejection { ttft, tbt });
+        world.spec.controllers.early_rejection = Some(EarlyRejection { ttft, tbt });
         let run = world.run(How::JUMPS);
         let refused = run.rows.requests.iter().filter(|r| r.outcome == Outcome::Rejected).map(|r| r.request);
         refused.collect::<Vec<_>>()
@@ -193,9 +195,9 @@ fn what_cannot_be_kept_is_refused_on_arrival() {
 fn gaps_across_lanes_cover_the_time_between_first_and_last_token() {
     for seed in 0..400 {
         let mut world = if seed % 2 == 0 { two_lanes(seed) } else { apart(seed) };
-        world.spec.failures.clear();
-        (world.spec.faults, world.spec.retry) = (None, None);
-        world.spec.patience = overbook_sim::fleet::Patience::default();
+        world.spec.controllers.failures.clear();
+        (world.spec.controllers.faults, world.spec.controllers.retry) = (None, None);
+        world.spec.controllers.patience = overbook_sim::fleet::Patience::default();
         for arrival in &mut world.arrivals {
             (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
         }

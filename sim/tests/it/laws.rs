@@ -15,7 +15,7 @@ fn whole_output(world: &World, request: u64) -> u32 {
     let arrival = &world.arrivals[request as usize];
     // One that no replica was up to refuse may be too long.
     let room = world.spec.limits.max_model_len.saturating_sub(arrival.prompt_tokens).max(1);
-    let stated = match world.spec.output_limit {
+    let stated = match world.spec.traffic.output_limit {
         OutputLimit::Context => arrival.max_new_tokens.unwrap_or(room),
         OutputLimit::Fixed(limit) => limit,
         OutputLimit::True => arrival.output_tokens,
@@ -31,7 +31,7 @@ fn requests_tokens_and_blocks_are_conserved() {
     for seed in 0..400 {
         let mut world = world(seed);
         // What is delivered in vain before a retry is not in the rows.
-        world.spec.retry = None;
+        world.spec.controllers.retry = None;
         let run = world.run(How { audit: seed % 2 == 0, ..How::JUMPS });
         audited += u64::from(seed % 2 == 0) * run.result.effort.plans;
         let rows = &run.rows.requests;
@@ -61,9 +61,9 @@ fn requests_tokens_and_blocks_are_conserved() {
 /// Without clients that go and replicas that fail.
 fn undisturbed(seed: u64) -> World {
     let mut world = world(seed);
-    world.spec.failures.clear();
-    (world.spec.faults, world.spec.retry) = (None, None);
-    world.spec.patience = overbook_sim::fleet::Patience::default();
+    world.spec.controllers.failures.clear();
+    (world.spec.controllers.faults, world.spec.controllers.retry) = (None, None);
+    world.spec.controllers.patience = overbook_sim::fleet::Patience::default();
     for arrival in &mut world.arrivals {
         (arrival.deadline, arrival.max_wait, arrival.cancel_after) = (None, None, None);
     }
@@ -88,7 +88,7 @@ fn retries_are_conserved() {
     let (mut retried, mut saved, mut given_up) = (0, 0, 0);
     for seed in 0..600 {
         let world = world(seed);
-        let Some(retry) = world.spec.retry else { continue };
+        let Some(retry) = world.spec.controllers.retry else { continue };
         let run = world.run(How { audit: seed % 2 == 0, ..How::JUMPS });
         let rows = &run.rows.requests;
         let mut ids: Vec<u64> = rows.iter().map(|r| r.request).collect();
@@ -106,9 +106,9 @@ fn retries_are_conserved() {
             };
             assert!(!worth || row.attempts == retry.attempts, "world {seed}: gave up too early, {row:?}");
             let planned = world.arrivals[row.request as usize].at;
-            if world.spec.max_concurrency.is_some() {
+            if world.spec.traffic.max_concurrency.is_some() {
                 assert!(row.arrival >= planned, "world {seed}: sent before its time");
-            } else if world.spec.clients.is_none() {
+            } else if world.spec.traffic.clients.is_none() {
                 assert_eq!(row.arrival, planned, "world {seed}: the first attempt's");
             }
             retried += u64::from(row.attempts > 1);
@@ -249,7 +249,7 @@ fn no_work_waits_without_a_reason() {
     for seed in 0..300 {
         let mut world = world(seed);
         // A request that is sent again is not here from its arrival to its end.
-        world.spec.retry = None;
+        world.spec.controllers.retry = None;
         let run = world.run(How::JUMPS);
         assert_eq!(waste(&world, &run, &mut chances), None, "world {seed}: {:?}", world.spec);
         let timid = world.run(How { scheduler: Some(&|| Box::new(Timid)), ..How::JUMPS });
@@ -326,9 +326,9 @@ fn clients_keep_their_limit_and_send_as_soon_as_they_may() {
     let (mut on_time, mut late) = (0, 0);
     for seed in 0..400 {
         let mut world = world(seed);
-        let Some(most) = world.spec.max_concurrency else { continue };
+        let Some(most) = world.spec.traffic.max_concurrency else { continue };
         // Between two attempts a request is with its client.
-        world.spec.retry = None;
+        world.spec.controllers.retry = None;
         let mut rows = world.run(How::JUMPS).rows.requests;
         rows.sort_by_key(|row| row.request);
         for (index, row) in rows.iter().enumerate() {

@@ -17,25 +17,25 @@ use crate::world::{Affine, How, MS, World};
 use crate::world_random::{ROUTERS, world};
 
 /// The world of a seed: of one lane, of two, or with prompts and decodes apart.
-fn any(seed: u64) -> World {
+pub fn any(seed: u64) -> World {
     let mut world = match seed % 4 {
         0 | 1 => world(seed),
         2 => two_lanes(seed),
         _ => apart(seed),
     };
-    world.spec.autoscale = None;
+    world.spec.controllers.autoscale = None;
     world
 }
 
 /// The world of a seed whose replicas are of two or three kinds: other pools, other costs, other weights.
-fn mixed(seed: u64) -> World {
+pub fn mixed(seed: u64) -> World {
     into_pools(any(seed), seed)
 }
 
 fn into_pools(mut world: World, seed: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9001);
     world.spec.router = ROUTERS[rng.random_range(0..ROUTERS.len())];
-    let (limits, moves) = (world.spec.limits, world.spec.disaggregation.is_some());
+    let (limits, moves) = (world.spec.limits, world.spec.controllers.disaggregation.is_some());
     let least = u64::from(limits.max_model_len).div_ceil(16);
     let mut left = world.spec.replicas.max(2);
     while left > 0 {
@@ -45,7 +45,12 @@ fn into_pools(mut world: World, seed: u64) -> World {
         let max_model_len = if moves { limits.max_model_len } else { limits.max_model_len / rng.random_range(1..=2) };
         let blocks = least + rng.random_range(0..=least * 2);
         let weight = rng.random_range(1..=7);
-        world.spec.pools.push(ReplicaPool { replicas, limits: Limits { blocks, max_model_len, ..limits }, weight });
+        world.spec.pools.push(ReplicaPool {
+            replicas,
+            limits: Limits { blocks, max_model_len, ..limits },
+            weight,
+            autoscale: None,
+        });
     }
     let slower = |cost: Affine, by: f64| Affine {
         base_us: cost.base_us * by,
@@ -60,7 +65,7 @@ fn into_pools(mut world: World, seed: u64) -> World {
 }
 
 #[test]
-fn mixed_fleets_keep_the_laws() {
+pub fn mixed_fleets_keep_the_laws() {
     let (mut pools, mut routers, mut preempted, mut moved) = ([0u64; 5], [0u64; ROUTERS.len()], 0, 0);
     let (mut finished, mut outcomes) = ([0u64; 4], [0u64; Outcome::ALL.len()]);
     for seed in 0..800 {
@@ -70,7 +75,7 @@ fn mixed_fleets_keep_the_laws() {
         pools[world.spec.pools.len()] += 1;
         routers[ROUTERS.iter().position(|&router| router == world.spec.router).unwrap()] += 1;
         preempted += summary.work.preemptions;
-        moved += u64::from(world.spec.disaggregation.is_some());
+        moved += u64::from(world.spec.controllers.disaggregation.is_some());
         // What the pools have is what the fleet has.
         let sum =
             |of: fn(&overbook_sim::results::summary::PoolSummary) -> u64| summary.pools.iter().map(of).sum::<u64>();
@@ -104,7 +109,7 @@ fn every_scheduler_serves_mixed_fleets() {
         let mut plans = 0;
         for seed in 1000..1024 {
             let mut world = world(seed);
-            world.spec.autoscale = None;
+            world.spec.controllers.autoscale = None;
             world.set_scheduler(spec.clone());
             let (run, _) = lawful(&into_pools(world, seed), seed);
             let summary = &run.result.summary;
@@ -122,7 +127,7 @@ fn a_planted_fault_is_seen() {
     let seen = |reason| {
         (0..200).filter(move |&seed| {
             let world = mixed(seed * 4);
-            let fast = std::panic::catch_unwind(|| world.try_run(How { sabotage: Some(reason), ..How::JUMPS }));
+            let fast = std::panic::catch_unwind(|| world.try_run(How { planted: Some(reason), ..How::JUMPS }));
             let slow = world.run(How::STEPS);
             !matches!(&fast, Ok(Ok(fast)) if slow.difference(fast).is_none())
         })
@@ -146,7 +151,8 @@ fn equal_pools_are_the_uniform_fleet() {
         }
         let mut split = uniform.clone();
         let (limits, weight) = (uniform.spec.limits, 1 + (seed % 3) as u32);
-        split.spec.pools = [1, replicas - 1].map(|replicas| ReplicaPool { replicas, limits, weight }).into();
+        split.spec.pools =
+            [1, replicas - 1].map(|replicas| ReplicaPool { replicas, limits, weight, autoscale: None }).into();
         split.others = vec![uniform.cost];
         let (one, two) = (uniform.run(How::JUMPS), split.run(How::JUMPS));
         assert_eq!(one.difference(&two), None, "world {seed}");
@@ -164,11 +170,12 @@ fn by_hand(costs: &[u64], weights: &[u32], router: RouterSpec, arrivals: Vec<Arr
     let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
     let mut world = World::vllm(spec, 64, 16, 512, arrivals);
     let limits = world.spec.limits;
-    world.spec.pools = weights.iter().map(|&weight| ReplicaPool { replicas: 1, limits, weight }).collect();
+    world.spec.pools =
+        weights.iter().map(|&weight| ReplicaPool { replicas: 1, limits, weight, autoscale: None }).collect();
     world.cost = Affine::constant(costs[0] * MS);
     world.others = costs[1..].iter().map(|&ms| Affine::constant(ms * MS)).collect();
     world.spec.router = router;
-    world.spec.output_limit = OutputLimit::True;
+    world.spec.traffic.output_limit = OutputLimit::True;
     world
 }
 
@@ -227,12 +234,12 @@ fn least_kv_looks_at_shares() {
 fn prompts_on_one_kind_and_decodes_on_another() {
     let mut world = by_hand(&[1, 3], &[1, 1], RouterSpec::RoundRobin, at_once(1, 3));
     let (latency, per_token) = (Span(0), Cost::from_us(200.0));
-    world.spec.disaggregation =
+    world.spec.controllers.disaggregation =
         Some(Disaggregation { prefill: 1, latency, per_token, layers: 1, max_seqs: 8, overflow: None });
     assert_eq!(times(&world.run(How::JUMPS)), [(1000, 9000)]);
     // Three replicas that decode, one of them with twice the weight: two of four requests go there.
     let mut world = by_hand(&[1, 3, 3, 3], &[1, 1, 2, 1], RouterSpec::RoundRobin, at_once(4, 9));
-    world.spec.disaggregation =
+    world.spec.controllers.disaggregation =
         Some(Disaggregation { prefill: 1, latency, per_token: Cost(0), layers: 1, max_seqs: 8, overflow: None });
     let run = world.run(How::JUMPS);
     let decoded = (0..4).filter(|&request| run.row(request).replica == 2).count();

@@ -189,8 +189,8 @@ fn a_replica_fails_with_steps_in_flight_and_goes_on() {
         ANY,
         &arrivals,
         |world| {
-            world.spec.failures =
-                [2 * MS + 1, 5 * MS].map(|at| Failure { at: Time(at), replica: 0, down_for: Span::ZERO }).into();
+            world.spec.controllers.failures =
+                [2 * MS + 1, 5 * MS].map(|at| Failure { at: Time(at), replicas: vec![0], down_for: Span::ZERO }).into();
         },
         |run| {
             assert_eq!(run.result.summary.count(Outcome::Failed), 2);
@@ -223,7 +223,7 @@ fn no_float_holds_a_clock() {
 #[test]
 fn more_clients_than_places() {
     let arrivals = vec![request(0, 20, 10); 500];
-    let crowd = |world: &mut World| world.spec.clients = Some(Clients { count: 100, think_time: Span::ZERO });
+    let crowd = |world: &mut World| world.spec.traffic.clients = Some(Clients { count: 100, think_time: Span::ZERO });
     both(ANY, &arrivals, crowd, |run| {
         assert_eq!(run.result.summary.count(Outcome::Finished), 500);
         let load = run.result.summary.load;

@@ -77,7 +77,8 @@ fn a_stale_router_knows_its_own_decisions_and_old_reports() {
     assert_eq!(chosen(&live), [0, 0, 1, 0, 1, 0]);
     let with = |interval: u64, delay: u64| {
         let mut stale = live.clone();
-        stale.spec.router_view = Some(RouterView { interval: Span(interval * MS), delay: Span(delay * MS) });
+        stale.spec.controllers.router_view =
+            Some(RouterView { interval: Span(interval * MS), delay: Span(delay * MS) });
         chosen(&stale)
     };
     // Without a report the router counts what it has decided: it does not know that the first has ended.

@@ -14,7 +14,7 @@ fn fleet(arrivals: Vec<Arrival>, cool_down: u64) -> World {
     let mut world = World::vllm(spec, 4096, 16, 8192, arrivals);
     world.spec.replicas = 3;
     world.spec.router = RouterSpec::LeastOutstanding;
-    world.spec.autoscale = Some(Autoscale {
+    world.spec.controllers.autoscale = Some(Autoscale {
         min: 1,
         start_up: Span(15 * MS),
         interval: Span(10 * MS),
@@ -67,7 +67,7 @@ fn a_cool_down_keeps_replicas_and_draining_ones_come_back() {
 #[test]
 fn a_fleet_that_does_not_scale_is_there_all_the_time() {
     let mut world = fleet(vec![at(0, 100), at(50, 100)], 0);
-    world.spec.autoscale = None;
+    world.spec.controllers.autoscale = None;
     let summary = world.run(How::JUMPS).result.summary;
     assert_eq!(summary.fleet.served, None);
     assert!((summary.metric("replica_hours").unwrap() - 3.0 * 0.15 / 3600.0).abs() < 1e-12);

@@ -140,7 +140,7 @@ fn littles_law_holds_exactly_everywhere() {
     for seed in 0..400 {
         let mut world = world(seed);
         // Between two attempts a request is with its client.
-        world.spec.retry = None;
+        world.spec.controllers.retry = None;
         let run = world.run(How::JUMPS);
         let summary = &run.result.summary;
         let sojourn: u64 = run.rows.requests.iter().map(|r| (r.end - r.arrival).0).sum();

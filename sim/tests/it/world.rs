@@ -90,7 +90,7 @@ pub struct How<'a> {
     pub jumps: bool,
     pub audit: bool,
     /// A stop rule that is off by one.
-    pub sabotage: Option<StopReason>,
+    pub planted: Option<StopReason>,
     /// When to settle everybody without any reason.
     pub probes: &'a [Time],
     /// How far steps lie from what the world's cost says.
@@ -101,7 +101,7 @@ pub struct How<'a> {
 
 impl How<'_> {
     pub const STEPS: How<'static> =
-        How { jumps: false, audit: false, sabotage: None, probes: &[], jitter: None, scheduler: None };
+        How { jumps: false, audit: false, planted: None, probes: &[], jitter: None, scheduler: None };
     pub const JUMPS: How<'static> = How { jumps: true, ..How::STEPS };
 }
 
@@ -154,7 +154,7 @@ impl World {
     }
 
     pub fn try_run(&self, how: How<'_>) -> Result<Run, RunError> {
-        let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, sabotage: how.sabotage, ..self.spec.clone() };
+        let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, planted: how.planted, ..self.spec.clone() };
         let mut cluster = match how.scheduler {
             Some(build) => {
                 let schedulers = (0..spec.replicas).map(|_| build()).collect();

@@ -1,7 +1,8 @@
 //! Random small worlds that hit every branch of the serving rules. A seed is a world.
 
 use overbook_sim::fleet::{
-    Autoscale, Clients, ClusterSpec, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
+    Autoscale, Clients, ClusterSpec, Controllers, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
+    Traffic as TrafficSpec,
 };
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
@@ -198,7 +199,7 @@ pub fn world(seed: u64) -> World {
     let mut failures: Vec<Failure> = (0..draw.pick(&[0, 0, 0, 1, 3]))
         .map(|_| {
             let at = f64::from(draw.within(0, 3000));
-            Failure { at: Time::ZERO + traffic.span(at), replica: draw.below(3) as u32, down_for: Span::ZERO }
+            Failure { at: Time::ZERO + traffic.span(at), replicas: vec![draw.below(3) as u32], down_for: Span::ZERO }
         })
         .collect();
     let n = draw.within(8, 50) as usize;
@@ -230,6 +231,7 @@ pub fn world(seed: u64) -> World {
     let faults = later.one_in(6).then(|| Faults {
         mtbf: traffic.span(f64::from(later.within(200, 3000))),
         mttr: traffic.span(f64::from(later.within(1, 500))),
+        domains: Vec::new(),
     });
     let max_concurrency = (later.one_in(5) && clients.is_none()).then(|| later.within(1, 12));
     let spec = ClusterSpec {
@@ -237,23 +239,29 @@ pub fn world(seed: u64) -> World {
         limits,
         scheduler,
         router: draw.pick(&ROUTERS),
-        router_view,
-        output_limit: draw.pick(&[
-            OutputLimit::Context,
-            OutputLimit::Context,
-            OutputLimit::Context,
-            OutputLimit::True,
-            OutputLimit::Fixed(traffic.output_max.div_ceil(2)),
-        ]),
-        patience: Patience { deadline: patience.flatten(), ..Patience::default() },
-        clients,
-        max_concurrency,
+        traffic: TrafficSpec {
+            output_limit: draw.pick(&[
+                OutputLimit::Context,
+                OutputLimit::Context,
+                OutputLimit::Context,
+                OutputLimit::True,
+                OutputLimit::Fixed(traffic.output_max.div_ceil(2)),
+            ]),
+            clients,
+            max_concurrency,
+            ..TrafficSpec::default()
+        },
+        controllers: Controllers {
+            router_view,
+            patience: Patience { deadline: patience.flatten(), ..Patience::default() },
+            retry,
+            failures,
+            faults,
+            autoscale,
+            ..Controllers::default()
+        },
         seed,
         slo: Slo::default(),
-        retry,
-        failures,
-        faults,
-        autoscale,
         ..ClusterSpec::default()
     };
     let arrivals = traffic.arrivals(&mut draw, n);

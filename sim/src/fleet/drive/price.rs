@@ -1,9 +1,9 @@
 //! What planned steps cost, and for how many of them the same price holds.
 
-use super::{Books, Drive, Stop, StopReason};
+use super::super::sink::Sink;
+use super::{Drive, Stop, StopReason};
 use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
 use crate::partitioners::UNIT;
-use crate::results::rows::Recorder;
 use crate::serving::replica::{PlannedStep, Replica, SwapSpace};
 use crate::time::Time;
 
@@ -42,7 +42,7 @@ impl Drive {
         ];
         let (steps, reason) = rules.into_iter().min_by_key(|r| r.0).unwrap_or((1, StopReason::Horizon));
         self.effort.stops[reason as usize] += 1;
-        steps + u64::from(self.sabotage == Some(reason))
+        steps + self.planted(reason)
     }
 
     fn scaled(&self, device: Cost) -> Cost {
@@ -52,12 +52,12 @@ impl Drive {
 
     /// The device is faster or slower from now on: the step in flight keeps what it has done, the rest takes its part longer.
     /// Only where one step at a time is in flight, and the lane is settled and cut.
-    pub(crate) fn rescale<R: Recorder>(
+    pub(crate) fn rescale(
         &mut self,
         now: Time,
         factor: u64,
         replica: &Replica,
-        books: &mut Books<'_, R>,
+        sink: &mut Sink<'_>,
     ) -> Result<(), Stop> {
         let before = std::mem::replace(&mut self.scale, factor);
         if before == factor {
@@ -79,7 +79,7 @@ impl Drive {
             rest.row.decode_context += step * u64::from(rest.row.decode_seqs);
             rest.row.used_blocks = replica.pool().used();
             segment.steps = step;
-            self.finish_segment(segment, books)?;
+            self.finish_segment(segment, sink)?;
         }
         self.segments.push_back(rest);
         Ok(())

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cluster, Event, RANK_ARRIVAL};
-use crate::fleet::drive::Books;
-use crate::fleet::outcome::RunError;
-use crate::fleet::pools::Costs;
-use crate::results::rows::{Outcome, Recorder, RequestRow};
+use crate::fleet::RunError;
+use crate::fleet::controller::{Action, Controller, Event, Timer, Topics};
+use crate::fleet::kernel::{Kernel, RANK_ARRIVAL};
+use crate::results::rows::{Outcome, RequestRow};
 use crate::streams::{Purpose, keyed};
 use crate::time::{Span, Time};
 use crate::workload::arrival::Arrival;
@@ -60,30 +59,27 @@ struct Tried {
 }
 
 /// Requests whose clients may send them again.
-#[derive(Debug, Default)]
-pub(super) struct Attempts {
+#[derive(Debug)]
+pub(super) struct Control {
+    retry: Retry,
+    seed: u64,
     tried: BTreeMap<u64, Tried>,
-    /// How many of them are with their clients.
-    pub(super) resting: u64,
 }
 
-impl Attempts {
-    /// A request is sent for the first time.
-    pub(super) fn begin(&mut self, id: u64, arrival: &Arrival) {
-        let tried = Tried { arrival: arrival.clone(), attempts: 1, first: arrival.at, started: None };
-        self.tried.insert(id, tried);
+impl Control {
+    pub(super) fn new(retry: Retry, seed: u64) -> Control {
+        Control { retry, seed, tried: BTreeMap::new() }
     }
 
     /// A request is sent again.
-    fn again(&mut self, id: u64) -> Option<Arrival> {
-        let tried = self.tried.get_mut(&id)?;
+    fn again(&mut self, request: u64) -> Option<Action> {
+        let tried = self.tried.get_mut(&request)?;
         tried.attempts += 1;
-        self.resting -= 1;
-        Some(tried.arrival.clone())
+        Some(Action::Submit { request, arrival: Box::new(tried.arrival.clone()) })
     }
 
-    /// The row of an attempt as that of its request.
-    pub(super) fn whole(&mut self, row: &mut RequestRow) {
+    /// Makes the row of an attempt that of its request.
+    fn whole(&mut self, row: &mut RequestRow) {
         if let Some(tried) = self.tried.get_mut(&row.request) {
             tried.started = tried.started.or(row.start);
             (row.attempts, row.arrival, row.start) = (tried.attempts, tried.first, tried.started);
@@ -91,42 +87,37 @@ impl Attempts {
     }
 }
 
-impl Cluster {
-    /// An attempt has ended: its client sends the request again later, or it ends with it.
-    pub(super) fn attempt_ended<R: Recorder>(
-        &mut self,
-        mut row: RequestRow,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), RunError> {
-        let Some(retry) = self.spec.retry else { return self.book_row(&row, books) };
-        self.attempts.whole(&mut row);
-        if !retry.wants(&row) {
-            self.attempts.tried.remove(&row.request);
-            return self.book_row(&row, books);
+impl Controller for Control {
+    fn hears(&self) -> Topics {
+        Topics::ARRIVED.and(Topics::ENDED).and(Topics::TIMERS)
+    }
+
+    fn on(&mut self, event: Event<'_>, _: &mut Kernel<'_>) -> Result<Vec<Action>, RunError> {
+        match event {
+            Event::Arrived { request, arrival } => {
+                let tried = Tried { arrival: arrival.clone(), attempts: 1, first: arrival.at, started: None };
+                self.tried.insert(request, tried);
+            }
+            Event::Timer(Timer::Retry(request)) => return Ok(self.again(request).into_iter().collect()),
+            _ => {}
         }
-        books.tally.attempt(&row);
-        self.transfers.forget(row.request);
-        let draw = if retry.jitter > 0.0 {
-            keyed(self.spec.seed, Purpose::Retrying, &[row.request, u64::from(row.attempts)])
+        Ok(Vec::new())
+    }
+
+    fn ended(&mut self, row: &mut RequestRow, kernel: &mut Kernel<'_>) -> Option<Time> {
+        self.whole(row);
+        if !self.retry.wants(row) {
+            self.tried.remove(&row.request);
+            return None;
+        }
+        let draw = if self.retry.jitter > 0.0 {
+            keyed(self.seed, Purpose::Retrying, &[row.request, u64::from(row.attempts)])
         } else {
             0.0
         };
-        self.attempts.resting += 1;
-        let at = self.now + retry.pause(row.attempts, draw);
-        self.calendar.schedule(at, RANK_ARRIVAL, Event::Retry(row.request));
-        Ok(())
-    }
-
-    /// A client sends its request again.
-    pub(super) fn retry<R: Recorder>(
-        &mut self,
-        id: u64,
-        costs: &mut Costs<'_>,
-        books: &mut Books<'_, R>,
-    ) -> Result<(), RunError> {
-        let Some(mut arrival) = self.attempts.again(id) else { return Ok(()) };
-        arrival.at = self.now;
-        self.submit(id, arrival, costs, books)
+        let at = kernel.now + self.retry.pause(row.attempts, draw);
+        kernel.timer(at, RANK_ARRIVAL, Timer::Retry(row.request));
+        Some(at)
     }
 }
 

@@ -1,0 +1,402 @@
+//! The fleet as a user runs it: takes events from the calendar and the workload in order, tells the controllers, does what they say.
+
+use super::controller::{Action, Controller, Event, Place, Placement, Topics};
+use super::controllers;
+use super::drive::Stop;
+use super::intake::Intake;
+use super::kernel::{Entry, Fired, Kernel, RANK_PATIENCE};
+use super::outcome::{Progress, RunError, RunResult};
+use super::pools::{Pools, ReplicaPool};
+use super::sink::Sink;
+use super::spec::ClusterSpec;
+use crate::cost::CostModel;
+use crate::digest::Kind;
+use crate::partitioners::FirstToken;
+use crate::results::rows::{Outcome, Recorder, RequestRow};
+use crate::results::summary::Fleet;
+use crate::routers::Router;
+use crate::serving::Scheduler;
+use crate::serving::replica::{Happened, Replica};
+use crate::time::Time;
+use crate::workload::arrival::{Arrival, Workload};
+
+/// A fleet that has not run yet.
+#[derive(Debug)]
+pub struct Cluster {
+    spec: ClusterSpec,
+    schedulers: Vec<Box<dyn Scheduler>>,
+    router: Box<dyn Router>,
+    probes: Vec<Time>,
+}
+
+/// Events between two calls of the watcher.
+const WATCH_EVERY: u64 = 1 << 14;
+
+impl Cluster {
+    /// A fleet at time zero.
+    ///
+    /// # Errors
+    /// The pool cannot hold a single request of the maximal length.
+    pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
+        let replicas: u32 = spec.replica_pools().iter().map(|pool| pool.replicas).sum();
+        let schedulers = (0..replicas).map(|replica| spec.scheduler.build(spec.seed, replica)).collect();
+        Cluster::with_schedulers(spec, schedulers)
+    }
+
+    /// A fleet at time zero whose replicas are planned by these schedulers, one each, instead of `spec.scheduler`.
+    ///
+    /// # Errors
+    /// The pool cannot hold a single request of the maximal length.
+    ///
+    /// # Panics
+    /// There are not as many schedulers as replicas.
+    pub fn with_schedulers(spec: ClusterSpec, schedulers: Vec<Box<dyn Scheduler>>) -> Result<Self, RunError> {
+        let pools = spec.replica_pools();
+        pools.iter().try_for_each(ReplicaPool::holds_the_longest)?;
+        let replicas: u32 = pools.iter().map(|pool| pool.replicas).sum();
+        assert_eq!(schedulers.len(), replicas as usize, "one scheduler per replica");
+        let router = spec.router.build(spec.seed);
+        Ok(Cluster { spec, schedulers, router, probes: Vec::new() })
+    }
+
+    /// Settles every replica at `at`, which nothing may notice (law 13): only for tests.
+    #[doc(hidden)]
+    pub fn probe(&mut self, at: Time) {
+        self.probes.push(at);
+    }
+
+    /// Runs the workload to its end on replicas of one kind. `watch` is called now and then; it returns `false` to stop early.
+    ///
+    /// # Errors
+    /// The workload or the recorder failed, or a policy or the simulator has a bug.
+    ///
+    /// # Panics
+    /// The fleet has several pools.
+    pub fn run(
+        self,
+        workload: &mut dyn Workload,
+        cost: &mut dyn CostModel,
+        recorder: &mut dyn Recorder,
+        watch: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<RunResult, RunError> {
+        self.run_pools(workload, &mut [cost], recorder, watch)
+    }
+
+    /// Runs the workload to its end, with what steps cost in each pool.
+    ///
+    /// # Errors
+    /// As [`Cluster::run`].
+    ///
+    /// # Panics
+    /// There are not as many cost models as pools.
+    pub fn run_pools(
+        self,
+        workload: &mut dyn Workload,
+        costs: &mut [&mut dyn CostModel],
+        recorder: &mut dyn Recorder,
+        watch: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<RunResult, RunError> {
+        let Cluster { spec, schedulers, router, probes } = self;
+        assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
+        let controllers = controllers::build(&spec, router, &Pools::new(&spec));
+        let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
+        let mut kernel = Kernel::new(&spec, schedulers, costs, Sink::new(spec.slo, recorder));
+        for at in probes {
+            kernel.calendar.schedule(at, RANK_PATIENCE, Entry::Probe);
+        }
+        let intake = Intake::new(workload, spec.traffic.max_concurrency);
+        let topics: Vec<Topics> = controllers.iter().map(|controller| controller.hears()).collect();
+        let heard = topics.iter().fold(Topics::NONE, |all, &topics| all.and(topics));
+        Running { spec: &spec, kernel, intake, controllers, topics, heard }.run(watch)
+    }
+}
+
+/// A fleet that runs.
+struct Running<'a> {
+    spec: &'a ClusterSpec,
+    kernel: Kernel<'a>,
+    intake: Intake<'a>,
+    controllers: Vec<Box<dyn Controller>>,
+    /// What each controller hears, and what any of them does.
+    topics: Vec<Topics>,
+    heard: Topics,
+}
+
+impl Running<'_> {
+    fn run(mut self, watch: &mut dyn FnMut(Progress) -> bool) -> Result<RunResult, RunError> {
+        self.say(Event::Start)?;
+        if self.spec.traffic.clients.is_none() {
+            self.intake.open()?;
+        }
+        let mut events = 0u64;
+        while self.turn()? {
+            events += 1;
+            if self.spec.audit {
+                self.kernel.audit()?;
+            }
+            if !self.spec.traffic.drain && self.intake.exhausted && self.kernel.only_runs() {
+                self.kernel.cut_off()?;
+                break;
+            }
+            if events.is_multiple_of(WATCH_EVERY) && !watch(self.progress()) {
+                return Ok(self.finish(true));
+            }
+        }
+        if self.spec.traffic.drain {
+            self.kernel.check_served()?;
+        }
+        Ok(self.finish(false))
+    }
+
+    fn progress(&self) -> Progress {
+        let Kernel { now, counts, .. } = &self.kernel;
+        Progress { now: *now, arrived: counts.arrived, ended: counts.ended }
+    }
+
+    fn finish(mut self, interrupted: bool) -> RunResult {
+        let effort = self.kernel.effort();
+        self.kernel.sink.tally.plans(effort.plans);
+        let (from, to) = self.kernel.sink.tally.span();
+        let scales = self.kernel.pools.scale();
+        let fleet = Fleet {
+            replicas: self.kernel.pools.replicas(),
+            lanes: self.kernel.drives.len() as u32,
+            blocks: self.kernel.replicas.iter().map(|replica| replica.pool().total()).sum(),
+            served: scales.then(|| self.kernel.served(from, to)),
+        };
+        let pools = self.kernel.pools.finish(&self.kernel.drives);
+        let Kernel { now, digest, sink: Sink { tally, timeline, .. }, .. } = self.kernel;
+        let mut summary = tally.finish(fleet, self.intake.classes());
+        summary.pools = pools;
+        RunResult { summary, timeline, end: now, digest, effort, interrupted }
+    }
+
+    /// Handles the next event. Returns `false` when there is none.
+    fn turn(&mut self) -> Result<bool, RunError> {
+        let on_calendar = self.kernel.calendar.peek();
+        let sent = self.intake.next_sent(self.kernel.under_way());
+        let next = sent.into_iter().chain(on_calendar.map(|at| at.0)).min();
+        if let Some((at, tick)) = self.kernel.due_tick(next) {
+            self.kernel.now = at;
+            self.say(Event::Tick(tick))?;
+            return Ok(true);
+        }
+        if let Some(sent) = sent
+            && on_calendar.is_none_or(|at| (sent, super::kernel::RANK_ARRIVAL) < at)
+        {
+            if let Some(arrival) = self.intake.take(sent, self.kernel.counts.arrived)? {
+                self.kernel.now = sent;
+                self.arrive(arrival)?;
+            }
+            return Ok(true);
+        }
+        let Some((now, entry)) = self.kernel.calendar.pop() else { return Ok(false) };
+        debug_assert!(now >= self.kernel.now, "law 3: time never decreases");
+        self.kernel.now = now;
+        match entry {
+            Entry::Lane(lane) => {
+                let fired = self.kernel.fire(lane as usize)?;
+                self.tell_fired(fired)?;
+            }
+            Entry::Due { place, limit } => self.say(Event::Due { place, limit })?,
+            Entry::Timer(timer) => self.say(Event::Timer(timer))?,
+            Entry::Switch(at) => self.kernel.switch(at as usize)?,
+            Entry::Probe => self.kernel.settle_all()?,
+        }
+        Ok(true)
+    }
+
+    /// Tells every controller that hears of it, and does what it says before the next one is told.
+    fn say(&mut self, event: Event<'_>) -> Result<(), RunError> {
+        let topic = event.topic();
+        if !self.heard.has(topic) {
+            return Ok(());
+        }
+        for at in 0..self.controllers.len() {
+            if !self.topics[at].has(topic) {
+                continue;
+            }
+            let actions = self.controllers[at].on(event, &mut self.kernel)?;
+            for notice in self.kernel.take_notices() {
+                self.say(notice)?;
+            }
+            for action in actions {
+                self.perform(action)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> Result<(), RunError> {
+        match action {
+            Action::Submit { request, arrival } => {
+                self.kernel.counts.resting -= 1;
+                self.submit(request, Arrival { at: self.kernel.now, ..*arrival })
+            }
+            Action::Next => match self.intake.take_now(self.kernel.now)? {
+                Some(arrival) => self.arrive(arrival),
+                None => Ok(()),
+            },
+            Action::Cancel { place, outcome } => {
+                self.disturb(place.replica as usize, |replica, now| {
+                    replica.cancel(place.seat, outcome, now);
+                })?;
+                self.say(Event::Left)
+            }
+            Action::Fail { replica } => {
+                self.disturb(replica, Replica::fail)?;
+                self.say(Event::Failed { replica })
+            }
+            Action::Land { request, from, place: Place { replica, seat, .. }, lost } => {
+                let to = replica as usize;
+                if lost {
+                    self.kernel.replicas[to].cancel(seat, Outcome::Failed, self.kernel.now);
+                }
+                self.disturb(to, |replica, now| replica.land(seat, now))?;
+                self.disturb(from, |replica, _| replica.sent(request))?;
+                self.say(Event::Landed { replica: to })
+            }
+        }
+    }
+
+    /// A client sends a request for the first time.
+    fn arrive(&mut self, mut arrival: Arrival) -> Result<(), RunError> {
+        let now = self.kernel.now;
+        let request = self.kernel.counts.arrived;
+        self.kernel.counts.arrived += 1;
+        self.kernel.sink.timeline.arrival(now);
+        if arrival.failed_in_trace {
+            // It ends where it arrives: neither router nor replicas learn of it.
+            let row = RequestRow::without_service(request, 0, &arrival, Outcome::FailedInTrace, now);
+            self.kernel.digest.add(now, Kind::End, request, u32::MAX, 0, 0);
+            return self.book(&row);
+        }
+        self.spec.traffic.output_limit.apply(&mut arrival);
+        self.say(Event::Arrived { request, arrival: &arrival })?;
+        self.submit(request, arrival)
+    }
+
+    /// A client sends a request, for the first time or again.
+    fn submit(&mut self, request: u64, mut arrival: Arrival) -> Result<(), RunError> {
+        let now = self.kernel.now;
+        let mut placement = Placement::default();
+        for (controller, topics) in self.controllers.iter_mut().zip(&self.topics) {
+            if topics.has(Topics::PLACING) {
+                controller.place(&mut arrival, &mut placement, &mut self.kernel)?;
+                if placement.replica.is_none() || placement.refused {
+                    break;
+                }
+            }
+        }
+        let Some(at) = placement.replica else {
+            let row = RequestRow::without_service(request, 0, &arrival, Outcome::Failed, now);
+            self.kernel.digest.add(now, Kind::End, request, u32::MAX, 0, 0);
+            return self.end_attempt(row);
+        };
+        if placement.refused {
+            return self.reject(request, at, &arrival);
+        }
+        let limits = [arrival.max_wait, arrival.deadline, arrival.cancel_after];
+        self.kernel.book_levels(at);
+        let seat = match self.kernel.replicas[at].enqueue(request, arrival) {
+            Ok(seat) => seat,
+            Err(arrival) => return self.reject(request, at, &arrival),
+        };
+        let moved = self.kernel.queued(at)?;
+        if limits.iter().any(Option::is_some) {
+            let generation = self.kernel.replicas[at].generation(seat);
+            let place = Place { replica: at as u32, seat, generation };
+            self.say(Event::Entered { request, place, limits })?;
+        }
+        if moved {
+            self.kernel.look_at_queue(at);
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, request: u64, at: usize, arrival: &Arrival) -> Result<(), RunError> {
+        let row = RequestRow::without_service(request, at as u32, arrival, Outcome::Rejected, self.kernel.now);
+        self.kernel.settle(at)?;
+        self.kernel.note_end(at, &row);
+        self.end_attempt(row)
+    }
+
+    /// Tells what came of a lane's event.
+    fn tell_fired(&mut self, fired: Fired) -> Result<(), RunError> {
+        let at = fired.replica;
+        self.tell(at)?;
+        if self.kernel.fired(fired)? {
+            self.say(Event::Boundary { replica: at })?;
+        }
+        Ok(())
+    }
+
+    /// Changes a replica from outside: requests that end wait for nothing (they may have blocked the queue), running ones end at
+    /// the next boundary.
+    fn disturb(&mut self, at: usize, what: impl FnOnce(&mut Replica, Time)) -> Result<(), RunError> {
+        self.kernel.interrupt(at)?;
+        what(&mut self.kernel.replicas[at], self.kernel.now);
+        self.tell(at)?;
+        self.kernel.reschedule_all(at);
+        Ok(())
+    }
+
+    /// Books what happened on a replica.
+    fn tell(&mut self, at: usize) -> Result<(), RunError> {
+        let now = self.kernel.now;
+        let (steps, busy) = self.kernel.work_of(at);
+        while let Some(happened) = self.kernel.replicas[at].pop_happened() {
+            let (kind, request) = match happened {
+                Happened::Admitted { request } => (Kind::Admit, request),
+                Happened::FirstToken { request, ttft, wait } => {
+                    self.kernel.sink.timeline.first_token(now);
+                    self.kernel.first_token(at, FirstToken { ttft, wait });
+                    (Kind::FirstToken, request)
+                }
+                Happened::Preempted { request } => (Kind::Preempt, request),
+                Happened::Gap { span } => {
+                    self.kernel.sink.tally.gaps(span.0, 1);
+                    continue;
+                }
+                Happened::Ended(row) => {
+                    self.kernel.finished(at, &row);
+                    self.kernel.note_end(at, &row);
+                    self.end_attempt(row)?;
+                    continue;
+                }
+            };
+            self.kernel.digest.add(now, kind, request, at as u32, steps, busy);
+        }
+        self.say(Event::Told { replica: at })
+    }
+
+    /// An attempt has ended: its client sends the request again later, or it ends with it.
+    fn end_attempt(&mut self, mut row: RequestRow) -> Result<(), RunError> {
+        let mut again = false;
+        if self.heard.has(Topics::ENDED) {
+            for (controller, topics) in self.controllers.iter_mut().zip(&self.topics) {
+                if topics.has(Topics::ENDED) {
+                    again |= controller.ended(&mut row, &mut self.kernel).is_some();
+                }
+            }
+        }
+        if !again {
+            return self.book(&row);
+        }
+        self.kernel.sink.tally.attempt(&row);
+        self.kernel.counts.resting += 1;
+        Ok(())
+    }
+
+    /// A request has ended for good.
+    fn book(&mut self, row: &RequestRow) -> Result<(), RunError> {
+        let now = self.kernel.now;
+        self.intake.ends(now, self.kernel.under_way());
+        self.kernel.counts.ended += 1;
+        self.kernel.sink.timeline.finish(now);
+        self.kernel.sink.tally.request(row);
+        self.kernel.pools.book(row);
+        self.kernel.sink.recorder.request(row).map_err(|error| self.kernel.stop(0, Stop::Record(error)))?;
+        self.say(Event::Booked { row })
+    }
+}
