@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
 mod client;
+mod combined;
 mod conformance;
 mod fairness;
 mod faults;

@@ -44,6 +44,8 @@ struct Domain {
     replicas: Vec<u32>,
     /// Random times so far.
     drawn: u64,
+    /// Its next failure is drawn and has not come yet.
+    expected: bool,
 }
 
 impl Control {
@@ -58,15 +60,16 @@ impl Control {
         Some(Control {
             failures: failures.clone(),
             random: faults.as_ref().map(|faults| (faults.mtbf, faults.mttr)),
-            domains: domains.into_iter().map(|replicas| Domain { replicas, drawn: 0 }).collect(),
+            domains: domains.into_iter().map(|replicas| Domain { replicas, drawn: 0, expected: false }).collect(),
             down_until: vec![None; replicas as usize],
             seed: spec.seed,
         })
     }
 
-    /// The next random failure of a domain.
+    /// Draws the next random failure of a domain, unless one is drawn: a failure of the specification adds none.
     fn expect(&mut self, domain: usize, kernel: &mut Kernel<'_>) {
-        if let Some((mtbf, _)) = self.random {
+        if let Some((mtbf, _)) = self.random.filter(|_| !self.domains[domain].expected) {
+            self.domains[domain].expected = true;
             let up = self.draw(domain, mtbf);
             kernel.tick(kernel.now + up, Tick::Fault(domain as u32));
         }
@@ -108,6 +111,7 @@ impl Control {
     /// A domain fails at random.
     fn fault(&mut self, domain: usize, kernel: &mut Kernel<'_>) -> Vec<Action> {
         let Some((_, mttr)) = self.random else { return Vec::new() };
+        self.domains[domain].expected = false;
         let down_for = self.draw(domain, mttr);
         let replicas = self.domains[domain].replicas.clone();
         self.fail(&replicas, down_for, kernel)
@@ -122,10 +126,9 @@ impl Control {
         kernel.settle(at)?;
         kernel.replicas[at].pool_mut().forget();
         kernel.release(at, Hold::Down);
-        let leads = |domain: &Domain| domain.replicas.first() == Some(&(at as u32));
-        if let Some(domain) = self.domains.iter().position(leads) {
-            self.expect(domain, kernel);
-        }
+        let mine = |&domain: &usize| self.domains[domain].replicas.contains(&(at as u32));
+        let domains: Vec<usize> = (0..self.domains.len()).filter(mine).collect();
+        domains.into_iter().for_each(|domain| self.expect(domain, kernel));
         Ok(())
     }
 }
