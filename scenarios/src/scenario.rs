@@ -202,27 +202,52 @@ pub struct RouterViewSpec {
     pub delay: Duration,
 }
 
-/// A replica fails: all that it had is lost.
+/// A replica fails, or all replicas on a server: all that they had is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FailureSpec {
     /// When, from the start.
     pub at: Duration,
-    /// Which replica, from 0.
-    pub replica: u32,
+    /// Which replica, from 0; or `server`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<u32>,
+    /// Which server, from 0, with all replicas on it. Replicas fill the servers of their pool in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<u32>,
     /// For how long no request is sent there; then it is back, empty.
     #[serde(default = "at_once")]
     pub down_for: Duration,
 }
 
-/// Replicas fail at random, independently of each other; times up and down are exponential.
+/// Replicas, or servers with all replicas on them, fail at random, independently of each other; times up and down are exponential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaultsSpec {
     /// Mean time between coming up and failing.
     pub mtbf: Duration,
-    /// Mean time until a replica is back.
+    /// Mean time until it is back.
     pub mttr: Duration,
+    /// What fails.
+    #[serde(default, skip_serializing_if = "FaultDomain::is_replica")]
+    pub of: FaultDomain,
+}
+
+/// What fails at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultDomain {
+    /// Each replica alone.
+    #[default]
+    Replica,
+    /// All replicas on a server.
+    Server,
+}
+
+impl FaultDomain {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    fn is_replica(&self) -> bool {
+        *self == FaultDomain::Replica
+    }
 }
 
 /// An autoscaler as Kubernetes' (HPA): at every interval it wants load ÷ target replicas, rounded up. It grows at once and shrinks to

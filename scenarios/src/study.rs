@@ -179,6 +179,7 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     let check::Hardware { model, gpu, topology, kv_link, profile, pools } =
         check.hardware(&mut scenario, Catalog::embedded())?;
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools };
+    check.servers(&point);
     if check.sound {
         check.longest(&point);
         check.prefixes(&point);

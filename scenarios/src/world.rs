@@ -1,6 +1,7 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
 pub(crate) mod profile_file;
+mod servers;
 mod table_file;
 
 use std::path::PathBuf;
@@ -8,20 +9,19 @@ use std::path::PathBuf;
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
 use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
 use overbook_sim::fleet::{
-    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Failure, Faults,
-    OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
+    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, OutputLimit,
+    Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
 use overbook_sim::serving::replica::{Limits, SwapSpace};
-use overbook_sim::time::Time;
 use overbook_sim::units::Bytes;
 use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
 use crate::scenario::{
-    AutoscaleSpec, CostSpec, FailureSpec, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
+    AutoscaleSpec, CostSpec, FaultDomain, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
 };
 use crate::study::Point;
 
@@ -161,7 +161,6 @@ impl Point {
             },
             jumps: true,
             audit: scenario.audit,
-            ..ClusterSpec::default()
         })
     }
 
@@ -197,8 +196,12 @@ impl Point {
                 cancel_after: workload.limits.cancel_after.map(|d| d.0),
             },
             retry: workload.retry.as_ref().map(retry),
-            failures: fleet.failures.iter().map(failure).collect(),
-            faults: fleet.faults.map(|faults| Faults { mtbf: faults.mtbf.0, mttr: faults.mttr.0, domains: Vec::new() }),
+            failures: fleet.failures.iter().map(|failure| self.failure(failure)).collect(),
+            faults: fleet.faults.map(|faults| Faults {
+                mtbf: faults.mtbf.0,
+                mttr: faults.mttr.0,
+                domains: if faults.of == FaultDomain::Server { self.servers().unwrap_or_default() } else { Vec::new() },
+            }),
             autoscale: fleet.autoscale.map(autoscale),
         })
     }
@@ -206,7 +209,12 @@ impl Point {
     fn replica_pools(&self) -> Result<Vec<ReplicaPool>, WorldError> {
         let pools = self.pools.iter().zip(&self.scenario.fleet.pools);
         let pool = |(pool, spec): (&Point, &PoolSpec)| {
-            Ok(ReplicaPool { replicas: spec.replicas, limits: pool.limits()?.0, weight: spec.weight, autoscale: None })
+            Ok(ReplicaPool {
+                replicas: spec.replicas,
+                limits: pool.limits()?.0,
+                weight: spec.weight,
+                autoscale: spec.autoscale.map(autoscale),
+            })
         };
         pools.map(pool).collect()
     }
@@ -342,10 +350,6 @@ fn autoscale(spec: AutoscaleSpec) -> Autoscale {
         },
         cool_down: spec.cool_down.0,
     }
-}
-
-fn failure(spec: &FailureSpec) -> Failure {
-    Failure { at: Time::ZERO + spec.at.0, replicas: vec![spec.replica], down_for: spec.down_for.0 }
 }
 
 impl Point {

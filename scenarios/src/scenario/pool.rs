@@ -7,7 +7,7 @@ use overbook_sim::units::Bandwidth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CostSpec, EngineSpec, PipelineSpec, Scenario};
+use super::{AutoscaleSpec, CostSpec, EngineSpec, PipelineSpec, Scenario};
 use crate::yaml::join;
 
 /// Replicas of one kind. What a pool does not say is what the scenario says above it; a pool that names a GPU or a server takes
@@ -35,6 +35,9 @@ pub struct PoolSpec {
     /// Whole experts on each GPU of a group instead of a share of every expert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expert_parallel: Option<ExpertParallel>,
+    /// Replicas of this pool come and go with its load; `replicas` is the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<AutoscaleSpec>,
     /// What is different about the inference engine.
     #[serde(default, skip_serializing_if = "PoolEngineSpec::is_empty")]
     pub engine: PoolEngineSpec,
@@ -124,6 +127,7 @@ impl PoolSpec {
         }
         let fleet = &mut own.fleet;
         fleet.pools.clear();
+        fleet.autoscale = self.autoscale;
         fleet.replicas = self.replicas;
         fleet.tensor_parallel = self.tensor_parallel.unwrap_or(fleet.tensor_parallel);
         fleet.pipeline = self.pipeline.or(fleet.pipeline);
@@ -139,6 +143,7 @@ impl PoolSpec {
         let own = match (root, key) {
             ("", "gpu") => self.gpu.is_some() || self.server.is_some(),
             ("fleet", "server") => self.server.is_some(),
+            ("fleet", "autoscale") => self.autoscale.is_some(),
             ("fleet", "tensor_parallel") => self.tensor_parallel.is_some(),
             ("fleet", "pipeline") => self.pipeline.is_some(),
             ("fleet", "expert_parallel") => self.expert_parallel.is_some(),

@@ -166,30 +166,17 @@ impl FleetSpec {
             }
         }
         for (number, failure) in self.failures.iter().enumerate() {
-            let FailureSpec { replica, down_for, .. } = *failure;
-            let told = format!("is {replica}; there are {} replicas, counted from 0", self.replicas);
-            check.that(replica < self.replicas || self.replicas == 0, &format!("failures.{number}.replica"), told);
-            let told = "is above 0: a replica that only decodes is not passed over yet while it is down";
-            let avoided = down_for.0.0 == 0 || self.disaggregation.is_none();
-            check.that(avoided, &format!("failures.{number}.down_for"), told);
+            let FailureSpec { replica, server, .. } = *failure;
+            if let Some(replica) = replica {
+                let told = format!("is {replica}; there are {} replicas, counted from 0", self.replicas);
+                check.that(replica < self.replicas || self.replicas == 0, &format!("failures.{number}.replica"), told);
+            }
+            let told = "names one of `replica` and `server`: what fails?";
+            check.that(replica.is_some() != server.is_some(), &format!("failures.{number}"), told);
         }
         if let Some(faults) = self.faults {
             check.that(faults.mtbf.0.0 > 0, "faults.mtbf", "is 0; it must be above 0");
             check.that(faults.mttr.0.0 > 0, "faults.mttr", "is 0; it must be above 0");
-            let told = "cannot be combined with `disaggregation`: a replica that only decodes is not passed over yet while it is down";
-            check.that(self.disaggregation.is_none(), "faults", told);
-        }
-        if let Some(auto) = self.autoscale {
-            check.range("autoscale.min", u64::from(auto.min), 1, u64::from(self.replicas.max(1)));
-            check.that(auto.interval.0.0 > 0, "autoscale.interval", "is 0; it must be above 0");
-            let (key, target, most) = match auto.target {
-                ScaleTargetSpec::Outstanding(target) => ("autoscale.target.outstanding", target, f64::INFINITY),
-                ScaleTargetSpec::KvUse(target) => ("autoscale.target.kv-use", target, 1.0),
-            };
-            let told = format!("is {target}; it must be above 0{}", if most > 1.0 { "" } else { " and at most 1" });
-            check.that(target > 0.0 && target <= most && target.is_finite(), key, told);
-            let told = "cannot be combined with `disaggregation` yet: replicas of two kinds would have to scale apart";
-            check.that(self.disaggregation.is_none(), "autoscale", told);
         }
         if let Some(view) = self.router_view {
             check.that(
@@ -199,7 +186,26 @@ impl FleetSpec {
             );
         }
         if self.pools.is_empty() {
+            let told = "cannot be combined with `disaggregation` here: replicas of two kinds scale apart, so make them `pools` and give each \
+                        its own `autoscale`";
+            check.that(self.autoscale.is_none() || self.disaggregation.is_none(), "autoscale", told);
+            self.check_autoscale(list);
             self.check_replica(list);
+        }
+    }
+
+    /// When replicas come and go.
+    fn check_autoscale(&self, list: &mut Vec<Problem>) {
+        let mut check = Check { prefix: "fleet", list };
+        if let Some(auto) = self.autoscale {
+            check.range("autoscale.min", u64::from(auto.min), 1, u64::from(self.replicas.max(1)));
+            check.that(auto.interval.0.0 > 0, "autoscale.interval", "is 0; it must be above 0");
+            let (key, target, most) = match auto.target {
+                ScaleTargetSpec::Outstanding(target) => ("autoscale.target.outstanding", target, f64::INFINITY),
+                ScaleTargetSpec::KvUse(target) => ("autoscale.target.kv-use", target, 1.0),
+            };
+            let told = format!("is {target}; it must be above 0{}", if most > 1.0 { "" } else { " and at most 1" });
+            check.that(target > 0.0 && target <= most && target.is_finite(), key, told);
         }
     }
 

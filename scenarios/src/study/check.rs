@@ -277,6 +277,13 @@ impl PointCheck<'_> {
         }
     }
 
+    /// Whether the servers are there that failures name.
+    pub(super) fn servers(&mut self, point: &Point) {
+        for (path, message) in point.missing_servers() {
+            self.add(&path, message);
+        }
+    }
+
     /// Whether one replica can hold, and one step can take in, the longest sequence that the replica accepts.
     pub(super) fn longest(&mut self, point: &Point) {
         for (number, kind) in point.kinds().iter().enumerate() {

@@ -53,7 +53,7 @@ fn prompts_and_decodes_apart() {
     assert_eq!(point.kv_link.as_ref().unwrap().name, point.topology.as_ref().unwrap().inside.name);
     // 128 KiB a token over NVLink.
     let link = point.kv_link.as_ref().unwrap();
-    let per_token = point.cluster().unwrap().disaggregation.unwrap().per_token.as_ns_f64();
+    let per_token = point.cluster().unwrap().controllers.disaggregation.unwrap().per_token.as_ns_f64();
     assert!((per_token - 131_072.0 / link.stream(1.0) * 1e9).abs() < 0.01, "{per_token}");
     // Seventeen GPUs are more than a server has: the KV crosses the network.
     let wide = super::study(&apart("{ server: dgx-h100, replicas: 17, disaggregation: { prefill: 1 } }"));
@@ -76,6 +76,26 @@ fn roles_that_make_no_sense_are_refused() {
     assert!(unknown.iter().any(|line| line.contains("no link is called `nvlink`")), "{unknown:?}");
     let more = told("{}", "scheduler: { semi-pd: { partition: { static: { prefill: 0, decode: 120 } } } }\n");
     assert_eq!(more.len(), 2, "{more:?}");
+}
+
+#[test]
+fn a_server_fails_with_all_replicas_on_it() {
+    let fleet = "{ server: dgx-h100, replicas: 5, tensor_parallel: 4, failures: [{ at: 1s, server: 1 }, { at: 2s, replica: 4 }], \
+                 faults: { mtbf: 1d, mttr: 1h, of: server } }";
+    let study = study(&placed("llama-3.1-70b", fleet));
+    let controllers = study.points()[0].cluster().unwrap().controllers;
+    let failures: Vec<Vec<u32>> = controllers.failures.into_iter().map(|failure| failure.replicas).collect();
+    assert_eq!(failures, [vec![2, 3], vec![4]]);
+    assert_eq!(controllers.faults.unwrap().domains, [vec![0, 1], vec![2, 3], vec![4]]);
+    let refused = |fleet: &str| problems(&placed("llama-3.1-8b", fleet));
+    assert_eq!(
+        refused("{ server: dgx-h100, replicas: 9, failures: [{ at: 1s, server: 2 }] }"),
+        ["5:70: `server` is 2; the fleet fills 2 servers, counted from 0"]
+    );
+    let told = refused("{ server: dgx-h100, replicas: 9, failures: [{ at: 1s, server: 1, replica: 3 }] }");
+    assert!(told[0].contains("names one of `replica` and `server`"), "{told:?}");
+    let told = problems(&format!("{LEAST}fleet: {{ faults: {{ mtbf: 1d, mttr: 1h, of: server }} }}\n"));
+    assert!(told[0].contains("`of: server` needs `fleet.server`"), "{told:?}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn prompts_on_one_pool_and_decodes_on_another() {
     let pools = "pools: [{ replicas: 2 }, { replicas: 2, gpu: a100-80, tensor_parallel: 2 }]";
     let study = study(&with(&format!("{{ {pools}, disaggregation: {{ prefill: 2, link: ethernet-100g }} }}")));
     let point = &study.points()[0];
-    let apart = point.cluster().unwrap().disaggregation.unwrap();
+    let apart = point.cluster().unwrap().controllers.disaggregation.unwrap();
     // A prompt's KV leaves one GPU whole, 128 KiB a token, though each of the two that take it in has half of it.
     let link = point.kv_link.as_ref().unwrap();
     assert_eq!(apart.prefill, 2);
@@ -137,7 +137,18 @@ fn what_makes_no_sense_is_refused_at_its_place() {
         "`replicas` is 4; the pools have 2 together, so leave it out",
     );
     let scaled = "{ pools: [{ replicas: 2 }], autoscale: { min: 1, start_up: 1s, target: { outstanding: 1 } } }";
-    refused_at(scaled, "{ min", "`autoscale` cannot be combined with `pools` yet");
+    refused_at(scaled, "{ min", "`autoscale` is of replicas that are all alike");
+    let rules = "autoscale: { min: 1, start_up: 1s, target: { outstanding: 1 } }";
+    let many = format!("{{ pools: [{{ replicas: 2, {} }}] }}", rules.replace("min: 1", "min: 3"));
+    refused_at(&many, "3,", "`min` is 3; it must be from 1 to 2");
+    let both = format!(
+        "{{ disaggregation: {{ prefill: 1, link: nvlink4 }}, pools: [{{ replicas: 2, {rules} }}, {{ replicas: 2 }}] }}"
+    );
+    refused_at(
+        &both,
+        "{ min",
+        "`autoscale` is of replicas on both sides of `disaggregation`, whose first 1 compute prompts",
+    );
     let weighed = "{ router: least-kv, pools: [{ replicas: 3, weight: 2 }] }";
     refused_at(weighed, "2 }", "`weight` has no effect: `least-kv`");
     refused_at("{ pools: [{ replicas: 1, weight: 0 }] }", "0 }", "`weight` is 0; it must be from 1");
@@ -165,6 +176,20 @@ fn each_pool_is_checked_for_its_memory() {
     let told = problems(&format!("{LEAST}fleet: {fleet}\nengine: {{ max_model_len: 131072 }}\n"));
     let wanted = format!("{}pool 1: `max_model_len` is 131072", at(fleet, "{ replicas: 2"));
     assert!(told[0].starts_with(&wanted), "{told:?}");
+}
+
+#[test]
+fn each_pool_scales_by_its_own_rules() {
+    let rules = "autoscale: { min: 1, start_up: 1s, target: { outstanding: 8 } }";
+    let fleet = format!(
+        "{{ disaggregation: {{ prefill: 2, link: nvlink4 }}, pools: [{{ replicas: 2 }}, {{ replicas: 4, {rules} }}] }}"
+    );
+    let scaled = study(&with(&fleet));
+    let point = &scaled.points()[0];
+    let pools = point.cluster().unwrap().pools;
+    assert!(pools[0].autoscale.is_none() && pools[1].autoscale.is_some_and(|auto| auto.min == 1));
+    let again = study(&point.scenario.to_yaml());
+    assert_eq!(again.points()[0].scenario, point.scenario);
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Cluster {
     schedulers: Vec<Box<dyn Scheduler>>,
     router: Box<dyn Router>,
     probes: Vec<Time>,
+    #[cfg(feature = "planted-faults")]
+    planted: Option<super::StopReason>,
 }
 
 /// Events between two calls of the watcher.
@@ -56,13 +58,26 @@ impl Cluster {
         let replicas: u32 = pools.iter().map(|pool| pool.replicas).sum();
         assert_eq!(schedulers.len(), replicas as usize, "one scheduler per replica");
         let router = spec.router.build(spec.seed);
-        Ok(Cluster { spec, schedulers, router, probes: Vec::new() })
+        Ok(Cluster {
+            spec,
+            schedulers,
+            router,
+            probes: Vec::new(),
+            #[cfg(feature = "planted-faults")]
+            planted: None,
+        })
     }
 
     /// Settles every replica at `at`, which nothing may notice (law 13): only for tests.
     #[doc(hidden)]
     pub fn probe(&mut self, at: Time) {
         self.probes.push(at);
+    }
+
+    /// Plants an off-by-one into a rule that ends jumps, to prove that the laws' tests have teeth.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant(&mut self, reason: super::StopReason) {
+        self.planted = Some(reason);
     }
 
     /// Runs the workload to its end on replicas of one kind. `watch` is called now and then; it returns `false` to stop early.
@@ -96,11 +111,15 @@ impl Cluster {
         recorder: &mut dyn Recorder,
         watch: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<RunResult, RunError> {
-        let Cluster { spec, schedulers, router, probes } = self;
+        let Cluster { spec, schedulers, router, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
         let controllers = controllers::build(&spec, router, &Pools::new(&spec));
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
         let mut kernel = Kernel::new(&spec, schedulers, costs, Sink::new(spec.slo, recorder));
+        #[cfg(feature = "planted-faults")]
+        if let Some(reason) = self.planted {
+            kernel.drives.iter_mut().for_each(|drive| drive.plant(reason));
+        }
         for at in probes {
             kernel.calendar.schedule(at, RANK_PATIENCE, Entry::Probe);
         }

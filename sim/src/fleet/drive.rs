@@ -109,7 +109,7 @@ impl Drive {
             seed: spec.seed,
             jumps: spec.jumps,
             #[cfg(feature = "planted-faults")]
-            planted: spec.planted,
+            planted: None,
             scale: UNIT,
             planned: 0,
             apart: None,
@@ -128,6 +128,12 @@ impl Drive {
     #[expect(clippy::unused_self, reason = "tests plant faults by drive")]
     fn planted(&self, _: StopReason) -> u64 {
         0
+    }
+
+    /// Plants an off-by-one into a rule that ends jumps.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn plant(&mut self, reason: StopReason) {
+        self.planted = Some(reason);
     }
 
     #[cfg(feature = "planted-faults")]

@@ -1,7 +1,5 @@
 //! What a fleet is made of, and the traffic rules around it.
 
-#[cfg(feature = "planted-faults")]
-use super::StopReason;
 use super::controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Patience, Retry,
 };
@@ -110,10 +108,6 @@ pub struct ClusterSpec {
     pub jumps: bool,
     /// Check the laws at every event (slow).
     pub audit: bool,
-    /// Plants an off-by-one into a rule that ends jumps, to prove that the laws' tests have teeth.
-    #[cfg(feature = "planted-faults")]
-    #[doc(hidden)]
-    pub planted: Option<StopReason>,
 }
 
 impl Default for ClusterSpec {
@@ -141,8 +135,6 @@ impl Default for ClusterSpec {
             slo: Slo::default(),
             jumps: true,
             audit: false,
-            #[cfg(feature = "planted-faults")]
-            planted: None,
         }
     }
 }

@@ -154,7 +154,7 @@ impl World {
     }
 
     pub fn try_run(&self, how: How<'_>) -> Result<Run, RunError> {
-        let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, planted: how.planted, ..self.spec.clone() };
+        let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, ..self.spec.clone() };
         let mut cluster = match how.scheduler {
             Some(build) => {
                 let schedulers = (0..spec.replicas).map(|_| build()).collect();
@@ -163,6 +163,9 @@ impl World {
             None => Cluster::new(spec)?,
         };
         how.probes.iter().for_each(|&at| cluster.probe(at));
+        if let Some(reason) = how.planted {
+            cluster.plant(reason);
+        }
         let mut rows = Keep::default();
         let boxed = |cost: Affine| -> Box<dyn CostModel> {
             match how.jitter {

@@ -12,6 +12,7 @@ impl Scenario {
             let own = pool.alone(self);
             let mut found = Vec::new();
             own.fleet.check_replica(&mut found);
+            own.fleet.check_autoscale(&mut found);
             own.engine.check(&mut found);
             for (path, message) in found {
                 // Pools that inherit the same wrong setting share one problem.
@@ -35,8 +36,9 @@ impl FleetSpec {
         let sum = self.pools.iter().fold(0_u32, |sum, pool| sum.saturating_add(pool.replicas));
         let told = format!("is {}; the pools have {sum} together, so leave it out", self.replicas);
         check.that(self.replicas == sum, "replicas", told);
-        let told = "cannot be combined with `pools` yet: each pool would have to scale by itself";
+        let told = "is of replicas that are all alike; each of the `pools` scales by its own load: write it there";
         check.that(self.autoscale.is_none(), "autoscale", told);
+        self.check_sides(&mut check);
         let weighs = !matches!(self.router, RouterSpec::LeastKv | RouterSpec::PrefixAware(_));
         for (number, pool) in self.pools.iter().enumerate() {
             check.range(&format!("pools.{number}.replicas"), u64::from(pool.replicas), 1, 4096);
@@ -44,6 +46,22 @@ impl FleetSpec {
             check.range(&key, u64::from(pool.weight), 1, 1_000_000);
             let told = "has no effect: `least-kv` and `prefix-aware` weigh replicas by their own pools and blocks";
             check.that(weighs || pool.weight == 1, &key, told);
+        }
+    }
+
+    /// A pool that scales keeps a replica up on one side of a disaggregation, not on both.
+    fn check_sides(&self, check: &mut Check<'_>) {
+        let Some(apart) = &self.disaggregation else { return };
+        let mut first = 0_u32;
+        for (number, pool) in self.pools.iter().enumerate() {
+            let end = first.saturating_add(pool.replicas);
+            let told = format!(
+                "is of replicas on both sides of `disaggregation`, whose first {} compute prompts; split the pool there",
+                apart.prefill
+            );
+            let one_side = end <= apart.prefill || first >= apart.prefill;
+            check.that(one_side || pool.autoscale.is_none(), &format!("pools.{number}.autoscale"), told);
+            first = end;
         }
     }
 }

@@ -126,9 +126,11 @@ impl Control {
         kernel.settle(at)?;
         kernel.replicas[at].pool_mut().forget();
         kernel.release(at, Hold::Down);
-        let mine = |&domain: &usize| self.domains[domain].replicas.contains(&(at as u32));
-        let domains: Vec<usize> = (0..self.domains.len()).filter(mine).collect();
-        domains.into_iter().for_each(|domain| self.expect(domain, kernel));
+        for domain in 0..self.domains.len() {
+            if self.domains[domain].replicas.contains(&(at as u32)) {
+                self.expect(domain, kernel);
+            }
+        }
         Ok(())
     }
 }
