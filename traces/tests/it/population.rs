@@ -286,7 +286,7 @@ fn clients_without_lengths_are_counted_over_the_whole_file() {
 fn clients_without_lengths_are_named_dropped_pooled_or_drawn() {
     let mut spec = clients(in_clone, "m-small", 36_000, 43_200);
     let text = error(&spec);
-    assert!(text.contains("no lengths for 5 of 22 clients, with 5"), "{text}");
+    assert!(text.contains("no lengths for 4 of 24 clients, with 55.0 % of the requests: "), "{text}");
     assert!(text.contains("length_pmfs.jsonl.zst: ") && text.contains("`missing_lengths`"), "{text}");
     spec.rate = Some(Rate(5.0));
     let pmfs = lengths(&spec.lengths.clone().expect("given"), "m-small");
