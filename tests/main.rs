@@ -7,6 +7,7 @@ mod cli {
     mod compare;
     mod disk;
     mod engine;
+    mod fetch;
     #[cfg(feature = "frames")]
     mod fitted;
     mod gates;

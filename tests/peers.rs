@@ -3,36 +3,40 @@
 //! beside the logs speak of an effective batch cap of 29, but the logged batches hold up to 77 requests: the configured cap of
 //! 128 was in force.)
 
-#![allow(clippy::print_stderr, reason = "tests say what they compared and what they skipped")]
+#![allow(clippy::print_stderr, reason = "tests say what they compared")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use overbook_sim::cost::vidur::Vidur;
 use overbook_sim::fleet::{Cluster, ClusterSpec};
 use overbook_sim::results::rows::{Keep, RequestRow};
 use overbook_sim::schedulers::{SarathiSpec, SchedulerSpec};
 use overbook_sim::serving::replica::{Limits, SwapSpace};
+use overbook_test_groups::{in_clone, whole, whole_files};
 use overbook_traces::TraceSpec;
 
-fn folder() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/bench/peers");
-    if folder.exists() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no peers' results at {}", folder.display());
-    None
+/// Where a file of `peers` lies: packed in the clone, or plain among the whole files.
+type Files = fn(&str) -> PathBuf;
+
+fn of_clone(name: &str) -> PathBuf {
+    in_clone(&format!("peers/{name}.zst"))
 }
 
-fn read(folder: &Path, name: &str) -> String {
-    let path = folder.join(name);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+fn of_whole(name: &str) -> PathBuf {
+    whole(&format!("peers/{name}"))
+}
+
+fn read(files: Files, name: &str) -> String {
+    let bytes = fs::read(files(name)).expect("reads");
+    let packed = bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    String::from_utf8(if packed { zstd::decode_all(&bytes[..]).expect("unpacks") } else { bytes }).expect("text")
 }
 
 /// Vidur's per-request (ttft, e2e) [s].
-fn logged(folder: &Path, name: &str) -> Vec<(f64, f64)> {
+fn logged(files: Files, name: &str) -> Vec<(f64, f64)> {
     let number = |text: &str| text.parse().expect("a number");
-    read(folder, name)
+    read(files, name)
         .lines()
         .skip(1)
         .map(|line| {
@@ -43,9 +47,9 @@ fn logged(folder: &Path, name: &str) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn simulate(folder: &Path, workload: &str) -> (u64, Vec<RequestRow>) {
+fn simulate(files: Files, workload: &str) -> (u64, Vec<RequestRow>) {
     let [ops, decode, prefill] = ["op-token-tables", "attn-decode-table", "attn-prefill-table"]
-        .map(|table| read(folder, &format!("vidur-{table}.csv")));
+        .map(|table| read(files, &format!("vidur-{table}.csv")));
     let mut cost = Vidur::from_csv(&ops, &decode, &prefill, 32).expect("Vidur's tables");
     let scheduler =
         SchedulerSpec::Sarathi(SarathiSpec { chunk_size: 512, max_num_seqs: 128, ..SarathiSpec::default() });
@@ -61,7 +65,7 @@ fn simulate(folder: &Path, workload: &str) -> (u64, Vec<RequestRow>) {
     };
     let spec = ClusterSpec { limits, scheduler, ..ClusterSpec::default() };
     let mut rows = Keep::default();
-    let mut trace = TraceSpec::new(folder.join(workload)).open().expect("the workload");
+    let mut trace = TraceSpec::new(files(workload)).open().expect("the workload");
     let cluster = Cluster::new(spec).expect("a fleet");
     let result = cluster.run(&mut *trace, &mut cost, &mut rows, &mut |_| true).expect("a run");
     rows.requests.sort_by_key(|row| row.request);
@@ -78,10 +82,10 @@ fn p99(values: &[f64]) -> f64 {
     sorted[(0.99 * sorted.len() as f64).ceil() as usize - 1]
 }
 
-fn compare(folder: &Path, size: &str) {
-    let theirs = logged(folder, &format!("vidur-requests-{size}.csv"));
-    let their_steps = read(folder, &format!("vidur-batches-{size}.csv")).lines().count() as u64 - 1;
-    let (steps, rows) = simulate(folder, &format!("conv-{size}.csv"));
+fn compare(files: Files, size: &str) {
+    let theirs = logged(files, &format!("vidur-requests-{size}.csv"));
+    let their_steps = read(files, &format!("vidur-batches-{size}.csv")).lines().count() as u64 - 1;
+    let (steps, rows) = simulate(files, &format!("conv-{size}.csv"));
     assert_eq!(rows.len(), theirs.len());
     let off = |ours: f64, theirs: f64| (ours / theirs - 1.0) * 100.0;
     eprintln!("{size}: {steps} iterations, Vidur {their_steps} ({:+.3} %)", off(steps as f64, their_steps as f64));
@@ -104,9 +108,12 @@ fn compare(folder: &Path, size: &str) {
 }
 
 #[test]
-fn vidur_with_its_own_costs() {
-    if let Some(folder) = folder() {
-        compare(&folder, "1k-q4");
-        compare(&folder, "5k-q4");
-    }
+fn a_thousand_requests_of_vidur_with_its_own_costs() {
+    compare(of_clone, "1k-q4");
 }
+
+fn five_thousand_requests_of_vidur_with_its_own_costs() {
+    compare(of_whole, "5k-q4");
+}
+
+whole_files!(five_thousand_requests_of_vidur_with_its_own_costs);

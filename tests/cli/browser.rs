@@ -4,7 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::cli::home::{Home, SMALL, skip};
+use overbook_test_groups::{browser, in_browser};
+
+use crate::cli::home::{Home, SMALL};
 
 /// Writes what the page shows into the page itself, as JSON that needs no escapes in HTML.
 const PROBE: &str = r"<script>addEventListener('load', () => {
@@ -17,19 +19,13 @@ const PROBE: &str = r"<script>addEventListener('load', () => {
   document.documentElement.innerHTML = '<body><pre>PROBE' + plain + 'EBORP</pre></body>';
 })</script>";
 
-/// A browser on this machine.
-fn browser() -> Option<&'static str> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()))
-}
-
 /// What a page shows in a window of some width [px].
-fn shown(browser: &str, home: &Home, page: &str, width: u32) -> Value {
+fn shown(home: &Home, page: &str, width: u32) -> Value {
     let html = home.text(page).replace("</body>", &format!("{PROBE}</body>"));
     home.write("probe.html", html);
     let profile = home.path(&format!("profile-{width}"));
     let quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"];
-    let out = Command::new(browser)
+    let out = Command::new(browser())
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--dump-dom"])
         .args(quiet)
         .arg(format!("--window-size={width},900"))
@@ -72,19 +68,14 @@ fn row<'v>(shown: &'v Value, name: &str, columns: usize) -> Vec<&'v str> {
     cells.iter().map(|cell| cell.as_str().expect("text")).collect()
 }
 
-#[test]
 fn a_report_shows_the_figures_of_its_summary() {
-    let Some(browser) = browser() else {
-        skip("a_report_shows_the_figures_of_its_summary", "no chromium on this machine");
-        return;
-    };
     let home = Home::new();
     let slo = "slo: { ttft_p99: 10ms, goodput: { ttft: 1s, tpot: 40ms, share: 0.9 } }\n";
     home.write("small.yaml", format!("{SMALL}{slo}"));
     home.overbook("run small.yaml --out a").ends(0);
     let summary = home.json("a/summary.json");
     for width in [500, 1280] {
-        let shown = shown(browser, &home, "a/report.html", width);
+        let shown = shown(&home, "a/report.html", width);
         assert!(shown["overflow"].as_i64().expect("a number") <= 0, "at {width} px the page is wider than its window");
         assert_eq!(shown["drawn"], shown["figures"], "every figure is drawn once");
         assert!(shown["figures"].as_u64() > Some(4), "{shown}");
@@ -105,12 +96,7 @@ fn a_report_shows_the_figures_of_its_summary() {
     }
 }
 
-#[test]
 fn a_study_page_fits_a_phone() {
-    let Some(browser) = browser() else {
-        skip("a_study_page_fits_a_phone", "no chromium on this machine");
-        return;
-    };
     let home = Home::new();
     let sweep = "sweep: { axes: { fleet.replicas: { one: 1, two: 2 } } }\n\
                  expect: [{ metric: finished, at: { fleet.replicas: one }, min: 1, source: a test }]\n";
@@ -120,7 +106,7 @@ fn a_study_page_fits_a_phone() {
     let columns: Vec<&str> = csv.lines().next().expect("a header").split(',').collect();
     let at = columns.iter().position(|&name| name == "ttft_p99").expect("a column");
     for width in [500, 1280] {
-        let shown = shown(browser, &home, "a/report.html", width);
+        let shown = shown(&home, "a/report.html", width);
         assert!(shown["overflow"].as_i64().expect("a number") <= 0, "at {width} px the page is wider than its window");
         assert_eq!(shown["drawn"], shown["figures"]);
         assert_eq!(row(&shown, "finished at", 2)[1].trim(), "✓ met");
@@ -140,3 +126,5 @@ fn a_study_page_fits_a_phone() {
 fn a_wrong_figure_is_noticed() {
     assert_shows("2.00 ms", 0.0021, "TTFT");
 }
+
+in_browser!(a_report_shows_the_figures_of_its_summary, a_study_page_fits_a_phone);

@@ -1,54 +1,15 @@
 //! `overbook calibrate`: measured tables in, a profile out, a scenario that runs on it.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use overbook_test_groups::in_clone;
 
-use super::home::{Home, skip};
-
-const HEADER: &str = "framework,version,device,op_name,kernel_source";
-const ROW: &str = "VLLM,0.24.0,NVIDIA H100 80GB HBM3,op,kernel";
-
-/// The rows of a table of the kernel study, behind its header.
-fn rows(name: &str) -> Option<Vec<Vec<String>>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/kernels").join(name);
-    let text = String::from_utf8(zstd::decode_all(std::fs::File::open(path).ok()?).expect("zstd")).expect("text");
-    Some(text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect())
-}
-
-/// Measured H100 rows in AIConfigurator's layout: bf16, head_dim 128.
-pub(crate) fn tables(home: &Home, folder: &str) -> Option<()> {
-    let matrices = rows("gemm/h100_sxm.csv.zst")?;
-    std::fs::create_dir_all(home.path(folder)).expect("folder");
-    let ms = |us: &str| us.parse::<f64>().expect("a time") / 1e3;
-    let mut text = format!("{HEADER},gemm_dtype,m,n,k,latency\n");
-    for row in matrices.iter().filter(|row| row[0] == "bf16") {
-        writeln!(text, "{ROW},bfloat16,{},{},{},{}", row[3], row[1], row[2], ms(&row[4])).expect("text");
-    }
-    home.write(&format!("{folder}/gemm_perf.txt"), text);
-    let header =
-        "batch_size,isl,num_heads,num_key_value_heads,head_dim,beam_width,attn_dtype,kv_cache_dtype,step,latency";
-    for (name, file, decode) in
-        [("attn_decode", "generation_attention_perf.txt", true), ("attn_prefill", "context_attention_perf.txt", false)]
-    {
-        let mut text = format!("{HEADER},{header}\n");
-        for row in rows(&format!("{name}/h100_sxm.csv.zst"))?.iter().filter(|row| row[0] == "128" && row[3] == "bf16") {
-            let tokens: u64 = row[5].parse().expect("tokens");
-            let (isl, step) = if decode { (1, tokens - 1) } else { (tokens, 0) };
-            let (heads, kv_heads, batch, us) = (&row[1], &row[2], &row[4], ms(&row[6]));
-            writeln!(text, "{ROW},{batch},{isl},{heads},{kv_heads},128,1,bfloat16,bfloat16,{step},{us}").expect("text");
-        }
-        home.write(&format!("{folder}/{file}"), text);
-    }
-    Some(())
-}
+use super::home::Home;
 
 #[test]
 fn measured_tables_become_a_profile_that_a_scenario_runs_on() {
     let home = Home::new();
-    if tables(&home, "tables").is_none() {
-        return skip("measured_tables_become_a_profile_that_a_scenario_runs_on", "../shared/data/kernels is not here");
-    }
-    let ran = home.overbook("calibrate --import aiconfigurator tables --out p.yaml").ends(0);
+    let tables = in_clone("kernels/h100_sxm/vllm/0.24.0");
+    let import = ["calibrate", "--import", "aiconfigurator", &tables.to_string_lossy(), "--out", "p.yaml"];
+    let ran = home.run(import).ends(0);
     // Half of the shapes was held out; errors as the study has them (its §2.1, §2.4, §2.5).
     let percent = |operation: &str| {
         let line = ran.out.lines().find(|line| line.starts_with(operation)).expect("a line");
@@ -71,7 +32,7 @@ fn measured_tables_become_a_profile_that_a_scenario_runs_on() {
         assert!(profile.contains(told), "{told}\n{profile}");
     }
     // Nothing half-written, nothing replaced without asking.
-    assert!(home.refused(["calibrate", "--import", "aiconfigurator", "tables", "--out", "p.yaml"]).contains("--force"));
+    assert!(home.refused(import).contains("--force"));
     assert!(home.names("").iter().all(|name| !name.contains("partial")));
     // The scenario: the same step as the catalog's own fit to these rows, within both fits' differences.
     let text = "version: 1\nname: t\n\

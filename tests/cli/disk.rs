@@ -1,9 +1,10 @@
 //! A full disk: exit code 1, what could not be written, and no result that looks whole.
 
-use std::fs::OpenOptions;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use super::home::{Home, Ran, skip};
+use overbook_test_groups::on_full_disk;
+
+use super::home::{Home, Ran};
 
 /// Mounts a file system of 64 KiB, runs the program with its output there, and lists what is left.
 const SCRIPT: &str = r#"
@@ -16,41 +17,36 @@ find tiny -mindepth 1
 umount tiny
 "#;
 
-/// What the script said, the program's stderr included; `None` if nothing may be mounted here.
-fn on_tiny_disk(home: &Home, options: &str, args: &str) -> Option<Ran> {
+/// What the script said, the program's stderr included.
+fn on_tiny_disk(home: &Home, options: &str, args: &str) -> Ran {
+    std::fs::create_dir(home.path("tiny")).expect("a folder");
     // In a mount namespace of its own the mount ends with the script, whatever happens to it.
-    [&["unshare", "-rm", "sh"][..], &["unshare", "-m", "sh"], &["sh"]].into_iter().find_map(|launcher| {
+    let ran = [&["unshare", "-rm", "sh"][..], &["unshare", "-m", "sh"], &["sh"]].into_iter().find_map(|launcher| {
         let mut command = Command::new(launcher[0]);
         command.args(&launcher[1..]).args(["-c", SCRIPT, "sh", options, env!("CARGO_BIN_EXE_overbook")]);
         let output = command.args(args.split(' ')).current_dir(home.path("")).output().ok()?;
         output.stdout.starts_with(b"mounted").then(|| Ran::of(&output))
-    })
+    });
+    ran.expect("a file system may be mounted: OVERBOOK_MOUNT says so")
 }
 
-fn fails_on_full_disk(name: &str, options: &str, args: &str, told: &str) {
-    let home = Home::small();
-    std::fs::create_dir(home.path("tiny")).expect("a folder");
-    let Some(ran) = on_tiny_disk(&home, options, args) else {
-        return skip(name, "no file system may be mounted here");
-    };
+fn fails_on_full_disk(options: &str, args: &str, told: &str) {
+    let ran = on_tiny_disk(&Home::small(), options, args);
     assert_eq!(ran.out, "mounted\ncode=1\n", "exit code 1, no summary, no file left\n{ran:?}");
     assert!(ran.err.contains(told) && ran.err.contains("No space left on device"), "{ran:?}");
     assert_eq!(ran.err.matches("No space left").count(), 1, "told once: {ran:?}");
 }
 
-#[test]
 fn full_while_rows_are_written() {
     let args = "run small.yaml --out tiny/results --set workload.generate.requests=20000";
-    fails_on_full_disk("full_while_rows_are_written", "size=64k", args, "error: cannot write tiny/results.partial-");
+    fails_on_full_disk("size=64k", args, "error: cannot write tiny/results.partial-");
 }
 
-#[test]
 fn full_while_the_report_is_written() {
     let args = "run small.yaml --out tiny/results";
-    fails_on_full_disk("full_while_the_report_is_written", "size=64k", args, "report.html");
+    fails_on_full_disk("size=64k", args, "report.html");
 }
 
-#[test]
 fn a_real_run_is_told_even_if_it_cannot_be_kept() {
     let home = Home::new();
     home.write(
@@ -59,46 +55,33 @@ fn a_real_run_is_told_even_if_it_cannot_be_kept() {
          lengths: { fixed: { prompt: 20, output: 10 } }\n    requests: 20\nmodel: tiny\ngpu: none\n\
          engine: { kv_tokens: 4096, max_model_len: 512, cost: { constant: { device: 1ms } } }\nscheduler: vllm\n",
     );
-    std::fs::create_dir(home.path("tiny")).expect("a folder");
-    let args = "run real.yaml --on cpu --threads 1 --out tiny/results";
-    let Some(ran) = on_tiny_disk(&home, "size=16k", args) else {
-        return skip("a_real_run_is_told_even_if_it_cannot_be_kept", "no file system may be mounted here");
-    };
+    let ran = on_tiny_disk(&home, "size=16k", "run real.yaml --on cpu --threads 1 --out tiny/results");
     assert!(ran.out.contains("20 of 20 finished") && ran.out.ends_with("code=1\n"), "nothing is left there: {ran:?}");
     assert!(ran.out.contains("results: nowhere"), "{ran:?}");
     assert_eq!(ran.err.matches("No space left on device").count(), 1, "{ran:?}");
 }
 
-#[test]
 fn full_from_the_start() {
     let args = "run small.yaml --out tiny/results";
-    fails_on_full_disk(
-        "full_from_the_start",
-        "size=64k,nr_inodes=1",
-        args,
-        "error: cannot write tiny/results.partial-",
-    );
+    fails_on_full_disk("size=64k,nr_inodes=1", args, "error: cannot write tiny/results.partial-");
 }
 
-#[test]
 fn full_while_a_study_is_written() {
     let home = Home::small();
     let sweep = format!("{}sweep: {{ axes: {{ seed: [{}] }} }}\n", home.text("small.yaml"), "1, 2, 3, 4, 5, 6, 7, 8");
     home.write("study.yaml", sweep);
-    std::fs::create_dir(home.path("tiny")).expect("a folder");
-    let args = "run study.yaml --out tiny/results -q";
-    let Some(ran) = on_tiny_disk(&home, "size=64k", args) else {
-        return skip("full_while_a_study_is_written", "no file system may be mounted here");
-    };
+    let ran = on_tiny_disk(&home, "size=64k", "run study.yaml --out tiny/results -q");
     assert_eq!(ran.out, "mounted\ncode=1\n", "{ran:?}");
     assert!(ran.err.starts_with("error: cannot write tiny/results.partial-"), "{ran:?}");
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn full_under_stdout() {
-    let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
-        return skip("full_under_stdout", "no /dev/full here");
-    };
+    use std::fs::OpenOptions;
+    use std::process::Stdio;
+
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     let home = Home::small();
     let mut command = home.command(["run", "small.yaml", "--out", "results"]);
     let output = command.stdout(full).stderr(Stdio::piped()).output().expect("the program starts");
@@ -106,3 +89,11 @@ fn full_under_stdout() {
     assert!(ran.err.contains("error: cannot write to stdout: No space left on device"), "{}", ran.err);
     assert_eq!(home.json("results/manifest.json")["status"], "complete", "the result itself is whole");
 }
+
+on_full_disk!(
+    full_while_rows_are_written,
+    full_while_the_report_is_written,
+    a_real_run_is_told_even_if_it_cannot_be_kept,
+    full_from_the_start,
+    full_while_a_study_is_written,
+);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::home::{Home, SMALL, skip};
+use super::home::{Home, SMALL};
 
 /// Steps of 10 ms whatever they hold: TPOT is 10 ms, TTFT under light load between 10 and 20 ms.
 fn study(expect: &str) -> Home {
@@ -114,10 +114,11 @@ fn a_run_without_figures_meets_nothing() {
 /// The scenarios of the repository, by folder.
 fn scenarios(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(folder);
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let entries = fs::read_dir(folder).expect("a folder of scenarios");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
+    assert!(!files.is_empty());
     files
 }
 
@@ -126,15 +127,10 @@ fn every_scenario_of_the_repository_is_valid() {
     let home = Home::new();
     for folder in ["examples", "bench", "repro"] {
         for file in scenarios(folder) {
-            let ran = home.run(["check".as_ref(), file.as_os_str()]);
-            if ran.code == 2 && ran.err.contains("there is no file") {
-                skip("every_scenario_of_the_repository_is_valid", &ran.err);
-                continue;
-            }
-            assert!(ran.ends(0).out.contains(": valid, "));
+            let ran = home.run(["check".as_ref(), file.as_os_str()]).ends(0);
+            assert!(ran.out.contains(": valid, "), "{ran:?}");
         }
     }
-    assert!(!scenarios("examples").is_empty());
 }
 
 #[test]
@@ -145,12 +141,8 @@ fn the_examples_run() {
         let is_source = |source: &&str| text.contains(&format!("\n  {source}:"));
         let source = ["generate", "trace", "population"].into_iter().find(is_source).expect("a workload");
         let file = file.display().to_string();
-        let ran = home.overbook(&format!("run {file} --out a --force --set workload.{source}.requests=2000"));
-        if ran.code == 2 && ran.err.contains("there is no file") {
-            skip("the_examples_run", &ran.err);
-            continue;
-        }
-        assert!(ran.ends(0).out.contains("throughput"), "{file}");
+        let run = format!("run {file} --out a --force --set workload.{source}.requests=2000");
+        assert!(home.overbook(&run).ends(0).out.contains("throughput"), "{file}");
     }
 }
 
@@ -187,12 +179,7 @@ fn replacing_the_policy_fails_each_repro() {
         let text = fs::read_to_string(&file).expect("a scenario");
         let replacements: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# replace: ")).collect();
         assert!(!replacements.is_empty(), "{name} does not say how to replace its policy");
-        let ran = home.run(["run", &name, "--gate", "--out", "a", "--force"]);
-        if ran.code == 2 && ran.err.contains("there is no file") {
-            skip("replacing_the_policy_fails_each_repro", &ran.err);
-            continue;
-        }
-        ran.ends(0);
+        home.run(["run", &name, "--gate", "--out", "a", "--force"]).ends(0);
         for replacement in replacements {
             home.run(["run", &name, "--gate", "--out", "a", "--force", "--set", replacement]).ends(3);
         }

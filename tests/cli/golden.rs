@@ -1,8 +1,8 @@
 //! `check-golden`: recorded schedules against ours, here with two schedules worked out by hand.
 
-use std::path::Path;
+use overbook_test_groups::in_clone;
 
-use super::home::{Home, skip};
+use super::home::Home;
 
 /// Blocks of 4 tokens, nothing cached, vLLM's rules as in SCHEDULERS.md.
 fn workload(w: u64, num_blocks: u64, budget: u32, requests: &str) -> String {
@@ -137,10 +137,7 @@ fn a_folder_that_is_none() {
 
 #[test]
 fn the_recorded_schedules_of_vllm() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/bench/vllm-golden");
-    if !folder.exists() {
-        return skip("the_recorded_schedules_of_vllm", &format!("no {}", folder.display()));
-    }
+    let folder = in_clone("vllm-golden");
     let ran = Home::new().run(["check-golden".as_ref(), folder.as_os_str()]).ends(0);
     assert_eq!(ran.out, "175 workloads, 300900 lines equal, 0 workloads differ\n");
 }

@@ -130,9 +130,3 @@ impl Ran {
         serde_json::from_str(&self.out).expect("exactly one JSON document on stdout")
     }
 }
-
-/// Says on stderr that a test did not run here, and why.
-#[expect(clippy::print_stderr, reason = "a skipped test is visible")]
-pub(crate) fn skip(test: &str, why: &str) {
-    eprintln!("SKIPPED {test}: {why}");
-}

@@ -4,14 +4,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::cli::calibrate;
-use crate::cli::home::{Home, skip};
+use overbook_test_groups::{whole, whole_files};
 
-/// Real traces that the README names, and where they lie beside a developer's checkout.
-const TRACES: [(&str, &str); 2] = [
-    ("AzureLLMInferenceTrace_conv.csv", "azure/AzureLLMInferenceTrace_conv.csv"),
-    ("conversation_trace.jsonl", "mooncake/conversation_trace.jsonl"),
-];
+use crate::cli::home::Home;
 
 /// Commands in the shell blocks of a page; `cargo run --release --` is the program itself.
 fn commands(page: &str) -> Vec<String> {
@@ -23,43 +18,46 @@ fn commands(page: &str) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn every_command_of_the_readme_works() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let home = clone_of(root);
-    for (name, place) in TRACES {
-        let data = root.join("../shared/data").join(place);
-        if data.exists() {
-            symlink(data, home.path(name)).expect("a link");
-        }
-    }
-    // Tables in the layout that the README names.
-    let tables = calibrate::tables(&home, "systems/data/h100_sxm/vllm/0.24.0").is_some();
-    let page = std::fs::read_to_string(root.join("README.md")).expect("the README");
+/// Whether a command reads whole files, which are not in the clone.
+fn reads_whole_files(command: &str) -> bool {
+    command.contains("$OVERBOOK_DATA")
+}
+
+/// Commands of the README.
+fn commands_of_the_readme() -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
     let commands = commands(&page);
     assert!(commands.len() > 10, "{commands:?}");
-    for command in commands {
-        let missing = TRACES.iter().find(|(name, _)| command.contains(name) && !home.path(name).exists());
-        if let Some((name, _)) = missing {
-            skip("every_command_of_the_readme_works", &format!("no {name}: {command}"));
-            continue;
+    commands
+}
+
+#[test]
+fn every_command_of_the_readme_works() {
+    let home = clone_of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for command in commands_of_the_readme().iter().filter(|command| !reads_whole_files(command)) {
+        // `without_frames` says what a build without polars answers.
+        if cfg!(feature = "frames") || !command.contains("trace fit first.parquet") {
+            works(&home, command);
         }
-        if !tables && (command.contains("calibrate --import") || command.contains("h100-vllm.yaml")) {
-            skip("every_command_of_the_readme_works", &format!("no ../shared/data/kernels: {command}"));
-            continue;
-        }
-        if command.contains("trace fit first.parquet") && !cfg!(feature = "frames") {
-            skip("every_command_of_the_readme_works", &format!("a build without polars: {command}"));
-            continue;
-        }
-        works(&home, &command);
     }
 }
 
-/// A folder with the program and the scenarios, as a clone has them.
+fn every_command_of_the_readme_and_the_docs_that_reads_whole_files_works() {
+    let home = clone_of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let commands = [commands_of_the_readme(), commands_of_the_docs()].concat();
+    let commands: Vec<_> = commands.into_iter().filter(|command| reads_whole_files(command)).collect();
+    assert!(!commands.is_empty());
+    for command in commands {
+        works(&home, &command.replace("$OVERBOOK_DATA", &whole("").to_string_lossy()));
+    }
+}
+
+/// A folder with the program, the scenarios and the data, as a clone has them.
 fn clone_of(root: &Path) -> Home {
     let home = Home::new();
-    symlink(root.join("scenarios"), home.path("scenarios")).expect("a link");
+    for folder in ["scenarios", "traces"] {
+        symlink(root.join(folder), home.path(folder)).expect("a link");
+    }
     symlink(env!("CARGO_BIN_EXE_overbook"), home.path("overbook")).expect("a link");
     home
 }
@@ -72,22 +70,22 @@ fn works(home: &Home, command: &str) {
     assert!(ran.status.success(), "{command}: {}\n{}", ran.status, String::from_utf8_lossy(&ran.stderr));
 }
 
+/// Commands of all pages.
+fn commands_of_the_docs() -> Vec<String> {
+    let pages = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("the docs");
+    let pages = pages.map(|entry| entry.expect("an entry").path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    pages.flat_map(|path| commands(&std::fs::read_to_string(path).expect("a page"))).collect()
+}
+
 #[test]
 fn every_command_of_the_docs_works() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let home = clone_of(root);
-    let mut typed = 0;
-    for entry in std::fs::read_dir(root.join("docs")).expect("the docs") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|ending| ending == "md") {
-            let page = std::fs::read_to_string(&path).expect("a page");
-            for command in commands(&page) {
-                works(&home, &command);
-                typed += 1;
-            }
-        }
+    let home = clone_of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let commands = commands_of_the_docs();
+    assert!(!commands.is_empty(), "the docs have commands");
+    for command in commands.iter().filter(|command| !reads_whole_files(command)) {
+        works(&home, command);
     }
-    assert!(typed > 0, "the docs have commands");
 }
 
 /// What the page on BurstGPT's lesson says of goodput is what its study gives.
@@ -120,3 +118,5 @@ fn the_lesson_says_what_its_study_gives() {
         }
     }
 }
+
+whole_files!(every_command_of_the_readme_and_the_docs_that_reads_whole_files_works);

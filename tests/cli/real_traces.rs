@@ -1,20 +1,16 @@
-//! The recorded traces of `../shared/data`, where that folder is at hand.
+//! Recorded traces.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io::Read as _;
+use std::path::Path;
 
-use super::home::{Home, skip};
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use overbook_test_groups::in_clone;
 
-/// A trace of the folder, or a visible skip.
-fn data(test: &str, name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
-    if !path.exists() {
-        skip(test, &format!("no {}", path.display()));
-        return None;
-    }
-    Some(path)
-}
+use super::home::Home;
+
+const AZURE: &str = "azure/AzureLLMInferenceTrace_conv.csv.zst";
 
 fn home(trace: &Path) -> Home {
     let home = Home::new();
@@ -49,14 +45,13 @@ fn answered(trace: &Path) -> u64 {
 
 #[test]
 fn the_azure_conversation_hour() {
-    let Some(trace) = data("the_azure_conversation_hour", "azure/AzureLLMInferenceTrace_conv.csv") else { return };
-    finishes(&trace, 19_366);
+    finishes(&in_clone(AZURE), 19_366);
 }
 
 #[test]
 fn the_burstgpt_slices() {
     for name in ["burstgpt_1_first400.csv", "burstgpt_3_first400.csv", "burstgpt_2_api_burst_excerpt.csv"] {
-        let Some(trace) = data("the_burstgpt_slices", &format!("burstgpt/{name}")) else { return };
+        let trace = in_clone(&format!("burstgpt/{name}"));
         let requests = answered(&trace);
         assert!(requests >= 50, "{name}: {requests}");
         finishes(&trace, requests);
@@ -65,19 +60,17 @@ fn the_burstgpt_slices() {
 
 #[test]
 fn packed_copies_give_the_same_results() {
-    let test = "packed_copies_give_the_same_results";
-    let Some(trace) = data(test, "azure/AzureLLMInferenceTrace_conv.csv") else { return };
-    let plain = home(&trace);
-    let ran = plain.overbook("run real.yaml --out a").ends(0);
+    let bytes = zstd::decode_all(fs::File::open(in_clone(AZURE)).expect("a trace")).expect("unpacked");
+    let mut gzip = Vec::new();
+    GzEncoder::new(&bytes[..], Compression::fast()).read_to_end(&mut gzip).expect("packed");
     let scratch = Home::new();
-    let bytes = fs::read(&trace).expect("a trace");
+    scratch.write("plain.csv", &bytes);
     scratch.write("copy.csv.zst", zstd::encode_all(&bytes[..], 3).expect("packed"));
-    match Command::new("gzip").arg("-c").arg(&trace).output() {
-        Ok(output) => scratch.write("copy.csv.gz", output.stdout),
-        Err(_) => skip(test, "no gzip here"),
-    }
-    for name in scratch.names("") {
-        let packed = home(&scratch.path(&name));
+    scratch.write("copy.csv.gz", gzip);
+    let plain = home(&scratch.path("plain.csv"));
+    let ran = plain.overbook("run real.yaml --out a").ends(0);
+    for name in ["copy.csv.zst", "copy.csv.gz"] {
+        let packed = home(&scratch.path(name));
         let again = packed.overbook("run real.yaml --out a").ends(0);
         assert_eq!(again.digest(), ran.digest(), "{name}");
         for file in ["requests.parquet", "steps.parquet"] {
@@ -88,9 +81,7 @@ fn packed_copies_give_the_same_results() {
 
 #[test]
 fn a_population_of_clients() {
-    let test = "a_population_of_clients";
-    let rates = data(test, "servegen/client_rates.csv.zst");
-    let (Some(rates), Some(lengths)) = (rates, data(test, "servegen/length_pmfs.jsonl.zst")) else { return };
+    let (rates, lengths) = (in_clone("servegen/client_rates.csv.zst"), in_clone("servegen/length_pmfs.jsonl.zst"));
     let home = Home::new();
     let scenario = |missing: &str| {
         format!(
@@ -121,7 +112,7 @@ fn a_population_of_clients() {
 
 #[test]
 fn sessions_and_failures_reach_the_rows() {
-    let Some(trace) = data("sessions_and_failures_reach_the_rows", "burstgpt/burstgpt_3_first400.csv") else { return };
+    let trace = in_clone("burstgpt/burstgpt_3_first400.csv");
     let home = Home::new();
     home.write(
         "keep.yaml",
@@ -148,9 +139,7 @@ fn sessions_and_failures_reach_the_rows() {
 
 #[test]
 fn burstiness_is_told_before_and_after_scaling() {
-    let test = "burstiness_is_told_before_and_after_scaling";
-    let Some(trace) = data(test, "azure/AzureLLMInferenceTrace_conv.csv") else { return };
-    let home = home(&trace);
+    let home = home(&in_clone(AZURE));
     let path = "workload.trace.scale";
     home.overbook(&format!("run real.yaml --set {path}.multiply=2 --out a")).ends(0);
     let traffic = &home.json("a/summary.json")["traffic"];

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use overbook_scenarios::measured::{Constants, Gap, Imitation, MeasuredRun};
 use overbook_sim::schedulers::SchedulerSpec;
+use overbook_test_groups::{in_clone, whole, whole_files};
 
 const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
 kv_tokens,kv_block_size,scheduler,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
@@ -122,17 +123,22 @@ fn what_cannot_be_simulated_is_named() {
     }
 }
 
-/// Every run of the published folder is either a scenario that resolves, or a gap or refusal with words.
+/// Those of the clone: all but the seven with speculative decoding are scenarios.
 #[test]
+fn the_runs_of_the_clone_read() {
+    every_run_reads(&in_clone("measured"), 27, 20);
+}
+
 fn the_published_runs_read() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/bench/measured");
-    if !folder.exists() {
-        eprintln!("the_published_runs_read: skipped, no {}", folder.display());
-        return;
-    }
-    let runs = MeasuredRun::read(&folder).unwrap();
+    every_run_reads(&whole("measured"), 722, 200);
+}
+
+/// Every run of a folder is either a scenario that resolves, or a gap or refusal with words.
+fn every_run_reads(folder: &Path, count: usize, least: usize) {
+    let runs = MeasuredRun::read(folder).unwrap();
     let scenarios: Vec<_> = runs.iter().filter_map(|run| run.scenario(&Constants::embedded()).ok()).collect();
-    assert!(scenarios.len() >= 200, "{} of {}", scenarios.len(), runs.len());
+    assert_eq!(runs.len(), count);
+    assert!(scenarios.len() >= least, "{} of {count}", scenarios.len());
     for imitation in &scenarios {
         let text = imitation.scenario.to_yaml();
         if let Err(problems) = super::resolve(&text) {
@@ -180,3 +186,5 @@ fn orders_over_slora_batches() {
     assert_eq!(fair("least counter first"), Some((false, false)));
     assert!(with("per-client rate limit with abort").unwrap_err().to_string().contains("per-client rate limit"));
 }
+
+whole_files!(the_published_runs_read);

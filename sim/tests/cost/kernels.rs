@@ -3,6 +3,8 @@
 use overbook_sim::cost::forms::{DecodeAttention, ExpertShape, HeadShape, PrefillAttention, experts_us, matmul_us};
 use overbook_sim::hardware::model::{KvDtype, MoeSpec, WeightDtype};
 
+use overbook_test_groups::{whole, whole_files};
+
 use crate::{gpu, rows, spread};
 
 const TABLES: [(&str, &str); 6] = [
@@ -14,8 +16,8 @@ const TABLES: [(&str, &str); 6] = [
     ("rtx-pro-6000", "rtx_pro_6000_server"),
 ];
 
-fn lines(kind: &str, table: &str) -> Option<Vec<Vec<String>>> {
-    rows(&format!("kernels/{kind}/{table}.csv.zst"))
+fn lines(kind: &str, table: &str) -> Vec<Vec<String>> {
+    rows(&whole(&format!("kernels/{kind}/{table}.csv.zst")))
 }
 
 fn check(label: &str, mut errors: Vec<f64>, median: f64, p90: f64) {
@@ -28,7 +30,6 @@ fn check(label: &str, mut errors: Vec<f64>, median: f64, p90: f64) {
 
 /// Bounds: README of the study, §2.1, columns "G all", plus two points. Rows flagged as humps or spikes (dispatch
 /// noise, most of them fp8 on B200) are left out.
-#[test]
 fn matmuls_are_predicted_as_well_as_the_study_says() {
     let bounds = [
         (7.0, 18.0, 0.0, 0.0),
@@ -39,7 +40,7 @@ fn matmuls_are_predicted_as_well_as_the_study_says() {
         (5.0, 13.0, 5.0, 16.0),
     ];
     for ((name, table), (bf16, bf16_p90, fp8, fp8_p90)) in TABLES.into_iter().zip(bounds) {
-        let Some(rows) = lines("gemm", table) else { return };
+        let rows = lines("gemm", table);
         let spec = gpu(name);
         for (dtype, median, p90) in [(WeightDtype::Bf16, bf16, bf16_p90), (WeightDtype::Fp8, fp8, fp8_p90)] {
             let mut errors = Vec::new();
@@ -61,11 +62,10 @@ fn matmuls_are_predicted_as_well_as_the_study_says() {
 
 /// Bounds: §2.4, the larger of columns "C cold", plus two points. Left out on A100: ungrouped heads on too few
 /// sequences to fill the GPU, which its older kernel does not split (up to eight times slower than the form).
-#[test]
 fn decode_attention_is_predicted_as_well_as_the_study_says() {
     let bounds = [(9.0, 24.0), (5.0, 14.0), (6.0, 14.0), (7.0, 34.0), (7.0, 19.0), (4.0, 16.0)];
     for ((name, table), (median, p90)) in TABLES.into_iter().zip(bounds) {
-        let Some(rows) = lines("attn_decode", table) else { return };
+        let rows = lines("attn_decode", table);
         let spec = gpu(name);
         let mut errors = Vec::new();
         for row in rows {
@@ -84,11 +84,10 @@ fn decode_attention_is_predicted_as_well_as_the_study_says() {
 }
 
 /// Bounds: §2.5, column "C", plus two points.
-#[test]
 fn prefill_attention_is_predicted_as_well_as_the_study_says() {
     let bounds = [(8.0, 30.0), (9.0, 27.0), (9.0, 28.0), (15.0, 43.0), (9.0, 30.0), (8.0, 28.0)];
     for ((name, table), (median, p90)) in TABLES.into_iter().zip(bounds) {
-        let Some(rows) = lines("attn_prefill", table) else { return };
+        let rows = lines("attn_prefill", table);
         let spec = gpu(name);
         let mut errors = Vec::new();
         for row in rows {
@@ -108,12 +107,11 @@ fn prefill_attention_is_predicted_as_well_as_the_study_says() {
 /// larger than twice the L2, rows without humps; balanced routing, which touches `min(E, m k)` experts. On A100 only
 /// skewed routing was measured, taken as uniform here as in the model. fp8 on Hopper: the block-scaled kernel. Mixtral's
 /// bf16 kernel on B200 is left out (half as fast as the others).
-#[test]
 fn experts_are_predicted_as_well_as_the_catalog_says() {
     let bounds = [(14.0, 35.0), (3.0, 18.0), (4.0, 19.0), (4.0, 10.0), (5.0, 20.0), (4.0, 21.0)];
     let bounds_fp8 = [(0.0, 0.0), (4.0, 15.0), (5.0, 16.0), (8.0, 29.0), (3.0, 20.0), (5.0, 19.0)];
     for (index, (name, table)) in TABLES.into_iter().enumerate() {
-        let Some(rows) = lines("moe", table) else { return };
+        let rows = lines("moe", table);
         let spec = gpu(name);
         for (dtype, (median, p90)) in [(WeightDtype::Bf16, bounds[index]), (WeightDtype::Fp8, bounds_fp8[index])] {
             let plain = if dtype == WeightDtype::Fp8 { "fp8" } else { "bf16" };
@@ -152,3 +150,10 @@ fn experts_are_predicted_as_well_as_the_catalog_says() {
         }
     }
 }
+
+whole_files!(
+    matmuls_are_predicted_as_well_as_the_study_says,
+    decode_attention_is_predicted_as_well_as_the_study_says,
+    prefill_attention_is_predicted_as_well_as_the_study_says,
+    experts_are_predicted_as_well_as_the_catalog_says,
+);

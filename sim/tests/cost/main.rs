@@ -11,7 +11,7 @@ mod serving;
 mod table;
 mod vidur;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::ModelSpec;
@@ -78,13 +78,16 @@ pub fn entry<T: serde::de::DeserializeOwned>(folder: &str, name: &str) -> T {
     serde_yaml_ng::from_str(&read(folder, name)).unwrap()
 }
 
-/// The rows of a shared CSV file (packed or not) behind its header.
-pub fn rows(path: &str) -> Option<Vec<Vec<String>>> {
-    let file = shared(&format!("data/{path}"))?;
-    let bytes = std::fs::read(&file).unwrap();
+/// The text of a file, packed or not.
+pub fn text(file: &Path) -> String {
+    let bytes = std::fs::read(file).unwrap();
     let packed = file.extension().is_some_and(|ending| ending == "zst");
-    let text = String::from_utf8(if packed { zstd::decode_all(&bytes[..]).unwrap() } else { bytes }).unwrap();
-    Some(text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect())
+    String::from_utf8(if packed { zstd::decode_all(&bytes[..]).unwrap() } else { bytes }).unwrap()
+}
+
+/// The rows of a CSV file behind its header.
+pub fn rows(file: &Path) -> Vec<Vec<String>> {
+    text(file).lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
 /// Median and 90th percentile of relative errors [%].
@@ -92,16 +95,6 @@ pub fn spread(errors: &mut [f64]) -> (f64, f64) {
     errors.sort_by(f64::total_cmp);
     let at = |q: f64| errors[((errors.len() - 1) as f64 * q) as usize] * 100.0;
     (at(0.5), at(0.9))
-}
-
-/// A file of the shared measurements, or a visible skip.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path);
-    if file.exists() {
-        return Some(file);
-    }
-    eprintln!("SKIPPED: {} is not here", file.display());
-    None
 }
 
 /// A few random numbers, the same every time.

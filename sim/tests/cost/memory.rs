@@ -29,7 +29,7 @@ fn pools_are_as_large_as_vllm_reports() {
     assert!((27_000..28_500).contains(&llama3), "{llama3}");
     let llama2 = blocks("a100-80", "llama-2-7b", &layout(1, 2048));
     assert!((7_000..7_500).contains(&llama2), "{llama2}");
-    // vLLM 0.10.1.1, Qwen3-8B on H100: 25,034 blocks (shared/bench/measured, run set `powertrace`).
+    // vLLM 0.10.1.1, Qwen3-8B on H100: 25,034 blocks (`measured` of the whole files, run set `powertrace`).
     let qwen = blocks("h100", "qwen3-8b", &layout(1, 8192));
     assert!((24_000..25_500).contains(&qwen), "{qwen}");
     // vLLM, Qwen3-8B on A100 at 0.95: 434,448 tokens (run set `a100-closed-loop`).

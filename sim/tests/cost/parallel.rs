@@ -8,6 +8,8 @@ use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
 use overbook_sim::hardware::server::{LinkSpec, ServerSpec, Topology};
 
+use overbook_test_groups::{whole, whole_files};
+
 use crate::roofline::{decode_us, prefill_us};
 use crate::{Draw, entry, gpu, model, rows, spread};
 
@@ -36,7 +38,6 @@ fn told(label: &str, mut errors: Vec<f64>, least: usize, median: f64, p90: f64) 
 
 /// One GPU's share of a layer with 2, 4 and 8 GPUs over the experts, balanced: rows as for the fit of the experts
 /// themselves (README of the study, columns). `elsewhere` was fitted to these very rows.
-#[test]
 fn spread_experts_are_predicted_as_well_as_the_catalog_says() {
     let tables = [
         ("h100", "h100_sxm", (6.0, 31.0), (11.0, 37.0)),
@@ -46,7 +47,7 @@ fn spread_experts_are_predicted_as_well_as_the_catalog_says() {
         ("rtx-pro-6000", "rtx_pro_6000_server", (10.0, 42.0), (8.0, 31.0)),
     ];
     for (name, table, bf16, fp8) in tables {
-        let Some(rows) = rows(&format!("kernels/moe/{table}.csv.zst")) else { return };
+        let rows = rows(&whole(&format!("kernels/moe/{table}.csv.zst")));
         let spec = gpu(name);
         for (dtype, (median, p90)) in [(WeightDtype::Bf16, bf16), (WeightDtype::Fp8, fp8)] {
             let plain = if dtype == WeightDtype::Fp8 { "fp8" } else { "bf16" };
@@ -76,12 +77,11 @@ fn spread_experts_are_predicted_as_well_as_the_catalog_says() {
 
 /// What the default's documentation says of skewed routing (power law 1.2): large batches take as long as with an
 /// imbalance of 1.5, 2 and 3 on 2, 4 and 8 GPUs.
-#[test]
 fn skewed_tables_come_out_with_the_stated_imbalance() {
     for (name, table, median, p90) in
         [("h100", "h100_sxm", 8.0, 18.0), ("h200", "h200_sxm", 8.0, 16.0), ("b200", "b200_sxm", 30.0, 42.0)]
     {
-        let Some(rows) = rows(&format!("kernels/moe/{table}.csv.zst")) else { return };
+        let rows = rows(&whole(&format!("kernels/moe/{table}.csv.zst")));
         for (gpus, imbalance) in [(2.0, 1.5), (4.0, 2.0), (8.0, 3.0)] {
             let mut errors = Vec::new();
             let ours =
@@ -106,9 +106,8 @@ fn skewed_tables_come_out_with_the_stated_imbalance() {
 }
 
 /// nccl-tests, one server.
-#[test]
 fn all_to_alls_are_predicted_as_well_as_two_slopes_can() {
-    let Some(rows) = rows("kernels/comm.csv") else { return };
+    let rows = rows(&whole("kernels/comm.csv"));
     for (name, table, groups) in [
         ("a100-80", "a100_sxm", &[2, 4, 8][..]),
         ("h100", "h100_sxm", &[2, 4, 8]),
@@ -131,9 +130,8 @@ fn all_to_alls_are_predicted_as_well_as_two_slopes_can() {
 }
 
 /// Vidur's `send_recv` between two GPUs, inside a server and across. Times have a resolution of 1 µs.
-#[test]
 fn links_are_predicted_as_well_as_a_line_can() {
-    let Some(rows) = rows("kernels/vidur/comm.csv") else { return };
+    let rows = rows(&whole("kernels/vidur/comm.csv"));
     for (link, system, per_server, median, p90) in [
         ("nvlink3", "a100_dgx", "2", 9.0, 20.0),
         ("nvlink4", "h100_dgx", "2", 3.0, 12.0),
@@ -152,9 +150,8 @@ fn links_are_predicted_as_well_as_a_line_can() {
 
 /// Vidur's all-reduce over DGX A100 whose servers seem to have one 100 Gb/s port in use: the phases added up are faster
 /// than every table's median, by 22 to 44 %. (The tables themselves disagree: 4 GPUs on two servers took longer than 8.)
-#[test]
 fn collectives_across_servers_have_the_right_size() {
-    let Some(rows) = rows("kernels/vidur/comm.csv") else { return };
+    let rows = rows(&whole("kernels/vidur/comm.csv"));
     for (gpus, per_server) in [(2u32, 1u32), (4, 2), (8, 4), (16, 8)] {
         let mut place = topology("dgx-a100");
         place.gpus = per_server;
@@ -388,3 +385,11 @@ fn what_cannot_be_spread_is_refused() {
         "tensor_parallel 8 neither divides the 6 GPUs of a server nor is a multiple of them"
     );
 }
+
+whole_files!(
+    spread_experts_are_predicted_as_well_as_the_catalog_says,
+    skewed_tables_come_out_with_the_stated_imbalance,
+    all_to_alls_are_predicted_as_well_as_two_slopes_can,
+    links_are_predicted_as_well_as_a_line_can,
+    collectives_across_servers_have_the_right_size,
+);

@@ -34,7 +34,7 @@ fn an_h200_step_lies_between_the_floor_and_a_little_above_the_best_kernels() {
 }
 
 /// Median inter-token times of vLLM, Llama-3.1-8B in bf16 on one H100, 1 to 128 clients, about 200 tokens of context
-/// (`shared/bench/measured`, runs trtv-xm-llama31-8b-c1 to -c128): the host is hidden there.
+/// (`measured` of the whole files, runs trtv-xm-llama31-8b-c1 to -c128): the host is hidden there.
 #[test]
 fn device_time_is_the_inter_token_time_where_the_host_is_hidden() {
     let mut cost = roofline("h100", "llama-3.1-8b", 1, WeightDtype::Bf16);

@@ -3,17 +3,17 @@
 use overbook_sim::cost::vidur::{Vidur, VidurError};
 use overbook_sim::cost::{CostModel, PrefillPart, StepShape};
 
-use crate::shared;
+use overbook_test_groups::in_clone;
 
-fn file(name: &str) -> Option<String> {
-    shared(&format!("bench/peers/{name}")).map(|path| std::fs::read_to_string(path).unwrap())
+use crate::text;
+
+fn file(name: &str) -> String {
+    text(&in_clone(&format!("peers/vidur-{name}.csv.zst")))
 }
 
-fn vidur() -> Option<Vidur> {
-    let ops = file("vidur-op-token-tables.csv")?;
-    let decode = file("vidur-attn-decode-table.csv")?;
-    let prefill = file("vidur-attn-prefill-table.csv")?;
-    Some(Vidur::from_csv(&ops, &decode, &prefill, 32).unwrap())
+fn vidur() -> Vidur {
+    let [ops, decode, prefill] = ["op-token-tables", "attn-decode-table", "attn-prefill-table"].map(file);
+    Vidur::from_csv(&ops, &decode, &prefill, 32).unwrap()
 }
 
 fn step_ns(cost: &mut Vidur, prefill: &[PrefillPart], decode_seqs: u32, decode_context: u64) -> u64 {
@@ -23,7 +23,7 @@ fn step_ns(cost: &mut Vidur, prefill: &[PrefillPart], decode_seqs: u32, decode_c
 
 #[test]
 fn one_prompt_alone() {
-    let Some(mut cost) = vidur() else { return };
+    let mut cost = vidur();
     assert_eq!(step_ns(&mut cost, &[PrefillPart { tokens: 374, past: 0 }], 0, 0), 27_074_432);
 }
 
@@ -31,7 +31,7 @@ fn one_prompt_alone() {
 /// apart.
 #[test]
 fn the_cost_grid_comes_back() {
-    let (Some(mut cost), Some(grid)) = (vidur(), file("vidur-cost-grid.csv")) else { return };
+    let (mut cost, grid) = (vidur(), file("cost-grid"));
     let mut exact = 0;
     let rows = grid.lines().skip(1);
     let total = rows.clone().count();
@@ -53,7 +53,7 @@ fn the_cost_grid_comes_back() {
 /// The first request of the log is alone for its first 20 iterations: 374 prompt tokens, then one token at a time.
 #[test]
 fn the_first_batches_of_the_log_come_back() {
-    let (Some(mut cost), Some(log)) = (vidur(), file("vidur-batches-1k-q4.csv")) else { return };
+    let (mut cost, log) = (vidur(), file("batches-1k-q4"));
     for (index, row) in log.lines().skip(1).take(20).enumerate() {
         let cells: Vec<f64> = row.split(',').map(|cell| cell.parse().unwrap()).collect();
         let wanted = ((cells[1] - cells[0]) * 1e9).round() as u64;
@@ -67,7 +67,7 @@ fn the_first_batches_of_the_log_come_back() {
 
 #[test]
 fn decode_is_constant_up_to_its_breakpoint() {
-    let Some(mut cost) = vidur() else { return };
+    let mut cost = vidur();
     for seqs in [1u32, 3, 29, 128] {
         let mut context = u64::from(seqs);
         while context < u64::from(seqs) * 5_000 {

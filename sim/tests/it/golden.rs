@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::iter::Peekable;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use overbook_sim::golden::{GoldenReplay, GoldenWorkload};
+use overbook_test_groups::in_clone;
 
 /// Lines between two audits of the replica.
 const AUDIT_EVERY: usize = 256;
@@ -40,11 +41,7 @@ fn replay(workload: &GoldenWorkload, recorded: &mut Peekable<impl Iterator<Item 
 
 #[test]
 fn every_recorded_line_of_vllm_is_reproduced() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/bench/vllm-golden");
-    if !folder.exists() {
-        eprintln!("SKIPPED: no golden schedules at {}", folder.display());
-        return;
-    }
+    let folder = in_clone("vllm-golden");
     let mut recorded = lines(&folder.join("steps.jsonl.zst")).peekable();
     let (mut workloads, mut count) = (0, 0);
     for line in lines(&folder.join("workloads.jsonl.zst")) {
@@ -53,6 +50,5 @@ fn every_recorded_line_of_vllm_is_reproduced() {
         workloads += 1;
     }
     assert_eq!(recorded.next(), None, "lines of no workload");
-    eprintln!("golden: {workloads} workloads, {count} lines equal");
-    assert!(workloads >= 175 && count >= 300_818);
+    assert_eq!((workloads, count), (175, 300_900));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
@@ -11,11 +12,13 @@ use overbook_traces::{
     Failures, GenerateSpec, LengthSpec, burstiness,
 };
 
-use crate::{data, drain};
+use overbook_test_groups::{in_clone, whole, whole_files};
+
+use crate::drain;
 
 const HOUR: u64 = 3_600_000_000_000;
 
-fn whole(from_hour: u32, hours: u32) -> GenerateSpec {
+fn built_in(from_hour: u32, hours: u32) -> GenerateSpec {
     let failures = Failures::Keep;
     let hours_played = Some(hours);
     let arrivals =
@@ -24,12 +27,12 @@ fn whole(from_hour: u32, hours: u32) -> GenerateSpec {
     GenerateSpec { arrivals, lengths: LengthSpec::Burstgpt, sessions: None, requests: None, duration }
 }
 
-/// Rows of a shared CSV file by column name.
-fn rows(file: &str) -> Option<Vec<HashMap<String, String>>> {
-    let text = fs::read_to_string(data(file)?).expect("reads");
+/// Rows of a CSV file by column name.
+fn rows(file: &Path) -> Vec<HashMap<String, String>> {
+    let text = fs::read_to_string(file).expect("reads");
     let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
     let header = lines.next().expect("a header");
-    Some(lines.map(|fields| header.iter().cloned().zip(fields).collect()).collect())
+    lines.map(|fields| header.iter().cloned().zip(fields).collect()).collect()
 }
 
 fn number(row: &HashMap<String, String>, column: &str) -> f64 {
@@ -42,9 +45,7 @@ fn quantile(sorted: &[f64], p: f64) -> f64 {
 
 #[test]
 fn the_hourly_profile_is_that_of_the_trace() {
-    let Some(rows) = rows("burstgpt/burstgpt_1_hourly.csv") else {
-        return;
-    };
+    let rows = rows(&in_clone("burstgpt/burstgpt_1_hourly.csv"));
     let mut hours = vec![0.0; BURSTGPT_1_HOURS];
     for row in &rows {
         hours[number(row, "hour") as usize] = number(row, "requests_by_session_start");
@@ -55,7 +56,7 @@ fn the_hourly_profile_is_that_of_the_trace() {
     let (from, length, runs) = (210u32, 30u32, 60u32);
     let mut counts = vec![0.0; length as usize];
     for seed in 0..runs {
-        for arrival in drain(&mut *whole(from, length).open(u64::from(seed)).expect("opens")).expect("generates") {
+        for arrival in drain(&mut *built_in(from, length).open(u64::from(seed)).expect("opens")).expect("generates") {
             counts[(arrival.at.0 / HOUR).min(29) as usize] += 1.0 / f64::from(runs);
         }
     }
@@ -69,7 +70,7 @@ fn the_hourly_profile_is_that_of_the_trace() {
 
 #[test]
 fn the_totals_are_those_of_the_trace() {
-    let mut generator = whole(0, BURSTGPT_1_HOURS as u32).generator(1).expect("opens");
+    let mut generator = built_in(0, BURSTGPT_1_HOURS as u32).generator(1).expect("opens");
     let stats = burstiness(&mut generator).expect("generates");
     assert!((stats.requests as f64 / 1_429_737.0 - 1.0).abs() < 0.01, "{}", stats.requests);
     let tokens = (stats.prompt_tokens.sum() + stats.output_tokens.sum()) as f64;
@@ -85,21 +86,20 @@ fn the_totals_are_those_of_the_trace() {
     // The five busiest hours of the trace are far above the mean: peak hour over mean hour is 34.
     let peak = stats.peak_over_mean(&stats.hour).expect("a peak");
     assert!((peak - 34.0).abs() < 1.0, "{peak}");
-    let days = rows("burstgpt/burstgpt_1_daily.csv");
-    if let Some(days) = days {
-        let tokens: f64 = days.iter().map(|row| number(row, "total_tokens")).sum();
-        assert!((tokens - 1_049_263_050.0).abs() < 1.0, "{tokens}");
-    }
+}
+
+fn the_tokens_of_all_days_are_those_of_the_trace() {
+    let days = rows(&whole("burstgpt/burstgpt_1_daily.csv"));
+    let tokens: f64 = days.iter().map(|row| number(row, "total_tokens")).sum();
+    assert!((tokens - 1_049_263_050.0).abs() < 1.0, "{tokens}");
 }
 
 #[test]
 fn head_quantiles_are_those_of_the_slices() {
     let slices = ["burstgpt/burstgpt_1_first400.csv", "burstgpt/burstgpt_3_first400.csv"];
-    let conversations = slices.map(rows).into_iter().collect::<Option<Vec<_>>>();
-    let (Some(conversations), Some(api)) = (conversations, rows("burstgpt/burstgpt_2_api_burst_excerpt.csv")) else {
-        return;
-    };
-    let mut generator = whole(0, BURSTGPT_1_HOURS as u32).generator(7).expect("opens");
+    let conversations = slices.map(|name| rows(&in_clone(name)));
+    let api = rows(&in_clone("burstgpt/burstgpt_2_api_burst_excerpt.csv"));
+    let mut generator = built_in(0, BURSTGPT_1_HOURS as u32).generator(7).expect("opens");
     let mut generated = [const { Vec::new() }; 4];
     while let Some(arrival) = generator.next_arrival().expect("generates") {
         let Arrival { class, prompt_tokens, output_tokens, failed_in_trace, .. } = arrival;
@@ -155,13 +155,13 @@ fn window_shape(times_s: &[f64]) -> f64 {
 
 #[test]
 fn the_shape_inside_windows_is_that_of_the_slice() {
-    let arrivals = drain(&mut *whole(216, 24).open(3).expect("opens")).expect("generates");
+    let arrivals = drain(&mut *built_in(216, 24).open(3).expect("opens")).expect("generates");
     let times: Vec<f64> = arrivals.iter().map(|a| a.at.as_secs_f64()).collect();
     let generated = window_shape(&times);
     assert!((generated - BURSTGPT_SHAPE).abs() < 0.1, "{generated}");
     let slices = [("burstgpt/burstgpt_1_first400.csv", 1.16), ("burstgpt/burstgpt_3_first400.csv", 1.15)];
     for (file, stated) in slices {
-        let Some(rows) = rows(file) else { return };
+        let rows = rows(&in_clone(file));
         let times: Vec<f64> = rows.iter().map(|row| number(row, "Timestamp") - number(&rows[0], "Timestamp")).collect();
         let measured = window_shape(&times);
         assert!((measured - generated).abs() < 0.1 && (measured - stated).abs() < 0.1, "{file}: {measured}");
@@ -202,13 +202,9 @@ fn a_mean_rate_scales_the_hours() {
 fn failures_are_as_many_as_in_the_trace() {
     // Whole-file line counts of the publishers, in thousands: all rows, and those without failures.
     assert!((BURSTGPT_FAILURES - (1.0 - 1_404.3 / 1_429.7)).abs() < 1e-12);
-    if let Some(readme) = data("README.md") {
-        let text = fs::read_to_string(readme).expect("reads");
-        assert!(text.contains("BurstGPT_1 1.8 % (1,429.7 k, of which 1,404.3 k succeed)"));
-    }
     let spec = |failures| {
         let arrivals = ArrivalSpec::Burstgpt { mean_rate: None, from_hour: 216, hours: Some(48), shape: 1.0, failures };
-        GenerateSpec { arrivals, ..whole(216, 48) }
+        GenerateSpec { arrivals, ..built_in(216, 48) }
     };
     let stats = |failures| burstiness(&mut *spec(failures).open(4).expect("opens")).expect("generates");
     let [drop, keep, redraw] = [Failures::Drop, Failures::Keep, Failures::Redraw].map(stats);
@@ -223,8 +219,7 @@ fn failures_are_as_many_as_in_the_trace() {
     assert_eq!((redraw.requests, redraw.failed, drop.failed), (keep.requests, 0, 0));
     assert_eq!(keep.prompt_tokens.count() + keep.failed, redraw.prompt_tokens.count());
     // In the slices it is 18 of 800: within five standard errors of the same share.
-    let slices = ["burstgpt/burstgpt_1_first400.csv", "burstgpt/burstgpt_3_first400.csv"].map(rows);
-    let [Some(one), Some(three)] = slices else { return };
+    let [one, three] = ["1", "3"].map(|file| rows(&in_clone(&format!("burstgpt/burstgpt_{file}_first400.csv"))));
     let failed = one.iter().chain(&three).filter(|row| number(row, "Response tokens") <= 0.0).count();
     assert!(failed == 18 && (18.0 - 800.0 * BURSTGPT_FAILURES).abs() < 5.0 * (800.0 * BURSTGPT_FAILURES).sqrt());
     let mut sessions = spec(Failures::Keep);
@@ -234,7 +229,7 @@ fn failures_are_as_many_as_in_the_trace() {
 
 #[test]
 fn conversations_alone_are_those_of_the_mix() {
-    let spec = GenerateSpec { lengths: LengthSpec::BurstgptConversation, requests: Some(200_000), ..whole(216, 24) };
+    let spec = GenerateSpec { lengths: LengthSpec::BurstgptConversation, requests: Some(200_000), ..built_in(216, 24) };
     let mut generator = spec.generator(3).expect("opens");
     let stats = burstiness(&mut generator).expect("generates");
     let names: Vec<&str> = stats.classes.iter().map(|(name, _)| name.as_str()).collect();
@@ -248,3 +243,5 @@ fn conversations_alone_are_those_of_the_mix() {
     // The means of the 774 rows: 585 and 230.
     assert!((prompt / 585.0 - 1.0).abs() < 0.015 && (output / 230.0 - 1.0).abs() < 0.015, "{prompt} {output}");
 }
+
+whole_files!(the_tokens_of_all_days_are_those_of_the_trace);

@@ -1,9 +1,11 @@
-//! The statistics must be those that shared/data/README.md states, and those of known processes.
+//! The statistics must be those that traces/data/README.md states, and those of known processes.
 
 use overbook_sim::units::Rate;
 use overbook_traces::{ArrivalSpec, BurstStats, GenerateSpec, LengthSpec, ScaleSpec, TraceSpec, burstiness};
 
-use crate::{VIDUR, data, file};
+use overbook_test_groups::in_clone;
+
+use crate::{VIDUR, file};
 
 fn of(spec: &TraceSpec) -> BurstStats {
     burstiness(&mut *spec.open().expect("opens")).expect("reads")
@@ -15,9 +17,7 @@ fn near(got: f64, expected: f64, tolerance: f64) {
 
 #[test]
 fn azure_conversations() {
-    let Some(path) = data("azure/AzureLLMInferenceTrace_conv.csv") else {
-        return;
-    };
+    let path = in_clone("azure/AzureLLMInferenceTrace_conv.csv.zst");
     let stats = of(&TraceSpec::new(&path));
     assert_eq!((stats.requests, stats.ties, stats.span.0 / 1_000_000_000), (19_366, 0, 3_501));
     near(stats.mean_rate().expect("a rate"), 5.53, 0.001);
@@ -37,9 +37,7 @@ fn azure_conversations() {
 
 #[test]
 fn mooncake_batches() {
-    let Some(path) = data("mooncake/conversation_trace.jsonl") else {
-        return;
-    };
+    let path = in_clone("mooncake/conversation_trace.jsonl.zst");
     let stats = of(&TraceSpec::new(path));
     near(stats.gap_cv, 3.03, 0.005);
     near(stats.ties as f64 / 12_030.0, 0.902, 0.001);
@@ -48,9 +46,7 @@ fn mooncake_batches() {
 
 #[test]
 fn burstgpt_slices() {
-    let Some(path) = data("burstgpt/burstgpt_3_first400.csv") else {
-        return;
-    };
+    let path = in_clone("burstgpt/burstgpt_3_first400.csv");
     let stats = of(&TraceSpec::new(path));
     assert_eq!((stats.requests, stats.second.peak()), (399, 2));
     near(stats.gap_cv, 2.87, 0.01);

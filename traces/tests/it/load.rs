@@ -5,7 +5,9 @@ use overbook_sim::units::{Duration, Rate};
 use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{Columns, Failures, Format, ScaleSpec, TimeUnit, TraceError, TraceSpec, Window};
 
-use crate::{BURSTGPT, VIDUR, all, data, drain, error_of, file};
+use overbook_test_groups::in_clone;
+
+use crate::{BURSTGPT, VIDUR, all, drain, error_of, file};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -48,9 +50,7 @@ fn a_window_counts_from_the_first_row() {
 
 #[test]
 fn failures_get_sizes_of_their_class() {
-    let Some(path) = data("burstgpt/burstgpt_1_first400.csv") else {
-        return;
-    };
+    let path = in_clone("burstgpt/burstgpt_1_first400.csv");
     let kept = all(&TraceSpec::new(&path));
     let mut spec = TraceSpec { failures: Failures::Redraw, ..TraceSpec::new(&path) };
     let mut replay = spec.replay_seeded(1).expect("opens");
@@ -112,9 +112,7 @@ fn superposed_copies_share_their_classes() {
 
 #[test]
 fn multiplied_requests_stay_in_their_second() {
-    let Some(path) = data("azure/AzureLLMInferenceTrace_conv.csv") else {
-        return;
-    };
+    let path = in_clone("azure/AzureLLMInferenceTrace_conv.csv.zst");
     let spec = TraceSpec::new(path);
     let per_second = |arrivals: &[Arrival]| {
         let mut counts = vec![0u32; 3_502];
@@ -140,9 +138,7 @@ fn multiplied_requests_stay_in_their_second() {
 
 #[test]
 fn ties_are_spread_over_their_step() {
-    let Some(path) = data("mooncake/conversation_trace.jsonl") else {
-        return;
-    };
+    let path = in_clone("mooncake/conversation_trace.jsonl.zst");
     let spec = TraceSpec { spread: Some(seconds(3)), ..TraceSpec::new(path) };
     let arrivals = all(&spec);
     assert!(arrivals.len() == 12_031 && arrivals.is_sorted_by_key(|a| a.at));

@@ -1,11 +1,11 @@
 //! Tests of the traces crate against real files, broken files and statistics.
-#![allow(clippy::print_stderr)]
 
 mod broken;
 mod burstgpt_whole;
 mod burstiness;
 mod columnar;
 mod export;
+mod files;
 #[cfg(feature = "frames")]
 mod fit;
 mod fuzz;
@@ -20,21 +20,18 @@ mod serde_forms;
 mod sessions;
 mod transform;
 
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 use overbook_traces::{TraceError, TraceSpec};
 use tempfile::NamedTempFile;
 
-/// A file of the shared data folder; says so when it is not there.
-fn data(file: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(file);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("skipped: {} is not there", path.display());
-    None
+/// A packed file of `traces/data`, unpacked.
+fn unpacked(path: &Path) -> String {
+    let bytes = zstd::decode_all(File::open(path).expect("opens")).expect("unpacks");
+    String::from_utf8(bytes).expect("text")
 }
 
 /// A temporary file with the given bytes.

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use overbook_sim::workload::arrival::{Arrival, Content};
 use overbook_traces::{Format, TraceError, TraceSpec};
 
-use crate::{all, data, drain, error_of, file};
+use overbook_test_groups::in_clone;
+
+use crate::{all, drain, error_of, file};
 
 const ROWS: &str = "\
 {\"timestamp\": 0, \"input_length\": 1100, \"output_length\": 5, \"hash_ids\": [0, 1, 2]}
@@ -35,9 +37,7 @@ fn reuse(arrivals: &[Arrival]) -> (f64, f64) {
 
 #[test]
 fn the_real_file() {
-    let Some(path) = data("mooncake/conversation_trace.jsonl") else {
-        return;
-    };
+    let path = in_clone("mooncake/conversation_trace.jsonl.zst");
     let spec = TraceSpec::new(path);
     let mut replay = spec.replay().expect("opens");
     assert_eq!(replay.format(), Format::Mooncake);

@@ -10,16 +10,13 @@ use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{LengthSpec, MissingLengths, PopulationClasses, PopulationSpec, TraceError, Window};
 use serde_json::Value;
 
-use crate::{data, drain, file};
+use overbook_test_groups::{in_clone, whole, whole_files};
+
+use crate::{drain, file, unpacked};
 
 const SECOND: u64 = 1_000_000_000;
 const RATES: &str = "servegen/client_rates.csv.zst";
 const LENGTHS: &str = "servegen/length_pmfs.jsonl.zst";
-
-fn unpacked(path: &Path) -> String {
-    let bytes = zstd::decode_all(fs::File::open(path).expect("opens")).expect("unpacks");
-    String::from_utf8(bytes).expect("text")
-}
 
 /// A row of the rate file.
 #[derive(Clone)]
@@ -100,13 +97,16 @@ fn moments(pmf: &[(f64, f64)]) -> (f64, f64) {
     (mean, pmf.iter().map(|(value, p)| (value - mean).powi(2) * p).sum::<f64>() / sum)
 }
 
-/// `workload` of the shared files, by client, over these seconds.
-fn shared(workload: &str, from_s: u64, to_s: u64) -> Option<PopulationSpec> {
-    let mut spec = PopulationSpec::new(data(RATES)?, data(LENGTHS)?);
+/// Where a file of ServeGen's clients lies: `in_clone` (m-small from 36,000 s to 43,200 s, mm-image to 3,600 s) or `whole`.
+type Files = fn(&str) -> PathBuf;
+
+/// `workload`, by client, over these seconds.
+fn clients(files: Files, workload: &str, from_s: u64, to_s: u64) -> PopulationSpec {
+    let mut spec = PopulationSpec::new(files(RATES), files(LENGTHS));
     spec.workload = Some(workload.to_owned());
     spec.window = Window { from: Some(seconds(from_s)), to: Some(seconds(to_s)) };
     spec.classes = PopulationClasses::Client;
-    Some(spec)
+    spec
 }
 
 fn seconds(s: u64) -> Duration {
@@ -130,48 +130,54 @@ fn error(spec: &PopulationSpec) -> String {
 
 #[test]
 fn requests_per_window_and_client_are_those_of_the_file() {
-    let (from, to, runs) = (129_600, 136_800, 10u32);
-    let Some(mut spec) = shared("deepseek-r1", 43_200, 50_400) else { return };
-    for (workload, from, to) in [("deepseek-r1", 43_200, 50_400), ("m-small", from, to)] {
-        let rows = rates(&spec.rates, workload);
-        let rows: Vec<&RateRow> = rows.iter().filter(|row| (from..to).contains(&row.start_s)).collect();
-        spec = shared(workload, from, to).expect("there");
-        spec.missing_lengths = MissingLengths::Pool;
-        // As recorded, the large workload at a tenth.
-        let recorded = rows.iter().map(|row| row.rate).sum::<f64>() / ((to - from) / 600) as f64;
-        let factor = if workload == "m-small" { 0.02 } else { 1.0 };
-        spec.rate = (workload == "m-small").then_some(Rate(recorded * factor));
-        let mut counts: BTreeMap<(u32, u64), f64> = BTreeMap::new();
-        for seed in 0..runs {
-            for (client, arrival) in play(&spec, u64::from(seed)) {
-                *counts.entry((client, from + arrival.at.0 / SECOND / 600 * 600)).or_default() += 1.0;
-            }
+    counts_are_those_of_the_file(in_clone, "m-small", 36_000, 43_200);
+}
+
+fn requests_per_window_and_client_are_those_of_the_whole_file() {
+    counts_are_those_of_the_file(whole, "deepseek-r1", 43_200, 50_400);
+    counts_are_those_of_the_file(whole, "m-small", 129_600, 136_800);
+}
+
+fn counts_are_those_of_the_file(files: Files, workload: &str, from: u64, to: u64) {
+    let runs = 10u32;
+    let mut spec = clients(files, workload, from, to);
+    let rows = rates(&spec.rates, workload);
+    let rows: Vec<&RateRow> = rows.iter().filter(|row| (from..to).contains(&row.start_s)).collect();
+    spec.missing_lengths = MissingLengths::Pool;
+    // As recorded, the large workload at a tenth.
+    let recorded = rows.iter().map(|row| row.rate).sum::<f64>() / ((to - from) / 600) as f64;
+    let factor = if workload == "m-small" { 0.02 } else { 1.0 };
+    spec.rate = (workload == "m-small").then_some(Rate(recorded * factor));
+    let mut counts: BTreeMap<(u32, u64), f64> = BTreeMap::new();
+    for seed in 0..runs {
+        for (client, arrival) in play(&spec, u64::from(seed)) {
+            *counts.entry((client, from + arrival.at.0 / SECOND / 600 * 600)).or_default() += 1.0;
         }
-        let (mut total, mut expected_total, mut checked) = (0.0, 0.0, 0);
-        let mut windows: BTreeMap<u64, (f64, f64, f64)> = BTreeMap::new();
-        for row in rows {
-            let count = counts.remove(&(row.client, row.start_s)).unwrap_or(0.0);
-            let expected = row.rate * factor * 600.0 * f64::from(runs);
-            // Variance of a stationary renewal count: mean times CV², plus a constant per run; Poisson's at least.
-            let cv2 = row.cv_of_shape().powi(2).max(1.0);
-            let variance = expected * cv2 + f64::from(runs) * (1.0 + cv2 * cv2);
-            assert!((count - expected).abs() <= 6.0 * variance.sqrt(), "{} at {}", row.client, row.start_s);
-            let window = windows.entry(row.start_s).or_default();
-            *window = (window.0 + count, window.1 + expected, window.2 + variance);
-            (total, expected_total, checked) = (total + count, expected_total + expected, checked + 1);
-        }
-        // Nobody sends in a window in which the file has no rate.
-        assert_eq!(counts.len(), 0, "{workload}: {counts:?}");
-        for (start, (count, expected, variance)) in windows {
-            assert!((count - expected).abs() <= 5.0 * variance.sqrt(), "{workload} at {start}: {count} for {expected}");
-        }
-        assert!(checked > 100 && (total / expected_total - 1.0).abs() < 0.02, "{workload}: {total} {expected_total}");
     }
+    let (mut total, mut expected_total, mut checked) = (0.0, 0.0, 0);
+    let mut windows: BTreeMap<u64, (f64, f64, f64)> = BTreeMap::new();
+    for row in rows {
+        let count = counts.remove(&(row.client, row.start_s)).unwrap_or(0.0);
+        let expected = row.rate * factor * 600.0 * f64::from(runs);
+        // Variance of a stationary renewal count: mean times CV², plus a constant per run; Poisson's at least.
+        let cv2 = row.cv_of_shape().powi(2).max(1.0);
+        let variance = expected * cv2 + f64::from(runs) * (1.0 + cv2 * cv2);
+        assert!((count - expected).abs() <= 6.0 * variance.sqrt(), "{} at {}", row.client, row.start_s);
+        let window = windows.entry(row.start_s).or_default();
+        *window = (window.0 + count, window.1 + expected, window.2 + variance);
+        (total, expected_total, checked) = (total + count, expected_total + expected, checked + 1);
+    }
+    // Nobody sends in a window in which the file has no rate.
+    assert_eq!(counts.len(), 0, "{workload}: {counts:?}");
+    for (start, (count, expected, variance)) in windows {
+        assert!((count - expected).abs() <= 5.0 * variance.sqrt(), "{workload} at {start}: {count} for {expected}");
+    }
+    assert!(checked > 100 && (total / expected_total - 1.0).abs() < 0.02, "{workload}: {total} {expected_total}");
 }
 
 #[test]
 fn gaps_have_the_shape_of_the_file() {
-    let Some(mut spec) = shared("m-small", 0, 86_400) else { return };
+    let mut spec = clients(in_clone, "m-small", 0, 86_400);
     spec.missing_lengths = MissingLengths::Pool;
     let rows = rates(&spec.rates, "m-small");
     let mut gaps: BTreeMap<(u32, u64), Vec<f64>> = BTreeMap::new();
@@ -200,9 +206,8 @@ fn gaps_have_the_shape_of_the_file() {
     assert!(checked[0] >= 3 && checked[1] >= 1, "{checked:?}");
 }
 
-#[test]
 fn lengths_have_the_means_of_the_file() {
-    let Some(mut spec) = shared("m-small", 122_400, 136_800) else { return };
+    let mut spec = clients(whole, "m-small", 122_400, 136_800);
     spec.missing_lengths = MissingLengths::Drop;
     spec.rate = Some(Rate(20.0));
     let pmfs = lengths(&spec.lengths.clone().expect("given"), "m-small");
@@ -230,16 +235,24 @@ fn lengths_have_the_means_of_the_file() {
 
 #[test]
 fn attachments_are_part_of_the_prompt() {
-    let Some(spec) = shared("mm-image", 43_200, 64_800) else { return };
+    prompts_have_attachments(&clients(in_clone, "mm-image", 0, 3_600), 0, 6);
+}
+
+fn attachments_are_part_of_the_prompt_six_hours_long() {
+    prompts_have_attachments(&clients(whole, "mm-image", 43_200, 64_800), 43_200, 10);
+}
+
+/// Mean prompts of at least so many clients against the lengths of the window that starts then [s].
+fn prompts_have_attachments(spec: &PopulationSpec, start_s: u64, clients: usize) {
     let pmfs = lengths(&spec.lengths.clone().expect("given"), "mm-image");
     let mut sums: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-    for (client, arrival) in play(&spec, 5) {
+    for (client, arrival) in play(spec, 5) {
         let (n, prompt) = sums.entry(client).or_default();
         (*n, *prompt) = (*n + 1.0, *prompt + f64::from(arrival.prompt_tokens));
     }
     let mut checked = 0;
     for (&client, &(n, prompt)) in sums.iter().filter(|(_, (n, _))| *n > 1_000.0) {
-        let of = |field: &str| moments(&pmfs[&(client, 43_200, field.to_owned())]);
+        let of = |field: &str| moments(&pmfs[&(client, start_s, field.to_owned())]);
         let (mut mean, mut variance) = of("text_tokens");
         for part in ["image", "audio", "video"] {
             let ((count, count_variance), (tokens, tokens_variance)) =
@@ -251,16 +264,31 @@ fn attachments_are_part_of_the_prompt() {
         assert!((prompt / n - mean).abs() < error, "{client}: {} for {mean}", prompt / n);
         checked += 1;
     }
-    assert!(checked >= 10, "{checked}");
+    assert!(checked >= clients, "{checked}");
+}
+
+fn clients_without_lengths_are_counted_over_the_whole_file() {
+    let mut spec = clients(whole, "m-small", 0, 1_209_600);
+    let text = error(&spec);
+    assert!(text.contains("no lengths for 5 of 43 clients, with 56.8 % of the requests: "), "{text}");
+    // No lengths at all.
+    spec.workload = Some("m-large".to_owned());
+    spec.window = Window { from: Some(seconds(36_000)), to: Some(seconds(43_200)) };
+    spec.rate = Some(Rate(20.0));
+    spec.missing_lengths = MissingLengths::Draw(LengthSpec::Fixed { prompt: 77, output: 7 });
+    assert!(play(&spec, 3).len() > 100_000);
+    spec.missing_lengths = MissingLengths::Pool;
+    let text = error(&spec);
+    assert!(text.contains("no lengths for 68 of 68 clients, with 100.0 % of the requests"), "{text}");
 }
 
 #[test]
 fn clients_without_lengths_are_named_dropped_pooled_or_drawn() {
-    let Some(mut spec) = shared("m-small", 0, 1_209_600) else { return };
+    let mut spec = clients(in_clone, "m-small", 36_000, 43_200);
     let text = error(&spec);
-    assert!(text.contains("no lengths for 5 of 43 clients, with 56.8 % of the requests: "), "{text}");
+    assert!(text.contains("no lengths for 4 of 24 clients, with 55.0 % of the requests: "), "{text}");
     assert!(text.contains("length_pmfs.jsonl.zst: ") && text.contains("`missing_lengths`"), "{text}");
-    (spec.window, spec.rate) = (Window { from: Some(seconds(36_000)), to: Some(seconds(43_200)) }, Some(Rate(5.0)));
+    spec.rate = Some(Rate(5.0));
     let pmfs = lengths(&spec.lengths.clone().expect("given"), "m-small");
     let with: std::collections::BTreeSet<u32> = pmfs.keys().map(|(client, ..)| *client).collect();
     let mean_of = |arrivals: &[(u32, Arrival)], own: bool| {
@@ -286,24 +314,17 @@ fn clients_without_lengths_are_named_dropped_pooled_or_drawn() {
     assert!(drawn.iter().zip(&pooled).all(|(a, b)| a.1.at == b.1.at));
     assert!(drawn.iter().all(|(client, a)| with.contains(client) || (a.prompt_tokens, a.output_tokens) == (77, 7)));
     // No lengths at all.
-    let mut large = PopulationSpec { workload: Some("m-large".to_owned()), ..spec.clone() };
-    assert!(play(&large, 3).len() > 100_000);
-    large.missing_lengths = MissingLengths::Pool;
-    assert!(
-        error(&large).contains("no lengths for 68 of 68 clients, with 100.0 % of the requests"),
-        "{}",
-        error(&large)
-    );
-    large.lengths = None;
-    assert_eq!(large.problems().len(), 1);
+    spec.missing_lengths = MissingLengths::Pool;
+    spec.lengths = None;
+    assert_eq!(spec.problems().len(), 1);
 }
 
 #[test]
 fn equal_seeds_make_equal_requests_whatever_part_is_played() {
-    let Some(mut spec) = shared("deepseek-r1", 3_600, 7_200) else { return };
+    let mut spec = clients(in_clone, "mm-image", 0, 3_600);
     let one = play(&spec, 1);
     assert!(one.len() > 10_000 && one == play(&spec, 1) && one != play(&spec, 2));
-    spec.window = Window { from: Some(seconds(4_800)), to: Some(seconds(6_000)) };
+    spec.window = Window { from: Some(seconds(1_200)), to: Some(seconds(2_400)) };
     let part = play(&spec, 1);
     let same = one.iter().filter(|(_, a)| (1_200..2_400).contains(&(a.at.0 / SECOND)));
     let same: Vec<_> = same.map(|(client, a)| (*client, a.at.0 - 1_200 * SECOND)).collect();
@@ -311,10 +332,10 @@ fn equal_seeds_make_equal_requests_whatever_part_is_played() {
     spec.requests = Some(7);
     assert_eq!(play(&spec, 1), part[..7]);
     spec.classes = PopulationClasses::Workload;
-    assert_eq!(spec.population(1).expect("opens").classes(), ["deepseek-r1"]);
+    assert_eq!(spec.population(1).expect("opens").classes(), ["mm-image"]);
 }
 
-/// Writes a workload of the shared files in ServeGen's own layout.
+/// Writes a workload of the two files in ServeGen's own layout.
 fn folder(root: &Path, spec: &PopulationSpec, workload: &str) -> PathBuf {
     let folder = root.join(workload);
     fs::create_dir(&folder).expect("made");
@@ -346,7 +367,7 @@ fn folder(root: &Path, spec: &PopulationSpec, workload: &str) -> PathBuf {
 
 #[test]
 fn servegens_own_folders_give_the_same_requests() {
-    let Some(spec) = shared("mm-image", 0, 3_600) else { return };
+    let spec = clients(in_clone, "mm-image", 0, 3_600);
     let root = tempfile::tempdir().expect("a folder");
     let folder = folder(root.path(), &spec, "mm-image");
     let own = PopulationSpec { rates: folder.clone(), lengths: Some(folder.clone()), workload: None, ..spec.clone() };
@@ -442,3 +463,10 @@ fn problems_name_their_place() {
     let spec: PopulationSpec = serde_json::from_value(form.clone()).expect("reads");
     assert_eq!((serde_json::to_value(&spec).expect("writes"), spec.problems()), (form, vec![]));
 }
+
+whole_files!(
+    requests_per_window_and_client_are_those_of_the_whole_file,
+    lengths_have_the_means_of_the_file,
+    attachments_are_part_of_the_prompt_six_hours_long,
+    clients_without_lengths_are_counted_over_the_whole_file,
+);

@@ -1,4 +1,4 @@
-//! Every quirk of the shared data, and the test that meets it. Those without another home are met here.
+//! Every quirk of the recorded data, and the test that meets it. Those without another home are met here.
 //!
 //! | file | quirk | test |
 //! |---|---|---|
@@ -36,22 +36,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{BURSTGPT_1_HOURLY, Failures, MissingLengths, PopulationSpec, TraceSpec, Window, burstiness};
 
-use crate::{all, data, drain};
+use overbook_test_groups::{in_clone, whole, whole_files};
+
+use crate::{all, drain, unpacked};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Rows of a shared CSV file by column name.
-fn rows(file: &str) -> Option<Vec<BTreeMap<String, String>>> {
-    let text = fs::read_to_string(data(file)?).expect("reads");
+/// Rows of a CSV file by column name.
+fn rows(file: &Path) -> Vec<BTreeMap<String, String>> {
+    let text = fs::read_to_string(file).expect("reads");
     let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
     let header = lines.next().expect("a header");
-    Some(lines.map(|fields| header.iter().cloned().zip(fields).collect()).collect())
+    lines.map(|fields| header.iter().cloned().zip(fields).collect()).collect()
 }
 
 fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
@@ -60,7 +63,7 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
 
 #[test]
 fn ties_of_a_burst_are_spread_inside_their_seconds() {
-    let Some(path) = data("burstgpt/burstgpt_2_api_burst_excerpt.csv") else { return };
+    let path = in_clone("burstgpt/burstgpt_2_api_burst_excerpt.csv");
     let spec = TraceSpec { requests: Some(53), ..TraceSpec::new(path) };
     let ties = |arrivals: &[Arrival]| arrivals.windows(2).filter(|pair| pair[0].at == pair[1].at).count();
     let recorded = all(&spec);
@@ -88,7 +91,7 @@ fn lengths_by_model_and_log_type() {
         ("2_api_burst_excerpt", &[("ChatGPT/api", 243, 7)]),
     ];
     for (file, classes) in stated {
-        let Some(path) = data(&format!("burstgpt/burstgpt_{file}.csv")) else { return };
+        let path = in_clone(&format!("burstgpt/burstgpt_{file}.csv"));
         for &(class, prompt, output) in classes {
             let mut spec = TraceSpec::new(&path);
             spec.keep.class = vec![class.to_owned()];
@@ -105,7 +108,7 @@ fn lengths_by_model_and_log_type() {
 fn the_head_is_quiet() {
     let stated = [("1", 93.4, 4.56, 8.0, 161.0), ("3", 103.9, 2.87, 7.0, 155.0)];
     for (file, gap, cv, minute, hour) in stated {
-        let Some(path) = data(&format!("burstgpt/burstgpt_{file}_first400.csv")) else { return };
+        let path = in_clone(&format!("burstgpt/burstgpt_{file}_first400.csv"));
         let spec = TraceSpec { failures: Failures::Keep, ..TraceSpec::new(path) };
         let stats = burstiness(&mut *spec.open().expect("opens")).expect("reads");
         let mean_gap = 1.0 / stats.mean_rate().expect("a rate");
@@ -124,7 +127,7 @@ fn the_head_is_quiet() {
 
 #[test]
 fn later_turns_may_be_shorter() {
-    let Some(path) = data("burstgpt/burstgpt_3_first400.csv") else { return };
+    let path = in_clone("burstgpt/burstgpt_3_first400.csv");
     let spec = TraceSpec { failures: Failures::Keep, ..TraceSpec::new(path) };
     let mut replay = spec.replay().expect("opens");
     let mut sessions: BTreeMap<_, Vec<Arrival>> = BTreeMap::new();
@@ -142,12 +145,9 @@ fn later_turns_may_be_shorter() {
     assert_eq!((sessions.values().filter(changing).count(), sessions.len()), (9, 135), "6.7 % of the sessions");
 }
 
-#[test]
 fn the_aggregates_agree() {
-    let (Some(hours), Some(days)) = (rows("burstgpt/burstgpt_1_hourly.csv"), rows("burstgpt/burstgpt_1_daily.csv"))
-    else {
-        return;
-    };
+    let hours = rows(&in_clone("burstgpt/burstgpt_1_hourly.csv"));
+    let days = rows(&whole("burstgpt/burstgpt_1_daily.csv"));
     assert_eq!((hours.len(), days.len()), (938, 61));
     let mut by_day = vec![0.0; 61];
     for row in &hours {
@@ -161,15 +161,14 @@ fn the_aggregates_agree() {
     let moved: f64 = by_day.iter().zip(&daily).map(|(a, b)| (a - b).abs()).sum();
     assert!(moved > 0.0 && moved / 1_429_737.0 < 0.01, "{moved}");
     // The 85 requests of hour 0 are those of the first sessions, which last into hour 4.
-    let Some(slice) = rows("burstgpt/burstgpt_1_first400.csv") else { return };
+    let slice = rows(&in_clone("burstgpt/burstgpt_1_first400.csv"));
     let in_hour = |h: f64| slice.iter().filter(|row| (number(row, "Timestamp") / 3600.0).floor() <= h).count();
     assert!(BURSTGPT_1_HOURLY[0] == 85 && in_hour(0.0) < 85, "{}", in_hour(0.0));
 }
 
-#[test]
 fn the_first_minutes_are_those_counted_by_others() {
-    let path = data("burstgpt/burstgpt_1_first400.csv");
-    let (Some(path), Some(minutes)) = (path, rows("burstgpt/burstgpt_1_week1_minute.csv")) else { return };
+    let path = in_clone("burstgpt/burstgpt_1_first400.csv");
+    let minutes = rows(&whole("burstgpt/burstgpt_1_week1_minute.csv"));
     let spec = TraceSpec { failures: Failures::Keep, ..TraceSpec::new(path) };
     // The first row of the file is at 5 s; it arrives at 0.
     let mut tokens: BTreeMap<u64, u32> = BTreeMap::new();
@@ -189,8 +188,8 @@ fn the_first_minutes_are_those_counted_by_others() {
 
 #[test]
 fn azure_ends_without_a_line_end() {
-    let Some(path) = data("azure/AzureLLMInferenceTrace_conv.csv") else { return };
-    let text = fs::read_to_string(&path).expect("reads");
+    let path = in_clone("azure/AzureLLMInferenceTrace_conv.csv.zst");
+    let text = unpacked(&path);
     let line_ends = text.matches('\n').count();
     assert!(!text.ends_with('\n'));
     // As many rows as line ends: the header has one, the last row none.
@@ -199,7 +198,7 @@ fn azure_ends_without_a_line_end() {
 
 #[test]
 fn mooncake_comes_in_batches() {
-    let Some(path) = data("mooncake/conversation_trace.jsonl") else { return };
+    let path = in_clone("mooncake/conversation_trace.jsonl.zst");
     let arrivals = all(&TraceSpec::new(path));
     let times: BTreeSet<u64> = arrivals.iter().map(|a| a.at.0).collect();
     assert_eq!((arrivals.len(), times.len()), (12_031, 1_180));
@@ -208,10 +207,8 @@ fn mooncake_comes_in_batches() {
     assert!(arrivals.iter().filter(|a| first(a).is_some()).count() > 12_000);
 }
 
-#[test]
 fn an_idle_client_and_fields_that_no_request_has() {
-    let (rates, lengths) = (data("servegen/client_rates.csv.zst"), data("servegen/length_pmfs.jsonl.zst"));
-    let (Some(rates), Some(lengths)) = (rates, lengths) else { return };
+    let (rates, lengths) = (whole("servegen/client_rates.csv.zst"), whole("servegen/length_pmfs.jsonl.zst"));
     let mut spec = PopulationSpec::new(rates, lengths);
     let refused = |spec: &PopulationSpec| spec.population(1).err().expect("no lengths").to_string();
     spec.workload = Some("m-mid".to_owned());
@@ -241,3 +238,9 @@ fn the_tests_of_the_table_exist() {
     }
     assert!(checked > 30, "{checked}");
 }
+
+whole_files!(
+    the_aggregates_agree,
+    the_first_minutes_are_those_counted_by_others,
+    an_idle_client_and_fields_that_no_request_has,
+);

@@ -1,4 +1,4 @@
-//! Real files must give the figures that shared/data/README.md states for them.
+//! Real files must give the figures that traces/data/README.md states for them.
 
 use std::io::Write;
 
@@ -6,7 +6,9 @@ use overbook_sim::time::Time;
 use overbook_sim::workload::arrival::Arrival;
 use overbook_traces::{Counts, Format, TraceSpec};
 
-use crate::{all, data, drain, file};
+use overbook_test_groups::in_clone;
+
+use crate::{all, drain, file, unpacked};
 
 /// Requests, prompt tokens, output tokens, last arrival [ns].
 fn figures(arrivals: &[Arrival]) -> (usize, u64, u64, u64) {
@@ -19,9 +21,7 @@ fn figures(arrivals: &[Arrival]) -> (usize, u64, u64, u64) {
 
 #[test]
 fn burstgpt_v1() {
-    let Some(path) = data("burstgpt/burstgpt_1_first400.csv") else {
-        return;
-    };
+    let path = in_clone("burstgpt/burstgpt_1_first400.csv");
     let mut replay = TraceSpec::new(path).replay().expect("opens");
     assert_eq!(replay.format(), Format::BurstGpt);
     let arrivals = drain(&mut replay).expect("reads");
@@ -36,9 +36,7 @@ fn burstgpt_v1() {
 
 #[test]
 fn burstgpt_v1_2() {
-    let Some(path) = data("burstgpt/burstgpt_3_first400.csv") else {
-        return;
-    };
+    let path = in_clone("burstgpt/burstgpt_3_first400.csv");
     let mut replay = TraceSpec::new(path).replay().expect("opens");
     let arrivals = drain(&mut replay).expect("reads");
     assert_eq!(figures(&arrivals), (399, 246_941, 68_350, 41_453_000_000_000));
@@ -52,9 +50,7 @@ fn burstgpt_v1_2() {
 
 #[test]
 fn burstgpt_excerpt_with_relative_times() {
-    let Some(path) = data("burstgpt/burstgpt_2_api_burst_excerpt.csv") else {
-        return;
-    };
+    let path = in_clone("burstgpt/burstgpt_2_api_burst_excerpt.csv");
     let arrivals = all(&TraceSpec::new(path));
     assert_eq!(figures(&arrivals), (60, 14_552, 420, 113_000_000_000));
     let in_second = |s: u64| arrivals.iter().filter(|a| a.at.0 == s * 1_000_000_000).count();
@@ -63,9 +59,7 @@ fn burstgpt_excerpt_with_relative_times() {
 
 #[test]
 fn azure_conversations() {
-    let Some(path) = data("azure/AzureLLMInferenceTrace_conv.csv") else {
-        return;
-    };
+    let path = in_clone("azure/AzureLLMInferenceTrace_conv.csv.zst");
     let mut replay = TraceSpec::new(path).replay().expect("opens");
     assert_eq!(replay.format(), Format::Azure);
     let arrivals = drain(&mut replay).expect("reads");
@@ -82,12 +76,11 @@ fn vidur_rows() {
 
 #[test]
 fn packed_files_read_like_plain_ones() {
-    let Some(path) = data("azure/AzureLLMInferenceTrace_conv.csv") else {
-        return;
-    };
-    let plain = std::fs::read(&path).expect("reads");
-    let expected = all(&TraceSpec::new(path));
-    let (head, tail) = plain.split_at(plain.len() / 3);
+    let path = in_clone("azure/AzureLLMInferenceTrace_conv.csv.zst");
+    let plain = unpacked(&path);
+    let expected = all(&TraceSpec::new(file(&plain).path()));
+    assert!(all(&TraceSpec::new(path)) == expected);
+    let (head, tail) = plain.as_bytes().split_at(plain.len() / 3);
     let mut gzip = Vec::new();
     let mut frames = Vec::new();
     for part in [head, tail] {

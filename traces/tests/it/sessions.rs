@@ -10,7 +10,9 @@ use overbook_traces::{
     TraceSpec, burstiness,
 };
 
-use crate::{BURSTGPT, all, data, drain, error_of, file};
+use overbook_test_groups::in_clone;
+
+use crate::{BURSTGPT, all, drain, error_of, file};
 
 const V12: &str = "burstgpt/burstgpt_3_first400.csv";
 
@@ -28,7 +30,7 @@ fn sessions(arrivals: &[Arrival]) -> Vec<Option<usize>> {
 
 #[test]
 fn burstgpt_sessions_are_those_of_the_file() {
-    let Some(path) = data(V12) else { return };
+    let path = in_clone(V12);
     let text = fs::read_to_string(&path).expect("reads");
     let mut names: Vec<&str> = Vec::new();
     let mut expected = Vec::new();
@@ -57,7 +59,7 @@ fn burstgpt_sessions_are_those_of_the_file() {
 /// The figures that the data folder's README states.
 #[test]
 fn turns_think_times_and_latencies_of_burstgpt() {
-    let Some(path) = data(V12) else { return };
+    let path = in_clone(V12);
     let spec = TraceSpec { failures: Failures::Keep, ..TraceSpec::new(path) };
     let stats = burstiness(&mut *spec.open().expect("opens")).expect("reads");
     let turns = &stats.sessions.turns;
@@ -88,7 +90,7 @@ fn turns_think_times_and_latencies_of_burstgpt() {
 
 #[test]
 fn failures_are_dropped_or_kept_as_they_are() {
-    let Some(path) = data("burstgpt/burstgpt_1_first400.csv") else { return };
+    let path = in_clone("burstgpt/burstgpt_1_first400.csv");
     let dropped = all(&TraceSpec::new(&path));
     let spec = TraceSpec { failures: Failures::Keep, ..TraceSpec::new(&path) };
     let mut replay = spec.replay().expect("opens");

@@ -4,7 +4,9 @@ use overbook_sim::units::Rate;
 use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::TraceSpec;
 
-use crate::{BURSTGPT, VIDUR, all, data, drain, file};
+use overbook_test_groups::in_clone;
+
+use crate::{BURSTGPT, VIDUR, all, drain, file};
 
 fn times(arrivals: &[Arrival]) -> Vec<u64> {
     arrivals.iter().map(|arrival| arrival.at.0).collect()
@@ -76,9 +78,7 @@ fn lengths_are_clipped() {
 
 #[test]
 fn time_scale_divides_gaps() {
-    let Some(path) = data("burstgpt/burstgpt_1_first400.csv") else {
-        return;
-    };
+    let path = in_clone("burstgpt/burstgpt_1_first400.csv");
     let mut spec = TraceSpec::new(path);
     let plain = times(&all(&spec));
     spec.time_scale = Some(100.0);
@@ -88,9 +88,7 @@ fn time_scale_divides_gaps() {
 
 #[test]
 fn rate_scales_to_the_mean() {
-    let Some(path) = data("azure/AzureLLMInferenceTrace_conv.csv") else {
-        return;
-    };
+    let path = in_clone("azure/AzureLLMInferenceTrace_conv.csv.zst");
     let mut spec = TraceSpec::new(path);
     spec.rate = Some(Rate(40.0));
     spec.requests = Some(10_001);
