@@ -215,6 +215,15 @@ impl Cluster {
         })
     }
 
+    /// The same fleet with this router in place of `spec.router`. Call it before the fleet runs.
+    #[must_use]
+    pub fn with_router(mut self, router: Box<dyn Router>) -> Self {
+        // It may ask for cached prefixes: reports carry them.
+        self.reports = self.spec.router_view.map(|view| Reports::new(view.delay, &mut self.replicas, true));
+        self.router = router;
+        self
+    }
+
     /// Settles every replica at `at`, which nobody may notice (law 13): only for tests.
     #[doc(hidden)]
     pub fn probe(&mut self, at: Time) {
