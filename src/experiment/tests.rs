@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use overbook_sim::cost::{Constant, Cost, StepCost};
 use overbook_sim::policy::{OrcaSpec, SchedulerSpec};
 use overbook_sim::route::{FleetView, RequestInfo};

@@ -75,6 +75,8 @@ impl Workload for Playback {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use overbook_sim::time::Time;
 
     use super::*;

@@ -66,7 +66,7 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
     while let Some(text) = workloads.next()? {
         let workload: GoldenWorkload =
             serde_json::from_str(&text).map_err(|e| workloads.broken(format!("not a workload: {e}")))?;
-        if let Some(problem) = impossible(&workload) {
+        if let Some(problem) = workload.problem() {
             return Err(workloads.broken(format!("not a workload: {problem}")));
         }
         count += 1;
@@ -88,36 +88,6 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
     }
     print(&format!("{count} workloads, {lines} lines equal, {wrong} workloads differ"))?;
     Ok(if wrong == 0 { DONE } else { GATE_FAILED })
-}
-
-/// What no engine can be set to, if anything: replaying it would be meaningless.
-fn impossible(workload: &GoldenWorkload) -> Option<&'static str> {
-    let cfg = &workload.cfg;
-    let zero = cfg.num_blocks < 2 || cfg.block_size == 0 || cfg.max_model_len < 2;
-    if zero {
-        return Some("needs num_blocks of 2 or more (block 0 is vLLM's null block), a block_size and a max_model_len");
-    }
-    if cfg.max_num_seqs == 0 || cfg.max_num_batched_tokens == 0 || cfg.prefill_schedule_interval == 0 {
-        return Some("max_num_seqs, max_num_batched_tokens and prefill_schedule_interval are at least 1");
-    }
-    if !(0.0..1.0).contains(&cfg.watermark) {
-        return Some("watermark is a share of the blocks, from 0 to below 1");
-    }
-    let requests = &workload.req;
-    if !requests.is_sorted_by_key(|request| request.0) {
-        return Some("requests are in order of arrival step");
-    }
-    if requests.iter().any(|&(_, prompt, output, ..)| prompt == 0 || output == 0) {
-        return Some("a request has at least one prompt token and one output token");
-    }
-    // Contents are stated for full blocks of prompt and output, run by run.
-    let overlong = |&(_, prompt, output, _, ref runs): &(u64, u32, u32, i32, Vec<u64>)| {
-        let most = (u64::from(prompt) + u64::from(output)) / u64::from(cfg.block_size);
-        let total = runs.iter().skip(1).step_by(2).try_fold(0u64, |sum, &run| sum.checked_add(run));
-        let inside = runs.chunks_exact(2).all(|run| run[0].checked_add(run[1]).is_some());
-        runs.len() % 2 != 0 || !inside || total.is_none_or(|total| total > most)
-    };
-    requests.iter().any(overlong).then_some("blocks are pairs of first id and count, as many as the request fills")
 }
 
 /// A line of steps as JSON.

@@ -137,16 +137,7 @@ fn config(point: &Point, weights: Option<&PathBuf>) -> Result<(Config, Option<Pa
 
 /// Whether the engine's model is the one that the scenario simulates.
 fn fits(config: &Config, model: &ModelSpec) -> Result<(), Failure> {
-    let pairs = [
-        ("hidden size", config.hidden, model.hidden),
-        ("layers", config.layers, model.layers),
-        ("heads", config.heads, model.heads),
-        ("KV heads", config.kv_heads, model.kv_heads),
-        ("head size", config.head_dim, model.head_dim),
-        ("intermediate size", config.intermediate, model.intermediate),
-        ("vocabulary", config.vocab, model.vocab),
-    ];
-    match pairs.into_iter().find(|(_, ours, theirs)| *ours != *theirs as usize) {
+    match config.difference(model) {
         Some((what, ours, theirs)) => Err(Failure::Input(format!(
             "the weights are of another model than {}: {what} {ours}, not {theirs}",
             model.name

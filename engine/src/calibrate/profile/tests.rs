@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use overbook_sim::cost::{HostCost, PrefillPart};
 
 use super::*;

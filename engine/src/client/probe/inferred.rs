@@ -92,6 +92,8 @@ impl Inferred<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use overbook_sim::calibrate::inferred::SeenStep;
 
     use super::super::super::Found;
