@@ -1,5 +1,7 @@
 //! A router and a cost model of one's own: `cargo run --release --example own_router_and_cost`
 
+#![allow(clippy::print_stdout, reason = "a program prints")]
+
 use overbook::{
     Cost, CostModel, DecodeCost, Error, Experiment, FleetView, Options, Outcome, RequestInfo, Router, StepCost,
     StepShape,

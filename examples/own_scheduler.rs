@@ -1,5 +1,7 @@
 //! A scheduler of one's own beside vLLM's, on the same requests: `cargo run --release --example own_scheduler`
 
+#![allow(clippy::print_stdout, reason = "a program prints")]
+
 use overbook::{Error, Experiment, Horizon, Infeasible, Options, Outcome, Scheduler, StepBuilder};
 
 /// Whole prompts, one a step, and only while the running requests leave a tenth of the KV pool free: first tokens wait, tokens
@@ -11,8 +13,8 @@ struct OneByOne {
 
 impl Scheduler for OneByOne {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
-        // The decodes may need a block each; the request that joined last gives way.
-        while step.free_blocks() < u64::from(step.members()) && step.running() > 1 {
+        // Where the decodes need more blocks than are free, the request that joined last gives way.
+        while step.free_blocks() < step.member_blocks() {
             let last = step.running_at(step.running() - 1);
             step.preempt(last.slot)?;
         }

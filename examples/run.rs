@@ -1,5 +1,7 @@
 //! One run: does a replica keep its promise, and how far can it be loaded? `cargo run --release --example run`
 
+#![allow(clippy::print_stdout, reason = "a program prints")]
+
 use overbook::{Error, Experiment, Options};
 
 const CHAT: &str = "

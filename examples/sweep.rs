@@ -1,5 +1,7 @@
 //! A study: how many replicas, and which scheduler? `cargo run --release --example sweep`
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints")]
+
 use overbook::study::Asked;
 use overbook::{Error, Experiment, Options};
 
@@ -20,7 +22,7 @@ slo:
 fn main() -> Result<(), Error> {
     let study = Experiment::from_text("service", SERVICE)
         .vary("fleet.replicas", "2, 3, 4")
-        .vary("scheduler", "vllm, sarathi, orca")
+        .vary("scheduler", "vllm, sglang, sarathi")
         .study()?;
     let options = Options::default();
     // A handler of Ctrl-C would call this token's `cancel`: points that have ended are kept, the others are marked.

@@ -23,8 +23,8 @@
 //! assert!(outcome.keeps_targets());
 //!
 //! // One thing changed, everything else the same: the same requests at the same times.
-//! let orca = chat.set("scheduler", "orca")?.run(&Options::default())?;
-//! assert_eq!(orca.metric("finished"), outcome.metric("finished"));
+//! let sarathi = chat.set("scheduler", "sarathi")?.run(&Options::default())?;
+//! assert_eq!(sarathi.metric("finished"), outcome.metric("finished"));
 //! # Ok(())
 //! # }
 //! ```

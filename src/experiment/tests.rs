@@ -71,7 +71,7 @@ fn jumps_and_audits_change_nothing() {
 
 #[test]
 fn a_scheduler_of_ones_own_is_the_one_that_plans() {
-    let orca = OrcaSpec { max_batch_size: 4 };
+    let orca = OrcaSpec { max_batch_size: 2 };
     let spec = SchedulerSpec::Orca(orca.clone());
     let named = run(&experiment().set("scheduler", &spec).unwrap());
     // The scenario's scheduler says the limits, the one from outside plans.

@@ -120,7 +120,7 @@ pub fn judged(verdict: &Verdict) -> reports::Judged {
     reports::Judged { met: *passed, text: format!("{subject}: {target}, got {} ({source})", verdict.got_text()) }
 }
 
-/// Where a point lies in its study: `fleet.replicas=2, scheduler=orca`.
+/// Where a point lies in its study: `fleet.replicas=2, scheduler=sarathi`.
 pub fn place(point: &Point) -> String {
     let pairs: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path}={value}")).collect();
     pairs.join(", ")

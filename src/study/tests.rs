@@ -38,7 +38,7 @@ fn bytes(study: &Study, outcome: &StudyOutcome) -> String {
 
 #[test]
 fn one_thread_and_two_give_the_same_bytes() {
-    let study = study("fleet.replicas: [1, 2, 3], scheduler: [vllm, orca]");
+    let study = study("fleet.replicas: [1, 2, 3], scheduler: [vllm, sarathi]");
     let one = study.run(&jobs(1), &|_| {}).unwrap();
     let two = study.run(&jobs(2), &|_| {}).unwrap();
     assert_eq!(bytes(&study, &one), bytes(&study, &two));
@@ -58,7 +58,7 @@ fn shared_requests_are_opened_once_and_change_nothing() {
 #[test]
 fn only_equal_requests_are_shared() {
     // Two rates with two schedulers each: two groups.
-    let by_rate = study("workload.generate.arrivals.poisson.rate: [10/s, 20/s], scheduler: [vllm, orca]");
+    let by_rate = study("workload.generate.arrivals.poisson.rate: [10/s, 20/s], scheduler: [vllm, sarathi]");
     assert_eq!(by_rate.run(&jobs(2), &|_| {}).unwrap().workloads_opened, 2);
     let by_seed = study("seed: [1, 2, 3]");
     assert_eq!(by_seed.run(&jobs(2), &|_| {}).unwrap().workloads_opened, 3);
@@ -66,7 +66,7 @@ fn only_equal_requests_are_shared() {
 
 #[test]
 fn memory_of_shared_requests_is_given_back_with_the_last_point() {
-    let study = study("workload.generate.arrivals.poisson.rate: [10/s, 20/s, 30/s], scheduler: [vllm, orca]");
+    let study = study("workload.generate.arrivals.poisson.rate: [10/s, 20/s, 30/s], scheduler: [vllm, sarathi]");
     // Room for a little more than one group at a time: with one thread each finds it free again.
     let one = 300 * size_of::<overbook_sim::arrival::Arrival>() as u64;
     let outcome = study.run(&Options { shared_bytes_max: one + one / 2, ..jobs(1) }, &|_| {}).unwrap();
