@@ -63,7 +63,9 @@ impl<'a> Shared<'a> {
         groups.retain(|(_, members)| members.len() > 1);
         let mut group_of = vec![None; points.len()];
         for (number, (_, members)) in groups.iter().enumerate() {
-            members.iter().for_each(|&at| group_of[at] = Some(number));
+            for &at in members {
+                group_of[at] = Some(number);
+            }
         }
         let group = |(requests, members): (Requests, Vec<usize>)| Group {
             requests,

@@ -140,8 +140,10 @@ fn a_broken_trace_fails_every_point_where_it_is_broken() {
 fn a_trace_that_points_have_in_common_is_read_once() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace.csv");
-    let rows: String = (0..500).map(|n| format!("{}.{},{},20\n", n / 10, n % 10, 100 + n)).collect();
-    std::fs::write(&trace, format!("arrived_at,num_prefill_tokens,num_decode_tokens\n{rows}")).unwrap();
+    let header = "arrived_at,num_prefill_tokens,num_decode_tokens".to_owned();
+    let rows = (0..500).map(|n| format!("{}.{},{},20", n / 10, n % 10, 100 + n));
+    let lines: Vec<String> = std::iter::once(header).chain(rows).collect();
+    std::fs::write(&trace, lines.join("\n")).unwrap();
     let text = format!(
         "version: 1\nname: once\nmodel: llama-3.1-8b\ngpu: h100\nworkload: {{ trace: {{ path: {} }} }}\nsweep: {{ axes: {{ fleet.replicas: [1, 2, 3] }} }}\n",
         trace.display()
