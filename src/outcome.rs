@@ -122,3 +122,35 @@ pub fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<reports::Verdict>
     }
     verdicts
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::{Experiment, Options};
+
+    #[test]
+    fn targets_are_judged_in_the_order_of_the_schema_with_goodput_at_the_end() {
+        let text = "
+version: 1
+name: targets
+description: Some words
+model: llama-3.1-8b
+gpu: h100
+workload:
+  generate: { arrivals: { poisson: { rate: 10/s } }, lengths: { fixed: { prompt: 400, output: 60 } }, requests: 100 }
+slo:
+  goodput: { ttft: 1s, share: 0.9 }
+  tpot_p50: 1ms
+  ttft_p99: 10s
+";
+        let outcome = Experiment::from_text("targets", text).run(&Options::default()).unwrap();
+        let judged: Vec<_> = outcome.verdicts.iter().map(|v| (v.metric.as_str(), v.met())).collect();
+        assert_eq!(judged, [("ttft_p99", true), ("tpot_p50", false), ("goodput_fraction", true)]);
+        assert!(!outcome.keeps_targets() && !outcome.passes());
+        let report = outcome.report("again", "here");
+        assert_eq!((report.title.as_str(), report.command.as_str()), ("Some words", "again"));
+        assert_eq!(report.traffic.unwrap().requests, 100);
+        assert!(!report.all_met());
+    }
+}

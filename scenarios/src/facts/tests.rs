@@ -14,7 +14,9 @@ workload:
 
 fn point(changes: &[(&str, &str)]) -> Point {
     let mut source = Source::from_text("facts", FIRST);
-    changes.iter().for_each(|(path, value)| source.set(path, value));
+    for (path, value) in changes {
+        source.set(path, value);
+    }
     source.resolve().unwrap().points()[0].clone()
 }
 
