@@ -62,11 +62,11 @@ fn the_pool_says_where_it_comes_from() {
 #[test]
 fn the_fleet_says_how_requests_reach_it() {
     let plain = point(&[("fleet.replicas", "3")]);
-    assert_eq!(fact(&plain, "Fleet").unwrap(), "3 × 1 h100, router round-robin");
+    assert_eq!(fact(&plain, "Fleet").unwrap(), "3 × 1 NVIDIA H100 80GB HBM3 (SXM), router round-robin");
     let stale = point(&[("fleet.replicas", "3"), ("fleet.router_view", "{ interval: 1s, delay: 50ms }")]);
     assert_eq!(
         fact(&stale, "Fleet").unwrap(),
-        "3 × 1 h100, router round-robin, which sees reports of every 1s, 50ms late"
+        "3 × 1 NVIDIA H100 80GB HBM3 (SXM), router round-robin, which sees reports of every 1s, 50ms late"
     );
     let apart = point(&[
         ("fleet.replicas", "3"),
@@ -81,7 +81,10 @@ fn pools_that_differ_are_named() {
     let mixed = point(&[("fleet.pools", "[{ replicas: 2, gpu: h100 }, { replicas: 1, gpu: l40s, weight: 2 }]")]);
     let pool = fact(&mixed, "KV pool per replica").unwrap();
     assert!(pool.starts_with("2 × h100: ") && pool.contains("; 1 × l40s: "), "{pool}");
-    assert_eq!(fact(&mixed, "Fleet").unwrap(), "2 × 1 h100 + 1 × 1 l40s (weight 2), router round-robin");
+    assert_eq!(
+        fact(&mixed, "Fleet").unwrap(),
+        "2 × 1 NVIDIA H100 80GB HBM3 (SXM) + 1 × 1 NVIDIA L40S (weight 2), router round-robin"
+    );
 }
 
 #[test]
