@@ -6,6 +6,7 @@
 
 mod measure;
 mod plan;
+pub(crate) mod profile;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::run::{Pressure, PressureGauge, RunError, run};
 use measure::Bench;
 
 pub use plan::{Shape, ShapePlan};
+pub use profile::Described;
 
 /// A shape that was measured again and again.
 #[derive(Clone, PartialEq, Debug)]

@@ -4,6 +4,8 @@ mod parse;
 
 use std::path::{Path, PathBuf};
 
+use overbook_sim::hardware::model::ModelSpec;
+
 /// Families that the engine runs. They share one forward pass and differ in biases and norms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
@@ -130,6 +132,20 @@ impl Config {
         Config::parse(text, &format!("preset {name}"))
     }
 
+    /// The first size in which this model is another than a simulated one: what, here, there.
+    pub fn difference(&self, model: &ModelSpec) -> Option<(&'static str, usize, u32)> {
+        let pairs = [
+            ("hidden size", self.hidden, model.hidden),
+            ("layers", self.layers, model.layers),
+            ("heads", self.heads, model.heads),
+            ("KV heads", self.kv_heads, model.kv_heads),
+            ("head size", self.head_dim, model.head_dim),
+            ("intermediate size", self.intermediate, model.intermediate),
+            ("vocabulary", self.vocab, model.vocab),
+        ];
+        pairs.into_iter().find(|(_, ours, theirs)| *ours != *theirs as usize)
+    }
+
     /// Reads a `config.json`, or the one in a folder.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
@@ -203,6 +219,27 @@ mod tests {
         assert_eq!(Config::preset("small").unwrap().step_weights(), 217_579_520);
         let error = Config::preset("medium").unwrap_err().to_string();
         assert_eq!(error, "no preset `medium`; there are: tiny, small");
+    }
+
+    #[test]
+    fn another_model_is_told_by_the_first_size_that_differs() {
+        let config = Config::preset("tiny").unwrap();
+        let text = format!(
+            r#"{{ "name": "tiny", "hidden": {}, "layers": {}, "heads": {}, "kv_heads": {}, "head_dim": {}, "intermediate": {},
+                "vocab": {}, "gated": true, "tied_embeddings": true, "context": 2048, "origin": {{ "kind": "datasheet", "source": "x" }} }}"#,
+            config.hidden,
+            config.layers,
+            config.heads,
+            config.kv_heads,
+            config.head_dim,
+            config.intermediate,
+            config.vocab
+        );
+        let mut model: ModelSpec = serde_json::from_str(&text).unwrap();
+        assert_eq!(config.difference(&model), None);
+        model.vocab += 1;
+        (model.layers, model.heads) = (99, 1);
+        assert_eq!(config.difference(&model), Some(("layers", config.layers, 99)));
     }
 
     #[test]

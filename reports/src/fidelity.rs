@@ -5,6 +5,8 @@ mod text;
 
 use overbook_sim::calibrate::median;
 use overbook_sim::calibrate::steps::StepErrors;
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::results::summary::Summary;
 use serde::Serialize;
 use serde_json::json;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
@@ -116,6 +118,18 @@ fn deviation(values: &[f64]) -> f64 {
 }
 
 impl Trial {
+    /// A figure of these runs and of their simulation; `None` if one of them does not have it.
+    pub fn of((metric, bar): (&'static str, Option<Bar>), measured: &[Summary], simulated: &Summary) -> Option<Trial> {
+        let finished = measured.iter().map(|summary| summary.count(Outcome::Finished)).min().unwrap_or(0);
+        let is_tail = metric.ends_with("_p99") && finished < TAIL_MIN;
+        Some(Trial {
+            metric,
+            bar: bar.filter(|_| !is_tail),
+            measured: measured.iter().map(|summary| summary.metric(metric)).collect::<Option<Vec<_>>>()?,
+            simulated: simulated.metric(metric)?,
+        })
+    }
+
     /// Mean of the repeats.
     pub fn mean(&self) -> f64 {
         mean(&self.measured)

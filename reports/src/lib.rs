@@ -2,6 +2,52 @@
 //!
 //! Nothing here computes new figures: [`overbook_sim::results::summary::Summary`] has them all. The library never prints; the same
 //! input gives the same bytes, except for the manifest, which alone holds facts of the wall clock.
+//!
+//! ```
+//! use overbook_reports::{Report, RunDir, Status, Verdict, terminal};
+//! use overbook_reports::summary_json::summary_json;
+//! use overbook_sim::{Arrival, Cluster, ClusterSpec, Constant, Cost, Discard, StepCost, Time, Workload, WorkloadError};
+//!
+//! # struct Even(u64);
+//! # impl Workload for Even {
+//! #     fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+//! #         self.0 += 1;
+//! #         Ok((self.0 <= 20).then(|| Arrival::new(Time(self.0 * 100_000_000), 500, 50)))
+//! #     }
+//! #     fn classes(&self) -> &[String] {
+//! #         &[]
+//! #     }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Any run will do; here twenty requests on one replica, whose steps take 12 ms.
+//! let mut cost = Constant(StepCost { device: Cost::from_us(12_000.0), host: Cost::from_us(0.0) });
+//! let run = Cluster::new(ClusterSpec::default())?.run(&mut Even(0), &mut cost, &mut Discard, &mut |_| true)?;
+//!
+//! let report = Report {
+//!     title: "Twenty requests".to_owned(),
+//!     status: Status::Complete,
+//!     verdicts: vec![Verdict::at_most("ttft_p99", 0.5, &run.summary)],
+//!     summary: run.summary,
+//!     timeline: run.timeline,
+//!     traffic: None,
+//!     recorded_traffic: None,
+//!     assumptions: vec![("Step cost".to_owned(), "12 ms".to_owned())],
+//!     calibration: "constant step cost; no hardware is modelled".to_owned(),
+//!     command: String::new(),
+//!     tool: "an example".to_owned(),
+//!     directory: String::new(),
+//! };
+//! assert!(report.all_met());
+//! println!("{}", terminal::summary(&report, false));
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let target = folder.path().join("run");
+//! // Files are written aside; `finish` (with a manifest) moves them into place.
+//! let dir = RunDir::create(&target, false)?;
+//! dir.write("summary.json", summary_json(&report))?;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod compare;

@@ -1,7 +1,9 @@
 //! `manifest.json`: where a result comes from. The only file that holds facts of the wall clock and the host.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -88,6 +90,111 @@ impl Manifest {
     }
 }
 
+/// What a program was built from; texts that the build could not find out are empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Build {
+    /// Version of the tool.
+    pub tool_version: &'static str,
+    /// Commit.
+    pub commit: &'static str,
+    /// `true` if the tree had changes over that commit, `false` if not.
+    pub dirty: &'static str,
+    /// Target triple.
+    pub target: &'static str,
+    /// Compiler.
+    pub rustc: &'static str,
+}
+
+/// When a run began, by all clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    wall: SystemTime,
+    instant: Instant,
+    cpu: Option<f64>,
+}
+
+impl Start {
+    /// It begins now.
+    pub fn now() -> Start {
+        Start { wall: SystemTime::now(), instant: Instant::now(), cpu: cpu_seconds() }
+    }
+
+    /// CPU time of the process since the start [s], all threads.
+    pub fn cpu_s(&self) -> Option<f64> {
+        Some(cpu_seconds()? - self.cpu?)
+    }
+
+    /// The manifest of what ends now: of these results, from these files, with this status and exit code.
+    pub fn manifest(
+        &self,
+        build: &Build,
+        command: Vec<String>,
+        (plan_hash, seed): (String, u64),
+        traces: &[&Path],
+        (status, exit_status): (Status, u8),
+    ) -> Manifest {
+        let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Manifest {
+            status,
+            exit_status,
+            tool_version: build.tool_version.to_owned(),
+            commit: known(build.commit),
+            dirty: known(build.dirty).map(|text| text == "true"),
+            target: build.target.to_owned(),
+            rustc: build.rustc.to_owned(),
+            plan_hash,
+            seed,
+            trace_hash: hash_files(traces),
+            command,
+            started: utc(self.wall),
+            wall_s: self.instant.elapsed().as_secs_f64(),
+            cpu_s: self.cpu_s(),
+            host_cpu: host_cpu(),
+            server: None,
+        }
+    }
+}
+
+/// Whether the run directory `dir` says that its traces had another content than `traces` have.
+pub fn made_from_another_trace(dir: &Path, traces: &[&Path]) -> bool {
+    let Ok(manifest) = fs::read(dir.join("manifest.json")) else { return false };
+    let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(&manifest) else { return false };
+    let then = manifest["trace_hash"].as_str();
+    then.is_some_and(|then| hash_files(traces).is_some_and(|now| now != then))
+}
+
+/// BLAKE3 of a file, in hex.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash_file(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// BLAKE3 of the files, one after the other; of a folder of its files by name. `None` without files, and of what cannot be read
+/// again (a pipe).
+pub fn hash_files(paths: &[&Path]) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    for path in paths {
+        let mut files = vec![path.to_path_buf()];
+        if path.is_dir() {
+            files = fs::read_dir(path).ok()?.map(|entry| Some(entry.ok()?.path())).collect::<Option<_>>()?;
+            files.retain(|file| file.is_file());
+            files.sort();
+        }
+        for file in files {
+            // A pipe has been read and holds nothing more.
+            if !file.is_file() {
+                return None;
+            }
+            io::copy(&mut fs::File::open(file).ok()?, &mut hasher).ok()?;
+        }
+    }
+    (!paths.is_empty()).then(|| hasher.finalize().to_hex().to_string())
+}
+
 /// A point in time as `2026-01-31T12:34:56Z`.
 pub fn utc(at: SystemTime) -> String {
     let s = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -122,6 +229,8 @@ pub fn host_cpu() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use std::time::Duration;
 
@@ -148,5 +257,44 @@ mod tests {
         let json = crate::sample::manifest(Status::Interrupted).to_json();
         assert!(json.starts_with("{\n  \"status\": \"interrupted\",\n  \"exit_status\": 130,"), "{json}");
         assert!(json.contains("\"trace_hash\": null"));
+    }
+
+    #[test]
+    fn files_are_hashed_one_after_the_other_and_folders_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name)
+        };
+        let (b, a) = (file("b.csv", "two"), file("a.csv", "one"));
+        let whole = blake3::hash(b"onetwo").to_hex().to_string();
+        assert_eq!(hash_file(&a).unwrap(), blake3::hash(b"one").to_hex().to_string());
+        assert_eq!(hash_files(&[&a, &b]), Some(whole.clone()));
+        assert_eq!(hash_files(&[dir.path()]), Some(whole));
+        assert_ne!(hash_files(&[&b, &a]), hash_files(&[&a, &b]));
+        assert_eq!(hash_files(&[]), None);
+        assert_eq!(hash_files(&[&dir.path().join("absent.csv")]), None);
+    }
+
+    #[test]
+    fn a_run_directory_knows_whether_its_trace_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let trace = dir.path().join("trace.csv");
+        fs::write(&trace, "one").unwrap();
+        assert!(!made_from_another_trace(dir.path(), &[&trace]), "there is no manifest");
+        let build = Build { tool_version: "1", commit: "", dirty: "true", target: "t", rustc: "r" };
+        let manifest = Start::now().manifest(
+            &build,
+            vec!["overbook".into()],
+            ("plan".into(), 7),
+            &[&trace],
+            (Status::Complete, 0),
+        );
+        assert_eq!((manifest.commit.as_deref(), manifest.dirty), (None, Some(true)));
+        assert_eq!((manifest.seed, manifest.plan_hash.as_str()), (7, "plan"));
+        fs::write(dir.path().join("manifest.json"), manifest.to_json()).unwrap();
+        assert!(!made_from_another_trace(dir.path(), &[&trace]));
+        fs::write(&trace, "two").unwrap();
+        assert!(made_from_another_trace(dir.path(), &[&trace]));
     }
 }

@@ -1,6 +1,7 @@
 //! Simulated against measured: errors per metric and group of runs, as text, page, JSON and CSV.
 
 mod files;
+mod loss;
 mod observed;
 mod page;
 mod table;

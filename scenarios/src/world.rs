@@ -1,6 +1,7 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
 pub(crate) mod profile_file;
+mod requests;
 mod servers;
 mod table_file;
 
@@ -18,12 +19,14 @@ use overbook_sim::routers::RouterView;
 use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_sim::units::Bytes;
 use overbook_sim::workload::arrival::Workload;
-use overbook_traces::{GenerateError, TraceError, TraceSpec};
+use overbook_traces::{GenerateError, TraceError};
 
 use crate::scenario::{
     AutoscaleSpec, CostSpec, FaultDomain, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
 };
 use crate::study::Point;
+
+pub use requests::Requests;
 
 /// Why a point cannot be run as it stands.
 #[derive(Debug, thiserror::Error)]
@@ -304,26 +307,7 @@ impl Point {
     /// # Errors
     /// The trace cannot be read.
     pub fn workload(&self) -> Result<Box<dyn Workload>, WorldError> {
-        let workload = &self.scenario.workload;
-        let block_tokens = self.scenario.engine.block_tokens;
-        match (&workload.generate, &workload.trace) {
-            (Some(generate), _) => {
-                let mut generate = generate.clone();
-                if let Some(sessions) = &mut generate.sessions {
-                    sessions.block_tokens = block_tokens;
-                }
-                Ok(generate.open(self.scenario.seed)?)
-            }
-            (None, Some(trace)) => {
-                // Contents are told apart by the engine's own blocks.
-                let trace = TraceSpec { block_tokens, ..trace.clone() };
-                Ok(trace.open_seeded(self.scenario.seed)?)
-            }
-            (None, None) => match &workload.population {
-                Some(population) => Ok(population.open(self.scenario.seed)?),
-                None => Err(WorldError::NoWorkload),
-            },
-        }
+        self.requests()?.open()
     }
 }
 
@@ -349,35 +333,5 @@ fn autoscale(spec: AutoscaleSpec) -> Autoscale {
             ScaleTargetSpec::KvUse(target) => ScaleTarget::KvUse(target),
         },
         cool_down: spec.cool_down.0,
-    }
-}
-
-impl Point {
-    /// Whether the workload tells which prompts begin alike. Of a trace the first request is read.
-    ///
-    /// # Errors
-    /// As [`Point::workload`], and if the first request cannot be read.
-    pub fn tells_prefixes(&self) -> Result<bool, WorldError> {
-        let workload = &self.scenario.workload;
-        if let Some(generate) = &workload.generate {
-            return Ok(generate.sessions.is_some());
-        }
-        if workload.trace.is_none() {
-            return Ok(false);
-        }
-        let first = self.workload()?.next_arrival().map_err(|error| WorldError::FirstRequest(error.to_string()))?;
-        Ok(first.is_some_and(|arrival| arrival.content.is_some()))
-    }
-
-    /// The requests of a trace as the file has them, if the scenario plays them in another way: to compare.
-    ///
-    /// # Errors
-    /// As [`Point::workload`].
-    pub fn recorded(&self) -> Result<Option<Box<dyn Workload>>, WorldError> {
-        let recorded = self.scenario.workload.trace.as_ref().and_then(TraceSpec::recorded);
-        // A pipe can be read only once.
-        let Some(trace) = recorded.filter(|trace| trace.path.is_file()) else { return Ok(None) };
-        let trace = TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace };
-        Ok(Some(trace.open_seeded(self.scenario.seed)?))
     }
 }

@@ -29,6 +29,40 @@ pub struct GoldenWorkload {
     pub req: Vec<(u64, u32, u32, i32, Vec<u64>)>,
 }
 
+impl GoldenWorkload {
+    /// What no engine can be set to, if anything: replaying it would be meaningless.
+    pub fn problem(&self) -> Option<&'static str> {
+        let cfg = &self.cfg;
+        let zero = cfg.num_blocks < 2 || cfg.block_size == 0 || cfg.max_model_len < 2;
+        if zero {
+            return Some(
+                "needs num_blocks of 2 or more (block 0 is vLLM's null block), a block_size and a max_model_len",
+            );
+        }
+        if cfg.max_num_seqs == 0 || cfg.max_num_batched_tokens == 0 || cfg.prefill_schedule_interval == 0 {
+            return Some("max_num_seqs, max_num_batched_tokens and prefill_schedule_interval are at least 1");
+        }
+        if !(0.0..1.0).contains(&cfg.watermark) {
+            return Some("watermark is a share of the blocks, from 0 to below 1");
+        }
+        let requests = &self.req;
+        if !requests.is_sorted_by_key(|request| request.0) {
+            return Some("requests are in order of arrival step");
+        }
+        if requests.iter().any(|&(_, prompt, output, ..)| prompt == 0 || output == 0) {
+            return Some("a request has at least one prompt token and one output token");
+        }
+        // Contents are stated for full blocks of prompt and output, run by run.
+        let overlong = |&(_, prompt, output, _, ref runs): &(u64, u32, u32, i32, Vec<u64>)| {
+            let most = (u64::from(prompt) + u64::from(output)) / u64::from(cfg.block_size);
+            let total = runs.iter().skip(1).step_by(2).try_fold(0u64, |sum, &run| sum.checked_add(run));
+            let inside = runs.chunks_exact(2).all(|run| run[0].checked_add(run[1]).is_some());
+            runs.len() % 2 != 0 || !inside || total.is_none_or(|total| total > most)
+        };
+        requests.iter().any(overlong).then_some("blocks are pairs of first id and count, as many as the request fills")
+    }
+}
+
 /// vLLM's settings, with vLLM's names.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "the names and meanings are vLLM's; see `VllmSpec`")]
@@ -250,5 +284,40 @@ fn write_list(line: &mut String, key: &str, values: &[u64]) {
     }
     if !values.is_empty() {
         line.push(']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A sound workload with a change.
+    fn problem(change: impl FnOnce(&mut GoldenWorkload)) -> Option<&'static str> {
+        let text = r#"{ "w": 0, "kind": "plain", "cfg": { "mode": "sync", "policy": "fcfs", "arrival_time": "index",
+            "prefix_caching": true, "num_blocks": 64, "block_size": 16, "max_model_len": 512, "max_num_batched_tokens": 256,
+            "max_num_scheduled_tokens": null, "max_num_seqs": 8, "max_num_active_seqs": null, "long_prefill_token_threshold": 0,
+            "long_prefill_token_threshold_adaptive": false, "enable_chunked_prefill": true, "scheduler_reserve_full_isl": false,
+            "watermark": 0.0, "prefill_schedule_interval": 1 },
+            "req": [[0, 40, 8, 0, [1, 3]], [2, 20, 4, 0, []]] }"#;
+        let mut workload: GoldenWorkload = serde_json::from_str(text).unwrap();
+        change(&mut workload);
+        workload.problem()
+    }
+
+    #[test]
+    fn impossible_workloads_are_named() {
+        assert_eq!(problem(|_| ()), None);
+        let starts = |found: Option<&'static str>, with: &str| found.is_some_and(|text| text.starts_with(with));
+        assert!(starts(problem(|w| w.cfg.num_blocks = 1), "needs num_blocks"));
+        assert!(starts(problem(|w| w.cfg.max_num_seqs = 0), "max_num_seqs"));
+        assert!(starts(problem(|w| w.cfg.watermark = 1.0), "watermark"));
+        assert!(starts(problem(|w| w.req[0].0 = 3), "requests are in order"));
+        assert!(starts(problem(|w| w.req[1].2 = 0), "a request has at least one prompt token"));
+        // 48 tokens fill three blocks.
+        assert!(starts(problem(|w| w.req[0].4 = vec![1, 4]), "blocks are pairs"));
+        assert!(starts(problem(|w| w.req[0].4 = vec![u64::MAX, 2]), "blocks are pairs"));
+        assert!(starts(problem(|w| w.req[0].4 = vec![1]), "blocks are pairs"));
     }
 }

@@ -15,6 +15,30 @@
 //! PopulationSpec ─open─► rates, lengths of clients ─► merge ─► population ───────────────────────────────┘
 //! ```
 //!
+//! ```
+//! use overbook_sim::workload::arrival::Workload;
+//! use overbook_traces::{TraceSpec, burstiness};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("trace.csv");
+//! std::fs::write(&path, "arrived_at,num_prefill_tokens,num_decode_tokens\n10.0,800,200\n10.5,120,40\n14.0,60,300\n")?;
+//! let trace = TraceSpec { time_scale: Some(2.0), ..TraceSpec::new(&path) };
+//!
+//! // The first request arrives at time zero; played twice as fast the second comes a quarter of a second later.
+//! let mut workload = trace.open()?;
+//! let first = workload.next_arrival()?.expect("three requests");
+//! let second = workload.next_arrival()?.expect("three requests");
+//! assert_eq!((first.at.0, second.at.0), (0, 250_000_000));
+//! assert_eq!((second.prompt_tokens, second.output_tokens), (120, 40));
+//!
+//! let stats = burstiness(&mut *trace.open()?)?;
+//! assert_eq!(stats.requests, 3);
+//! println!("{stats}");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! * [`TraceSpec`], [`GenerateSpec`] and [`PopulationSpec`] are what a scenario says. `problems()` lists all that is wrong with the values,
 //!   each with its dotted path, before anything is opened.
 //! * A [`TraceError`] names file, line and column, what was expected and found, and what to do. A file that is wrong
@@ -25,6 +49,7 @@
 //!   failures and conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its
 //!   documentation. With the real files at hand, replay them with [`TraceSpec`].
 //! * A Parquet file is a table as well: the columns that are wanted are decoded, batch by batch.
+//! * [`Held`] keeps a workload in memory, to be played by many runs that have it in common.
 //! * [`write_requests`] writes any workload as a trace; [`Metrics`] reads one off a server's counters and histograms.
 //! * With the feature `frames`: `TraceFrame` holds a whole trace as a polars table, `TraceFit` fits a generator to it.
 //! * A generator draws each purpose from its own stream of one seed, so changing lengths never moves an arrival.
@@ -50,6 +75,7 @@ mod fit;
 #[cfg(feature = "frames")]
 mod frame;
 mod generate;
+mod held;
 mod json;
 mod lengths;
 mod lines;
@@ -91,6 +117,7 @@ pub use fit::{
 #[cfg(feature = "frames")]
 pub use frame::{By, FrameError, Groups, TraceFrame};
 pub use generate::{GenerateSpec, Generator};
+pub use held::{Held, Playback};
 pub use lengths::LengthSpec;
 pub use load::{Failures, ScaleSpec, Window};
 pub use mix::ClassLengths;

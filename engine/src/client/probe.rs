@@ -4,6 +4,7 @@
 //! shape: the gaps between the tokens of so many requests are decode steps, and a prompt sent beside them makes the gap longer
 //! in which it is computed. Prompts to an idle server tell what lies between client and engine.
 
+mod inferred;
 mod plan;
 mod read;
 mod send;
@@ -24,6 +25,7 @@ use crate::run::{Pressure, PressureGauge};
 use read::Readings;
 use send::Sender;
 
+pub use inferred::Inferred;
 pub use plan::{Probe, ProbePlan};
 
 /// How often the watcher is asked.

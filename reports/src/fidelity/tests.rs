@@ -95,3 +95,20 @@ fn all_forms_tell_the_same() {
     let text = fidelity_text(&fidelity);
     assert!(text.contains("+3.0 %") && text.contains("10.3 ms"), "{text}");
 }
+
+#[test]
+fn a_trial_takes_its_figures_from_summaries_and_judges_no_tail_of_a_few_requests() {
+    let many = crate::sample::report().summary;
+    let mut few = many.clone();
+    few.outcomes[Outcome::Finished as usize] = TAIL_MIN - 1;
+    let of = |metric: &str, runs: &[Summary]| {
+        let figure = FIGURES.into_iter().find(|(name, _)| *name == metric).expect("a figure");
+        Trial::of(figure, runs, &many)
+    };
+    let mean = of("tpot_mean", &[few.clone(), many.clone()]).expect("a mean");
+    assert_eq!(mean.measured, [mean.simulated; 2]);
+    assert!(mean.bar.is_some());
+    assert!(of("tpot_p99", std::slice::from_ref(&many)).expect("a tail").bar.is_some());
+    assert!(of("tpot_p99", &[many.clone(), few]).expect("a tail").bar.is_none(), "it is told, not judged");
+    assert_eq!(Trial::of(("no_such_metric", None), std::slice::from_ref(&many), &many), None);
+}

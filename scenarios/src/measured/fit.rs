@@ -11,7 +11,17 @@ const ROUNDS: usize = 4;
 /// An improvement that is worth a move.
 const WORTH: f64 = 1e-6;
 
+/// What a constant costs that is far from where its search began, per square of a logarithm: little, but more than a run gives that
+/// it hardly touches.
+const PULL: f64 = 0.001;
+
 impl Constants {
+    /// What the distances of all constants from their starts add to a loss.
+    pub fn pull(&self) -> f64 {
+        let far = |fitted: &Fitted| (self.get(fitted.name) / fitted.start).ln().powi(2);
+        PULL * Constants::FITTED.iter().map(far).sum::<f64>()
+    }
+
     /// The constants with the least loss that a search from [`Constants::start`] finds: same losses, same constants. One that
     /// makes no difference stays where it began.
     pub fn fit(loss: &mut dyn FnMut(&Constants) -> f64) -> Constants {
@@ -104,6 +114,16 @@ mod tests {
             assert!((found.get(fitted.name) - fitted.start).abs() < 1e-12, "{}", fitted.name);
         }
         assert!(asked < 1000, "{asked}");
+    }
+
+    #[test]
+    fn the_pull_grows_with_the_square_of_the_logarithm_on_both_sides() {
+        let start = Constants::start();
+        let name = "host.s-lora.base_us";
+        let at = |factor: f64| start.with(name, start.get(name) * factor).pull();
+        assert!(start.pull().abs() < 1e-12);
+        assert!((at(std::f64::consts::E) - PULL).abs() < 1e-12);
+        assert!((at(4.0) - 4.0 * at(2.0)).abs() < 1e-12 && (at(0.5) - at(2.0)).abs() < 1e-12);
     }
 
     #[test]

@@ -68,6 +68,13 @@ impl Cluster {
         })
     }
 
+    /// The same fleet with this router in place of `spec.router`.
+    #[must_use]
+    pub fn with_router(mut self, router: Box<dyn Router>) -> Self {
+        self.router = router;
+        self
+    }
+
     /// Settles every replica at `at`, which nothing may notice (law 13): only for tests.
     #[doc(hidden)]
     pub fn probe(&mut self, at: Time) {

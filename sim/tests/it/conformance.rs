@@ -4,7 +4,11 @@
 use overbook_sim::fleet::Effort;
 use overbook_sim::lengths::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
 use overbook_sim::partitioners::{ControllerSpec, PartitionSpec, Shares};
-use overbook_sim::schedulers::{AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FairSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OnLate, OrcaSpec, PastFutureSpec, PreemptionMode, SarathiSpec, SchedulePolicy, SchedulerSpec, SemiPdSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec};
+use overbook_sim::schedulers::{
+    AggressiveSpec, BatchSpec, Capacity, ConservativeSpec, EdfSpec, FairSpec, FastserveSpec, LightllmMainSpec, LtrSpec,
+    OnLate, OrcaSpec, PastFutureSpec, PreemptionMode, SarathiSpec, SchedulePolicy, SchedulerSpec, SemiPdSpec,
+    SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, Victim, VllmSpec, VllmV0Spec, VtcSpec,
+};
 use overbook_sim::serving::QueueOrder;
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};

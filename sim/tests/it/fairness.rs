@@ -2,7 +2,9 @@
 
 use overbook_sim::lengths::{LengthSpec, NoisyOracleSpec};
 use overbook_sim::results::rows::{Outcome, RequestRow};
-use overbook_sim::schedulers::{BatchSpec, EdfSpec, FastserveSpec, LtrSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec};
+use overbook_sim::schedulers::{
+    BatchSpec, EdfSpec, FastserveSpec, LtrSpec, SarathiSpec, SchedulerSpec, SjfSpec, VtcSpec,
+};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
 use overbook_sim::workload::arrival::{Arrival, ClassId};

@@ -4,7 +4,9 @@ use overbook_sim::cost::Cost;
 use overbook_sim::fleet::{Disaggregation, EarlyRejection, OutputLimit, StopReason};
 use overbook_sim::partitioners::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
 use overbook_sim::results::rows::Outcome;
-use overbook_sim::schedulers::{PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec};
+use overbook_sim::schedulers::{
+    PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec,
+};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
 use overbook_sim::workload::arrival::Arrival;

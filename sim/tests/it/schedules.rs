@@ -3,7 +3,10 @@
 
 use overbook_sim::cost::Cost;
 use overbook_sim::results::rows::Outcome;
-use overbook_sim::schedulers::{AggressiveSpec, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OrcaSpec, PastFutureSpec, SarathiSpec, SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec};
+use overbook_sim::schedulers::{
+    AggressiveSpec, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OrcaSpec, PastFutureSpec,
+    SarathiSpec, SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
+};
 use overbook_sim::time::Time;
 use overbook_sim::workload::arrival::{Arrival, ClassId, Content};
 use serde::Deserialize;

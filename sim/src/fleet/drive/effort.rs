@@ -14,6 +14,16 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// Steps per plan.
+    pub fn steps_per_plan(&self) -> f64 {
+        self.steps as f64 / self.plans.max(1) as f64
+    }
+
+    /// Steps per plan of a simulator that makes no plan twice.
+    pub fn steps_per_unavoidable_plan(&self) -> f64 {
+        self.steps as f64 / self.unavoidable.max(1) as f64
+    }
+
     /// Adds another lane's work.
     pub fn add(&mut self, other: &Effort) {
         self.steps += other.steps;
@@ -56,4 +66,18 @@ impl StopReason {
         StopReason::End,
         StopReason::Lane,
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_per_plan_of_a_run_and_of_one_that_did_nothing() {
+        let mut effort = Effort { steps: 100, plans: 20, unavoidable: 10, ..Effort::default() };
+        effort.add(&Effort { steps: 20, plans: 10, unavoidable: 5, ..Effort::default() });
+        assert!((effort.steps_per_plan() - 4.0).abs() < 1e-12);
+        assert!((effort.steps_per_unavoidable_plan() - 8.0).abs() < 1e-12);
+        assert!(Effort::default().steps_per_plan().abs() < 1e-12);
+    }
 }

@@ -1,0 +1,96 @@
+//! Where step costs come from, and how far they are to be trusted.
+
+use overbook_sim::calibrate::{Hardware, ProfiledEngine};
+use overbook_sim::results::summary::Summary;
+
+use crate::hull::{Case, Hull};
+use crate::scenario::CostSpec;
+use crate::study::Point;
+
+/// Where the costs come from and how far they are to be trusted.
+pub fn calibration(point: &Point, summary: Option<&Summary>) -> String {
+    let names = point.pool_names();
+    if point.kinds().iter().all(|kind| kind.scenario.engine.cost == CostSpec::Roofline) {
+        // What is inferred in any of the pools.
+        return roofline_status(point, summary);
+    }
+    let status: Vec<String> = point.kinds().iter().map(kind_calibration).collect();
+    if status.iter().all(|other| *other == status[0]) {
+        return status[0].clone();
+    }
+    names.iter().zip(status).map(|(name, status)| format!("{name}: {status}")).collect::<Vec<_>>().join("; ")
+}
+
+fn roofline_status(point: &Point, summary: Option<&Summary>) -> String {
+    // What matters most stands first: narrow displays cut the end.
+    format!(
+        "{}; not calibrated on this machine; roofline from public kernel tables; inferred: {}",
+        Hull::embedded().judge(&summary.map_or_else(|| Case::planned(point), |summary| Case::of(point, summary))),
+        point.inferred_parts().join(", ")
+    )
+}
+
+fn kind_calibration(point: &Point) -> String {
+    match &point.scenario.engine.cost {
+        CostSpec::Roofline => roofline_status(point, None),
+        CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
+        CostSpec::Profile(_) => profile_status(point),
+        CostSpec::Steps(_) => steps_status(point),
+        CostSpec::Table(table) => {
+            format!("measured table {}; its hull is that file's grid", table.path.display())
+        }
+    }
+}
+
+/// Source, errors and hull of a profile of whole steps.
+fn steps_status(point: &Point) -> String {
+    let Ok(Some(profile)) = point.step_profile() else { return String::new() };
+    let scenario = &point.scenario;
+    let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
+    let tokens = scenario.scheduler.max_batched_tokens(longest);
+    let outside = profile.outside(scenario.scheduler.max_seqs(), tokens, longest);
+    let mut parts = vec![match outside.as_slice() {
+        [] => "inside the range of its steps".to_owned(),
+        outside => format!("EXTRAPOLATED: {}", outside.join("; ")),
+    }];
+    if point.model.name != profile.model {
+        parts.push(format!("of ANOTHER MODEL, {}", profile.model));
+    }
+    if matches!(&scenario.engine.cost, CostSpec::Steps(steps) if steps.jitter) {
+        parts.push("steps drawn as far apart as its repeats lay".to_owned());
+    }
+    if let Some(all) = profile.form_errors.last() {
+        parts.push(format!("steps held out {:.1} % off (p95 {:.1} %)", all.mape_percent, all.p95_percent));
+    }
+    let ProfiledEngine { name, executor, .. } = &profile.engine;
+    let Hardware { device, count, .. } = &profile.hardware;
+    format!(
+        "{} on {name} ({executor}) on {count} × {device}, {}, profile {}: {}",
+        profile.kind,
+        profile.measured,
+        profile.name,
+        parts.join("; ")
+    )
+}
+
+/// Source, errors and hull of a profile, and what of the cost model is not from it.
+fn profile_status(point: &Point) -> String {
+    let Some(profile) = &point.profile else { return String::new() };
+    let outside = point.outside_profile();
+    let hull = if outside.is_empty() {
+        "inside the ranges of its tables".to_owned()
+    } else {
+        format!("EXTRAPOLATED: {}", outside.join("; "))
+    };
+    let source = &profile.source;
+    let absent = profile.absent();
+    let absent = if absent.is_empty() { String::new() } else { format!("; from the catalog: {}", absent.join(", ")) };
+    format!(
+        "{} profile {} ({}), {hull}{absent}; inferred: {}; not calibrated on this machine; licence {}",
+        profile.kind,
+        profile.name,
+        source.engine,
+        point.inferred_parts().join(", "),
+        source.licence
+    )
+}

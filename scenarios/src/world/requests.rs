@@ -1,0 +1,88 @@
+//! Where the requests of a point come from.
+
+use overbook_sim::workload::arrival::Workload;
+use overbook_traces::{GenerateSpec, PopulationSpec, TraceSpec};
+
+use super::WorldError;
+use crate::study::Point;
+
+/// All that decides which requests arrive, and when. Points whose `Requests` are equal get the same ones.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Requests {
+    origin: Origin,
+    seed: u64,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Origin {
+    Generate(GenerateSpec),
+    Trace(TraceSpec),
+    Population(PopulationSpec),
+}
+
+impl Requests {
+    /// Opens the trace, or begins to generate.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn open(&self) -> Result<Box<dyn Workload>, WorldError> {
+        match &self.origin {
+            Origin::Generate(generate) => Ok(generate.open(self.seed)?),
+            Origin::Trace(trace) => Ok(trace.open_seeded(self.seed)?),
+            Origin::Population(population) => Ok(population.open(self.seed)?),
+        }
+    }
+}
+
+impl Point {
+    /// Where the requests come from.
+    ///
+    /// # Errors
+    /// The scenario names no origin.
+    pub fn requests(&self) -> Result<Requests, WorldError> {
+        let workload = &self.scenario.workload;
+        let block_tokens = self.scenario.engine.block_tokens;
+        let origin = match (&workload.generate, &workload.trace, &workload.population) {
+            (Some(generate), ..) => {
+                let mut generate = generate.clone();
+                if let Some(sessions) = &mut generate.sessions {
+                    sessions.block_tokens = block_tokens;
+                }
+                Origin::Generate(generate)
+            }
+            // Contents are told apart by the engine's own blocks.
+            (None, Some(trace), _) => Origin::Trace(TraceSpec { block_tokens, ..trace.clone() }),
+            (None, None, Some(population)) => Origin::Population(population.clone()),
+            (None, None, None) => return Err(WorldError::NoWorkload),
+        };
+        Ok(Requests { origin, seed: self.scenario.seed })
+    }
+
+    /// Whether the workload tells which prompts begin alike. Of a trace the first request is read.
+    ///
+    /// # Errors
+    /// As [`Point::workload`], and if the first request cannot be read.
+    pub fn tells_prefixes(&self) -> Result<bool, WorldError> {
+        let workload = &self.scenario.workload;
+        if let Some(generate) = &workload.generate {
+            return Ok(generate.sessions.is_some());
+        }
+        if workload.trace.is_none() {
+            return Ok(false);
+        }
+        let first = self.workload()?.next_arrival().map_err(|error| WorldError::FirstRequest(error.to_string()))?;
+        Ok(first.is_some_and(|arrival| arrival.content.is_some()))
+    }
+
+    /// The requests of a trace as the file has them, if the scenario plays them in another way: to compare.
+    ///
+    /// # Errors
+    /// As [`Point::workload`].
+    pub fn recorded(&self) -> Result<Option<Box<dyn Workload>>, WorldError> {
+        let recorded = self.scenario.workload.trace.as_ref().and_then(TraceSpec::recorded);
+        // A pipe can be read only once.
+        let Some(trace) = recorded.filter(|trace| trace.path.is_file()) else { return Ok(None) };
+        let trace = TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace };
+        Ok(Some(trace.open_seeded(self.scenario.seed)?))
+    }
+}

@@ -1,0 +1,284 @@
+//! `overbook validate SCENARIO --on`: the scenario for real, again and again, and simulated; how far the two are apart.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use overbook::{Point, Study, TOOL};
+use overbook_engine::calibrate::anchors;
+use overbook_engine::priced::{Priced, errors, hash, priced};
+use overbook_reports::RunDir;
+use overbook_reports::fidelity::{
+    Calibrated, FIGURES, Fidelity, FidelityPoint, Finding, Trial, fidelity_html, fidelity_json, fidelity_text,
+};
+use overbook_reports::manifest::{Start, hash_file, utc};
+use overbook_scenarios::facts::calibration;
+use overbook_scenarios::scenario::CostSpec;
+use overbook_sim::calibrate::StepProfile;
+use overbook_sim::fleet::{Cluster, ClusterSpec};
+use overbook_sim::hardware::gpu::OriginKind;
+use overbook_sim::results::rows::Discard;
+use overbook_sim::results::summary::Summary;
+
+use crate::check::load;
+use crate::cli::{Globals, ScenarioArgs, ValidateArgs};
+use crate::device::Device;
+use crate::facts;
+use crate::measure::{on_device, parity};
+use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print, shows_progress};
+use crate::profile::plan_of;
+use crate::run::quote;
+use crate::watch::{Display, catch_interrupts, interrupted};
+
+/// A load and what its runs gave.
+struct Load<'a> {
+    point: &'a Point,
+    spec: ClusterSpec,
+    void: Vec<String>,
+    again: usize,
+    replayed: [usize; 3],
+    summaries: Vec<Summary>,
+    /// Hashes of the runs' steps.
+    runs: Vec<String>,
+    steps: Vec<Priced>,
+}
+
+pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Result<u8, Failure> {
+    let start = Start::now();
+    let asked = ScenarioArgs { scenario: scenario.to_owned(), set: args.change.clone(), seed: None };
+    let study = load(&asked, globals)?;
+    let dir = args.out.as_ref().map(|out| RunDir::create(out, args.force)).transpose()?;
+    let repeats = if args.replay { 1 } else { args.repeats.get() };
+    catch_interrupts();
+    let mut loads = study.points().iter().map(begin).collect::<Result<Vec<_>, _>>()?;
+    let device = Device::open(&study.points()[0], &args.device)?;
+    for load in &loads {
+        same_engine(load.point, &device)?;
+    }
+    calibrated(&study.points()[0])?;
+    // Round by round, so that what changes on the machine meanwhile changes all loads alike.
+    let mut gauge = Gauge::new(&study.points()[0], &device, args.replay)?;
+    for round in 0..repeats {
+        for load in &mut loads {
+            if !globals.quiet {
+                note(&format!("run {} of {repeats}: {}", round + 1, name(load.point, &study)));
+            }
+            once(load, &device, &mut gauge, globals)?;
+            if interrupted() {
+                note("interrupted: a comparison needs all its runs");
+                return Ok(INTERRUPTED);
+            }
+        }
+    }
+    if args.replay {
+        return told_replay(&loads, &study);
+    }
+    let fidelity = fidelity(args, scenario, &study, &device, loads, gauge.slower)?;
+    let failed = args.gate && fidelity.finding() != Finding::Passed;
+    let code = if failed { GATE_FAILED } else { DONE };
+    let kept = dir.map_or(Ok(()), |dir| {
+        write(&dir, &study, &fidelity)?;
+        let point = &study.points()[0];
+        let traces = point.scenario.workload.files();
+        let plan = (study.plan().plan_hash(), point.scenario.seed);
+        let manifest =
+            start.manifest(&facts::BUILD, facts::command(), plan, &traces, (overbook_reports::Status::Complete, code));
+        dir.finish(&manifest).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)))
+    });
+    // Told even if it cannot be kept: it took a while.
+    print(&if args.json { fidelity_json(&fidelity) } else { fidelity_text(&fidelity) })?;
+    kept.map(|()| code)
+}
+
+/// How fast the machine is, by the anchors of the profile, looked at before every run.
+struct Gauge<'a> {
+    point: &'a Point,
+    device: &'a Device,
+    /// Whether times do not matter.
+    idle: bool,
+    /// `None` without a profile that has anchors, or if times do not matter.
+    profile: Option<StepProfile>,
+    /// How much slower it was than when the profile was measured, look by look.
+    slower: Vec<f64>,
+}
+
+impl<'a> Gauge<'a> {
+    fn new(point: &'a Point, device: &'a Device, idle: bool) -> Result<Self, Failure> {
+        let profile = if idle { None } else { point.step_profile().map_err(Failure::input)? };
+        let profile = profile.filter(|profile| !profile.anchors.is_empty());
+        Ok(Gauge { point, device, idle, profile, slower: Vec::new() })
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        let Some(profile) = &self.profile else { return Ok(()) };
+        let limits = self.point.limits().map_err(Failure::input)?.0;
+        let executor = self.device.executor(&limits).map_err(Failure::input)?;
+        let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+        self.slower.extend(profile.slower(&now));
+        Ok(())
+    }
+}
+
+/// A profile of another engine than the one at hand would be judged for what it does not say.
+fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
+    let Some(profile) = point.step_profile().map_err(Failure::input)? else { return Ok(()) };
+    let block_tokens = point.limits().map_err(Failure::input)?.0.block_tokens;
+    let ours = |what: &str, theirs: String, ours: String| {
+        let message = format!("the profile {} was measured with {what} {theirs}, this is {ours}", profile.name);
+        if theirs == ours { Ok(()) } else { Err(Failure::Input(message)) }
+    };
+    if profile.kind == OriginKind::Measured {
+        let threads = profile.engine.threads.map_or_else(|| "unknown".to_owned(), |threads| threads.to_string());
+        ours("--threads", threads, device.threads().to_string())?;
+        ours("blocks of", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;
+        ours("the processor", profile.hardware.device.clone(), Device::processor())?;
+    }
+    ours("the model", profile.model.clone(), point.model.name.clone())
+}
+
+fn begin(point: &Point) -> Result<Load<'_>, Failure> {
+    let spec = point.cluster().map_err(Failure::input)?;
+    let (void, summaries, runs, steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    Ok(Load { point, spec, void, again: 0, replayed: [0; 3], summaries, runs, steps })
+}
+
+fn name(point: &Point, study: &Study) -> String {
+    let coordinates: Vec<String> = point.coordinates.iter().map(|(_, value)| value.clone()).collect();
+    if coordinates.is_empty() { study.plan().name().to_owned() } else { coordinates.join(", ") }
+}
+
+/// Times that a void run is made again.
+const AGAIN: usize = 2;
+
+/// One real run of a load; made again if it is void, and taken as it is if it stays so.
+fn once(load: &mut Load<'_>, device: &Device, gauge: &mut Gauge<'_>, globals: &Globals) -> Result<(), Failure> {
+    for attempt in 0..=AGAIN {
+        gauge.look()?;
+        let display = Display::new(!globals.quiet && shows_progress(), load.point.scenario.workload.requests());
+        let measured = on_device(load.point, device, &load.spec, &display)?;
+        display.finish();
+        if measured.result.interrupted || interrupted() {
+            return Ok(());
+        }
+        let parity = parity(&load.spec, &measured)?;
+        load.replayed[0] += parity.steps;
+        load.replayed[1] += parity.requests;
+        load.replayed[2] += parity.differences + usize::from(!parity.digest && parity.differences == 0);
+        let void = measured.void();
+        if !void.is_empty() && attempt < AGAIN && !gauge.idle {
+            load.again += 1;
+            note(&format!("void, and made again: {}", void.join("; ")));
+            continue;
+        }
+        load.void.extend(void);
+        let mut cost = load.point.cost().map_err(Failure::input)?;
+        load.steps.extend(priced(&measured.steps, &mut *cost, load.spec.limits.depth));
+        load.runs.push(hash(&measured.steps));
+        load.summaries.push(measured.result.summary);
+        return Ok(());
+    }
+    Ok(())
+}
+
+fn told_replay(loads: &[Load<'_>], study: &Study) -> Result<u8, Failure> {
+    let mut differ = false;
+    for load in loads {
+        let [steps, requests, differences] = load.replayed;
+        differ |= differences > 0;
+        print(&format!("{}: {steps} steps, {requests} requests, {differences} differences", name(load.point, study)))?;
+    }
+    print("a determinism check: it says nothing of how well steps are predicted")?;
+    Ok(if differ { GATE_FAILED } else { DONE })
+}
+
+/// The load as the simulator sees it, with its own step costs.
+fn simulated(load: &Load<'_>) -> Result<Summary, Failure> {
+    let mut workload = load.point.workload().map_err(Failure::input)?;
+    let mut cost = load.point.cost().map_err(Failure::input)?;
+    let cluster = Cluster::new(load.spec.clone()).map_err(Failure::input)?;
+    let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true);
+    Ok(result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?.summary)
+}
+
+fn fidelity(
+    args: &ValidateArgs,
+    scenario: &Path,
+    study: &Study,
+    device: &Device,
+    loads: Vec<Load<'_>>,
+    slower: Vec<f64>,
+) -> Result<Fidelity, Failure> {
+    let first = &study.points()[0];
+    let (mut points, repeats) = (Vec::new(), args.repeats.get());
+    for load in loads {
+        let summary = simulated(&load)?;
+        points.push(FidelityPoint {
+            name: name(load.point, study),
+            plan: load.point.plan_hash(),
+            seed: load.point.scenario.seed,
+            trials: FIGURES.into_iter().filter_map(|figure| Trial::of(figure, &load.summaries, &summary)).collect(),
+            steps: errors(&load.steps),
+            void: load.void,
+            again: load.again,
+            runs: load.runs,
+            replayed: load.replayed,
+        });
+    }
+    let mut command =
+        format!("overbook validate {} --on cpu --threads {} --repeats {repeats}", quote(scenario), device.threads());
+    if let Some(weights) = &args.device.weights {
+        command.extend([" --weights ", &quote(weights)]);
+    }
+    for change in &args.change {
+        command.extend([" --change ", &quote(Path::new(change))]);
+    }
+    let title = first.scenario.description.clone().unwrap_or_else(|| study.plan().name().to_owned());
+    Ok(Fidelity {
+        title,
+        device: device.describe(),
+        cost: calibration(first, None),
+        calibrated: calibrated(first)?,
+        slower,
+        points,
+        repeats,
+        command,
+        tool: TOOL.to_owned(),
+        measured: utc(SystemTime::now()),
+    })
+}
+
+/// What the step costs were fitted to, by hash.
+fn calibrated(point: &Point) -> Result<Option<Calibrated>, Failure> {
+    let CostSpec::Steps(steps) = &point.scenario.engine.cost else { return Ok(None) };
+    let Some(profile) = point.step_profile().map_err(Failure::input)? else { return Ok(None) };
+    let profile_blake3 = hash_file(&steps.path).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    // What it says of its steps is believed only of the very file.
+    let samples = steps.path.with_file_name(&profile.samples.file);
+    let found = hash_file(&samples)
+        .map_err(|error| Failure::Input(format!("{}: {error}; a profile needs its steps", samples.display())))?;
+    if found != profile.samples.blake3 {
+        return Err(Failure::Input(format!(
+            "{}: not the steps that {} was fitted to",
+            samples.display(),
+            profile.name
+        )));
+    }
+    let scheduler = &point.scenario.scheduler;
+    let longest = point.limits().map_err(Failure::input)?.0.max_model_len;
+    Ok(Some(Calibrated {
+        profile: profile.name.clone(),
+        profile_blake3,
+        samples_blake3: profile.samples.blake3.clone(),
+        seed: profile.samples.seed,
+        outside: profile.outside(scheduler.max_seqs(), scheduler.max_batched_tokens(longest), longest),
+    }))
+}
+
+fn write(dir: &RunDir, study: &Study, fidelity: &Fidelity) -> Result<(), Failure> {
+    dir.write("fidelity.json", fidelity_json(fidelity)).map_err(anyhow::Error::new)?;
+    dir.write("fidelity.html", fidelity_html(fidelity).map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
+    for (number, point) in study.points().iter().enumerate() {
+        let name = format!("point-{number}.resolved.yaml");
+        dir.write(&name, point.scenario.to_yaml()).map_err(anyhow::Error::new)?;
+    }
+    Ok(())
+}

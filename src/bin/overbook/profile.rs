@@ -1,0 +1,171 @@
+//! `overbook calibrate SCENARIO --on`: measures the engine's steps, writes a calibration profile.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use overbook_engine::calibrate::{CalibrateError, Described, ShapePlan, calibrate};
+use overbook_reports::manifest::{hash_file, utc};
+use overbook_reports::parquet::write_step_samples;
+use overbook_scenarios::Point;
+use overbook_sim::calibrate::steps::{StepErrors, StepSample};
+use overbook_sim::calibrate::{SampleFile, StepProfile};
+
+use crate::calibrate::{aside, write};
+use crate::check::load;
+use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
+use crate::device::Device;
+use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
+use crate::watch::{catch_interrupts, interrupted};
+
+pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
+    let (out, samples) = target(args)?;
+    let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
+    let study = load(&scenario, globals)?;
+    let point = &study.points()[0];
+    let device = Device::open(point, &args.device)?;
+    let limits = point.limits().map_err(Failure::input)?.0;
+    let plan = plan(point, args)?;
+    catch_interrupts();
+    let bar = progress(!globals.quiet && shows_progress(), "{bar:28} {pos}/{len} shapes  {elapsed}  about {eta} left");
+    let measured = calibrate(&plan, &mut || device.executor(&limits), &mut |at| {
+        bar.set_length(at.of as u64);
+        bar.set_position(at.done as u64);
+        !interrupted()
+    });
+    bar.finish_and_clear();
+    let calibration = match measured {
+        Ok(calibration) => calibration,
+        Err(CalibrateError::Interrupted) => {
+            note("interrupted: half of a plan is no profile; nothing was written");
+            return Ok(INTERRUPTED);
+        }
+        Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
+    };
+    let described = Described {
+        name: name(out),
+        model: point.model.name.clone(),
+        engine: device.profiled(plan.block_tokens),
+        hardware: Device::hardware(),
+        measured: today(),
+        samples: keep(&samples, &calibration.samples, plan.seed)?,
+    };
+    let profile = calibration.profile(described).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    write(out, &Point::steps_yaml(&profile), true)?;
+    print(&format!("{}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
+    Ok(DONE)
+}
+
+/// Where a profile goes, and the steps that it is fitted to; neither is replaced unasked.
+pub(crate) fn target(args: &CalibrateArgs) -> Result<(&Path, PathBuf), Failure> {
+    let Some(out) = &args.out else {
+        return Err(Failure::Input("say where the profile goes: --out NAME.yaml".into()));
+    };
+    let samples = out.with_extension("steps.parquet");
+    for path in [out, &samples] {
+        if path.exists() && !args.force {
+            return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
+        }
+    }
+    // Minutes of measuring should not end at a folder that is none.
+    let aside = aside(out);
+    let tried = fs::File::create(&aside).and_then(|_| fs::remove_file(&aside));
+    tried.map_err(|error| Failure::Input(format!("cannot write {}: {error}", out.display())))?;
+    Ok((out, samples))
+}
+
+/// Writes the steps that a profile is fitted to; what the profile says of the file.
+pub(crate) fn keep(path: &Path, steps: &[StepSample], seed: u64) -> Result<SampleFile, Failure> {
+    write_step_samples(path, steps).map_err(anyhow::Error::new)?;
+    let blake3 = hash_file(path).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    Ok(SampleFile {
+        file: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        blake3,
+        shapes: steps.len() as u64,
+        seed,
+    })
+}
+
+/// A profile's name: its file's.
+pub(crate) fn name(out: &Path) -> String {
+    out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The day on which something is measured.
+pub(crate) fn today() -> String {
+    let now = utc(SystemTime::now());
+    now.get(..10).unwrap_or(&now).to_owned()
+}
+
+/// What the scenario's engine can be asked for.
+fn plan(point: &Point, args: &CalibrateArgs) -> Result<ShapePlan, Failure> {
+    let mut plan = plan_of(point)?;
+    plan.seed = args.seed;
+    if let Some(time) = args.repeat_for {
+        plan.repeat_for = std::time::Duration::from_nanos(time.0.0);
+    }
+    Ok(plan)
+}
+
+/// The plan of a scenario, with the usual repeats.
+pub(crate) fn plan_of(point: &Point) -> Result<ShapePlan, Failure> {
+    let limits = point.limits().map_err(Failure::input)?.0;
+    let scheduler = &point.scenario.scheduler;
+    Ok(ShapePlan {
+        max_seqs: scheduler.max_seqs().min(limits.blocks as u32),
+        max_tokens: scheduler.max_batched_tokens(limits.max_model_len),
+        max_model_len: limits.max_model_len,
+        blocks: limits.blocks as u32,
+        block_tokens: limits.block_tokens,
+        ..ShapePlan::default()
+    })
+}
+
+pub(crate) fn progress(visible: bool, template: &str) -> ProgressBar {
+    if !visible {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// What a person wants to know of a profile.
+pub(crate) fn text(profile: &StepProfile) -> String {
+    let noise = &profile.noise;
+    let mut text = format!(
+        "{}: {} on {} × {}\n{} shapes; repeats spread by {:.1} %, anchors drifted by {:.1} %",
+        profile.name,
+        profile.model,
+        profile.hardware.count,
+        profile.hardware.device,
+        profile.samples.shapes,
+        noise.repeats_percent,
+        noise.drift_percent
+    );
+    if let Some(delay) = noise.run_delay_percent.filter(|delay| *delay > 2.0) {
+        let _ = write!(text, "\nBUSY MACHINE: the engine waited {delay:.1} % of the time for a core");
+    }
+    for (model, of, errors) in [
+        ("closed form", "steps held out", &profile.form_errors),
+        ("table", "steps beside its grid", &profile.table_errors),
+    ] {
+        if errors.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "\n{model}, {of}      mean error     p95    bias");
+        for StepErrors { of, steps, mape_percent, p95_percent, bias_percent } in errors {
+            let _ = write!(
+                text,
+                "\n  {of:<8} {steps:>5} {mape_percent:>23.1} % {p95_percent:>5.1} % {bias_percent:>+5.1} %"
+            );
+        }
+    }
+    let _ = match profile.client_time {
+        Some(time) => write!(text, "\nclient: {time} a request beside its steps"),
+        None => write!(text, "\nhost: {} a step and {} a sequence", profile.host.base, profile.host.per_seq),
+    };
+    text
+}

@@ -1,0 +1,128 @@
+//! `overbook report`: run directories shown, compared or written for other tools; studies merged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use overbook::TOOL;
+use overbook_reports::{Dialect, ReportError, RunData, compare, dialect, perfetto, study};
+use overbook_scenarios::metric::Metric;
+use overbook_sim::time::Time;
+use overbook_sim::units::Duration;
+
+use crate::cli::{Globals, ReportArgs};
+use crate::output::{DONE, Failure, color_stdout, note, print};
+
+/// Events of a Perfetto trace at most: about 150 MB of JSON before packing, which the viewer still opens.
+const PERFETTO_EVENTS: usize = 1_000_000;
+
+pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
+    if args.runs.iter().all(|dir| study::is_study(dir)) {
+        return studies(args);
+    }
+    if let Some(dir) = args.runs.iter().find(|dir| study::is_study(dir)) {
+        let message = format!("{} is a study and others are single runs; give either studies or runs", dir.display());
+        return Err(Failure::Input(message));
+    }
+    let runs: Vec<RunData> =
+        args.runs.iter().map(|dir| RunData::open(dir)).collect::<Result<_, ReportError>>().map_err(Failure::input)?;
+    match (runs.as_slice(), &args.dialect, &args.perfetto) {
+        ([run], Some(name), None) => {
+            let wanted = Dialect::ALL.into_iter().find(|d| d.name() == name).unwrap_or(Dialect::Vllm);
+            print(&dialect::export(run, wanted).map_err(Failure::input)?)?;
+        }
+        ([run], None, Some(window)) => export(run, window, args.out.as_deref())?,
+        ([run], None, None) => one(run, args, globals)?,
+        (_, None, None) => comparison(&runs, args, globals)?,
+        _ => return Err(Failure::Input("--as and --perfetto take a single run, and not both".into())),
+    }
+    Ok(DONE)
+}
+
+/// One study again, or several as one.
+fn studies(args: &ReportArgs) -> Result<u8, Failure> {
+    if args.dialect.is_some() || args.perfetto.is_some() {
+        return Err(Failure::Input("--as and --perfetto take a single run, and a study has many".into()));
+    }
+    let is_metric = |name: &str| Metric::named(name).is_some();
+    let mut read = Vec::new();
+    for dir in &args.runs {
+        read.push(study::read(dir, is_metric).map_err(Failure::input)?);
+    }
+    let all = if read.len() == 1 { read.remove(0) } else { study::merge(&read).map_err(Failure::input)? };
+    let names: Vec<String> = args.runs.iter().map(|dir| dir.display().to_string()).collect();
+    let all = study::Study {
+        command: format!("overbook report {}", names.join(" ")),
+        calibration: "How far the figures are to be trusted: the summaries of the points say it.".to_owned(),
+        tool: TOOL.to_owned(),
+        ..all
+    };
+    if let Some(out) = &args.out {
+        let csv = out.extension().is_some_and(|ending| ending == "csv");
+        let contents = if csv { all.csv() } else { all.html().map_err(Failure::input)? };
+        fs::write(out, contents).with_context(|| format!("cannot write {}", out.display()))?;
+        note(&format!("{} points in {}", all.points.len(), out.display()));
+    }
+    if args.json {
+        let point = |point: &study::Point| {
+            let named =
+                |names: &[String], values: Vec<serde_json::Value>| -> serde_json::Map<String, serde_json::Value> {
+                    names.iter().cloned().zip(values).collect()
+                };
+            let places = point.coordinates.iter().map(|place| place.as_str().into()).collect();
+            let values = point.values.iter().map(|value| (*value).into()).collect();
+            serde_json::json!({ "coordinates": named(&all.axes, places), "metrics": named(&all.metrics, values) })
+        };
+        let points: Vec<_> = all.points.iter().map(point).collect();
+        print(&serde_json::to_string_pretty(&points).map_err(anyhow::Error::new)?)?;
+    } else {
+        print(all.terminal().trim_end())?;
+    }
+    Ok(DONE)
+}
+
+/// The figures of one run again.
+fn one(run: &RunData, args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {
+    if args.out.is_some() {
+        let page = run.dir().join("report.html");
+        return Err(Failure::Input(format!(
+            "the page of a single run is {}; --out is for --perfetto and comparisons",
+            page.display()
+        )));
+    }
+    if args.json {
+        return print(&serde_json::to_string_pretty(run.summary()).map_err(anyhow::Error::new)?);
+    }
+    print(&compare::compare_terminal(std::slice::from_ref(run), color_stdout(globals)).map_err(Failure::input)?)
+}
+
+fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {
+    if let Some(out) = &args.out {
+        let page = compare::compare_html(runs).map_err(Failure::input)?;
+        fs::write(out, page).with_context(|| format!("cannot write {}", out.display()))?;
+        note(&format!("comparison in {}", out.display()));
+    }
+    if args.json {
+        return print(&compare::compare_json(runs).map_err(Failure::input)?);
+    }
+    print(&compare::compare_terminal(runs, color_stdout(globals)).map_err(Failure::input)?)
+}
+
+fn export(run: &RunData, window: &str, out: Option<&Path>) -> Result<(), Failure> {
+    let ends = window
+        .split_once("..")
+        .and_then(|(from, to)| Some((from.trim().parse::<Duration>().ok()?, to.trim().parse::<Duration>().ok()?)));
+    let Some((from, to)) = ends else {
+        return Err(Failure::Input(format!("--perfetto {window}: expected FROM..TO with units, e.g. 60s..90s")));
+    };
+    let out = out.map_or_else(|| run.dir().join("trace.json.gz"), PathBuf::from);
+    let trace = perfetto::export(run, Time(from.0.0), Time(to.0.0), PERFETTO_EVENTS).map_err(Failure::input)?;
+    let packed = out.extension().is_some_and(|ending| ending == "gz");
+    let bytes = if packed { trace.gzip() } else { trace.json.clone().into_bytes() };
+    fs::write(&out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
+    print(&format!("{} segments and {} requests in {}", trace.segments, trace.requests, out.display()))?;
+    if trace.left_out > 0 {
+        note(&format!("{} segments and requests had no room: choose a shorter window", trace.left_out));
+    }
+    Ok(())
+}

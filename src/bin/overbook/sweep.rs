@@ -1,0 +1,130 @@
+//! A scenario with `sweep:`: many runs, one study.
+
+use overbook::study::{Asked, judged};
+use overbook::{Options, Status, Study, StudyOutcome};
+use overbook_reports::manifest::Start;
+use overbook_reports::points::{POINTS, Points};
+use overbook_reports::summary_json::summary_json;
+use overbook_reports::{RunDir, study as reports};
+use overbook_scenarios::Verdict;
+
+use crate::cli::{Globals, RunArgs};
+use crate::facts;
+use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print};
+use crate::run::target;
+
+/// Missed targets of `slo:` that are shown before the rest is only counted.
+const MISSED_SHOWN: usize = 20;
+
+pub(crate) fn run(
+    study: &Study,
+    asked: &Asked<'_>,
+    options: &Options,
+    args: &RunArgs,
+    globals: &Globals,
+) -> Result<u8, Failure> {
+    let start = Start::now();
+    let (out, force) = target(study, args);
+    let dir = RunDir::create(&out, force)?;
+    let points = study.points();
+    let outcome = study.run(options, &|done| {
+        if !globals.quiet && !args.no_progress {
+            note(&format!("point {} of {} done", done.point + 1, done.of));
+        }
+    });
+    let outcome = outcome.map_err(|error| Failure::of(error, globals))?;
+    let table = outcome.table(study, asked);
+    write_files(&dir, study, &outcome, &table, args)?;
+    let (status, code) = match (outcome.is_complete(), args.gate && !outcome.passes()) {
+        (false, _) => (Status::Interrupted, INTERRUPTED),
+        (true, true) => (Status::Complete, GATE_FAILED),
+        (true, false) => (Status::Complete, DONE),
+    };
+    let first = &points[0].scenario;
+    let traces = first.workload.files();
+    let plan = (study.plan().plan_hash(), first.seed);
+    let manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (status, code));
+    dir.finish(&manifest).map_err(anyhow::Error::new)?;
+    if args.json {
+        print(&json(study, &outcome)?)?;
+    } else {
+        print(&table.terminal())?;
+    }
+    // A comparison says up to which load each keeps its promise; a gate that fails says where.
+    if !asked.by_load || args.json || args.gate {
+        tell_missed(&outcome.missed(study), args.json)?;
+    }
+    tell_verdicts(&outcome.expected, args.json)?;
+    if !args.json {
+        print(&format!("results: {}", out.display()))?;
+    }
+    if !globals.quiet {
+        let (cpu, jobs) = (start.cpu_s().unwrap_or(f64::NAN), study.jobs(options));
+        note(&format!("{} runs in {cpu:.2} CPU s on {jobs} thread(s)", points.len()));
+    }
+    Ok(code)
+}
+
+fn write_files(
+    dir: &RunDir,
+    study: &Study,
+    outcome: &StudyOutcome,
+    table: &reports::Study,
+    args: &RunArgs,
+) -> Result<(), Failure> {
+    let mut side_by_side = Points::new(table.axes.clone());
+    for (index, outcome) in outcome.points.iter().enumerate() {
+        let Some(outcome) = outcome else { continue };
+        let summary = summary_json(&outcome.report("", ""));
+        side_by_side.push(table.points[index].coordinates.clone(), &summary).map_err(anyhow::Error::new)?;
+        dir.write(&format!("point-{index:04}.summary.json"), summary).map_err(anyhow::Error::new)?;
+        let scenario = study.points()[index].scenario.to_yaml();
+        dir.write(&format!("point-{index:04}.resolved.yaml"), scenario).map_err(anyhow::Error::new)?;
+    }
+    dir.write("study.csv", table.csv()).map_err(anyhow::Error::new)?;
+    dir.write(POINTS, side_by_side.parquet().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
+    if !args.no_report {
+        dir.write("report.html", table.html().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
+    }
+    Ok(())
+}
+
+fn json(study: &Study, outcome: &StudyOutcome) -> Result<String, Failure> {
+    let mut list = Vec::new();
+    for (point, outcome) in study.points().iter().zip(&outcome.points) {
+        let Some(outcome) = outcome else { continue };
+        let summary: serde_json::Value =
+            serde_json::from_str(&summary_json(&outcome.report("", ""))).map_err(anyhow::Error::new)?;
+        let coordinates: serde_json::Map<_, _> =
+            point.coordinates.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        list.push(serde_json::json!({ "coordinates": coordinates, "summary": summary }));
+    }
+    Ok(serde_json::to_string_pretty(&list).map_err(anyhow::Error::new)?)
+}
+
+/// Prints which points miss a target of `slo:`, on stderr if stdout holds a JSON document.
+fn tell_missed(missed: &[String], json: bool) -> Result<(), Failure> {
+    for line in missed.iter().take(MISSED_SHOWN) {
+        tell(&format!("✗ {line}"), json)?;
+    }
+    if missed.len() > MISSED_SHOWN {
+        tell(&format!("  and {} more targets missed", missed.len() - MISSED_SHOWN), json)?;
+    }
+    Ok(())
+}
+
+/// Prints target, got and verdict of every expectation, on stderr if stdout holds a JSON document.
+pub(crate) fn tell_verdicts(verdicts: &[Verdict], json: bool) -> Result<(), Failure> {
+    for judged in verdicts.iter().map(judged) {
+        tell(&format!("{} {}", if judged.met { "✓" } else { "✗" }, judged.text), json)?;
+    }
+    Ok(())
+}
+
+fn tell(line: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        note(line);
+        return Ok(());
+    }
+    print(line)
+}

@@ -1,0 +1,126 @@
+//! `overbook validate`: simulate measured runs of real engines, and compare every published figure.
+
+use std::fs;
+use std::path::Path;
+
+use overbook::TOOL;
+use overbook::validation::{Judged, Simulated, Terms, Training, fit, judge};
+use overbook_reports::validation::{
+    Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
+};
+use overbook_scenarios::hull::Hull;
+use overbook_scenarios::measured::{Constants, MeasuredRun};
+
+use crate::cli::{Globals, ValidateArgs};
+use crate::fidelity;
+use crate::output::{DONE, Failure, note, print};
+use crate::run::quote;
+
+pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure> {
+    let measured = match (&args.scenario, &args.measured) {
+        (Some(scenario), _) => return fidelity::run(args, scenario, globals),
+        (None, Some(measured)) => measured,
+        (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
+    };
+    let all = MeasuredRun::read(measured).map_err(Failure::input)?;
+    let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
+    let mut runs = all.clone();
+    runs.retain(|run| wanted(&args.set, run.text("set")) && wanted(&args.run, run.id()));
+    runs.retain(|run| wanted(&args.quality, run.text("quality")));
+    if runs.is_empty() {
+        return Err(Failure::Input(format!("{}: no such runs", measured.display())));
+    }
+    let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
+    let fitted = args.fit.then(|| fit(&runs, training.as_deref().unwrap_or_default()));
+    let constants = match (&fitted, &args.constants) {
+        (Some(fitted), _) => fitted.constants.clone(),
+        (None, Some(path)) => constants(path)?,
+        (None, None) => Constants::embedded(),
+    };
+    let terms = Terms { constants, changes: changes(&args.change)?, training: training.as_deref(), all: &all };
+    let mut validation = Validation { tool: TOOL.to_owned(), command: command(args), ..Validation::default() };
+    let table = fitted.as_ref().map(|fitted| fitted.table.clone());
+    validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
+    let (mut scenarios, mut cases) = (Vec::new(), Vec::new());
+    for judged in judge(&runs, &terms, None) {
+        match judged {
+            Judged::Run(simulated) => {
+                let Simulated { run, rest, case, scenario } = *simulated;
+                scenarios.push((run.id.clone(), scenario));
+                // What was fitted on confirms nothing.
+                let held_out = run.training != Some(true);
+                cases.extend(run.distance().filter(|_| held_out).map(|distance| (case, distance)));
+                validation.runs.push(run);
+                validation.runs.extend(rest);
+            }
+            Judged::Missed(run) => validation.missed.push(run),
+        }
+    }
+    if let Some(out) = &args.out {
+        write(out, &validation, &scenarios)?;
+        let texts = [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", Hull::around(&cases).to_yaml())];
+        for (name, text) in texts {
+            fs::write(out.join(name), text).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+        }
+        if !globals.quiet {
+            note(&format!("results: {}", out.display()));
+        }
+    }
+    if let Some(table) = table.filter(|_| !args.json) {
+        print(&format!("{table}\n"))?;
+    }
+    print(&if args.json { validation_json(&validation) } else { validation_text(&validation) })?;
+    Ok(DONE)
+}
+
+fn constants(path: &Path) -> Result<Constants, Failure> {
+    let told = |error: &dyn std::fmt::Display| Failure::Input(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| told(&error))?;
+    Constants::parse(&text).map_err(|error| told(&error))
+}
+
+/// Changes to every scenario: path and value.
+fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
+    let split = |change: &String| Failure::Input(format!("--change {change}: expected PATH=VALUE"));
+    args.iter().map(|change| change.split_once('=').ok_or_else(|| split(change))).collect()
+}
+
+/// The list of training runs.
+fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<Training>, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
+    let listed = Training::parse(&text).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
+    if !listed.is_empty() && !runs.iter().any(|run| listed.iter().any(|one| one.id == run.id())) {
+        note(&format!("{}: none of these runs is among those simulated", path.display()));
+    }
+    Ok(listed)
+}
+
+fn command(args: &ValidateArgs) -> String {
+    let mut words = vec!["overbook validate".to_owned()];
+    words.extend(args.measured.iter().map(|measured| format!("--measured {}", quote(measured))));
+    for (flag, values) in
+        [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality), ("--change", &args.change)]
+    {
+        words.extend(values.iter().map(|value| format!("{flag} {}", quote(Path::new(value)))));
+    }
+    words.extend(args.training.iter().map(|path| format!("--training {}", quote(path))));
+    words.extend(args.constants.iter().map(|path| format!("--constants {}", quote(path))));
+    words.extend(args.fit.then(|| "--fit".to_owned()));
+    words.join(" ")
+}
+
+fn write(out: &Path, validation: &Validation, scenarios: &[(String, String)]) -> Result<(), Failure> {
+    let folder = out.join("scenarios");
+    let context = |error| Failure::Run(anyhow::Error::new(error).context(format!("cannot write {}", out.display())));
+    fs::create_dir_all(&folder).map_err(context)?;
+    fs::write(out.join("validation.json"), validation_json(validation)).map_err(context)?;
+    fs::write(out.join("validation.csv"), validation_csv(validation)).map_err(context)?;
+    let table = validation_parquet(validation).map_err(anyhow::Error::new)?;
+    fs::write(out.join("validation.parquet"), table).map_err(context)?;
+    let page = validation_html(validation).map_err(anyhow::Error::new)?;
+    fs::write(out.join("validation.html"), page).map_err(context)?;
+    for (id, scenario) in scenarios {
+        fs::write(folder.join(format!("{id}.yaml")), scenario).map_err(context)?;
+    }
+    Ok(())
+}

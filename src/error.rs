@@ -1,0 +1,94 @@
+//! Why an experiment does not run.
+
+use overbook_reports::ReportError;
+use overbook_scenarios::world::WorldError;
+use overbook_scenarios::{LoadError, Problems};
+use overbook_sim::fleet::RunError;
+use overbook_sim::workload::arrival::WorkloadError;
+
+/// Why an experiment cannot be run, or stopped on the way.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The scenario is not valid: all that is wrong with it, each problem with its place.
+    #[error(transparent)]
+    Scenario(#[from] Problems),
+    /// A load to compare is none.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A value cannot be written into the scenario.
+    #[error("`{path}` cannot be set to this value: {source}")]
+    Value {
+        /// The dotted path.
+        path: String,
+        /// What is wrong with the value.
+        source: serde_json::Error,
+    },
+    /// The scenario is valid, but cannot be run as it stands.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// The fleet cannot be built, or the run stopped.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The requests cannot be counted.
+    #[error("{0}")]
+    Requests(#[source] WorkloadError),
+    /// A single run was asked of a scenario that has a sweep.
+    #[error("this is a study of {runs} runs; set a value in place of its sweep, or run it as a study")]
+    Sweep {
+        /// Its runs.
+        runs: usize,
+    },
+    /// A file of results cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A folder for a short while cannot be made.
+    #[error("cannot make a folder for rows: {0}")]
+    Scratch(#[source] std::io::Error),
+    /// A point of a study failed.
+    #[error("point {number} ({place}): {source}")]
+    Point {
+        /// Its number, from 1.
+        number: usize,
+        /// Where it lies in the study: `fleet.replicas=2`.
+        place: String,
+        /// Why.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// Whether the input is to blame (the scenario, its files, the requests), and not the run.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Error::Scenario(_)
+            | Error::Load(_)
+            | Error::Value { .. }
+            | Error::World(_)
+            | Error::Requests(_)
+            | Error::Sweep { .. } => true,
+            Error::Run(error) => match error {
+                RunError::Workload(_) | RunError::Unsorted(_) | RunError::PoolTooSmall { .. } => true,
+                RunError::Record(_) | RunError::Plan(_) | RunError::Stalled { .. } | RunError::Audit { .. } => false,
+            },
+            Error::Report(_) | Error::Scratch(_) => false,
+            Error::Point { source, .. } => source.is_input(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overbook_sim::serving::step::Infeasible;
+
+    use super::*;
+
+    #[test]
+    fn input_and_runs_are_told_apart_also_inside_a_study() {
+        let at = |source: Error| Error::Point { number: 2, place: "seed=3".into(), source: Box::new(source) };
+        let input = at(Error::Run(RunError::Workload("line 7 is broken".into())));
+        assert!(input.is_input());
+        assert_eq!(input.to_string(), "point 2 (seed=3): line 7 is broken");
+        assert!(!at(Error::Run(RunError::Plan(Infeasible("x".into())))).is_input());
+        assert!(Error::Sweep { runs: 3 }.is_input());
+    }
+}

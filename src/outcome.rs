@@ -1,0 +1,156 @@
+//! What a run gives.
+
+use overbook_reports::{self as reports, Report, Status, html};
+use overbook_scenarios as scenarios;
+use overbook_scenarios::Point;
+use overbook_scenarios::scenario::Scenario;
+use overbook_sim::digest::Digest;
+use overbook_sim::fleet::{Effort, RunResult};
+use overbook_sim::results::rows::Keep;
+use overbook_sim::results::summary::Summary;
+use overbook_sim::results::timeline::Timeline;
+use overbook_sim::time::Time;
+use overbook_traces::BurstStats;
+
+use crate::{TOOL, traffic};
+
+/// What a run gives: its figures, and how far they are to be trusted.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was asked, in a few words: the scenario's description, else its name.
+    pub title: String,
+    /// Whether the run came to its end; the figures of one that was interrupted are of its beginning.
+    pub status: Status,
+    /// The figures; [`Summary::metric`] has them by name.
+    pub summary: Summary,
+    /// Levels and rates over time.
+    pub timeline: Timeline,
+    /// Virtual time of the end.
+    pub end: Time,
+    /// What must not depend on how the run was made: equal digests, equal schedules.
+    pub digest: Digest,
+    /// Work done by the simulator; no part of the result.
+    pub effort: Effort,
+    /// All rows, if [`Options::rows`](crate::Options::rows) asked for them.
+    pub rows: Option<Keep>,
+    /// The targets of `slo:`, judged, in the order of the scenario.
+    pub verdicts: Vec<reports::Verdict>,
+    /// The figures of `expect:`, judged; empty in a study, where they are the study's.
+    pub expected: Vec<scenarios::Verdict>,
+    /// The main facts of the resolved scenario: what, and its value with unit.
+    pub assumptions: Vec<(String, String)>,
+    /// Where the step costs come from and how far they are to be trusted: one line.
+    pub calibration: String,
+    /// Rates and burstiness of the requests as they arrived; none in studies and closed loops.
+    pub traffic: Option<BurstStats>,
+    /// The same as recorded in the trace, if the scenario changes it.
+    pub recorded_traffic: Option<BurstStats>,
+}
+
+impl Outcome {
+    /// The outcome of a run of a point, simulated or measured. Pools are named as the point names them.
+    pub fn new(point: &Point, result: RunResult, assumptions: Vec<(String, String)>, calibration: String) -> Outcome {
+        let RunResult { mut summary, timeline, end, digest, effort, interrupted } = result;
+        for (pool, name) in summary.pools.iter_mut().zip(point.pool_names()) {
+            pool.name = name;
+        }
+        let scenario = &point.scenario;
+        Outcome {
+            title: scenario.description.clone().unwrap_or_else(|| scenario.name.clone()),
+            status: if interrupted { Status::Interrupted } else { Status::Complete },
+            verdicts: verdicts(scenario, &summary),
+            summary,
+            timeline,
+            end,
+            digest,
+            effort,
+            rows: None,
+            expected: Vec::new(),
+            assumptions,
+            calibration,
+            traffic: None,
+            recorded_traffic: None,
+        }
+    }
+
+    /// A figure by its name, in SI units: `outcome.metric("ttft_p99")`. `None` if the run does not define it.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.summary.metric(name)
+    }
+
+    /// Whether no target of `slo:` is missed.
+    pub fn keeps_targets(&self) -> bool {
+        self.verdicts.iter().all(reports::Verdict::met)
+    }
+
+    /// Whether no target of `slo:` is missed and all figures of `expect:` are as expected.
+    pub fn passes(&self) -> bool {
+        self.keeps_targets() && self.expected.iter().all(|verdict| verdict.passed)
+    }
+
+    /// What reports are made of; `command` makes the run again, `directory` is where its files lie.
+    pub fn report(&self, command: &str, directory: &str) -> Report {
+        Report {
+            title: self.title.clone(),
+            status: self.status,
+            verdicts: self.verdicts.clone(),
+            assumptions: self.assumptions.clone(),
+            calibration: self.calibration.clone(),
+            command: command.to_owned(),
+            tool: TOOL.to_owned(),
+            directory: directory.to_owned(),
+            summary: self.summary.clone(),
+            timeline: self.timeline.clone(),
+            traffic: self.traffic.as_ref().map(traffic::figures),
+            recorded_traffic: self.recorded_traffic.as_ref().map(traffic::figures),
+        }
+    }
+
+    /// The traffic as a table of the page.
+    pub fn traffic_table(&self) -> html::Table {
+        traffic::table(self.traffic.as_ref(), self.recorded_traffic.as_ref())
+    }
+}
+
+/// The targets of `slo:`, judged.
+pub fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<reports::Verdict> {
+    let bounds = scenario.slo.bounds().into_iter();
+    let mut verdicts: Vec<_> =
+        bounds.map(|(metric, most)| reports::Verdict::at_most(metric, most.0.as_secs_f64(), summary)).collect();
+    if let Some(goodput) = &scenario.slo.goodput {
+        verdicts.push(reports::Verdict::at_least("goodput_fraction", goodput.share, summary));
+    }
+    verdicts
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::{Experiment, Options};
+
+    #[test]
+    fn targets_are_judged_in_the_order_of_the_schema_with_goodput_at_the_end() {
+        let text = "
+version: 1
+name: targets
+description: Some words
+model: llama-3.1-8b
+gpu: h100
+workload:
+  generate: { arrivals: { poisson: { rate: 10/s } }, lengths: { fixed: { prompt: 400, output: 60 } }, requests: 100 }
+slo:
+  goodput: { ttft: 1s, share: 0.9 }
+  tpot_p50: 1ms
+  ttft_p99: 10s
+";
+        let outcome = Experiment::from_text("targets", text).run(&Options::default()).unwrap();
+        let judged: Vec<_> = outcome.verdicts.iter().map(|v| (v.metric.as_str(), v.met())).collect();
+        assert_eq!(judged, [("ttft_p99", true), ("tpot_p50", false), ("goodput_fraction", true)]);
+        assert!(!outcome.keeps_targets() && !outcome.passes());
+        let report = outcome.report("again", "here");
+        assert_eq!((report.title.as_str(), report.command.as_str()), ("Some words", "again"));
+        assert!(!report.all_met());
+        assert_eq!(report.traffic.unwrap().requests, 100);
+    }
+}

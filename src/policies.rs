@@ -1,0 +1,120 @@
+//! Policies and cost models of one's own, beside those that a scenario can name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use overbook_scenarios::Point;
+use overbook_sim::cost::CostModel;
+use overbook_sim::fleet::{Cluster, ClusterSpec};
+use overbook_sim::routers::Router;
+use overbook_sim::serving::Scheduler;
+
+use crate::Error;
+
+/// Makes the scheduler of one replica.
+type MakeScheduler = dyn Fn(Place) -> Box<dyn Scheduler> + Send + Sync;
+/// Makes the router of a run from the scenario's seed.
+type MakeRouter = dyn Fn(u64) -> Box<dyn Router> + Send + Sync;
+/// Makes the step costs of one kind of replica.
+type MakeCost = dyn Fn(&Point) -> Box<dyn CostModel> + Send + Sync;
+
+/// Which replica a scheduler is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Seed of the scenario. A scheduler that draws should draw from a stream of this seed and `replica`.
+    pub seed: u64,
+    /// Number of the replica in the fleet, from 0.
+    pub replica: u32,
+}
+
+/// Something of one's own, and what reports call it.
+struct Own<F: ?Sized> {
+    name: String,
+    make: Arc<F>,
+}
+
+impl<F: ?Sized> Clone for Own<F> {
+    fn clone(&self) -> Self {
+        Own { name: self.name.clone(), make: Arc::clone(&self.make) }
+    }
+}
+
+/// What runs in place of the scenario's own policies. Every run of a study makes its own ones.
+#[derive(Clone, Default)]
+pub(crate) struct Policies {
+    scheduler: Option<Own<MakeScheduler>>,
+    router: Option<Own<MakeRouter>>,
+    cost: Option<Own<MakeCost>>,
+}
+
+impl fmt::Debug for Policies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheduler = self.scheduler.as_ref().map(|own| &own.name);
+        let router = self.router.as_ref().map(|own| &own.name);
+        let cost = self.cost.as_ref().map(|own| &own.name);
+        f.debug_struct("Policies").field("scheduler", &scheduler).field("router", &router).field("cost", &cost).finish()
+    }
+}
+
+impl Policies {
+    pub(crate) fn set_scheduler(&mut self, name: String, make: Arc<MakeScheduler>) {
+        self.scheduler = Some(Own { name, make });
+    }
+
+    pub(crate) fn set_router(&mut self, name: String, make: Arc<MakeRouter>) {
+        self.router = Some(Own { name, make });
+    }
+
+    pub(crate) fn set_cost(&mut self, name: String, make: Arc<MakeCost>) {
+        self.cost = Some(Own { name, make });
+    }
+
+    /// The fleet, with these policies where there are some.
+    pub(crate) fn cluster(&self, spec: ClusterSpec) -> Result<Cluster, Error> {
+        let seed = spec.seed;
+        let cluster = match &self.scheduler {
+            None => Cluster::new(spec)?,
+            Some(own) => {
+                let pools: u32 = spec.pools.iter().map(|pool| pool.replicas).sum();
+                let replicas = if spec.pools.is_empty() { spec.replicas } else { pools };
+                let schedulers = (0..replicas).map(|replica| (own.make)(Place { seed, replica })).collect();
+                Cluster::with_schedulers(spec, schedulers)?
+            }
+        };
+        Ok(match &self.router {
+            None => cluster,
+            Some(own) => cluster.with_router((own.make)(seed)),
+        })
+    }
+
+    /// What steps cost, for each kind of replica.
+    pub(crate) fn costs(&self, point: &Point) -> Result<Vec<Box<dyn CostModel>>, Error> {
+        match &self.cost {
+            None => Ok(point.costs()?),
+            Some(own) => Ok(point.kinds().iter().map(|kind| (own.make)(kind)).collect()),
+        }
+    }
+
+    /// Corrects the main facts of a scenario where it is not the scenario's policies that run.
+    pub(crate) fn correct(&self, assumptions: &mut Vec<(String, String)>) {
+        let mut put = |what: &str, text: String| match assumptions.iter_mut().find(|(name, _)| name == what) {
+            Some((_, fact)) => *fact = text,
+            None => assumptions.push((what.to_owned(), text)),
+        };
+        if let Some(Own { name, .. }) = &self.scheduler {
+            put("Scheduler", format!("{name}, outside the scenario, with the limits of the scenario's scheduler"));
+        }
+        if let Some(Own { name, .. }) = &self.router {
+            put("Router", format!("{name}, outside the scenario, in place of its router"));
+        }
+        if let Some(Own { name, .. }) = &self.cost {
+            put("Step cost", format!("{name}, outside the scenario"));
+        }
+    }
+
+    /// How far step costs are to be trusted, if they are not the scenario's.
+    pub(crate) fn calibration(&self) -> Option<String> {
+        let Own { name, .. } = self.cost.as_ref()?;
+        Some(format!("step costs of {name}, given from outside the scenario; how far they are off is not known"))
+    }
+}

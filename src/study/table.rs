@@ -1,0 +1,127 @@
+//! The table of a study: its points, and the figures that were asked for.
+
+use overbook_reports::study as reports;
+use overbook_scenarios::{Point, Verdict, facts};
+
+use super::{Study, StudyOutcome};
+use crate::{Outcome, TOOL};
+
+/// What a study was made for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked<'a> {
+    /// Metrics of its table and figures, besides those that `expect:` names.
+    pub metrics: &'a [&'a str],
+    /// The command that makes it again.
+    pub command: String,
+    /// Whether the first axis is the load: then the table says up to which load the targets are kept.
+    pub by_load: bool,
+}
+
+impl Asked<'_> {
+    /// Metrics in the table of a scenario's own sweep.
+    pub const SWEEP: [&'static str; 12] = [
+        "goodput_fraction",
+        "ttft_p50",
+        "ttft_p99",
+        "tpot_p50",
+        "tpot_p99",
+        "e2el_p99",
+        "request_throughput",
+        "output_throughput",
+        "kv_usage_mean",
+        "running_mean",
+        "waiting_mean",
+        "preemptions",
+    ];
+
+    /// Metrics in the table and the figures of a comparison of policies.
+    pub const COMPARISON: [&'static str; 18] = [
+        "goodput_fraction",
+        "request_goodput",
+        "ttft_p50",
+        "ttft_p90",
+        "ttft_p99",
+        "tpot_p50",
+        "tpot_p90",
+        "tpot_p99",
+        "e2el_p50",
+        "e2el_p99",
+        "request_throughput",
+        "output_throughput",
+        "kv_usage_mean",
+        "running_mean",
+        "waiting_mean",
+        "preemptions",
+        "recompute_tax",
+        "prefix_hit_rate",
+    ];
+}
+
+/// Metrics that a study's table has where any point has some.
+const RARE: [&str; 5] = ["recompute_tax", "expired", "cancelled", "rejected", "failed"];
+
+impl StudyOutcome {
+    /// The points side by side.
+    pub fn table(&self, study: &Study, asked: &Asked<'_>) -> reports::Study {
+        let metrics = self.metrics(study, asked);
+        let value = |outcome: &Option<Outcome>, metric: &str| outcome.as_ref().and_then(|one| one.metric(metric));
+        let kept = |outcome: &Option<Outcome>| {
+            let judged = outcome.as_ref().filter(|one| asked.by_load && !one.verdicts.is_empty());
+            judged.map(Outcome::keeps_targets)
+        };
+        let points = study.points().iter().zip(&self.points).map(|(point, outcome)| reports::Point {
+            coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
+            values: metrics.iter().map(|metric| value(outcome, metric)).collect(),
+            kept: kept(outcome),
+        });
+        let first = &study.points()[0];
+        reports::Study {
+            title: first.scenario.description.clone().unwrap_or_else(|| study.plan().name().to_owned()),
+            axes: first.coordinates.iter().map(|(path, _)| path.clone()).collect(),
+            points: points.collect(),
+            metrics,
+            verdicts: self.expected.iter().map(judged).collect(),
+            calibration: study.policies().calibration().unwrap_or_else(|| facts::calibration(first, None)),
+            command: asked.command.clone(),
+            tool: TOOL.to_owned(),
+        }
+    }
+
+    /// The metrics that were asked for, those that are rare and there, those that are expected.
+    fn metrics(&self, study: &Study, asked: &Asked<'_>) -> Vec<String> {
+        let any = |metric: &str| {
+            self.points.iter().flatten().any(|outcome| outcome.metric(metric).is_some_and(|value| value > 0.0))
+        };
+        let rare = RARE.into_iter().filter(|metric| any(metric) && !asked.metrics.contains(metric));
+        let mut metrics: Vec<String> = asked.metrics.iter().copied().chain(rare).map(str::to_owned).collect();
+        for expectation in study.plan().expectations() {
+            let name = expectation.spec.metric.to_string();
+            if !metrics.contains(&name) {
+                metrics.push(name);
+            }
+        }
+        metrics
+    }
+
+    /// The targets of `slo:` that points miss, a line each.
+    pub fn missed(&self, study: &Study) -> Vec<String> {
+        let points = study.points().iter().zip(&self.points).filter_map(|(point, one)| Some((point, one.as_ref()?)));
+        let lines = points.flat_map(|(point, outcome)| {
+            let missed = outcome.verdicts.iter().filter(|verdict| !verdict.met());
+            missed.map(|v| format!("{} at {}: {}, got {}", v.label(), place(point), v.target_text(), v.value_text()))
+        });
+        lines.collect()
+    }
+}
+
+/// A figure of `expect:`: target, got, source.
+pub fn judged(verdict: &Verdict) -> reports::Judged {
+    let Verdict { subject, target, source, passed, .. } = verdict;
+    reports::Judged { met: *passed, text: format!("{subject}: {target}, got {} ({source})", verdict.got_text()) }
+}
+
+/// Where a point lies in its study: `fleet.replicas=2, scheduler=sarathi`.
+pub fn place(point: &Point) -> String {
+    let pairs: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path}={value}")).collect();
+    pairs.join(", ")
+}
