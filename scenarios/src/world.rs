@@ -20,10 +20,10 @@ use overbook_sim::units::Bytes;
 use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{GenerateError, TraceError, TraceSpec};
 
+use crate::point::Point;
 use crate::scenario::{
     AutoscaleSpec, CostSpec, FailureSpec, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
 };
-use crate::study::Point;
 
 /// Why a point cannot be run as it stands.
 #[derive(Debug, thiserror::Error)]
