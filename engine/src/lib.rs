@@ -3,17 +3,14 @@
 //!
 //! The replica is sans-IO: the engine calls `enqueue`, `plan` and `complete` with a wall clock where the simulator has a
 //! virtual one. There is no second scheduler.
-#![forbid(unsafe_code)]
 
 pub mod calibrate;
-pub mod candle;
 pub mod client;
 pub mod config;
-mod counter;
 pub mod cpu;
 pub mod driver;
 pub mod executor;
-mod history;
+pub mod history;
 pub mod parity;
 pub mod prompt;
 pub mod run;
