@@ -363,6 +363,9 @@ impl Cluster {
         let on_calendar = self.calendar.peek();
         let sent = self.next_sent();
         let next = sent.into_iter().chain(on_calendar.map(|at| at.0)).min();
+        if next == Some(Time::MAX) {
+            return Err(RunError::EndOfTime { after: self.now });
+        }
         if let Some((at, tick)) = next.and_then(|next| self.due_tick(next)) {
             self.now = at;
             self.tick(tick, books)?;
@@ -386,7 +389,7 @@ impl Cluster {
             return Ok(true);
         }
         let Some((now, event)) = self.calendar.pop() else { return Ok(false) };
-        debug_assert!(now >= self.now, "law 3: time never decreases");
+        assert!(now >= self.now, "law 3: time never decreases: {now} after {}", self.now);
         self.now = now;
         match event {
             Event::Lane(at) => self.fire(at as usize, costs, books)?,
@@ -587,6 +590,7 @@ impl Cluster {
         match stop {
             Stop::Plan(e) => RunError::Plan(e),
             Stop::Record(e) => RunError::Record(e),
+            Stop::StepTooLong => RunError::StepTooLong { replica, at: self.now },
             Stop::Stalled => RunError::Stalled { replica, at: self.now, waiting: self.replicas[at].waiting() },
             Stop::Audit(what) => RunError::Audit { replica, at: self.now, what },
         }
