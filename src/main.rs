@@ -1,6 +1,7 @@
 //! `overbook`: how far can GPUs, KV memory and power be oversubscribed before the latency promises break?
 //!
 //! The command line only: every subcommand is one file, and none holds logic worth a unit test.
+#![forbid(unsafe_code)]
 
 mod calibrate;
 mod catalog;
