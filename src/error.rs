@@ -67,7 +67,11 @@ impl Error {
             | Error::Requests(_)
             | Error::Sweep { .. } => true,
             Error::Run(error) => match error {
-                RunError::Workload(_) | RunError::Unsorted(_) | RunError::PoolTooSmall { .. } => true,
+                RunError::Workload(_)
+                | RunError::Unsorted(_)
+                | RunError::PoolTooSmall { .. }
+                | RunError::StepTooLong { .. }
+                | RunError::EndOfTime { .. } => true,
                 RunError::Record(_) | RunError::Plan(_) | RunError::Stalled { .. } | RunError::Audit { .. } => false,
             },
             Error::Report(_) | Error::Scratch(_) => false,

@@ -1,4 +1,4 @@
-//! The tokens of every sequence that an executor knows.
+//! The tokens of every sequence that an executor knows: every executor with a model keeps them the same way.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequ
 use crate::sample::sample;
 
 /// Histories by seat.
-pub(crate) struct Histories {
+pub struct Histories {
     capacity: Capacity,
     seats: BTreeMap<Seat, History>,
 }
@@ -20,12 +20,16 @@ struct History {
 }
 
 impl Histories {
-    pub(crate) fn new(capacity: Capacity) -> Histories {
+    /// No sequences yet.
+    pub fn new(capacity: Capacity) -> Histories {
         Histories { capacity, seats: BTreeMap::new() }
     }
 
     /// Forgets and learns sequences.
-    pub(crate) fn update(&mut self, ends: &[Seat], begins: Vec<Begin>) -> Result<(), ExecutorError> {
+    ///
+    /// # Errors
+    /// A seat ends that has not begun, begins while it runs, or begins with what cannot be run.
+    pub fn update(&mut self, ends: &[Seat], begins: Vec<Begin>) -> Result<(), ExecutorError> {
         for seat in ends {
             if self.seats.remove(seat).is_none() {
                 return Err(fault(*seat, "ends without having begun"));
@@ -48,7 +52,10 @@ impl Histories {
     }
 
     /// Input tokens of all positions of a step, in order.
-    pub(crate) fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
+    ///
+    /// # Errors
+    /// A sequence has not begun, lacks the input of a position, or has blocks that do not cover its positions.
+    pub fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
             let Sequence { seat, past, tokens, table: (start, len), .. } = *sequence;
@@ -72,8 +79,9 @@ impl Histories {
         Ok(inputs)
     }
 
-    /// The tokens of the sequences that sample: drawn from the logits, or those that were known.
-    pub(crate) fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Seat, u32)> {
+    /// The tokens of the sequences that sample: drawn from the logits, `[sequence that samples, vocab]`, or those that were
+    /// known.
+    pub fn sample(&mut self, sequences: &[Sequence], logits: &[f32]) -> Vec<(Seat, u32)> {
         let mut logits = logits.chunks_exact(self.capacity.vocab as usize);
         let mut drawn = Vec::new();
         for sequence in sequences.iter().filter(|sequence| sequence.samples) {

@@ -43,17 +43,14 @@
 //!
 //! What was run can be replayed on the simulator ([`parity`]), priced step by step ([`priced`]), and turned into a profile of step
 //! costs ([`calibrate`]); other engines are asked over HTTP ([`client`]), and this one answers ([`serve`]).
-#![forbid(unsafe_code)]
 
 pub mod calibrate;
-pub mod candle;
 pub mod client;
 pub mod config;
-mod counter;
 pub mod cpu;
 pub mod driver;
 pub mod executor;
-mod history;
+pub mod history;
 pub mod parity;
 pub mod priced;
 pub mod prompt;

@@ -4,7 +4,7 @@ use overbook_sim::workload::arrival::Arrival;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::counter::mix;
+use overbook_sim::counter::mix;
 
 /// Three words as one key.
 pub(crate) fn key(words: [u64; 3]) -> u64 {

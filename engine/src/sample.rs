@@ -1,7 +1,7 @@
 //! From logits to a token.
 
-use crate::counter;
 use crate::executor::Sampling;
+use overbook_sim::counter;
 
 /// Draws the token of a position. Ties go to the lower token.
 pub(crate) fn sample(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {

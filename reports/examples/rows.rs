@@ -1,4 +1,5 @@
 //! Measures what a result row costs: `cargo run --release -p overbook-reports --example rows [REQUESTS]`.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a measurement reads clocks")]
 #![allow(clippy::print_stdout, reason = "an example that measures")]
 
 use std::time::Instant;

@@ -13,6 +13,8 @@ use crate::format::{Unit, count, number, seconds};
 use crate::manifest::Status;
 use crate::report::{Report, Verdict};
 
+pub use crate::table::Table;
+
 /// Classes that get a row; more are only counted.
 const CLASSES_SHOWN: usize = 20;
 
@@ -50,19 +52,6 @@ struct Page<'a> {
     classes_left_out: usize,
     work: Vec<(&'static str, String)>,
     tables: &'a [Table],
-}
-
-/// A further table of the page, below the load over time: burstiness of the traffic, say.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Table {
-    /// Heading.
-    pub title: String,
-    /// Names of the columns.
-    pub header: Vec<String>,
-    /// Cells, row by row; the first of each row is its name.
-    pub rows: Vec<Vec<String>>,
-    /// What there is to say about it; may be empty.
-    pub note: String,
 }
 
 /// The page.
@@ -205,25 +194,6 @@ fn sizes(histogram: &Histogram) -> String {
     let whole = |n: Option<u64>| n.map_or_else(|| "–".to_owned(), |n| count(n as f64));
     let mean = histogram.mean().map_or_else(|| "–".to_owned(), number);
     format!("mean {mean}, p99 {}, at most {}", whole(histogram.quantile(0.99)), whole(histogram.max()))
-}
-
-/// A page around figures and a table: what a study writes.
-#[derive(Template)]
-#[template(path = "study.html")]
-pub(crate) struct StudyPage<'a> {
-    pub(crate) title: &'a str,
-    pub(crate) tool: &'a str,
-    pub(crate) command: &'a str,
-    pub(crate) calibration: &'a str,
-    pub(crate) verdicts: &'a [crate::study::Judged],
-    pub(crate) figures: String,
-    pub(crate) header: Vec<String>,
-    /// How many of the columns name the point; they are set left.
-    pub(crate) axes: usize,
-    pub(crate) first_axis: &'a str,
-    /// Lines, and up to where on the first axis each keeps the promise.
-    pub(crate) kept: Vec<(String, String)>,
-    pub(crate) rows: Vec<Vec<String>>,
 }
 
 /// A target as a table row.

@@ -68,6 +68,7 @@ pub mod report;
 pub mod run_dir;
 pub mod study;
 pub mod summary_json;
+mod table;
 pub mod terminal;
 pub mod validation;
 

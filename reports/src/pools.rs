@@ -4,7 +4,7 @@ use overbook_sim::results::histogram::Histogram;
 use overbook_sim::results::summary::{PoolSummary, Summary};
 
 use crate::format::{Unit, count, seconds};
-use crate::html::Table;
+use crate::table::Table;
 
 /// Pools that get a line on the terminal; the page has them all.
 const LINES: usize = 4;

@@ -15,6 +15,14 @@ use crate::report::{Report, Traffic, TrafficScale, Verdict};
 use crate::run_dir::RunDir;
 use crate::summary_json::summary_json;
 
+/// `OVERBOOK_SAMPLE=dir` leaves a sample's output in `dir`, to be looked at.
+#[expect(clippy::disallowed_methods, reason = "a request of the developer who runs the tests")]
+pub(crate) fn leave_on_request(name: &str, text: &str) {
+    if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
+        std::fs::write(format!("{dir}/{name}"), text).expect("the sample's folder");
+    }
+}
+
 /// Repeatable noise (xorshift), uniform in 0..1.
 struct Noise(u64);
 

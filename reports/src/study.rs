@@ -3,13 +3,15 @@
 mod chart;
 mod kept;
 mod merge;
+mod page;
 
 use std::fmt::Write as _;
 
+use askama::Template;
+
 use crate::ReportError;
 use crate::format::{self, Unit};
-use crate::html::StudyPage;
-use askama::Template;
+use page::StudyPage;
 
 pub use merge::{STUDY, is_study, merge, read};
 

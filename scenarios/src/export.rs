@@ -8,8 +8,8 @@ use overbook_sim::schedulers::{SchedulePolicy, SchedulerSpec, VllmSpec};
 use overbook_sim::serving::QueueOrder;
 
 use crate::import::repository;
+use crate::point::Point;
 use crate::scenario::{ModelChoice, Scenario};
-use crate::study::Point;
 
 /// Commands that start one replica of a scenario; a fleet is so many of them behind a router.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,8 +5,8 @@ mod calibration;
 use overbook_sim::lengths::LengthSpec;
 use overbook_sim::schedulers::SchedulerSpec;
 
+use crate::point::Point;
 use crate::scenario::MaxNewTokens;
-use crate::study::Point;
 use crate::world::{PoolOrigin, WorldError};
 
 pub use calibration::calibration;

@@ -6,7 +6,7 @@ use overbook_sim::results::rows::Outcome;
 use overbook_sim::results::summary::Summary;
 use serde::{Deserialize, Serialize};
 
-use crate::study::Point;
+use crate::point::Point;
 use crate::yaml::{self, SourceId};
 
 /// Largest error of a run that counts as confirmed: median over its main figures.

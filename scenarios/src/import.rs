@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod hugging_face;
 mod profile;
+mod samples;
 mod tables;
 mod vidur;
 

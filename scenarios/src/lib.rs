@@ -49,6 +49,7 @@ pub mod import;
 pub mod measured;
 pub mod metric;
 mod nearest;
+mod point;
 mod provenance;
 pub mod scenario;
 mod schema;
@@ -59,7 +60,8 @@ pub mod yaml;
 
 pub use catalog::Catalog;
 pub use diagnostics::{Diagnostic, Problems};
+pub use point::Point;
 pub use scenario::Scenario;
 pub use schema::scenario_schema;
 pub use source::{LoadError, Source};
-pub use study::{Expectation, Point, Study, Verdict};
+pub use study::{Expectation, Study, Verdict};

@@ -10,6 +10,7 @@ mod conditions;
 mod constants;
 mod engine;
 mod fit;
+mod gap;
 mod table;
 mod words;
 mod workload;
@@ -17,8 +18,9 @@ mod workload;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use conditions::{Gap, Imitation};
+pub use conditions::Imitation;
 pub use constants::{Constants, ConstantsError, Fitted};
+pub use gap::Gap;
 pub use table::MeasuredTable;
 
 /// Why a folder of measured runs cannot be read.

@@ -6,7 +6,7 @@ use overbook_sim::hardware::model::WeightDtype;
 use overbook_sim::hardware::parallel::Exchange;
 use overbook_sim::hardware::server::LinkSpec;
 
-use crate::study::Point;
+use crate::point::Point;
 
 impl Point {
     /// The parts of the roofline that this point uses and that nobody has measured, in words. Host time is always one.

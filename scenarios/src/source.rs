@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Problems, Sources};
-use crate::study::{self, Study};
 use crate::yaml::{self, Detail, Fault, Kind, Node, Span};
 
 pub use vary::LoadError;
@@ -64,14 +63,6 @@ impl Source {
         if let Err(error) = tree.set(path, node, key_span) {
             self.faults.push(Fault::new(Detail::Message(error.to_string()), key_span));
         }
-    }
-
-    /// Checks everything and expands the sweep.
-    ///
-    /// # Errors
-    /// Every problem found, each with its place.
-    pub fn resolve(&self) -> Result<Study, Problems> {
-        study::resolve(self)
     }
 }
 

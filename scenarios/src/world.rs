@@ -21,10 +21,10 @@ use overbook_sim::units::Bytes;
 use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{GenerateError, TraceError};
 
+use crate::point::Point;
 use crate::scenario::{
     AutoscaleSpec, CostSpec, FaultDomain, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
 };
-use crate::study::Point;
 
 pub use requests::Requests;
 

@@ -12,6 +12,8 @@ pub mod steps;
 pub mod table;
 pub mod vidur;
 
+use std::ops::{Add, Mul};
+
 pub use host::HostCost;
 pub use jitter::Jitter;
 pub use roofline::{CostError, Roofline};
@@ -19,14 +21,23 @@ pub use roofline::{CostError, Roofline};
 /// Units of [`Cost`] in one nanosecond.
 pub const COST_PER_NS: u64 = 1 << 20;
 
-/// A span in fixed point [2⁻²⁰ ns]. `u64` covers five hours of a single step.
+/// A span in fixed point [2⁻²⁰ ns]. `u64` covers 4.9 hours of a single step; sums and products saturate at
+/// [`Cost::TOO_LONG`], and the fleet refuses a step of that cost.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Cost(pub u64);
 
 impl Cost {
-    /// Rounds a length in nanoseconds to fixed point. Negative and NaN become zero.
+    /// More than a single step may cost.
+    pub const TOO_LONG: Cost = Cost(u64::MAX);
+
+    /// Rounds a length in nanoseconds to fixed point. Negative and NaN become zero, huge values [`Cost::TOO_LONG`].
     pub fn from_ns(ns: f64) -> Cost {
         Cost((ns * COST_PER_NS as f64).round() as u64)
+    }
+
+    /// A length in whole nanoseconds.
+    pub fn from_whole_ns(ns: u64) -> Cost {
+        Cost(ns) * COST_PER_NS
     }
 
     /// Rounds a length in microseconds to fixed point.
@@ -37,6 +48,20 @@ impl Cost {
     /// Nanoseconds, for printing.
     pub fn as_ns_f64(self) -> f64 {
         self.0 as f64 / COST_PER_NS as f64
+    }
+}
+
+impl Add for Cost {
+    type Output = Cost;
+    fn add(self, other: Cost) -> Cost {
+        Cost(self.0.saturating_add(other.0))
+    }
+}
+
+impl Mul<u64> for Cost {
+    type Output = Cost;
+    fn mul(self, times: u64) -> Cost {
+        Cost(self.0.saturating_mul(times))
     }
 }
 

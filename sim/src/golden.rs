@@ -263,7 +263,7 @@ impl<'a> GoldenReplay<'a> {
         let mut finished = Vec::new();
         while let Some(happened) = self.replica.pop_happened() {
             if let Happened::Ended(row) = happened {
-                debug_assert_eq!(row.outcome, Outcome::Finished);
+                assert_eq!(row.outcome, Outcome::Finished, "golden runs have no other ends");
                 finished.push(row.request);
             }
         }

@@ -48,6 +48,7 @@
 
 pub mod calibrate;
 pub mod cost;
+pub mod counter;
 pub mod digest;
 pub mod fleet;
 pub mod golden;

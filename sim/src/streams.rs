@@ -3,6 +3,8 @@
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
+use crate::counter::mix;
+
 /// What a stream is for. Adding a purpose never changes the draws of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
@@ -28,15 +30,8 @@ pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     rng
 }
 
-/// Uniform in [0, 1), a function of the seed, the purpose and the key alone: for draws that may be skipped. SplitMix64's
-/// finaliser over the words of the key.
+/// Uniform in [0, 1), a function of the seed, the purpose and the key alone: for draws that may be skipped.
 pub fn keyed(seed: u64, purpose: Purpose, key: &[u64]) -> f64 {
-    let mut state = seed;
-    for &word in [purpose as u64].iter().chain(key) {
-        let mut x = (state ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        state = x ^ (x >> 31);
-    }
+    let state = [purpose as u64].iter().chain(key).fold(seed, |state, &word| mix(state, word));
     (state >> 11) as f64 / (1_u64 << 53) as f64
 }

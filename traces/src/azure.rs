@@ -4,10 +4,8 @@ use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
 use crate::number::TimeUnit;
-use crate::reader::{Decoded, Outcome};
+use crate::outcome::{Decoded, Outcome};
 use crate::table::Row;
-
-pub(crate) const COLUMNS: &[&str] = &["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
 
 /// Reads rows; all requests are of one class.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ pub(crate) struct Azure {
 }
 
 impl Azure {
-    /// The columns are those of [`COLUMNS`], in that order.
+    /// The columns are those of `Format::Azure`, in that order.
     pub(crate) fn new(columns: &[usize]) -> Azure {
         Azure { time: columns[0], prompt: columns[1], output: columns[2] }
     }

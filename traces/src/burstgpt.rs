@@ -7,8 +7,8 @@
 use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
-use crate::reader::{Decoded, Outcome};
-use crate::spec::Keep;
+use crate::keep::Keep;
+use crate::outcome::{Decoded, Outcome};
 use crate::table::{Row, shorten};
 
 /// Column of v1.2 with the session, empty for API requests.
@@ -16,9 +16,6 @@ pub(crate) const SESSION: &str = "Session ID";
 
 /// Column of v1.2 with the time from submission to the last token, in whole seconds, cut off (0 is common).
 pub(crate) const ELAPSED: &str = "Elapsed time";
-
-pub(crate) const COLUMNS: &[&str] =
-    &["Timestamp|Relative timestamp", "Model", "Request tokens", "Response tokens", "Log Type"];
 
 /// Pairs of model and log type at most; the real files have four.
 const PAIRS_MAX: usize = 4096;
@@ -49,7 +46,7 @@ struct Pair {
 }
 
 impl BurstGpt {
-    /// The columns are those of [`COLUMNS`], in that order.
+    /// The columns are those of `Format::BurstGpt`, in that order.
     pub(crate) fn new(columns: &[usize], keep: Keep) -> BurstGpt {
         let [time, model, prompt, output, log_type] = [0, 1, 2, 3, 4].map(|at| columns[at]);
         BurstGpt { time, model, prompt, output, log_type, keep, pairs: Vec::new(), recent: 0, classes: Vec::new() }

@@ -7,8 +7,9 @@ use rand::rngs::ChaCha8Rng;
 
 use crate::draw::{stream, uniform};
 use crate::error::TraceError;
-use crate::reader::{Reader, Recorded};
-use crate::replay::{Rows, salt};
+use crate::outcome::Recorded;
+use crate::reader::Reader;
+use crate::rows::{Rows, salt};
 
 /// What happens to the requests of a cell.
 enum Change {

@@ -4,9 +4,9 @@ use overbook_sim::workload::arrival::ClassId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, TraceError};
+use crate::keep::Keep;
 use crate::number::{TOKENS_MAX, TimeUnit};
-use crate::reader::{Decoded, Outcome};
-use crate::spec::Keep;
+use crate::outcome::{Decoded, Outcome};
 use crate::table::{Header, Row, shorten};
 
 /// Which column holds what. Names are compared without regard to case.

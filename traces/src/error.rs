@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::replay::Counts;
-use crate::source::Packing;
-use crate::spec::Format;
+use crate::counts::Counts;
+use crate::format::Format;
+use crate::packing::Packing;
 
 /// A problem in a specification: the dotted path of the setting, and what is wrong with it.
 pub type Problem = (String, String);
@@ -66,7 +66,7 @@ pub enum TraceError {
         help: String,
     },
     /// The header is that of no known format.
-    #[error("{path}:1: unknown header `{found}`; expected the columns of one of: {}; help: {help}", crate::spec::needs(), path = path.display())]
+    #[error("{path}:1: unknown header `{found}`; expected the columns of one of: {}; help: {help}", crate::format::needs(), path = path.display())]
     UnknownHeader {
         /// The file.
         path: PathBuf,

@@ -5,7 +5,7 @@ use overbook_sim::workload::arrival::ClassId;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::dist::{LengthDist, pareto};
+use crate::dist::{LengthDist, pareto, points_problems, tokens_problem};
 use crate::draw::{stream, uniform};
 use crate::error::Problem;
 use crate::figures::{
@@ -13,7 +13,6 @@ use crate::figures::{
     CONVERSATION_PROMPT, CONVERSATION_SHARE,
 };
 use crate::mix::{self, ClassLengths};
-use crate::number::TOKENS_MAX;
 use crate::quantile::{QuantileTable, mean};
 
 /// How long requests are.
@@ -98,45 +97,6 @@ impl LengthSpec {
             }
         }
     }
-}
-
-pub(crate) fn tokens_problem(tokens: u32) -> Option<String> {
-    let good = (1..=TOKENS_MAX).contains(&tokens);
-    (!good).then(|| format!("is {tokens}; it must be between 1 and {TOKENS_MAX} tokens"))
-}
-
-pub(crate) fn points_problems(path: &str, points: &[(f64, u32)]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let ends = |p: f64, at: f64| p.total_cmp(&at).is_eq();
-    let runs_from_0_to_1 = match points {
-        [(first, _), .., (last, _)] => ends(*first, 0.0) && ends(*last, 1.0),
-        _ => false,
-    };
-    if !runs_from_0_to_1 {
-        problems
-            .push((path.to_owned(), "must start at probability 0 and end at 1, like [[0, 8], [1, 900]]".to_owned()));
-    }
-    for (at, &(p, tokens)) in points.iter().enumerate() {
-        let mut add = |message: String| problems.push((format!("{path}.{at}"), message));
-        if !(0.0..=1.0).contains(&p) {
-            add(format!("probability {p} must be between 0 and 1"));
-        }
-        if let Some(problem) = tokens_problem(tokens) {
-            add(problem);
-        }
-        if at > 0 {
-            let (p_before, tokens_before) = points[at - 1];
-            if p < p_before {
-                add(format!("probability {p} is below the one before, {p_before}; sort the points"));
-            }
-            if tokens < tokens_before {
-                add(format!(
-                    "{tokens} tokens are fewer than at the point before, {tokens_before}; quantiles never fall"
-                ));
-            }
-        }
-    }
-    problems
 }
 
 /// Prompt lengths of API requests: as measured up to the median, then the fitted tail.

@@ -64,6 +64,7 @@ mod burstiness;
 mod cells;
 mod columnar;
 mod columns;
+mod counts;
 mod datetime;
 mod dist;
 mod draw;
@@ -72,17 +73,21 @@ mod export;
 mod figures;
 #[cfg(feature = "frames")]
 mod fit;
+mod format;
 #[cfg(feature = "frames")]
 mod frame;
 mod generate;
 mod held;
 mod json;
+mod keep;
 mod lengths;
 mod lines;
 mod load;
 mod mix;
 mod mooncake;
 mod number;
+mod outcome;
+mod packing;
 mod population;
 mod profile;
 mod prometheus;
@@ -90,6 +95,7 @@ mod quantile;
 mod reader;
 mod redraw;
 mod replay;
+mod rows;
 mod scale;
 mod session;
 mod sessions;
@@ -105,6 +111,7 @@ pub use bounded::Bounded;
 pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
 pub use burstiness::{Bins, BurstStats, Burstiness, SessionStats, Tapped, burstiness};
 pub use columns::Columns;
+pub use counts::Counts;
 pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};
 pub use export::{ExportError, Layout, write_requests};
@@ -114,17 +121,19 @@ pub use fit::{
     ArrivalFit, ClassFit, Compared, Counts as LengthCounts, FitError, GAPS_MIN, GapFit, Gaps, LengthFamily, LengthFit,
     SessionFit, TraceFit, compare,
 };
+pub use format::Format;
 #[cfg(feature = "frames")]
 pub use frame::{By, FrameError, Groups, TraceFrame};
 pub use generate::{GenerateSpec, Generator};
 pub use held::{Held, Playback};
+pub use keep::Keep;
 pub use lengths::LengthSpec;
 pub use load::{Failures, ScaleSpec, Window};
 pub use mix::ClassLengths;
 pub use number::{TOKENS_MAX, TimeUnit};
+pub use packing::Packing;
 pub use population::{MissingLengths, Population, PopulationClasses, PopulationSpec};
 pub use prometheus::{BucketFit, Metrics, MetricsError, MetricsFit, MetricsOptions};
-pub use replay::{Counts, Replay};
+pub use replay::Replay;
 pub use sessions::SessionSpec;
-pub use source::Packing;
-pub use spec::{Format, Keep, TraceSpec};
+pub use spec::TraceSpec;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use memchr::memchr;
 
 use crate::error::TraceError;
-use crate::source::{Packing, Source};
+use crate::packing::Packing;
+use crate::source::Source;
 
 /// Bytes read at a time, and the longest line accepted.
 const BLOCK: usize = 256 << 10;

@@ -8,10 +8,8 @@ use overbook_sim::workload::arrival::{ClassId, Content};
 
 use crate::error::TraceError;
 use crate::number::TimeUnit;
-use crate::reader::{Decoded, Outcome};
+use crate::outcome::{Decoded, Outcome};
 use crate::table::Row;
-
-pub(crate) const COLUMNS: &[&str] = &["timestamp", "input_length", "output_length"];
 
 /// The key of the block ids; a file without it has no content.
 pub(crate) const HASH_IDS: &str = "hash_ids";
@@ -31,7 +29,7 @@ pub(crate) struct Mooncake {
 }
 
 impl Mooncake {
-    /// The columns are those of [`COLUMNS`], in that order.
+    /// The columns are those of `Format::Mooncake`, in that order.
     pub(crate) fn new(columns: &[usize]) -> Mooncake {
         Mooncake { time: columns[0], prompt: columns[1], output: columns[2] }
     }

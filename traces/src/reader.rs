@@ -4,63 +4,23 @@
 use std::path::PathBuf;
 
 use overbook_sim::time::Span;
-use overbook_sim::workload::arrival::{ClassId, Content, SessionId};
 
 use crate::azure::Azure;
 use crate::burstgpt::{self, BurstGpt};
 use crate::columns::{Columns, Mapped};
+use crate::counts::Counts;
 use crate::draw::stream;
 use crate::error::TraceError;
+use crate::format::Format;
+use crate::keep::Keep;
 use crate::load::Failures;
 use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, Mooncake, SESSION_ID};
+use crate::outcome::{Decoded, Outcome, Recorded};
 use crate::redraw::{Redraw, Sizes};
-use crate::replay::Counts;
 use crate::session::SessionColumn;
-use crate::spec::{Format, Keep, TraceSpec};
+use crate::spec::TraceSpec;
 use crate::table::{Header, Row, Table};
-use crate::vidur::{self, Vidur};
-
-/// What a row says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Decoded {
-    /// When [ns since the file's own origin].
-    pub(crate) at_ns: u64,
-    pub(crate) outcome: Outcome,
-}
-
-/// What becomes of a row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
-    Request {
-        prompt_tokens: u32,
-        output_tokens: u32,
-        class: ClassId,
-        priority: i32,
-    },
-    /// A failed request: it has no lengths.
-    Failed {
-        class: ClassId,
-        priority: i32,
-    },
-    /// The `keep` filter does not want it.
-    Filtered,
-}
-
-/// A request that is to be replayed, with the file's own time.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Recorded {
-    pub(crate) at_ns: u64,
-    pub(crate) prompt_tokens: u32,
-    pub(crate) output_tokens: u32,
-    pub(crate) class: ClassId,
-    pub(crate) priority: i32,
-    pub(crate) content: Option<Box<Content>>,
-    pub(crate) session: Option<SessionId>,
-    /// How long the recorded service took for the whole answer.
-    pub(crate) e2el: Option<Span>,
-    /// It failed, and is kept as it is: without a size.
-    pub(crate) failed: bool,
-}
+use crate::vidur::Vidur;
 
 /// The decoder of the file's format.
 #[derive(Debug)]
@@ -400,7 +360,7 @@ fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceError> {
     // What this program writes has classes.
     let by_class = spec.keep.model.is_empty() && spec.keep.log_type.is_empty();
     if format == Format::Vidur && by_class && table.header().position(CLASS).is_some() {
-        let [time, prompt, output] = [0, 1, 2].map(|at| vidur::COLUMNS[at]);
+        let [time, prompt, output] = [0, 1, 2].map(|at| Format::Vidur.columns()[at]);
         let columns = Columns { class: Some(CLASS.to_owned()), ..Columns::new(time, prompt, output) };
         return mapped(format, &columns, table, &spec.keep);
     }

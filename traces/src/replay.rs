@@ -1,71 +1,53 @@
 //! A trace as a workload: times rebased to the first request, spread, scaled and repeated.
 
-use std::fmt;
-
 use overbook_sim::time::{NS_PER_S, Span, Time};
 use overbook_sim::units::{Duration, Rate};
-use overbook_sim::workload::arrival::{Arrival, SessionId, Workload, WorkloadError};
+use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::cells::Cells;
+use crate::counts::Counts;
 use crate::error::TraceError;
+use crate::format::Format;
 use crate::load::{FACTOR_MAX, ScaleSpec};
-use crate::reader::{Reader, Recorded};
+use crate::outcome::Recorded;
+use crate::reader::Reader;
+use crate::rows::{Extent, Rows, extent, salt};
 use crate::scale::Scale;
-use crate::spec::{Format, TraceSpec};
+use crate::spec::TraceSpec;
 use crate::superpose::Superpose;
 
-/// What became of the rows in one pass over the file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Rows read.
-    pub rows: u64,
-    /// Rows outside `window`, as far as they were read.
-    pub outside: u64,
-    /// Rows that `keep` does not want.
-    pub filtered: u64,
-    /// Failed requests: a length of 0, nothing to replay; with `failures: keep` or `redraw` they are skipped or taken as well.
-    pub failed: u64,
-    /// Rows passed over by `skip`.
-    pub skipped: u64,
-    /// Requests taken.
-    pub taken: u64,
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { rows, outside, filtered, failed, skipped, taken } = self;
-        write!(
-            f,
-            "{rows} rows read, {outside} outside the window, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken"
-        )
+impl TraceSpec {
+    /// Opens the trace and reads up to its first request, so that a wrong file fails here and not in mid-run.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn open(&self) -> Result<Box<dyn Workload>, TraceError> {
+        self.open_seeded(0)
     }
-}
 
-/// Requests and time between the first and the last, of one pass [file time].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Extent {
-    pub(crate) requests: u64,
-    pub(crate) span_ns: u64,
-}
-
-/// A stage of the replay: requests in order, times since the first request of the file.
-pub(crate) trait Rows {
-    fn next_row(&mut self) -> Result<Option<Recorded>, TraceError>;
-    fn reader(&self) -> &Reader;
-    fn classes(&self) -> &[String];
-}
-
-/// Gives a copy of a request a content and a session of its own. Copy 0 is the original.
-pub(crate) fn salt(request: &mut Recorded, copy: u64) {
-    if copy == 0 {
-        return;
+    /// As [`open`](TraceSpec::open), with a seed for what is drawn: `failures: redraw`, `spread`, `multiply`.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn open_seeded(&self, seed: u64) -> Result<Box<dyn Workload>, TraceError> {
+        Ok(Box::new(self.replay_seeded(seed)?))
     }
-    // A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator).
-    let salt = copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29);
-    if let Some(content) = &mut request.content {
-        content.ids.iter_mut().for_each(|id| *id = id.wrapping_add(salt));
+
+    /// As [`open`](TraceSpec::open), but with the concrete type, which also tells what became of the rows.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn replay(&self) -> Result<Replay, TraceError> {
+        self.replay_seeded(0)
     }
-    request.session = request.session.map(|session| SessionId::new(session.get().wrapping_add(salt)));
+
+    /// As [`replay`](TraceSpec::replay), with a seed.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn replay_seeded(&self, seed: u64) -> Result<Replay, TraceError> {
+        Replay::open(self, seed)
+    }
 }
 
 /// A recorded trace that plays as a [`Workload`]; one row is in memory at a time (with `spread` and `multiply`, those of
@@ -237,18 +219,6 @@ impl Rows for Copies {
 
 fn too_late(reader: &Reader) -> TraceError {
     TraceError::TooLate { path: reader.path().clone(), line: reader.line() }
-}
-
-/// Reads a pass to its end: the time of its first request, and its extent.
-pub(crate) fn extent(reader: &mut Reader) -> Result<(u64, Extent), TraceError> {
-    let Some(first) = reader.next_request()? else {
-        return Err(reader.no_requests());
-    };
-    let mut last_ns = first.at_ns;
-    while let Some(request) = reader.next_request()? {
-        last_ns = request.at_ns;
-    }
-    Ok((first.at_ns, Extent { requests: reader.counts().taken, span_ns: last_ns - first.at_ns }))
 }
 
 /// The mean rate of the file over the rate that is wanted. Reads the file once.

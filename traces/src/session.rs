@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use overbook_sim::counter::finish;
 use overbook_sim::workload::arrival::SessionId;
 
 use crate::table::Row;
@@ -59,8 +60,5 @@ impl SessionColumn {
 /// FNV-1a, well mixed (the finalizer of `SplitMix64`).
 fn hash(text: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let mut hash = text.iter().fold(0xcbf2_9ce4_8422_2325, fnv);
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+    finish(text.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
 }

@@ -14,10 +14,10 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-use crate::dist::LengthDist;
+use crate::dist::{LengthDist, tokens_problem};
 use crate::draw::{stream, uniform};
 use crate::error::Problem;
-use crate::lengths::{Size, tokens_problem};
+use crate::lengths::Size;
 use crate::quantile::QuantileTable;
 
 /// How requests follow one another in a session. The defaults are measured on the 135 sessions of the first 400 rows of

@@ -1,32 +1,11 @@
 //! Opening a trace file: plain, gzip or Zstandard, told apart by the first bytes.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use crate::error::TraceError;
-
-/// How a file is compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Packing {
-    /// Not at all.
-    Plain,
-    /// gzip, possibly several members in a row.
-    Gzip,
-    /// Zstandard, possibly several frames in a row.
-    Zstd,
-}
-
-impl fmt::Display for Packing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Packing::Plain => "plain",
-            Packing::Gzip => "gzip",
-            Packing::Zstd => "Zstandard",
-        })
-    }
-}
+use crate::packing::Packing;
 
 /// Magic bytes of gzip (RFC 1952) and of a Zstandard frame (RFC 8878).
 const GZIP: &[u8] = &[0x1f, 0x8b];

@@ -1,19 +1,18 @@
-//! What a scenario says about a trace, and which formats there are.
+//! What a scenario says about a trace.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
-use overbook_sim::workload::arrival::Workload;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
-use crate::error::{Problem, TraceError};
+use crate::error::Problem;
+use crate::format::Format;
+use crate::keep::Keep;
 use crate::load::{Failures, ScaleSpec, Window};
+use crate::mooncake;
 use crate::number::TOKENS_MAX;
-use crate::replay::Replay;
-use crate::{azure, burstgpt, mooncake, vidur};
 
 /// A recorded trace to replay: which file, which rows of it, how fast.
 ///
@@ -85,90 +84,6 @@ fn block_tokens() -> u32 {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_block_tokens(tokens: &u32) -> bool {
     *tokens == block_tokens()
-}
-
-/// Rows to keep. An empty list keeps everything; names are compared without regard to case.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Keep {
-    /// Models, e.g. `ChatGPT`, `GPT-4`.
-    pub model: Vec<String>,
-    /// Log types, in full (`Conversation log`) or short (`conversation`, `api`).
-    pub log_type: Vec<String>,
-    /// Classes: values of the class column, or model and log type (`GPT-4/api`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub class: Vec<String>,
-}
-
-impl Keep {
-    /// Whether nothing is filtered out.
-    pub fn is_all(&self) -> bool {
-        self.model.is_empty() && self.log_type.is_empty() && self.class.is_empty()
-    }
-
-    pub(crate) fn keeps_class(&self, name: &str) -> bool {
-        self.class.is_empty() || self.class.iter().any(|class| class.trim().eq_ignore_ascii_case(name))
-    }
-}
-
-/// Layout of a trace file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// The header decides.
-    #[default]
-    Auto,
-    /// `BurstGPT` v1 and v1.2, and excerpts with relative timestamps.
-    #[serde(rename = "burstgpt")]
-    BurstGpt,
-    /// Azure LLM inference traces of 2023 and 2024.
-    Azure,
-    /// Request files of the vidur simulator.
-    Vidur,
-    /// Mooncake's JSON lines, and others with its keys.
-    Mooncake,
-    /// Qwen-Bailian's JSON lines: seconds, ids of 16-token blocks, turns that name the turn before.
-    Bailian,
-    /// Any layout, with `columns`.
-    Columns,
-}
-
-impl Format {
-    /// The formats that a file can have; Bailian's files have Mooncake's keys too.
-    pub(crate) const ALL: [Format; 5] =
-        [Format::BurstGpt, Format::Azure, Format::Vidur, Format::Bailian, Format::Mooncake];
-
-    /// Columns that the format needs; `|` separates alternatives.
-    pub(crate) fn columns(self) -> &'static [&'static str] {
-        match self {
-            Format::Auto | Format::Columns => &[],
-            Format::BurstGpt => burstgpt::COLUMNS,
-            Format::Azure => azure::COLUMNS,
-            Format::Vidur => vidur::COLUMNS,
-            Format::Bailian => &["chat_id", "parent_chat_id", "type", "timestamp", "input_length", "output_length"],
-            Format::Mooncake => mooncake::COLUMNS,
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Format::Auto => "auto",
-            Format::BurstGpt => "burstgpt",
-            Format::Azure => "azure",
-            Format::Vidur => "vidur",
-            Format::Bailian => "bailian",
-            Format::Mooncake => "mooncake",
-            Format::Columns => "columns",
-        })
-    }
-}
-
-/// What each format needs, for messages.
-pub(crate) fn needs() -> String {
-    let needs = Format::ALL.map(|format| format!("{format} ({})", format.columns().join(", ")));
-    needs.join("; ")
 }
 
 impl TraceSpec {
@@ -279,37 +194,5 @@ impl TraceSpec {
     pub fn recorded(&self) -> Option<TraceSpec> {
         let plain = TraceSpec { spread: None, scale: None, time_scale: None, rate: None, repeat: 1, ..self.clone() };
         (plain != *self).then_some(plain)
-    }
-
-    /// Opens the trace and reads up to its first request, so that a wrong file fails here and not in mid-run.
-    ///
-    /// # Errors
-    /// See [`TraceError`].
-    pub fn open(&self) -> Result<Box<dyn Workload>, TraceError> {
-        self.open_seeded(0)
-    }
-
-    /// As [`open`](TraceSpec::open), with a seed for what is drawn: `failures: redraw`, `spread`, `multiply`.
-    ///
-    /// # Errors
-    /// See [`TraceError`].
-    pub fn open_seeded(&self, seed: u64) -> Result<Box<dyn Workload>, TraceError> {
-        Ok(Box::new(self.replay_seeded(seed)?))
-    }
-
-    /// As [`open`](TraceSpec::open), but with the concrete type, which also tells what became of the rows.
-    ///
-    /// # Errors
-    /// See [`TraceError`].
-    pub fn replay(&self) -> Result<Replay, TraceError> {
-        self.replay_seeded(0)
-    }
-
-    /// As [`replay`](TraceSpec::replay), with a seed.
-    ///
-    /// # Errors
-    /// See [`TraceError`].
-    pub fn replay_seeded(&self, seed: u64) -> Result<Replay, TraceError> {
-        Replay::open(self, seed)
     }
 }

@@ -8,8 +8,9 @@ use overbook_sim::time::Span;
 use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
-use crate::reader::{Reader, Recorded};
-use crate::replay::{Extent, Rows, extent, salt};
+use crate::outcome::Recorded;
+use crate::reader::Reader;
+use crate::rows::{Extent, Rows, extent, salt};
 use crate::spec::TraceSpec;
 
 /// All copies, merged in order of time; of equal times the lower copy is first.

@@ -3,10 +3,8 @@
 use overbook_sim::workload::arrival::ClassId;
 
 use crate::error::TraceError;
-use crate::reader::{Decoded, Outcome};
+use crate::outcome::{Decoded, Outcome};
 use crate::table::Row;
-
-pub(crate) const COLUMNS: &[&str] = &["arrived_at", "num_prefill_tokens", "num_decode_tokens"];
 
 /// Reads rows; all requests are of one class.
 #[derive(Debug)]
@@ -17,7 +15,7 @@ pub(crate) struct Vidur {
 }
 
 impl Vidur {
-    /// The columns are those of [`COLUMNS`], in that order.
+    /// The columns are those of `Format::Vidur`, in that order.
     pub(crate) fn new(columns: &[usize]) -> Vidur {
         Vidur { time: columns[0], prompt: columns[1], output: columns[2] }
     }

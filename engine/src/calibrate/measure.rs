@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use overbook_sim::calibrate::steps::StepSample;
 
 use super::plan::Shape;
-use crate::counter::mix;
 use crate::executor::{Bans, Batch, Begin, Executor, ExecutorError, Sampling, Seat, Sequence};
+use overbook_sim::counter::mix;
 
 /// Fewer repeats have a mean of their own, which makes them look alike.
 const OFTEN: usize = 5;

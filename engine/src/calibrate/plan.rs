@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use overbook_sim::cost::PrefillPart;
 
-use crate::counter::draw;
+use overbook_sim::counter::draw;
 
 /// The shape of a step to measure.
 #[derive(Clone, PartialEq, Eq, Debug)]

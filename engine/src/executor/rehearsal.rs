@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Batch, Capacity, Executor, ExecutorError, Output, Seat, Sequence};
-use crate::counter::mix;
+use overbook_sim::counter::mix;
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
 /// all tokens up to it, and refuses a step that would attend to anything else than its own prefix.

@@ -69,7 +69,7 @@ impl Books {
 
 impl Observer for Books {
     fn arrived(&mut self, id: u64, scheduled: Time, now: Time) {
-        debug_assert_eq!(id, self.arrivals.len() as u64);
+        assert_eq!(id, self.arrivals.len() as u64);
         self.arrivals.push((scheduled, now));
         self.ledger.timeline.arrival(scheduled.min(now));
     }

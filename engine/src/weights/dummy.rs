@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::counter;
+use overbook_sim::counter;
 
 use super::{Source, WeightsError};
 

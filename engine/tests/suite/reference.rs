@@ -1,11 +1,11 @@
 //! The CPU executor against the same model in plain candle tensors.
 
-use overbook_engine::candle::{CandleExecutor, CandleModel};
 use overbook_engine::config::{Config, Family, RopeScaling};
 use overbook_engine::cpu::{CpuExecutor, Model};
 use overbook_engine::executor::{Bans, Batch, Begin, Executor, Sampling, Sequence};
 use overbook_engine::weights::Dtype;
 
+use crate::candle::{CandleExecutor, CandleModel};
 use crate::support::{Loud, capacity, config, prompt, weights};
 
 /// Three sequences in one step: a prompt, a chunk after 21 positions, a decode after 37. Tables are out of order.

@@ -42,9 +42,7 @@ fn the_page_has_figures_changes_and_what_differs() {
         assert!(!html.contains(foreign), "{foreign}");
     }
     assert!(html.len() < 400_000, "{} bytes", html.len());
-    if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
-        std::fs::write(format!("{dir}/compare.html"), &html).expect("the sample's folder");
-    }
+    crate::sample::leave_on_request("compare.html", &html);
 }
 
 #[test]

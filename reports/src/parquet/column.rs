@@ -55,7 +55,7 @@ impl Column {
     pub(super) fn push_int(&mut self, value: u32) {
         match &mut self.values {
             Values::Int(values) => values.push(value.min(i32::MAX as u32) as i32),
-            _ => debug_assert!(false, "{} is no int column", self.name),
+            _ => unreachable!("{} is no int column", self.name),
         }
     }
 
@@ -64,7 +64,7 @@ impl Column {
     pub(super) fn push_long(&mut self, value: u64) {
         match &mut self.values {
             Values::Long(values) => values.push(value.min(i64::MAX as u64) as i64),
-            _ => debug_assert!(false, "{} is no long column", self.name),
+            _ => unreachable!("{} is no long column", self.name),
         }
     }
 
@@ -77,7 +77,7 @@ impl Column {
                     values.push(value.min(i64::MAX as u64) as i64);
                 }
             }
-            _ => debug_assert!(false, "{} is no optional column", self.name),
+            _ => unreachable!("{} is no optional column", self.name),
         }
     }
 
@@ -85,7 +85,7 @@ impl Column {
     pub(super) fn push_word(&mut self, index: usize) {
         match &mut self.values {
             Values::Word { words, values } => values.push(words[index].clone()),
-            _ => debug_assert!(false, "{} is no word column", self.name),
+            _ => unreachable!("{} is no word column", self.name),
         }
     }
 

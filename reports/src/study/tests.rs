@@ -51,9 +51,7 @@ fn the_page_has_a_figure_per_metric_with_a_line_per_other_coordinate() {
     assert!(html.contains("router = join-shortest-queue") && html.contains("workload.rate [/s]"));
     assert!(html.contains("goodput ≥ 99 %, got 60 %"), "what was expected comes first");
     assert!(!html.contains("NaN"));
-    if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
-        std::fs::write(format!("{dir}/study.html"), &html).expect("the sample's folder");
-    }
+    crate::sample::leave_on_request("study.html", &html);
 }
 
 #[test]

@@ -27,19 +27,12 @@ fn it_fits_a_terminal_and_colour_changes_nothing_else() {
 #[test]
 fn verdicts_come_first_and_name_target_and_value() {
     let text = summary(&sample::report(), false);
-    leave_on_request(&text);
+    crate::sample::leave_on_request("terminal.txt", &text);
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[1].contains("targets"), "{text}");
     assert!(lines[2].contains("✗ TTFT p99") && lines[2].contains("target ≤ 2.00 s"), "{text}");
     assert!(lines[3].contains("✓ TPOT p99"), "{text}");
     assert!(text.contains("expired in 2"), "{text}");
-}
-
-/// `OVERBOOK_SAMPLE=dir` leaves the sample's outputs in `dir`, to be looked at.
-fn leave_on_request(text: &str) {
-    if let Ok(dir) = std::env::var("OVERBOOK_SAMPLE") {
-        std::fs::write(format!("{dir}/terminal.txt"), text).expect("the sample's folder");
-    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::results::summary::Summary;
 
 use crate::hull::{Case, Hull};
+use crate::point::Point;
 use crate::scenario::CostSpec;
-use crate::study::Point;
 
 /// Where the costs come from and how far they are to be trusted.
 pub fn calibration(point: &Point, summary: Option<&Summary>) -> String {

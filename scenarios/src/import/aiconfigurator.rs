@@ -11,7 +11,7 @@ use overbook_sim::calibrate::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, P
 use overbook_sim::cost::forms::HeadShape;
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
-use super::profile::Measured;
+use super::samples::Measured;
 use super::tables::{Cells, Table, TablesError, choose, files};
 
 const TOOL: &str = "AIConfigurator";

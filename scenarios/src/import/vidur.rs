@@ -10,7 +10,7 @@ use overbook_sim::calibrate::{CollectiveRow, DecodeRow, MatmulRow, PrefillRow, S
 use overbook_sim::cost::forms::HeadShape;
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
-use super::profile::Measured;
+use super::samples::Measured;
 use super::tables::{Cells, Table, TablesError, choose, files};
 
 const TOOL: &str = "Vidur";

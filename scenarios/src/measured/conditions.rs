@@ -3,15 +3,11 @@
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::schedulers::SchedulerSpec;
 
+use super::gap::Gap;
 use super::{Constants, MeasuredRun, engine, words, workload};
 use crate::catalog::Catalog;
 use crate::import::catalog_name;
 use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION, WorkloadSpec};
-
-/// The missing piece: why a run is not simulated.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Gap(pub String);
 
 /// A scenario with the conditions of a measured run.
 #[derive(Clone, PartialEq, Debug)]

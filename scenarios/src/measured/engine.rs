@@ -4,7 +4,7 @@ use overbook_sim::schedulers::{Capacity, FairSpec, LightllmMainSpec, SchedulerSp
 use overbook_sim::serving::QueueOrder;
 
 use super::MeasuredRun;
-use super::conditions::Gap;
+use super::gap::Gap;
 use super::words;
 
 /// S-LoRA's decode steps from one attempt to admit to the next (`max_wait_tokens` in its `router/manager.py`).

@@ -3,7 +3,7 @@
 use overbook_sim::units::Rate;
 use overbook_traces::{ArrivalSpec, Columns, GenerateSpec, LengthSpec, TraceSpec};
 
-use super::conditions::Gap;
+use super::gap::Gap;
 use super::{MeasuredRun, MeasuredTable, words};
 use crate::scenario::{Clients, MaxNewTokens, WorkloadSpec};
 

@@ -8,9 +8,10 @@ use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::hardware::server::{LinkSpec, Topology};
 use overbook_sim::schedulers::SchedulerSpec;
 
-use super::{Point, fit};
+use super::fit;
 use crate::catalog::{Catalog, CatalogError};
 use crate::diagnostics::Problems;
+use crate::point::Point;
 use crate::scenario::{CostSpec, ModelChoice, PoolSpec, Scenario, key_of};
 use crate::world::{WorldError, profile_file};
 use crate::yaml::{Decoded, Node, SourceId, leads_to};

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Point, Study};
+use super::Study;
+use crate::point::Point;
 use crate::scenario::CostSpec;
 
 impl Point {

@@ -4,7 +4,7 @@ use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{GenerateSpec, PopulationSpec, TraceSpec};
 
 use super::WorldError;
-use crate::study::Point;
+use crate::point::Point;
 
 /// All that decides which requests arrive, and when. Points whose `Requests` are equal get the same ones.
 #[derive(Clone, PartialEq, Debug)]

@@ -3,8 +3,8 @@
 use overbook_sim::fleet::Failure;
 use overbook_sim::time::Time;
 
+use crate::point::Point;
 use crate::scenario::{FailureSpec, FaultDomain};
-use crate::study::Point;
 
 /// The replicas on each server of a pool: `replicas` of `gpus` GPUs each, numbered from `first`, on servers of `per_server` GPUs.
 /// Replicas fill servers in order and are split over several only if none holds them.

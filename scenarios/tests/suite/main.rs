@@ -1,4 +1,9 @@
 //! Scenario files from text to studies and messages.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the laws bind the library; its tests read files"
+)]
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod bad_input;

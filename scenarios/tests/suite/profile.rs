@@ -319,6 +319,7 @@ fn parquet_tables_read_like_text() {
 
 /// Vidur's layout, times made by the same forms.
 #[test]
+#[expect(clippy::too_many_lines, reason = "tables are written, read and fitted in one go")]
 fn profiles_of_vidur_become_a_profile() {
     let home = TempDir::new().unwrap();
     let mut truth = truth();

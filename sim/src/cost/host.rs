@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{COST_PER_NS, Cost};
+use super::Cost;
 use crate::time::Span;
 use crate::units::Duration;
 
@@ -44,12 +44,12 @@ impl HostCost {
 
     /// Time to draw that many tokens, on the device or between two steps.
     pub fn sampling(&self, seqs: u64) -> Cost {
-        Cost((self.sampling.0.0 * seqs).saturating_mul(COST_PER_NS))
+        Cost::from_whole_ns(self.sampling.0.0) * seqs
     }
 
     /// Host time of a step with that many sequences.
     pub fn of(&self, seqs: u64) -> Cost {
-        Cost((self.base.0.0 + self.per_seq.0.0 * seqs).saturating_mul(COST_PER_NS))
+        Cost::from_whole_ns(self.base.0.0) + Cost::from_whole_ns(self.per_seq.0.0) * seqs
     }
 }
 

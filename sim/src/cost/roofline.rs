@@ -360,13 +360,13 @@ impl Roofline {
         cost
     }
 
-    fn decode_base(&self, seqs: u64) -> u64 {
-        if seqs == 0 { 0 } else { self.decode_launch.0 + self.decode_seq.0 * seqs }
+    fn decode_base(&self, seqs: u64) -> Cost {
+        if seqs == 0 { Cost(0) } else { self.decode_launch + self.decode_seq * seqs }
     }
 
-    fn prefill_attention(&self, shape: &StepShape<'_>) -> u64 {
+    fn prefill_attention(&self, shape: &StepShape<'_>) -> Cost {
         if shape.prefill.is_empty() {
-            return 0;
+            return Cost(0);
         }
         let (mut pairs, mut tokens, mut past) = (0u64, 0u64, 0u64);
         for part in shape.prefill {
@@ -375,10 +375,7 @@ impl Roofline {
             tokens += new;
             past += present;
         }
-        let attention = self.prefill_pair.0.saturating_mul(pairs);
-        let streams =
-            self.prefill_token.0.saturating_mul(tokens).saturating_add(self.prefill_past.0.saturating_mul(past));
-        self.prefill_launch.0.saturating_add(attention).saturating_add(streams)
+        self.prefill_launch + self.prefill_pair * pairs + self.prefill_token * tokens + self.prefill_past * past
     }
 }
 
@@ -386,16 +383,18 @@ impl CostModel for Roofline {
     fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
         let seqs = u64::from(shape.decode_seqs);
         let rows = seqs + u64::from(shape.prefill_ends);
-        let shared = self.linear(shape.tokens()).0 + self.head(rows).0 + self.host.sampling(rows).0;
-        let decode = self.decode_base(seqs) + self.decode_context.0.saturating_mul(shape.decode_context);
-        let device = shared.saturating_add(decode).saturating_add(self.prefill_attention(shape));
-        StepCost { device: Cost(device), host: self.host.of(seqs + shape.prefill.len() as u64) }
+        let shared = self.linear(shape.tokens()) + self.head(rows) + self.host.sampling(rows);
+        let decode = self.decode_base(seqs) + self.decode_context * shape.decode_context;
+        StepCost {
+            device: shared + decode + self.prefill_attention(shape),
+            host: self.host.of(seqs + shape.prefill.len() as u64),
+        }
     }
 
     fn decode(&mut self, seqs: u32, _context: u64) -> DecodeCost {
         let seqs = u64::from(seqs);
         DecodeCost {
-            base: Cost(self.linear(seqs).0 + self.head(seqs).0 + self.host.sampling(seqs).0 + self.decode_base(seqs)),
+            base: self.linear(seqs) + self.head(seqs) + self.host.sampling(seqs) + self.decode_base(seqs),
             per_context: self.decode_context,
             valid_below: u64::MAX,
             host: self.host.of(seqs),

@@ -82,8 +82,8 @@ impl Steps {
         Steps { form, kv, pair, host }
     }
 
-    fn base(&self, tokens: u64, rows: u64, chunks: u64) -> u64 {
-        Cost::from_us(self.form.base_us(tokens, rows, chunks)).0
+    fn base(&self, tokens: u64, rows: u64, chunks: u64) -> Cost {
+        Cost::from_us(self.form.base_us(tokens, rows, chunks))
     }
 }
 
@@ -95,8 +95,8 @@ impl CostModel for Steps {
         }
         let (seqs, chunks) = (u64::from(shape.decode_seqs), shape.prefill.len() as u64);
         let base = self.base(tokens, seqs + u64::from(shape.prefill_ends), chunks);
-        let attention = self.kv.0 * shape.decode_context + self.pair.0 * prefill_pairs(shape);
-        StepCost { device: Cost(base + attention), host: self.host.of(seqs + chunks) }
+        let attention = self.kv * shape.decode_context + self.pair * prefill_pairs(shape);
+        StepCost { device: base + attention, host: self.host.of(seqs + chunks) }
     }
 
     fn decode(&mut self, seqs: u32, _: u64) -> DecodeCost {
@@ -105,7 +105,7 @@ impl CostModel for Steps {
         if n == 0 {
             return DecodeCost { base: Cost(0), per_context: Cost(0), valid_below: u64::MAX, host };
         }
-        DecodeCost { base: Cost(self.base(n, n, 0)), per_context: self.kv, valid_below: u64::MAX, host }
+        DecodeCost { base: self.base(n, n, 0), per_context: self.kv, valid_below: u64::MAX, host }
     }
 }
 

@@ -9,7 +9,7 @@
 //! [`StepShape::decode_context`] (its logs show it: a prompt of 374 crosses to the next 64 at the 11th decode step).
 //! Embedding, head and host cost nothing here.
 
-use super::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
+use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
 
 /// What is wrong with a table.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ impl CostModel for Vidur {
         }
         let decode = self.decode_ns(u64::from(shape.decode_seqs), shape.decode_context);
         let ns = self.ops(shape.tokens()) + decode + self.prefill_ns(shape);
-        StepCost { device: Cost(ns * COST_PER_NS), host: Cost(0) }
+        StepCost { device: Cost::from_whole_ns(ns), host: Cost(0) }
     }
 
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
@@ -120,7 +120,7 @@ impl CostModel for Vidur {
             Some(mean) => n * (mean.next_multiple_of(64) + 1),
             None => u64::MAX,
         };
-        DecodeCost { base: Cost(ns * COST_PER_NS), per_context: Cost(0), valid_below, host: Cost(0) }
+        DecodeCost { base: Cost::from_whole_ns(ns), per_context: Cost(0), valid_below, host: Cost(0) }
     }
 }
 

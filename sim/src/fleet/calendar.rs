@@ -69,7 +69,7 @@ impl<E: Copy> Calendar<E> {
 
     /// Schedules `event`.
     pub fn schedule(&mut self, time: Time, rank: u32, event: E) -> Ticket {
-        debug_assert!(rank < 1 << (u64::BITS - SEQUENCE_BITS) && self.sequence < 1 << SEQUENCE_BITS);
+        assert!(rank < 1 << (u64::BITS - SEQUENCE_BITS) && self.sequence < 1 << SEQUENCE_BITS, "the calendar is full");
         let order = u64::from(rank) << SEQUENCE_BITS | self.sequence;
         self.sequence += 1;
         let slot = self.free.pop().unwrap_or_else(|| {

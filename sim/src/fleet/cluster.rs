@@ -202,6 +202,9 @@ impl Running<'_> {
         let on_calendar = self.kernel.calendar.peek();
         let sent = self.intake.next_sent(self.kernel.under_way());
         let next = sent.into_iter().chain(on_calendar.map(|at| at.0)).min();
+        if next == Some(Time::MAX) {
+            return Err(RunError::EndOfTime { after: self.kernel.now });
+        }
         if let Some((at, tick)) = self.kernel.due_tick(next) {
             self.kernel.now = at;
             self.say(Event::Tick(tick))?;
@@ -217,7 +220,7 @@ impl Running<'_> {
             return Ok(true);
         }
         let Some((now, entry)) = self.kernel.calendar.pop() else { return Ok(false) };
-        debug_assert!(now >= self.kernel.now, "law 3: time never decreases");
+        assert!(now >= self.kernel.now, "law 3: time never decreases: {now} after {}", self.kernel.now);
         self.kernel.now = now;
         match entry {
             Entry::Lane(lane) => {

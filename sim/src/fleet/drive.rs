@@ -62,6 +62,7 @@ pub(crate) enum Stop {
     Plan(Infeasible),
     Record(RecordError),
     Stalled,
+    StepTooLong,
     Audit(String),
 }
 
@@ -399,6 +400,9 @@ impl Drive {
             jitter.ratio(keyed(self.seed, Purpose::Jitter, &key))
         });
         let price = self.price(step, idle, replica.limits.swap, cost);
+        if price.first == Cost::TOO_LONG {
+            return Err(Stop::StepTooLong);
+        }
         let horizon = step.horizon;
         let row = StepRow {
             replica: replica.id(),

@@ -273,6 +273,7 @@ impl<'a> Kernel<'a> {
         match stop {
             Stop::Plan(e) => RunError::Plan(e),
             Stop::Record(e) => RunError::Record(e),
+            Stop::StepTooLong => RunError::StepTooLong { replica, at: self.now },
             Stop::Stalled => RunError::Stalled { replica, at: self.now, waiting: self.replicas[at].waiting() },
             Stop::Audit(what) => RunError::Audit { replica, at: self.now, what },
         }

@@ -51,6 +51,24 @@ pub enum RunError {
         /// Waiting requests.
         waiting: u32,
     },
+    /// A step whose cost does not fit into [`Cost`](crate::cost::Cost).
+    #[error(
+        "a step of replica {replica} at {at} takes 4.9 hours or more, which no serving engine does; lower the times of the cost model or of engine.host"
+    )]
+    StepTooLong {
+        /// The replica.
+        replica: u32,
+        /// When it begins.
+        at: Time,
+    },
+    /// The next event lies beyond virtual time.
+    #[error(
+        "what comes after {after} lies more than 584 years after the start; lower the times of the scenario (think times, pauses, failures)"
+    )]
+    EndOfTime {
+        /// When the last event was.
+        after: Time,
+    },
     /// The pool cannot hold one request of the maximal length.
     #[error(
         "max_model_len {max_model_len} needs {needed} KV blocks, the pool has {blocks}; lower max_model_len to {fits} or give the pool more memory"

@@ -2,7 +2,7 @@
 
 use crate::cost::{COST_PER_NS, Cost};
 use crate::results::rows::StepRow;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 const FRACTION: u128 = (COST_PER_NS - 1) as u128;
 const SHIFT: u32 = COST_PER_NS.trailing_zeros();
@@ -43,9 +43,9 @@ impl Segment {
         self.length(to) - self.length(from)
     }
 
-    /// When the `steps`-th step ends.
+    /// When the `steps`-th step ends; [`Time::MAX`] if that is beyond virtual time.
     pub(crate) fn end_of(&self, steps: u64) -> Time {
-        Time(self.start.0 + (self.length(steps) >> SHIFT) as u64)
+        self.start + Span(u64::try_from(self.length(steps) >> SHIFT).unwrap_or(u64::MAX))
     }
 
     /// Fraction of a nanosecond left over at that moment.
@@ -55,7 +55,7 @@ impl Segment {
 
     /// Length of step `i`.
     pub(crate) fn cost_of(&self, i: u64) -> Cost {
-        Cost(self.first.0 + self.growth.0 * i)
+        self.first + self.growth * i
     }
 
     /// Steps that end strictly before `now`.

@@ -180,7 +180,7 @@ impl BlockPool {
     /// Returns `n` used blocks without content to the front of the free queue.
     pub fn give_back(&mut self, n: u64) {
         self.anonymous_free += n;
-        debug_assert!(self.free() <= self.total, "more blocks free than exist");
+        assert!(self.free() <= self.total, "law 2: more blocks free than exist");
     }
 
     /// Drops the content of all free blocks.
@@ -245,7 +245,7 @@ impl BlockPool {
     /// Drops a reference; an unreferenced block goes to the back of the free queue, content kept.
     pub fn release(&mut self, block: HashedBlock) {
         let entry = &mut self.slab[block.0 as usize];
-        debug_assert!(entry.refs > 0, "released a free block");
+        assert!(entry.refs > 0, "law 2: a free block is released");
         entry.refs -= 1;
         if entry.refs > 0 {
             return;

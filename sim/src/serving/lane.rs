@@ -275,7 +275,7 @@ impl Lane {
 
     /// Takes a member out of the set; `computed` becomes explicit again, `joined`, `settled` and `generated` stay.
     pub(crate) fn leave(&mut self, request: &mut Request) {
-        debug_assert_eq!(request.phase, Phase::Decode);
+        assert_eq!(request.phase, Phase::Decode, "law 4: only members leave the decode set");
         self.members -= 1;
         self.version += 1;
         self.base_sum -= i64::from(request.computed) - request.joined as i64;

@@ -339,7 +339,7 @@ impl Replica {
         if times == 0 {
             return;
         }
-        debug_assert!(self.step_is_standing(lane), "only a pure decode step repeats");
+        assert!(self.step_is_standing(lane), "law 13: only a pure decode step repeats");
         let growth = self.lanes[lane].growth_over(times);
         if self.lanes[lane].is_hashing() {
             for _ in 0..times {

@@ -1,4 +1,9 @@
 //! The cost and memory models against physics, measured kernels, published facts and Vidur.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the laws bind the library; its tests read files"
+)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
 mod catalog;

@@ -19,6 +19,7 @@ use crate::world_random::world;
 const WORLDS: u64 = 60;
 
 /// Settings worth trying of a variant. A new variant does not compile until it has some here, and a line in [`every_variant`].
+#[expect(clippy::too_many_lines, reason = "a list of settings")]
 fn settings(variant: &SchedulerSpec) -> Vec<(&'static str, SchedulerSpec)> {
     match variant {
         SchedulerSpec::Vllm(_) => {

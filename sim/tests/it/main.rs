@@ -1,5 +1,10 @@
 //! The laws of the serving state machine, attacked: random worlds, planted faults, theory, schedules worked by hand, and the
 //! record of vLLM's own scheduler.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the laws bind the library; its tests read files"
+)]
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
 mod client;

@@ -161,6 +161,7 @@ fn cost(draw: &mut Draw) -> Affine {
 }
 
 /// The world of a seed.
+#[expect(clippy::too_many_lines, reason = "every choice of a world in the order of its draws")]
 pub fn world(seed: u64) -> World {
     let mut draw = Draw(ChaCha8Rng::seed_from_u64(seed));
     let caching = draw.one_in(3);

@@ -1,6 +1,7 @@
 //! `overbook`: how far can GPUs, KV memory and power be oversubscribed before the latency promises break?
 //!
 //! The command line on top of the library `overbook`: arguments in; text, progress and exit codes out. Every subcommand is one file.
+#![forbid(unsafe_code)]
 
 mod calibrate;
 mod catalog;

@@ -132,7 +132,7 @@ mod tests {
         for (mean, reached) in [(180.0, true), (200.0, true), (240.0, true), (160.0, false), (400.0, false)] {
             let fit = fit(&buckets, mean * 100.0, 0.0);
             assert_eq!((fit.fitted_mean / mean - 1.0).abs() < 0.003, reached, "{fit:?}");
-            assert!(crate::lengths::points_problems("x", &fit.points).is_empty(), "{fit:?}");
+            assert!(crate::dist::points_problems("x", &fit.points).is_empty(), "{fit:?}");
         }
     }
 }

@@ -1,4 +1,9 @@
 //! Tests of the traces crate against real files, broken files and statistics.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the laws bind the library; its tests read files"
+)]
 
 mod broken;
 mod burstgpt_whole;

@@ -27,7 +27,7 @@ fn prompt_ns(cost: &mut dyn CostModel, tokens: u32, past: u32) -> u64 {
     }
     let prefill = &[PrefillPart { tokens, past }];
     let step = cost.step(&StepShape { decode_seqs: 0, decode_context: 0, prefill, prefill_ends: 1 });
-    (step.device.0 + step.host.0) / COST_PER_NS
+    (step.device + step.host).0 / COST_PER_NS
 }
 
 #[derive(Debug)]

@@ -24,7 +24,7 @@ pub(super) struct Price {
 
 /// `cost · to / from`.
 fn scale(cost: u64, to: u64, from: u64) -> Cost {
-    Cost((u128::from(cost) * u128::from(to) / u128::from(from)) as u64)
+    Cost(u64::try_from(u128::from(cost) * u128::from(to) / u128::from(from)).unwrap_or(u64::MAX))
 }
 
 impl Drive {
@@ -64,14 +64,14 @@ impl Drive {
             return Ok(());
         }
         let Some(mut segment) = self.segments.pop_back() else { return Ok(()) };
-        debug_assert!(self.segments.is_empty() && segment.unfinished() == 1, "one step in flight");
+        assert!(self.segments.is_empty() && segment.unfinished() == 1, "law 13: one step in flight when rates change");
         let (step, length) = (segment.done, segment.cost_of(segment.done).0);
         let mut rest = segment.clone();
         (rest.start, rest.remainder) = (segment.end_of(step), segment.remainder_after(step));
         let passed = u128::from(now.since(rest.start).0) * u128::from(COST_PER_NS);
         let passed = (passed as u64).saturating_sub(rest.remainder);
         let kept = passed.max(segment.host.0).min(length);
-        rest.first = Cost(kept + scale(length - kept, factor, before).0);
+        rest.first = Cost(kept) + scale(length - kept, factor, before);
         (rest.growth, rest.host) = (Cost(0), Cost(segment.host.0.saturating_sub(passed)));
         (rest.steps, rest.planned, rest.done) = (1, 1, 0);
         if step > 0 {
@@ -97,15 +97,15 @@ impl Drive {
                 prefill_ends: step.prefill_ends,
             };
             let StepCost { device, host } = cost.step(&shape);
-            let device = Cost(self.scaled(device).0 + step.swapped_blocks * swap.block_cost.0);
-            let first = if serial { device.0 + host.0 } else { device.0.max(host.0) };
-            return Price { first: Cost(first), growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
+            let device = self.scaled(device) + swap.block_cost * step.swapped_blocks;
+            let first = if serial { device + host } else { device.max(host) };
+            return Price { first, growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
         }
         let mut decode = cost.decode(seqs, context);
         decode.base = self.scaled(decode.base);
         decode.per_context = self.scaled(decode.per_context);
-        let (device, host) = (decode.base.0 + decode.per_context.0 * context, decode.host.0);
-        let slope = decode.per_context.0 * u64::from(seqs);
+        let (device, host) = (decode.base + decode.per_context * context, decode.host);
+        let slope = decode.per_context * u64::from(seqs);
         let mut most =
             if self.jumps && self.apart.is_none() { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
         let mut limit = StopReason::Horizon;
@@ -118,16 +118,16 @@ impl Drive {
         if serial {
             // A deep lane that was idle pays the host once; from then on it hides behind the device.
             let most = if self.depth > 1 { 1 } else { most };
-            return Price { first: Cost(device + host), growth: Cost(slope), host: decode.host, most, limit };
+            return Price { first: device + host, growth: slope, host, most, limit };
         }
         if device >= host {
-            return Price { first: Cost(device), growth: Cost(slope), host: Cost(0), most, limit };
+            return Price { first: device, growth: slope, host: Cost(0), most, limit };
         }
         // The host is the bottleneck until the device's time has grown past it.
-        let crossing = if slope == 0 { u64::MAX } else { (host - device).div_ceil(slope) };
+        let crossing = if slope == Cost(0) { u64::MAX } else { (host.0 - device.0).div_ceil(slope.0) };
         if crossing < most {
             (most, limit) = (crossing, StopReason::HostCrossing);
         }
-        Price { first: Cost(host), growth: Cost(0), host: Cost(0), most, limit }
+        Price { first: host, growth: Cost(0), host: Cost(0), most, limit }
     }
 }

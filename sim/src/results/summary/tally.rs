@@ -222,7 +222,7 @@ impl Tally {
 
     /// Adds everything `other` has gathered. Both must count against the same [`Slo`].
     pub fn merge(&mut self, other: &Tally) {
-        debug_assert_eq!(self.slo, other.slo, "tallies of different promises");
+        assert_eq!(self.slo, other.slo, "law 11: tallies of different promises");
         self.attained_ttft += other.attained_ttft;
         self.attained_tpot += other.attained_tpot;
         self.attained_mtpot += other.attained_mtpot;

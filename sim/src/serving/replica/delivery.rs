@@ -53,11 +53,12 @@ impl Replica {
             delivered = front.seqs;
             if front.unfinished == 0 {
                 let popped = lane.flights.pop_front().expect("just seen");
-                debug_assert!(left == 0 || popped.emits.is_empty(), "a prefill end was skipped");
+                assert!(left == 0 || popped.emits.is_empty(), "law 13: the end of a prompt was skipped");
                 flight = popped;
             }
         }
         lane.done += steps;
+        assert!(lane.done <= lane.planned, "laws 4, 12: a step is done that was not planned");
         delivered += self.deliver_exceptions(lane_index, &flight, now);
         let lane = &mut self.lanes[lane_index];
         lane.last_done = now;
@@ -117,7 +118,7 @@ impl Replica {
                 let (ttft, wait) = (now - request.arrival, request.start - request.arrival);
                 self.happened.push_back(Happened::FirstToken { request: request.id, ttft, wait });
             }
-            debug_assert!(ends_prefill || request.phase == Phase::Waiting);
+            assert!(ends_prefill || request.phase == Phase::Waiting, "law 4: late tokens are of preempted requests");
             if matches!(request.phase, Phase::Waiting | Phase::Prefilled) {
                 request.generated += 1;
                 request.last_token = now;
@@ -185,6 +186,7 @@ impl Replica {
     }
 
     /// Ends a request in any phase and frees what it holds.
+    #[expect(clippy::too_many_lines, reason = "each phase ends in its own way; it is to be split")]
     pub(crate) fn end(&mut self, seat: Seat, outcome: Outcome, now: Time) {
         let request = &mut self.requests[seat as usize];
         let lane = &mut self.lanes[usize::from(request.lane)];

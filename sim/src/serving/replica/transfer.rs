@@ -51,7 +51,7 @@ impl Replica {
     /// A request leaves; its KV is on its way until [`Replica::sent`].
     pub(crate) fn depart(&mut self, seat: Seat) -> Request {
         let request = &mut self.requests[seat as usize];
-        debug_assert_eq!(request.phase, Phase::Ready);
+        assert_eq!(request.phase, Phase::Ready, "law 4: a request departs after its prompt");
         let moved = Request { content: request.content.take(), hashed: Vec::new(), ..request.clone() };
         let hashed = std::mem::take(&mut request.hashed);
         let held = self.pool.blocks_for(u64::from(request.computed));
@@ -89,7 +89,7 @@ impl Replica {
     /// The KV of a request is here.
     pub(crate) fn land(&mut self, seat: Seat, now: Time) {
         let request = &mut self.requests[seat as usize];
-        debug_assert_eq!(request.phase, Phase::Arriving);
+        assert_eq!(request.phase, Phase::Arriving, "law 4: a request lands that was under way");
         if request.doomed {
             let generation = request.generation;
             let at = self.doomed.iter().position(|d| (d.0, d.1) == (seat, generation));

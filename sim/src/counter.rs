@@ -4,22 +4,24 @@
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// 64 bits of number `index` under a key: output `index + 1` of SplitMix64 (Steele, Lea and Flood 2014) seeded with it.
-pub(crate) fn draw(key: u64, index: u64) -> u64 {
-    let mut z = key.wrapping_add(index.wrapping_add(1).wrapping_mul(STEP));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+pub fn draw(key: u64, index: u64) -> u64 {
+    finish(key.wrapping_add(index.wrapping_add(1).wrapping_mul(STEP)))
 }
 
 /// Bits that depend on a state and a word: to chain words into one key.
-pub(crate) fn mix(state: u64, word: u64) -> u64 {
+pub fn mix(state: u64, word: u64) -> u64 {
     draw(state ^ word, 0)
+}
+
+/// SplitMix64's finaliser: every bit of the result depends on every bit of `z`.
+pub fn finish(z: u64) -> u64 {
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::float_cmp)]
-
     use super::*;
 
     #[test]

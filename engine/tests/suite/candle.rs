@@ -1,17 +1,17 @@
 //! The reference executor: the same models in plain candle tensors, f32, nothing clever.
 //!
-//! Slow, and written for reading: what the CPU executor computes must agree with it, and what it gains over a general tensor
-//! library can be measured against it.
+//! Slow, and written for reading: what the CPU executor computes must agree with it. It stands among the tests, so that only
+//! they compile candle.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use candle_core::{D, Device, Result, Tensor};
 
-use crate::config::Config;
-use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output, Sequence};
-use crate::history::Histories;
-use crate::weights::{Source, WeightsError};
+use overbook_engine::config::Config;
+use overbook_engine::executor::{Batch, Capacity, Executor, ExecutorError, Output, Sequence};
+use overbook_engine::history::Histories;
+use overbook_engine::weights::{Source, WeightsError};
 
 /// A layer's weights, in the orientation of the files: `[out, in]`.
 struct Layer {
@@ -50,7 +50,7 @@ struct Cache {
 }
 
 /// A model in candle tensors, and its paged cache.
-pub struct CandleModel {
+pub(crate) struct CandleModel {
     config: Config,
     capacity: Capacity,
     embedding: Tensor,
@@ -62,7 +62,7 @@ pub struct CandleModel {
 
 /// Why a model cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum CandleError {
+pub(crate) enum CandleError {
     /// Its weights cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -122,7 +122,11 @@ impl CandleModel {
     ///
     /// # Errors
     /// A tensor is missing or of another shape.
-    pub fn new(config: Config, source: &impl Source, capacity: Capacity) -> std::result::Result<Self, CandleError> {
+    pub(crate) fn new(
+        config: Config,
+        source: &impl Source,
+        capacity: Capacity,
+    ) -> std::result::Result<Self, CandleError> {
         let loader = Loader(source);
         let (vocab, hidden) = (config.vocab, config.hidden);
         let embedding = loader.tensor("model.embed_tokens.weight", &[vocab, hidden])?;
@@ -143,11 +147,11 @@ impl CandleModel {
     }
 
     /// Computes the positions of some sequences and gives logits `[sequence that samples, vocab]`; see
-    /// [`crate::cpu::Model::forward`].
+    /// [`overbook_engine::cpu::Model::forward`].
     ///
     /// # Errors
     /// Candle refuses: a bug here.
-    pub fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<f32>> {
+    pub(crate) fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<f32>> {
         let places = self.places(sequences)?;
         let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
         let mut x = self.embedding.index_select(&ids, 0)?;
@@ -280,7 +284,7 @@ impl CandleModel {
 }
 
 /// Runs steps with candle, when they are waited for.
-pub struct CandleExecutor {
+pub(crate) struct CandleExecutor {
     model: CandleModel,
     histories: Histories,
     out: VecDeque<Batch>,
@@ -288,7 +292,7 @@ pub struct CandleExecutor {
 
 impl CandleExecutor {
     /// An executor of a model, its cache empty.
-    pub fn new(model: CandleModel) -> Self {
+    pub(crate) fn new(model: CandleModel) -> Self {
         CandleExecutor { histories: Histories::new(model.capacity), model, out: VecDeque::new() }
     }
 }

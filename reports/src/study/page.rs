@@ -1,0 +1,22 @@
+//! The page of a study.
+
+use askama::Template;
+
+/// A page around figures and a table: what a study writes.
+#[derive(Template)]
+#[template(path = "study.html")]
+pub(super) struct StudyPage<'a> {
+    pub(super) title: &'a str,
+    pub(super) tool: &'a str,
+    pub(super) command: &'a str,
+    pub(super) calibration: &'a str,
+    pub(super) verdicts: &'a [super::Judged],
+    pub(super) figures: String,
+    pub(super) header: Vec<String>,
+    /// How many of the columns name the point; they are set left.
+    pub(super) axes: usize,
+    pub(super) first_axis: &'a str,
+    /// Lines, and up to where on the first axis each keeps the promise.
+    pub(super) kept: Vec<(String, String)>,
+    pub(super) rows: Vec<Vec<String>>,
+}
