@@ -9,6 +9,7 @@ mod mutations;
 mod pools;
 mod profile;
 mod round_trip;
+mod rules;
 mod schema;
 mod sweeps;
 
