@@ -12,7 +12,6 @@ use overbook_scenarios::world::{PoolOrigin, WorldError};
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::lengths::LengthSpec;
 use overbook_sim::results::summary::Summary;
-use overbook_sim::schedulers::SchedulerSpec;
 
 /// Name and version of the tool.
 pub(crate) const TOOL: &str = concat!("overbook ", env!("CARGO_PKG_VERSION"));
@@ -68,8 +67,8 @@ fn steps_status(point: &Point) -> String {
     let Ok(Some(profile)) = point.step_profile() else { return String::new() };
     let scenario = &point.scenario;
     let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
-    let tokens = scenario.scheduler.max_batched_tokens(longest);
-    let outside = profile.outside(scenario.scheduler.max_seqs(), tokens, longest);
+    let needs = scenario.scheduler.needs();
+    let outside = profile.outside(needs.max_seqs, needs.max_batched_tokens(longest), longest);
     let mut parts = vec![match outside.as_slice() {
         [] => "inside the range of its steps".to_owned(),
         outside => format!("EXTRAPOLATED: {}", outside.join("; ")),
@@ -133,11 +132,12 @@ pub(crate) fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldE
         of_kinds("Step cost", point, |kind| Ok(text(&kind.scenario.engine.cost)))?,
         ("Seed".to_owned(), scenario.seed.to_string()),
     ];
-    if matches!(scenario.scheduler, SchedulerSpec::SemiPd(_)) {
+    let needs = scenario.scheduler.needs();
+    if needs.sm_shares.is_some() {
         let told = "INFERRED: how steps slow down with fewer SMs is semi-PD's fit for Llama-3-8B on an A100, not measured here";
         facts.push(("SM shares".to_owned(), told.to_owned()));
     }
-    if let Some(lengths) = scenario.scheduler.lengths() {
+    if let Some(lengths) = &needs.lengths {
         facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));
     }
     let fleet = &scenario.fleet;

@@ -217,16 +217,7 @@ fn host_times(executor: Box<dyn Executor>, plan: &ShapePlan) -> Result<HostCost,
     let scheduler = SchedulerSpec::Vllm(VllmSpec { async_scheduling: false, ..VllmSpec::default() });
     let mut pairs = Vec::new();
     let seqs = plan.max_seqs.min(capacity.blocks / capacity.max_model_len.div_ceil(capacity.block_tokens)).max(1);
-    let limits = Limits {
-        blocks: u64::from(capacity.blocks),
-        block_tokens: capacity.block_tokens,
-        max_model_len: capacity.max_model_len,
-        prefix_caching: true,
-        depth: 1,
-        order: scheduler.queue_order(),
-        lanes: scheduler.lanes(),
-        ..ClusterSpec::default().limits
-    };
+    let limits = scheduler.needs().limits(u64::from(capacity.blocks), capacity.block_tokens, capacity.max_model_len);
     let clients = Some(Clients { count: seqs, think_time: Span(1) });
     let spec = ClusterSpec { limits, scheduler, clients, seed: plan.seed, ..ClusterSpec::default() };
     let until = std::time::Instant::now() + plan.host_for;

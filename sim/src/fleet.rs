@@ -8,6 +8,7 @@ mod drive;
 mod faults;
 mod lanes;
 mod outcome;
+mod policies;
 mod pools;
 mod reject;
 mod scale;
@@ -35,6 +36,7 @@ pub use attempts::Retry;
 pub use client::ClientTime;
 pub use faults::{Failure, Faults};
 pub use outcome::{Progress, RunError, RunResult};
+pub use policies::Policies;
 pub use pools::ReplicaPool;
 pub use reject::EarlyRejection;
 pub use scale::{Autoscale, ScaleTarget};
@@ -153,25 +155,20 @@ impl Cluster {
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
     pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
-        let replicas: u32 = spec.replica_pools().iter().map(|pool| pool.replicas).sum();
-        let schedulers = (0..replicas).map(|replica| spec.scheduler.build(spec.seed, replica)).collect();
-        Cluster::with_schedulers(spec, schedulers)
+        let policies = Policies::from(&spec);
+        Cluster::with_policies(spec, &policies)
     }
 
-    /// A fleet at time zero whose replicas are planned by these schedulers, one each, instead of `spec.scheduler`.
+    /// A fleet at time zero with these policies in place of those that `spec` names.
     ///
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
-    ///
-    /// # Panics
-    /// There are not as many schedulers as replicas.
-    pub fn with_schedulers(mut spec: ClusterSpec, schedulers: Vec<Box<dyn Scheduler>>) -> Result<Self, RunError> {
+    pub fn with_policies(mut spec: ClusterSpec, policies: &Policies<'_>) -> Result<Self, RunError> {
         let pools = spec.replica_pools();
         pools.iter().try_for_each(ReplicaPool::holds_the_longest)?;
         let numbered = (0..).zip(&pools);
         let pool_of: Vec<u32> = numbered.flat_map(|(at, pool)| (0..pool.replicas).map(move |_| at)).collect();
         spec.replicas = pool_of.len() as u32;
-        assert_eq!(schedulers.len(), pool_of.len(), "one scheduler per replica");
         // One scheduler for all: they have the same lanes.
         let limits = pools[0].limits;
         let weighted = pools.iter().any(|pool| pool.weight != pools[0].weight);
@@ -185,7 +182,8 @@ impl Cluster {
         let places = (0..spec.replicas as usize).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
         let replica = |id| Replica::new(id, Limits { lanes: roles(id), ..pools[pool_of[id as usize] as usize].limits });
         let mut replicas: Vec<Replica> = (0..spec.replicas).map(replica).collect();
-        let follow = spec.router.is_prefix_aware();
+        let router = (policies.router)(spec.seed);
+        let follow = router.needs().prefixes;
         let reports = spec.router_view.map(|view| Reports::new(view.delay, &mut replicas, follow));
         Ok(Cluster {
             replicas,
@@ -193,11 +191,11 @@ impl Cluster {
             by_pool: spec.pools.iter().map(ReplicaPool::begin).collect(),
             pool_of,
             transfers: Transfers::new(spec.replicas as usize),
-            schedulers,
-            sharing: (0..spec.replicas).map(|_| spec.scheduler.sharing()).collect(),
+            schedulers: (0..spec.replicas).map(|replica| (policies.scheduler)(spec.seed, replica)).collect(),
+            sharing: (0..spec.replicas).map(|replica| (policies.sharing)(replica)).collect(),
             drives: places.map(|at| Drive::new(at, limits.depth, spec.seed, spec.jumps, spec.sabotage)).collect(),
             first_drive: (0..=spec.replicas as usize).map(|replica| replica * lanes).collect(),
-            router: spec.router.build(spec.seed),
+            router,
             reports,
             open: Vec::new(),
             scaling: Scaling::new(spec.replicas as usize, spec.autoscale.map_or(spec.replicas, |auto| auto.min)),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod check;
 pub mod cost;
 pub mod digest;
 pub mod fleet;

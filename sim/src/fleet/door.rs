@@ -22,7 +22,7 @@ impl Cluster {
         }
         if let Some(reports) = &mut self.reports {
             reports.deliver(self.now);
-        } else if self.router.sees_blocks() {
+        } else if self.router.needs().blocks {
             for at in 0..self.replicas.len() {
                 self.settle(at, books)?;
             }

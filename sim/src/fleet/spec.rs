@@ -5,7 +5,7 @@ use crate::results::summary::Slo;
 use crate::routers::RouterSpec;
 use crate::routers::RouterView;
 use crate::schedulers::SchedulerSpec;
-use crate::serving::replica::{Limits, SwapSpace};
+use crate::serving::replica::Limits;
 use crate::time::Span;
 use crate::workload::arrival::Arrival;
 
@@ -121,16 +121,7 @@ impl Default for ClusterSpec {
         let scheduler = SchedulerSpec::default();
         ClusterSpec {
             replicas: 1,
-            limits: Limits {
-                blocks: 4096,
-                block_tokens: 16,
-                max_model_len: 8192,
-                prefix_caching: scheduler.prefix_caching(),
-                depth: scheduler.depth(),
-                order: scheduler.queue_order(),
-                lanes: scheduler.lanes(),
-                swap: SwapSpace::default(),
-            },
+            limits: scheduler.needs().limits(4096, 16, 8192),
             pools: Vec::new(),
             scheduler,
             disaggregation: None,

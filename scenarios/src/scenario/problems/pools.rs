@@ -1,9 +1,8 @@
 //! What pools of replicas may differ in, and what they must not be combined with.
 
-use overbook_sim::routers::RouterSpec;
+use overbook_sim::check::{Check, Problem};
 
 use super::super::{FleetSpec, Scenario};
-use super::{Check, Problem};
 
 impl Scenario {
     pub(super) fn check_pools(&self, list: &mut Vec<Problem>) {
@@ -31,13 +30,13 @@ impl Scenario {
 
 impl FleetSpec {
     fn check_pools(&self, list: &mut Vec<Problem>) {
-        let mut check = Check { prefix: "fleet", list };
+        let mut check = Check::new("fleet", list);
         let sum = self.pools.iter().fold(0_u32, |sum, pool| sum.saturating_add(pool.replicas));
         let told = format!("is {}; the pools have {sum} together, so leave it out", self.replicas);
         check.that(self.replicas == sum, "replicas", told);
         let told = "cannot be combined with `pools` yet: each pool would have to scale by itself";
         check.that(self.autoscale.is_none(), "autoscale", told);
-        let weighs = !matches!(self.router, RouterSpec::LeastKv | RouterSpec::PrefixAware(_));
+        let weighs = !self.router.needs().own_weights;
         for (number, pool) in self.pools.iter().enumerate() {
             check.range(&format!("pools.{number}.replicas"), u64::from(pool.replicas), 1, 4096);
             let key = format!("pools.{number}.weight");
