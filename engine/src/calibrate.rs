@@ -14,7 +14,6 @@ use overbook_sim::calibrate::steps::{StepSample, fit_host};
 use overbook_sim::cost::HostCost;
 use overbook_sim::fleet::{Clients, ClusterSpec};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
-use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use overbook_sim::cost::PrefillPart;
 use overbook_sim::kv::blocks::BlockMove;
 use overbook_sim::results::rows::StepRow;
+use overbook_sim::serving::Scheduler;
 use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica};
 use overbook_sim::serving::step::Infeasible;
 use overbook_sim::time::{Span, Time};
@@ -154,7 +155,7 @@ struct Flight {
 /// One replica on one executor.
 pub struct Driver {
     replica: Replica,
-    scheduler: Box<dyn overbook_sim::serving::Scheduler>,
+    scheduler: Box<dyn Scheduler>,
     executor: Box<dyn Executor>,
     tables: BlockTables,
     /// By seat.

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use overbook_sim::results::rows::RequestRow;
 use overbook_sim::schedulers::SchedulerSpec;
-use overbook_sim::serving::QueueOrder;
-use overbook_sim::serving::replica::{Happened, Lanes, SwapSpace};
+use overbook_sim::serving::replica::Happened;
 
 use super::*;
 use crate::executor::{Capacity, Rehearsal};

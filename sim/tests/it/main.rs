@@ -2,6 +2,7 @@
 //! record of vLLM's own scheduler.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
+mod boxes;
 mod client;
 mod conformance;
 mod fairness;
