@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use overbook_scenarios::Point;
 use overbook_sim::cost::CostModel;
-use overbook_sim::fleet::{Cluster, ClusterSpec};
+use overbook_sim::fleet::{Cluster, ClusterSpec, Policies as FleetPolicies};
 use overbook_sim::routers::Router;
 use overbook_sim::serving::Scheduler;
 
@@ -71,20 +71,14 @@ impl Policies {
 
     /// The fleet, with these policies where there are some.
     pub(crate) fn cluster(&self, spec: ClusterSpec) -> Result<Cluster, Error> {
-        let seed = spec.seed;
-        let cluster = match &self.scheduler {
-            None => Cluster::new(spec)?,
-            Some(own) => {
-                let pools: u32 = spec.pools.iter().map(|pool| pool.replicas).sum();
-                let replicas = if spec.pools.is_empty() { spec.replicas } else { pools };
-                let schedulers = (0..replicas).map(|replica| (own.make)(Place { seed, replica })).collect();
-                Cluster::with_schedulers(spec, schedulers)?
-            }
-        };
-        Ok(match &self.router {
-            None => cluster,
-            Some(own) => cluster.with_router((own.make)(seed)),
-        })
+        let mut policies = FleetPolicies::from(&spec);
+        if let Some(own) = &self.scheduler {
+            policies.scheduler = Box::new(|seed, replica| (own.make)(Place { seed, replica }));
+        }
+        if let Some(own) = &self.router {
+            policies.router = Box::new(|seed| (own.make)(seed));
+        }
+        Ok(Cluster::with_policies(spec, &policies)?)
     }
 
     /// What steps cost, for each kind of replica.

@@ -12,7 +12,6 @@ use overbook_sim::cost::vidur::Vidur;
 use overbook_sim::fleet::{Cluster, ClusterSpec};
 use overbook_sim::results::rows::{Keep, RequestRow};
 use overbook_sim::schedulers::{SarathiSpec, SchedulerSpec};
-use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_test_groups::{in_clone, whole, whole_files};
 use overbook_traces::TraceSpec;
 
@@ -53,16 +52,7 @@ fn simulate(files: Files, workload: &str) -> (u64, Vec<RequestRow>) {
     let mut cost = Vidur::from_csv(&ops, &decode, &prefill, 32).expect("Vidur's tables");
     let scheduler =
         SchedulerSpec::Sarathi(SarathiSpec { chunk_size: 512, max_num_seqs: 128, ..SarathiSpec::default() });
-    let limits = Limits {
-        blocks: 7424,
-        block_tokens: 16,
-        max_model_len: 4097,
-        prefix_caching: false,
-        depth: scheduler.depth(),
-        order: scheduler.queue_order(),
-        lanes: scheduler.lanes(),
-        swap: SwapSpace::default(),
-    };
+    let limits = scheduler.needs().limits(7424, 16, 4097);
     let spec = ClusterSpec { limits, scheduler, ..ClusterSpec::default() };
     let mut rows = Keep::default();
     let mut trace = TraceSpec::new(files(workload)).open().expect("the workload");

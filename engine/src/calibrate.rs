@@ -15,7 +15,6 @@ use overbook_sim::calibrate::steps::{StepSample, fit_host};
 use overbook_sim::cost::HostCost;
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
-use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
@@ -219,16 +218,7 @@ fn host_times(executor: Box<dyn Executor>, plan: &ShapePlan) -> Result<HostCost,
     let scheduler = SchedulerSpec::Vllm(VllmSpec { async_scheduling: false, ..VllmSpec::default() });
     let mut pairs = Vec::new();
     let seqs = plan.max_seqs.min(capacity.blocks / capacity.max_model_len.div_ceil(capacity.block_tokens)).max(1);
-    let limits = Limits {
-        blocks: u64::from(capacity.blocks),
-        block_tokens: capacity.block_tokens,
-        max_model_len: capacity.max_model_len,
-        prefix_caching: true,
-        depth: 1,
-        order: scheduler.queue_order(),
-        lanes: scheduler.lanes(),
-        ..ClusterSpec::default().limits
-    };
+    let limits = scheduler.needs().limits(u64::from(capacity.blocks), capacity.block_tokens, capacity.max_model_len);
     let clients = Some(Clients { count: seqs, think_time: Span(1) });
     let traffic = Traffic { clients, ..Traffic::default() };
     let spec = ClusterSpec { limits, scheduler, traffic, seed: plan.seed, ..ClusterSpec::default() };

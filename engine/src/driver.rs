@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use overbook_sim::cost::PrefillPart;
 use overbook_sim::kv::blocks::BlockMove;
 use overbook_sim::results::rows::StepRow;
-use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::serving::Scheduler;
 use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica};
 use overbook_sim::serving::step::Infeasible;
 use overbook_sim::time::{Span, Time};
@@ -155,7 +155,7 @@ struct Flight {
 /// One replica on one executor.
 pub struct Driver {
     replica: Replica,
-    scheduler: Box<dyn overbook_sim::serving::Scheduler>,
+    scheduler: Box<dyn Scheduler>,
     executor: Box<dyn Executor>,
     tables: BlockTables,
     /// By seat.
@@ -180,16 +180,11 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// An idle driver.
+    /// An idle driver of one replica, which this scheduler plans.
     ///
     /// # Errors
     /// The executor's pool, block size, or longest sequence is not the limits'; or the scheduler needs several lanes or swaps.
-    pub fn new(
-        limits: Limits,
-        scheduler: &SchedulerSpec,
-        seed: u64,
-        executor: Box<dyn Executor>,
-    ) -> Result<Self, DriveError> {
+    pub fn new(limits: Limits, scheduler: Box<dyn Scheduler>, executor: Box<dyn Executor>) -> Result<Self, DriveError> {
         let capacity = executor.capacity();
         let unfit = |what: String| Err(DriveError::Unfit(what));
         if limits.lanes != Lanes::Unified {
@@ -210,7 +205,7 @@ impl Driver {
         Ok(Driver {
             levels: Levels { pool_blocks: limits.blocks, ..Levels::default() },
             replica,
-            scheduler: scheduler.build(seed, 0),
+            scheduler,
             executor,
             tables: BlockTables::new(capacity.blocks),
             clients: Vec::new(),

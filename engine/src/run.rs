@@ -153,7 +153,7 @@ pub fn run(
     let (paced, sent, lateness, driven) = std::thread::scope(|scope| {
         // Built where it runs: a scheduler need not be `Send`.
         let driver = std::thread::Builder::new().name("driver".into()).spawn_scoped(scope, move || {
-            let driven = Driver::new(limits, &scheduler, seed, executor)
+            let driven = Driver::new(limits, scheduler.build(seed, 0), executor)
                 .and_then(|mut driver| driver.run(&inbox, clock, &mut books));
             books.close();
             (driven, books)

@@ -29,7 +29,7 @@ pub fn serve_flags_of(point: &Point) -> Vec<ServeFlags> {
 
 /// The commands that serve a scenario whose replicas are all alike, all that it decides spelled out.
 pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
-    let mut notes: Vec<String> = unsaid(&scenario.scheduler).map(str::to_owned).into_iter().collect();
+    let mut notes: Vec<String> = scenario.scheduler.nearest().unsaid.map(str::to_owned).into_iter().collect();
     let spec = nearest(scenario);
     let model = match &scenario.model {
         ModelChoice::Named(name) => repository(name).unwrap_or(name),
@@ -68,58 +68,20 @@ fn nearest(scenario: &Scenario) -> VllmSpec {
         return spec.clone();
     }
     let default = VllmSpec::default();
+    let needs = scheduler.needs();
     let longest = scenario.engine.max_model_len.unwrap_or(default.max_num_batched_tokens);
-    let budget = scheduler.max_batched_tokens(longest);
-    let splits = scheduler.splits_prompts();
-    let orders = matches!(scheduler, SchedulerSpec::Edf(_) | SchedulerSpec::Sjf(_) | SchedulerSpec::Ltr(_));
+    let budget = needs.max_batched_tokens(longest);
+    let splits = needs.splits_prompts();
     VllmSpec {
-        policy: if orders { QueueOrder::Priority } else { QueueOrder::Fcfs },
-        max_num_seqs: scheduler.max_seqs(),
+        policy: scheduler.nearest().policy,
+        max_num_seqs: needs.max_seqs,
         // vLLM refuses a step that could not hold a whole sequence, if prompts are not split.
         max_num_batched_tokens: if splits { budget } else { budget.max(longest) },
         enable_chunked_prefill: splits,
-        async_scheduling: scheduler.depth() > 1,
-        enable_prefix_caching: scheduler.prefix_caching(),
+        async_scheduling: needs.depth > 1,
+        enable_prefix_caching: needs.prefix_caching,
         ..default
     }
-}
-
-/// What the nearest settings cannot say of a scheduler.
-fn unsaid(scheduler: &SchedulerSpec) -> Option<&'static str> {
-    Some(match scheduler {
-        SchedulerSpec::Vllm(spec) if spec.preemption_victim.is_none() => return None,
-        SchedulerSpec::Vllm(_) => "vLLM has no flag for the victim of a preemption yet: it takes the last admitted",
-        SchedulerSpec::Static(_) => "static batching has no flag: the engines admit between steps",
-        SchedulerSpec::VllmV0(_) => {
-            "vllm-v0 is vLLM 0.4 to 0.6 without chunked prefill: today's vLLM has no flag for it"
-        }
-        SchedulerSpec::Sglang(_) => "sglang admits and retracts in its own way: the vllm command is only the nearest",
-        SchedulerSpec::Trtllm(_) => {
-            "trtllm is TensorRT-LLM's scheduler: these commands are only the nearest of other engines"
-        }
-        SchedulerSpec::Sarathi(_) => "sarathi is nearest to chunked prefill with a small token budget, as shown",
-        SchedulerSpec::SemiPd(_) => "semi-pd has no flag: the engines compute prompts and decodes in one lane",
-        SchedulerSpec::Orca(_) => "orca has no flag: the engines do not reserve memory for the whole output",
-        SchedulerSpec::PastFuture(_)
-        | SchedulerSpec::Aggressive(_)
-        | SchedulerSpec::Conservative(_)
-        | SchedulerSpec::LightllmMain(_) => {
-            "LightLLM's router admits in its own way: these commands are only the nearest"
-        }
-        SchedulerSpec::Edf(_) => {
-            "edf has no flag: `--scheduling-policy priority` with deadlines as priorities is nearest"
-        }
-        SchedulerSpec::Vtc(_) => "vtc has no flag: the engines do not share between tenants",
-        SchedulerSpec::Sjf(_) => {
-            "sjf has no flag: `--scheduling-policy priority` with predicted lengths as priorities is nearest"
-        }
-        SchedulerSpec::Ltr(_) => {
-            "ltr has no flag: it is a fork of vLLM; `--scheduling-policy priority` with ranks as priorities is nearest"
-        }
-        SchedulerSpec::Fastserve(_) => {
-            "fastserve has no flag: the engines do not stop requests by the service they had"
-        }
-    })
 }
 
 /// A command under construction.

@@ -3,7 +3,6 @@
 mod calibration;
 
 use overbook_sim::lengths::LengthSpec;
-use overbook_sim::schedulers::SchedulerSpec;
 
 use crate::point::Point;
 use crate::scenario::MaxNewTokens;
@@ -28,23 +27,31 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
         of_kinds("Step cost", point, |kind| Ok(text(&kind.scenario.engine.cost)))?,
         ("Seed".to_owned(), scenario.seed.to_string()),
     ];
-    if matches!(scenario.scheduler, SchedulerSpec::SemiPd(_)) {
+    let needs = scenario.scheduler.needs();
+    if needs.sm_shares.is_some() {
         let told = "INFERRED: how steps slow down with fewer SMs is semi-PD's fit for Llama-3-8B on an A100, not measured here";
         facts.push(("SM shares".to_owned(), told.to_owned()));
     }
-    if let Some(lengths) = scenario.scheduler.lengths() {
+    if let Some(lengths) = &needs.lengths {
         facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));
     }
     let fleet = &scenario.fleet;
     if let Some(auto) = fleet.autoscale {
         facts.push(("Autoscaler".to_owned(), format!("up to {} replicas; {}", fleet.replicas, text(auto))));
     }
+    for (number, pool) in fleet.pools.iter().enumerate() {
+        if let Some(auto) = pool.autoscale {
+            let told = format!("up to {} replicas; {}", pool.replicas, text(auto));
+            facts.push((format!("Autoscaler of pool {number}"), told));
+        }
+    }
     if !fleet.failures.is_empty() {
         facts.push(("Failures".to_owned(), text(&fleet.failures)));
     }
     if let Some(faults) = fleet.faults {
         let (mtbf, mttr) = (faults.mtbf, faults.mttr);
-        facts.push(("Faults".to_owned(), format!("each replica fails every {mtbf} on average, for {mttr}")));
+        facts
+            .push(("Faults".to_owned(), format!("each {} fails every {mtbf} on average, for {mttr}", text(faults.of))));
     }
     if point.coordinates.is_empty() {
         return Ok(facts);

@@ -102,7 +102,6 @@ impl Point {
     /// The model does not fit, or the pool cannot hold one request.
     pub fn limits(&self) -> Result<(Limits, PoolOrigin), WorldError> {
         let engine = &self.scenario.engine;
-        let scheduler = &self.scenario.scheduler;
         let (blocks, origin) = if let Some(tokens) = engine.kv_tokens {
             (tokens / u64::from(engine.block_tokens), PoolOrigin::Given)
         } else {
@@ -115,16 +114,9 @@ impl Point {
             Some(len) => len,
             None => self.model.context.min(u32::try_from(pool).unwrap_or(u32::MAX)),
         };
-        let limits = Limits {
-            blocks,
-            block_tokens: engine.block_tokens,
-            max_model_len,
-            prefix_caching: scheduler.prefix_caching(),
-            depth: scheduler.depth(),
-            order: scheduler.queue_order(),
-            lanes: scheduler.lanes(),
-            swap: scheduler.swap_space().map(|space| self.swap(space)).transpose()?.unwrap_or_default(),
-        };
+        let needs = self.scenario.scheduler.needs();
+        let swap = needs.swap_space.map(|space| self.swap(space)).transpose()?.unwrap_or_default();
+        let limits = Limits { swap, ..needs.limits(blocks, engine.block_tokens, max_model_len) };
         Ok((limits, origin))
     }
 
@@ -241,7 +233,7 @@ impl Point {
             latency: link.latency.0,
             per_token: Cost::from_us(bytes as f64 / link.stream(1.0) * 1e6),
             layers: if apart.layerwise { self.model.layers } else { 1 },
-            max_seqs: self.scenario.scheduler.max_seqs(),
+            max_seqs: self.scenario.scheduler.needs().max_seqs,
             overflow: apart.overflow_tokens.map(u64::from),
         }))
     }

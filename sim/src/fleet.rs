@@ -17,6 +17,7 @@ mod drive;
 mod intake;
 mod kernel;
 mod outcome;
+mod policies;
 mod pools;
 mod segment;
 mod sink;
@@ -28,5 +29,6 @@ pub use controllers::{
 };
 pub use drive::{Effort, StopReason};
 pub use outcome::{Progress, RunError, RunResult};
+pub use policies::Policies;
 pub use pools::ReplicaPool;
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

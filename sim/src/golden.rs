@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::results::rows::Outcome;
 use crate::schedulers::{SchedulerSpec, VllmSpec};
-use crate::serving::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
+use crate::serving::replica::{Happened, Limits, Replica};
 use crate::serving::step::Infeasible;
 use crate::serving::{QueueOrder, Scheduler};
 use crate::time::Time;
@@ -128,16 +128,8 @@ impl GoldenConfig {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            blocks: self.num_blocks.saturating_sub(1), // block 0 is vLLM's null block
-            block_tokens: self.block_size,
-            max_model_len: self.max_model_len,
-            prefix_caching: self.prefix_caching,
-            depth: 1 + u32::from(self.mode == Mode::Async),
-            order: self.policy,
-            lanes: Lanes::Unified,
-            swap: SwapSpace::default(),
-        }
+        // Block 0 is vLLM's null block.
+        self.scheduler().needs().limits(self.num_blocks.saturating_sub(1), self.block_size, self.max_model_len)
     }
 }
 

@@ -10,6 +10,7 @@ mod oracle;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::Check;
 use crate::serving::step::RequestView;
 
 pub use history::{HistorySpec, QuantileSpec};
@@ -56,21 +57,59 @@ pub enum LengthSpec {
     Oracle,
 }
 
+/// The settings of a length model: they check themselves, and build it.
+pub trait LengthPolicy {
+    /// Whether it is told the true lengths, exactly or roughly: an assumption that reports print.
+    fn is_oracle(&self) -> bool {
+        false
+    }
+
+    /// The rules on its settings.
+    fn check(&self, _: &mut Check<'_>) {}
+
+    /// The model of one replica.
+    fn build(&self, seed: u64, replica: u32) -> Box<dyn LengthModel>;
+}
+
 impl LengthSpec {
+    /// Its name in scenarios, and its settings.
+    fn policy(&self) -> (&'static str, &dyn LengthPolicy) {
+        match self {
+            LengthSpec::History(settings) => ("history", settings),
+            LengthSpec::Quantile(settings) => ("quantile", settings),
+            LengthSpec::Max => ("max", &Max),
+            LengthSpec::NoisyOracle(settings) => ("noisy-oracle", settings),
+            LengthSpec::Oracle => ("oracle", &oracle::Oracle),
+        }
+    }
+
+    /// Every length model, and what to call it: those with a memory learn within the short runs of a test.
+    pub fn every() -> Vec<(&'static str, LengthSpec)> {
+        let (window, initial) = (20, 60);
+        let every = [
+            LengthSpec::History(HistorySpec { window, initial }),
+            LengthSpec::Quantile(QuantileSpec { quantile: 0.6, window, initial }),
+            LengthSpec::Max,
+            LengthSpec::NoisyOracle(NoisyOracleSpec { sigma: 0.3 }),
+            LengthSpec::Oracle,
+        ];
+        every.map(|lengths| (lengths.policy().0, lengths)).into()
+    }
+
     /// The model of one replica.
     pub fn build(&self, seed: u64, replica: u32) -> Box<dyn LengthModel> {
-        match self {
-            LengthSpec::History(spec) => Box::new(history::History::new(*spec, seed, replica)),
-            LengthSpec::Quantile(spec) => Box::new(history::Quantile::new(*spec)),
-            LengthSpec::Max => Box::new(Max),
-            LengthSpec::NoisyOracle(spec) => Box::new(oracle::NoisyOracle::new(*spec, seed)),
-            LengthSpec::Oracle => Box::new(oracle::Oracle),
-        }
+        self.policy().1.build(seed, replica)
+    }
+
+    /// The rules on its settings, below its name.
+    pub fn check(&self, check: &mut Check<'_>) {
+        let (name, policy) = self.policy();
+        policy.check(&mut check.below(name));
     }
 
     /// Whether it is told the true lengths, exactly or roughly: an assumption that reports print.
     pub fn is_oracle(&self) -> bool {
-        matches!(self, LengthSpec::NoisyOracle(_) | LengthSpec::Oracle)
+        self.policy().1.is_oracle()
     }
 }
 
@@ -83,6 +122,12 @@ impl Default for LengthSpec {
 /// Every request uses up its limit.
 #[derive(Clone, Copy, Debug)]
 struct Max;
+
+impl LengthPolicy for Max {
+    fn build(&self, _: u64, _: u32) -> Box<dyn LengthModel> {
+        Box::new(*self)
+    }
+}
 
 impl LengthModel for Max {
     fn predict(&self, request: &RequestView, _: Draw) -> u32 {

@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calibrate;
+pub mod check;
 pub mod cost;
 pub mod counter;
 pub mod digest;

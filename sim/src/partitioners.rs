@@ -5,16 +5,22 @@ mod released;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::Check;
 use crate::time::{Span, Time};
 use crate::units::Duration;
+
+pub use paper::PaperSpec;
+pub use released::ReleasedSpec;
 
 /// Shares of the SMs that the two lanes may use [percent]. Together they may be more than 100: then the lanes compete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shares {
     /// Of the lane for prompts, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub prefill: u32,
     /// Of the lane for decodes, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub decode: u32,
 }
 
@@ -26,6 +32,11 @@ impl Default for Shares {
 }
 
 impl Shares {
+    fn check(self, check: &mut Check<'_>) {
+        check.range("prefill", self.prefill, 1, 100);
+        check.range("decode", self.decode, 1, 100);
+    }
+
     /// What a lane gets [percent]: its share; or its part of all, where both lanes are busy and have more than there is.
     fn effective(self, own: u32, both_busy: bool) -> f64 {
         let sum = self.prefill + self.decode;
@@ -38,8 +49,10 @@ impl Shares {
 #[serde(deny_unknown_fields, default)]
 pub struct ShareScaling {
     /// Of prompts, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub prefill: f64,
     /// Of decodes, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub decode: f64,
 }
 
@@ -48,6 +61,14 @@ impl Default for ShareScaling {
     /// 0.610 z + 0.415, with z = 100 / share.
     fn default() -> Self {
         ShareScaling { prefill: 0.732 / (0.732 + 0.319), decode: 0.610 / (0.610 + 0.415) }
+    }
+}
+
+impl ShareScaling {
+    /// The rules on its settings.
+    pub(crate) fn check(self, check: &mut Check<'_>) {
+        check.share("prefill", self.prefill);
+        check.share("decode", self.decode);
     }
 }
 
@@ -63,9 +84,9 @@ pub enum PartitionSpec {
     /// Nobody: they stay.
     Static(Shares),
     /// The paper's Algorithm 1: a queueing model fitted to what was seen.
-    Paper(ControllerSpec),
+    Paper(#[schemars(with = "ControllerSpec")] PaperSpec),
     /// The released controller: fixed fits, shares from 80 to 100.
-    Released(ControllerSpec),
+    Released(#[schemars(with = "ControllerSpec")] ReleasedSpec),
 }
 
 impl Default for PartitionSpec {
@@ -83,14 +104,18 @@ pub struct ControllerSpec {
     /// Promised time per output token.
     pub tpot: Duration,
     /// Share of the requests that should get them.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub percentile: f64,
     /// Shares at the start.
     pub start: Shares,
     /// Finished requests between two decisions.
+    #[schemars(range(min = 1))]
     pub window: u32,
     /// Smallest change [percent of the SMs].
+    #[schemars(range(min = 1, max = 100))]
     pub step: u32,
     /// Smallest changes made at once at most.
+    #[schemars(range(min = 1))]
     pub max_steps: u32,
     /// Time to prepare the processes that take over; each lane switches at its first step boundary after that.
     pub preparation: Duration,
@@ -108,6 +133,18 @@ impl Default for ControllerSpec {
             max_steps: 3,
             preparation: Duration(Span(1_000_000_000)),
         }
+    }
+}
+
+impl ControllerSpec {
+    fn check(&self, check: &mut Check<'_>) {
+        self.start.check(&mut check.below("start"));
+        check.time("ttft", self.ttft);
+        check.time("tpot", self.tpot);
+        check.share_above_zero("percentile", self.percentile);
+        check.positive("window", self.window);
+        check.range("step", self.step, 1, 100);
+        check.positive("max_steps", self.max_steps);
     }
 }
 
@@ -132,30 +169,87 @@ pub trait Partitioner: std::fmt::Debug {
     fn forget(&mut self);
 }
 
-impl PartitionSpec {
+/// The settings of what sets the shares: they check themselves, and build it.
+pub trait PartitionPolicy {
     /// The shares at the start.
-    pub fn start(&self) -> Shares {
-        match self {
-            PartitionSpec::Static(shares) => *shares,
-            PartitionSpec::Paper(spec) | PartitionSpec::Released(spec) => spec.start,
-        }
-    }
+    fn start(&self) -> Shares;
 
     /// Time to prepare a change.
-    pub(crate) fn preparation(&self) -> Span {
+    fn preparation(&self) -> Span;
+
+    /// The rules on its settings.
+    fn check(&self, check: &mut Check<'_>);
+
+    /// The controller of one replica; `None` if the shares stay.
+    fn build(&self) -> Option<Box<dyn Partitioner>>;
+}
+
+impl PartitionPolicy for Shares {
+    fn start(&self) -> Shares {
+        *self
+    }
+
+    fn preparation(&self) -> Span {
+        Span::ZERO
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        Shares::check(*self, check);
+    }
+
+    fn build(&self) -> Option<Box<dyn Partitioner>> {
+        None
+    }
+}
+
+impl PartitionSpec {
+    /// Its name in scenarios, and its settings.
+    fn policy(&self) -> (&'static str, &dyn PartitionPolicy) {
         match self {
-            PartitionSpec::Static(_) => Span::ZERO,
-            PartitionSpec::Paper(spec) | PartitionSpec::Released(spec) => spec.preparation.0,
+            PartitionSpec::Static(shares) => ("static", shares),
+            PartitionSpec::Paper(settings) => ("paper", settings),
+            PartitionSpec::Released(settings) => ("released", settings),
         }
     }
 
-    /// The controller of one replica, if there is one.
-    pub(crate) fn build(&self) -> Option<Box<dyn Partitioner>> {
-        match self {
-            PartitionSpec::Static(_) => None,
-            PartitionSpec::Paper(spec) => Some(Box::new(paper::Paper::new(spec.clone()))),
-            PartitionSpec::Released(spec) => Some(Box::new(released::Released::new(spec.clone()))),
-        }
+    /// Every partition, and what to call it: shares that do not compete, and controllers that act within the short runs of a test.
+    pub fn every() -> Vec<(&'static str, PartitionSpec)> {
+        let eager = ControllerSpec {
+            ttft: Duration(Span(3_000_000)),
+            tpot: Duration(Span(1_000_000)),
+            window: 3,
+            preparation: Duration(Span(20_000_000)),
+            ..ControllerSpec::default()
+        };
+        let every = [
+            PartitionSpec::Static(Shares { prefill: 60, decode: 40 }),
+            PartitionSpec::Paper(PaperSpec(eager.clone())),
+            PartitionSpec::Released(ReleasedSpec(eager)),
+        ];
+        every.map(|partition| (partition.policy().0, partition)).into()
+    }
+
+    /// The rules on its settings, below its name.
+    pub fn check(&self, check: &mut Check<'_>) {
+        let (name, policy) = self.policy();
+        policy.check(&mut check.below(name));
+    }
+}
+
+/// How a lane for prompts and a lane for decodes share the SMs of a replica: which shares they have, and what a share costs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SmShares {
+    /// Which shares, and what changes them.
+    pub partition: PartitionSpec,
+    /// How much of a step's time grows as its share shrinks.
+    pub scaling: ShareScaling,
+}
+
+impl SmShares {
+    /// The sharing of one replica.
+    pub fn build(&self) -> Sharing {
+        let (_, policy) = self.partition.policy();
+        Sharing::new(self.scaling, policy.start(), policy.preparation(), policy.build())
     }
 }
 
@@ -217,9 +311,9 @@ fn raise(from: u32, spec: &ControllerSpec, meets: impl Fn(u32) -> bool) -> u32 {
     share
 }
 
-/// How two lanes share the SMs of their replica.
+/// How two lanes share the SMs of their replica, from step to step.
 #[derive(Debug)]
-pub(crate) struct Sharing {
+pub struct Sharing {
     scaling: ShareScaling,
     preparation: Span,
     controller: Option<Box<dyn Partitioner>>,
@@ -233,8 +327,14 @@ pub(crate) struct Sharing {
 pub(crate) const UNIT: u64 = 1 << 32;
 
 impl Sharing {
-    pub(crate) fn new(spec: &PartitionSpec, scaling: ShareScaling) -> Sharing {
-        Sharing { scaling, preparation: spec.preparation(), controller: spec.build(), now: spec.start(), next: None }
+    /// Lanes that begin with these shares. What `controller` asks for is ready after `preparation`; without one they keep them.
+    pub fn new(
+        scaling: ShareScaling,
+        start: Shares,
+        preparation: Span,
+        controller: Option<Box<dyn Partitioner>>,
+    ) -> Sharing {
+        Sharing { scaling, preparation, controller, now: start, next: None }
     }
 
     /// Factor of a lane's time on the device (0: prompts, 1: decodes), in parts of [`UNIT`].

@@ -8,6 +8,7 @@ use rand::RngExt as _;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::check::Check;
 use crate::streams::{Purpose, stream};
 use crate::workload::arrival::Arrival;
 use weighed::Turns;
@@ -68,35 +69,87 @@ pub trait Router: std::fmt::Debug {
     /// Which of the replicas in view takes the request; there is at least one.
     fn route(&mut self, request: RequestInfo<'_>, fleet: FleetView<'_>) -> usize;
 
-    /// Whether it looks at blocks, which grow with every token, and not only at requests: then every replica is settled
-    /// before it is asked.
-    fn sees_blocks(&self) -> bool {
-        false
+    /// What it goes by.
+    fn needs(&self) -> RouterNeeds {
+        RouterNeeds::default()
     }
 }
 
+/// What a router goes by, beside the number and the weight of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RouterNeeds {
+    /// It looks at blocks, which grow with every token, and not only at requests: every replica is settled before it is asked.
+    pub blocks: bool,
+    /// It asks which prefixes a replica has cached.
+    pub prefixes: bool,
+    /// It weighs replicas by their own pools and blocks: weights that the fleet gives them have no effect.
+    pub own_weights: bool,
+}
+
+/// The settings of a router: they check themselves, and build it.
+pub trait RouterPolicy {
+    /// The rules on its settings.
+    fn check(&self, _: &mut Check<'_>) {}
+
+    /// The router of a fleet.
+    fn build(&self, seed: u64) -> Box<dyn Router>;
+}
+
 impl RouterSpec {
-    /// The router.
-    pub fn build(self, seed: u64) -> Box<dyn Router> {
+    /// Its name in scenarios, and its settings.
+    fn policy(&self) -> (&'static str, &dyn RouterPolicy) {
         match self {
-            RouterSpec::RoundRobin => Box::new(RoundRobin { next: 0, turns: Turns::default() }),
-            RouterSpec::Random => Box::new(Random { rng: stream(seed, Purpose::Routing) }),
-            RouterSpec::LeastOutstanding => Box::new(Smallest { key: |r, _| (u64::from(r.outstanding) + 1, 0) }),
-            RouterSpec::JoinShortestQueue => {
-                Box::new(Smallest { key: |r, _| (u64::from(r.waiting) + 1, u64::from(r.outstanding) + 1) })
-            }
-            RouterSpec::PowerOfTwo => Box::new(PowerOfTwo { rng: stream(seed, Purpose::Routing) }),
-            RouterSpec::TokenJsq => Box::new(Smallest {
-                key: |r, own| (r.pending_tokens + u64::from(own.prompt_tokens), u64::from(r.outstanding) + 1),
-            }),
-            RouterSpec::LeastKv => Box::new(LeastKv),
-            RouterSpec::PrefixAware(spec) => Box::new(prefix_aware::PrefixAware::new(spec, seed)),
+            RouterSpec::RoundRobin => ("round-robin", &RoundRobinSpec),
+            RouterSpec::Random => ("random", &RandomSpec),
+            RouterSpec::LeastOutstanding => ("least-outstanding", &LEAST_OUTSTANDING),
+            RouterSpec::JoinShortestQueue => ("join-shortest-queue", &JOIN_SHORTEST_QUEUE),
+            RouterSpec::PowerOfTwo => ("power-of-two", &PowerOfTwoSpec),
+            RouterSpec::TokenJsq => ("token-jsq", &TOKEN_JSQ),
+            RouterSpec::LeastKv => ("least-kv", &LeastKv),
+            RouterSpec::PrefixAware(settings) => ("prefix-aware", settings),
         }
     }
 
-    /// Whether it asks which prefixes a replica has cached.
-    pub fn is_prefix_aware(self) -> bool {
-        matches!(self, RouterSpec::PrefixAware(_))
+    /// Every router, and what to call it.
+    pub fn every() -> Vec<(&'static str, RouterSpec)> {
+        let dynamo = PrefixAwareSpec::default();
+        let llm_d = PrefixAwareSpec { prefill: 3.0, decode: 1.0, queue: 2.0, relative: true, temperature: 0.3 };
+        let every = [
+            RouterSpec::RoundRobin,
+            RouterSpec::Random,
+            RouterSpec::LeastOutstanding,
+            RouterSpec::JoinShortestQueue,
+            RouterSpec::PowerOfTwo,
+            RouterSpec::TokenJsq,
+            RouterSpec::LeastKv,
+            RouterSpec::PrefixAware(dynamo),
+            RouterSpec::PrefixAware(llm_d),
+        ];
+        every.map(|router| (router.policy().0, router)).into()
+    }
+
+    /// What it goes by.
+    pub fn needs(&self) -> RouterNeeds {
+        self.build(0).needs()
+    }
+
+    /// The rules on its settings, below its name.
+    pub fn check(&self, check: &mut Check<'_>) {
+        let (name, policy) = self.policy();
+        policy.check(&mut check.below(name));
+    }
+
+    /// The router.
+    pub fn build(&self, seed: u64) -> Box<dyn Router> {
+        self.policy().1.build(seed)
+    }
+}
+
+struct RoundRobinSpec;
+
+impl RouterPolicy for RoundRobinSpec {
+    fn build(&self, _: u64) -> Box<dyn Router> {
+        Box::new(RoundRobin { next: 0, turns: Turns::default() })
     }
 }
 
@@ -114,6 +167,14 @@ impl Router for RoundRobin {
         let at = self.next % fleet.len();
         self.next = at + 1;
         at
+    }
+}
+
+struct RandomSpec;
+
+impl RouterPolicy for RandomSpec {
+    fn build(&self, seed: u64) -> Box<dyn Router> {
+        Box::new(Random { rng: stream(seed, Purpose::Routing) })
     }
 }
 
@@ -141,9 +202,20 @@ impl Router for Random {
 
 /// The replica with the smallest load by weight, with the request in it: by the first number, then by the second; the first
 /// replica on ties.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Smallest {
     key: fn(ReplicaView, RequestInfo<'_>) -> (u64, u64),
+}
+
+const LEAST_OUTSTANDING: Smallest = Smallest { key: |r, _| (u64::from(r.outstanding) + 1, 0) };
+const JOIN_SHORTEST_QUEUE: Smallest = Smallest { key: |r, _| (u64::from(r.waiting) + 1, u64::from(r.outstanding) + 1) };
+const TOKEN_JSQ: Smallest =
+    Smallest { key: |r, own| (r.pending_tokens + u64::from(own.prompt_tokens), u64::from(r.outstanding) + 1) };
+
+impl RouterPolicy for Smallest {
+    fn build(&self, _: u64) -> Box<dyn Router> {
+        Box::new(*self)
+    }
 }
 
 impl Router for Smallest {
@@ -161,8 +233,14 @@ impl Router for Smallest {
 }
 
 /// The replica with the smallest share of its KV pool in use, the first on ties.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct LeastKv;
+
+impl RouterPolicy for LeastKv {
+    fn build(&self, _: u64) -> Box<dyn Router> {
+        Box::new(*self)
+    }
+}
 
 impl Router for LeastKv {
     fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
@@ -173,8 +251,16 @@ impl Router for LeastKv {
         (0..fleet.len()).min_by_key(used).unwrap_or(0)
     }
 
-    fn sees_blocks(&self) -> bool {
-        true
+    fn needs(&self) -> RouterNeeds {
+        RouterNeeds { blocks: true, own_weights: true, ..RouterNeeds::default() }
+    }
+}
+
+struct PowerOfTwoSpec;
+
+impl RouterPolicy for PowerOfTwoSpec {
+    fn build(&self, seed: u64) -> Box<dyn Router> {
+        Box::new(PowerOfTwo { rng: stream(seed, Purpose::Routing) })
     }
 }
 

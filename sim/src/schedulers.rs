@@ -1,5 +1,5 @@
-//! Policies: the seven kinds of decision a user may swap. This file holds the specifications (what a scenario says);
-//! each policy lives in its own file below.
+//! Schedulers: what plans the steps of a replica. This file is the list of those that a scenario can name; each lives in its own
+//! file, with its settings, what it needs of a replica ([`Needs`]) and the rules on its settings.
 
 pub mod aggressive;
 pub mod chunked;
@@ -11,6 +11,7 @@ pub(crate) mod idle;
 pub mod lightllm;
 pub mod lightllm_main;
 pub mod ltr;
+mod needs;
 pub mod orca;
 pub(crate) mod pace;
 pub mod past_future;
@@ -28,11 +29,7 @@ pub mod vtc;
 
 use serde::{Deserialize, Serialize};
 
-use self::lightllm::{Gate, Router};
-use crate::lengths::LengthSpec;
-use crate::partitioners::Sharing;
-use crate::serving::replica::Lanes;
-use crate::units::Bytes;
+use crate::check::Check;
 
 pub use crate::serving::{Horizon, QueueOrder, Scheduler};
 pub use aggressive::AggressiveSpec;
@@ -42,6 +39,7 @@ pub use edf::{EdfSpec, OnLate};
 pub use fastserve::FastserveSpec;
 pub use lightllm_main::LightllmMainSpec;
 pub use ltr::LtrSpec;
+pub use needs::{Nearest, Needs, Prompts, StepTokens};
 pub use orca::OrcaSpec;
 pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;
@@ -55,226 +53,120 @@ pub use vllm::VllmSpec;
 pub use vllm_v0::VllmV0Spec;
 pub use vtc::{FairSpec, VtcSpec};
 
-/// Which scheduler plans the steps of a replica.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum SchedulerSpec {
+/// The settings of a scheduler: they say what it needs, check themselves, and build it.
+pub trait SchedulerPolicy: std::fmt::Debug {
+    /// What it needs of its replica.
+    fn needs(&self) -> Needs;
+
+    /// How near the engines' own flags come to it.
+    fn nearest(&self) -> Nearest;
+
+    /// The rules on its settings.
+    fn check(&self, check: &mut Check<'_>);
+
+    /// The scheduler of one replica; `seed` is that of its length model, if it has one.
+    fn build(&self, seed: u64, replica: u32) -> Box<dyn Scheduler>;
+
+    /// Settings that between them reach all of its code, each with what is different about it; the defaults come first, under no
+    /// name. Every test over all schedulers runs over these.
+    fn examples() -> Vec<(&'static str, Self)>
+    where
+        Self: Sized;
+}
+
+/// Makes the specification of schedulers from a list: documentation, variant, settings, name in scenarios.
+macro_rules! schedulers {
+    ($($(#[$doc:meta])* $variant:ident($settings:ty) = $name:literal,)+) => {
+        /// Which scheduler plans the steps of a replica.
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub enum SchedulerSpec {
+            $($(#[$doc])* #[serde(rename = $name)] $variant($settings),)+
+        }
+
+        impl SchedulerSpec {
+            /// Its name in scenarios.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(SchedulerSpec::$variant(_) => $name,)+
+                }
+            }
+
+            fn policy(&self) -> &dyn SchedulerPolicy {
+                match self {
+                    $(SchedulerSpec::$variant(settings) => settings,)+
+                }
+            }
+
+            /// Every scheduler with each of its examples, and what to call it.
+            pub fn every() -> Vec<(String, SchedulerSpec)> {
+                let mut every = Vec::new();
+                $(for (what, settings) in <$settings>::examples() {
+                    let name = if what.is_empty() { $name.to_owned() } else { format!("{}, {what}", $name) };
+                    every.push((name, SchedulerSpec::$variant(settings)));
+                })+
+                every
+            }
+        }
+    };
+}
+
+schedulers! {
     /// vLLM v1 (0.33): unified token budget, chunked prefill, recompute preemption.
-    Vllm(VllmSpec),
+    Vllm(VllmSpec) = "vllm",
     /// vLLM v0 (0.4 to 0.6): prefill first, whole prompts, preemption by recompute or swap.
-    VllmV0(VllmV0Spec),
+    VllmV0(VllmV0Spec) = "vllm-v0",
     /// SGLang (0.4.4): prefill first, admission by expected output, retraction.
-    Sglang(SglangSpec),
+    Sglang(SglangSpec) = "sglang",
     /// TensorRT-LLM: in-flight batching, with memory reserved or used to the full.
-    Trtllm(TrtllmSpec),
+    Trtllm(TrtllmSpec) = "trtllm",
     /// Sarathi-Serve: decodes first, then chunks of prompts, within one token budget.
-    Sarathi(SarathiSpec),
+    Sarathi(SarathiSpec) = "sarathi",
     /// Orca: iteration-level batching, memory reserved for the whole output limit.
-    Orca(OrcaSpec),
+    Orca(OrcaSpec) = "orca",
     /// semi-PD: prompts and decodes on two lanes that share the SMs and the KV pool.
-    SemiPd(SemiPdSpec),
+    SemiPd(SemiPdSpec) = "semi-pd",
     /// Whole batches: form one, run it until all its requests have finished, form the next.
-    Static(StaticSpec),
+    Static(StaticSpec) = "static",
     /// Past-Future: admission by the peak of memory that the batch will reach, with lengths drawn from the past.
-    PastFuture(PastFutureSpec),
+    PastFuture(PastFutureSpec) = "past-future",
     /// Aggressive admission: who fits now may enter.
-    Aggressive(AggressiveSpec),
+    Aggressive(AggressiveSpec) = "aggressive",
     /// Conservative admission: memory for the whole output limit, overcommitted if wished.
-    Conservative(ConservativeSpec),
+    Conservative(ConservativeSpec) = "conservative",
     /// LightLLM's own admission: the peak of memory that the batch will reach, with output limits.
-    LightllmMain(LightllmMainSpec),
+    LightllmMain(LightllmMainSpec) = "lightllm-main",
     /// Earliest deadline first, with admission that knows what cannot be met.
-    Edf(EdfSpec),
+    Edf(EdfSpec) = "edf",
     /// Virtual Token Counter: fair shares between tenants (classes).
-    Vtc(VtcSpec),
+    Vtc(VtcSpec) = "vtc",
     /// Shortest job first by predicted output length, without preemption for a shorter one.
-    Sjf(SjfSpec),
+    Sjf(SjfSpec) = "sjf",
     /// LTR: preemptive shortest job first by a predicted rank, with a guard against starvation.
-    Ltr(LtrSpec),
+    Ltr(LtrSpec) = "ltr",
     /// FastServe: skip-join multi-level feedback queue, preemptive, by service received.
-    Fastserve(FastserveSpec),
+    Fastserve(FastserveSpec) = "fastserve",
 }
 
 impl SchedulerSpec {
+    /// What it needs of its replica.
+    pub fn needs(&self) -> Needs {
+        self.policy().needs()
+    }
+
+    /// How near the engines' own flags come to it.
+    pub fn nearest(&self) -> Nearest {
+        self.policy().nearest()
+    }
+
+    /// The rules on its settings, below its name.
+    pub fn check(&self, check: &mut Check<'_>) {
+        self.policy().check(&mut check.below(self.name()));
+    }
+
     /// The scheduler of one replica; `seed` is that of its length model, if it has one.
     pub fn build(&self, seed: u64, replica: u32) -> Box<dyn Scheduler> {
-        let router = |pace, gate: Box<dyn Gate>| Box::new(Router::new(pace, gate));
-        match self {
-            SchedulerSpec::Vllm(spec) => Box::new(vllm::Vllm::new(spec.clone())),
-            SchedulerSpec::VllmV0(spec) => Box::new(vllm_v0::VllmV0::new(spec.clone())),
-            SchedulerSpec::Sglang(spec) => Box::new(sglang::Sglang::new(spec.clone())),
-            SchedulerSpec::Trtllm(spec) => Box::new(trtllm::Trtllm::new(spec.clone())),
-            SchedulerSpec::Sarathi(spec) => Box::new(sarathi::Sarathi::new(spec.clone())),
-            SchedulerSpec::Orca(spec) => Box::new(orca::Orca::new(spec.clone())),
-            SchedulerSpec::SemiPd(spec) => Box::new(semi_pd::SemiPd::new(spec.clone())),
-            SchedulerSpec::Static(spec) => Box::new(static_batch::StaticBatch::new(spec.clone())),
-            SchedulerSpec::PastFuture(spec) => {
-                router(spec.intake(), Box::new(past_future::Peak::new(spec, seed, replica)))
-            }
-            SchedulerSpec::Aggressive(spec) => router(spec.intake(), Box::new(aggressive::Fill::new(spec))),
-            SchedulerSpec::Conservative(spec) => router(spec.intake(), Box::new(conservative::Reserve::new(spec))),
-            SchedulerSpec::LightllmMain(spec) => {
-                let router = Router::new(spec.intake(), Box::new(lightllm_main::Main::new(spec)));
-                Box::new(router.fair(spec.fair.clone().map(vtc::Vtc::sharing)))
-            }
-            SchedulerSpec::Edf(spec) => Box::new(edf::Edf::new(spec.clone())),
-            SchedulerSpec::Vtc(spec) => Box::new(vtc::Vtc::new(spec.clone())),
-            SchedulerSpec::Sjf(spec) => Box::new(sjf::Sjf::new(spec, seed, replica)),
-            SchedulerSpec::Ltr(spec) => Box::new(ltr::Ltr::new(spec.clone(), seed, replica)),
-            SchedulerSpec::Fastserve(spec) => Box::new(fastserve::Fastserve::new(spec.clone())),
-        }
-    }
-
-    /// Where it takes its idea of output lengths from, if it has one. Reports print the oracles among them.
-    pub fn lengths(&self) -> Option<&LengthSpec> {
-        match self {
-            SchedulerSpec::PastFuture(spec) => Some(&spec.lengths),
-            SchedulerSpec::Sjf(spec) => Some(&spec.lengths),
-            SchedulerSpec::Ltr(spec) => Some(&spec.lengths),
-            _ => None,
-        }
-    }
-
-    /// Order of the waiting queue that this scheduler wants.
-    pub fn queue_order(&self) -> QueueOrder {
-        match self {
-            SchedulerSpec::Vllm(spec) => spec.policy,
-            SchedulerSpec::Sglang(spec) if spec.order() == SchedulePolicy::Fcfs => QueueOrder::Fcfs,
-            SchedulerSpec::LightllmMain(spec) if spec.fair.is_some() => QueueOrder::Keyed,
-            SchedulerSpec::Sglang(_)
-            | SchedulerSpec::Edf(_)
-            | SchedulerSpec::Vtc(_)
-            | SchedulerSpec::Sjf(_)
-            | SchedulerSpec::Ltr(_)
-            | SchedulerSpec::Fastserve(_) => QueueOrder::Keyed,
-            _ => QueueOrder::Fcfs,
-        }
-    }
-
-    /// Steps planned ahead (lane depth).
-    pub fn depth(&self) -> u32 {
-        match self {
-            SchedulerSpec::Vllm(spec) => 1 + u32::from(spec.async_scheduling),
-            SchedulerSpec::Sglang(spec) => 1 + u32::from(spec.enable_overlap_schedule),
-            _ => 1,
-        }
-    }
-
-    /// Lanes that a replica needs for it.
-    pub fn lanes(&self) -> Lanes {
-        match self {
-            SchedulerSpec::SemiPd(_) => Lanes::Split,
-            _ => Lanes::Unified,
-        }
-    }
-
-    /// Whether it can serve where prompts and decodes are on different replicas: it admits by what is free, and reserves nothing.
-    pub fn serves_apart(&self) -> bool {
-        match self {
-            SchedulerSpec::Vllm(_)
-            | SchedulerSpec::VllmV0(_)
-            | SchedulerSpec::Sglang(_)
-            | SchedulerSpec::Sarathi(_) => true,
-            SchedulerSpec::Trtllm(spec) => spec.capacity_scheduler_policy == Capacity::MaxUtilization,
-            _ => false,
-        }
-    }
-
-    /// How its lanes share the SMs of a replica, if it has several.
-    pub(crate) fn sharing(&self) -> Option<Sharing> {
-        match self {
-            SchedulerSpec::SemiPd(spec) => Some(Sharing::new(&spec.partition, spec.scaling)),
-            _ => None,
-        }
-    }
-
-    /// Whether it may compute a prompt over several steps. Where it does not, a step must hold the longest sequence.
-    pub fn splits_prompts(&self) -> bool {
-        match self {
-            SchedulerSpec::Vllm(spec) => spec.enable_chunked_prefill,
-            SchedulerSpec::Sglang(spec) => spec.chunked_prefill_size.is_some(),
-            SchedulerSpec::Trtllm(spec) => spec.enable_chunked_context,
-            SchedulerSpec::SemiPd(spec) => spec.enable_chunked_prefill,
-            SchedulerSpec::Sarathi(_)
-            | SchedulerSpec::Edf(_)
-            | SchedulerSpec::Vtc(_)
-            | SchedulerSpec::Sjf(_)
-            | SchedulerSpec::Ltr(_)
-            | SchedulerSpec::Fastserve(_) => true,
-            SchedulerSpec::VllmV0(_)
-            | SchedulerSpec::PastFuture(_)
-            | SchedulerSpec::Aggressive(_)
-            | SchedulerSpec::Conservative(_)
-            | SchedulerSpec::LightllmMain(_)
-            | SchedulerSpec::Orca(_)
-            | SchedulerSpec::Static(_) => false,
-        }
-    }
-
-    /// Whether it keeps and shares blocks of equal prefixes.
-    pub fn prefix_caching(&self) -> bool {
-        match self {
-            SchedulerSpec::Vllm(spec) => spec.enable_prefix_caching,
-            SchedulerSpec::Sglang(spec) => spec.enable_radix_cache,
-            _ => false,
-        }
-    }
-
-    /// Memory of the host, per GPU, that it swaps preempted requests into; `None` if it never does.
-    pub fn swap_space(&self) -> Option<Bytes> {
-        let (mode, space) = match self {
-            SchedulerSpec::VllmV0(spec) => (spec.preemption_mode, spec.swap_space),
-            SchedulerSpec::Ltr(spec) => (spec.preemption_mode, spec.swap_space),
-            SchedulerSpec::Fastserve(spec) => (spec.preemption_mode, spec.swap_space),
-            _ => return None,
-        };
-        (mode == PreemptionMode::Swap).then_some(space)
-    }
-
-    /// Requests that it runs at once at most.
-    pub fn max_seqs(&self) -> u32 {
-        match self {
-            SchedulerSpec::Vllm(spec) => spec.max_num_seqs,
-            SchedulerSpec::VllmV0(spec) => spec.max_num_seqs,
-            SchedulerSpec::Sglang(spec) => spec.max_running_requests,
-            SchedulerSpec::Trtllm(spec) => spec.max_batch_size,
-            SchedulerSpec::Sarathi(spec) => spec.max_num_seqs,
-            SchedulerSpec::Orca(spec) => spec.max_batch_size,
-            SchedulerSpec::SemiPd(spec) => spec.max_num_seqs,
-            SchedulerSpec::Static(spec) => spec.batch_size,
-            SchedulerSpec::PastFuture(spec) => spec.running_max_req_size,
-            SchedulerSpec::Aggressive(spec) => spec.running_max_req_size,
-            SchedulerSpec::Conservative(spec) => spec.running_max_req_size,
-            SchedulerSpec::LightllmMain(spec) => spec.running_max_req_size,
-            SchedulerSpec::Edf(spec) => spec.batch.max_num_seqs,
-            SchedulerSpec::Vtc(spec) => spec.batch.max_num_seqs,
-            SchedulerSpec::Sjf(spec) => spec.batch.max_num_seqs,
-            SchedulerSpec::Ltr(spec) => spec.batch.max_num_seqs,
-            SchedulerSpec::Fastserve(spec) => spec.batch.max_num_seqs,
-        }
-    }
-
-    /// Tokens of one step for which activations must fit, where sequences have up to `max_model_len` tokens. Schedulers
-    /// without a budget get that of vLLM's server.
-    pub fn max_batched_tokens(&self, max_model_len: u32) -> u32 {
-        match self {
-            SchedulerSpec::Vllm(spec) => spec.max_num_batched_tokens,
-            SchedulerSpec::VllmV0(spec) => spec.budget(max_model_len),
-            SchedulerSpec::Sglang(spec) => spec.chunked_prefill_size.unwrap_or(spec.max_prefill_tokens),
-            SchedulerSpec::Trtllm(spec) => spec.max_num_tokens,
-            SchedulerSpec::Sarathi(spec) => spec.chunk_size.max(spec.max_num_seqs),
-            SchedulerSpec::SemiPd(spec) => spec.max_prefill_tokens,
-            SchedulerSpec::Edf(spec) => spec.batch.max_batched_tokens(),
-            SchedulerSpec::Vtc(spec) => spec.batch.max_batched_tokens(),
-            SchedulerSpec::Sjf(spec) => spec.batch.max_batched_tokens(),
-            SchedulerSpec::Ltr(spec) => spec.batch.max_num_batched_tokens,
-            SchedulerSpec::Fastserve(spec) => spec.batch.max_num_batched_tokens,
-            SchedulerSpec::Orca(_) | SchedulerSpec::Static(_) => VllmSpec::default().max_num_batched_tokens,
-            SchedulerSpec::PastFuture(spec) => spec.intake().budget(max_model_len),
-            SchedulerSpec::Aggressive(spec) => spec.intake().budget(max_model_len),
-            SchedulerSpec::Conservative(spec) => spec.intake().budget(max_model_len),
-            SchedulerSpec::LightllmMain(spec) => spec.intake().budget(max_model_len),
-        }
+        self.policy().build(seed, replica)
     }
 }
 

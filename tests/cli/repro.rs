@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use overbook_scenarios::{Point, Source};
-use overbook_sim::fleet::Cluster;
+use overbook_sim::fleet::{Cluster, Policies};
 use overbook_sim::results::rows::Discard;
 use overbook_sim::schedulers::future_peak::{Growth, future_peak};
 use overbook_sim::serving::step::{Infeasible, StepBuilder};
@@ -84,10 +84,14 @@ fn true_peak(point: &Point) -> f64 {
     }
     let spec = point.cluster().expect("a fleet");
     let sum = Rc::new(std::cell::Cell::new((0, 0)));
-    let inner = spec.scheduler.build(spec.seed, 0);
-    let scheduler = TruePeak { inner, lengths: lengths.into(), peak: 0, since: 0, sum: Rc::clone(&sum) };
+    let (lengths, named): (Rc<[u32]>, _) = (lengths.into(), spec.scheduler.clone());
+    let scheduler = |seed, replica| -> Box<dyn Scheduler> {
+        let inner = named.build(seed, replica);
+        Box::new(TruePeak { inner, lengths: Rc::clone(&lengths), peak: 0, since: 0, sum: Rc::clone(&sum) })
+    };
+    let policies = Policies { scheduler: Box::new(scheduler), ..Policies::from(&spec) };
     let pool = spec.limits.blocks as f64;
-    let cluster = Cluster::with_schedulers(spec, vec![Box::new(scheduler)]).expect("a fleet");
+    let cluster = Cluster::with_policies(spec, &policies).expect("a fleet");
     let mut cost = point.cost().expect("costs");
     let mut workload = point.workload().expect("a workload");
     cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true).expect("a run");

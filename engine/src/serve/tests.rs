@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use overbook_sim::results::rows::RequestRow;
 use overbook_sim::schedulers::SchedulerSpec;
-use overbook_sim::serving::QueueOrder;
-use overbook_sim::serving::replica::{Happened, Lanes, SwapSpace};
+use overbook_sim::serving::replica::Happened;
 
 use super::*;
 use crate::executor::{Capacity, Rehearsal};
@@ -77,16 +76,7 @@ impl Running {
     ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("its address");
-        let limits = Limits {
-            blocks: u64::from(BLOCKS),
-            block_tokens: BLOCK,
-            max_model_len: CONTEXT,
-            prefix_caching: true,
-            depth: 2,
-            order: QueueOrder::Fcfs,
-            lanes: Lanes::Unified,
-            swap: SwapSpace::default(),
-        };
+        let limits = scheduler.needs().limits(u64::from(BLOCKS), BLOCK, CONTEXT);
         let mut settings = Settings::new("rehearsal", limits, VOCAB);
         change(&mut settings);
         let stop = Arc::new(AtomicBool::new(false));
@@ -94,7 +84,7 @@ impl Running {
         let thread = std::thread::spawn(move || {
             let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: CONTEXT, vocab: VOCAB };
             let executor = Box::new(Rehearsal::new(capacity, step, token));
-            let mut driver = Driver::new(limits, &scheduler, 0, executor).expect("it fits");
+            let mut driver = Driver::new(limits, scheduler.build(0, 0), executor).expect("it fits");
             let clock = Clock::new(std::time::Instant::now());
             let mut book = Book::default();
             let stop = move || stopped.load(Ordering::Acquire);

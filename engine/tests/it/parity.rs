@@ -9,7 +9,7 @@ use overbook_engine::run::{Measured, RunError, run};
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::schedulers::SchedulerSpec;
-use overbook_sim::serving::replica::Limits;
+use overbook_sim::serving::replica::Lanes;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Content, Workload, WorkloadError};
 use rand::rngs::ChaCha8Rng;
@@ -63,16 +63,7 @@ fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
 }
 
 fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
-    let limits = Limits {
-        blocks: u64::from(BLOCKS),
-        block_tokens: BLOCK,
-        max_model_len: LONGEST,
-        prefix_caching: scheduler.prefix_caching(),
-        depth: scheduler.depth(),
-        order: scheduler.queue_order(),
-        lanes: scheduler.lanes(),
-        ..ClusterSpec::default().limits
-    };
+    let limits = scheduler.needs().limits(u64::from(BLOCKS), BLOCK, LONGEST);
     ClusterSpec { limits, scheduler, seed, ..ClusterSpec::default() }
 }
 
@@ -85,59 +76,10 @@ fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, RunEr
     run(spec, &mut Given(arrivals.into_iter()), Box::new(rehearsal()), &mut |_| true)
 }
 
-/// Settings of every scheduler that runs on one lane and does not swap.
-const SETTINGS: &[&str] = &[
-    r#"{"vllm": {}}"#,
-    r#"{"vllm": {"async_scheduling": false}}"#,
-    r#"{"vllm": {"max_num_batched_tokens": 48, "max_num_seqs": 5}}"#,
-    r#"{"vllm": {"policy": "priority", "async_scheduling": false}}"#,
-    r#"{"vllm": {"preemption_victim": "most-computed", "enable_prefix_caching": false}}"#,
-    r#"{"vllm-v0": {"watermark": 0.0}}"#,
-    r#"{"sglang": {"schedule_conservativeness": 0.05}}"#,
-    r#"{"sglang": {"schedule_policy": "lpm", "enable_overlap_schedule": false, "max_running_requests": 6}}"#,
-    r#"{"sglang": {"enable_mixed_chunk": true, "chunked_prefill_size": 64}}"#,
-    r#"{"trtllm": {"capacity_scheduler_policy": "max-utilization"}}"#,
-    r#"{"trtllm": {"capacity_scheduler_policy": "guaranteed-no-evict"}}"#,
-    r#"{"sarathi": {}}"#,
-    r#"{"orca": {}}"#,
-    r#"{"static": {"batch_size": 6}}"#,
-    r#"{"past-future": {}}"#,
-    r#"{"aggressive": {}}"#,
-    r#"{"conservative": {}}"#,
-    r#"{"lightllm-main": {}}"#,
-    r#"{"edf": {}}"#,
-    r#"{"vtc": {}}"#,
-    r#"{"sjf": {}}"#,
-    r#"{"ltr": {}}"#,
-    r#"{"fastserve": {}}"#,
-];
-
-/// Fails to compile when a scheduler comes that the list above does not know.
-fn is_listed(spec: &SchedulerSpec) -> bool {
-    match spec {
-        SchedulerSpec::Vllm(_)
-        | SchedulerSpec::VllmV0(_)
-        | SchedulerSpec::Sglang(_)
-        | SchedulerSpec::Trtllm(_)
-        | SchedulerSpec::Sarathi(_)
-        | SchedulerSpec::Orca(_)
-        | SchedulerSpec::Static(_)
-        | SchedulerSpec::PastFuture(_)
-        | SchedulerSpec::Aggressive(_)
-        | SchedulerSpec::Conservative(_)
-        | SchedulerSpec::LightllmMain(_)
-        | SchedulerSpec::Edf(_)
-        | SchedulerSpec::Vtc(_)
-        | SchedulerSpec::Sjf(_)
-        | SchedulerSpec::Ltr(_)
-        | SchedulerSpec::Fastserve(_) => true,
-        // Two lanes: the engine refuses them.
-        SchedulerSpec::SemiPd(_) => false,
-    }
-}
-
-fn schedulers() -> impl Iterator<Item = (&'static str, SchedulerSpec)> {
-    SETTINGS.iter().map(|&text| (text, serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"))))
+/// Every scheduler that runs on one lane. Those that would swap compute again: the engine has no memory to swap to.
+fn schedulers() -> Vec<(String, SchedulerSpec)> {
+    let every = SchedulerSpec::every().into_iter();
+    every.filter(|(_, scheduler)| scheduler.needs().lanes() == Lanes::Unified).collect()
 }
 
 fn expect_parity(name: &str, parity: &Parity) {
@@ -153,13 +95,12 @@ fn expect_parity(name: &str, parity: &Parity) {
 #[test]
 fn the_simulator_makes_the_batches_of_the_engine() {
     let (mut preempted, mut cached, mut early, mut gone, mut rejected) = (0, 0, 0, 0, 0);
-    for (seed, (name, scheduler)) in schedulers().enumerate() {
-        assert!(is_listed(&scheduler));
+    for (seed, (name, scheduler)) in schedulers().into_iter().enumerate() {
         let spec = spec(scheduler, seed as u64);
         let measured = measure(&spec, arrivals(seed as u64, 60)).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(measured.rows.len(), 60, "{name}: every request ends (law 1)");
         let parity = replay(&spec, &measured).unwrap_or_else(|e| panic!("{name}: {e}"));
-        expect_parity(name, &parity);
+        expect_parity(&name, &parity);
         assert_eq!((parity.steps, parity.requests), (measured.steps.len(), 60));
         for row in &measured.rows {
             let sent = &measured.sent[row.request as usize];
@@ -175,7 +116,7 @@ fn the_simulator_makes_the_batches_of_the_engine() {
     assert!(cached > 1000, "{cached} tokens from the prefix cache");
     assert!(early > 300, "{early} ends by an end-of-sequence token");
     assert!(gone > 50, "{gone} clients gave up");
-    assert_eq!(rejected as usize, SETTINGS.len(), "the one that is too long, each time");
+    assert_eq!(rejected as usize, schedulers().len(), "the one that is too long, each time");
 }
 
 #[test]

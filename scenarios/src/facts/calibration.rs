@@ -47,8 +47,8 @@ fn steps_status(point: &Point) -> String {
     let Ok(Some(profile)) = point.step_profile() else { return String::new() };
     let scenario = &point.scenario;
     let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
-    let tokens = scenario.scheduler.max_batched_tokens(longest);
-    let outside = profile.outside(scenario.scheduler.max_seqs(), tokens, longest);
+    let needs = scenario.scheduler.needs();
+    let outside = profile.outside(needs.max_seqs, needs.max_batched_tokens(longest), longest);
     let mut parts = vec![match outside.as_slice() {
         [] => "inside the range of its steps".to_owned(),
         outside => format!("EXTRAPOLATED: {}", outside.join("; ")),

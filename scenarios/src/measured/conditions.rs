@@ -1,10 +1,10 @@
 //! From a run's conditions to a scenario that has them.
 
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
-use overbook_sim::schedulers::SchedulerSpec;
 
+use super::engine::{self, Engine};
 use super::gap::Gap;
-use super::{Constants, MeasuredRun, engine, words, workload};
+use super::{Constants, MeasuredRun, words, workload};
 use crate::catalog::Catalog;
 use crate::import::catalog_name;
 use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION, WorkloadSpec};
@@ -51,10 +51,10 @@ impl MeasuredRun {
                 return Err(Gap(what.to_owned()));
             }
         }
-        let scheduler = engine::scheduler(self, gpu, &mut notes)?;
+        let served = engine::engine(self, gpu, &mut notes)?;
         let engine = EngineSpec {
-            host: Some(constants.host(self, model, &scheduler, &mut notes)),
-            ..self.engine(&scheduler, model, &mut notes)?
+            host: Some(constants.host(self, model, &served, &mut notes)),
+            ..self.engine(&served, model, &mut notes)?
         };
         let scenario = Scenario {
             version: VERSION,
@@ -75,7 +75,7 @@ impl MeasuredRun {
                 ..FleetSpec::default()
             },
             engine,
-            scheduler,
+            scheduler: served.into(),
             slo: crate::scenario::Slo::default(),
             audit: false,
             sweep: None,
@@ -84,7 +84,7 @@ impl MeasuredRun {
         Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })
     }
 
-    fn engine(&self, scheduler: &SchedulerSpec, model: &str, notes: &mut Vec<String>) -> Result<EngineSpec, Gap> {
+    fn engine(&self, served: &Engine, model: &str, notes: &mut Vec<String>) -> Result<EngineSpec, Gap> {
         let weights = match self.text("weight_dtype") {
             "bf16" | "bfloat16" | "fp16" | "float16" => WeightDtype::Bf16,
             "fp8" => WeightDtype::Fp8,
@@ -112,18 +112,18 @@ impl MeasuredRun {
             block_tokens: self.whole("kv_block_size").map_or(defaults.block_tokens, |tokens| tokens as u32),
             gpu_memory_utilization: share.unwrap_or(defaults.gpu_memory_utilization),
             kv_tokens,
-            max_model_len: self.max_model_len(scheduler, model, notes),
+            max_model_len: self.max_model_len(served, model, notes),
             ..defaults
         })
     }
 
     /// The longest sequence: as stated, at most what the model was made for, and what a step holds if prompts are not split.
-    fn max_model_len(&self, scheduler: &SchedulerSpec, model: &str, notes: &mut Vec<String>) -> Option<u32> {
+    fn max_model_len(&self, served: &Engine, model: &str, notes: &mut Vec<String>) -> Option<u32> {
         let stated = self.whole("max_model_len").and_then(|tokens| u32::try_from(tokens).ok());
         let context = Catalog::embedded().model(model).ok()?.context;
-        let step = match scheduler {
-            SchedulerSpec::Trtllm(spec) if !spec.enable_chunked_context => spec.max_num_tokens,
-            _ => u32::MAX,
+        let step = match served {
+            Engine::Trtllm(spec) if !spec.enable_chunked_context => spec.max_num_tokens,
+            Engine::Trtllm(_) | Engine::Vllm(_) | Engine::VllmV0(_) | Engine::SLora(_) => u32::MAX,
         };
         let least = stated.unwrap_or(context).min(context).min(step);
         if stated.unwrap_or(context) != least {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use overbook_sim::cost::HostCost;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::KvDtype;
-use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 
 use super::MeasuredRun;
+use super::engine::Engine;
 use super::words;
 use crate::catalog::Catalog;
 use crate::scenario::ClientTimeSpec;
@@ -154,21 +154,14 @@ impl Constants {
     }
 
     /// Host time of a run's engine.
-    pub(super) fn host(
-        &self,
-        run: &MeasuredRun,
-        model: &str,
-        scheduler: &SchedulerSpec,
-        notes: &mut Vec<String>,
-    ) -> HostCost {
-        let (base, per_seq) = match scheduler {
+    pub(super) fn host(&self, run: &MeasuredRun, model: &str, engine: &Engine, notes: &mut Vec<String>) -> HostCost {
+        let (base, per_seq) = match engine {
             // Hidden behind the device, unless that is quicker.
-            SchedulerSpec::Vllm(spec) if spec.async_scheduling => (us(600.0), us(10.0)),
-            SchedulerSpec::Vllm(_) => (self.us("host.vllm-sync.base_us"), us(0.0)),
-            SchedulerSpec::VllmV0(_) => (self.us("host.vllm-v0.base_us"), self.us("host.vllm-v0.per_seq_us")),
-            SchedulerSpec::Trtllm(_) => (self.us("host.tensorrt-llm.base_us"), self.us("host.tensorrt-llm.per_seq_us")),
-            SchedulerSpec::LightllmMain(_) => (self.us("host.s-lora.base_us"), us(0.0)),
-            _ => return HostCost::default(),
+            Engine::Vllm(spec) if spec.async_scheduling => (us(600.0), us(10.0)),
+            Engine::Vllm(_) => (self.us("host.vllm-sync.base_us"), us(0.0)),
+            Engine::VllmV0(_) => (self.us("host.vllm-v0.base_us"), self.us("host.vllm-v0.per_seq_us")),
+            Engine::Trtllm(_) => (self.us("host.tensorrt-llm.base_us"), self.us("host.tensorrt-llm.per_seq_us")),
+            Engine::SLora(_) => (self.us("host.s-lora.base_us"), us(0.0)),
         };
         let kind = match (draws(run), penalises(run)) {
             (true, _) => {

@@ -16,15 +16,36 @@ const ASYNC_SINCE: (u32, u32) = (0, 14);
 /// GPUs with so much memory that vLLM's server takes its larger default limits.
 const LARGE: [&str; 7] = ["a100-80", "h100", "h200", "b200", "rtx-pro-6000", "rtx-pro-6000-max-q", "mi300x"];
 
-pub(super) fn scheduler(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<SchedulerSpec, Gap> {
+/// The engines whose runs can be imitated, each with the settings of its scheduler.
+#[derive(Clone, Debug)]
+pub(super) enum Engine {
+    Vllm(VllmSpec),
+    VllmV0(VllmV0Spec),
+    Trtllm(TrtllmSpec),
+    SLora(LightllmMainSpec),
+}
+
+impl From<Engine> for SchedulerSpec {
+    fn from(engine: Engine) -> SchedulerSpec {
+        match engine {
+            Engine::Vllm(spec) => SchedulerSpec::Vllm(spec),
+            Engine::VllmV0(spec) => SchedulerSpec::VllmV0(spec),
+            Engine::Trtllm(spec) => SchedulerSpec::Trtllm(spec),
+            Engine::SLora(spec) => SchedulerSpec::LightllmMain(spec),
+        }
+    }
+}
+
+/// The engine of a run.
+pub(super) fn engine(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<Engine, Gap> {
     let (engine, version, policy) = (run.text("engine"), run.text("engine_version"), run.text("scheduler"));
     match engine {
         "vllm" if version.contains("V0") || words::version(version).is_some_and(|version| version < (0, 8)) => {
-            Ok(SchedulerSpec::VllmV0(vllm_v0(run, notes)))
+            Ok(Engine::VllmV0(vllm_v0(run, notes)))
         }
-        "vllm" => Ok(SchedulerSpec::Vllm(vllm(run, gpu, notes)?)),
-        "tensorrt-llm" if policy == "GUARANTEED_NO_EVICT" => Ok(SchedulerSpec::Trtllm(trtllm(run, notes))),
-        _ if engine.starts_with("s-lora") => Ok(SchedulerSpec::LightllmMain(LightllmMainSpec {
+        "vllm" => Ok(Engine::Vllm(vllm(run, gpu, notes)?)),
+        "tensorrt-llm" if policy == "GUARANTEED_NO_EVICT" => Ok(Engine::Trtllm(trtllm(run, notes))),
+        _ if engine.starts_with("s-lora") => Ok(Engine::SLora(LightllmMainSpec {
             running_max_req_size: limit(run, "max_num_seqs", 1000, notes),
             batch_max_tokens: run.whole("max_num_batched_tokens").map(|tokens| tokens as u32),
             router_max_wait_tokens: SLORA_WAIT_TOKENS,

@@ -6,7 +6,7 @@ use overbook_sim::calibrate::Profile;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::hardware::server::{LinkSpec, Topology};
-use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::schedulers::Prompts;
 
 use super::fit;
 use crate::catalog::{Catalog, CatalogError};
@@ -312,14 +312,15 @@ impl PointCheck<'_> {
             Err(_) => return,
         };
         // vLLM refuses this too: such a prompt would wait for ever, and all behind it.
-        for (key, tokens) in whole_prompt_budgets(&point.scenario.scheduler, longest) {
+        let scheduler = &point.scenario.scheduler;
+        let Prompts::Whole(budgets) = scheduler.needs().prompts else { return };
+        for (name, tokens) in budgets {
             if tokens < longest {
-                let name = key.rsplit('.').next().unwrap_or(key);
                 let message = format!(
                     "`{name}` is {tokens}; without chunked prefill a step must hold a whole sequence, here {longest} \
                      tokens (engine.max_model_len)"
                 );
-                self.add(key, message);
+                self.add(&format!("scheduler.{}.{name}", scheduler.name()), message);
             }
         }
     }
@@ -327,11 +328,11 @@ impl PointCheck<'_> {
     /// Whether a router that asks for prefixes can be answered.
     pub(super) fn prefixes(&mut self, point: &Point) {
         let scenario = &point.scenario;
-        if !scenario.fleet.router.is_prefix_aware() {
+        if !scenario.fleet.router.needs().prefixes {
             return;
         }
         let instead = "take `token-jsq` or `least-outstanding`, which need no prefixes";
-        if !scenario.scheduler.prefix_caching() {
+        if !scenario.scheduler.needs().prefix_caching {
             let message = format!("`prefix-aware` routes to cached prefixes, and the scheduler keeps none; {instead}");
             return self.add("fleet.router", message);
         }
@@ -370,37 +371,5 @@ impl PointCheck<'_> {
                 None
             }
         }
-    }
-}
-
-/// The budgets into which a scheduler that does not split prompts must fit each of them: where they are stated, and tokens.
-fn whole_prompt_budgets(scheduler: &SchedulerSpec, longest: u32) -> Vec<(&'static str, u32)> {
-    match scheduler {
-        SchedulerSpec::Vllm(spec) if !spec.enable_chunked_prefill => {
-            let batched = ("scheduler.vllm.max_num_batched_tokens", spec.max_num_batched_tokens);
-            let scheduled =
-                spec.max_num_scheduled_tokens.map(|tokens| ("scheduler.vllm.max_num_scheduled_tokens", tokens));
-            [Some(batched), scheduled].into_iter().flatten().collect()
-        }
-        SchedulerSpec::VllmV0(spec) => vec![("scheduler.vllm-v0.max_num_batched_tokens", spec.budget(longest))],
-        SchedulerSpec::Trtllm(spec) if !spec.enable_chunked_context => {
-            vec![("scheduler.trtllm.max_num_tokens", spec.max_num_tokens)]
-        }
-        SchedulerSpec::SemiPd(spec) if !spec.enable_chunked_prefill => {
-            vec![("scheduler.semi-pd.max_prefill_tokens", spec.max_prefill_tokens)]
-        }
-        SchedulerSpec::PastFuture(spec) => {
-            vec![("scheduler.past-future.batch_max_tokens", spec.intake().budget(longest))]
-        }
-        SchedulerSpec::Aggressive(spec) => {
-            vec![("scheduler.aggressive.batch_max_tokens", spec.intake().budget(longest))]
-        }
-        SchedulerSpec::Conservative(spec) => {
-            vec![("scheduler.conservative.batch_max_tokens", spec.intake().budget(longest))]
-        }
-        SchedulerSpec::LightllmMain(spec) => {
-            vec![("scheduler.lightllm-main.batch_max_tokens", spec.intake().budget(longest))]
-        }
-        _ => Vec::new(),
     }
 }

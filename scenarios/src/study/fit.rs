@@ -13,6 +13,7 @@ impl Scenario {
     /// How a replica of a model is laid out in memory.
     pub fn layout(&self, model: &ModelSpec) -> Layout {
         let longest = self.engine.max_model_len.unwrap_or(model.context);
+        let needs = self.scheduler.needs();
         Layout {
             tensor_parallel: self.fleet.tensor_parallel,
             stages: self.fleet.stages(),
@@ -21,8 +22,8 @@ impl Scenario {
             kv: self.engine.kv,
             utilization: self.engine.gpu_memory_utilization,
             block_tokens: self.engine.block_tokens,
-            max_batched_tokens: self.scheduler.max_batched_tokens(longest),
-            max_seqs: self.scheduler.max_seqs(),
+            max_batched_tokens: needs.max_batched_tokens(longest),
+            max_seqs: needs.max_seqs,
         }
     }
 

@@ -14,6 +14,7 @@ mod mutations;
 mod pools;
 mod profile;
 mod round_trip;
+mod rules;
 mod schema;
 mod sweeps;
 

@@ -6,12 +6,13 @@ use super::drive::Stop;
 use super::intake::Intake;
 use super::kernel::{Entry, Fired, Kernel, RANK_PATIENCE};
 use super::outcome::{Progress, RunError, RunResult};
+use super::policies::Policies;
 use super::pools::{Pools, ReplicaPool};
 use super::sink::Sink;
 use super::spec::ClusterSpec;
 use crate::cost::CostModel;
 use crate::digest::Kind;
-use crate::partitioners::FirstToken;
+use crate::partitioners::{FirstToken, Sharing};
 use crate::results::rows::{Outcome, Recorder, RequestRow};
 use crate::results::summary::Fleet;
 use crate::routers::Router;
@@ -25,6 +26,7 @@ use crate::workload::arrival::{Arrival, Workload};
 pub struct Cluster {
     spec: ClusterSpec,
     schedulers: Vec<Box<dyn Scheduler>>,
+    sharing: Vec<Option<Sharing>>,
     router: Box<dyn Router>,
     probes: Vec<Time>,
     #[cfg(feature = "planted-faults")]
@@ -40,39 +42,27 @@ impl Cluster {
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
     pub fn new(spec: ClusterSpec) -> Result<Self, RunError> {
-        let replicas: u32 = spec.replica_pools().iter().map(|pool| pool.replicas).sum();
-        let schedulers = (0..replicas).map(|replica| spec.scheduler.build(spec.seed, replica)).collect();
-        Cluster::with_schedulers(spec, schedulers)
+        let policies = Policies::from(&spec);
+        Cluster::with_policies(spec, &policies)
     }
 
-    /// A fleet at time zero whose replicas are planned by these schedulers, one each, instead of `spec.scheduler`.
+    /// A fleet at time zero with these policies in place of those that `spec` names.
     ///
     /// # Errors
     /// The pool cannot hold a single request of the maximal length.
-    ///
-    /// # Panics
-    /// There are not as many schedulers as replicas.
-    pub fn with_schedulers(spec: ClusterSpec, schedulers: Vec<Box<dyn Scheduler>>) -> Result<Self, RunError> {
+    pub fn with_policies(spec: ClusterSpec, policies: &Policies<'_>) -> Result<Self, RunError> {
         let pools = spec.replica_pools();
         pools.iter().try_for_each(ReplicaPool::holds_the_longest)?;
         let replicas: u32 = pools.iter().map(|pool| pool.replicas).sum();
-        assert_eq!(schedulers.len(), replicas as usize, "one scheduler per replica");
-        let router = spec.router.build(spec.seed);
         Ok(Cluster {
-            spec,
-            schedulers,
-            router,
+            schedulers: (0..replicas).map(|replica| (policies.scheduler)(spec.seed, replica)).collect(),
+            sharing: (0..replicas).map(|replica| (policies.sharing)(replica)).collect(),
+            router: (policies.router)(spec.seed),
             probes: Vec::new(),
             #[cfg(feature = "planted-faults")]
             planted: None,
+            spec,
         })
-    }
-
-    /// The same fleet with this router in place of `spec.router`.
-    #[must_use]
-    pub fn with_router(mut self, router: Box<dyn Router>) -> Self {
-        self.router = router;
-        self
     }
 
     /// Settles every replica at `at`, which nothing may notice (law 13): only for tests.
@@ -118,11 +108,11 @@ impl Cluster {
         recorder: &mut dyn Recorder,
         watch: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<RunResult, RunError> {
-        let Cluster { spec, schedulers, router, probes, .. } = self;
+        let Cluster { spec, schedulers, sharing, router, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
         let controllers = controllers::build(&spec, router, &Pools::new(&spec));
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
-        let mut kernel = Kernel::new(&spec, schedulers, costs, Sink::new(spec.slo, recorder));
+        let mut kernel = Kernel::new(&spec, (schedulers, sharing), costs, Sink::new(spec.slo, recorder));
         #[cfg(feature = "planted-faults")]
         if let Some(reason) = self.planted {
             kernel.drives.iter_mut().for_each(|drive| drive.plant(reason));

@@ -87,10 +87,10 @@ pub(super) struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// A fleet at time zero, planned by these schedulers, one for each replica.
+    /// A fleet at time zero, with a scheduler for each replica, and what shares out its SMs if it has several lanes.
     pub(super) fn new(
         spec: &ClusterSpec,
-        schedulers: Vec<Box<dyn Scheduler>>,
+        (schedulers, sharing): (Vec<Box<dyn Scheduler>>, Vec<Option<Sharing>>),
         costs: Vec<&'a mut dyn CostModel>,
         sink: Sink<'a>,
     ) -> Kernel<'a> {
@@ -109,7 +109,7 @@ impl<'a> Kernel<'a> {
         let entrances = spec.controllers.disaggregation.map_or(count, |apart| apart.prefill as usize);
         Kernel {
             replicas: (0..count as u32).map(replica).collect(),
-            sharing: (0..count).map(|_| spec.scheduler.sharing()).collect(),
+            sharing,
             drives: places.map(|at| Drive::new(at, limits.depth, spec)).collect(),
             first_drive: (0..=count).map(|replica| replica * lanes).collect(),
             schedulers,

@@ -7,7 +7,7 @@ use super::pools::ReplicaPool;
 use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
-use crate::serving::replica::{Limits, SwapSpace};
+use crate::serving::replica::Limits;
 use crate::workload::arrival::Arrival;
 
 /// What policies are told about a request's output length.
@@ -116,16 +116,7 @@ impl Default for ClusterSpec {
         let scheduler = SchedulerSpec::default();
         ClusterSpec {
             replicas: 1,
-            limits: Limits {
-                blocks: 4096,
-                block_tokens: 16,
-                max_model_len: 8192,
-                prefix_caching: scheduler.prefix_caching(),
-                depth: scheduler.depth(),
-                order: scheduler.queue_order(),
-                lanes: scheduler.lanes(),
-                swap: SwapSpace::default(),
-            },
+            limits: scheduler.needs().limits(4096, 16, 8192),
             pools: Vec::new(),
             scheduler,
             router: RouterSpec::default(),

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, LengthModel, possible};
+use super::{Draw, LengthModel, LengthPolicy, possible};
+use crate::check::Check;
 use crate::serving::request::Phase;
 use crate::serving::step::RequestView;
 use crate::streams::{Purpose, keyed};
@@ -14,6 +15,7 @@ use crate::streams::{Purpose, keyed};
 #[serde(deny_unknown_fields, default)]
 pub struct HistorySpec {
     /// Finished requests that are remembered, 2 or more (LightLLM's `WINDOW_SIZE`).
+    #[schemars(range(min = 2, max = 1_000_000))]
     pub window: u32,
     /// Length with which half of the window is filled at first [tokens].
     pub initial: u32,
@@ -25,13 +27,25 @@ impl Default for HistorySpec {
     }
 }
 
+impl LengthPolicy for HistorySpec {
+    fn check(&self, check: &mut Check<'_>) {
+        Window::check(self.window, check);
+    }
+
+    fn build(&self, seed: u64, replica: u32) -> Box<dyn LengthModel> {
+        Box::new(History { window: Window::new(self.window, self.initial), seed, replica })
+    }
+}
+
 /// Settings of the quantile.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuantileSpec {
     /// Share of the requests that are no longer than predicted, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub quantile: f64,
     /// Finished requests that are remembered, 2 or more.
+    #[schemars(range(min = 2, max = 1_000_000))]
     pub window: u32,
     /// Length with which half of the window is filled at first [tokens].
     pub initial: u32,
@@ -44,6 +58,17 @@ impl Default for QuantileSpec {
     }
 }
 
+impl LengthPolicy for QuantileSpec {
+    fn check(&self, check: &mut Check<'_>) {
+        Window::check(self.window, check);
+        check.share("quantile", self.quantile);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn LengthModel> {
+        Box::new(Quantile { window: Window::new(self.window, self.initial), quantile: self.quantile })
+    }
+}
+
 /// The lengths that finished last: a ring, and the same lengths in order.
 #[derive(Clone, Debug)]
 struct Window {
@@ -53,6 +78,11 @@ struct Window {
 }
 
 impl Window {
+    /// Half of it is filled at first, and may not be empty.
+    fn check(size: u32, check: &mut Check<'_>) {
+        check.range("window", size, 2, 1_000_000);
+    }
+
     fn new(size: u32, initial: u32) -> Window {
         let half = vec![initial; size as usize / 2];
         Window { ring: half.clone().into(), sorted: half, size: size as usize }
@@ -95,16 +125,10 @@ impl Window {
 
 /// Draws from the history (Past-Future, ASPLOS '25; `FuturePastReqQueue` of the paper's artifact).
 #[derive(Clone, Debug)]
-pub(super) struct History {
+struct History {
     window: Window,
     seed: u64,
     replica: u32,
-}
-
-impl History {
-    pub(super) fn new(spec: HistorySpec, seed: u64, replica: u32) -> History {
-        History { window: Window::new(spec.window, spec.initial), seed, replica }
-    }
 }
 
 impl LengthModel for History {
@@ -124,15 +148,9 @@ impl LengthModel for History {
 
 /// A fixed quantile of the history.
 #[derive(Clone, Debug)]
-pub(super) struct Quantile {
+struct Quantile {
     window: Window,
     quantile: f64,
-}
-
-impl Quantile {
-    pub(super) fn new(spec: QuantileSpec) -> Quantile {
-        Quantile { window: Window::new(spec.window, spec.initial), quantile: spec.quantile }
-    }
 }
 
 impl LengthModel for Quantile {

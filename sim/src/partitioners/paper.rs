@@ -1,7 +1,10 @@
 //! The paper's controller (semi-PD §4.4, Algorithm 1): service times inversely proportional to the share, an M/M/1 queue before
 //! the prompts, constants fitted to what was seen.
 
-use super::{ControllerSpec, FirstToken, Partitioner, Seen, Shares, Window, raise};
+use serde::{Deserialize, Serialize};
+
+use super::{ControllerSpec, FirstToken, PartitionPolicy, Partitioner, Seen, Shares, Window, raise};
+use crate::check::Check;
 use crate::time::Span;
 
 /// Shapes of the two models before anything was fitted: TTFT = a / (x - λ) + b and TPOT = a / y + b over shares of the SMs
@@ -43,8 +46,31 @@ impl Line {
     }
 }
 
+/// Settings of the paper's controller.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PaperSpec(pub ControllerSpec);
+
+impl PartitionPolicy for PaperSpec {
+    fn start(&self) -> Shares {
+        self.0.start
+    }
+
+    fn preparation(&self) -> Span {
+        self.0.preparation.0
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.0.check(check);
+    }
+
+    fn build(&self) -> Option<Box<dyn Partitioner>> {
+        Some(Box::new(Paper::new(self.0.clone())))
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Paper {
+struct Paper {
     spec: ControllerSpec,
     window: Window,
     ttft: Line,
@@ -57,7 +83,7 @@ fn part(own: u32, other: u32) -> f64 {
 }
 
 impl Paper {
-    pub(super) fn new(spec: ControllerSpec) -> Self {
+    fn new(spec: ControllerSpec) -> Self {
         Paper { spec, window: Window::default(), ttft: Line::new(TTFT_SHAPE), tpot: Line::new(TPOT_SHAPE) }
     }
 

@@ -1,7 +1,10 @@
 //! The controller that was released with semi-PD (branch `distserve_base`, `distserve/single_stage_engine.py`). It differs from the
 //! paper's: fixed fits instead of a model fitted online, and shares between 80 and 100 only.
 
-use super::{ControllerSpec, FirstToken, Partitioner, Seen, Shares, Window, raise};
+use serde::{Deserialize, Serialize};
+
+use super::{ControllerSpec, FirstToken, PartitionPolicy, Partitioner, Seen, Shares, Window, raise};
+use crate::check::Check;
 use crate::time::Span;
 
 /// No side gives away more than this leaves it.
@@ -26,14 +29,37 @@ fn z(share: u32) -> f64 {
     100.0 / f64::from(share)
 }
 
+/// Settings of the released controller.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleasedSpec(pub ControllerSpec);
+
+impl PartitionPolicy for ReleasedSpec {
+    fn start(&self) -> Shares {
+        self.0.start
+    }
+
+    fn preparation(&self) -> Span {
+        self.0.preparation.0
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.0.check(check);
+    }
+
+    fn build(&self) -> Option<Box<dyn Partitioner>> {
+        Some(Box::new(Released::new(self.0.clone())))
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Released {
+struct Released {
     spec: ControllerSpec,
     window: Window,
 }
 
 impl Released {
-    pub(super) fn new(spec: ControllerSpec) -> Self {
+    fn new(spec: ControllerSpec) -> Self {
         Released { spec, window: Window::default() }
     }
 

@@ -6,14 +6,13 @@ const MS: u64 = 1_000_000;
 
 /// What a controller does after one request: its first token after `ttft` [ms], of which it waited `wait`, and `tpot` a token.
 fn decision(
-    spec: fn(ControllerSpec) -> PartitionSpec,
+    policy: fn(ControllerSpec) -> Option<Box<dyn Partitioner>>,
     shares: (u32, u32),
     ttft: u64,
     wait: u64,
     tpot: u64,
 ) -> Option<(u32, u32)> {
-    let spec = spec(ControllerSpec { window: 1, ..ControllerSpec::default() });
-    let mut controller = spec.build().expect("a controller");
+    let mut controller = policy(ControllerSpec { window: 1, ..ControllerSpec::default() }).expect("a controller");
     controller.first_token(FirstToken { ttft: Span(ttft * MS), wait: Span(wait * MS) });
     let shares = Shares { prefill: shares.0, decode: shares.1 };
     controller.finished(Span(tpot * MS), shares).map(|shares| (shares.prefill, shares.decode))
@@ -22,7 +21,7 @@ fn decision(
 /// Promised are 500 ms and 100 ms.
 #[test]
 fn the_released_controller_by_hand() {
-    let decide = |shares, ttft, wait, tpot| decision(PartitionSpec::Released, shares, ttft, wait, tpot);
+    let decide = |shares, ttft, wait, tpot| decision(|spec| ReleasedSpec(spec).build(), shares, ttft, wait, tpot);
     assert_eq!(decide((90, 90), 400, 100, 80), Some((90, 90)), "both kept");
     // Prompts: at 96 % the wait is as long as at 90 % (the fit is a parabola) and the rest 6 % shorter: 583 ms, three steps on.
     assert_eq!(decide((90, 90), 600, 300, 50), Some((96, 90)));
@@ -38,7 +37,7 @@ fn the_released_controller_by_hand() {
 
 #[test]
 fn the_papers_controller_by_hand() {
-    let decide = |shares, ttft, wait, tpot| decision(PartitionSpec::Paper, shares, ttft, wait, tpot);
+    let decide = |shares, ttft, wait, tpot| decision(|spec| PaperSpec(spec).build(), shares, ttft, wait, tpot);
     assert_eq!(decide((50, 50), 400, 100, 80), Some((50, 50)), "both kept");
     assert_eq!(decide((50, 50), 600, 300, 200), Some((50, 50)), "both broken: nothing to take from");
     // λ = 0.25 of the SMs. At 52, 54, 56 of 102, 104, 106 parts the model says 577, 557, 539 ms: three steps are all.

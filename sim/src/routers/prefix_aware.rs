@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FleetView, ReplicaView, RequestInfo, Router};
+use super::{FleetView, ReplicaView, RequestInfo, Router, RouterNeeds, RouterPolicy};
+use crate::check::Check;
 use crate::streams::{Purpose, keyed};
 
 /// Weights of the cost of a replica; the least costs takes the request.
@@ -18,15 +19,19 @@ use crate::streams::{Purpose, keyed};
 #[serde(deny_unknown_fields, default)]
 pub struct PrefixAwareSpec {
     /// Weight of what is left to compute (Dynamo: 1; llm-d's prefix-cache scorer: 3).
+    #[schemars(range(min = 0))]
     pub prefill: f64,
     /// Weight of the KV blocks in use (Dynamo: 1; llm-d: 0, or its kv-cache-utilization scorer).
+    #[schemars(range(min = 0))]
     pub decode: f64,
     /// Weight of the waiting requests (Dynamo: 0; llm-d's queue scorer: 2).
+    #[schemars(range(min = 0))]
     pub queue: f64,
     /// Shares from 0 to 1 in place of blocks and requests.
     pub relative: bool,
     /// 0 takes the least cost; above it, costs (scaled to lie between 0 and 1) are drawn by softmax: the higher, the more evenly
     /// (Dynamo: `router_temperature`, 0).
+    #[schemars(range(min = 0))]
     pub temperature: f64,
 }
 
@@ -36,18 +41,28 @@ impl Default for PrefixAwareSpec {
     }
 }
 
+impl RouterPolicy for PrefixAwareSpec {
+    fn check(&self, check: &mut Check<'_>) {
+        let weights = [("prefill", self.prefill), ("decode", self.decode), ("queue", self.queue)];
+        for (key, value) in weights.into_iter().chain([("temperature", self.temperature)]) {
+            let message = format!("is {value}; it must be a number from 0");
+            check.that(value.is_finite() && value >= 0.0, key, message);
+        }
+    }
+
+    fn build(&self, seed: u64) -> Box<dyn Router> {
+        Box::new(PrefixAware { spec: *self, seed, decisions: 0 })
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct PrefixAware {
+struct PrefixAware {
     spec: PrefixAwareSpec,
     seed: u64,
     decisions: u64,
 }
 
 impl PrefixAware {
-    pub(super) fn new(spec: PrefixAwareSpec, seed: u64) -> Self {
-        PrefixAware { spec, seed, decisions: 0 }
-    }
-
     fn cost(&self, request: RequestInfo<'_>, view: ReplicaView, hits: u64, queues: (u32, u32)) -> f64 {
         let PrefixAwareSpec { prefill, decode, queue, relative, .. } = self.spec;
         let whole = u64::from(request.prompt_tokens).div_ceil(u64::from(view.block_tokens));
@@ -99,7 +114,7 @@ impl Router for PrefixAware {
         (0..costs.len()).min_by(|&a, &b| costs[a].total_cmp(&costs[b])).unwrap_or(0)
     }
 
-    fn sees_blocks(&self) -> bool {
-        true
+    fn needs(&self) -> RouterNeeds {
+        RouterNeeds { blocks: true, prefixes: true, own_weights: true }
     }
 }

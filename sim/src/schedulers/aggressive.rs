@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Intake};
+use super::lightllm::{Gate, Intake, NEAREST, Router};
+use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::serving::step::{Head, StepBuilder};
 
 /// Settings of aggressive admission, with LightLLM's names and the rule of the paper's server. Its simulation admits up to 99 % of
@@ -11,16 +13,22 @@ use crate::serving::step::{Head, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct AggressiveSpec {
     /// Nobody enters while this share of the pool or more is in use.
+    #[schemars(range(min = 0, max = 1))]
     pub used_max: f64,
     /// Share of the pool that is in use at most once the prompt and one more token are in it.
+    #[schemars(range(min = 0, max = 1))]
     pub filled_max: f64,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub running_max_req_size: u32,
     /// Prompt tokens of one prefill step; by default those of the longest sequence.
+    #[schemars(range(min = 1))]
     pub batch_max_tokens: Option<u32>,
     /// Decode steps from one attempt to admit to the next.
+    #[schemars(range(min = 1))]
     pub router_max_wait_tokens: u32,
     /// Admissions of one attempt at most; `null` is no limit.
+    #[schemars(range(min = 1))]
     pub max_admissions: Option<u32>,
 }
 
@@ -49,15 +57,42 @@ impl AggressiveSpec {
     }
 }
 
+impl SchedulerPolicy for AggressiveSpec {
+    fn needs(&self) -> Needs {
+        self.intake().needs()
+    }
+
+    fn nearest(&self) -> Nearest {
+        NEAREST
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.intake().check(check);
+        check.share("used_max", self.used_max);
+        check.share("filled_max", self.filled_max);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Router::new(self.intake(), Box::new(Fill::new(self))))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = AggressiveSpec::default();
+        let slow = AggressiveSpec { used_max: 1.0, filled_max: 0.99, router_max_wait_tokens: 10, ..plain.clone() };
+        let few = AggressiveSpec { running_max_req_size: 5, max_admissions: Some(1), ..plain.clone() };
+        vec![("", plain), ("99 %, every 10", slow), ("few places", few)]
+    }
+}
+
 /// Admits the head if its prompt fits beside what is in use: the future is not looked at.
 #[derive(Clone, Debug)]
-pub(super) struct Fill {
+struct Fill {
     used_max: f64,
     filled_max: f64,
 }
 
 impl Fill {
-    pub(super) fn new(spec: &AggressiveSpec) -> Fill {
+    fn new(spec: &AggressiveSpec) -> Fill {
         Fill { used_max: spec.used_max, filled_max: spec.filled_max }
     }
 }

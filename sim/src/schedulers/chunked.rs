@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::victim::{PreemptionMode, make_room, watermark_blocks};
+use super::{Needs, Prompts, StepTokens};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 
@@ -12,10 +14,13 @@ use crate::serving::step::{Head, Infeasible, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSpec {
     /// Token budget of one step: decodes count, but are never held back; prompts are split to fit.
+    #[schemars(range(min = 1))]
     pub max_num_batched_tokens: u32,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub max_num_seqs: u32,
     /// Share of the pool kept free when admitting beside running requests.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
 }
 
@@ -78,8 +83,17 @@ impl BatchSpec {
         Ok(Batch { pure, room })
     }
 
-    /// Tokens of one step for which activations must fit.
-    pub fn max_batched_tokens(&self) -> u32 {
-        self.max_num_batched_tokens.max(self.max_num_seqs)
+    /// What a scheduler with such batches needs, first come, first served. Decodes are never held back: a step may exceed the
+    /// budget by them.
+    pub(crate) fn needs(&self) -> Needs {
+        let tokens = self.max_num_batched_tokens.max(self.max_num_seqs);
+        Needs::plain(self.max_num_seqs, StepTokens::Fixed(tokens), Prompts::Split)
+    }
+
+    /// The rules on its settings.
+    pub(crate) fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_num_batched_tokens", self.max_num_batched_tokens);
+        check.positive("max_num_seqs", self.max_num_seqs);
+        check.share_below_one("watermark", self.watermark);
     }
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Intake};
+use super::lightllm::{Gate, Intake, NEAREST, Router};
 use super::orca::whole_blocks;
+use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::serving::step::{Head, RequestView, StepBuilder};
 
 /// Settings of conservative admission, with LightLLM's names. The paper's server reserves 12,000 output tokens for every request, its
@@ -12,16 +14,22 @@ use crate::serving::step::{Head, RequestView, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct ConservativeSpec {
     /// Memory that is promised, over memory that there is: 1 or more (TGI, DeepSpeed-MII). Above 1, requests may be preempted.
+    #[schemars(range(min = 1))]
     pub overcommit: f64,
     /// Output tokens that are reserved for every request, instead of its limit.
+    #[schemars(range(min = 1))]
     pub max_new_tokens: Option<u32>,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub running_max_req_size: u32,
     /// Prompt tokens of one prefill step; by default those of the longest sequence.
+    #[schemars(range(min = 1))]
     pub batch_max_tokens: Option<u32>,
     /// Decode steps from one attempt to admit to the next.
+    #[schemars(range(min = 1))]
     pub router_max_wait_tokens: u32,
     /// Admissions of one attempt at most; `null` is no limit.
+    #[schemars(range(min = 1))]
     pub max_admissions: Option<u32>,
 }
 
@@ -50,15 +58,43 @@ impl ConservativeSpec {
     }
 }
 
+impl SchedulerPolicy for ConservativeSpec {
+    fn needs(&self) -> Needs {
+        self.intake().needs()
+    }
+
+    fn nearest(&self) -> Nearest {
+        NEAREST
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.intake().check(check);
+        let ratio = self.overcommit;
+        check.that(ratio >= 1.0 && ratio.is_finite(), "overcommit", format!("is {ratio}; it must be at least 1"));
+        check.positive("max_new_tokens", self.max_new_tokens);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Router::new(self.intake(), Box::new(Reserve::new(self))))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = ConservativeSpec::default();
+        let over = ConservativeSpec { overcommit: 1.6, ..plain.clone() };
+        let fixed = ConservativeSpec { max_new_tokens: Some(50), router_max_wait_tokens: 10, ..plain.clone() };
+        vec![("", plain), ("overcommitted", over), ("50", fixed)]
+    }
+}
+
 /// Admits the head if the reservations of all, with its own, stay within the pool times the overcommit ratio.
 #[derive(Clone, Debug)]
-pub(super) struct Reserve {
+struct Reserve {
     overcommit: f64,
     max_new_tokens: Option<u32>,
 }
 
 impl Reserve {
-    pub(super) fn new(spec: &ConservativeSpec) -> Reserve {
+    fn new(spec: &ConservativeSpec) -> Reserve {
         Reserve { overcommit: spec.overcommit, max_new_tokens: spec.max_new_tokens }
     }
 

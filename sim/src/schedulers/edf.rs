@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::chunked::{BatchSpec, Order};
 use super::pace::Pace;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, QueueOrder, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::step::{Head, Infeasible, RequestView, StepBuilder};
 use crate::time::{Span, Time};
@@ -45,6 +46,39 @@ impl Default for EdfSpec {
             on_late: OnLate::default(),
             batch: BatchSpec::default(),
         }
+    }
+}
+
+impl SchedulerPolicy for EdfSpec {
+    fn needs(&self) -> Needs {
+        Needs { order: QueueOrder::Keyed, ..self.batch.needs() }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::by_priority_but(
+            "edf has no flag: `--scheduling-policy priority` with deadlines as priorities is nearest",
+        )
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.batch.check(&mut check.below("batch"));
+        check.time("ttft", self.ttft);
+        let all_above = self.class_ttft.iter().all(|promise| promise.0.0 > 0);
+        check.that(all_above, "class_ttft", "has a 0; every promise must be above 0");
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Edf::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let ms = |ms: u64| Duration(Span(ms * 1_000_000));
+        let plain = EdfSpec::default();
+        let tight = EdfSpec { ttft: ms(40), ..plain.clone() };
+        let few = BatchSpec { max_num_seqs: 5, max_num_batched_tokens: 64, watermark: 0.0 };
+        let strict = EdfSpec { on_late: OnLate::Reject, batch: few, ..tight.clone() };
+        let kept = EdfSpec { on_late: OnLate::Keep, class_ttft: vec![ms(300), ms(1)], ..plain.clone() };
+        vec![("", plain), ("tight", tight), ("late rejected, few places", strict), ("kept", kept)]
     }
 }
 

@@ -6,7 +6,8 @@ use super::chunked::BatchSpec;
 use super::idle::Idle;
 use super::pace::Pace;
 use super::victim::PreemptionMode;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::step::{Infeasible, RequestView, StepBuilder};
 use crate::time::{Span, Time};
@@ -19,6 +20,7 @@ pub struct FastserveSpec {
     /// Service after which a request leaves the first queue.
     pub base_quantum: Duration,
     /// Each queue's quantum over that of the queue before.
+    #[schemars(range(min = 2, max = 100))]
     pub quantum_ratio: u32,
     /// Join the first queue whose quantum covers the prompt's time; else the first of all.
     pub skip_join: bool,
@@ -43,6 +45,39 @@ impl Default for FastserveSpec {
             swap_space: Bytes(16 << 30),
             batch: BatchSpec::default(),
         }
+    }
+}
+
+impl SchedulerPolicy for FastserveSpec {
+    fn needs(&self) -> Needs {
+        Needs { swap_space: self.preemption_mode.swap_space(self.swap_space), ..self.batch.needs_by_rank() }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("fastserve has no flag: the engines do not stop requests by the service they had")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.batch.check(&mut check.below("batch"));
+        check.time("base_quantum", self.base_quantum);
+        check.range("quantum_ratio", self.quantum_ratio, 2, 100);
+        check.time("starvation_threshold", self.starvation_threshold);
+        self.preemption_mode.check(self.swap_space, check);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Fastserve::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = FastserveSpec::default();
+        let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
+        let starved = Duration(Span(200_000_000));
+        let guarded = FastserveSpec { starvation_threshold: starved, batch: few, ..plain.clone() };
+        let roomy = BatchSpec { watermark: 0.0, ..BatchSpec::default() };
+        let naive = FastserveSpec { skip_join: false, quantum_ratio: 4, batch: roomy, ..plain.clone() };
+        let dropped = FastserveSpec { preemption_mode: PreemptionMode::Recompute, ..naive.clone() };
+        vec![("", plain), ("few places, starvation", guarded), ("naive", naive), ("recompute", dropped)]
     }
 }
 

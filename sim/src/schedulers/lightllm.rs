@@ -4,7 +4,8 @@
 use super::chunked::Order;
 use super::victim::{PreemptionMode, Victim, make_room};
 use super::vtc::Vtc;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Prompts, Scheduler, StepTokens};
+use crate::check::Check;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 
 /// When requests may enter, and how many. LightLLM's names.
@@ -21,11 +22,29 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Prompt tokens of one prefill step where sequences have up to `max_model_len` tokens.
-    pub fn budget(&self, max_model_len: u32) -> u32 {
-        self.batch_max_tokens.unwrap_or(max_model_len)
+    /// Prompt tokens of one prefill step.
+    fn budget(&self) -> StepTokens {
+        self.batch_max_tokens.map_or(StepTokens::Longest(0), StepTokens::Fixed)
+    }
+
+    /// What a scheduler that admits so needs.
+    pub(crate) fn needs(&self) -> Needs {
+        let stated = self.batch_max_tokens.map(|tokens| ("batch_max_tokens", tokens));
+        Needs::plain(self.running_max_req_size, self.budget(), Prompts::Whole(stated.into_iter().collect()))
+    }
+
+    /// The rules on its settings.
+    pub(crate) fn check(&self, check: &mut Check<'_>) {
+        check.positive("running_max_req_size", self.running_max_req_size);
+        check.positive("router_max_wait_tokens", self.router_max_wait_tokens);
+        check.positive("batch_max_tokens", self.batch_max_tokens);
+        check.positive("max_admissions", self.max_admissions);
     }
 }
+
+/// How near other engines come to LightLLM's router.
+pub(super) const NEAREST: Nearest =
+    Nearest::but("LightLLM's router admits in its own way: these commands are only the nearest");
 
 /// Who may enter.
 pub(crate) trait Gate: std::fmt::Debug {
@@ -75,7 +94,7 @@ impl Router {
 
     /// Admits who may enter. Returns whether anybody does.
     fn attempt(&mut self, step: &mut StepBuilder<'_>) -> Result<bool, Infeasible> {
-        let mut budget = self.intake.budget(step.limits().max_model_len);
+        let mut budget = self.intake.budget().at(step.limits().max_model_len);
         let most = self.intake.max_admissions.unwrap_or(u32::MAX);
         let mut admitted = 0;
         self.gate.attempt(step);

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::chunked::BatchSpec;
 use super::idle::Idle;
 use super::victim::PreemptionMode;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::kv::Seat;
-use crate::lengths::{Draw, LengthModel, LengthSpec};
+use crate::lengths::{Draw, LengthModel, LengthSpec, NoisyOracleSpec};
 use crate::serving::step::{Infeasible, StepBuilder};
 use crate::units::Bytes;
 
@@ -20,6 +21,7 @@ pub struct LtrSpec {
     /// Steps without a turn after which a request is promoted before all others; 0 is never.
     pub starv: u32,
     /// Turns for which a promotion lasts.
+    #[schemars(range(min = 1))]
     pub period: u32,
     /// What becomes of the KV of who loses its memory.
     pub preemption_mode: PreemptionMode,
@@ -39,6 +41,49 @@ impl Default for LtrSpec {
             swap_space: Bytes(16 << 30),
             batch: BatchSpec::default(),
         }
+    }
+}
+
+impl SchedulerPolicy for LtrSpec {
+    fn needs(&self) -> Needs {
+        Needs {
+            swap_space: self.preemption_mode.swap_space(self.swap_space),
+            lengths: Some(self.lengths),
+            ..self.batch.needs_by_rank()
+        }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::by_priority_but(
+            "ltr has no flag: it is a fork of vLLM; `--scheduling-policy priority` with ranks as priorities is nearest",
+        )
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.batch.check(&mut check.below("batch"));
+        self.lengths.check(&mut check.below("lengths"));
+        check.positive("period", self.period);
+        self.preemption_mode.check(self.swap_space, check);
+    }
+
+    fn build(&self, seed: u64, replica: u32) -> Box<dyn Scheduler> {
+        Box::new(Ltr::new(self.clone(), self.lengths.build(seed, replica)))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = LtrSpec { lengths: LengthSpec::Oracle, ..LtrSpec::default() };
+        let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
+        let guarded = LtrSpec { starv: 9, period: 3, batch: few, ..plain.clone() };
+        let dropped = LtrSpec { preemption_mode: PreemptionMode::Recompute, starv: 40, ..plain.clone() };
+        let noisy = LengthSpec::NoisyOracle(NoisyOracleSpec::default());
+        let roomy = BatchSpec { watermark: 0.0, ..BatchSpec::default() };
+        let cramped = LtrSpec { swap_space: Bytes(20), lengths: noisy, starv: 0, batch: roomy, ..LtrSpec::default() };
+        vec![
+            ("oracle", plain),
+            ("few places, starvation", guarded),
+            ("recompute", dropped),
+            ("swap of 20 bytes", cramped),
+        ]
     }
 }
 
@@ -66,9 +111,8 @@ pub struct Ltr {
 }
 
 impl Ltr {
-    /// A scheduler for one replica.
-    pub fn new(spec: LtrSpec, seed: u64, replica: u32) -> Self {
-        let lengths = spec.lengths.build(seed, replica);
+    /// A scheduler for one replica, which goes by this length model.
+    pub fn new(spec: LtrSpec, lengths: Box<dyn LengthModel>) -> Self {
         Ltr { spec, lengths, idle: Idle::default(), promoted: Vec::new(), executed: 0 }
     }
 

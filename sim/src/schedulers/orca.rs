@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTokens};
+use crate::check::Check;
 use crate::serving::step::{Infeasible, StepBuilder};
 
 /// Settings of Orca.
@@ -10,6 +11,7 @@ use crate::serving::step::{Infeasible, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct OrcaSpec {
     /// Running requests at most (the paper's `max_bs`).
+    #[schemars(range(min = 1))]
     pub max_batch_size: u32,
 }
 
@@ -18,6 +20,31 @@ impl Default for OrcaSpec {
         OrcaSpec { max_batch_size: 128 }
     }
 }
+
+impl SchedulerPolicy for OrcaSpec {
+    fn needs(&self) -> Needs {
+        Needs::plain(self.max_batch_size, UNBUDGETED, Prompts::Whole(Vec::new()))
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("orca has no flag: the engines do not reserve memory for the whole output")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_batch_size", self.max_batch_size);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Orca::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        vec![("", OrcaSpec::default()), ("3", OrcaSpec { max_batch_size: 3 })]
+    }
+}
+
+/// A scheduler without a token budget has that of vLLM's server, as far as memory for activations goes.
+pub(super) const UNBUDGETED: StepTokens = StepTokens::Fixed(8192);
 
 /// First come, first served at every step. A request enters when the memory for its prompt and its whole output limit can be
 /// reserved; whole prompts are computed beside decodes. Nobody is ever preempted.

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::future_peak::{FuturePeak, Growth};
-use super::lightllm::{Gate, Intake};
-use crate::lengths::{Draw, LengthModel, LengthSpec};
+use super::lightllm::{Gate, Intake, NEAREST, Router};
+use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
+use crate::check::Check;
+use crate::lengths::{Draw, HistorySpec, LengthModel, LengthSpec};
 use crate::serving::step::{Head, StepBuilder};
 
 /// Settings of Past-Future, with LightLLM's names and defaults (pull request 1048). The paper's servers use `reserved: 0.05`,
@@ -15,18 +17,24 @@ pub struct PastFutureSpec {
     /// Where output lengths come from.
     pub lengths: LengthSpec,
     /// Share of the pool that the future peak must leave free.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub reserved: f64,
     /// Samples of the whole batch that must all fit, at most.
+    #[schemars(range(min = 1, max = 1000))]
     pub maximum_lists: u32,
     /// Predictions of single requests that an attempt wants: small batches are sampled more often, up to `maximum_lists`.
     pub minimum_samples: u32,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub running_max_req_size: u32,
     /// Prompt tokens of one prefill step; by default those of the longest sequence.
+    #[schemars(range(min = 1))]
     pub batch_max_tokens: Option<u32>,
     /// Decode steps from one attempt to admit to the next.
+    #[schemars(range(min = 1))]
     pub router_max_wait_tokens: u32,
     /// Admissions of one attempt at most; `null` is no limit.
+    #[schemars(range(min = 1))]
     pub max_admissions: Option<u32>,
 }
 
@@ -55,6 +63,48 @@ impl PastFutureSpec {
             max_admissions: self.max_admissions,
         }
     }
+
+    /// The scheduler of one replica, with another length model than these settings name.
+    pub fn with_lengths(&self, lengths: Box<dyn LengthModel>) -> Box<dyn Scheduler> {
+        Box::new(Router::new(self.intake(), Box::new(Peak::new(self, lengths))))
+    }
+}
+
+impl SchedulerPolicy for PastFutureSpec {
+    fn needs(&self) -> Needs {
+        Needs { lengths: Some(self.lengths), ..self.intake().needs() }
+    }
+
+    fn nearest(&self) -> Nearest {
+        NEAREST
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.intake().check(check);
+        self.lengths.check(&mut check.below("lengths"));
+        check.share_below_one("reserved", self.reserved);
+        check.range("maximum_lists", self.maximum_lists, 1, 1000);
+    }
+
+    fn build(&self, seed: u64, replica: u32) -> Box<dyn Scheduler> {
+        self.with_lengths(self.lengths.build(seed, replica))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let short = HistorySpec { window: 10, initial: 40 };
+        let plain = PastFutureSpec { lengths: LengthSpec::History(short), ..PastFutureSpec::default() };
+        let quick = PastFutureSpec { router_max_wait_tokens: 2, max_admissions: Some(1), ..plain.clone() };
+        let bold = PastFutureSpec { reserved: 0.0, maximum_lists: 1, running_max_req_size: 6, ..plain.clone() };
+        let first = [
+            ("", PastFutureSpec::default()),
+            ("short history", plain.clone()),
+            ("one at a time", quick),
+            ("bold, few places", bold),
+        ];
+        let with = |lengths| PastFutureSpec { lengths, reserved: 0.0, ..plain.clone() };
+        let lengths = LengthSpec::every().into_iter().map(|(name, lengths)| (name, with(lengths)));
+        first.into_iter().chain(lengths).collect()
+    }
 }
 
 /// Admits the head if the future peak stays below what is not reserved, in every sample of the batch's lengths.
@@ -70,11 +120,11 @@ pub(super) struct Peak {
 }
 
 impl Peak {
-    pub(super) fn new(spec: &PastFutureSpec, seed: u64, replica: u32) -> Peak {
+    fn new(spec: &PastFutureSpec, lengths: Box<dyn LengthModel>) -> Peak {
         Peak {
             maximum_lists: spec.maximum_lists,
             minimum_samples: spec.minimum_samples,
-            ..Peak::plain(spec.lengths.build(seed, replica), spec.reserved)
+            ..Peak::plain(lengths, spec.reserved)
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::chunked::BatchSpec;
 use super::victim::{PreemptionMode, watermark_blocks};
+use super::{Needs, QueueOrder, StepTokens};
 use crate::kv::Seat;
 use crate::serving::request::Phase;
 use crate::serving::step::{Infeasible, RequestView, StepBuilder};
@@ -38,6 +39,12 @@ struct Division {
 }
 
 impl BatchSpec {
+    /// What a scheduler needs whose batches go by rank: here the budget holds for decodes too.
+    pub(crate) fn needs_by_rank(&self) -> Needs {
+        let step_tokens = StepTokens::Fixed(self.max_num_batched_tokens);
+        Needs { order: QueueOrder::Keyed, step_tokens, ..self.needs() }
+    }
+
     /// Builds a step by rank.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::chunked::{BatchSpec, Order};
 use super::victim::Victim;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 
@@ -13,10 +14,13 @@ use crate::serving::step::{Head, Infeasible, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct SarathiSpec {
     /// Token budget of one step (the paper's τ): decodes count, but are never held back.
+    #[schemars(range(min = 1))]
     pub chunk_size: u32,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub max_num_seqs: u32,
     /// Share of the pool kept free when admitting beside running requests.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
     /// Whom to preempt when blocks run out.
     pub victim: Victim,
@@ -25,6 +29,41 @@ pub struct SarathiSpec {
 impl Default for SarathiSpec {
     fn default() -> Self {
         SarathiSpec { chunk_size: 512, max_num_seqs: 128, watermark: 0.01, victim: Victim::LatestArrival }
+    }
+}
+
+impl SarathiSpec {
+    fn batch(&self) -> BatchSpec {
+        let SarathiSpec { chunk_size, max_num_seqs, watermark, victim: _ } = *self;
+        BatchSpec { max_num_batched_tokens: chunk_size, max_num_seqs, watermark }
+    }
+}
+
+impl SchedulerPolicy for SarathiSpec {
+    fn needs(&self) -> Needs {
+        Needs { serves_apart: true, ..self.batch().needs() }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("sarathi is nearest to chunked prefill with a small token budget, as shown")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("chunk_size", self.chunk_size);
+        check.positive("max_num_seqs", self.max_num_seqs);
+        check.share_below_one("watermark", self.watermark);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Sarathi::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = SarathiSpec::default();
+        let small = SarathiSpec { chunk_size: 24, watermark: 0.0, ..plain.clone() };
+        let few = SarathiSpec { chunk_size: 64, max_num_seqs: 5, victim: Victim::LeastComputed, ..plain.clone() };
+        let last = SarathiSpec { victim: Victim::LastAdmitted, watermark: 0.0, ..plain.clone() };
+        vec![("", plain), ("24", small), ("few places", few), ("lifo", last)]
     }
 }
 
@@ -57,9 +96,7 @@ impl Order for Fcfs {
 
 impl Scheduler for Sarathi {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
-        let SarathiSpec { chunk_size, max_num_seqs, watermark, victim } = self.spec;
-        let limits = BatchSpec { max_num_batched_tokens: chunk_size, max_num_seqs, watermark };
-        let batch = limits.plan(&mut Fcfs(victim), step)?;
+        let batch = self.spec.batch().plan(&mut Fcfs(self.spec.victim), step)?;
         if !batch.pure {
             return Ok(Horizon::ONE);
         }

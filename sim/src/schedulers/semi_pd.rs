@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::victim::{PreemptionMode, Victim, make_room};
-use super::{Horizon, Scheduler};
-use crate::partitioners::{PartitionSpec, ShareScaling};
+use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTokens};
+use crate::check::Check;
+use crate::partitioners::{PartitionSpec, ShareScaling, SmShares};
 use crate::serving::replica::LaneWork;
 use crate::serving::step::{Infeasible, StepBuilder};
 
@@ -17,12 +18,15 @@ pub struct SemiPdSpec {
     /// How much of a step's time on the device grows as its share of the SMs shrinks.
     pub scaling: ShareScaling,
     /// Requests that decode at once at most.
+    #[schemars(range(min = 1))]
     pub max_num_seqs: u32,
     /// Prompt tokens of one prefill step.
+    #[schemars(range(min = 1))]
     pub max_prefill_tokens: u32,
     /// Split prompts over prefill steps (the SGLang version); otherwise a prompt is computed whole.
     pub enable_chunked_prefill: bool,
     /// Share of the pool kept free when a prompt is admitted beside others.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
 }
 
@@ -36,6 +40,43 @@ impl Default for SemiPdSpec {
             enable_chunked_prefill: true,
             watermark: 0.05,
         }
+    }
+}
+
+impl SchedulerPolicy for SemiPdSpec {
+    fn needs(&self) -> Needs {
+        let whole = || Prompts::Whole(vec![("max_prefill_tokens", self.max_prefill_tokens)]);
+        let prompts = if self.enable_chunked_prefill { Prompts::Split } else { whole() };
+        Needs {
+            sm_shares: Some(SmShares { partition: self.partition.clone(), scaling: self.scaling }),
+            ..Needs::plain(self.max_num_seqs, StepTokens::Fixed(self.max_prefill_tokens), prompts)
+        }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("semi-pd has no flag: the engines compute prompts and decodes in one lane")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_num_seqs", self.max_num_seqs);
+        check.positive("max_prefill_tokens", self.max_prefill_tokens);
+        check.share_below_one("watermark", self.watermark);
+        self.scaling.check(&mut check.below("scaling"));
+        self.partition.check(&mut check.below("partition"));
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(SemiPd::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = SemiPdSpec::default();
+        let with = |partition: PartitionSpec| SemiPdSpec { partition, ..SemiPdSpec::default() };
+        let whole = SemiPdSpec { enable_chunked_prefill: false, ..plain.clone() };
+        let few = SemiPdSpec { max_prefill_tokens: 40, max_num_seqs: 4, watermark: 0.0, ..plain.clone() };
+        let first = [("", plain), ("whole prompts", whole), ("chunks, few places", few)];
+        let moving = PartitionSpec::every().into_iter().map(|(name, partition)| (name, with(partition)));
+        first.into_iter().chain(moving).collect()
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Prompts, QueueOrder, Scheduler, SchedulerPolicy, StepTokens};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::request::Phase;
 use crate::serving::step::{Head, Infeasible, RequestView, StepBuilder};
@@ -29,14 +30,19 @@ pub struct SglangSpec {
     /// Order of the waiting queue.
     pub schedule_policy: SchedulePolicy,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub max_running_requests: u32,
     /// Prompt tokens of one prefill step; longer prompts are split. `null` is off.
+    #[schemars(range(min = 1))]
     pub chunked_prefill_size: Option<u32>,
     /// Prompt tokens of one prefill step, unless its only request has more.
+    #[schemars(range(min = 1))]
     pub max_prefill_tokens: u32,
     /// Scales the share of their output limits that running requests are expected to use: larger admits less.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub schedule_conservativeness: f64,
     /// Output limits above this count as this when memory is estimated [tokens].
+    #[schemars(range(min = 1))]
     pub clip_max_new_tokens: u32,
     /// Prefill steps also decode.
     pub enable_mixed_chunk: bool,
@@ -67,6 +73,65 @@ impl SglangSpec {
     pub fn order(&self) -> SchedulePolicy {
         let blind = self.schedule_policy == SchedulePolicy::Lpm && !self.enable_radix_cache;
         if blind { SchedulePolicy::Fcfs } else { self.schedule_policy }
+    }
+}
+
+impl SchedulerPolicy for SglangSpec {
+    fn needs(&self) -> Needs {
+        let budget = StepTokens::Fixed(self.chunked_prefill_size.unwrap_or(self.max_prefill_tokens));
+        // A lone request may exceed `max_prefill_tokens`: no setting keeps it out.
+        let prompts = if self.chunked_prefill_size.is_some() { Prompts::Split } else { Prompts::Whole(Vec::new()) };
+        let fcfs = self.order() == SchedulePolicy::Fcfs;
+        Needs {
+            order: if fcfs { QueueOrder::Fcfs } else { QueueOrder::Keyed },
+            depth: 1 + u32::from(self.enable_overlap_schedule),
+            prefix_caching: self.enable_radix_cache,
+            serves_apart: true,
+            ..Needs::plain(self.max_running_requests, budget, prompts)
+        }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("sglang admits and retracts in its own way: the vllm command is only the nearest")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_running_requests", self.max_running_requests);
+        check.positive("max_prefill_tokens", self.max_prefill_tokens);
+        check.positive("clip_max_new_tokens", self.clip_max_new_tokens);
+        check.positive("chunked_prefill_size", self.chunked_prefill_size);
+        let scale = self.schedule_conservativeness;
+        let holds = scale > 0.0 && scale.is_finite();
+        check.that(holds, "schedule_conservativeness", format!("is {scale}; it must be above 0"));
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Sglang::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = SglangSpec::default();
+        let serial = SglangSpec { enable_overlap_schedule: false, enable_radix_cache: false, ..plain.clone() };
+        let small = SglangSpec { chunked_prefill_size: Some(40), max_running_requests: 6, ..plain.clone() };
+        let bold = SglangSpec { schedule_conservativeness: 0.05, ..serial.clone() };
+        let mixed = SglangSpec { enable_mixed_chunk: true, chunked_prefill_size: Some(64), ..bold.clone() };
+        let whole = SglangSpec { chunked_prefill_size: None, max_prefill_tokens: 300, ..bold.clone() };
+        let order = SchedulePolicy::Lpm;
+        let prefixes = SglangSpec { schedule_policy: order, max_running_requests: 6, ..plain.clone() };
+        let longest = SglangSpec { schedule_policy: SchedulePolicy::Lof, ..bold.clone() };
+        vec![
+            ("", plain),
+            ("lpm, few places", prefixes.clone()),
+            ("lpm, bold", SglangSpec { schedule_conservativeness: 0.05, ..prefixes }),
+            ("lof", longest),
+            ("depth 1", serial),
+            ("small chunks, few places", small),
+            ("bold", bold.clone()),
+            ("bold, depth 2", SglangSpec { enable_overlap_schedule: true, ..bold }),
+            ("mixed", mixed.clone()),
+            ("mixed, depth 2", SglangSpec { enable_overlap_schedule: true, ..mixed }),
+            ("whole prompts", whole),
+        ]
     }
 }
 

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::chunked::{BatchSpec, Order};
 use super::edf::last_by_key;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, QueueOrder, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::kv::Seat;
-use crate::lengths::{Draw, LengthModel, LengthSpec};
+use crate::lengths::{Draw, LengthModel, LengthSpec, NoisyOracleSpec};
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 use crate::time::NS_PER_S;
 
@@ -17,6 +18,7 @@ pub struct SjfSpec {
     /// Where the predictions come from. A trained predictor is nearest to a `noisy-oracle`.
     pub lengths: LengthSpec,
     /// By how much a second of waiting shortens the prediction [tokens], so that nobody waits for ever; 0 is off.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub ageing: f64,
     /// Limits of a batch.
     pub batch: BatchSpec,
@@ -25,6 +27,39 @@ pub struct SjfSpec {
 impl Default for SjfSpec {
     fn default() -> Self {
         SjfSpec { lengths: LengthSpec::Max, ageing: 0.0, batch: BatchSpec::default() }
+    }
+}
+
+impl SchedulerPolicy for SjfSpec {
+    fn needs(&self) -> Needs {
+        Needs { order: QueueOrder::Keyed, lengths: Some(self.lengths), ..self.batch.needs() }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::by_priority_but(
+            "sjf has no flag: `--scheduling-policy priority` with predicted lengths as priorities is nearest",
+        )
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.batch.check(&mut check.below("batch"));
+        self.lengths.check(&mut check.below("lengths"));
+        let ageing = self.ageing;
+        check.that((0.0..=1e6).contains(&ageing), "ageing", format!("is {ageing}; it must be from 0 to 1000000"));
+    }
+
+    fn build(&self, seed: u64, replica: u32) -> Box<dyn Scheduler> {
+        Box::new(Sjf::new(self, self.lengths.build(seed, replica)))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = SjfSpec::default();
+        let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 48, watermark: 0.0 };
+        let noisy = LengthSpec::NoisyOracle(NoisyOracleSpec::default());
+        let guessed = SjfSpec { lengths: noisy, batch: few, ageing: 250.0 };
+        let learning = SjfSpec { lengths: LengthSpec::default(), ..plain.clone() };
+        let told = SjfSpec { lengths: LengthSpec::Oracle, ..plain.clone() };
+        vec![("", plain), ("noisy oracle, ageing, few places", guessed), ("history", learning), ("oracle", told)]
     }
 }
 
@@ -43,10 +78,10 @@ pub struct Sjf {
 const ONE: u64 = 1 << 20;
 
 impl Sjf {
-    /// A scheduler for one replica.
-    pub fn new(spec: &SjfSpec, seed: u64, replica: u32) -> Self {
+    /// A scheduler for one replica, which goes by this length model.
+    pub fn new(spec: &SjfSpec, lengths: Box<dyn LengthModel>) -> Self {
         let ageing = (spec.ageing * ONE as f64).round() as u64;
-        Sjf { lengths: spec.lengths.build(seed, replica), ageing, batch: spec.batch }
+        Sjf { lengths, ageing, batch: spec.batch }
     }
 }
 

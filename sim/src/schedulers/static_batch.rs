@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Horizon, Scheduler};
+use super::orca::UNBUDGETED;
+use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::serving::step::{Infeasible, StepBuilder};
 
 /// Settings of static batching.
@@ -10,12 +12,36 @@ use crate::serving::step::{Infeasible, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct StaticSpec {
     /// Requests per batch at most.
+    #[schemars(range(min = 1))]
     pub batch_size: u32,
 }
 
 impl Default for StaticSpec {
     fn default() -> Self {
         StaticSpec { batch_size: 32 }
+    }
+}
+
+impl SchedulerPolicy for StaticSpec {
+    fn needs(&self) -> Needs {
+        Needs::plain(self.batch_size, UNBUDGETED, Prompts::Whole(Vec::new()))
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("static batching has no flag: the engines admit between steps")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("batch_size", self.batch_size);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(StaticBatch::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let of = |batch_size| StaticSpec { batch_size };
+        vec![("1", of(1)), ("4", of(4)), ("64", of(64))]
     }
 }
 

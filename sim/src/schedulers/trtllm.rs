@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::orca::{reserved_blocks, whole_blocks};
 use super::victim::{PreemptionMode, Victim, make_room};
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTokens};
+use crate::check::Check;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 
 /// Who may hold memory (`CapacitySchedulerPolicy`).
@@ -25,8 +26,10 @@ pub struct TrtllmSpec {
     /// Who may hold memory.
     pub capacity_scheduler_policy: Capacity,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub max_batch_size: u32,
     /// Tokens of one step: one per decode, the rest for prompts.
+    #[schemars(range(min = 1))]
     pub max_num_tokens: u32,
     /// Split prompts over steps.
     pub enable_chunked_context: bool,
@@ -40,6 +43,41 @@ impl Default for TrtllmSpec {
             max_num_tokens: 8192,
             enable_chunked_context: false,
         }
+    }
+}
+
+impl SchedulerPolicy for TrtllmSpec {
+    fn needs(&self) -> Needs {
+        let whole = || Prompts::Whole(vec![("max_num_tokens", self.max_num_tokens)]);
+        let prompts = if self.enable_chunked_context { Prompts::Split } else { whole() };
+        Needs {
+            serves_apart: match self.capacity_scheduler_policy {
+                Capacity::MaxUtilization => true,
+                Capacity::GuaranteedNoEvict => false,
+            },
+            ..Needs::plain(self.max_batch_size, StepTokens::Fixed(self.max_num_tokens), prompts)
+        }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("trtllm is TensorRT-LLM's scheduler: these commands are only the nearest of other engines")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_batch_size", self.max_batch_size);
+        check.positive("max_num_tokens", self.max_num_tokens);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Trtllm::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = TrtllmSpec::default();
+        let full = TrtllmSpec { capacity_scheduler_policy: Capacity::MaxUtilization, ..plain.clone() };
+        let chunks = TrtllmSpec { max_num_tokens: 60, enable_chunked_context: true, ..full.clone() };
+        let few = TrtllmSpec { max_num_tokens: 60, enable_chunked_context: true, max_batch_size: 5, ..plain.clone() };
+        vec![("", plain), ("max utilization", full), ("max utilization, chunks", chunks), ("chunks, few places", few)]
     }
 }
 

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::step::{Infeasible, RequestView, StepBuilder};
+use crate::units::Bytes;
 
 /// Which running request is preempted (by recompute) when the next step of the others does not fit. Ties go to the one
 /// admitted last.
@@ -33,12 +35,30 @@ pub enum PreemptionMode {
 }
 
 impl PreemptionMode {
+    /// Memory of the host that it swaps into, of the `space` that there is; `None` if it does not swap.
+    pub(crate) fn swap_space(self, space: Bytes) -> Option<Bytes> {
+        match self {
+            PreemptionMode::Recompute => None,
+            PreemptionMode::Swap => Some(space),
+        }
+    }
+
+    /// Whether the setting `swap_space` fits it.
+    pub(crate) fn check(self, space: Bytes, check: &mut Check<'_>) {
+        let message = "is 0; `preemption_mode: swap` needs memory of the host";
+        check.that(self.swap_space(space) != Some(Bytes(0)), "swap_space", message);
+    }
+
     /// Preempts a running request.
     ///
     /// # Errors
     /// It is not running.
     pub(crate) fn preempt(self, step: &mut StepBuilder<'_>, seat: Seat) -> Result<(), Infeasible> {
-        if self == PreemptionMode::Recompute || !step.swap_out(seat)? {
+        let swapped = match self {
+            PreemptionMode::Recompute => false,
+            PreemptionMode::Swap => step.swap_out(seat)?,
+        };
+        if !swapped {
             step.preempt(seat)?;
         }
         Ok(())

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::victim::Victim;
-use super::{Horizon, QueueOrder, Scheduler};
+use super::{Horizon, Nearest, Needs, Prompts, QueueOrder, Scheduler, SchedulerPolicy, StepTokens};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::request::Phase;
 use crate::serving::step::{Infeasible, StepBuilder};
@@ -18,12 +19,16 @@ pub struct VllmSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preemption_victim: Option<Victim>,
     /// Token budget of one step.
+    #[schemars(range(min = 1))]
     pub max_num_batched_tokens: u32,
     /// Cap on scheduled tokens per step, if lower than the budget.
+    #[schemars(range(min = 1))]
     pub max_num_scheduled_tokens: Option<u32>,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub max_num_seqs: u32,
     /// Cap on running requests for admission; default `max_num_seqs`.
+    #[schemars(range(min = 1))]
     pub max_num_active_seqs: Option<u32>,
     /// Chunks of prompts longer than this are capped to it; 0 is off.
     pub long_prefill_token_threshold: u32,
@@ -34,8 +39,10 @@ pub struct VllmSpec {
     /// Admit only if the blocks of the whole prompt are free (vLLM's `scheduler_reserve_full_isl`).
     pub scheduler_reserve_full_isl: bool,
     /// Share of the pool kept free when admitting beside running requests.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
     /// Carry prefill only in every n-th step while requests decode; 1 is off.
+    #[schemars(range(min = 1))]
     pub prefill_schedule_interval: u32,
     /// Plan step t+1 while step t runs (lane depth 2).
     pub async_scheduling: bool,
@@ -61,6 +68,70 @@ impl Default for VllmSpec {
             async_scheduling: true,
             enable_prefix_caching: true,
         }
+    }
+}
+
+impl SchedulerPolicy for VllmSpec {
+    fn needs(&self) -> Needs {
+        let batched = Some(("max_num_batched_tokens", self.max_num_batched_tokens));
+        let scheduled = self.max_num_scheduled_tokens.map(|tokens| ("max_num_scheduled_tokens", tokens));
+        let whole = || Prompts::Whole(batched.into_iter().chain(scheduled).collect());
+        let prompts = if self.enable_chunked_prefill { Prompts::Split } else { whole() };
+        Needs {
+            order: self.policy,
+            depth: 1 + u32::from(self.async_scheduling),
+            prefix_caching: self.enable_prefix_caching,
+            serves_apart: true,
+            ..Needs::plain(self.max_num_seqs, StepTokens::Fixed(self.max_num_batched_tokens), prompts)
+        }
+    }
+
+    fn nearest(&self) -> Nearest {
+        let victim = "vLLM has no flag for the victim of a preemption yet: it takes the last admitted";
+        Nearest { policy: self.policy, unsaid: self.preemption_victim.map(|_| victim) }
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_num_batched_tokens", self.max_num_batched_tokens);
+        check.positive("max_num_seqs", self.max_num_seqs);
+        check.positive("prefill_schedule_interval", self.prefill_schedule_interval);
+        check.positive("max_num_scheduled_tokens", self.max_num_scheduled_tokens);
+        check.positive("max_num_active_seqs", self.max_num_active_seqs);
+        check.share_below_one("watermark", self.watermark);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Vllm::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = VllmSpec::default();
+        let sync = VllmSpec { async_scheduling: false, ..plain.clone() };
+        let cramped = VllmSpec { max_num_batched_tokens: 48, max_num_seqs: 5, ..plain.clone() };
+        let least = VllmSpec { preemption_victim: Some(Victim::LeastComputed), ..cramped.clone() };
+        let most = VllmSpec { preemption_victim: Some(Victim::MostComputed), ..sync.clone() };
+        let urgent = VllmSpec { policy: QueueOrder::Priority, ..plain.clone() };
+        let reckless = VllmSpec { scheduler_reserve_full_isl: false, max_num_batched_tokens: 64, ..sync.clone() };
+        let whole = VllmSpec { enable_chunked_prefill: false, max_num_batched_tokens: 2048, ..sync.clone() };
+        let held = VllmSpec { prefill_schedule_interval: 5, watermark: 0.05, ..plain.clone() };
+        let capped = VllmSpec {
+            long_prefill_token_threshold: 40,
+            long_prefill_token_threshold_adaptive: true,
+            enable_prefix_caching: false,
+            ..reckless.clone()
+        };
+        vec![
+            ("", plain),
+            ("depth 1", sync),
+            ("small budget, few places", cramped),
+            ("least computed goes", least),
+            ("most computed goes", most),
+            ("priority", urgent),
+            ("no gate", reckless),
+            ("whole prompts", whole),
+            ("prefill held, watermark", held),
+            ("long prompts capped", capped),
+        ]
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::victim::{PreemptionMode, Victim, make_room, watermark_blocks};
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTokens};
+use crate::check::Check;
 use crate::serving::step::{Infeasible, StepBuilder};
 use crate::units::Bytes;
 
@@ -12,10 +13,13 @@ use crate::units::Bytes;
 #[serde(deny_unknown_fields, default)]
 pub struct VllmV0Spec {
     /// Prompt tokens of one prefill step; by default the context, at least 2,048.
+    #[schemars(range(min = 1))]
     pub max_num_batched_tokens: Option<u32>,
     /// Running requests at most.
+    #[schemars(range(min = 1))]
     pub max_num_seqs: u32,
     /// Share of the pool kept free when admitting beside running requests.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
     /// Whom to preempt when blocks run out.
     pub victim: Victim,
@@ -39,9 +43,45 @@ impl Default for VllmV0Spec {
 }
 
 impl VllmV0Spec {
-    /// Prompt tokens of one prefill step where sequences have up to `max_model_len` tokens.
-    pub fn budget(&self, max_model_len: u32) -> u32 {
-        self.max_num_batched_tokens.unwrap_or_else(|| max_model_len.max(2048))
+    /// Prompt tokens of one prefill step.
+    fn budget(&self) -> StepTokens {
+        self.max_num_batched_tokens.map_or(StepTokens::Longest(2048), StepTokens::Fixed)
+    }
+}
+
+impl SchedulerPolicy for VllmV0Spec {
+    fn needs(&self) -> Needs {
+        let stated = self.max_num_batched_tokens.map(|tokens| ("max_num_batched_tokens", tokens));
+        Needs {
+            swap_space: self.preemption_mode.swap_space(self.swap_space),
+            serves_apart: true,
+            ..Needs::plain(self.max_num_seqs, self.budget(), Prompts::Whole(stated.into_iter().collect()))
+        }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("vllm-v0 is vLLM 0.4 to 0.6 without chunked prefill: today's vLLM has no flag for it")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.positive("max_num_seqs", self.max_num_seqs);
+        check.share_below_one("watermark", self.watermark);
+        check.positive("max_num_batched_tokens", self.max_num_batched_tokens);
+        self.preemption_mode.check(self.swap_space, check);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(VllmV0::new(self.clone()))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = VllmV0Spec::default();
+        let few = VllmV0Spec { max_num_seqs: 4, watermark: 0.0, ..plain.clone() };
+        let kept = VllmV0Spec { victim: Victim::MostComputed, watermark: 0.0, ..plain.clone() };
+        let mode = PreemptionMode::Swap;
+        let swaps = VllmV0Spec { preemption_mode: mode, watermark: 0.0, ..plain.clone() };
+        let cramped = VllmV0Spec { swap_space: Bytes(20), victim: Victim::LastAdmitted, ..swaps.clone() };
+        vec![("", plain), ("few places", few), ("largest victim", kept), ("swap", swaps), ("swap of 20 bytes", cramped)]
     }
 }
 
@@ -60,7 +100,7 @@ impl VllmV0 {
 
     /// A step of whole prompts. Returns whether there is one.
     fn prefill(&self, step: &mut StepBuilder<'_>) -> Result<bool, Infeasible> {
-        let mut budget = self.spec.budget(step.limits().max_model_len);
+        let mut budget = self.spec.budget().at(step.limits().max_model_len);
         let mut any = false;
         while step.running() < self.spec.max_num_seqs as usize {
             let Some(head) = step.head() else { break };

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::chunked::{BatchSpec, Order};
 use super::victim::Victim;
-use super::{Horizon, Scheduler};
+use super::{Horizon, Nearest, Needs, QueueOrder, Scheduler, SchedulerPolicy};
+use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::request::Phase;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
@@ -14,10 +15,13 @@ use crate::serving::step::{Head, Infeasible, StepBuilder};
 #[serde(deny_unknown_fields, default)]
 pub struct VtcSpec {
     /// Price of a prompt token.
+    #[schemars(range(min = 0, max = 1000))]
     pub input_price: u32,
     /// Price of an output token.
+    #[schemars(range(min = 1, max = 1000))]
     pub output_price: u32,
     /// Shares of the tenants, in the order of the workload's classes; 1 for those that are not listed.
+    #[schemars(inner(range(min = 0.001, max = 1000)))]
     pub fair_weights: Vec<f64>,
     /// Limits of a batch.
     pub batch: BatchSpec,
@@ -29,15 +33,53 @@ impl Default for VtcSpec {
     }
 }
 
+impl VtcSpec {
+    fn fair(&self) -> FairSpec {
+        let VtcSpec { input_price, output_price, ref fair_weights, batch: _ } = *self;
+        FairSpec { input_price, output_price, fair_weights: fair_weights.clone(), ..FairSpec::default() }
+    }
+}
+
+impl SchedulerPolicy for VtcSpec {
+    fn needs(&self) -> Needs {
+        Needs { order: QueueOrder::Keyed, ..self.batch.needs() }
+    }
+
+    fn nearest(&self) -> Nearest {
+        Nearest::but("vtc has no flag: the engines do not share between tenants")
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
+        self.batch.check(&mut check.below("batch"));
+        self.fair().check(check);
+    }
+
+    fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
+        Box::new(Vtc::new(self))
+    }
+
+    fn examples() -> Vec<(&'static str, Self)> {
+        let plain = VtcSpec::default();
+        let few = BatchSpec { max_num_seqs: 4, max_num_batched_tokens: 32, watermark: 0.0 };
+        let weighted = VtcSpec { fair_weights: vec![1.0, 3.7], batch: few, ..plain.clone() };
+        let roomy = BatchSpec { watermark: 0.0, ..BatchSpec::default() };
+        let dear = VtcSpec { input_price: 3, output_price: 1, batch: roomy, ..plain.clone() };
+        vec![("", plain), ("weighted, few places", weighted), ("dear prompts", dear)]
+    }
+}
+
 /// Shares of tenants where the batches are another scheduler's. A tenant is a class of the workload.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FairSpec {
     /// Price of a prompt token.
+    #[schemars(range(min = 0, max = 1000))]
     pub input_price: u32,
     /// Price of an output token.
+    #[schemars(range(min = 1, max = 1000))]
     pub output_price: u32,
     /// Shares of the tenants, in the order of the workload's classes; 1 for those that are not listed.
+    #[schemars(inner(range(min = 0.001, max = 1000)))]
     pub fair_weights: Vec<f64>,
     /// Whether a tenant that begins to wait is lifted to those that do (VTC). Without it is "least counter first" (LCF).
     pub lift: bool,
@@ -48,6 +90,16 @@ pub struct FairSpec {
 impl Default for FairSpec {
     fn default() -> Self {
         FairSpec { input_price: 1, output_price: 2, fair_weights: Vec::new(), lift: true, foreseen: false }
+    }
+}
+
+impl FairSpec {
+    /// The rules on its settings.
+    pub(crate) fn check(&self, check: &mut Check<'_>) {
+        check.range("input_price", self.input_price, 0, 1000);
+        check.range("output_price", self.output_price, 1, 1000);
+        let weights_ok = self.fair_weights.iter().all(|weight| (1e-3..=1e3).contains(weight));
+        check.that(weights_ok, "fair_weights", "must be from 0.001 to 1000 each");
     }
 }
 
@@ -87,9 +139,8 @@ pub struct Vtc {
 
 impl Vtc {
     /// A scheduler for one replica.
-    pub fn new(spec: VtcSpec) -> Self {
-        let VtcSpec { input_price, output_price, fair_weights, batch } = spec;
-        Vtc { batch, ..Vtc::sharing(FairSpec { input_price, output_price, fair_weights, ..FairSpec::default() }) }
+    pub fn new(spec: &VtcSpec) -> Self {
+        Vtc { batch: spec.batch, ..Vtc::sharing(spec.fair()) }
     }
 
     /// The shares alone, for a scheduler with batches of its own.

@@ -135,7 +135,7 @@ impl WaitQueue {
             WaitQueue::Priority(set) if is_head => {
                 set.pop_first();
             }
-            _ => {}
+            WaitQueue::Fcfs { .. } | WaitQueue::Priority(_) | WaitQueue::Keyed(_) => {}
         }
         is_head
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use overbook_sim::fleet::OutputLimit;
-use overbook_sim::lengths::{HistorySpec, LengthSpec, NoisyOracleSpec, QuantileSpec};
+use overbook_sim::lengths::LengthSpec;
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::results::rows::StepRow;
 use overbook_sim::schedulers::{PastFutureSpec, SchedulerSpec};
@@ -13,7 +13,6 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::conformance::every_variant;
 use crate::schedulers::Clairvoyant;
 use crate::world::{How, Run, World};
 use crate::world_random::world;
@@ -75,8 +74,8 @@ fn compare(a: &Run, b: &Run, until: Time) -> Result<usize, String> {
 /// Every scheduler that is not told the lengths by an oracle that its settings name.
 #[test]
 fn no_scheduler_sees_the_future() {
-    for (name, spec) in every_variant() {
-        if spec.lengths().is_some_and(LengthSpec::is_oracle) {
+    for (name, spec) in SchedulerSpec::every() {
+        if spec.needs().lengths.is_some_and(|lengths| lengths.is_oracle()) {
             continue;
         }
         let (mut plans, mut worlds) = (0, 0);
@@ -139,15 +138,7 @@ fn a_scheduler_that_knows_the_lengths_is_caught() {
 /// Predictions from the past do not see the future; those of the oracles do.
 #[test]
 fn length_models_see_no_more_than_they_say() {
-    let (window, initial) = (20, 60);
-    let models = [
-        LengthSpec::History(HistorySpec { window, initial }),
-        LengthSpec::Quantile(QuantileSpec { quantile: 0.6, window, initial }),
-        LengthSpec::Max,
-        LengthSpec::NoisyOracle(NoisyOracleSpec { sigma: 0.3 }),
-        LengthSpec::Oracle,
-    ];
-    for lengths in models {
+    for (_, lengths) in LengthSpec::every() {
         let (mut plans, mut all, mut caught) = (0, 0, 0);
         for seed in 0..150 {
             let spec =

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use overbook_sim::fleet::{Effort, StopReason};
 use overbook_sim::results::rows::Outcome;
+use overbook_sim::routers::RouterSpec;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Time;
 use rand::rngs::ChaCha8Rng;
@@ -12,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use crate::lanes::two_lanes;
 use crate::schedulers::{Pausing, Unsure};
 use crate::world::{How, Run, World};
-use crate::world_random::{ROUTERS, world};
+use crate::world_random::world;
 
 const WORLDS: u64 = 1600;
 
@@ -27,7 +28,7 @@ struct Coverage {
     priority: u64,
     fixed: u64,
     caching: u64,
-    routers: [u64; ROUTERS.len()],
+    routers: Vec<u64>,
     fleets: u64,
     stale: u64,
     retried: u64,
@@ -48,7 +49,9 @@ impl Coverage {
         self.priority += u64::from(world.spec.limits.order != overbook_sim::serving::QueueOrder::Fcfs);
         self.fixed += u64::from(matches!(world.spec.scheduler, SchedulerSpec::Static(_)));
         self.caching += u64::from(world.spec.limits.prefix_caching);
-        let router = ROUTERS.iter().position(|&r| r == world.spec.router).unwrap();
+        let routers = RouterSpec::every();
+        let router = routers.iter().position(|&(_, r)| r == world.spec.router).unwrap();
+        self.routers.resize(routers.len(), 0);
         self.routers[router] += u64::from(world.spec.replicas > 1);
         self.fleets += u64::from(world.spec.replicas > 1);
         self.stale += u64::from(world.spec.replicas > 1 && world.spec.controllers.router_view.is_some());

@@ -2,7 +2,7 @@
 
 use overbook_sim::cost::Cost;
 use overbook_sim::fleet::{Disaggregation, EarlyRejection, OutputLimit, StopReason};
-use overbook_sim::partitioners::{ControllerSpec, PartitionSpec, ShareScaling, Shares};
+use overbook_sim::partitioners::{ControllerSpec, PaperSpec, PartitionSpec, ReleasedSpec, ShareScaling, Shares};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::schedulers::{
     PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec,
@@ -32,8 +32,8 @@ pub fn two_lanes(seed: u64) -> World {
     };
     let partition = match seed % 3 {
         0 => PartitionSpec::Static(start),
-        1 => PartitionSpec::Paper(eager),
-        _ => PartitionSpec::Released(eager),
+        1 => PartitionSpec::Paper(PaperSpec(eager)),
+        _ => PartitionSpec::Released(ReleasedSpec(eager)),
     };
     let whole = rng.random_range(0..4) == 0;
     let spec = SemiPdSpec {

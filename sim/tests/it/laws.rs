@@ -5,7 +5,6 @@ use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::{Span, Time};
 
-use crate::conformance::every_variant;
 use crate::schedulers::{Greed, Greedy, Lazy, Pausing, Timid};
 use crate::world::{How, Run, World};
 use crate::world_random::world;
@@ -146,7 +145,7 @@ fn gaps_cover_the_time_between_first_and_last_token() {
 #[test]
 fn swaps_keep_gaps_and_count_every_block() {
     let (mut gaps, mut swapped, mut recomputed) = (0, 0, 0);
-    for (name, spec) in every_variant().into_iter().filter(|(_, spec)| spec.swap_space().is_some()) {
+    for (name, spec) in SchedulerSpec::every().into_iter().filter(|(_, spec)| spec.needs().swap_space.is_some()) {
         for seed in 0..150 {
             let mut world = undisturbed(seed);
             world.set_scheduler(spec.clone());

@@ -7,6 +7,7 @@
 )]
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::float_cmp)]
 
+mod boxes;
 mod client;
 mod combined;
 mod conformance;

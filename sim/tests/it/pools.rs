@@ -4,17 +4,16 @@ use overbook_sim::cost::Cost;
 use overbook_sim::fleet::{Disaggregation, OutputLimit, ReplicaPool, StopReason};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::routers::RouterSpec;
-use overbook_sim::schedulers::VllmSpec;
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::serving::replica::Limits;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::Arrival;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-use crate::conformance::every_variant;
 use crate::lanes::{apart, lawful, times, two_lanes};
 use crate::world::{Affine, How, MS, World};
-use crate::world_random::{ROUTERS, world};
+use crate::world_random::world;
 
 /// The world of a seed: of one lane, of two, or with prompts and decodes apart.
 pub fn any(seed: u64) -> World {
@@ -34,7 +33,8 @@ pub fn mixed(seed: u64) -> World {
 
 fn into_pools(mut world: World, seed: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9001);
-    world.spec.router = ROUTERS[rng.random_range(0..ROUTERS.len())];
+    let routers = RouterSpec::every();
+    world.spec.router = routers[rng.random_range(0..routers.len())].1;
     let (limits, moves) = (world.spec.limits, world.spec.controllers.disaggregation.is_some());
     let least = u64::from(limits.max_model_len).div_ceil(16);
     let mut left = world.spec.replicas.max(2);
@@ -65,15 +65,16 @@ fn into_pools(mut world: World, seed: u64) -> World {
 }
 
 #[test]
-pub fn mixed_fleets_keep_the_laws() {
-    let (mut pools, mut routers, mut preempted, mut moved) = ([0u64; 5], [0u64; ROUTERS.len()], 0, 0);
+fn mixed_fleets_keep_the_laws() {
+    let every = RouterSpec::every();
+    let (mut pools, mut routers, mut preempted, mut moved) = ([0u64; 5], vec![0u64; every.len()], 0, 0);
     let (mut finished, mut outcomes) = ([0u64; 4], [0u64; Outcome::ALL.len()]);
     for seed in 0..800 {
         let world = mixed(seed);
         let (run, _) = lawful(&world, seed);
         let summary = &run.result.summary;
         pools[world.spec.pools.len()] += 1;
-        routers[ROUTERS.iter().position(|&router| router == world.spec.router).unwrap()] += 1;
+        routers[every.iter().position(|&(_, router)| router == world.spec.router).unwrap()] += 1;
         preempted += summary.work.preemptions;
         moved += u64::from(world.spec.controllers.disaggregation.is_some());
         // What the pools have is what the fleet has.
@@ -105,7 +106,7 @@ pub fn mixed_fleets_keep_the_laws() {
 /// Every scheduler plans each kind of replica by its own limits: horizons are kept, and nobody stalls.
 #[test]
 fn every_scheduler_serves_mixed_fleets() {
-    for (name, spec) in every_variant() {
+    for (name, spec) in SchedulerSpec::every() {
         let mut plans = 0;
         for seed in 1000..1024 {
             let mut world = world(seed);

@@ -3,9 +3,8 @@
 use overbook_sim::cost::Cost;
 use overbook_sim::fleet::{Clients, Failure, RunError};
 use overbook_sim::results::rows::Outcome;
-use overbook_sim::schedulers::VllmSpec;
-use overbook_sim::serving::QueueOrder;
-use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica, SwapSpace};
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
+use overbook_sim::serving::replica::{Happened, Limits, Replica};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, ClassId, SessionId};
 
@@ -207,7 +206,7 @@ fn no_float_holds_a_clock() {
     let mut arrival = request(0, 20, 10_001);
     arrival.at = Time(late);
     let tune = |world: &mut World| {
-        world.set_scheduler(overbook_sim::schedulers::SchedulerSpec::Vllm(VllmSpec::default()));
+        world.set_scheduler(SchedulerSpec::Vllm(VllmSpec::default()));
         (world.spec.limits.max_model_len, world.spec.limits.blocks) = (20_000, 1250);
         world.cost.base_us = 1000.001;
         assert_eq!(Cost::from_us(1000.001).0 % (1 << 20), 0);
@@ -234,18 +233,10 @@ fn more_clients_than_places() {
 /// Memory grows with active requests, not with all that ever were.
 #[test]
 fn slots_are_used_again() {
-    let limits = Limits {
-        blocks: 16,
-        block_tokens: 16,
-        max_model_len: 256,
-        prefix_caching: true,
-        depth: 1,
-        order: QueueOrder::Fcfs,
-        lanes: Lanes::Unified,
-        swap: SwapSpace::default(),
-    };
+    let vllm = SchedulerSpec::default();
+    let limits = Limits { depth: 1, ..vllm.needs().limits(16, 16, 256) };
     let mut replica = Replica::new(0, limits);
-    let mut scheduler = overbook_sim::schedulers::SchedulerSpec::default().build(0, 0);
+    let mut scheduler = vllm.build(0, 0);
     let mut ended = 0;
     for id in 0..10_000 {
         replica.enqueue(id, request(0, 20, 1 + (id % 3) as u32)).unwrap();

@@ -3,39 +3,17 @@
 
 use overbook_sim::cost::Cost;
 use overbook_sim::results::rows::Outcome;
-use overbook_sim::schedulers::{
-    AggressiveSpec, ConservativeSpec, EdfSpec, FastserveSpec, LightllmMainSpec, LtrSpec, OrcaSpec, PastFutureSpec,
-    SarathiSpec, SchedulerSpec, SglangSpec, SjfSpec, StaticSpec, TrtllmSpec, VllmSpec, VllmV0Spec, VtcSpec,
-};
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Time;
 use overbook_sim::workload::arrival::{Arrival, ClassId, Content};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::world::{How, MS, World};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Schedule {
-    vllm: Option<VllmSpec>,
-    #[serde(rename = "vllm-v0")]
-    vllm_v0: Option<VllmV0Spec>,
-    sglang: Option<SglangSpec>,
-    trtllm: Option<TrtllmSpec>,
-    sarathi: Option<SarathiSpec>,
-    orca: Option<OrcaSpec>,
-    #[serde(rename = "static")]
-    fixed: Option<StaticSpec>,
-    #[serde(rename = "past-future")]
-    past_future: Option<PastFutureSpec>,
-    aggressive: Option<AggressiveSpec>,
-    conservative: Option<ConservativeSpec>,
-    #[serde(rename = "lightllm-main")]
-    lightllm_main: Option<LightllmMainSpec>,
-    edf: Option<EdfSpec>,
-    vtc: Option<VtcSpec>,
-    sjf: Option<SjfSpec>,
-    ltr: Option<LtrSpec>,
-    fastserve: Option<FastserveSpec>,
     blocks: u64,
     block_tokens: u32,
     max_model_len: u32,
@@ -69,7 +47,7 @@ fn units(time: Time) -> f64 {
     time.0 as f64 / MS as f64
 }
 
-fn world(schedule: &Schedule) -> World {
+fn world(scheduler: SchedulerSpec, schedule: &Schedule) -> World {
     let arrival = |stated: &Stated| {
         let mut arrival = Arrival::new(time(stated.at), stated.prompt, stated.output);
         arrival.max_new_tokens = Some(stated.limit);
@@ -81,34 +59,24 @@ fn world(schedule: &Schedule) -> World {
         }
         arrival
     };
-    let stated = [
-        schedule.vllm.clone().map(SchedulerSpec::Vllm),
-        schedule.vllm_v0.clone().map(SchedulerSpec::VllmV0),
-        schedule.sglang.clone().map(SchedulerSpec::Sglang),
-        schedule.trtllm.clone().map(SchedulerSpec::Trtllm),
-        schedule.sarathi.clone().map(SchedulerSpec::Sarathi),
-        schedule.orca.clone().map(SchedulerSpec::Orca),
-        schedule.fixed.clone().map(SchedulerSpec::Static),
-        schedule.past_future.clone().map(SchedulerSpec::PastFuture),
-        schedule.aggressive.clone().map(SchedulerSpec::Aggressive),
-        schedule.conservative.clone().map(SchedulerSpec::Conservative),
-        schedule.lightllm_main.clone().map(SchedulerSpec::LightllmMain),
-        schedule.edf.clone().map(SchedulerSpec::Edf),
-        schedule.vtc.clone().map(SchedulerSpec::Vtc),
-        schedule.sjf.clone().map(SchedulerSpec::Sjf),
-        schedule.ltr.clone().map(SchedulerSpec::Ltr),
-        schedule.fastserve.clone().map(SchedulerSpec::Fastserve),
-    ];
-    let scheduler = stated.into_iter().flatten().next().expect("a schedule has a scheduler");
     let arrivals = schedule.requests.iter().map(arrival).collect();
     let mut world = World::of(scheduler, schedule.blocks, schedule.block_tokens, schedule.max_model_len, arrivals);
     world.spec.limits.swap.block_cost = Cost::from_us(250.0);
     world
 }
 
+/// A schedule names its scheduler beside the rest.
+fn read(text: &str) -> (SchedulerSpec, Schedule) {
+    let Value::Object(all) = serde_yaml_ng::from_str(text).unwrap() else { panic!("a schedule is a mapping") };
+    let stated = |key: &str| ["blocks", "block_tokens", "max_model_len", "requests", "steps", "ends"].contains(&key);
+    let (schedule, scheduler): (Map<_, _>, _) = all.into_iter().partition(|(key, _)| stated(key));
+    let read = serde_json::from_value(Value::Object(scheduler)).expect("a schedule has a scheduler");
+    (read, serde_json::from_value(Value::Object(schedule)).unwrap())
+}
+
 fn check(text: &str) -> usize {
-    let schedule: Schedule = serde_yaml_ng::from_str(text).unwrap();
-    let world = world(&schedule);
+    let (scheduler, schedule) = read(text);
+    let world = world(scheduler, &schedule);
     for jumps in [false, true] {
         let run = world.run(How { jumps, audit: true, ..How::STEPS });
         let mut ends: Vec<_> = run.rows.requests.iter().collect();

@@ -2,7 +2,7 @@
 
 use overbook_sim::cost::jitter::{Jitter, Jittered};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::fleet::{Cluster, ClusterSpec, RunError, RunResult, StopReason};
+use overbook_sim::fleet::{Cluster, ClusterSpec, Policies, RunError, RunResult, StopReason};
 use overbook_sim::results::rows::{Keep, RequestRow};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::serving::Scheduler;
@@ -129,7 +129,7 @@ impl World {
         max_model_len: u32,
         arrivals: Vec<Arrival>,
     ) -> World {
-        let limits = Limits { blocks, block_tokens, max_model_len, ..ClusterSpec::default().limits };
+        let limits = scheduler.needs().limits(blocks, block_tokens, max_model_len);
         let mut world = World {
             spec: ClusterSpec { limits, ..ClusterSpec::default() },
             cost: Affine::constant(MS),
@@ -142,26 +142,22 @@ impl World {
 
     /// Another scheduler, and the lane and queue that it wants.
     pub fn set_scheduler(&mut self, scheduler: SchedulerSpec) {
-        let limits = &mut self.spec.limits;
-        limits.prefix_caching = scheduler.prefix_caching();
-        limits.depth = scheduler.depth();
-        limits.order = scheduler.queue_order();
-        limits.lanes = scheduler.lanes();
+        let (needs, Limits { blocks, block_tokens, max_model_len, .. }) = (scheduler.needs(), self.spec.limits);
         // A block is a byte here.
         let swap = |space: Bytes| SwapSpace { blocks: space.0, block_cost: Cost::from_us(137.3) };
-        limits.swap = scheduler.swap_space().map(swap).unwrap_or_default();
+        let swap = needs.swap_space.map(swap).unwrap_or_default();
+        self.spec.limits = Limits { swap, ..needs.limits(blocks, block_tokens, max_model_len) };
         self.spec.scheduler = scheduler;
     }
 
     pub fn try_run(&self, how: How<'_>) -> Result<Run, RunError> {
         let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, ..self.spec.clone() };
-        let mut cluster = match how.scheduler {
-            Some(build) => {
-                let schedulers = (0..spec.replicas).map(|_| build()).collect();
-                Cluster::with_schedulers(spec, schedulers)?
-            }
-            None => Cluster::new(spec)?,
+        let named = Policies::from(&spec);
+        let policies = match how.scheduler {
+            Some(build) => Policies { scheduler: Box::new(|_, _| build()), ..named },
+            None => named,
         };
+        let mut cluster = Cluster::with_policies(spec, &policies)?;
         how.probes.iter().for_each(|&at| cluster.probe(at));
         if let Some(reason) = how.planted {
             cluster.plant(reason);

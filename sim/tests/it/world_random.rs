@@ -5,35 +5,15 @@ use overbook_sim::fleet::{
     Traffic as TrafficSpec,
 };
 use overbook_sim::results::summary::Slo;
-use overbook_sim::routers::RouterView;
-use overbook_sim::routers::{PrefixAwareSpec, RouterSpec};
+use overbook_sim::routers::{RouterSpec, RouterView};
 use overbook_sim::schedulers::{SchedulerSpec, StaticSpec, VllmSpec};
 use overbook_sim::serving::QueueOrder;
-use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, ClassId, Content, SessionId};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use crate::world::{Affine, MS, World};
-
-/// Dynamo's weights, and llm-d's with a draw.
-const PREFIX_AWARE: PrefixAwareSpec =
-    PrefixAwareSpec { prefill: 1.0, decode: 1.0, queue: 0.0, relative: false, temperature: 0.0 };
-const RELATIVE: PrefixAwareSpec =
-    PrefixAwareSpec { prefill: 3.0, decode: 1.0, queue: 2.0, relative: true, temperature: 0.3 };
-
-pub const ROUTERS: [RouterSpec; 9] = [
-    RouterSpec::RoundRobin,
-    RouterSpec::Random,
-    RouterSpec::LeastOutstanding,
-    RouterSpec::JoinShortestQueue,
-    RouterSpec::PowerOfTwo,
-    RouterSpec::TokenJsq,
-    RouterSpec::LeastKv,
-    RouterSpec::PrefixAware(PREFIX_AWARE),
-    RouterSpec::PrefixAware(RELATIVE),
-];
 
 struct Draw(ChaCha8Rng);
 
@@ -172,16 +152,7 @@ pub fn world(seed: u64) -> World {
     } else {
         SchedulerSpec::Vllm(vllm(&mut draw, caching, max_model_len))
     };
-    let limits = Limits {
-        blocks: least + draw.below(least * 2),
-        block_tokens: 16,
-        max_model_len,
-        prefix_caching: scheduler.prefix_caching(),
-        depth: scheduler.depth(),
-        order: scheduler.queue_order(),
-        lanes: scheduler.lanes(),
-        swap: SwapSpace::default(),
-    };
+    let limits = scheduler.needs().limits(least + draw.below(least * 2), 16, max_model_len);
     let aligned = draw.one_in(5);
     let cost = if aligned { Affine::constant(MS) } else { cost(&mut draw) };
     let traffic = Traffic {
@@ -239,7 +210,7 @@ pub fn world(seed: u64) -> World {
         replicas,
         limits,
         scheduler,
-        router: draw.pick(&ROUTERS),
+        router: draw.pick(&RouterSpec::every()).1,
         traffic: TrafficSpec {
             output_limit: draw.pick(&[
                 OutputLimit::Context,

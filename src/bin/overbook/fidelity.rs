@@ -262,14 +262,14 @@ fn calibrated(point: &Point) -> Result<Option<Calibrated>, Failure> {
             profile.name
         )));
     }
-    let scheduler = &point.scenario.scheduler;
+    let needs = point.scenario.scheduler.needs();
     let longest = point.limits().map_err(Failure::input)?.0.max_model_len;
     Ok(Some(Calibrated {
         profile: profile.name.clone(),
         profile_blake3,
         samples_blake3: profile.samples.blake3.clone(),
         seed: profile.samples.seed,
-        outside: profile.outside(scheduler.max_seqs(), scheduler.max_batched_tokens(longest), longest),
+        outside: profile.outside(needs.max_seqs, needs.max_batched_tokens(longest), longest),
     }))
 }
 

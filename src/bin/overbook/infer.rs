@@ -73,10 +73,10 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
 
 fn plan(point: &Point, args: &CalibrateArgs) -> Result<ProbePlan, Failure> {
     let limits = point.limits().map_err(Failure::input)?.0;
-    let scheduler = &point.scenario.scheduler;
+    let needs = point.scenario.scheduler.needs();
     let plan = ProbePlan {
-        max_seqs: scheduler.max_seqs().min(limits.blocks as u32),
-        max_tokens: scheduler.max_batched_tokens(limits.max_model_len),
+        max_seqs: needs.max_seqs.min(limits.blocks as u32),
+        max_tokens: needs.max_batched_tokens(limits.max_model_len),
         max_model_len: limits.max_model_len,
         kv_tokens: limits.blocks * u64::from(limits.block_tokens),
         budget: std::time::Duration::from_nanos(args.budget.0.0),

@@ -112,10 +112,10 @@ fn plan(point: &Point, args: &CalibrateArgs) -> Result<ShapePlan, Failure> {
 /// The plan of a scenario, with the usual repeats.
 pub(crate) fn plan_of(point: &Point) -> Result<ShapePlan, Failure> {
     let limits = point.limits().map_err(Failure::input)?.0;
-    let scheduler = &point.scenario.scheduler;
+    let needs = point.scenario.scheduler.needs();
     Ok(ShapePlan {
-        max_seqs: scheduler.max_seqs().min(limits.blocks as u32),
-        max_tokens: scheduler.max_batched_tokens(limits.max_model_len),
+        max_seqs: needs.max_seqs.min(limits.blocks as u32),
+        max_tokens: needs.max_batched_tokens(limits.max_model_len),
         max_model_len: limits.max_model_len,
         blocks: limits.blocks as u32,
         block_tokens: limits.block_tokens,

@@ -87,7 +87,8 @@ fn serving(
 ) -> Result<Served, Failure> {
     let executor = device.executor(&spec.limits).map_err(Failure::input)?;
     let vocab = executor.capacity().vocab;
-    let mut driver = Driver::new(spec.limits, &spec.scheduler, spec.seed, executor).map_err(Failure::input)?;
+    let scheduler = spec.scheduler.build(spec.seed, 0);
+    let mut driver = Driver::new(spec.limits, scheduler, executor).map_err(Failure::input)?;
     let model = match (&args.served_model_name, &point.scenario.model) {
         (Some(name), _) | (None, ModelChoice::Named(name)) => name.clone(),
         (None, ModelChoice::Inline(_)) => point.model.name.clone(),

@@ -1,9 +1,8 @@
 //! What pools of replicas may differ in, and what they must not be combined with.
 
-use overbook_sim::routers::RouterSpec;
+use overbook_sim::check::{Check, Problem};
 
 use super::super::{FleetSpec, Scenario};
-use super::{Check, Problem};
 
 impl Scenario {
     pub(super) fn check_pools(&self, list: &mut Vec<Problem>) {
@@ -32,14 +31,14 @@ impl Scenario {
 
 impl FleetSpec {
     fn check_pools(&self, list: &mut Vec<Problem>) {
-        let mut check = Check { prefix: "fleet", list };
+        let mut check = Check::new("fleet", list);
         let sum = self.pools.iter().fold(0_u32, |sum, pool| sum.saturating_add(pool.replicas));
         let told = format!("is {}; the pools have {sum} together, so leave it out", self.replicas);
         check.that(self.replicas == sum, "replicas", told);
         let told = "is of replicas that are all alike; each of the `pools` scales by its own load: write it there";
         check.that(self.autoscale.is_none(), "autoscale", told);
         self.check_sides(&mut check);
-        let weighs = !matches!(self.router, RouterSpec::LeastKv | RouterSpec::PrefixAware(_));
+        let weighs = !self.router.needs().own_weights;
         for (number, pool) in self.pools.iter().enumerate() {
             check.range(&format!("pools.{number}.replicas"), u64::from(pool.replicas), 1, 4096);
             let key = format!("pools.{number}.weight");

@@ -20,7 +20,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(spec: &ClusterSpec, router: Box<dyn Router>) -> Control {
-        let follow = spec.router.is_prefix_aware();
+        let follow = router.needs().prefixes;
         Control { router, view: spec.controllers.router_view, follow, reports: None }
     }
 
@@ -65,7 +65,7 @@ impl Controller for Control {
         }
         if let Some(reports) = &mut self.reports {
             reports.deliver(kernel.now);
-        } else if self.router.sees_blocks() {
+        } else if self.router.needs().blocks {
             kernel.settle_all()?;
         }
         let request = RequestInfo::of(arrival);

@@ -2,20 +2,9 @@
 
 use super::*;
 use crate::schedulers::SchedulerSpec;
-use crate::serving::QueueOrder;
-use crate::serving::replica::Lanes;
 
 fn busy() -> Replica {
-    let limits = Limits {
-        blocks: 8,
-        block_tokens: 4,
-        max_model_len: 32,
-        prefix_caching: false,
-        depth: 2,
-        order: QueueOrder::Fcfs,
-        lanes: Lanes::Unified,
-        swap: SwapSpace::default(),
-    };
+    let limits = Limits { prefix_caching: false, ..SchedulerSpec::default().needs().limits(8, 4, 32) };
     let mut replica = Replica::new(0, limits);
     for id in 0..3 {
         replica.enqueue(id, Arrival::new(Time::ZERO, 10, 6)).expect("it fits");
