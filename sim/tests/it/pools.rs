@@ -65,7 +65,7 @@ fn into_pools(mut world: World, seed: u64) -> World {
 }
 
 #[test]
-fn mixed_fleets_keep_the_laws() {
+pub fn mixed_fleets_keep_the_laws() {
     let every = RouterSpec::every();
     let (mut pools, mut routers, mut preempted, mut moved) = ([0u64; 5], vec![0u64; every.len()], 0, 0);
     let (mut finished, mut outcomes) = ([0u64; 4], [0u64; Outcome::ALL.len()]);
