@@ -8,7 +8,7 @@ use overbook_sim::serving::replica::{Happened, Limits, Replica};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, ClassId, SessionId};
 
-use crate::world::{How, MS, Run, World};
+use crate::world::{Affine, How, MS, Run, World};
 
 /// One replica with 16 blocks of 16 tokens, contexts of up to 256.
 fn small(async_scheduling: bool, arrivals: Vec<Arrival>) -> World {
@@ -78,6 +78,32 @@ fn a_pool_smaller_than_the_context_is_refused_with_the_arithmetic() {
     world.spec.limits.max_model_len = 257;
     let error = world.try_run(How::JUMPS).unwrap_err();
     assert!(matches!(error, RunError::PoolTooSmall { needed: 17, blocks: 16, fits: 256, .. }), "{error}");
+}
+
+/// Times that do not fit end the run: they neither wrap nor stand still.
+#[test]
+fn steps_and_instants_beyond_the_clock_are_refused() {
+    // A step has 2⁶⁴ units, which are 1.76e13 ns or 4.9 hours. The context grows from 21 to 31 tokens.
+    for (base_us, context_ns, host_us, fits) in [
+        (1e3, 1e11, 0.0, true),
+        (1e3, 1e12, 0.0, false),
+        (1e10, 0.0, 0.0, true),
+        (1e11, 0.0, 0.0, false),
+        // Each fits, and their sum does not.
+        (1e10, 0.0, 1e10, false),
+    ] {
+        let mut world = small(false, vec![request(0, 20, 12)]);
+        world.cost = Affine { base_us, context_ns, host_us, ..world.cost };
+        for how in [How::STEPS, How::JUMPS] {
+            let ran = world.try_run(how);
+            let refused = matches!(ran, Err(RunError::StepTooLong { replica: 0, .. }));
+            assert_eq!((ran.is_ok(), refused), (fits, !fits), "{base_us} {context_ns} {host_us}");
+        }
+    }
+    let mut world = small(false, vec![request(0, 20, 10); 3]);
+    world.spec.clients = Some(Clients { count: 1, think_time: Span(u64::MAX - 1) });
+    let error = world.try_run(How::JUMPS).unwrap_err();
+    assert!(matches!(error, RunError::EndOfTime { after } if after == Time(10 * MS)), "{error}");
 }
 
 /// 255 + 1 tokens and 1 + 255 tokens fill the pool to the last block, side by side with others in the queue.

@@ -66,9 +66,9 @@ impl CostModel for Affine {
     fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
         let decode = self.at(shape.decode_seqs, shape.decode_context);
         let prefill: u32 = shape.prefill.iter().map(|p| p.tokens).sum();
-        let context = decode.per_context.0 * shape.decode_context;
-        let tokens = Cost::from_us(self.token_us * f64::from(prefill)).0;
-        StepCost { device: Cost(decode.base.0 + context + tokens), host: decode.host }
+        let context = decode.per_context * shape.decode_context;
+        let tokens = Cost::from_us(self.token_us * f64::from(prefill));
+        StepCost { device: decode.base + context + tokens, host: decode.host }
     }
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
         self.at(seqs, context)
