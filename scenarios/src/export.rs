@@ -49,7 +49,7 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             "vLLM exchanges tokens between GPUs only with data-parallel attention; it will all-reduce".to_owned(),
         );
     }
-    if scenario.fleet.disaggregation.is_some() {
+    if scenario.fleet.controllers.disaggregation.is_some() {
         notes.push(
             "prompts and decodes on different replicas need a KV connector on each: the commands start plain replicas"
                 .to_owned(),

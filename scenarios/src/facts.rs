@@ -36,7 +36,7 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
         facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));
     }
     let fleet = &scenario.fleet;
-    if let Some(auto) = fleet.autoscale {
+    if let Some(auto) = fleet.controllers.autoscale {
         facts.push(("Autoscaler".to_owned(), format!("up to {} replicas; {}", fleet.replicas, text(auto))));
     }
     for (number, pool) in fleet.pools.iter().enumerate() {
@@ -45,10 +45,10 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
             facts.push((format!("Autoscaler of pool {number}"), told));
         }
     }
-    if !fleet.failures.is_empty() {
-        facts.push(("Failures".to_owned(), text(&fleet.failures)));
+    if !fleet.controllers.failures.is_empty() {
+        facts.push(("Failures".to_owned(), text(&fleet.controllers.failures)));
     }
-    if let Some(faults) = fleet.faults {
+    if let Some(faults) = fleet.controllers.faults {
         let (mtbf, mttr) = (faults.mtbf, faults.mttr);
         facts
             .push(("Faults".to_owned(), format!("each {} fails every {mtbf} on average, for {mttr}", text(faults.of))));
@@ -125,7 +125,7 @@ fn fleet_facts(point: &Point) -> String {
         format!("{} × {} {gpu}{more}", fleet.replicas, fleet.gpus_per_replica())
     });
     let kinds = kinds.collect::<Vec<_>>().join(" + ");
-    let apart = fleet.disaggregation.as_ref().map(|apart| {
+    let apart = fleet.controllers.disaggregation.as_ref().map(|apart| {
         let (prefill, decode) = (apart.prefill, fleet.replicas - apart.prefill);
         let link = point.kv_link.as_ref().map_or("", |link| link.name.as_str());
         let when = if apart.layerwise { "layer by layer" } else { "when a prompt is done" };
@@ -134,9 +134,12 @@ fn fleet_facts(point: &Point) -> String {
             .map_or(String::new(), |tokens| format!(", prompts to decoding replicas above {tokens} waiting tokens"));
         format!("{prefill} compute prompts, {decode} decode; KV over {link}, one port per GPU, {when}{mixed}")
     });
-    let early = fleet.early_rejection.map(|early| format!("refused on arrival what would miss {}", text(early)));
-    let view =
-        fleet.router_view.map(|view| format!("which sees reports of every {}, {} late", view.interval, view.delay));
+    let early =
+        fleet.controllers.early_rejection.map(|early| format!("refused on arrival what would miss {}", text(early)));
+    let view = fleet
+        .controllers
+        .router_view
+        .map(|view| format!("which sees reports of every {}, {} late", view.interval, view.delay));
     let router = format!("{kinds}, router {}", text(fleet.router));
     let router = [Some(router), view].into_iter().flatten().collect::<Vec<_>>().join(", ");
     let mut parts: Vec<String> = [Some(router), apart, early].into_iter().flatten().collect();

@@ -1,5 +1,6 @@
 //! A scenario as the user gives it: a file and the `--set` options on top.
 
+pub(crate) mod renamed;
 mod vary;
 
 use std::fs;
@@ -17,6 +18,8 @@ pub struct Source {
     /// The document; `None` if it is not valid YAML.
     pub(crate) tree: Option<Node>,
     pub(crate) faults: Vec<Fault>,
+    /// What the user should know, if nothing is wrong.
+    pub(crate) notes: Vec<String>,
     /// The folder that relative paths start from.
     pub(crate) base: PathBuf,
 }
@@ -44,8 +47,14 @@ impl Source {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut sources = Sources::default();
         let id = sources.add(name, text);
-        let (tree, faults) = yaml::parse(id, text);
-        Source { sources, tree, faults, base: PathBuf::new() }
+        let (mut tree, mut faults) = yaml::parse(id, text);
+        let mut notes = Vec::new();
+        match tree.as_mut().map(renamed::move_keys) {
+            Some(Ok(moved)) => notes = moved,
+            Some(Err((span, message))) => faults.push(Fault::new(Detail::Message(message), span)),
+            None => {}
+        }
+        Source { sources, tree, faults, notes, base: PathBuf::new() }
     }
 
     /// Sets a value (YAML, e.g. `8`, `2s`, `{ vllm: { max_num_seqs: 64 } }`) at a dotted path. Later ones win.
@@ -60,7 +69,8 @@ impl Source {
         self.faults.extend(faults);
         let (Some(mut node), Some(tree)) = (node, &mut self.tree) else { return };
         node.shift(path.len() + 1);
-        if let Err(error) = tree.set(path, node, key_span) {
+        self.notes.extend(renamed::note(path));
+        if let Err(error) = tree.set(&renamed::canonical(path), node, key_span) {
             self.faults.push(Fault::new(Detail::Message(error.to_string()), key_span));
         }
     }

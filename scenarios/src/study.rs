@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::diagnostics::Problems;
 use crate::point::Point;
 use crate::scenario::{ExpectSpec, Scenario};
-use crate::source::Source;
+use crate::source::{Source, renamed};
 use crate::yaml::{self, Entry, Kind, Node, Span};
 
 pub use expectation::{Expectation, Verdict};
@@ -23,9 +23,15 @@ pub struct Study {
     name: String,
     points: Vec<Point>,
     expectations: Vec<Expectation>,
+    notes: Vec<String>,
 }
 
 impl Study {
+    /// What the user should know of the scenario, though nothing is wrong with it.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Name of the scenario.
     pub fn name(&self) -> &str {
         &self.name
@@ -79,7 +85,10 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     let sweep = tree.take("sweep");
     let expect = tree.take("expect");
     let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut problems));
-    let mut study = Study { name: String::new(), points: Vec::new(), expectations: Vec::new() };
+    let mut study =
+        Study { name: String::new(), points: Vec::new(), expectations: Vec::new(), notes: source.notes.clone() };
+    let settings = axes.iter().filter_map(|axis| axis.0.first()).flat_map(|step| &step.0);
+    study.notes.extend(settings.filter_map(|setting| renamed::note(&setting.path)));
     for steps in axes::product(&axes) {
         let point = resolve_point(&tree, &steps, source, &mut problems);
         study.points.extend(point);
@@ -105,7 +114,7 @@ fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: 
     let mut coordinates = Vec::new();
     for setting in steps.iter().flat_map(|step| &step.0) {
         coordinates.push((setting.path.clone(), setting.text.clone()));
-        if let Err(error) = tree.set(&setting.path, setting.value.clone(), setting.key_span) {
+        if let Err(error) = tree.set(&renamed::canonical(&setting.path), setting.value.clone(), setting.key_span) {
             problems.add(&setting.path, setting.key_span, error.to_string(), None);
             return None;
         }

@@ -180,9 +180,10 @@ impl Point {
     fn controllers(&self) -> Result<Controllers, WorldError> {
         let (workload, fleet) = (&self.scenario.workload, &self.scenario.fleet);
         Ok(Controllers {
-            router_view: fleet.router_view.map(|v| RouterView { interval: v.interval.0, delay: v.delay.0 }),
+            router_view: fleet.controllers.router_view.map(|v| RouterView { interval: v.interval.0, delay: v.delay.0 }),
             disaggregation: self.disaggregation()?,
             early_rejection: fleet
+                .controllers
                 .early_rejection
                 .map(|early| EarlyRejection { ttft: early.ttft.map(|d| d.0), tbt: early.tbt.map(|d| d.0) }),
             patience: Patience {
@@ -191,13 +192,13 @@ impl Point {
                 cancel_after: workload.limits.cancel_after.map(|d| d.0),
             },
             retry: workload.retry.as_ref().map(retry),
-            failures: fleet.failures.iter().map(|failure| self.failure(failure)).collect(),
-            faults: fleet.faults.map(|faults| Faults {
+            failures: fleet.controllers.failures.iter().map(|failure| self.failure(failure)).collect(),
+            faults: fleet.controllers.faults.map(|faults| Faults {
                 mtbf: faults.mtbf.0,
                 mttr: faults.mttr.0,
                 domains: if faults.of == FaultDomain::Server { self.servers().unwrap_or_default() } else { Vec::new() },
             }),
-            autoscale: fleet.autoscale.map(autoscale),
+            autoscale: fleet.controllers.autoscale.map(autoscale),
         })
     }
 
@@ -225,7 +226,7 @@ impl Point {
     /// pools the larger shares set the pace: a GPU with much to send, or to take in, has one port for it.
     fn disaggregation(&self) -> Result<Option<Disaggregation>, WorldError> {
         let fleet = &self.scenario.fleet;
-        let (Some(apart), Some(link)) = (&fleet.disaggregation, &self.kv_link) else { return Ok(None) };
+        let (Some(apart), Some(link)) = (&fleet.controllers.disaggregation, &self.kv_link) else { return Ok(None) };
         let shares: Vec<u64> = self.kinds().iter().map(Point::kv_share).collect::<Result<_, _>>()?;
         let bytes = shares.into_iter().max().unwrap_or(0);
         Ok(Some(Disaggregation {

@@ -90,6 +90,14 @@ impl Node {
         }
     }
 
+    /// The value of a key of this mapping, to change it.
+    pub fn value_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.kind {
+            Kind::Map(entries) => entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value),
+            Kind::List(_) | Kind::Scalar { .. } | Kind::Hole => None,
+        }
+    }
+
     /// Where the deepest node on the way to `path` stands: the value itself if it is written, else the key of the
     /// nearest mapping around it.
     pub fn place(&self, path: &str) -> Span {

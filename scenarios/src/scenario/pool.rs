@@ -127,7 +127,7 @@ impl PoolSpec {
         }
         let fleet = &mut own.fleet;
         fleet.pools.clear();
-        fleet.autoscale = self.autoscale;
+        fleet.controllers.autoscale = self.autoscale;
         fleet.replicas = self.replicas;
         fleet.tensor_parallel = self.tensor_parallel.unwrap_or(fleet.tensor_parallel);
         fleet.pipeline = self.pipeline.or(fleet.pipeline);
@@ -138,12 +138,14 @@ impl PoolSpec {
     /// Where the setting that a fleet of this pool alone would have at `path` is stated: in the pool with this number, or
     /// above it.
     pub(crate) fn place(&self, number: usize, path: &str) -> String {
+        if let (Some(rest), Some(_)) = (path.strip_prefix("fleet.controllers.autoscale"), self.autoscale) {
+            return format!("fleet.pools.{number}.autoscale{rest}");
+        }
         let (root, rest) = path.split_once('.').unwrap_or(("", path));
         let key = rest.split('.').next().unwrap_or(rest);
         let own = match (root, key) {
             ("", "gpu") => self.gpu.is_some() || self.server.is_some(),
             ("fleet", "server") => self.server.is_some(),
-            ("fleet", "autoscale") => self.autoscale.is_some(),
             ("fleet", "tensor_parallel") => self.tensor_parallel.is_some(),
             ("fleet", "pipeline") => self.pipeline.is_some(),
             ("fleet", "expert_parallel") => self.expert_parallel.is_some(),

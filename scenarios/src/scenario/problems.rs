@@ -103,30 +103,38 @@ impl FleetSpec {
         let mut check = Check::new("fleet", list);
         check.range("replicas", u64::from(self.replicas), 1, 4096);
         self.router.check(&mut check.below("router"));
-        for (number, failure) in self.failures.iter().enumerate() {
+        for (number, failure) in self.controllers.failures.iter().enumerate() {
             let FailureSpec { replica, server, .. } = *failure;
             if let Some(replica) = replica {
                 let told = format!("is {replica}; there are {} replicas, counted from 0", self.replicas);
-                check.that(replica < self.replicas || self.replicas == 0, &format!("failures.{number}.replica"), told);
+                check.that(
+                    replica < self.replicas || self.replicas == 0,
+                    &format!("controllers.failures.{number}.replica"),
+                    told,
+                );
             }
             let told = "names one of `replica` and `server`: what fails?";
-            check.that(replica.is_some() != server.is_some(), &format!("failures.{number}"), told);
+            check.that(replica.is_some() != server.is_some(), &format!("controllers.failures.{number}"), told);
         }
-        if let Some(faults) = self.faults {
-            check.time("faults.mtbf", faults.mtbf);
-            check.time("faults.mttr", faults.mttr);
+        if let Some(faults) = self.controllers.faults {
+            check.time("controllers.faults.mtbf", faults.mtbf);
+            check.time("controllers.faults.mttr", faults.mttr);
         }
-        if let Some(view) = self.router_view {
+        if let Some(view) = self.controllers.router_view {
             check.that(
                 view.interval.0.0 > 0,
-                "router_view.interval",
+                "controllers.router_view.interval",
                 "is 0; without `router_view` the router sees all live",
             );
         }
         if self.pools.is_empty() {
             let told = "cannot be combined with `disaggregation` here: replicas of two kinds scale apart, so make them `pools` and give each \
                         its own `autoscale`";
-            check.that(self.autoscale.is_none() || self.disaggregation.is_none(), "autoscale", told);
+            check.that(
+                self.controllers.autoscale.is_none() || self.controllers.disaggregation.is_none(),
+                "controllers.autoscale",
+                told,
+            );
             self.check_autoscale(list);
             self.check_replica(list);
         }
@@ -135,12 +143,14 @@ impl FleetSpec {
     /// When replicas come and go.
     fn check_autoscale(&self, list: &mut Vec<Problem>) {
         let mut check = Check::new("fleet", list);
-        if let Some(auto) = self.autoscale {
-            check.range("autoscale.min", u64::from(auto.min), 1, u64::from(self.replicas.max(1)));
-            check.time("autoscale.interval", auto.interval);
+        if let Some(auto) = self.controllers.autoscale {
+            check.range("controllers.autoscale.min", u64::from(auto.min), 1, u64::from(self.replicas.max(1)));
+            check.time("controllers.autoscale.interval", auto.interval);
             let (key, target, most) = match auto.target {
-                ScaleTargetSpec::Outstanding(target) => ("autoscale.target.outstanding", target, f64::INFINITY),
-                ScaleTargetSpec::KvUse(target) => ("autoscale.target.kv-use", target, 1.0),
+                ScaleTargetSpec::Outstanding(target) => {
+                    ("controllers.autoscale.target.outstanding", target, f64::INFINITY)
+                }
+                ScaleTargetSpec::KvUse(target) => ("controllers.autoscale.target.kv-use", target, 1.0),
             };
             let told = format!("is {target}; it must be above 0{}", if most > 1.0 { "" } else { " and at most 1" });
             check.that(target > 0.0 && target <= most && target.is_finite(), key, told);
@@ -174,22 +184,25 @@ impl FleetSpec {
 
 impl FleetSpec {
     fn check_roles(&self, scheduler: &SchedulerSpec, list: &mut Vec<Problem>) {
-        if let Some(EarlyRejectionSpec { ttft, tbt }) = self.early_rejection {
-            let mut check = Check::new("fleet.early_rejection", list);
+        if let Some(EarlyRejectionSpec { ttft, tbt }) = self.controllers.early_rejection {
+            let mut check = Check::new("fleet.controllers.early_rejection", list);
             for (key, limit) in [("ttft", ttft), ("tbt", tbt)] {
                 check.that(limit.is_none_or(|limit| limit.0.0 > 0), key, "is 0; it must be above 0");
             }
             if ttft.is_none() && tbt.is_none() {
-                list.push(("fleet.early_rejection".to_owned(), "promises nothing; set ttft or tbt".to_owned()));
+                list.push((
+                    "fleet.controllers.early_rejection".to_owned(),
+                    "promises nothing; set ttft or tbt".to_owned(),
+                ));
             }
         }
-        let Some(DisaggregationSpec { prefill, .. }) = self.disaggregation else { return };
-        let mut check = Check::new("fleet.disaggregation", list);
+        let Some(DisaggregationSpec { prefill, .. }) = self.controllers.disaggregation else { return };
+        let mut check = Check::new("fleet.controllers.disaggregation", list);
         let told = format!("is {prefill} of {} replicas; some must compute prompts and some decode", self.replicas);
         check.that((1..self.replicas).contains(&prefill), "prefill", told);
         let told = "needs a scheduler that admits by free blocks (vllm, vllm-v0, sglang, sarathi, trtllm with                     max-utilization): one that reserves whole outputs, or forms whole batches, would be passed over by                     requests that come from other replicas";
         if !scheduler.needs().serves_apart {
-            list.push(("fleet.disaggregation".to_owned(), told.to_owned()));
+            list.push(("fleet.controllers.disaggregation".to_owned(), told.to_owned()));
         }
     }
 }

@@ -152,7 +152,7 @@ impl PointCheck<'_> {
         let mut sound = before;
         for (number, spec) in scenario.fleet.pools.iter().enumerate() {
             let mut own = spec.alone(scenario);
-            own.fleet.disaggregation = None;
+            own.fleet.controllers.disaggregation = None;
             self.pool = Some((number, spec.clone()));
             self.sound = before;
             let placed = self.placed(&mut own, catalog);
@@ -235,9 +235,9 @@ impl PointCheck<'_> {
 
     /// The link between replicas that compute prompts and those that decode.
     fn kv_link(&mut self, scenario: &Scenario, topology: Option<&Topology>, catalog: Catalog) -> Option<LinkSpec> {
-        let apart = scenario.fleet.disaggregation.as_ref()?;
+        let apart = scenario.fleet.controllers.disaggregation.as_ref()?;
         if let Some(name) = &apart.link {
-            return self.found("fleet.disaggregation.link", catalog.link(name));
+            return self.found("fleet.controllers.disaggregation.link", catalog.link(name));
         }
         let gpus = scenario.fleet.replicas.saturating_mul(scenario.fleet.gpus_per_replica());
         let link = topology.and_then(|topology| {
@@ -251,7 +251,7 @@ impl PointCheck<'_> {
             } else {
                 "`disaggregation` between pools needs `link`: which one carries KV from one pool to another?"
             };
-            self.add("fleet.disaggregation", message.to_owned());
+            self.add("fleet.controllers.disaggregation", message.to_owned());
         }
         link.cloned()
     }
@@ -294,12 +294,13 @@ impl PointCheck<'_> {
         self.pool = None;
         let lengths: Vec<u32> = point.kinds().iter().flat_map(Point::limits).map(|l| l.0.max_model_len).collect();
         let shortest = lengths.iter().min().copied().unwrap_or(0);
-        if point.scenario.fleet.disaggregation.is_some() && lengths.iter().any(|&length| length != shortest) {
+        if point.scenario.fleet.controllers.disaggregation.is_some() && lengths.iter().any(|&length| length != shortest)
+        {
             let message = format!(
                 "with `disaggregation` a request goes from one pool to another, and the pools take sequences of {lengths:?} \
                  tokens; set `engine.max_model_len` to at most {shortest}"
             );
-            self.add("fleet.disaggregation", message);
+            self.add("fleet.controllers.disaggregation", message);
         }
     }
 

@@ -47,10 +47,10 @@ impl Point {
         let unknown = "needs `fleet.server` (or a server for each pool): how many replicas stand on one?";
         let servers = self.servers().map(|servers| servers.len());
         let mut missing = Vec::new();
-        if fleet.faults.is_some_and(|faults| faults.of == FaultDomain::Server) && servers.is_none() {
-            missing.push(("fleet.faults.of".to_owned(), format!("`of: server` {unknown}")));
+        if fleet.controllers.faults.is_some_and(|faults| faults.of == FaultDomain::Server) && servers.is_none() {
+            missing.push(("fleet.controllers.faults.of".to_owned(), format!("`of: server` {unknown}")));
         }
-        for (number, failure) in fleet.failures.iter().enumerate() {
+        for (number, failure) in fleet.controllers.failures.iter().enumerate() {
             let Some(server) = failure.server else { continue };
             let message = match servers {
                 None => format!("`server` {unknown}"),
@@ -59,7 +59,7 @@ impl Point {
                 }
                 Some(_) => continue,
             };
-            missing.push((format!("fleet.failures.{number}.server"), message));
+            missing.push((format!("fleet.controllers.failures.{number}.server"), message));
         }
         missing
     }

@@ -16,7 +16,7 @@ fn unknown_keys() {
         with("fleet: { gpus: 2 }"),
         [
             "6:10: unknown key `gpus` (expected one of `replicas`, `pools`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `disaggregation`, `early_rejection`, `router`, `router_view`, `failures`, `faults`, `autoscale`)"
+             `server`, `router`, `controllers`)"
         ]
     );
     assert_eq!(

@@ -79,6 +79,35 @@ fn roles_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn keys_that_stand_elsewhere_now_are_read_with_a_note() {
+    let old = study(&format!(
+        "{LEAST}fleet: {{ replicas: 2, autoscale: {{ min: 1, start_up: 1s, target: {{ outstanding: 1 }} }} }}\n"
+    ));
+    let rules = "controllers: { autoscale: { min: 1, start_up: 1s, target: { outstanding: 1 } } }";
+    let new = study(&format!("{LEAST}fleet: {{ replicas: 2, {rules} }}\n"));
+    assert_eq!(old.points()[0].scenario, new.points()[0].scenario);
+    assert_eq!(old.notes(), ["`fleet.autoscale` is `fleet.controllers.autoscale` now; the old key is still read"]);
+    assert!(new.notes().is_empty());
+    // Changes and sweeps by the old path reach what stands at the new one; coordinates are as the user wrote them.
+    let text =
+        format!("{LEAST}fleet: {{ replicas: 2, {rules} }}\nsweep: {{ axes: {{ fleet.autoscale.min: [1, 2] }} }}\n");
+    let mut source = overbook_scenarios::Source::from_text("test.yaml", &text);
+    source.set("fleet.autoscale.interval", "7s");
+    let swept = source.resolve().unwrap();
+    let autoscale = swept.points()[1].scenario.fleet.controllers.autoscale.unwrap();
+    assert_eq!((autoscale.min, autoscale.interval.to_string().as_str()), (2, "7s"));
+    assert_eq!(swept.points()[1].coordinates[0].0, "fleet.autoscale.min");
+    assert_eq!(swept.notes().len(), 2, "{:?}", swept.notes());
+    let both = format!(
+        "{LEAST}fleet: {{ replicas: 2, faults: {{ mtbf: 1d, mttr: 1h }}, controllers: {{ faults: {{ mtbf: 1d, mttr: 1h }} }} }}\n"
+    );
+    assert_eq!(
+        problems(&both)[0],
+        "6:23: `fleet.faults` and `fleet.controllers.faults` are the same setting; leave one of them out"
+    );
+}
+
+#[test]
 fn a_server_fails_with_all_replicas_on_it() {
     let fleet = "{ server: dgx-h100, replicas: 5, tensor_parallel: 4, failures: [{ at: 1s, server: 1 }, { at: 2s, replica: 4 }], \
                  faults: { mtbf: 1d, mttr: 1h, of: server } }";

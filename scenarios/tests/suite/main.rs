@@ -37,7 +37,7 @@ workload:
   retry: { attempts: 4, backoff: 1s, max_backoff: 10s, jitter: 0, on: [failed, rejected] }
 model: llama-3.1-8b
 gpu: h200
-fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two, router_view: { interval: 1s, delay: 100ms }, failures: [{ at: 1min, replica: 3, down_for: 30s }], faults: { mtbf: 1d, mttr: 10min } }
+fleet: { replicas: 4, tensor_parallel: 1, router: power-of-two, controllers: { router_view: { interval: 1s, delay: 100ms }, failures: [{ at: 1min, replica: 3, down_for: 30s }], faults: { mtbf: 1d, mttr: 10min } } }
 engine:
   weights: fp8
   kv: fp8

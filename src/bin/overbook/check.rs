@@ -32,7 +32,11 @@ fn changed(path: &Path, set: &[String], globals: &Globals) -> Result<Experiment,
 
 /// Checks and expands a scenario.
 pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Study, Failure> {
-    experiment.study().map_err(|error| Failure::of(error, globals))
+    let study = experiment.study().map_err(|error| Failure::of(error, globals))?;
+    if !globals.quiet {
+        study.plan().notes().iter().for_each(|text| note(&format!("note: {text}")));
+    }
+    Ok(study)
 }
 
 /// Opens every workload up to its first request: a trace that is none should fail here.

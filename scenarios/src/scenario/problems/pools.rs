@@ -21,7 +21,7 @@ impl Scenario {
                 }
             }
             let kv = |at: usize| self.fleet.pools[at].engine.kv.unwrap_or(self.engine.kv);
-            if self.fleet.disaggregation.is_some() && kv(number) != kv(0) {
+            if self.fleet.controllers.disaggregation.is_some() && kv(number) != kv(0) {
                 let told = "is not that of the first pool; with `disaggregation` KV goes from one to another as it is";
                 list.push((format!("fleet.pools.{number}.engine.kv"), told.to_owned()));
             }
@@ -36,7 +36,7 @@ impl FleetSpec {
         let told = format!("is {}; the pools have {sum} together, so leave it out", self.replicas);
         check.that(self.replicas == sum, "replicas", told);
         let told = "is of replicas that are all alike; each of the `pools` scales by its own load: write it there";
-        check.that(self.autoscale.is_none(), "autoscale", told);
+        check.that(self.controllers.autoscale.is_none(), "controllers.autoscale", told);
         self.check_sides(&mut check);
         let weighs = !self.router.needs().own_weights;
         for (number, pool) in self.pools.iter().enumerate() {
@@ -50,7 +50,7 @@ impl FleetSpec {
 
     /// A pool that scales keeps a replica up on one side of a disaggregation, not on both.
     fn check_sides(&self, check: &mut Check<'_>) {
-        let Some(apart) = &self.disaggregation else { return };
+        let Some(apart) = &self.controllers.disaggregation else { return };
         let mut first = 0_u32;
         for (number, pool) in self.pools.iter().enumerate() {
             let end = first.saturating_add(pool.replicas);
