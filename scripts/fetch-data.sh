@@ -36,6 +36,14 @@ done
 
 rows() { grep -v '^#' "$pins"; }
 
+# Whether $1 is among the other arguments.
+among() {
+  local one=$1 other
+  shift
+  for other in "$@"; do [ "$one" != "$other" ] || return 0; done
+  return 1
+}
+
 if [ -n "$list" ]; then
   rows | while IFS=$'\t' read -r path hash url; do
     [ "$hash" != - ] || hash="no pinned hash known"
@@ -49,8 +57,10 @@ case "${OVERBOOK_DATA:-}" in
   /*) ;;
   *) echo "error: set OVERBOOK_DATA to the absolute path of a folder" >&2; exit 2 ;;
 esac
+known=$(rows | cut -f1)
 for path in ${wanted[@]+"${wanted[@]}"}; do
-  rows | cut -f1 | grep -Fxq -- "$path" || { echo "error: no file $path; --list prints them" >&2; exit 2; }
+  # shellcheck disable=SC2086 # No path has a space.
+  among "$path" $known || { echo "error: no file $path; --list prints them" >&2; exit 2; }
 done
 
 hash_of() { sha256sum "$1" | cut -d' ' -f1; }
@@ -92,9 +102,7 @@ get() {
 failed=0
 asked=${#wanted[@]}
 while IFS=$'\t' read -r path hash url <&3; do
-  if [ "$asked" -gt 0 ]; then
-    printf '%s\n' "${wanted[@]}" | grep -Fxq -- "$path" || continue
-  fi
+  if [ "$asked" -gt 0 ] && ! among "$path" "${wanted[@]}"; then continue; fi
   file="$OVERBOOK_DATA/$path"
   [ -z "$base" ] || url="$base/$path"
   if [ "$hash" = - ]; then

@@ -175,7 +175,8 @@ fn the_runs_of_the_clone_are_as_near_as_stated() {
         let median = median(&json, group, metric);
         assert!(median <= most, "{group}, {metric}: {median}");
     }
-    assert_eq!(json["runs"].as_array().map(Vec::len), Some(20));
+    // Twenty runs, one of which is told in two parts: what constants were fitted on, and the rest.
+    assert_eq!(json["runs"].as_array().map(Vec::len), Some(21));
 }
 
 /// What VALIDATION.md says of the best described runs holds.
