@@ -70,7 +70,7 @@ fn nearest(scenario: &Scenario) -> VllmSpec {
     let default = VllmSpec::default();
     let needs = scheduler.needs();
     let longest = scenario.engine.max_model_len.unwrap_or(default.max_num_batched_tokens);
-    let budget = needs.max_batched_tokens(longest);
+    let budget = needs.step_tokens.at(longest);
     let splits = needs.splits_prompts();
     VllmSpec {
         policy: scheduler.nearest().policy,

@@ -1,6 +1,7 @@
 //! Schedulers: what plans the steps of a replica. This file is the list of those that a scenario can name; each lives in its own
 //! file, with its settings, what it needs of a replica ([`Needs`]) and the rules on its settings.
 
+pub mod aged;
 pub mod aggressive;
 pub mod chunked;
 pub mod conservative;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::Check;
 
 pub use crate::serving::{Horizon, QueueOrder, Scheduler};
+pub use aged::AgedSpec;
 pub use aggressive::AggressiveSpec;
 pub use chunked::BatchSpec;
 pub use conservative::ConservativeSpec;
@@ -146,6 +148,8 @@ schedulers! {
     Ltr(LtrSpec) = "ltr",
     /// FastServe: skip-join multi-level feedback queue, preemptive, by service received.
     Fastserve(FastserveSpec) = "fastserve",
+    /// Priority classes that age: first come, first served within a class, and waiting is worth classes.
+    Aged(AgedSpec) = "aged",
 }
 
 impl SchedulerSpec {

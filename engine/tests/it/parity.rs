@@ -94,7 +94,7 @@ fn expect_parity(name: &str, parity: &Parity) {
 
 #[test]
 fn the_simulator_makes_the_batches_of_the_engine() {
-    let (mut preempted, mut cached, mut early, mut gone, mut rejected) = (0, 0, 0, 0, 0);
+    let (mut preempted, mut cached, mut early, mut gone) = (0, 0, 0, 0);
     for (seed, (name, scheduler)) in schedulers().into_iter().enumerate() {
         let spec = spec(scheduler, seed as u64);
         let measured = measure(&spec, arrivals(seed as u64, 60)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -108,7 +108,8 @@ fn the_simulator_makes_the_batches_of_the_engine() {
             cached += row.cached_tokens;
             early += u32::from(row.outcome == Outcome::Finished && sent.max_new_tokens > Some(row.output_tokens));
             gone += u32::from(matches!(row.outcome, Outcome::Cancelled | Outcome::Expired));
-            rejected += u32::from(row.outcome == Outcome::Rejected);
+            // One is too long for every replica.
+            assert!(row.request != 7 || row.outcome == Outcome::Rejected, "{name}: {row:?}");
         }
     }
     // What the runs have covered, or they prove little.
@@ -116,7 +117,6 @@ fn the_simulator_makes_the_batches_of_the_engine() {
     assert!(cached > 1000, "{cached} tokens from the prefix cache");
     assert!(early > 300, "{early} ends by an end-of-sequence token");
     assert!(gone > 50, "{gone} clients gave up");
-    assert_eq!(rejected as usize, schedulers().len(), "the one that is too long, each time");
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Scenario {
             kv: self.engine.kv,
             utilization: self.engine.gpu_memory_utilization,
             block_tokens: self.engine.block_tokens,
-            max_batched_tokens: needs.max_batched_tokens(longest),
+            max_batched_tokens: needs.step_tokens.at(longest),
             max_seqs: needs.max_seqs,
         }
     }

@@ -87,11 +87,6 @@ impl Needs {
         self.prompts == Prompts::Split
     }
 
-    /// Tokens of one step for which activations must fit, where sequences have up to `max_model_len` tokens.
-    pub fn max_batched_tokens(&self, max_model_len: u32) -> u32 {
-        self.step_tokens.at(max_model_len)
-    }
-
     /// The limits of a replica with a pool of `blocks` of `block_tokens` tokens, for sequences up to `max_model_len` tokens. Where
     /// it swaps to, and at what cost, is for the caller to add ([`Limits::swap`]): without, what would be swapped is computed again.
     pub fn limits(&self, blocks: u64, block_tokens: u32, max_model_len: u32) -> Limits {

@@ -269,7 +269,7 @@ fn calibrated(point: &Point) -> Result<Option<Calibrated>, Failure> {
         profile_blake3,
         samples_blake3: profile.samples.blake3.clone(),
         seed: profile.samples.seed,
-        outside: profile.outside(needs.max_seqs, needs.max_batched_tokens(longest), longest),
+        outside: profile.outside(needs.max_seqs, needs.step_tokens.at(longest), longest),
     }))
 }
 

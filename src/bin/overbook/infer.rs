@@ -76,7 +76,7 @@ fn plan(point: &Point, args: &CalibrateArgs) -> Result<ProbePlan, Failure> {
     let needs = point.scenario.scheduler.needs();
     let plan = ProbePlan {
         max_seqs: needs.max_seqs.min(limits.blocks as u32),
-        max_tokens: needs.max_batched_tokens(limits.max_model_len),
+        max_tokens: needs.step_tokens.at(limits.max_model_len),
         max_model_len: limits.max_model_len,
         kv_tokens: limits.blocks * u64::from(limits.block_tokens),
         budget: std::time::Duration::from_nanos(args.budget.0.0),

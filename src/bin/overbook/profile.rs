@@ -115,7 +115,7 @@ pub(crate) fn plan_of(point: &Point) -> Result<ShapePlan, Failure> {
     let needs = point.scenario.scheduler.needs();
     Ok(ShapePlan {
         max_seqs: needs.max_seqs.min(limits.blocks as u32),
-        max_tokens: needs.max_batched_tokens(limits.max_model_len),
+        max_tokens: needs.step_tokens.at(limits.max_model_len),
         max_model_len: limits.max_model_len,
         blocks: limits.blocks as u32,
         block_tokens: limits.block_tokens,
