@@ -1,4 +1,12 @@
 //! Drives one lane in virtual time: plans steps, prices them, lets them end, and jumps over equal ones.
+//!
+//! A jump is a segment that stands: it is not applied when it is planned. Whatever looks at a replica before its end (routers,
+//! cancellations, timers, another lane) first settles it, which applies exactly the steps that are complete by then. The calendar has a
+//! ticket for the end of the jump, which can be cancelled. A jump ends at the first of: the scheduler's horizon, a member that
+//! leaves, a shortage of blocks, an event that wakes the scheduler, and the context at which the cost has other coefficients.
+//!
+//! Decisions wait for step boundaries, rates do not: when the share of the SMs changes, the step in flight keeps what it has done and the
+//! rest of it takes its time at the new rate.
 
 mod effort;
 mod price;

@@ -8,6 +8,13 @@
 //!   done ──────── steps in flight (≤ depth) ──────── planned
 //!   outputs delivered                      blocks allocated, next plan starts here
 //! ```
+//!
+//! Blocks needed by a step come from a histogram of the members' residues modulo the block size, so that a plan costs its changes,
+//! however large the set is.
+//!
+//! At depth 2 (vLLM's async scheduling, SGLang's overlap) step t+1 is planned on the state projected after step t: ends by length are
+//! known in advance, an end-of-sequence token is seen one step late, and arrivals in between wait. Host time hides behind the
+//! device only then.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

@@ -3,6 +3,9 @@
 //! Every call is checked and applied at once, in the order in which the policy makes it, so that a plan that preempts,
 //! allocates and admits sees its own effects exactly as vLLM's scheduler does. The policy never touches blocks, queues or
 //! clocks, and never sees a request's true output length.
+//!
+//! A plan is not a list that is applied afterwards: the scheduler would then have to simulate evictions and prefix hits a second
+//! time to know what its list leads to.
 
 mod order;
 mod swap;
