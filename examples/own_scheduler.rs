@@ -16,7 +16,7 @@ impl Scheduler for OneByOne {
         // Where the decodes need more blocks than are free, the request that joined last gives way.
         while step.free_blocks() < step.member_blocks() {
             let last = step.running_at(step.running() - 1);
-            step.preempt(last.slot)?;
+            step.preempt(last.seat)?;
         }
         step.decode_all()?;
         let reserve = step.limits().blocks / 10;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 const LEFT_OUT: [&str; 6] = [".git", ".gpu", "target", "runs", "corpus", "artifacts"];
 
 /// Paths from the root with `/` between, and the text of each file that is text.
-pub struct Tree {
+pub(crate) struct Tree {
     files: BTreeMap<String, Option<String>>,
 }
 
 impl Tree {
     /// Reads the repository that this test was compiled from.
-    pub fn read() -> Tree {
+    pub(crate) fn read() -> Tree {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut tree = Tree { files: BTreeMap::new() };
         tree.walk(&root, "");
@@ -38,32 +38,32 @@ impl Tree {
     }
 
     /// All files.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
     /// All files that are text.
-    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
     }
 
     /// All Rust files.
-    pub fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn rust(&self) -> impl Iterator<Item = (&str, &str)> {
         self.with_ending(".rs")
     }
 
     /// All text files with an ending.
-    pub fn with_ending(&self, ending: &str) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn with_ending(&self, ending: &str) -> impl Iterator<Item = (&str, &str)> {
         self.texts().filter(move |(path, _)| path.ends_with(ending))
     }
 
     /// The text of a file; `None` if there is none.
-    pub fn text(&self, path: &str) -> Option<&str> {
+    pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.files.get(path)?.as_deref()
     }
 
     /// Whether there is a file or a folder of that path.
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         let folder = format!("{path}/");
         path.is_empty() || self.files.contains_key(path) || self.files.keys().any(|file| file.starts_with(&folder))
     }

@@ -9,7 +9,7 @@ type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Circles among the modules of a crate, given its sources by their paths below `src/`: each as the modules of one knot, and
 /// the imports that tie it.
-pub fn circles(sources: &BTreeMap<&str, &str>) -> Vec<String> {
+pub(crate) fn circles(sources: &BTreeMap<&str, &str>) -> Vec<String> {
     let graph = graph(sources);
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         graph.keys().map(|module| (module.as_str(), reachable(&graph, module))).collect();
@@ -49,7 +49,7 @@ fn graph(sources: &BTreeMap<&str, &str>) -> Graph {
     for (&path, &source) in sources {
         let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
         let module = parts[0];
-        if module == "lib" || tests.contains(module) || parts.iter().any(|part| *part == "tests") {
+        if module == "lib" || tests.contains(module) || parts.contains(&"tests") {
             continue;
         }
         let imports = graph.entry(module.to_owned()).or_default();

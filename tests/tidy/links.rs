@@ -3,14 +3,14 @@
 use crate::files::Tree;
 
 /// A link, and the line that has it.
-pub struct Link {
+pub(crate) struct Link {
     page: String,
     line: usize,
     target: String,
 }
 
 /// All links of all pages that do not leave the repository.
-pub fn all(tree: &Tree) -> Vec<Link> {
+pub(crate) fn all(tree: &Tree) -> Vec<Link> {
     tree.with_ending(".md").flat_map(|(page, text)| of_page(page, text)).collect()
 }
 
@@ -47,7 +47,7 @@ fn targets(line: &str) -> Vec<String> {
 }
 
 /// Why a link leads nowhere; `None` if it does not.
-pub fn broken(tree: &Tree, link: &Link) -> Option<String> {
+pub(crate) fn broken(tree: &Tree, link: &Link) -> Option<String> {
     let (file, anchor) = link.target.split_once('#').unwrap_or((&link.target, ""));
     let folder = link.page.rsplit_once('/').map_or("", |(folder, _)| folder);
     let path = if file.is_empty() { link.page.clone() } else { join(folder, file) };

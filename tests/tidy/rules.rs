@@ -12,19 +12,19 @@ const EMPTY_NAMES: [&str; 8] = ["util", "utils", "helper", "helpers", "common", 
 const HOMES: [&str; 4] = ["/home/", "/Users/", "/root/", "C:\\Users\\"];
 
 /// A file that is too long.
-pub fn too_long(path: &str, text: &str) -> Option<String> {
+pub(crate) fn too_long(path: &str, text: &str) -> Option<String> {
     let lines = text.lines().count();
     (lines > LINES_MAX).then(|| format!("{path}: {lines} lines"))
 }
 
 /// A file or folder with a name that says nothing.
-pub fn empty_name(path: &str) -> Option<String> {
+pub(crate) fn empty_name(path: &str) -> Option<String> {
     let says_nothing = |part: &str| EMPTY_NAMES.contains(&part.split('.').next().unwrap_or(part));
     path.split('/').any(says_nothing).then(|| format!("{path}: utils, helpers, common … say nothing"))
 }
 
 /// Lines that open a true length.
-pub fn opens_truth(path: &str, source: &str) -> Vec<String> {
+pub(crate) fn opens_truth(path: &str, source: &str) -> Vec<String> {
     let code = rust::without_tests(&rust::code(source));
     lines_with(&code, |line| line.contains(".open()") || line.contains("Truth::open"))
         .map(|line| format!("{path}:{line}: opens a true length"))
@@ -32,7 +32,7 @@ pub fn opens_truth(path: &str, source: &str) -> Vec<String> {
 }
 
 /// `unsafe` without a comment that says why it is sound, in the lines directly above or in its own.
-pub fn unexplained_unsafe(path: &str, source: &str) -> Vec<String> {
+pub(crate) fn unexplained_unsafe(path: &str, source: &str) -> Vec<String> {
     let code = rust::code(source);
     let lines: Vec<&str> = source.lines().collect();
     let explained = |line: usize| {
@@ -47,7 +47,7 @@ pub fn unexplained_unsafe(path: &str, source: &str) -> Vec<String> {
 }
 
 /// Lines that name somebody's own folder.
-pub fn home_folders(path: &str, text: &str) -> Vec<String> {
+pub(crate) fn home_folders(path: &str, text: &str) -> Vec<String> {
     let named = |line: &str| {
         HOMES.iter().any(|home| {
             let mut after = line.split(home).skip(1);

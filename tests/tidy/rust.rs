@@ -1,7 +1,7 @@
 //! Rust source as far as the rules need it: code without comments, texts and tests.
 
 /// The source with comments, characters and the insides of string literals blanked out; line breaks stay, so that places do.
-pub fn code(source: &str) -> String {
+pub(crate) fn code(source: &str) -> String {
     let bytes = source.as_bytes();
     let mut out = vec![b' '; bytes.len()];
     let mut at = 0;
@@ -86,7 +86,7 @@ fn character(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Code without its inline test modules, `#[cfg(test)] mod tests { … }`.
-pub fn without_tests(code: &str) -> String {
+pub(crate) fn without_tests(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut rest = code;
     let mut out = String::new();
@@ -103,7 +103,7 @@ pub fn without_tests(code: &str) -> String {
 }
 
 /// Length of the block that the code begins with, braces included.
-pub fn block(code: &str) -> Option<usize> {
+pub(crate) fn block(code: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, byte) in code.bytes().enumerate() {
         match byte {

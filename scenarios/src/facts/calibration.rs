@@ -48,7 +48,7 @@ fn steps_status(point: &Point) -> String {
     let scenario = &point.scenario;
     let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
     let needs = scenario.scheduler.needs();
-    let outside = profile.outside(needs.max_seqs, needs.max_batched_tokens(longest), longest);
+    let outside = profile.outside(needs.max_seqs, needs.step_tokens.at(longest), longest);
     let mut parts = vec![match outside.as_slice() {
         [] => "inside the range of its steps".to_owned(),
         outside => format!("EXTRAPOLATED: {}", outside.join("; ")),

@@ -101,7 +101,7 @@ fn steps_and_instants_beyond_the_clock_are_refused() {
         }
     }
     let mut world = small(false, vec![request(0, 20, 10); 3]);
-    world.spec.clients = Some(Clients { count: 1, think_time: Span(u64::MAX - 1) });
+    world.spec.traffic.clients = Some(Clients { count: 1, think_time: Span(u64::MAX - 1) });
     let error = world.try_run(How::JUMPS).unwrap_err();
     assert!(matches!(error, RunError::EndOfTime { after } if after == Time(10 * MS)), "{error}");
 }
