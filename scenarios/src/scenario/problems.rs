@@ -200,7 +200,7 @@ impl FleetSpec {
         let mut check = Check::new("fleet.controllers.disaggregation", list);
         let told = format!("is {prefill} of {} replicas; some must compute prompts and some decode", self.replicas);
         check.that((1..self.replicas).contains(&prefill), "prefill", told);
-        let told = "needs a scheduler that admits by free blocks (vllm, vllm-v0, sglang, sarathi, trtllm with                     max-utilization): one that reserves whole outputs, or forms whole batches, would be passed over by                     requests that come from other replicas";
+        let told = "needs a scheduler that admits by free blocks (vllm, vllm-v0, sglang, sarathi, trtllm with max-utilization): one that reserves whole outputs, or forms whole batches, would be passed over by requests that come from other replicas";
         if !scheduler.needs().serves_apart {
             list.push(("fleet.controllers.disaggregation".to_owned(), told.to_owned()));
         }

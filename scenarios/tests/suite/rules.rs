@@ -18,7 +18,7 @@ fn scenario(key: &str, settings: &Value) -> Scenario {
     });
     if key == "disaggregated" {
         value["scheduler"] = settings.clone();
-        value["fleet"] = json!({ "replicas": 2, "disaggregation": { "prefill": 1 } });
+        value["fleet"] = json!({ "replicas": 2, "controllers": { "disaggregation": { "prefill": 1 } } });
     } else {
         value[key] = settings.clone();
     }
