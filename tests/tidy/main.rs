@@ -59,14 +59,15 @@ fn links_lead_somewhere() {
 #[test]
 fn only_oracles_see_true_lengths() {
     let tree = Tree::read();
-    let sim = tree.rust().filter(|(path, _)| path.starts_with("sim/src/"));
+    let defined = "sim/src/workload/truth.rs";
+    let sim = tree.rust().filter(|(path, _)| path.starts_with("sim/src/") && *path != defined);
     let oracle = "sim/src/lengths/oracle.rs";
     let (oracles, others): (Vec<_>, Vec<_>) = sim.partition(|(path, _)| *path == oracle);
-    let opened = |sources: &[(&str, &str)]| -> Vec<String> {
-        sources.iter().flat_map(|(path, text)| rules::opens_truth(path, text)).collect()
+    let unsealed = |sources: &[(&str, &str)]| -> Vec<String> {
+        sources.iter().flat_map(|(path, text)| rules::unseals_truth(path, text)).collect()
     };
-    assert!(!opened(&oracles).is_empty(), "{oracle} opens none: the rule looks for something else");
-    none("law 9: no policy sees the future", &opened(&others));
+    assert!(!unsealed(&oracles).is_empty(), "{oracle} unseals none: the rule looks for something else");
+    none("law 9: no policy sees the future", &unsealed(&others));
 }
 
 #[test]

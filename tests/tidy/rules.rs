@@ -23,11 +23,11 @@ pub(crate) fn empty_name(path: &str) -> Option<String> {
     path.split('/').any(says_nothing).then(|| format!("{path}: utils, helpers, common … say nothing"))
 }
 
-/// Lines that open a true length.
-pub(crate) fn opens_truth(path: &str, source: &str) -> Vec<String> {
+/// Lines that unseal a true length.
+pub(crate) fn unseals_truth(path: &str, source: &str) -> Vec<String> {
     let code = rust::without_tests(&rust::code(source));
-    lines_with(&code, |line| line.contains(".open()") || line.contains("Truth::open"))
-        .map(|line| format!("{path}:{line}: opens a true length"))
+    lines_with(&code, |line| words(line).any(|word| word == "unseal"))
+        .map(|line| format!("{path}:{line}: unseals a true length"))
         .collect()
 }
 
@@ -82,10 +82,10 @@ fn an_empty_name_is_found() {
 }
 
 #[test]
-fn an_opened_truth_is_found() {
-    let source = "fn f(r: &View) -> u32 {\n    // r.truth.open() is for oracles\n    r.truth.open()\n}";
-    assert_eq!(opens_truth("a.rs", source), ["a.rs:3: opens a true length"]);
-    assert_eq!(opens_truth("a.rs", "let open = Truth::open;").len(), 1);
+fn an_unsealed_truth_is_found() {
+    let source = "fn f(r: &View) -> u32 {\n    // r.truth.unseal() is for oracles\n    r.truth.unseal()\n}";
+    assert_eq!(unseals_truth("a.rs", source), ["a.rs:3: unseals a true length"]);
+    assert_eq!(unseals_truth("a.rs", "let read = Truth::unseal;").len(), 1);
 }
 
 #[test]

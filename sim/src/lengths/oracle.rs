@@ -23,7 +23,7 @@ impl LengthPolicy for Oracle {
 
 impl LengthModel for Oracle {
     fn predict(&self, request: &RequestView, _: Draw) -> u32 {
-        request.truth.open()
+        request.truth.unseal()
     }
 }
 
@@ -70,6 +70,6 @@ impl LengthModel for NoisyOracle {
         let uniform = |part| keyed(self.seed, Purpose::Lengths, &[request.id, part]);
         // Box and Muller's normal variate.
         let normal = (-2.0 * (1.0 - uniform(0)).ln()).sqrt() * (std::f64::consts::TAU * uniform(1)).cos();
-        possible(f64::from(request.truth.open()) * (self.sigma * normal).exp(), request)
+        possible(f64::from(request.truth.unseal()) * (self.sigma * normal).exp(), request)
     }
 }

@@ -1,6 +1,6 @@
 //! The true output length of a request, sealed from policies.
 
-/// The true output length of a request [tokens], which only length models that call themselves oracles may open (law 9).
+/// The true output length of a request [tokens], which only length models that call themselves oracles may unseal (law 9).
 #[derive(Clone, Copy)]
 pub struct Truth(u32);
 
@@ -10,7 +10,7 @@ impl Truth {
     }
 
     /// For the oracles of `lengths` alone; a test of the tree holds that.
-    pub(crate) fn open(self) -> u32 {
+    pub(crate) fn unseal(self) -> u32 {
         self.0
     }
 }
