@@ -50,7 +50,7 @@ impl Source {
         let (mut tree, mut faults) = yaml::parse(id, text);
         let mut notes = Vec::new();
         match tree.as_mut().map(renamed::move_keys) {
-            Some(Ok(moved)) => notes = moved,
+            Some(Ok(moved)) => notes = moved.into_iter().map(|note| format!("{name}: {note}")).collect(),
             Some(Err((span, message))) => faults.push(Fault::new(Detail::Message(message), span)),
             None => {}
         }

@@ -28,6 +28,7 @@ pub(crate) fn note(path: &str) -> Option<String> {
 /// A setting stands at its old and its new place: the place of the old one, and a message.
 pub(crate) fn move_keys(tree: &mut Node) -> Result<Vec<String>, (Span, String)> {
     let mut notes = Vec::new();
+    // Once for each key, in a fixed order.
     for key in CONTROLLERS {
         let Some(fleet) = tree.value_mut("fleet") else { return Ok(notes) };
         if !matches!(fleet.kind, Kind::Map(_)) {

@@ -6,6 +6,7 @@ use crate::amount::Amount;
 use crate::metric::{Dimension, Metric};
 use crate::nearest::suggestion;
 use crate::scenario::{Coordinate, ExpectSpec};
+use crate::source::renamed::canonical;
 
 /// (path inside the expectation, message, help)
 type Found = (String, String, Option<String>);
@@ -205,6 +206,13 @@ fn find(
     path: &str,
 ) -> Result<Vec<usize>, Found> {
     let swept: Vec<&str> = points.first().map_or_else(Vec::new, |point| point.iter().map(|(path, _)| *path).collect());
+    // The sweep may name a setting by its old path, and the expectation by its new one.
+    let as_swept = |key: &String| {
+        let same = swept.iter().find(|path| canonical(path) == canonical(key));
+        same.map_or_else(|| key.clone(), |&path| path.to_owned())
+    };
+    let at = &at.iter().map(|(key, value)| (as_swept(key), value.clone())).collect::<BTreeMap<_, _>>();
+    let mean_over = &mean_over.iter().map(as_swept).collect::<Vec<_>>();
     if let Some(unknown) = at.keys().find(|key| !swept.contains(&key.as_str())) {
         let help = if swept.is_empty() { "there is no sweep".to_owned() } else { suggestion(unknown, swept) };
         return Err((format!("{path}.{unknown}"), format!("`{unknown}` is not swept"), Some(help)));

@@ -86,11 +86,16 @@ fn keys_that_stand_elsewhere_now_are_read_with_a_note() {
     let rules = "controllers: { autoscale: { min: 1, start_up: 1s, target: { outstanding: 1 } } }";
     let new = study(&format!("{LEAST}fleet: {{ replicas: 2, {rules} }}\n"));
     assert_eq!(old.points()[0].scenario, new.points()[0].scenario);
-    assert_eq!(old.notes(), ["`fleet.autoscale` is `fleet.controllers.autoscale` now; the old key is still read"]);
+    assert_eq!(
+        old.notes(),
+        ["test.yaml: `fleet.autoscale` is `fleet.controllers.autoscale` now; the old key is still read"]
+    );
     assert!(new.notes().is_empty());
     // Changes and sweeps by the old path reach what stands at the new one; coordinates are as the user wrote them.
-    let text =
-        format!("{LEAST}fleet: {{ replicas: 2, {rules} }}\nsweep: {{ axes: {{ fleet.autoscale.min: [1, 2] }} }}\n");
+    let text = format!(
+        "{LEAST}fleet: {{ replicas: 2, {rules} }}\nsweep: {{ axes: {{ fleet.autoscale.min: [1, 2] }} }}\n\
+         expect: [{{ metric: finished, at: {{ fleet.controllers.autoscale.min: 1 }}, min: 1, source: counted }}]\n"
+    );
     let mut source = overbook_scenarios::Source::from_text("test.yaml", &text);
     source.set("fleet.autoscale.interval", "7s");
     let swept = source.resolve().unwrap();
