@@ -90,7 +90,7 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     let settings = axes.iter().filter_map(|axis| axis.0.first()).flat_map(|step| &step.0);
     study.notes.extend(settings.filter_map(|setting| renamed::note(&setting.path)));
     for steps in axes::product(&axes) {
-        let point = resolve_point(&tree, &steps, source, &mut problems);
+        let point = resolve_point(&tree, &steps, source, &mut problems, &mut study.notes);
         study.points.extend(point);
         if problems.list().len() >= yaml::FAULTS_MAX {
             break;
@@ -102,6 +102,8 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     if !problems.is_empty() {
         return Err(problems);
     }
+    let mut seen = std::collections::BTreeSet::new();
+    study.notes.retain(|note| seen.insert(note.clone()));
     if let Some(point) = study.points.first() {
         point.scenario.name.clone_into(&mut study.name);
     }
@@ -109,13 +111,27 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
 }
 
 /// Sets the swept values and decodes the result. Problems at a swept value are located in the sweep.
-fn resolve_point(tree: &Node, steps: &[&axes::Step], source: &Source, problems: &mut Problems) -> Option<Point> {
+fn resolve_point(
+    tree: &Node,
+    steps: &[&axes::Step],
+    source: &Source,
+    problems: &mut Problems,
+    notes: &mut Vec<String>,
+) -> Option<Point> {
     let mut tree = tree.clone();
     let mut coordinates = Vec::new();
     for setting in steps.iter().flat_map(|step| &step.0) {
         coordinates.push((setting.path.clone(), setting.text.clone()));
         if let Err(error) = tree.set(&renamed::canonical(&setting.path), setting.value.clone(), setting.key_span) {
             problems.add(&setting.path, setting.key_span, error.to_string(), None);
+            return None;
+        }
+    }
+    // A value that was set may hold old keys too.
+    match renamed::move_keys(&mut tree) {
+        Ok(moved) => notes.extend(moved),
+        Err((span, message)) => {
+            problems.add("", span, message, None);
             return None;
         }
     }

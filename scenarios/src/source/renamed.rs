@@ -9,7 +9,8 @@ const CONTROLLERS: [&str; 6] = ["disaggregation", "early_rejection", "router_vie
 
 /// The path at which a setting stands now.
 pub(crate) fn canonical(path: &str) -> Cow<'_, str> {
-    let moved = path.strip_prefix("fleet.").filter(|rest| {
+    let below = path.split_once('.').filter(|(root, _)| root.trim() == "fleet").map(|(_, rest)| rest);
+    let moved = below.filter(|rest| {
         let key = rest.split('.').next().unwrap_or(rest);
         CONTROLLERS.contains(&key.trim())
     });

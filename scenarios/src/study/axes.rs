@@ -1,9 +1,12 @@
 //! The points of a sweep.
 
+use std::borrow::Cow;
+
 use serde::Deserialize as _;
 
 use crate::diagnostics::Problems;
 use crate::scenario::{Coordinate, SweepSpec};
+use crate::source::renamed::canonical;
 use crate::yaml::{self, Entry, Kind, Node, Span};
 
 /// Points beyond this are refused.
@@ -27,17 +30,17 @@ pub(super) struct Setting {
 /// Reads `sweep:`. What is wrong with it is added to the problems, and left out of the axes.
 pub(super) fn read(sweep: &Node, problems: &mut Problems) -> Vec<Axis> {
     problems.extend(yaml::decode::<SweepSpec>(sweep).faults);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<Cow<'_, str>> = Vec::new();
     let mut lists = |key: &str| {
         let node = sweep.entry(key).map(|entry| &entry.value.kind);
         let entries = if let Some(Kind::Map(entries)) = node { entries.as_slice() } else { &[] };
         let mut lists = Vec::new();
         for entry in entries {
-            if seen.contains(&entry.key.as_str()) {
+            if seen.contains(&canonical(&entry.key)) {
                 let message = format!("`{}` is swept twice", entry.key);
                 problems.add(&entry.value.path, entry.key_span, message, None);
             } else if let Some(settings) = settings(entry, problems) {
-                seen.push(&entry.key);
+                seen.push(canonical(&entry.key));
                 lists.push(settings);
             }
         }

@@ -103,6 +103,15 @@ fn keys_that_stand_elsewhere_now_are_read_with_a_note() {
     assert_eq!((autoscale.min, autoscale.interval.to_string().as_str()), (2, "7s"));
     assert_eq!(swept.points()[1].coordinates[0].0, "fleet.autoscale.min");
     assert_eq!(swept.notes().len(), 2, "{:?}", swept.notes());
+    // So do values of the whole fleet.
+    let mut whole = overbook_scenarios::Source::from_text("test.yaml", LEAST);
+    whole.set("fleet", "{ replicas: 2, faults: { mtbf: 5s, mttr: 1s } }");
+    assert!(whole.resolve().unwrap().points()[0].scenario.fleet.controllers.faults.is_some());
+    let named = "fleet: { a: { replicas: 2, faults: { mtbf: 5s, mttr: 1s } }, b: { replicas: 3 } }";
+    assert_eq!(study(&format!("{LEAST}sweep: {{ axes: {{ {named} }} }}\n")).points().len(), 2);
+    let twice = "fleet.faults.mtbf: [5s, 6s], fleet.controllers.faults.mtbf: [1s]";
+    let told = problems(&format!("{LEAST}sweep: {{ axes: {{ {twice} }} }}\n"));
+    assert!(told[0].contains("`fleet.controllers.faults.mtbf` is swept twice"), "{told:?}");
     let both = format!(
         "{LEAST}fleet: {{ replicas: 2, faults: {{ mtbf: 1d, mttr: 1h }}, controllers: {{ faults: {{ mtbf: 1d, mttr: 1h }} }} }}\n"
     );

@@ -236,8 +236,10 @@ impl Running<'_> {
                 continue;
             }
             let actions = self.controllers[at].on(event, &mut self.kernel)?;
-            for notice in self.kernel.take_notices() {
-                self.say(notice)?;
+            if self.kernel.has_notices() {
+                for notice in self.kernel.take_notices() {
+                    self.say(notice)?;
+                }
             }
             for action in actions {
                 self.perform(action)?;

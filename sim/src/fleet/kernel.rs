@@ -173,6 +173,11 @@ impl<'a> Kernel<'a> {
         self.notices.push(event);
     }
 
+    /// Whether there is anything that controllers are to be told now.
+    pub(super) fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// What controllers are to be told now, the first one first.
     pub(super) fn take_notices(&mut self) -> Vec<Event<'static>> {
         std::mem::take(&mut self.notices)
