@@ -72,7 +72,11 @@ impl Error {
                 | RunError::PoolTooSmall { .. }
                 | RunError::StepTooLong { .. }
                 | RunError::EndOfTime { .. } => true,
-                RunError::Record(_) | RunError::Plan(_) | RunError::Stalled { .. } | RunError::Audit { .. } => false,
+                RunError::Record(_)
+                | RunError::Route { .. }
+                | RunError::Plan(_)
+                | RunError::Stalled { .. }
+                | RunError::Audit { .. } => false,
             },
             Error::Report(_) | Error::Scratch(_) => false,
             Error::Point { source, .. } => source.is_input(),

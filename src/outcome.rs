@@ -36,7 +36,7 @@ pub struct Outcome {
     /// The targets of `slo:`, judged, in the order of the scenario.
     pub verdicts: Vec<reports::Verdict>,
     /// The figures of `expect:`, judged; empty in a study, where they are the study's.
-    pub expected: Vec<scenarios::Verdict>,
+    pub expected: Vec<scenarios::Judgement>,
     /// The main facts of the resolved scenario: what, and its value with unit.
     pub assumptions: Vec<(String, String)>,
     /// Where the step costs come from and how far they are to be trusted: one line.

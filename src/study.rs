@@ -5,7 +5,7 @@ mod table;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use overbook_reports::Status;
-use overbook_scenarios::{self as scenarios, Point, Verdict};
+use overbook_scenarios::{self as scenarios, Judgement, Point};
 use overbook_sim::fleet::Progress;
 use overbook_sim::results::rows::{Discard, Keep, Recorder};
 use overbook_sim::workload::arrival::Workload;
@@ -63,7 +63,7 @@ pub struct StudyOutcome {
     /// that were under way say that they were interrupted.
     pub points: Vec<Option<Outcome>>,
     /// The figures of `expect:`, judged.
-    pub expected: Vec<Verdict>,
+    pub expected: Vec<Judgement>,
     /// Times that requests were opened: points with the same requests open them once, as long as they fit into memory.
     pub workloads_opened: u64,
 }

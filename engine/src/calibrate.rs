@@ -19,7 +19,7 @@ use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::executor::{Executor, ExecutorError};
-use crate::run::{Pressure, PressureGauge, RunError, run};
+use crate::run::{EngineError, Pressure, PressureGauge, run};
 use measure::Bench;
 
 pub use plan::{Shape, ShapePlan};
@@ -71,7 +71,7 @@ pub enum CalibrateError {
     Executor(#[from] ExecutorError),
     /// The run that host times are taken from failed.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] EngineError),
     /// It was interrupted.
     #[error("interrupted")]
     Interrupted,

@@ -145,7 +145,7 @@ pub enum DriveError {
 
 /// A planned step that is out.
 #[derive(Debug)]
-struct Flight {
+struct InFlight {
     log: StepLog,
     /// Who gets a token, in the batch's order.
     marks: Vec<(Seat, u32)>,
@@ -162,7 +162,7 @@ pub struct Driver {
     clients: Vec<Option<Client>>,
     /// Of the requests that are here, by number.
     seats: HashMap<u64, Seat>,
-    flights: VecDeque<Flight>,
+    flights: VecDeque<InFlight>,
     depth: usize,
     /// Patience that ends, earliest first.
     patience: BinaryHeap<Limit>,

@@ -83,7 +83,7 @@ impl Measured {
 
 /// Why a real run stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum EngineError {
     /// The scenario asks for what the engine does not have.
     #[error("the real engine cannot run this scenario: {0}")]
     Unfit(&'static str),
@@ -105,8 +105,8 @@ pub enum RunError {
 ///
 /// # Errors
 /// What it asks for that the engine does not have.
-pub fn check(spec: &ClusterSpec) -> Result<(), RunError> {
-    unfit(spec).map_or(Ok(()), |why| Err(RunError::Unfit(why)))
+pub fn check(spec: &ClusterSpec) -> Result<(), EngineError> {
+    unfit(spec).map_or(Ok(()), |why| Err(EngineError::Unfit(why)))
 }
 
 fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
@@ -140,7 +140,7 @@ pub fn run(
     workload: &mut dyn Workload,
     executor: Box<dyn Executor>,
     watch: &mut dyn FnMut(Progress) -> bool,
-) -> Result<Measured, RunError> {
+) -> Result<Measured, EngineError> {
     check(spec)?;
     let vocab = executor.capacity().vocab;
     let (limits, scheduler, seed) = (spec.limits, spec.scheduler.clone(), spec.seed);
@@ -149,7 +149,7 @@ pub fn run(
     let mut gauge = PressureGauge::start();
     let clock = Clock::new(Instant::now() + LEAD);
     let mut books = Books::new(spec.slo, ended_out);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(RunError::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(EngineError::Start)?;
     let (paced, sent, lateness, driven) = std::thread::scope(|scope| {
         // Built where it runs: a scheduler need not be `Send`.
         let driver = std::thread::Builder::new().name("driver".into()).spawn_scoped(scope, move || {
@@ -160,7 +160,7 @@ pub fn run(
         });
         let driver = match driver {
             Ok(driver) => driver,
-            Err(error) => return (Err(RunError::Start(error)), Vec::new(), Vec::new(), None),
+            Err(error) => return (Err(EngineError::Start(error)), Vec::new(), Vec::new(), None),
         };
         let mut look = || gauge.look();
         let mut pacer = Pacer {
@@ -185,7 +185,7 @@ pub fn run(
     });
     let interrupted = paced?;
     let Some((driven, mut books)) = driven else {
-        return Err(RunError::Unfit("its driver panicked"));
+        return Err(EngineError::Unfit("its driver panicked"));
     };
     driven?;
     let result = books.finish(limits.blocks, workload.classes(), interrupted);

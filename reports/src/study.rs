@@ -17,7 +17,7 @@ pub use merge::{STUDY, is_study, merge, read};
 
 /// One run of a sweep.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Point {
+pub struct StudyPoint {
     /// Its place on every axis, as the scenario writes it.
     pub coordinates: Vec<String>,
     /// Its metrics [SI units]; `None` where the run does not define one.
@@ -45,7 +45,7 @@ pub struct Study {
     /// Names of the metrics, as in [`overbook_sim::results::summary::Summary::metric`].
     pub metrics: Vec<String>,
     /// The points, in the sweep's order.
-    pub points: Vec<Point>,
+    pub points: Vec<StudyPoint>,
     /// What the study expected.
     pub verdicts: Vec<Judged>,
     /// Where the cost model comes from and how far it is to be trusted: one line.
@@ -129,7 +129,7 @@ impl Study {
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let row = |point: &Point| {
+        let row = |point: &StudyPoint| {
             let show = |(metric, value): (&String, &Option<f64>)| {
                 value.map_or_else(|| "–".to_owned(), |value| Unit::of(metric).show(value))
             };

@@ -64,4 +64,4 @@ pub use point::Point;
 pub use scenario::Scenario;
 pub use schema::scenario_schema;
 pub use source::{LoadError, Source};
-pub use study::{Expectation, Study, Verdict};
+pub use study::{Expectation, Judgement, Study};

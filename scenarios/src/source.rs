@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Problems, Sources};
-use crate::yaml::{self, Detail, Fault, Kind, Node, Span};
+use crate::yaml::{self, Detail, Fault, Node, NodeKind, Span};
 
 pub use vary::LoadError;
 
@@ -87,14 +87,14 @@ impl Node {
     fn shift(&mut self, bytes: usize) {
         self.span.shift(bytes);
         match &mut self.kind {
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) => {
                 for entry in entries {
                     entry.key_span.shift(bytes);
                     entry.value.shift(bytes);
                 }
             }
-            Kind::List(items) => items.iter_mut().for_each(|item| item.shift(bytes)),
-            Kind::Scalar { .. } | Kind::Hole => {}
+            NodeKind::List(items) => items.iter_mut().for_each(|item| item.shift(bytes)),
+            NodeKind::Scalar { .. } | NodeKind::Hole => {}
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::diagnostics::Problems;
 use crate::point::Point;
 use crate::scenario::{ExpectSpec, Scenario};
 use crate::source::{Source, renamed};
-use crate::yaml::{self, Entry, Kind, Node, Span};
+use crate::yaml::{self, Entry, Node, NodeKind, Span};
 
-pub use expectation::{Expectation, Verdict};
+pub use expectation::{Expectation, Judgement};
 
 /// The runs that a scenario stands for.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     let mut problems = Problems::new(source.sources.clone());
     problems.extend(source.faults.clone());
     let Some(mut tree) = source.tree.clone() else { return Err(problems) };
-    if !matches!(tree.kind, Kind::Map(_)) {
+    if !matches!(tree.kind, NodeKind::Map(_)) {
         let message = "a scenario is a mapping that begins with `version: 1`";
         problems.add("", tree.span, message, None);
         return Err(problems);
@@ -171,7 +171,7 @@ fn resolve_point(
 fn resolve_expectations(entry: &Entry, axes: &[axes::Axis], problems: &mut Problems) -> Vec<Expectation> {
     let decoded = yaml::decode::<Vec<ExpectSpec>>(&entry.value);
     problems.extend(decoded.faults.clone());
-    let Kind::List(items) = &entry.value.kind else { return Vec::new() };
+    let NodeKind::List(items) = &entry.value.kind else { return Vec::new() };
     let coordinates: Vec<Vec<(&str, &str)>> = axes::product(axes)
         .map(|steps| steps.iter().flat_map(|step| &step.0).map(|s| (s.path.as_str(), s.text.as_str())).collect())
         .collect();

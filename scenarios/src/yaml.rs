@@ -49,12 +49,12 @@ pub struct Node {
     /// Where the value stands.
     pub span: Span,
     /// The value.
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
 /// What a node is.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Kind {
+pub enum NodeKind {
     /// A scalar as written; `plain` unless it was quoted or a block scalar.
     Scalar {
         /// The text, escapes resolved.
@@ -85,7 +85,7 @@ impl Node {
     /// The value under `key`, if this is a mapping that has it.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.kind {
-            Kind::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            NodeKind::Map(entries) => entries.iter().find(|entry| entry.key == key),
             _ => None,
         }
     }
@@ -93,8 +93,8 @@ impl Node {
     /// The value of a key of this mapping, to change it.
     pub fn value_mut(&mut self, key: &str) -> Option<&mut Node> {
         match &mut self.kind {
-            Kind::Map(entries) => entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value),
-            Kind::List(_) | Kind::Scalar { .. } | Kind::Hole => None,
+            NodeKind::Map(entries) => entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value),
+            NodeKind::List(_) | NodeKind::Scalar { .. } | NodeKind::Hole => None,
         }
     }
 
@@ -109,11 +109,13 @@ impl Node {
             return self.span;
         }
         let deeper = match &self.kind {
-            Kind::Map(entries) => entries
+            NodeKind::Map(entries) => entries
                 .iter()
                 .find(|entry| leads_to(&entry.value.path, path))
                 .map(|entry| entry.value.walk(path, Some(entry.key_span))),
-            Kind::List(items) => items.iter().find(|item| leads_to(&item.path, path)).map(|item| item.walk(path, None)),
+            NodeKind::List(items) => {
+                items.iter().find(|item| leads_to(&item.path, path)).map(|item| item.walk(path, None))
+            }
             _ => None,
         };
         deeper.or(key_span).unwrap_or(self.span)
@@ -122,13 +124,13 @@ impl Node {
     /// Removes the node with this path from the tree; says whether it was there.
     pub fn remove(&mut self, path: &str) -> bool {
         match &mut self.kind {
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) => {
                 let before = entries.len();
                 entries.retain(|entry| entry.value.path != path);
                 let inside = |entry: &mut Entry| leads_to(&entry.value.path, path) && entry.value.remove(path);
                 before > entries.len() || entries.iter_mut().any(inside)
             }
-            Kind::List(items) => {
+            NodeKind::List(items) => {
                 let before = items.len();
                 items.retain(|item| item.path != path);
                 before > items.len() || items.iter_mut().any(|item| leads_to(&item.path, path) && item.remove(path))
@@ -140,7 +142,7 @@ impl Node {
     /// Takes the entry `key` out of a mapping.
     pub fn take(&mut self, key: &str) -> Option<Entry> {
         match &mut self.kind {
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) => {
                 let at = entries.iter().position(|entry| entry.key == key)?;
                 Some(entries.remove(at))
             }
@@ -152,12 +154,12 @@ impl Node {
     pub fn relabel(&mut self, path: &str) {
         path.clone_into(&mut self.path);
         match &mut self.kind {
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) => {
                 for entry in entries {
                     entry.value.relabel(&join(path, &entry.key));
                 }
             }
-            Kind::List(items) => {
+            NodeKind::List(items) => {
                 for (i, item) in items.iter_mut().enumerate() {
                     item.relabel(&join(path, &i.to_string()));
                 }

@@ -5,7 +5,7 @@ use crate::time::Time;
 /// Kinds of events that the digest covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
-pub enum Kind {
+pub enum EventKind {
     /// Taken from the queue.
     Admit = 1,
     /// Its first token was delivered.
@@ -30,7 +30,7 @@ fn mix(mut x: u64) -> u64 {
 
 impl Digest {
     /// Adds an event with the lane's completed steps and busy time [ns] at that moment.
-    pub fn add(&mut self, at: Time, kind: Kind, request: u64, replica: u32, steps: u64, busy: u64) {
+    pub fn add(&mut self, at: Time, kind: EventKind, request: u64, replica: u32, steps: u64, busy: u64) {
         let a = mix(at.0 ^ mix(request ^ mix((kind as u64) << 32 | u64::from(replica))));
         let b = mix(a ^ mix(steps ^ mix(busy)));
         self.0 = self.0.wrapping_add(u128::from(a) << 64 | u128::from(b));

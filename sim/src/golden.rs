@@ -222,7 +222,7 @@ impl<'a> GoldenReplay<'a> {
         let step = replica.step();
         let mut scheduled = Vec::new();
         let mut past = step.decode_context - u64::from(step.decode_seqs);
-        for seat in replica.running_slots(0) {
+        for seat in replica.running_seats(0) {
             if step.admitted.iter().any(|a| a.seat == seat) {
                 continue;
             }

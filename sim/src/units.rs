@@ -101,20 +101,20 @@ const fn unit(name: &'static str, num: u64) -> Unit {
 }
 
 /// What the six kinds of quantity differ in.
-struct Kind {
+struct QuantityKind {
     noun: &'static str,
     example: &'static str,
     /// The first is the base unit; the canonical form prefers the earlier one of two equally short ones.
     units: &'static [Unit],
 }
 
-const RATE: Kind = Kind {
+const RATE: QuantityKind = QuantityKind {
     noun: "rate",
     example: "30/s",
     units: &[unit("/s", 1), Unit { name: "/min", num: 1, den: 60 }, Unit { name: "/h", num: 1, den: 3600 }],
 };
 
-const DURATION: Kind = Kind {
+const DURATION: QuantityKind = QuantityKind {
     noun: "duration",
     example: "250ms",
     units: &[
@@ -129,7 +129,7 @@ const DURATION: Kind = Kind {
     ],
 };
 
-const BYTES: Kind = Kind {
+const BYTES: QuantityKind = QuantityKind {
     noun: "size",
     example: "80GiB",
     units: &[
@@ -145,7 +145,7 @@ const BYTES: Kind = Kind {
     ],
 };
 
-const BANDWIDTH: Kind = Kind {
+const BANDWIDTH: QuantityKind = QuantityKind {
     noun: "bandwidth",
     example: "450GB/s",
     units: &[
@@ -162,10 +162,10 @@ const BANDWIDTH: Kind = Kind {
     ],
 };
 
-const WATTS: Kind =
-    Kind { noun: "power", example: "700W", units: &[unit("W", 1), unit("kW", 1_000), unit("MW", 1_000_000)] };
+const WATTS: QuantityKind =
+    QuantityKind { noun: "power", example: "700W", units: &[unit("W", 1), unit("kW", 1_000), unit("MW", 1_000_000)] };
 
-const FLOPS: Kind = Kind {
+const FLOPS: QuantityKind = QuantityKind {
     noun: "compute rate",
     example: "989TFLOP/s",
     units: &[
@@ -176,7 +176,7 @@ const FLOPS: Kind = Kind {
     ],
 };
 
-impl Kind {
+impl QuantityKind {
     /// Splits `12.5 GiB` into its number and its unit.
     fn split<'t>(&self, text: &'t str) -> Result<(&'t str, &Unit), QuantityError> {
         let trimmed = text.trim();
@@ -359,7 +359,7 @@ quantity!(Watts, WATTS, parse_real, format_real, Watts, |q: Watts| q.0);
 quantity!(Flops, FLOPS, parse_real, format_real, Flops, |q: Flops| q.0);
 
 /// Takes the text of a quantity from a serde format, and says what is missing when it finds a bare number.
-struct Reader(&'static Kind);
+struct Reader(&'static QuantityKind);
 
 impl de::Visitor<'_> for Reader {
     type Value = String;

@@ -1,7 +1,7 @@
 //! The table of a study: its points, and the figures that were asked for.
 
 use overbook_reports::study as reports;
-use overbook_scenarios::{Point, Verdict, facts};
+use overbook_scenarios::{Judgement, Point, facts};
 
 use super::{Study, StudyOutcome};
 use crate::{Outcome, TOOL};
@@ -69,7 +69,7 @@ impl StudyOutcome {
             let judged = outcome.as_ref().filter(|one| asked.by_load && !one.verdicts.is_empty());
             judged.map(Outcome::keeps_targets)
         };
-        let points = study.points().iter().zip(&self.points).map(|(point, outcome)| reports::Point {
+        let points = study.points().iter().zip(&self.points).map(|(point, outcome)| reports::StudyPoint {
             coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
             values: metrics.iter().map(|metric| value(outcome, metric)).collect(),
             kept: kept(outcome),
@@ -115,8 +115,8 @@ impl StudyOutcome {
 }
 
 /// A figure of `expect:`: target, got, source.
-pub fn judged(verdict: &Verdict) -> reports::Judged {
-    let Verdict { subject, target, source, passed, .. } = verdict;
+pub fn judged(verdict: &Judgement) -> reports::Judged {
+    let Judgement { subject, target, source, passed, .. } = verdict;
     reports::Judged { met: *passed, text: format!("{subject}: {target}, got {} ({source})", verdict.got_text()) }
 }
 

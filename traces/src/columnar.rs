@@ -1,7 +1,7 @@
 //! A Parquet file as rows: the columns that are wanted, a batch at a time, whatever the size of file and row groups.
 //!
 //! Values stay what they are in the file: integers are not printed and parsed again. A field's bytes are its eight
-//! little-endian bytes, or those of its string; [`Kind`] says which, and how they read as a time, as tokens, as text.
+//! little-endian bytes, or those of its string; [`ColumnKind`] says which, and how they read as a time, as tokens, as text.
 
 mod kind;
 
@@ -17,7 +17,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use crate::error::TraceError;
-pub(crate) use kind::Kind;
+pub(crate) use kind::ColumnKind;
 
 /// Rows decoded at a time.
 const BATCH: usize = 8192;
@@ -40,7 +40,7 @@ pub(crate) struct Columnar {
     path: PathBuf,
     file: SerializedFileReader<File>,
     names: Vec<String>,
-    kinds: Vec<Kind>,
+    kinds: Vec<ColumnKind>,
     /// Columns to decode.
     wanted: Vec<usize>,
     /// The next row group.
@@ -62,7 +62,7 @@ impl Columnar {
         let read = read.unwrap_or_else(|_| Err(ParquetError::General("the decoder gave up".to_owned())));
         let file = read.map_err(|why| broken(path, 0, &why))?;
         let schema = file.metadata().file_metadata().schema_descr();
-        let (names, kinds) = schema.columns().iter().map(|column| Kind::of(column)).unzip();
+        let (names, kinds) = schema.columns().iter().map(|column| ColumnKind::of(column)).unzip();
         let batch = Batch { rows: 0, columns: schema.columns().iter().map(|_| Column::default()).collect() };
         Ok(Columnar {
             path: path.to_owned(),
@@ -90,7 +90,7 @@ impl Columnar {
     /// One of them holds what no column of a trace can be.
     pub(crate) fn want(&mut self, columns: &[usize]) -> Result<(), TraceError> {
         for &column in columns {
-            if let Kind::Other(found) = self.kinds[column] {
+            if let ColumnKind::Other(found) = self.kinds[column] {
                 let (path, column) = (self.path.clone(), self.names[column].clone());
                 return Err(TraceError::ColumnType { path, column, found });
             }
@@ -119,7 +119,7 @@ impl Columnar {
     }
 
     /// The batch that [`advance`](Columnar::advance) points into, and what its columns hold.
-    pub(crate) fn batch(&self) -> (&Batch, &[Kind]) {
+    pub(crate) fn batch(&self) -> (&Batch, &[ColumnKind]) {
         (&self.batch, &self.kinds)
     }
 
@@ -187,12 +187,12 @@ struct Column {
 }
 
 impl Column {
-    fn fill(&mut self, reader: &mut ColumnReader, kind: Kind, rows: usize) -> Result<(), ParquetError> {
+    fn fill(&mut self, reader: &mut ColumnReader, kind: ColumnKind, rows: usize) -> Result<(), ParquetError> {
         self.words.clear();
         self.numbers.clear();
         let into = (&mut self.numbers, &mut self.null);
         match reader {
-            ColumnReader::Int32ColumnReader(reader) if kind == Kind::Unsigned => {
+            ColumnReader::Int32ColumnReader(reader) if kind == ColumnKind::Unsigned => {
                 numbers(reader, rows, into, |v| u64::from(v as u32).to_le_bytes())
             }
             ColumnReader::Int32ColumnReader(reader) => numbers(reader, rows, into, |v| i64::from(v).to_le_bytes()),

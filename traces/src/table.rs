@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memchr;
 
-use crate::columnar::{Batch, Columnar, Kind, is_parquet};
+use crate::columnar::{Batch, ColumnKind, Columnar, is_parquet};
 use crate::datetime::nanoseconds_since_1970;
 use crate::error::TraceError;
 use crate::json::{self, BadJson};
@@ -174,7 +174,7 @@ pub(crate) struct Row<'a> {
 
 enum Cells<'a> {
     Text { bytes: &'a [u8], fields: &'a [(usize, usize)] },
-    Batch { batch: &'a Batch, kinds: &'a [Kind], row: usize },
+    Batch { batch: &'a Batch, kinds: &'a [ColumnKind], row: usize },
 }
 
 impl<'a> Row<'a> {
@@ -190,9 +190,9 @@ impl<'a> Row<'a> {
     }
 
     /// What the values of a Parquet column are; text is all words.
-    fn kind(&self, column: usize) -> Kind {
+    fn kind(&self, column: usize) -> ColumnKind {
         match self.cells {
-            Cells::Text { .. } => Kind::Words,
+            Cells::Text { .. } => ColumnKind::Words,
             Cells::Batch { kinds, .. } => kinds[column],
         }
     }
@@ -206,7 +206,7 @@ impl<'a> Row<'a> {
     pub(crate) fn word(&self, column: usize) -> Cow<'a, [u8]> {
         let field = self.field(column);
         match self.kind(column) {
-            Kind::Words => Cow::Borrowed(field),
+            ColumnKind::Words => Cow::Borrowed(field),
             _ if field.is_empty() => Cow::Borrowed(field),
             kind => Cow::Owned(kind.text(field).map_or_else(Vec::new, |text| text.into_owned().into_bytes())),
         }

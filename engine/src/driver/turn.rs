@@ -6,7 +6,7 @@ use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::Arrival;
 
 use super::client::{Client, Event, Limit, Message, Submission, Why};
-use super::{Clock, DriveError, Driver, Flight, Observer, StepLog};
+use super::{Clock, DriveError, Driver, InFlight, Observer, StepLog};
 use crate::executor::Output;
 
 impl Driver {
@@ -110,7 +110,7 @@ impl Driver {
 
     /// The oldest step in flight has ended.
     fn complete(&mut self, clock: Clock, output: &Output, now: Time, observer: &mut dyn Observer) {
-        let Some(Flight { mut log, marks, plans }) = self.flights.pop_front() else { return };
+        let Some(InFlight { mut log, marks, plans }) = self.flights.pop_front() else { return };
         log.device = (clock.at(output.start), clock.at(output.end));
         log.row.start = log.planned.max(self.last_done);
         log.row.end = now;
@@ -172,7 +172,7 @@ impl Driver {
             let (batch, marks) = self.batch()?;
             let log = self.log(now, clock);
             self.executor.submit(batch)?;
-            self.flights.push_back(Flight { log, marks, plans: std::mem::take(&mut self.plans) });
+            self.flights.push_back(InFlight { log, marks, plans: std::mem::take(&mut self.plans) });
         }
         self.follow_blocks()
     }

@@ -1,6 +1,6 @@
 //! The figures of a real run, by the very definitions that simulated runs have.
 
-use overbook_sim::digest::{Digest, Kind};
+use overbook_sim::digest::{Digest, EventKind};
 use overbook_sim::fleet::{Effort, RunResult};
 use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::results::summary::Slo;
@@ -56,7 +56,7 @@ impl Books {
     }
 
     fn ended(&mut self, now: Time, row: &RequestRow, steps: u64, busy: u64) {
-        let kind = if row.outcome == Outcome::Finished { Kind::Finish } else { Kind::End };
+        let kind = if row.outcome == Outcome::Finished { EventKind::Finish } else { EventKind::End };
         self.digest.add(now, kind, row.request, 0, steps, busy);
         self.seen.push(row.clone());
         let (scheduled, _) = self.arrivals[row.request as usize];
@@ -89,12 +89,12 @@ impl Observer for Books {
 
     fn happened(&mut self, now: Time, what: &Happened, steps: u64, busy: u64) {
         let (kind, request) = match what {
-            Happened::Admitted { request } => (Kind::Admit, *request),
+            Happened::Admitted { request } => (EventKind::Admit, *request),
             Happened::FirstToken { request, .. } => {
                 self.ledger.timeline.first_token(now);
-                (Kind::FirstToken, *request)
+                (EventKind::FirstToken, *request)
             }
-            Happened::Preempted { request } => (Kind::Preempt, *request),
+            Happened::Preempted { request } => (EventKind::Preempt, *request),
             Happened::Gap { span } => return self.ledger.gap(*span),
             Happened::Ended(row) => return self.ended(now, row, steps, busy),
         };

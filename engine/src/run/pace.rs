@@ -11,7 +11,7 @@ use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout_at;
 
-use super::RunError;
+use super::EngineError;
 use crate::driver::{Clock, Message, Stop, Submission};
 use crate::executor::{Bans, Sampling};
 use crate::prompt::prompt_tokens;
@@ -43,12 +43,12 @@ pub(super) struct Pacer<'a> {
 
 impl Pacer<'_> {
     /// Sends everything, then waits for the last end. Returns whether it was interrupted.
-    pub(super) async fn run(&mut self, workload: &mut dyn Workload) -> Result<bool, RunError> {
+    pub(super) async fn run(&mut self, workload: &mut dyn Workload) -> Result<bool, EngineError> {
         if let Some(clients) = self.spec.traffic.clients {
             self.due.extend((0..clients.count).map(|_| Reverse(Time::ZERO)));
         }
         let mut before = Time::ZERO;
-        while let Some(mut arrival) = workload.next_arrival().map_err(RunError::Workload)? {
+        while let Some(mut arrival) = workload.next_arrival().map_err(EngineError::Workload)? {
             if arrival.failed_in_trace {
                 // No server ever saw it.
                 continue;

@@ -4,13 +4,13 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::ask::Kind;
+use super::ask::Endpoint;
 use super::generation::{End, Piece};
 
 /// What all chunks of an answer share.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) kind: Kind,
+    pub(super) kind: Endpoint,
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) model: String,
@@ -44,8 +44,8 @@ impl Answer {
 
     fn event(&self, choices: Value, usage: Option<u32>) -> String {
         let object = match self.kind {
-            Kind::Completion => "text_completion",
-            Kind::Chat => "chat.completion.chunk",
+            Endpoint::Completion => "text_completion",
+            Endpoint::Chat => "chat.completion.chunk",
         };
         let mut map = self.object(object, choices);
         if let Some(tokens) = usage {
@@ -63,10 +63,10 @@ impl Answer {
         let (reason, stop) = finish(piece.end.as_ref());
         let mut out = String::new();
         let choice = match self.kind {
-            Kind::Completion => json!({
+            Endpoint::Completion => json!({
                 "index": 0, "text": piece.text, "logprobs": null, "finish_reason": reason, "stop_reason": stop
             }),
-            Kind::Chat => {
+            Endpoint::Chat => {
                 let role = json!([{ "index": 0, "delta": { "role": "assistant", "content": "" }, "logprobs": null,
                     "finish_reason": null }]);
                 if piece.tokens == 1 {
@@ -90,11 +90,11 @@ impl Answer {
     pub(super) fn whole(&self, text: &str, last: &Piece) -> Response {
         let (reason, stop) = finish(last.end.as_ref());
         let (object, choice) = match self.kind {
-            Kind::Completion => (
+            Endpoint::Completion => (
                 "text_completion",
                 json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": reason, "stop_reason": stop }),
             ),
-            Kind::Chat => (
+            Endpoint::Chat => (
                 "chat.completion",
                 json!({ "index": 0, "message": { "role": "assistant", "content": text }, "logprobs": null,
                     "finish_reason": reason, "stop_reason": stop }),

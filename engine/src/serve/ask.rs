@@ -15,7 +15,7 @@ use fields::Fields;
 
 /// The two ways to ask.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum Endpoint {
     /// `/v1/completions`.
     Completion,
     /// `/v1/chat/completions`.
@@ -46,7 +46,7 @@ pub(super) struct Ask {
 }
 
 /// What a field must be to change nothing.
-fn refused(kind: Kind) -> [(&'static str, Vec<Value>); 32] {
+fn refused(kind: Endpoint) -> [(&'static str, Vec<Value>); 32] {
     [
         ("n", vec![json!(1)]),
         ("best_of", vec![json!(1)]),
@@ -71,7 +71,7 @@ fn refused(kind: Kind) -> [(&'static str, Vec<Value>); 32] {
         ("documents", vec![json!([])]),
         ("chat_template", vec![]),
         // Completions get the tokens around a text, conversations those that their template writes.
-        ("add_special_tokens", vec![json!(kind == Kind::Completion)]),
+        ("add_special_tokens", vec![json!(kind == Endpoint::Completion)]),
         ("add_generation_prompt", vec![json!(true)]),
         ("continue_final_message", vec![json!(false)]),
         ("skip_special_tokens", vec![json!(true)]),
@@ -90,7 +90,7 @@ impl Ask {
     /// # Errors
     /// It is no JSON object, a field has a wrong type or range, or asks for what is not supported.
     pub(super) fn read(
-        kind: Kind,
+        kind: Endpoint,
         body: &[u8],
         model: &str,
         tokenizer: &Tokenizer,
@@ -110,8 +110,8 @@ impl Ask {
             }
         }
         let prompt = match kind {
-            Kind::Completion => prompt::completion(fields, tokenizer, longest)?,
-            Kind::Chat => prompt::chat(fields, tokenizer, longest)?,
+            Endpoint::Completion => prompt::completion(fields, tokenizer, longest)?,
+            Endpoint::Chat => prompt::chat(fields, tokenizer, longest)?,
         };
         if prompt.is_empty() {
             return Err(ApiError::field("prompt", "The prompt is empty; it needs at least one token."));
@@ -122,8 +122,8 @@ impl Ask {
         };
         let (default, least) = match kind {
             // OpenAI's default, which vLLM keeps.
-            Kind::Completion => (Some(16), 1),
-            Kind::Chat => (None, 1),
+            Endpoint::Completion => (Some(16), 1),
+            Endpoint::Chat => (None, 1),
         };
         if limit.is_some_and(|limit| limit < least) {
             return Err(ApiError::field("max_tokens", format!("max_tokens must be at least {least}.")));

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 use serde_json::json;
 
 use super::answer::{Answer, json_response};
-use super::ask::{Ask, Kind};
+use super::ask::{Ask, Endpoint};
 use super::error::ApiError;
 use super::generation::{self, End};
 use super::service::{Service, unix_time};
@@ -55,14 +55,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn completions(State(service): Shared, request: Request) -> Response {
-    answer(service, Kind::Completion, request).await.unwrap_or_else(IntoResponse::into_response)
+    answer(service, Endpoint::Completion, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn chat(State(service): Shared, request: Request) -> Response {
-    answer(service, Kind::Chat, request).await.unwrap_or_else(IntoResponse::into_response)
+    answer(service, Endpoint::Chat, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(service: Arc<Service>, kind: Kind, request: Request) -> Result<Response, ApiError> {
+async fn answer(service: Arc<Service>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
     if service.is_draining() {
         return Err(ApiError::draining());
     }
@@ -73,8 +73,8 @@ async fn answer(service: Arc<Service>, kind: Kind, request: Request) -> Result<R
     let ask = ask(&service, kind, body).await?;
     let submitted = service.submit(&ask, sent)?;
     let name = match kind {
-        Kind::Completion => "cmpl",
-        Kind::Chat => "chatcmpl",
+        Endpoint::Completion => "cmpl",
+        Endpoint::Chat => "chatcmpl",
     };
     let answer = Answer {
         kind,
@@ -104,7 +104,7 @@ async fn answer(service: Arc<Service>, kind: Kind, request: Request) -> Result<R
 /// A body that takes long to make tokens of is read where it keeps nobody waiting [bytes].
 const LONG: usize = 32 << 10;
 
-async fn ask(service: &Arc<Service>, kind: Kind, body: Bytes) -> Result<Ask, ApiError> {
+async fn ask(service: &Arc<Service>, kind: Endpoint, body: Bytes) -> Result<Ask, ApiError> {
     let service = Arc::clone(service);
     let is_long = body.len() > LONG;
     let read = move || {

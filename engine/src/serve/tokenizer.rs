@@ -15,13 +15,13 @@ use file::{Window, Words};
 /// Makes tokens of text and text of tokens.
 #[derive(Debug)]
 pub struct Tokenizer {
-    kind: Kind,
+    kind: Vocabulary,
     /// Tokens that end an answer.
     ends: Vec<u32>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Vocabulary {
     Bytes,
     Words(Box<Words>),
 }
@@ -39,7 +39,7 @@ pub struct TokenizerError {
 impl Tokenizer {
     /// Bytes as tokens: enough to talk to a model whose words mean nothing, or that was trained on bytes.
     pub fn bytes() -> Self {
-        Tokenizer { kind: Kind::Bytes, ends: vec![bytes::END] }
+        Tokenizer { kind: Vocabulary::Bytes, ends: vec![bytes::END] }
     }
 
     /// The same text, other tokens that end an answer; none given, none changed.
@@ -62,7 +62,7 @@ impl Tokenizer {
         let others = file::ends(folder)?.unwrap_or_else(|| ends.to_vec());
         let mut ends: Vec<u32> = words.end().into_iter().collect();
         ends.extend(others.into_iter().filter(|token| words.end() != Some(*token)));
-        Ok(Some(Tokenizer { kind: Kind::Words(Box::new(words)), ends }))
+        Ok(Some(Tokenizer { kind: Vocabulary::Words(Box::new(words)), ends }))
     }
 
     /// What is wrong with the model's chat template, if it cannot be used: conversations are refused then.
@@ -73,8 +73,8 @@ impl Tokenizer {
     /// Size of the vocabulary that a model needs at least.
     pub fn vocab_min(&self) -> u32 {
         match &self.kind {
-            Kind::Bytes => bytes::VOCAB_MIN,
-            Kind::Words(words) => words.vocab(),
+            Vocabulary::Bytes => bytes::VOCAB_MIN,
+            Vocabulary::Words(words) => words.vocab(),
         }
     }
 
@@ -90,8 +90,8 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, most: u32) -> Result<Vec<u32>, String> {
         self.fits(text, most)?;
         match &self.kind {
-            Kind::Bytes => Ok(bytes::encode(text)),
-            Kind::Words(words) => words.encode(text, true),
+            Vocabulary::Bytes => Ok(bytes::encode(text)),
+            Vocabulary::Words(words) => words.encode(text, true),
         }
     }
 
@@ -106,11 +106,11 @@ impl Tokenizer {
         most: u32,
     ) -> Result<Vec<u32>, String> {
         match &self.kind {
-            Kind::Bytes => {
+            Vocabulary::Bytes => {
                 messages.iter().try_for_each(|message| self.fits(&message.content, most))?;
                 Ok(bytes::encode_chat(messages.iter().map(|message| (message.role, message.content.as_str()))))
             }
-            Kind::Words(words) => {
+            Vocabulary::Words(words) => {
                 let text = words.render(messages, variables)?;
                 self.fits(&text, most)?;
                 // The template has written the special tokens itself.
@@ -155,8 +155,8 @@ impl Decoder {
     /// Of a new answer to a prompt: the text of its first token depends on what is before it.
     pub fn new(tokenizer: &Arc<Tokenizer>, prompt: &[u32]) -> Self {
         Decoder(match tokenizer.kind {
-            Kind::Bytes => State::Bytes(bytes::Decoder::default()),
-            Kind::Words(_) => State::Words(Arc::clone(tokenizer), Window::behind(prompt)),
+            Vocabulary::Bytes => State::Bytes(bytes::Decoder::default()),
+            Vocabulary::Words(_) => State::Words(Arc::clone(tokenizer), Window::behind(prompt)),
         })
     }
 
@@ -182,8 +182,8 @@ impl Decoder {
 impl Tokenizer {
     fn words(&self) -> Option<&Words> {
         match &self.kind {
-            Kind::Bytes => None,
-            Kind::Words(words) => Some(words),
+            Vocabulary::Bytes => None,
+            Vocabulary::Words(words) => Some(words),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use overbook_engine::executor::{Capacity, Rehearsal};
 use overbook_engine::parity::{Parity, replay};
-use overbook_engine::run::{Measured, RunError, run};
+use overbook_engine::run::{EngineError, Measured, run};
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::schedulers::SchedulerSpec;
@@ -72,7 +72,7 @@ fn rehearsal() -> Rehearsal {
     Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1))
 }
 
-fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, RunError> {
+fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, EngineError> {
     run(spec, &mut Given(arrivals.into_iter()), Box::new(rehearsal()), &mut |_| true)
 }
 

@@ -1,6 +1,6 @@
 //! One figure per metric, against the first axis.
 
-use super::{Point, Study};
+use super::{Study, StudyPoint};
 use crate::figure::{Axis, Figure, Series, Style};
 use crate::format::{self, Unit};
 
@@ -102,7 +102,7 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
 }
 
 /// The line that a point lies on: its coordinates but the first.
-pub(super) fn line_of(study: &Study, point: &Point) -> String {
+pub(super) fn line_of(study: &Study, point: &StudyPoint) -> String {
     let others = study.axes.iter().zip(&point.coordinates).skip(1);
     let words: Vec<String> = others.map(|(axis, place)| format!("{} = {place}", short(study, axis))).collect();
     if words.is_empty() { "all points".to_owned() } else { words.join(", ") }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Point, Study};
+use super::{Study, StudyPoint};
 use crate::ReportError;
 
 /// File name of a study's points.
@@ -38,7 +38,7 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         };
         let values = header.iter().zip(record.iter()).skip(axes).map(value).collect::<Result<_, _>>()?;
         let coordinates = record.iter().take(axes).map(str::to_owned).collect();
-        points.push(Point { coordinates, values, kept: None });
+        points.push(StudyPoint { coordinates, values, kept: None });
     }
     let names = |from: usize, to: usize| header.iter().take(to).skip(from).map(str::to_owned).collect();
     Ok(Study {
@@ -88,14 +88,14 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
     for study in studies {
         let of = |metric: &String| study.metrics.iter().position(|name| name == metric);
         let columns: Vec<Option<usize>> = metrics.iter().map(of).collect();
-        points.extend(study.points.iter().map(|point| Point {
+        points.extend(study.points.iter().map(|point| StudyPoint {
             coordinates: point.coordinates.iter().chain([&study.title]).cloned().collect(),
             values: columns.iter().map(|column| column.and_then(|at| point.values[at])).collect(),
             kept: point.kept,
         }));
     }
     // The same place of all studies side by side, in the order of the first.
-    let order = |point: &Point| {
+    let order = |point: &StudyPoint| {
         let place = &point.coordinates[..first.axes.len()];
         first.points.iter().position(|other| other.coordinates == place).unwrap_or(usize::MAX)
     };

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::yaml::{Kind, Node, Span};
+use crate::yaml::{Node, NodeKind, Span};
 
 /// What stood beside the replicas of a fleet and is one of its controllers now.
 const CONTROLLERS: [&str; 6] = ["disaggregation", "early_rejection", "router_view", "failures", "faults", "autoscale"];
@@ -32,7 +32,7 @@ pub(crate) fn move_keys(tree: &mut Node) -> Result<Vec<String>, (Span, String)> 
     // Once for each key, in a fixed order.
     for key in CONTROLLERS {
         let Some(fleet) = tree.value_mut("fleet") else { return Ok(notes) };
-        if !matches!(fleet.kind, Kind::Map(_)) {
+        if !matches!(fleet.kind, NodeKind::Map(_)) {
             return Ok(notes);
         }
         let Some(old) = fleet.take(key) else { continue };

@@ -5,7 +5,7 @@ use serde::Deserialize as _;
 
 use super::Source;
 use crate::scenario::Coordinate;
-use crate::yaml::{self, Detail, Entry, Fault, Kind, Node, Span, join, leads_to};
+use crate::yaml::{self, Detail, Entry, Fault, Node, NodeKind, Span, join, leads_to};
 
 /// Where the new axis stands: figures are drawn against the first one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,27 +141,27 @@ fn rate(text: &str) -> Result<Rate, String> {
 /// Whether a flow mapping has more than one entry or is no variant with settings of its own: then its keys are names.
 fn names_values(text: &str) -> bool {
     let (node, _) = yaml::parse(crate::yaml::SourceId::FILE, text);
-    matches!(node.map(|node| node.kind), Some(Kind::Map(entries)) if entries.len() != 1)
+    matches!(node.map(|node| node.kind), Some(NodeKind::Map(entries)) if entries.len() != 1)
 }
 
 /// The values with their names. One that is only the name of a policy that stands here already, with settings, is that policy.
 fn name_values(node: Node, here: Option<&Node>) -> Result<Node, (Span, String)> {
-    let Kind::List(items) = node.kind else { return Ok(node) };
+    let NodeKind::List(items) = node.kind else { return Ok(node) };
     let mut entries: Vec<Entry> = Vec::new();
     for item in items {
         let name = Coordinate::deserialize(&item).map_or_else(|_| String::new(), |place| place.0);
         if entries.iter().any(|entry| entry.key == name) {
             return Err((item.span, format!("`{name}` is there twice")));
         }
-        let kept = here.filter(|here| matches!(&here.kind, Kind::Map(own) if own.len() == 1 && own[0].key == name));
+        let kept = here.filter(|here| matches!(&here.kind, NodeKind::Map(own) if own.len() == 1 && own[0].key == name));
         let key_span = item.span;
         let value = match (&item.kind, kept) {
-            (Kind::Scalar { .. }, Some(kept)) => kept.clone(),
+            (NodeKind::Scalar { .. }, Some(kept)) => kept.clone(),
             _ => item,
         };
         entries.push(Entry { key: name, key_span, value });
     }
-    Ok(Node { path: node.path, span: node.span, kind: Kind::Map(entries) })
+    Ok(Node { path: node.path, span: node.span, kind: NodeKind::Map(entries) })
 }
 
 impl Node {
@@ -173,7 +173,7 @@ impl Node {
     /// The scalar at a dotted path.
     fn scalar(&self, path: &str) -> Option<&str> {
         match &self.at(path)?.kind {
-            Kind::Scalar { text, .. } => Some(text),
+            NodeKind::Scalar { text, .. } => Some(text),
             _ => None,
         }
     }
@@ -182,8 +182,8 @@ impl Node {
     fn arrival_rate(&self) -> Option<String> {
         let arrivals = "workload.generate.arrivals";
         let kind = match &self.at(arrivals)?.kind {
-            Kind::Map(entries) if entries.len() == 1 => entries[0].key.as_str(),
-            Kind::Scalar { text, .. } => text,
+            NodeKind::Map(entries) if entries.len() == 1 => entries[0].key.as_str(),
+            NodeKind::Scalar { text, .. } => text,
             _ => return None,
         };
         match kind {
@@ -195,9 +195,9 @@ impl Node {
 
     /// A list of rates times `factor`, or with the mean `load`.
     fn scaled_rates(&self, load: &str, factor: Option<f64>) -> Result<String, String> {
-        let Kind::List(items) = &self.kind else { return Err(format!("`{}` is not a list", self.path)) };
+        let NodeKind::List(items) = &self.kind else { return Err(format!("`{}` is not a list", self.path)) };
         let text = |item: &Node| match &item.kind {
-            Kind::Scalar { text, .. } => rate(text),
+            NodeKind::Scalar { text, .. } => rate(text),
             _ => Err(format!("`{}` is not a rate", item.path)),
         };
         let rates: Vec<f64> = items.iter().map(|item| text(item).map(|rate| rate.0)).collect::<Result<_, _>>()?;
@@ -215,7 +215,7 @@ impl Node {
     fn swept(&self) -> Vec<&str> {
         let lists = ["axes", "zip"].into_iter().filter_map(|key| self.entry("sweep")?.value.entry(key));
         let entries = lists.flat_map(|list| match &list.value.kind {
-            Kind::Map(entries) => entries.as_slice(),
+            NodeKind::Map(entries) => entries.as_slice(),
             _ => &[],
         });
         entries.map(|entry| entry.key.as_str()).collect()
@@ -225,17 +225,17 @@ impl Node {
     fn axes(&mut self, key_span: Span) -> Option<&mut Vec<Entry>> {
         let mut node = self;
         for key in ["sweep", "axes"] {
-            let Kind::Map(entries) = &mut node.kind else { return None };
+            let NodeKind::Map(entries) = &mut node.kind else { return None };
             let at = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
                 let path = join(&node.path, key);
-                let value = Node { path, span: key_span, kind: Kind::Map(Vec::new()) };
+                let value = Node { path, span: key_span, kind: NodeKind::Map(Vec::new()) };
                 entries.push(Entry { key: key.to_owned(), key_span, value });
                 entries.len() - 1
             });
             node = &mut entries[at].value;
         }
         match &mut node.kind {
-            Kind::Map(entries) => Some(entries),
+            NodeKind::Map(entries) => Some(entries),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize as _;
 use crate::diagnostics::Problems;
 use crate::scenario::{Coordinate, SweepSpec};
 use crate::source::renamed::canonical;
-use crate::yaml::{self, Entry, Kind, Node, Span};
+use crate::yaml::{self, Entry, Node, NodeKind, Span};
 
 /// Points beyond this are refused.
 const POINTS_MAX: usize = 10_000;
@@ -33,7 +33,7 @@ pub(super) fn read(sweep: &Node, problems: &mut Problems) -> Vec<Axis> {
     let mut seen: Vec<Cow<'_, str>> = Vec::new();
     let mut lists = |key: &str| {
         let node = sweep.entry(key).map(|entry| &entry.value.kind);
-        let entries = if let Some(Kind::Map(entries)) = node { entries.as_slice() } else { &[] };
+        let entries = if let Some(NodeKind::Map(entries)) = node { entries.as_slice() } else { &[] };
         let mut lists = Vec::new();
         for entry in entries {
             if seen.contains(&canonical(&entry.key)) {
@@ -80,8 +80,8 @@ fn settings(entry: &Entry, problems: &mut Problems) -> Option<Vec<Setting>> {
         return None;
     }
     let labelled: Vec<(Option<&str>, &Node)> = match &entry.value.kind {
-        Kind::List(items) => items.iter().map(|item| (None, item)).collect(),
-        Kind::Map(entries) => entries.iter().map(|entry| (Some(entry.key.as_str()), &entry.value)).collect(),
+        NodeKind::List(items) => items.iter().map(|item| (None, item)).collect(),
+        NodeKind::Map(entries) => entries.iter().map(|entry| (Some(entry.key.as_str()), &entry.value)).collect(),
         _ => Vec::new(),
     };
     if labelled.is_empty() {

@@ -24,7 +24,7 @@ pub struct Expectation {
 
 /// What became of an expectation.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Verdict {
+pub struct Judgement {
     /// What was looked at: `ttft_p99 at fleet.replicas=2`.
     pub subject: String,
     /// What it had to be: `≤ 2s`, `1.9 ± 5%`.
@@ -39,7 +39,7 @@ pub struct Verdict {
     pub source: String,
 }
 
-impl Verdict {
+impl Judgement {
     /// What it was, in words: four digits and the unit.
     pub fn got_text(&self) -> String {
         match (self.got, self.dimension) {
@@ -54,7 +54,7 @@ impl Verdict {
 
 impl Expectation {
     /// Judges the results; `lookup` gives a metric of a point in SI units.
-    pub fn judge(&self, lookup: &dyn Fn(usize, &str) -> Option<f64>) -> Verdict {
+    pub fn judge(&self, lookup: &dyn Fn(usize, &str) -> Option<f64>) -> Judgement {
         let mean = |points: &[usize], metric: Metric| {
             let figures: Option<Vec<f64>> = points.iter().map(|&point| lookup(point, metric.name())).collect();
             figures.map(|figures| figures.iter().sum::<f64>() / figures.len() as f64)
@@ -68,7 +68,7 @@ impl Expectation {
             }
         };
         let got = got.filter(|got| got.is_finite());
-        Verdict {
+        Judgement {
             subject: self.subject(),
             target: self.target(),
             got,

@@ -5,7 +5,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, Error as _, Expected, IntoD
 use serde::forward_to_deserialize_any;
 
 use super::scalar::{Scalar, resolve};
-use super::{Detail, Entry, Error, Kind, Node};
+use super::{Detail, Entry, Error, Node, NodeKind};
 
 mod absent;
 
@@ -16,7 +16,7 @@ impl<'de> Deserializer<'de> for &'de Node {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.kind {
-            Kind::Scalar { text, plain } => match resolve(text, *plain) {
+            NodeKind::Scalar { text, plain } => match resolve(text, *plain) {
                 Scalar::Null => visitor.visit_unit(),
                 Scalar::Bool(value) => visitor.visit_bool(value),
                 Scalar::Unsigned(value) => visitor.visit_u64(value),
@@ -24,22 +24,22 @@ impl<'de> Deserializer<'de> for &'de Node {
                 Scalar::Float(value) => visitor.visit_f64(value),
                 Scalar::Text(text) => visitor.visit_str(text),
             },
-            Kind::List(items) => {
+            NodeKind::List(items) => {
                 let mut rest = Items(items.iter());
                 let value = visitor.visit_seq(&mut rest)?;
                 let (taken, found) = (items.len() - rest.0.len(), items.len());
                 let surplus = || Error::custom(format!("expected a list of {taken}, found {found} items"));
                 if taken == found { Ok(value) } else { Err(surplus()) }
             }
-            Kind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), current: None }),
-            Kind::Hole => Hole.deserialize_any(visitor),
+            NodeKind::Map(entries) => visitor.visit_map(Entries { rest: entries.iter(), current: None }),
+            NodeKind::Hole => Hole.deserialize_any(visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.kind {
-            Kind::Scalar { text, plain } if resolve(text, *plain) == Scalar::Null => visitor.visit_none(),
-            Kind::Hole => visitor.visit_none(),
+            NodeKind::Scalar { text, plain } if resolve(text, *plain) == Scalar::Null => visitor.visit_none(),
+            NodeKind::Hole => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -55,9 +55,9 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match &self.kind {
-            Kind::Hole => Hole.deserialize_struct(name, fields, visitor),
+            NodeKind::Hole => Hole.deserialize_struct(name, fields, visitor),
             // A list would be taken for the fields in order; a scenario names what it sets.
-            Kind::List(_) => Err(Error::invalid_type(Unexpected::Seq, &visitor)),
+            NodeKind::List(_) => Err(Error::invalid_type(Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -70,13 +70,13 @@ impl<'de> Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, Error> {
         let choices = Choices(variants);
         match &self.kind {
-            Kind::Hole => Hole.deserialize_enum(name, variants, visitor),
-            Kind::Scalar { text, plain } if resolve(text, *plain) == Scalar::Null => {
+            NodeKind::Hole => Hole.deserialize_enum(name, variants, visitor),
+            NodeKind::Scalar { text, plain } if resolve(text, *plain) == Scalar::Null => {
                 Err(Error::invalid_type(Unexpected::Unit, &choices))
             }
-            Kind::Scalar { text, .. } => visitor.visit_enum(Choice::Bare(text)),
-            Kind::List(_) => Err(Error::invalid_type(Unexpected::Seq, &choices)),
-            Kind::Map(entries) => match entries.as_slice() {
+            NodeKind::Scalar { text, .. } => visitor.visit_enum(Choice::Bare(text)),
+            NodeKind::List(_) => Err(Error::invalid_type(Unexpected::Seq, &choices)),
+            NodeKind::Map(entries) => match entries.as_slice() {
                 [] => Err(Error::invalid_type(Unexpected::Map, &choices)),
                 [entry] => visitor.visit_enum(Choice::Tagged(entry)),
                 several => {
@@ -88,23 +88,23 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.kind == Kind::Hole { Hole.deserialize_str(visitor) } else { self.deserialize_any(visitor) }
+        if self.kind == NodeKind::Hole { Hole.deserialize_str(visitor) } else { self.deserialize_any(visitor) }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.kind == Kind::Hole { Hole.deserialize_seq(visitor) } else { self.deserialize_any(visitor) }
+        if self.kind == NodeKind::Hole { Hole.deserialize_seq(visitor) } else { self.deserialize_any(visitor) }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.kind == Kind::Hole { Hole.deserialize_map(visitor) } else { self.deserialize_any(visitor) }
+        if self.kind == NodeKind::Hole { Hole.deserialize_map(visitor) } else { self.deserialize_any(visitor) }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.kind == Kind::Hole { Hole.deserialize_bool(visitor) } else { self.deserialize_any(visitor) }
+        if self.kind == NodeKind::Hole { Hole.deserialize_bool(visitor) } else { self.deserialize_any(visitor) }
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.kind == Kind::Hole { Hole.deserialize_u64(visitor) } else { self.deserialize_any(visitor) }
+        if self.kind == NodeKind::Hole { Hole.deserialize_u64(visitor) } else { self.deserialize_any(visitor) }
     }
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -177,7 +177,7 @@ fn at_key(error: Error, entry: &Entry) -> Error {
 
 /// What is missing inside a value is shown at its key, what is wrong with it at the value.
 fn at_value(error: Error, entry: &Entry) -> Error {
-    let missing = matches!((&error.detail, &entry.value.kind), (Detail::Missing(_), Kind::Map(_)));
+    let missing = matches!((&error.detail, &entry.value.kind), (Detail::Missing(_), NodeKind::Map(_)));
     error.at(&entry.value.path, if missing { entry.key_span } else { entry.value.span })
 }
 
@@ -211,8 +211,8 @@ impl<'de> de::VariantAccess<'de> for Choice<'de> {
     fn unit_variant(self) -> Result<(), Error> {
         let Choice::Tagged(entry) = self else { return Ok(()) };
         let empty = match &entry.value.kind {
-            Kind::Map(entries) => entries.is_empty(),
-            Kind::Scalar { text, plain } => resolve(text, *plain) == Scalar::Null,
+            NodeKind::Map(entries) => entries.is_empty(),
+            NodeKind::Scalar { text, plain } => resolve(text, *plain) == Scalar::Null,
             _ => false,
         };
         let error = || at_value(Error::custom(format!("`{}` takes no settings", entry.key)), entry);

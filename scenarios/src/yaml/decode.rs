@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
-use super::{Detail, Entry, Error, Fault, Kind, Node, join, leads_to};
+use super::{Detail, Entry, Error, Fault, Node, NodeKind, join, leads_to};
 
 /// Reporting ends after this many faults.
 pub const FAULTS_MAX: usize = 50;
@@ -60,7 +60,7 @@ fn mend<T>(tree: &mut Node, error: Error, decoded: &mut Decoded<T>) -> bool {
     }
     if let Detail::Missing(key) = error.detail {
         let missing = join(&path, key);
-        let hole = Node { path: missing.clone(), span, kind: Kind::Hole };
+        let hole = Node { path: missing.clone(), span, kind: NodeKind::Hole };
         let added = tree.add(&path, Entry { key: key.to_owned(), key_span: span, value: hole });
         if added && decoded.patched.insert(missing) {
             decoded.faults.push(Fault { detail: error.detail, path, span });
@@ -90,12 +90,12 @@ impl Node {
     fn holder(&self, path: &str) -> Option<&Node> {
         let find = |child: &Node| child.path == path;
         match &self.kind {
-            Kind::Map(entries) if entries.iter().any(|entry| find(&entry.value)) => Some(self),
-            Kind::List(items) if items.iter().any(find) => Some(self),
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) if entries.iter().any(|entry| find(&entry.value)) => Some(self),
+            NodeKind::List(items) if items.iter().any(find) => Some(self),
+            NodeKind::Map(entries) => {
                 entries.iter().filter_map(|entry| entry.value.below(path)).find_map(|n| n.holder(path))
             }
-            Kind::List(items) => items.iter().filter_map(|item| item.below(path)).find_map(|n| n.holder(path)),
+            NodeKind::List(items) => items.iter().filter_map(|item| item.below(path)).find_map(|n| n.holder(path)),
             _ => None,
         }
     }
@@ -106,8 +106,8 @@ impl Node {
 
     fn holder_of_hole(&self, path: &str) -> Option<String> {
         let holder = self.holder(path)?;
-        let Kind::Map(entries) = &holder.kind else { return None };
-        let hole = entries.iter().any(|entry| entry.value.path == path && entry.value.kind == Kind::Hole);
+        let NodeKind::Map(entries) = &holder.kind else { return None };
+        let hole = entries.iter().any(|entry| entry.value.path == path && entry.value.kind == NodeKind::Hole);
         hole.then(|| holder.path.clone())
     }
 
@@ -115,9 +115,9 @@ impl Node {
     /// (`{ poisson: … }`), and an empty one would look like another fault.
     fn hollow(&mut self, path: &str) -> bool {
         let Some(node) = self.at_mut(path) else { return false };
-        let empty = matches!(&node.kind, Kind::Map(entries) if entries.is_empty());
+        let empty = matches!(&node.kind, NodeKind::Map(entries) if entries.is_empty());
         if empty {
-            node.kind = Kind::Hole;
+            node.kind = NodeKind::Hole;
         }
         empty
     }
@@ -128,11 +128,11 @@ impl Node {
             return Some(self);
         }
         match &mut self.kind {
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) => {
                 let mut values = entries.iter_mut().map(|entry| &mut entry.value);
                 values.find(|node| leads_to(&node.path, path))?.at_mut(path)
             }
-            Kind::List(items) => items.iter_mut().find(|node| leads_to(&node.path, path))?.at_mut(path),
+            NodeKind::List(items) => items.iter_mut().find(|node| leads_to(&node.path, path))?.at_mut(path),
             _ => None,
         }
     }
@@ -140,7 +140,7 @@ impl Node {
     /// Adds an entry to the mapping with this path; says whether there is one.
     fn add(&mut self, path: &str, entry: Entry) -> bool {
         match self.at_mut(path).map(|node| &mut node.kind) {
-            Some(Kind::Map(entries)) => {
+            Some(NodeKind::Map(entries)) => {
                 entries.push(entry);
                 true
             }

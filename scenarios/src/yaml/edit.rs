@@ -1,6 +1,6 @@
 //! Setting a value at a dotted path: sweeps and `--set`.
 
-use super::{Entry, Kind, Node, Span, join};
+use super::{Entry, Node, NodeKind, Span, join};
 
 /// Why nothing can be set at a path.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -52,34 +52,34 @@ impl Node {
         self.open(key, key_span);
         let path = self.path.clone();
         match &mut self.kind {
-            Kind::Map(entries) => {
+            NodeKind::Map(entries) => {
                 let at = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
-                    let empty = Node { path: join(&path, key), span: key_span, kind: Kind::Map(Vec::new()) };
+                    let empty = Node { path: join(&path, key), span: key_span, kind: NodeKind::Map(Vec::new()) };
                     entries.push(Entry { key: key.to_owned(), key_span, value: empty });
                     entries.len() - 1
                 });
                 entries[at].value.put(rest, value, key_span)
             }
-            Kind::List(items) => {
+            NodeKind::List(items) => {
                 let length = items.len();
                 let item = key.parse().ok().and_then(|at: usize| items.get_mut(at));
                 let missing = || SetError::NoItem { path, length, item: key.to_owned() };
                 item.ok_or_else(missing)?.put(rest, value, key_span)
             }
-            Kind::Scalar { text, .. } => Err(SetError::NotAMapping { path, found: format!("`{text}`") }),
-            Kind::Hole => Err(SetError::NotAMapping { path, found: "missing".to_owned() }),
+            NodeKind::Scalar { text, .. } => Err(SetError::NotAMapping { path, found: format!("`{text}`") }),
+            NodeKind::Hole => Err(SetError::NotAMapping { path, found: "missing".to_owned() }),
         }
     }
 
     /// Turns an empty value, and a bare variant name equal to the next key, into a mapping.
     fn open(&mut self, key: &str, key_span: Span) {
-        if let Kind::Scalar { text, .. } = &self.kind {
+        if let NodeKind::Scalar { text, .. } = &self.kind {
             if text.is_empty() {
-                self.kind = Kind::Map(Vec::new());
+                self.kind = NodeKind::Map(Vec::new());
             } else if text == key {
                 let path = join(&self.path, key);
-                let value = Node { path, span: key_span, kind: Kind::Map(Vec::new()) };
-                self.kind = Kind::Map(vec![Entry { key: key.to_owned(), key_span: self.span, value }]);
+                let value = Node { path, span: key_span, kind: NodeKind::Map(Vec::new()) };
+                self.kind = NodeKind::Map(vec![Entry { key: key.to_owned(), key_span: self.span, value }]);
             }
         }
     }

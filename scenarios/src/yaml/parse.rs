@@ -4,7 +4,7 @@ use std::iter;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span as Marks, StrInput};
 
-use super::{Detail, Entry, Fault, Kind, Node, SourceId, Span};
+use super::{Detail, Entry, Fault, Node, NodeKind, SourceId, Span};
 
 /// Nesting beyond this is refused.
 const DEPTH_MAX: usize = 64;
@@ -54,7 +54,7 @@ impl<'t> Reader<'t> {
                 _ => {}
             }
         }
-        let empty = Kind::Scalar { text: String::new(), plain: true };
+        let empty = NodeKind::Scalar { text: String::new(), plain: true };
         Ok(root.unwrap_or(Node { path: String::new(), span: self.empty_span(), kind: empty }))
     }
 
@@ -73,7 +73,7 @@ impl<'t> Reader<'t> {
         let span = self.span(marks);
         let (anchor, tag, node) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let kind = Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                let kind = NodeKind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
                 (anchor, tag, Node { path: String::new(), span, kind })
             }
             Event::SequenceStart(anchor, tag) => (anchor, tag, self.list(span, depth)?),
@@ -102,7 +102,7 @@ impl<'t> Reader<'t> {
             items.push(self.node(event, marks, depth + 1)?);
         };
         let span = self.cover(start, end, items.last().map(|item: &Node| item.span));
-        Ok(Node { path: String::new(), span, kind: Kind::List(items) })
+        Ok(Node { path: String::new(), span, kind: NodeKind::List(items) })
     }
 
     fn map(&mut self, start: Span, depth: usize) -> Result<Node, Fault> {
@@ -130,7 +130,7 @@ impl<'t> Reader<'t> {
         let first = entries.first().map_or(start, |entry| Span { end: start.end, ..entry.key_span });
         let start = Span { start: start.start.min(first.start), ..start };
         let span = self.cover(start, end, entries.last().map(|entry| entry.value.span));
-        Ok(Node { path: String::new(), span, kind: Kind::Map(entries) })
+        Ok(Node { path: String::new(), span, kind: NodeKind::Map(entries) })
     }
 
     /// From the start to the closing bracket, or to the last child where there is none.

@@ -11,7 +11,7 @@ use super::pools::{Pools, ReplicaPool};
 use super::sink::Sink;
 use super::spec::ClusterSpec;
 use crate::cost::CostModel;
-use crate::digest::Kind;
+use crate::digest::EventKind;
 use crate::partitioners::{FirstToken, Sharing};
 use crate::results::rows::{Outcome, Recorder, RequestRow};
 use crate::results::summary::Fleet;
@@ -289,7 +289,7 @@ impl Running<'_> {
         if arrival.failed_in_trace {
             // It ends where it arrives: neither router nor replicas learn of it.
             let row = RequestRow::without_service(request, 0, &arrival, Outcome::FailedInTrace, now);
-            self.kernel.digest.add(now, Kind::End, request, u32::MAX, 0, 0);
+            self.kernel.digest.add(now, EventKind::End, request, u32::MAX, 0, 0);
             return self.book(&row);
         }
         self.spec.traffic.output_limit.apply(&mut arrival);
@@ -311,7 +311,7 @@ impl Running<'_> {
         }
         let Some(at) = placement.replica else {
             let row = RequestRow::without_service(request, 0, &arrival, Outcome::Failed, now);
-            self.kernel.digest.add(now, Kind::End, request, u32::MAX, 0, 0);
+            self.kernel.digest.add(now, EventKind::End, request, u32::MAX, 0, 0);
             return self.end_attempt(row);
         };
         if placement.refused {
@@ -368,13 +368,13 @@ impl Running<'_> {
         let (steps, busy) = self.kernel.work_of(at);
         while let Some(happened) = self.kernel.replicas[at].pop_happened() {
             let (kind, request) = match happened {
-                Happened::Admitted { request } => (Kind::Admit, request),
+                Happened::Admitted { request } => (EventKind::Admit, request),
                 Happened::FirstToken { request, ttft, wait } => {
                     self.kernel.sink.timeline.first_token(now);
                     self.kernel.first_token(at, FirstToken { ttft, wait });
-                    (Kind::FirstToken, request)
+                    (EventKind::FirstToken, request)
                 }
-                Happened::Preempted { request } => (Kind::Preempt, request),
+                Happened::Preempted { request } => (EventKind::Preempt, request),
                 Happened::Gap { span } => {
                     self.kernel.sink.tally.gaps(span.0, 1);
                     continue;

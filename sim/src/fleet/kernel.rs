@@ -12,7 +12,7 @@ use super::pools::Pools;
 use super::sink::Sink;
 use super::spec::ClusterSpec;
 use crate::cost::CostModel;
-use crate::digest::{Digest, Kind};
+use crate::digest::{Digest, EventKind};
 use crate::partitioners::Sharing;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::serving::Scheduler;
@@ -209,7 +209,7 @@ impl<'a> Kernel<'a> {
     /// The end of an attempt, for the digest.
     pub(super) fn note_end(&mut self, at: usize, row: &RequestRow) {
         let (steps, busy) = self.work_of(at);
-        let kind = if row.outcome == Outcome::Finished { Kind::Finish } else { Kind::End };
+        let kind = if row.outcome == Outcome::Finished { EventKind::Finish } else { EventKind::End };
         self.digest.add(self.now, kind, row.request, at as u32, steps, busy);
     }
 

@@ -51,6 +51,16 @@ pub enum RunError {
         /// Waiting requests.
         waiting: u32,
     },
+    /// A router chose a replica that it was not shown.
+    #[error("the router chose replica {chosen} at {at}, counted from 0; {of} take requests then")]
+    Route {
+        /// What it returned: an index into the replicas that take requests.
+        chosen: usize,
+        /// Replicas that take requests.
+        of: usize,
+        /// When.
+        at: Time,
+    },
     /// A step whose cost does not fit into [`Cost`](crate::cost::Cost).
     #[error(
         "a step of replica {replica} at {at} takes 4.9 hours or more, which no serving engine does; lower the times of the cost model or of engine.host"

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Intake, NEAREST, Router};
+use super::lightllm::{Gate, Intake, NEAREST, PeriodicAdmission};
 use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
 use crate::check::Check;
 use crate::serving::step::{Head, StepBuilder};
@@ -73,7 +73,7 @@ impl SchedulerPolicy for AggressiveSpec {
     }
 
     fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
-        Box::new(Router::new(self.intake(), Box::new(Fill::new(self))))
+        Box::new(PeriodicAdmission::new(self.intake(), Box::new(Fill::new(self))))
     }
 
     fn examples() -> Vec<(&'static str, Self)> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Intake, NEAREST, Router};
+use super::lightllm::{Gate, Intake, NEAREST, PeriodicAdmission};
 use super::orca::whole_blocks;
 use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
 use crate::check::Check;
@@ -75,7 +75,7 @@ impl SchedulerPolicy for ConservativeSpec {
     }
 
     fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
-        Box::new(Router::new(self.intake(), Box::new(Reserve::new(self))))
+        Box::new(PeriodicAdmission::new(self.intake(), Box::new(Reserve::new(self))))
     }
 
     fn examples() -> Vec<(&'static str, Self)> {

@@ -65,7 +65,7 @@ pub(crate) trait Gate: std::fmt::Debug {
 /// the queue first, until one is refused; who was admitted is prefilled while the others wait. When memory runs out, the
 /// latest arrival goes back to the front of the queue, one at a time.
 #[derive(Debug)]
-pub(crate) struct Router {
+pub(crate) struct PeriodicAdmission {
     intake: Intake,
     gate: Box<dyn Gate>,
     /// Fair shares, if the queue is not in order of arrival.
@@ -74,14 +74,14 @@ pub(crate) struct Router {
     due: u64,
 }
 
-impl Router {
-    pub(crate) fn new(intake: Intake, gate: Box<dyn Gate>) -> Router {
-        Router { intake, gate, fair: None, due: 0 }
+impl PeriodicAdmission {
+    pub(crate) fn new(intake: Intake, gate: Box<dyn Gate>) -> PeriodicAdmission {
+        PeriodicAdmission { intake, gate, fair: None, due: 0 }
     }
 
     /// The same with the next request that of the tenant that was served least.
-    pub(crate) fn fair(self, fair: Option<Vtc>) -> Router {
-        Router { fair, ..self }
+    pub(crate) fn fair(self, fair: Option<Vtc>) -> PeriodicAdmission {
+        PeriodicAdmission { fair, ..self }
     }
 
     /// Whose turn it is.
@@ -135,7 +135,7 @@ impl Router {
     }
 }
 
-impl Scheduler for Router {
+impl Scheduler for PeriodicAdmission {
     fn plan(&mut self, step: &mut StepBuilder<'_>) -> Result<Horizon, Infeasible> {
         for &output_tokens in step.finished() {
             self.gate.finished(output_tokens);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lightllm::{Gate, Intake, NEAREST, Router};
+use super::lightllm::{Gate, Intake, NEAREST, PeriodicAdmission};
 use super::past_future::Peak;
 use super::vtc::{FairSpec, Vtc};
 use super::{Nearest, Needs, QueueOrder, Scheduler, SchedulerPolicy};
@@ -83,7 +83,7 @@ impl SchedulerPolicy for LightllmMainSpec {
     }
 
     fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
-        let router = Router::new(self.intake(), Box::new(Main::new(self)));
+        let router = PeriodicAdmission::new(self.intake(), Box::new(Main::new(self)));
         Box::new(router.fair(self.fair.clone().map(Vtc::sharing)))
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::future_peak::{FuturePeak, Growth};
-use super::lightllm::{Gate, Intake, NEAREST, Router};
+use super::lightllm::{Gate, Intake, NEAREST, PeriodicAdmission};
 use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
 use crate::check::Check;
 use crate::lengths::{Draw, HistorySpec, LengthModel, LengthSpec};
@@ -66,7 +66,7 @@ impl PastFutureSpec {
 
     /// The scheduler of one replica, with another length model than these settings name.
     pub fn with_lengths(&self, lengths: Box<dyn LengthModel>) -> Box<dyn Scheduler> {
-        Box::new(Router::new(self.intake(), Box::new(Peak::new(self, lengths))))
+        Box::new(PeriodicAdmission::new(self.intake(), Box::new(Peak::new(self, lengths))))
     }
 }
 

@@ -190,7 +190,7 @@ impl Replica {
     }
 
     /// Seats of the running list of a lane, in order.
-    pub fn running_slots(&self, lane: usize) -> impl Iterator<Item = Seat> + '_ {
+    pub fn running_seats(&self, lane: usize) -> impl Iterator<Item = Seat> + '_ {
         self.lanes[lane].running.iter().map(|e| e.seat)
     }
 

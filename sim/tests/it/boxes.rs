@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use overbook_sim::cost::CostModel;
-use overbook_sim::fleet::{Cluster, Policies, RunResult};
+use overbook_sim::fleet::{Cluster, Policies, RunError, RunResult};
 use overbook_sim::lengths::{Draw, LengthModel, LengthSpec};
 use overbook_sim::partitioners::{FirstToken, PartitionPolicy, PartitionSpec, Partitioner, Shares, Sharing};
 use overbook_sim::results::rows::{Keep, RequestRow};
@@ -84,6 +84,29 @@ fn any_router() {
         }
         assert!(asked.get() > 500 && fleets > 10, "{name}: {} decisions, {fleets} fleets", asked.get());
     }
+}
+
+/// A replica that is not there.
+#[derive(Debug)]
+struct Beyond;
+
+impl Router for Beyond {
+    fn route(&mut self, _: RequestInfo<'_>, fleet: FleetView<'_>) -> usize {
+        fleet.len()
+    }
+}
+
+#[test]
+fn a_router_that_leaves_its_view_ends_the_run() {
+    let mut world = world(0);
+    let mut cost = world.cost;
+    world.spec.controllers.failures.clear();
+    let policies = Policies { router: Box::new(|_| Box::new(Beyond)), ..Policies::from(&world.spec) };
+    let cluster = Cluster::with_policies(world.spec.clone(), &policies).unwrap();
+    let costs: &mut [&mut dyn CostModel] = &mut [&mut cost];
+    let arrivals = &mut Listed::new(world.arrivals.clone());
+    let error = cluster.run_pools(arrivals, costs, &mut Keep::default(), &mut |_| true).unwrap_err();
+    assert!(matches!(error, RunError::Route { .. }), "{error}");
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use overbook::{Outcome, Point};
 use overbook_engine::parity::{Parity, replay};
-use overbook_engine::run::{Measured, RunError, run};
+use overbook_engine::run::{EngineError, Measured, run};
 use overbook_scenarios::facts::assumptions;
 use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::results::rows::Recorder;
@@ -43,7 +43,7 @@ pub(crate) fn on_device(
     let mut workload = point.workload().map_err(Failure::input)?;
     let executor = device.executor(&spec.limits).map_err(Failure::input)?;
     run(spec, &mut *workload, executor, &mut |progress| display.show(progress)).map_err(|error| match error {
-        RunError::Workload(_) | RunError::Unsorted(_) | RunError::Unfit(_) => Failure::input(error),
+        EngineError::Workload(_) | EngineError::Unsorted(_) | EngineError::Unfit(_) => Failure::input(error),
         error => Failure::Run(anyhow::Error::new(error)),
     })
 }

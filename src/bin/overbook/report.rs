@@ -64,7 +64,7 @@ fn studies(args: &ReportArgs) -> Result<u8, Failure> {
         note(&format!("{} points in {}", all.points.len(), out.display()));
     }
     if args.json {
-        let point = |point: &study::Point| {
+        let point = |point: &study::StudyPoint| {
             let named =
                 |names: &[String], values: Vec<serde_json::Value>| -> serde_json::Map<String, serde_json::Value> {
                     names.iter().cloned().zip(values).collect()

@@ -6,7 +6,7 @@ use overbook_reports::manifest::Start;
 use overbook_reports::points::{POINTS, Points};
 use overbook_reports::summary_json::summary_json;
 use overbook_reports::{RunDir, study as reports};
-use overbook_scenarios::Verdict;
+use overbook_scenarios::Judgement;
 
 use crate::cli::{Globals, RunArgs};
 use crate::facts;
@@ -114,7 +114,7 @@ fn tell_missed(missed: &[String], json: bool) -> Result<(), Failure> {
 }
 
 /// Prints target, got and verdict of every expectation, on stderr if stdout holds a JSON document.
-pub(crate) fn tell_verdicts(verdicts: &[Verdict], json: bool) -> Result<(), Failure> {
+pub(crate) fn tell_verdicts(verdicts: &[Judgement], json: bool) -> Result<(), Failure> {
     for judged in verdicts.iter().map(judged) {
         tell(&format!("{} {}", if judged.met { "✓" } else { "✗" }, judged.text), json)?;
     }

@@ -10,7 +10,7 @@ use crate::number::{self, BadNumber, TOKENS_MAX, TimeUnit};
 
 /// What the bytes of a field mean.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum ColumnKind {
     /// A signed integer, eight bytes.
     Whole,
     /// An unsigned integer, eight bytes.
@@ -28,30 +28,32 @@ pub(crate) enum Kind {
     Other(&'static str),
 }
 
-impl Kind {
+impl ColumnKind {
     /// Name and kind of a column. Fields of a structure are named `outer.inner`, a list as a whole.
-    pub(crate) fn of(column: &ColumnDescriptor) -> (String, Kind) {
+    pub(crate) fn of(column: &ColumnDescriptor) -> (String, ColumnKind) {
         let parts = column.path().parts();
         if column.max_rep_level() > 0 {
-            return (parts.first().cloned().unwrap_or_default(), Kind::Other("lists"));
+            return (parts.first().cloned().unwrap_or_default(), ColumnKind::Other("lists"));
         }
-        (column.path().string(), Kind::flat(column))
+        (column.path().string(), ColumnKind::flat(column))
     }
 
-    fn flat(column: &ColumnDescriptor) -> Kind {
+    fn flat(column: &ColumnDescriptor) -> ColumnKind {
         let stamp = |unit: &Unit| match unit {
-            Unit::MILLIS => Kind::Stamp { places: 6 },
-            Unit::MICROS => Kind::Stamp { places: 3 },
-            Unit::NANOS => Kind::Stamp { places: 0 },
+            Unit::MILLIS => ColumnKind::Stamp { places: 6 },
+            Unit::MICROS => ColumnKind::Stamp { places: 3 },
+            Unit::NANOS => ColumnKind::Stamp { places: 0 },
         };
         match (column.logical_type_ref(), column.converted_type()) {
             (Some(LogicalType::Timestamp(at)), _) => return stamp(&at.unit),
             (_, ConvertedType::TIMESTAMP_MILLIS) => return stamp(&Unit::MILLIS),
             (_, ConvertedType::TIMESTAMP_MICROS) => return stamp(&Unit::MICROS),
-            (Some(LogicalType::Decimal(_)), _) | (_, ConvertedType::DECIMAL) => return Kind::Other("decimals"),
-            (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => return Kind::Other("dates without a time"),
+            (Some(LogicalType::Decimal(_)), _) | (_, ConvertedType::DECIMAL) => return ColumnKind::Other("decimals"),
+            (Some(LogicalType::Date), _) | (_, ConvertedType::DATE) => {
+                return ColumnKind::Other("dates without a time");
+            }
             (Some(LogicalType::Time(_)), _) | (_, ConvertedType::TIME_MILLIS | ConvertedType::TIME_MICROS) => {
-                return Kind::Other("times of day");
+                return ColumnKind::Other("times of day");
             }
             _ => {}
         }
@@ -63,28 +65,30 @@ impl Kind {
             ),
         };
         match column.physical_type() {
-            Physical::INT32 | Physical::INT64 if unsigned => Kind::Unsigned,
-            Physical::INT32 | Physical::INT64 => Kind::Whole,
+            Physical::INT32 | Physical::INT64 if unsigned => ColumnKind::Unsigned,
+            Physical::INT32 | Physical::INT64 => ColumnKind::Whole,
             // The timestamps of old Spark and Impala.
-            Physical::INT96 => Kind::Stamp { places: 0 },
-            Physical::FLOAT | Physical::DOUBLE => Kind::Real,
-            Physical::BYTE_ARRAY => Kind::Words,
-            Physical::BOOLEAN => Kind::Other("booleans"),
-            Physical::FIXED_LEN_BYTE_ARRAY => Kind::Other("bytes of fixed length"),
+            Physical::INT96 => ColumnKind::Stamp { places: 0 },
+            Physical::FLOAT | Physical::DOUBLE => ColumnKind::Real,
+            Physical::BYTE_ARRAY => ColumnKind::Words,
+            Physical::BOOLEAN => ColumnKind::Other("booleans"),
+            Physical::FIXED_LEN_BYTE_ARRAY => ColumnKind::Other("bytes of fixed length"),
         }
     }
 
     /// A point in time. A timestamp has a unit of its own; a float is as exact as its 53 bits.
     pub(crate) fn time(self, field: &[u8], unit: TimeUnit) -> Result<u64, BadNumber> {
         match (self, unit.places()) {
-            (Kind::Words, None) => nanoseconds_since_1970(field).ok_or(BadNumber::Malformed),
-            (Kind::Words, Some(places)) => number::scaled_nanoseconds(field, places),
-            (Kind::Stamp { places }, _) | (Kind::Whole, Some(places)) => scaled(whole(field)?, places),
-            (Kind::Unsigned, Some(places)) => {
+            (ColumnKind::Words, None) => nanoseconds_since_1970(field).ok_or(BadNumber::Malformed),
+            (ColumnKind::Words, Some(places)) => number::scaled_nanoseconds(field, places),
+            (ColumnKind::Stamp { places }, _) | (ColumnKind::Whole, Some(places)) => scaled(whole(field)?, places),
+            (ColumnKind::Unsigned, Some(places)) => {
                 u64::from_le_bytes(eight(field)?).checked_mul(10u64.pow(places)).ok_or(BadNumber::TooLarge)
             }
-            (Kind::Real, Some(places)) => real_nanoseconds(real(field)?, places),
-            (Kind::Whole | Kind::Unsigned | Kind::Real, None) | (Kind::Other(_), _) => Err(BadNumber::Malformed),
+            (ColumnKind::Real, Some(places)) => real_nanoseconds(real(field)?, places),
+            (ColumnKind::Whole | ColumnKind::Unsigned | ColumnKind::Real, None) | (ColumnKind::Other(_), _) => {
+                Err(BadNumber::Malformed)
+            }
         }
     }
 
@@ -95,25 +99,27 @@ impl Kind {
             _ => Err(BadNumber::TooLarge),
         };
         match self {
-            Kind::Whole => bounded(u64::try_from(whole(field)?).map_err(|_| BadNumber::Negative)?),
-            Kind::Unsigned => bounded(u64::from_le_bytes(eight(field)?)),
-            Kind::Real => match real(field)? {
+            ColumnKind::Whole => bounded(u64::try_from(whole(field)?).map_err(|_| BadNumber::Negative)?),
+            ColumnKind::Unsigned => bounded(u64::from_le_bytes(eight(field)?)),
+            ColumnKind::Real => match real(field)? {
                 value if value.fract() != 0.0 || value.is_nan() => Err(BadNumber::Malformed),
                 value if value < 0.0 => Err(BadNumber::Negative),
                 value => bounded(value as u64),
             },
-            Kind::Words => number::tokens(field),
-            Kind::Stamp { .. } | Kind::Other(_) => Err(BadNumber::Malformed),
+            ColumnKind::Words => number::tokens(field),
+            ColumnKind::Stamp { .. } | ColumnKind::Other(_) => Err(BadNumber::Malformed),
         }
     }
 
     /// The field as a person would write it (a string that is null as an empty one); `None` if a string is not UTF-8.
     pub(crate) fn text(self, field: &[u8]) -> Option<Cow<'_, str>> {
         match (self, eight(field)) {
-            (Kind::Whole | Kind::Stamp { .. }, Ok(bytes)) => Some(i64::from_le_bytes(bytes).to_string().into()),
-            (Kind::Unsigned, Ok(bytes)) => Some(u64::from_le_bytes(bytes).to_string().into()),
-            (Kind::Real, Ok(bytes)) => Some(f64::from_le_bytes(bytes).to_string().into()),
-            (Kind::Words, _) => std::str::from_utf8(field).ok().map(Cow::Borrowed),
+            (ColumnKind::Whole | ColumnKind::Stamp { .. }, Ok(bytes)) => {
+                Some(i64::from_le_bytes(bytes).to_string().into())
+            }
+            (ColumnKind::Unsigned, Ok(bytes)) => Some(u64::from_le_bytes(bytes).to_string().into()),
+            (ColumnKind::Real, Ok(bytes)) => Some(f64::from_le_bytes(bytes).to_string().into()),
+            (ColumnKind::Words, _) => std::str::from_utf8(field).ok().map(Cow::Borrowed),
             _ => Some(Cow::Borrowed("null")),
         }
     }
@@ -169,23 +175,23 @@ mod tests {
         assert_eq!(real(-1.0, 9), Err(BadNumber::Negative));
         assert_eq!(real(f64::NAN, 9), Err(BadNumber::Malformed));
         assert_eq!(real(1e12, 9), Err(BadNumber::TooLarge));
-        let stamp = |value: i64, places| Kind::Stamp { places }.time(&value.to_le_bytes(), TimeUnit::S);
+        let stamp = |value: i64, places| ColumnKind::Stamp { places }.time(&value.to_le_bytes(), TimeUnit::S);
         assert_eq!(stamp(1_700_000_000_123, 6), Ok(1_700_000_000_123_000_000));
         assert_eq!(stamp(-1, 0), Err(BadNumber::Negative));
         assert_eq!(stamp(i64::MAX, 6), Err(BadNumber::TooLarge));
-        assert_eq!(Kind::Whole.time(&7i64.to_le_bytes(), TimeUnit::Datetime), Err(BadNumber::Malformed));
+        assert_eq!(ColumnKind::Whole.time(&7i64.to_le_bytes(), TimeUnit::Datetime), Err(BadNumber::Malformed));
     }
 
     #[test]
     fn tokens_of_every_kind() {
-        assert_eq!(Kind::Whole.tokens(&472i64.to_le_bytes()), Ok(472));
-        assert_eq!(Kind::Whole.tokens(&(-1i64).to_le_bytes()), Err(BadNumber::Negative));
-        assert_eq!(Kind::Unsigned.tokens(&u64::MAX.to_le_bytes()), Err(BadNumber::TooLarge));
-        assert_eq!(Kind::Real.tokens(&472.0f64.to_le_bytes()), Ok(472));
-        assert_eq!(Kind::Real.tokens(&4.5f64.to_le_bytes()), Err(BadNumber::Malformed));
-        assert_eq!(Kind::Real.tokens(&f64::NAN.to_le_bytes()), Err(BadNumber::Malformed));
-        assert_eq!(Kind::Real.tokens(&f64::INFINITY.to_le_bytes()), Err(BadNumber::Malformed));
-        assert_eq!(Kind::Words.tokens(b"472.0"), Ok(472));
-        assert_eq!(Kind::Whole.tokens(b""), Err(BadNumber::Malformed));
+        assert_eq!(ColumnKind::Whole.tokens(&472i64.to_le_bytes()), Ok(472));
+        assert_eq!(ColumnKind::Whole.tokens(&(-1i64).to_le_bytes()), Err(BadNumber::Negative));
+        assert_eq!(ColumnKind::Unsigned.tokens(&u64::MAX.to_le_bytes()), Err(BadNumber::TooLarge));
+        assert_eq!(ColumnKind::Real.tokens(&472.0f64.to_le_bytes()), Ok(472));
+        assert_eq!(ColumnKind::Real.tokens(&4.5f64.to_le_bytes()), Err(BadNumber::Malformed));
+        assert_eq!(ColumnKind::Real.tokens(&f64::NAN.to_le_bytes()), Err(BadNumber::Malformed));
+        assert_eq!(ColumnKind::Real.tokens(&f64::INFINITY.to_le_bytes()), Err(BadNumber::Malformed));
+        assert_eq!(ColumnKind::Words.tokens(b"472.0"), Ok(472));
+        assert_eq!(ColumnKind::Whole.tokens(b""), Err(BadNumber::Malformed));
     }
 }

@@ -2,13 +2,13 @@ use super::*;
 use crate::serve::tokenizer::{Message, Tokenizer};
 use serde_json::Map;
 
-fn read(kind: Kind, body: &Value) -> Result<Ask, String> {
+fn read(kind: Endpoint, body: &Value) -> Result<Ask, String> {
     let read = Ask::read(kind, body.to_string().as_bytes(), "tiny", &Tokenizer::bytes(), 4096);
     read.map_err(|error| error.body()["error"].to_string())
 }
 
 fn completion(body: &Value) -> Result<Ask, String> {
-    read(Kind::Completion, body)
+    read(Endpoint::Completion, body)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn prompts_are_text_or_tokens() {
 
 #[test]
 fn chats_are_messages() {
-    let chat = |messages: Value| read(Kind::Chat, &json!({ "messages": messages }));
+    let chat = |messages: Value| read(Endpoint::Chat, &json!({ "messages": messages }));
     let parts = json!([{ "type": "text", "text": "h" }, { "type": "text", "text": "i" }]);
     let ask = chat(json!([{ "role": "user", "content": parts }])).expect("parts");
     let hi = [Message { role: "user", content: "h\ni".into() }];
@@ -105,7 +105,7 @@ fn wrong_types_and_ranges_name_their_field() {
 #[test]
 fn what_is_no_object_or_another_model_is_told() {
     for body in [&b"{"[..], b"[1]", b"", b"\xff", b"{\"prompt\": \"a\"} x"] {
-        assert!(Ask::read(Kind::Completion, body, "tiny", &Tokenizer::bytes(), 4096).is_err());
+        assert!(Ask::read(Endpoint::Completion, body, "tiny", &Tokenizer::bytes(), 4096).is_err());
     }
     let error = completion(&json!({ "prompt": "a", "model": "gpt-5" })).expect_err("another");
     assert!(error.contains("`gpt-5` does not exist") && error.contains(r#""code":404"#), "{error}");

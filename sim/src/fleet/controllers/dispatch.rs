@@ -71,7 +71,11 @@ impl Controller for Control {
         let request = RequestInfo::of(arrival);
         let view = FleetView::new(&kernel.replicas, self.reports.as_ref(), kernel.open(), kernel.pools.weights());
         let chosen = self.router.route(request, view);
-        let at = kernel.open()[chosen] as usize;
+        let open = kernel.open();
+        let Some(&at) = open.get(chosen) else {
+            return Err(RunError::Route { chosen, of: open.len(), at: kernel.now });
+        };
+        let at = at as usize;
         if let Some(reports) = &mut self.reports {
             reports.chosen(at, kernel.now, request);
         }
