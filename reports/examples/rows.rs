@@ -49,6 +49,7 @@ fn request(i: u64, noise: &mut Noise) -> RequestRow {
         recomputed_tokens: 0,
         longest_gap: None,
         swapped_tokens: 0,
+        frontend: Span::ZERO,
         attempts: 1,
     }
 }

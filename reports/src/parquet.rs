@@ -21,6 +21,7 @@
 //! | `session` | int64? | | session of the workload, a hash of its id in the trace; null if it knows none |
 //! | `longest_gap_ns` | int64? | ns | longest time between two of its tokens; null if it did not finish with two or more |
 //! | `attempts` | int32 | | how often its client sent it; arrival and start are of the first attempt, the rest of the last |
+//! | `frontend_ns` | int64 | ns | the server's front end, part of its latencies; the other times are the engine's |
 //!
 //! | `steps.parquet` | type | unit | meaning |
 //! |---|---|---|---|
@@ -78,7 +79,7 @@ pub struct ParquetRecorder {
     steps: Option<Table<STEP_COLUMNS>>,
 }
 
-const REQUEST_COLUMNS: usize = 17;
+const REQUEST_COLUMNS: usize = 18;
 const STEP_COLUMNS: usize = 15;
 
 fn request_columns() -> [Column; REQUEST_COLUMNS] {
@@ -100,6 +101,7 @@ fn request_columns() -> [Column; REQUEST_COLUMNS] {
         Column::optional("session"),
         Column::optional("longest_gap_ns"),
         Column::int("attempts"),
+        Column::long("frontend_ns"),
     ]
 }
 
@@ -170,6 +172,7 @@ impl Recorder for ParquetRecorder {
             session,
             longest_gap,
             attempts,
+            frontend,
         ] = &mut self.requests.columns;
         request.push_long(row.request);
         replica.push_int(row.replica);
@@ -188,6 +191,7 @@ impl Recorder for ParquetRecorder {
         session.push_optional(row.session.map(SessionId::get));
         longest_gap.push_optional(row.longest_gap.map(|gap| gap.0));
         attempts.push_int(row.attempts);
+        frontend.push_long(row.frontend.0);
         Ok(self.requests.row_is_complete()?)
     }
 

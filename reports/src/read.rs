@@ -134,7 +134,7 @@ impl RunData {
             "preemptions",
             "recomputed_tokens",
         ];
-        // Runs of earlier versions have no sessions, no longest gaps, no swaps, or no attempts.
+        // Runs of earlier versions have no sessions, no longest gaps, no swaps, no attempts, or no front end.
         let optional = ["start_ns", "first_token_ns", "session", "longest_gap_ns"];
         let known = if file.has("longest_gap_ns") { 4 } else { 2 + usize::from(file.has("session")) };
         let mut more = |name| {
@@ -142,7 +142,7 @@ impl RunData {
             names.extend(at.map(|_| name));
             at
         };
-        let (swapped, attempts) = (more("swapped_tokens"), more("attempts"));
+        let [swapped, attempts, frontend] = ["swapped_tokens", "attempts", "frontend_ns"].map(&mut more);
         file.read(&names, &optional[..known], Some("outcome"), |batch| {
             (0..batch.rows).all(|i| {
                 let n = |column: usize| batch.numbers[column][i];
@@ -163,6 +163,7 @@ impl RunData {
                     recomputed_tokens: n(9),
                     longest_gap: batch.optional.get(3).and_then(|gaps| gaps[i]).map(Span),
                     swapped_tokens: swapped.map_or(0, n),
+                    frontend: frontend.map_or(Span::ZERO, |at| Span(n(at))),
                     attempts: attempts.map_or(1, |at| n(at) as u32),
                 })
             })

@@ -89,6 +89,7 @@ fn request_row(request: u64, t: f64, backlog: f64, noise: &mut Noise) -> Request
         recomputed_tokens: u64::from(backlog > 300.0) * 40,
         longest_gap: (!expired && output > 1).then(|| Span::from_secs_f64(tpot * 1.25)),
         swapped_tokens: 0,
+        frontend: Span::ZERO,
         attempts: 1,
     }
 }

@@ -9,7 +9,7 @@ use overbook_sim::serving::QueueOrder;
 
 use crate::import::repository;
 use crate::point::Point;
-use crate::scenario::{ModelChoice, Scenario};
+use crate::scenario::{MaxModelLen, ModelChoice, Scenario};
 
 /// Commands that start one replica of a scenario; a fleet is so many of them behind a router.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,7 +69,7 @@ fn nearest(scenario: &Scenario) -> VllmSpec {
     }
     let default = VllmSpec::default();
     let needs = scheduler.needs();
-    let longest = scenario.engine.max_model_len.unwrap_or(default.max_num_batched_tokens);
+    let longest = scenario.engine.max_model_len.and_then(MaxModelLen::tokens).unwrap_or(default.max_num_batched_tokens);
     let budget = needs.step_tokens.at(longest);
     let splits = needs.splits_prompts();
     VllmSpec {
@@ -130,9 +130,13 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .with("--max-num-batched-tokens", spec.max_num_batched_tokens)
         .with("--gpu-memory-utilization", engine.gpu_memory_utilization)
         .with("--block-size", engine.block_tokens)
-        .given("--max-model-len", engine.max_model_len)
+        .given(
+            "--max-model-len",
+            engine.max_model_len.map(|len| len.tokens().map_or("auto".to_owned(), |n| n.to_string())),
+        )
         .given("--num-gpu-blocks-override", blocks)
         .when(engine.weights == WeightDtype::Fp8, "--quantization fp8")
+        .when(engine.enforce_eager, "--enforce-eager")
         .when(engine.kv == KvDtype::Fp8, "--kv-cache-dtype fp8")
         .given("--long-prefill-token-threshold", (threshold > 0).then_some(threshold))
         .when(spec.policy == QueueOrder::Priority, "--scheduling-policy priority")
@@ -168,13 +172,14 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .with("--chunked-prefill-size", chunk)
         .with("--mem-fraction-static", engine.gpu_memory_utilization)
         .with("--page-size", engine.block_tokens)
-        .given("--context-length", engine.max_model_len)
+        .given("--context-length", engine.max_model_len.and_then(MaxModelLen::tokens))
         .given("--max-total-tokens", engine.kv_tokens)
         .when(engine.weights == WeightDtype::Fp8, "--quantization fp8")
         .when(engine.kv == KvDtype::Fp8, "--kv-cache-dtype fp8_e4m3")
         .with("--schedule-policy", own.map_or("fcfs", |own| order(own.schedule_policy)))
         .when(!spec.enable_prefix_caching, "--disable-radix-cache")
         .when(!spec.async_scheduling, "--disable-overlap-schedule")
+        .when(engine.enforce_eager, "--disable-cuda-graph")
         .given("--max-prefill-tokens", own.map(|own| own.max_prefill_tokens))
         .given("--schedule-conservativeness", own.map(|own| own.schedule_conservativeness))
         .when(own.is_some_and(|own| own.enable_mixed_chunk), "--enable-mixed-chunk")

@@ -20,13 +20,17 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
         })?,
         ("Fleet".to_owned(), fleet_facts(point)),
         of_kinds("KV pool per replica", point, kv_pool)?,
-        of_kinds("Longest sequence", point, |kind| Ok(format!("{} tokens", kind.limits()?.0.max_model_len)))?,
+        of_kinds("Longest sequence", point, longest)?,
         ("Scheduler".to_owned(), text(&scenario.scheduler)),
         ("Workload".to_owned(), text(&scenario.workload)),
         ("Output lengths".to_owned(), output_lengths(scenario.workload.max_new_tokens)),
         of_kinds("Step cost", point, |kind| Ok(text(&kind.scenario.engine.cost)))?,
         ("Seed".to_owned(), scenario.seed.to_string()),
     ];
+    if !point.assumed.is_empty() {
+        let taken = point.assumed.iter().map(|one| format!("{} {} ({})", one.path, one.value, one.why));
+        facts.push(("Defaults taken".to_owned(), taken.collect::<Vec<_>>().join("; ")));
+    }
     let needs = scenario.scheduler.needs();
     if needs.sm_shares.is_some() {
         let told = "INFERRED: how steps slow down with fewer SMs is semi-PD's fit for Llama-3-8B on an A100, not measured here";
@@ -73,6 +77,17 @@ fn of_kinds(
     }
     let named = point.pool_names().into_iter().zip(facts).map(|(name, fact)| format!("{name}: {fact}"));
     Ok((what.to_owned(), named.collect::<Vec<_>>().join("; ")))
+}
+
+fn longest(point: &Point) -> Result<String, WorldError> {
+    let (longest, context) = (point.limits()?.0.max_model_len, point.model.context);
+    let stated = point.scenario.engine.max_model_len.is_some_and(|len| len.tokens().is_some());
+    let why = if longest < context && !stated {
+        format!(" (the pool holds no more of the model's {context})")
+    } else {
+        String::new()
+    };
+    Ok(format!("{longest} tokens{why}"))
 }
 
 fn kv_pool(point: &Point) -> Result<String, WorldError> {

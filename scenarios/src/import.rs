@@ -11,6 +11,7 @@ mod vidur;
 
 pub use command::{CommandError, ImportedCommand, vllm_command};
 pub use config::{ImportError, model_from_config};
+pub(crate) use hugging_face::published;
 pub use hugging_face::{catalog_name, repository};
 pub use profile::{ImportedProfile, ProfileImportError, Tool, import_profile};
 pub use tables::TablesError;

@@ -41,6 +41,7 @@
 
 pub mod amount;
 pub mod catalog;
+pub mod defaults;
 pub mod diagnostics;
 pub mod export;
 pub mod facts;

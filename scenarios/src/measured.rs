@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use conditions::Imitation;
-pub use constants::{Constants, ConstantsError, Fitted};
+pub use constants::{Constants, ConstantsError, Drawing, Fitted};
 pub use gap::Gap;
 pub use table::MeasuredTable;
 

@@ -6,6 +6,7 @@ use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
 use overbook_sim::hardware::server::{LinkSpec, Topology};
 use serde_json::Value;
 
+use crate::defaults::Assumed;
 use crate::scenario::Scenario;
 
 /// One run of a study.
@@ -27,6 +28,8 @@ pub struct Point {
     pub profile: Option<Profile>,
     /// The pools, each as a fleet of its own; empty if all replicas are alike.
     pub pools: Vec<Point>,
+    /// Settings that the scenario file leaves open and an engine has defaults for: what was taken.
+    pub assumed: Vec<Assumed>,
 }
 
 impl Point {

@@ -3,11 +3,13 @@
 mod controllers;
 mod engine;
 mod expect;
+mod longest;
 mod model;
 mod pool;
 mod problems;
 mod slo;
 mod sweep;
+mod version;
 mod workload;
 
 use overbook_sim::hardware::parallel::ExpertParallel;
@@ -20,13 +22,15 @@ pub use controllers::{
     AutoscaleSpec, ControllersSpec, DisaggregationSpec, EarlyRejectionSpec, FailureSpec, FaultDomain, FaultsSpec,
     RouterViewSpec, ScaleTargetSpec,
 };
-pub use engine::{ConstantCost, CostSpec, EngineSpec, ProfileCost, StepsCost, TableCost};
+pub use engine::{ConstantCost, CostSpec, EngineSpec, FrontendSpec, ProfileCost, StepsCost, TableCost};
 pub use expect::{Coordinate, ExpectSpec, OverSpec};
+pub use longest::MaxModelLen;
 pub use model::ModelChoice;
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub(crate) use problems::key_of;
 pub use slo::{GoodputSpec, Slo};
 pub use sweep::SweepSpec;
+pub use version::EngineVersion;
 pub use workload::{ClientTimeSpec, Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};
 
 /// The version of the scenario format.

@@ -156,9 +156,9 @@ fn resolve_point(
     let mut check = check::PointCheck { tree: &tree, decoded: &decoded, problems, sound: true, pool: None };
     check.ranges(&scenario);
     check.files(&mut scenario, &source.base);
-    let check::Hardware { model, gpu, topology, kv_link, profile, pools } =
+    let check::Hardware { model, gpu, topology, kv_link, profile, pools, assumed } =
         check.hardware(&mut scenario, Catalog::embedded())?;
-    let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools };
+    let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed };
     check.servers(&point);
     if check.sound {
         check.longest(&point);

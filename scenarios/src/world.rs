@@ -8,14 +8,15 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
-use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Roofline, StepCost};
+use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Eager, Roofline, StepCost};
 use overbook_sim::fleet::{
-    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, OutputLimit,
-    Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
+    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, Frontend,
+    OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::serving::replica::{Limits, SwapSpace};
 use overbook_sim::units::Bytes;
 use overbook_sim::workload::arrival::Workload;
@@ -23,7 +24,7 @@ use overbook_traces::{GenerateError, TraceError};
 
 use crate::point::Point;
 use crate::scenario::{
-    AutoscaleSpec, CostSpec, FaultDomain, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
+    AutoscaleSpec, CostSpec, FaultDomain, MaxModelLen, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
 };
 
 pub use requests::Requests;
@@ -71,6 +72,16 @@ pub enum WorldError {
         /// Tokens of the pool.
         pool: u64,
     },
+    /// The pool is smaller than the model's context, which the scenario leaves to be the longest sequence.
+    #[error(
+        "vLLM does not start: the longest sequence is the model's context of {context} tokens, and the KV pool of a replica holds {pool}; set `engine.max_model_len: auto` or to at most {pool}, or give the pool more memory (tensor_parallel, kv: fp8)"
+    )]
+    Context {
+        /// The model's context [tokens].
+        context: u32,
+        /// Tokens of the pool.
+        pool: u64,
+    },
     /// The trace cannot be replayed.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -109,15 +120,27 @@ impl Point {
             (plan.blocks, PoolOrigin::Memory(plan))
         };
         let pool = blocks * u64::from(engine.block_tokens);
-        let max_model_len = match engine.max_model_len {
-            Some(len) if u64::from(len) > pool => return Err(WorldError::Pool { max_model_len: len, pool }),
-            Some(len) => len,
-            None => self.model.context.min(u32::try_from(pool).unwrap_or(u32::MAX)),
-        };
         let needs = self.scenario.scheduler.needs();
+        let held = self.model.context.min(u32::try_from(pool).unwrap_or(u32::MAX));
+        let max_model_len = match engine.max_model_len {
+            Some(MaxModelLen::Tokens(len)) if u64::from(len) > pool => {
+                return Err(WorldError::Pool { max_model_len: len, pool });
+            }
+            Some(MaxModelLen::Tokens(len)) => len,
+            None if held < self.model.context && self.starts_whole() => {
+                return Err(WorldError::Context { context: self.model.context, pool });
+            }
+            Some(MaxModelLen::Auto) | None => held,
+        };
         let swap = needs.swap_space.map(|space| self.swap(space)).transpose()?.unwrap_or_default();
         let limits = Limits { swap, ..needs.limits(blocks, engine.block_tokens, max_model_len) };
         Ok((limits, origin))
+    }
+
+    /// Whether its engine refuses to start unless the pool holds one sequence of the model's whole context, as vLLM does. Others
+    /// take what the pool holds.
+    fn starts_whole(&self) -> bool {
+        matches!(self.scenario.scheduler, SchedulerSpec::Vllm(_) | SchedulerSpec::VllmV0(_))
     }
 
     /// The host's memory for KV, which each GPU of a replica fills with its share of every block, all at once.
@@ -169,6 +192,11 @@ impl Point {
             },
             clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
             max_concurrency: workload.max_concurrency,
+            frontend: self.kinds()[0]
+                .scenario
+                .engine
+                .frontend
+                .map(|frontend| Frontend { base: frontend.base.0, per_running: frontend.per_running.0 }),
             client_time: workload
                 .client_time
                 .as_ref()
@@ -255,15 +283,21 @@ impl Point {
         let engine = &self.scenario.engine;
         let layout = self.scenario.layout(&self.model);
         match &engine.cost {
-            CostSpec::Roofline | CostSpec::Profile(_) => Ok(Box::new(Roofline::new(
-                &self.gpu,
-                &self.model,
-                self.scenario.spread(self.topology.as_ref()),
-                engine.weights,
-                engine.kv,
-                engine.host.unwrap_or_default(),
-                layout.max_batched_tokens,
-            )?)),
+            CostSpec::Roofline | CostSpec::Profile(_) => {
+                let roofline = Roofline::new(
+                    &self.gpu,
+                    &self.model,
+                    self.scenario.spread(self.topology.as_ref()),
+                    engine.weights,
+                    engine.kv,
+                    engine.host.unwrap_or_default(),
+                    layout.max_batched_tokens,
+                )?;
+                if engine.enforce_eager {
+                    return Ok(Box::new(Eager::new(roofline.without_graph_padding(), self.model.layers)));
+                }
+                Ok(Box::new(roofline))
+            }
             CostSpec::Constant(constant) => Ok(Box::new(Constant(StepCost {
                 device: Cost::from_ns(constant.device.0.0 as f64),
                 host: Cost::from_ns(constant.host.0.0 as f64),

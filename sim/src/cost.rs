@@ -4,6 +4,7 @@
 //! same number. Floats live only inside a model, before its coefficients are rounded.
 
 pub mod comm;
+mod eager;
 pub mod forms;
 mod host;
 pub mod jitter;
@@ -14,6 +15,7 @@ pub mod vidur;
 
 use std::ops::{Add, Mul};
 
+pub use eager::Eager;
 pub use host::HostCost;
 pub use jitter::Jitter;
 pub use roofline::{CostError, Roofline};

@@ -25,7 +25,8 @@ mod spec;
 
 pub use cluster::Cluster;
 pub use controllers::{
-    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Patience, Retry, ScaleTarget,
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
+    ScaleTarget,
 };
 pub use drive::{Effort, StopReason};
 pub use outcome::{Progress, RunError, RunResult};

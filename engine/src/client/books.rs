@@ -46,6 +46,7 @@ fn row(reply: &Reply) -> RequestRow {
         recomputed_tokens: 0,
         longest_gap: longest.filter(|_| *outcome == Outcome::Finished),
         swapped_tokens: 0,
+        frontend: Span::ZERO,
         attempts: 1,
     }
 }

@@ -25,6 +25,7 @@ fn request(i: u64) -> RequestRow {
         recomputed_tokens: u64::from(u32::MAX) + i,
         longest_gap: i.is_multiple_of(5).then_some(Span(i * 1000)),
         swapped_tokens: 3 * i,
+        frontend: Span(i * 11),
         attempts: 1 + (i % 3) as u32,
     }
 }
@@ -85,6 +86,7 @@ fn rows_read_back_over_several_row_groups() {
         assert_eq!(row.get_long(14).ok(), want.session.map(|session| session.get() as i64));
         assert_eq!(row.get_long(15).ok(), want.longest_gap.map(|gap| gap.0 as i64));
         assert_eq!(row.get_int(16).expect("attempts"), want.attempts as i32);
+        assert_eq!(row.get_long(17).expect("front end"), 11 * i as i64);
     }
     let steps = reader(&dir.path().join(STEPS));
     let last = steps.get_row_iter(None).expect("rows").last().expect("some").expect("row");

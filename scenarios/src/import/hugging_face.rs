@@ -82,9 +82,9 @@ pub fn catalog_name(model: &str) -> Option<(&'static str, Option<WeightDtype>)> 
 }
 
 /// The number format of checkpoints that are published in one only: gpt-oss in MXFP4, DeepSeek-V3 in fp8.
-fn published(catalog: &str) -> Option<WeightDtype> {
+pub(crate) fn published(catalog: &str) -> Option<WeightDtype> {
     match catalog {
-        "gpt-oss-20b" | "gpt-oss-120b" => Some(WeightDtype::Int4),
+        "gpt-oss-20b" | "gpt-oss-120b" => Some(WeightDtype::Mxfp4),
         "deepseek-v3" => Some(WeightDtype::Fp8),
         _ => None,
     }
@@ -127,7 +127,7 @@ mod tests {
             ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b", None),
             ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b", Some(WeightDtype::Int4)),
             ("deepseek-ai/DeepSeek-R1", "deepseek-v3", Some(WeightDtype::Fp8)),
-            ("openai/gpt-oss-20b", "gpt-oss-20b", Some(WeightDtype::Int4)),
+            ("openai/gpt-oss-20b", "gpt-oss-20b", Some(WeightDtype::Mxfp4)),
         ] {
             assert_eq!(catalog_name(model), Some((name, weights)), "{model}");
         }

@@ -7,7 +7,7 @@ use super::gap::Gap;
 use super::{Constants, MeasuredRun, words, workload};
 use crate::catalog::Catalog;
 use crate::import::catalog_name;
-use crate::scenario::{EngineSpec, FleetSpec, ModelChoice, Scenario, VERSION, WorkloadSpec};
+use crate::scenario::{EngineSpec, FleetSpec, MaxModelLen, ModelChoice, Scenario, VERSION, WorkloadSpec};
 
 /// A scenario with the conditions of a measured run.
 #[derive(Clone, PartialEq, Debug)]
@@ -118,7 +118,7 @@ impl MeasuredRun {
     }
 
     /// The longest sequence: as stated, at most what the model was made for, and what a step holds if prompts are not split.
-    fn max_model_len(&self, served: &Engine, model: &str, notes: &mut Vec<String>) -> Option<u32> {
+    fn max_model_len(&self, served: &Engine, model: &str, notes: &mut Vec<String>) -> Option<MaxModelLen> {
         let stated = self.whole("max_model_len").and_then(|tokens| u32::try_from(tokens).ok());
         let context = Catalog::embedded().model(model).ok()?.context;
         let step = match served {
@@ -129,6 +129,6 @@ impl MeasuredRun {
         if stated.unwrap_or(context) != least {
             notes.push(format!("max_model_len: {least}, for the model or the step hold no more"));
         }
-        (stated.is_some() || least != context).then_some(least)
+        (stated.is_some() || least != context).then_some(MaxModelLen::Tokens(least))
     }
 }

@@ -2,10 +2,12 @@
 //! carry over), by name, and what they mean for a run.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use overbook_sim::cost::HostCost;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::KvDtype;
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 
@@ -25,6 +27,15 @@ const SAMPLING_SINCE: (u32, u32) = (0, 9);
 
 /// Sets whose clients' own time was fitted, and the name of the client.
 const CLIENTS: [(&str, &str); 2] = [("kubecon-inference-perf", "inference-perf"), ("trtllm-vs-vllm", "closed-loop")];
+
+/// How an engine comes to tokens, where it does not just take the likeliest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drawing {
+    /// Drawn by top-k, top-p and penalties.
+    Drawn,
+    /// The likeliest, after penalties.
+    Penalised,
+}
 
 /// Fitted constants by name, each in the unit that its name ends with.
 #[derive(Clone, PartialEq, Debug)]
@@ -92,6 +103,12 @@ impl Constants {
         Constants::parse(include_str!("../../validation/constants.yaml")).unwrap_or_else(|_| Constants::start())
     }
 
+    /// The same, read once.
+    pub(crate) fn shared() -> &'static Constants {
+        static SHARED: OnceLock<Constants> = OnceLock::new();
+        SHARED.get_or_init(Constants::embedded)
+    }
+
     /// Where a search begins.
     pub fn start() -> Constants {
         Constants(Constants::FITTED.iter().map(|fitted| (fitted.name.to_owned(), fitted.start)).collect())
@@ -155,29 +172,42 @@ impl Constants {
 
     /// Host time of a run's engine.
     pub(super) fn host(&self, run: &MeasuredRun, model: &str, engine: &Engine, notes: &mut Vec<String>) -> HostCost {
-        let (base, per_seq) = match engine {
-            // Hidden behind the device, unless that is quicker.
-            Engine::Vllm(spec) if spec.async_scheduling => (us(600.0), us(10.0)),
-            Engine::Vllm(_) => (self.us("host.vllm-sync.base_us"), us(0.0)),
-            Engine::VllmV0(_) => (self.us("host.vllm-v0.base_us"), self.us("host.vllm-v0.per_seq_us")),
-            Engine::Trtllm(_) => (self.us("host.tensorrt-llm.base_us"), self.us("host.tensorrt-llm.per_seq_us")),
-            Engine::SLora(_) => (self.us("host.s-lora.base_us"), us(0.0)),
-        };
-        let kind = match (draws(run), penalises(run)) {
+        let drawing = match (draws(run), penalises(run)) {
             (true, _) => {
                 notes.push("the client states no temperature: tokens are drawn by the model's own defaults".to_owned());
-                Some("sampling.drawn_ns_per_1000_words")
+                Some(Drawing::Drawn)
             }
             (false, true) => {
                 notes.push("temperature 0, with the model's own repetition penalty".to_owned());
-                Some("sampling.penalised_ns_per_1000_words")
+                Some(Drawing::Penalised)
             }
             (false, false) => None,
         };
+        let words = Catalog::embedded().model(model).map_or(0, |model| model.vocab);
+        self.host_of(&engine.clone().into(), drawing, words)
+    }
+
+    /// Host time of the engine that a scheduler is of, and the time to draw tokens from a vocabulary of `words`.
+    pub fn host_of(&self, scheduler: &SchedulerSpec, drawing: Option<Drawing>, words: u32) -> HostCost {
+        let (base, per_seq) = match scheduler {
+            SchedulerSpec::VllmV0(_) => (self.us("host.vllm-v0.base_us"), self.us("host.vllm-v0.per_seq_us")),
+            SchedulerSpec::Trtllm(_) => (self.us("host.tensorrt-llm.base_us"), self.us("host.tensorrt-llm.per_seq_us")),
+            // S-LoRA's engine is LightLLM's.
+            SchedulerSpec::LightllmMain(_)
+            | SchedulerSpec::PastFuture(_)
+            | SchedulerSpec::Aggressive(_)
+            | SchedulerSpec::Conservative(_) => (self.us("host.s-lora.base_us"), us(0.0)),
+            // Hidden behind the device, unless that is quicker.
+            ahead if ahead.needs().depth > 1 => (us(600.0), us(10.0)),
+            _ => (self.us("host.vllm-sync.base_us"), us(0.0)),
+        };
+        let per_word = match drawing {
+            None => 0.0,
+            Some(Drawing::Drawn) => self.get("sampling.drawn_ns_per_1000_words"),
+            Some(Drawing::Penalised) => self.get("sampling.penalised_ns_per_1000_words"),
+        };
         // It goes over the whole vocabulary.
-        let words = Catalog::embedded().model(model).map_or(0.0, |model| f64::from(model.vocab));
-        let sampling = us(kind.map_or(0.0, |kind| self.get(kind) * words / 1e6));
-        HostCost { base, per_seq, sampling }
+        HostCost { base, per_seq, sampling: us(per_word * f64::from(words) / 1e6) }
     }
 
     /// What the client of a run sees beyond the engine's clock, if it took the times and is one of those that are known.

@@ -2,19 +2,16 @@
 
 use overbook_sim::schedulers::{Capacity, FairSpec, LightllmMainSpec, SchedulerSpec, TrtllmSpec, VllmSpec, VllmV0Spec};
 use overbook_sim::serving::QueueOrder;
+use overbook_sim::units::Bytes;
 
 use super::MeasuredRun;
 use super::gap::Gap;
 use super::words;
+use crate::catalog::Catalog;
+use crate::defaults::{ASYNC_SINCE, vllm_limits};
 
 /// S-LoRA's decode steps from one attempt to admit to the next (`max_wait_tokens` in its `router/manager.py`).
 const SLORA_WAIT_TOKENS: u32 = 10;
-
-/// vLLM plans one step ahead by default since then.
-const ASYNC_SINCE: (u32, u32) = (0, 14);
-
-/// GPUs with so much memory that vLLM's server takes its larger default limits.
-const LARGE: [&str; 7] = ["a100-80", "h100", "h200", "b200", "rtx-pro-6000", "rtx-pro-6000-max-q", "mi300x"];
 
 /// The engines whose runs can be imitated, each with the settings of its scheduler.
 #[derive(Clone, Debug)]
@@ -71,7 +68,8 @@ fn fair(order: &str, notes: &mut Vec<String>) -> Result<Option<FairSpec>, Gap> {
 
 fn vllm(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<VllmSpec, Gap> {
     let version = words::version(run.text("engine_version"));
-    let large = LARGE.contains(&gpu);
+    let memory = Catalog::embedded().gpu(gpu).map_or(Bytes(0), |gpu| gpu.memory);
+    let (tokens, seqs) = vllm_limits(gpu, memory, version);
     let other = run.text("engine_other");
     let stated = match words::setting(other, "async_scheduling") {
         Some(word) => Some(word == "true"),
@@ -88,8 +86,8 @@ fn vllm(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<VllmSpe
     };
     Ok(VllmSpec {
         policy,
-        max_num_batched_tokens: limit(run, "max_num_batched_tokens", if large { 8192 } else { 2048 }, notes),
-        max_num_seqs: limit(run, "max_num_seqs", if large { 1024 } else { 256 }, notes),
+        max_num_batched_tokens: limit(run, "max_num_batched_tokens", tokens, notes),
+        max_num_seqs: limit(run, "max_num_seqs", seqs, notes),
         enable_chunked_prefill: !run.text("chunked_prefill").starts_with("off"),
         async_scheduling: ahead,
         enable_prefix_caching: !run.text("prefix_caching").starts_with("off"),

@@ -95,6 +95,7 @@ fn empty() -> WorkloadSpec {
         clients: None,
         max_concurrency: None,
         client_time: None,
+        temperature: None,
         drain: true,
         max_new_tokens: MaxNewTokens::default(),
         limits: crate::scenario::Limits::default(),

@@ -9,6 +9,8 @@ use overbook_sim::units::{Bandwidth, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{EngineVersion, MaxModelLen};
+
 /// The inference engine on each replica.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -24,16 +26,28 @@ pub struct EngineSpec {
     /// Size of the KV pool of one replica [tokens]; by default what the memory leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_tokens: Option<u64>,
-    /// Longest sequence, prompt and output [tokens]; by default the model's context.
+    /// Longest sequence, prompt and output [tokens]; by default the model's context, with which vLLM does not start if the pool
+    /// cannot hold it. `auto`: what the pool holds of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_model_len: Option<u32>,
+    pub max_model_len: Option<MaxModelLen>,
+    /// Version of vLLM, where its defaults depend on it: planning ahead since 0.14, larger steps on the largest GPUs since 0.28.
+    /// By default the newest known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<EngineVersion>,
+    /// Whether steps run without CUDA graphs, each kernel launched by the host.
+    pub enforce_eager: bool,
     /// What a step costs.
     pub cost: CostSpec,
     /// What copies between a GPU and its host's memory get, one direction, for schedulers that swap.
     pub host_link: Bandwidth,
-    /// Host time per step; by default what the cost model says.
+    /// Host time per step, and the time to draw tokens; by default what published runs of the engine show, or what the cost
+    /// table says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostCost>,
+    /// What the server's front end adds to the latencies of every request; by default what published runs of vLLM show. Where
+    /// step costs are a table, a profile of whole steps or constant, by default nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frontend: Option<FrontendSpec>,
 }
 
 impl Default for EngineSpec {
@@ -45,12 +59,33 @@ impl Default for EngineSpec {
             gpu_memory_utilization: 0.9,
             kv_tokens: None,
             max_model_len: None,
+            version: None,
+            enforce_eager: false,
             cost: CostSpec::default(),
             // What is left of PCIe 4.0 x16 in the catalog: 31.5 GB/s, of which large messages get 0.64.
             host_link: Bandwidth(20e9),
             host: None,
+            frontend: None,
         }
     }
+}
+
+impl EngineSpec {
+    /// Whether step costs come from the roofline, with the constants of the catalog or of a profile.
+    pub fn has_roofline(&self) -> bool {
+        matches!(self.cost, CostSpec::Roofline | CostSpec::Profile(_))
+    }
+}
+
+/// What the server's front end adds to the latencies of a request: HTTP, tokeniser, detokeniser, streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FrontendSpec {
+    /// Of every request.
+    pub base: Duration,
+    /// For each request that the replica runs, itself included: one process serves all streams.
+    #[serde(default = "no_time")]
+    pub per_running: Duration,
 }
 
 /// What a step costs.

@@ -7,7 +7,7 @@ use overbook_sim::units::Bandwidth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoscaleSpec, CostSpec, EngineSpec, PipelineSpec, Scenario};
+use super::{AutoscaleSpec, CostSpec, EngineSpec, MaxModelLen, PipelineSpec, Scenario};
 use crate::yaml::join;
 
 /// Replicas of one kind. What a pool does not say is what the scenario says above it; a pool that names a GPU or a server takes
@@ -61,7 +61,7 @@ pub struct PoolEngineSpec {
     pub kv_tokens: Option<u64>,
     /// Longest sequence, prompt and output [tokens].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_model_len: Option<u32>,
+    pub max_model_len: Option<MaxModelLen>,
     /// What a step costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostSpec>,
@@ -98,6 +98,9 @@ impl PoolEngineSpec {
             cost: self.cost.as_ref().unwrap_or(&engine.cost).clone(),
             host_link: self.host_link.unwrap_or(engine.host_link),
             host: self.host.or(engine.host),
+            version: engine.version.clone(),
+            enforce_eager: engine.enforce_eager,
+            frontend: engine.frontend,
         }
     }
 

@@ -9,7 +9,7 @@ use overbook_sim::schedulers::SchedulerSpec;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EarlyRejectionSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec,
-    MaxNewTokens, PipelineSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
+    MaxModelLen, MaxNewTokens, PipelineSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -71,6 +71,8 @@ impl WorkloadSpec {
         let population = self.population.iter().flat_map(|spec| below("workload.population", spec.problems()));
         list.extend(generated.chain(recorded).chain(population));
         let mut check = Check::new("workload", list);
+        let told = "must be from 0 to 2, as servers take it";
+        check.that(self.temperature.is_none_or(|t| (0.0..=2.0).contains(&t)), "temperature", told);
         if let MaxNewTokens::Fixed(tokens) = self.max_new_tokens {
             check.positive("max_new_tokens.fixed", tokens);
         }
@@ -217,7 +219,7 @@ impl EngineSpec {
             check.that(tokens >= block, "kv_tokens", format!("is {tokens}; one block alone holds {block} tokens"));
             check.that(tokens <= 1 << 40, "kv_tokens", format!("is {tokens}; at most 2^40 tokens"));
         }
-        if let Some(tokens) = self.max_model_len {
+        if let Some(MaxModelLen::Tokens(tokens)) = self.max_model_len {
             check.that(tokens >= 2, "max_model_len", "must leave room for a prompt token and an output token");
         }
         check.that(self.host_link.0 > 0.0, "host_link", "is 0; it must be above 0");

@@ -34,6 +34,10 @@ pub struct WorkloadSpec {
     /// `client_ttft` and `client_e2el`, and clients of a closed loop send their next request that much later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_time: Option<ClientTimeSpec>,
+    /// Temperature that clients state; by default they state none, and the model's own `generation_config` holds. At 0 tokens are
+    /// taken greedily, which costs less time than drawing them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait, and
     /// requests that still run then are in no figure of requests.
     #[serde(default = "yes")]

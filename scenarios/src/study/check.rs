@@ -10,9 +10,10 @@ use overbook_sim::schedulers::Prompts;
 
 use super::fit;
 use crate::catalog::{Catalog, CatalogError};
+use crate::defaults::{self, Assumed, Written};
 use crate::diagnostics::Problems;
 use crate::point::Point;
-use crate::scenario::{CostSpec, ModelChoice, PoolSpec, Scenario, key_of};
+use crate::scenario::{CostSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario, key_of};
 use crate::world::{WorldError, profile_file};
 use crate::yaml::{Decoded, Node, SourceId, leads_to};
 
@@ -25,6 +26,8 @@ pub(super) struct Hardware {
     pub(super) profile: Option<Profile>,
     /// Each pool as a fleet of its own.
     pub(super) pools: Vec<Point>,
+    /// What was taken where the scenario says nothing.
+    pub(super) assumed: Vec<Assumed>,
 }
 
 /// Where replicas are.
@@ -140,23 +143,45 @@ impl PointCheck<'_> {
             return self.pools(scenario, model.as_ref(), catalog);
         }
         let Placed { gpu, topology, kv_link } = self.placed(scenario, catalog)?;
+        let mut assumed = Vec::new();
+        if let (Some(model), Some(gpu)) = (&model, &gpu) {
+            let written = Written(self.tree);
+            assumed.extend(defaults::limits(scenario, &written, model, &[gpu]));
+            assumed.extend(defaults::engine(scenario, &written, model, gpu));
+        }
         let (gpu, profile) = self.suits(scenario, model.as_ref(), gpu, topology.as_ref())?;
-        Some(Hardware { model: model?, gpu, topology, kv_link, profile, pools: Vec::new() })
+        Some(Hardware { model: model?, gpu, topology, kv_link, profile, pools: Vec::new(), assumed })
     }
 
     /// The pools, each as a fleet of its own.
-    fn pools(&mut self, scenario: &Scenario, model: Option<&ModelSpec>, catalog: Catalog) -> Option<Hardware> {
+    fn pools(&mut self, scenario: &mut Scenario, model: Option<&ModelSpec>, catalog: Catalog) -> Option<Hardware> {
         let mut pools = Vec::new();
         // A problem of one pool is no reason to pass over those of another.
         let before = self.sound;
         let mut sound = before;
+        let mut each = Vec::new();
         for (number, spec) in scenario.fleet.pools.iter().enumerate() {
             let mut own = spec.alone(scenario);
             own.fleet.controllers.disaggregation = None;
             self.pool = Some((number, spec.clone()));
-            self.sound = before;
             let placed = self.placed(&mut own, catalog);
+            self.pool = None;
+            each.push((spec.clone(), own, placed));
+        }
+        let gpus: Vec<GpuSpec> = each.iter().filter_map(|(_, _, placed)| placed.as_ref()?.gpu.clone()).collect();
+        let written = Written(self.tree);
+        let mut assumed = model.map_or_else(Vec::new, |model| {
+            defaults::limits(scenario, &written, model, &gpus.iter().collect::<Vec<_>>())
+        });
+        for (number, (spec, mut own, placed)) in each.into_iter().enumerate() {
+            self.pool = Some((number, spec));
+            self.sound = before;
+            own.scheduler.clone_from(&scenario.scheduler);
             let gpu = placed.as_ref().and_then(|placed| placed.gpu.clone());
+            if let (Some(model), Some(gpu)) = (model, &gpu) {
+                assumed.extend(defaults::engine(&mut own, &written, model, gpu));
+            }
+            sound &= placed.is_some();
             let topology = placed.and_then(|placed| placed.topology);
             let suited = self.suits(&own, model, gpu, topology.as_ref());
             self.pool = None;
@@ -172,13 +197,23 @@ impl PointCheck<'_> {
                 kv_link: None,
                 profile,
                 pools: Vec::new(),
+                assumed: Vec::new(),
             });
         }
         self.sound = sound;
         let kv_link = self.kv_link(scenario, None, catalog);
         let gpu = pools.first()?.gpu.clone();
         let whole = pools.len() == scenario.fleet.pools.len();
-        whole.then(|| Hardware { model: pools[0].model.clone(), gpu, topology: None, kv_link, profile: None, pools })
+        assumed.dedup();
+        whole.then(|| Hardware {
+            model: pools[0].model.clone(),
+            gpu,
+            topology: None,
+            kv_link,
+            profile: None,
+            pools,
+            assumed,
+        })
     }
 
     /// Server, GPU and links.
@@ -307,7 +342,7 @@ impl PointCheck<'_> {
     fn longest_in(&mut self, point: &Point) {
         let longest = match point.limits() {
             Ok((limits, _)) => limits.max_model_len,
-            Err(error @ WorldError::Pool { .. }) => {
+            Err(error @ (WorldError::Pool { .. } | WorldError::Context { .. })) => {
                 return self.add_to_pool("engine.max_model_len", error.to_string());
             }
             Err(_) => return,
@@ -353,7 +388,9 @@ impl PointCheck<'_> {
     }
 
     fn context_fits(&mut self, scenario: &Scenario, model: &ModelSpec) {
-        if let Some(longest) = scenario.engine.max_model_len.filter(|&longest| longest > model.context) {
+        if let Some(longest) =
+            scenario.engine.max_model_len.and_then(MaxModelLen::tokens).filter(|&longest| longest > model.context)
+        {
             let message =
                 format!("`max_model_len` is {longest}; {} was made for {} tokens at most", model.name, model.context);
             self.add("engine.max_model_len", message);

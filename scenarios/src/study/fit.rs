@@ -2,17 +2,18 @@
 
 use overbook_sim::cost::{CostError, HostCost, Roofline};
 use overbook_sim::hardware::gpu::GpuSpec;
-use overbook_sim::hardware::memory::{self, Layout, MemoryError};
+use overbook_sim::hardware::memory::{self, Layout, MemoryError, PoolRule};
 use overbook_sim::hardware::model::{ModelError, ModelSpec};
 use overbook_sim::hardware::parallel::Parallelism;
 use overbook_sim::hardware::server::Topology;
+use overbook_sim::schedulers::SchedulerSpec;
 
-use crate::scenario::{CostSpec, Scenario};
+use crate::scenario::{MaxModelLen, Scenario};
 
 impl Scenario {
     /// How a replica of a model is laid out in memory.
     pub fn layout(&self, model: &ModelSpec) -> Layout {
-        let longest = self.engine.max_model_len.unwrap_or(model.context);
+        let longest = self.engine.max_model_len.and_then(MaxModelLen::tokens).unwrap_or(model.context);
         let needs = self.scheduler.needs();
         Layout {
             tensor_parallel: self.fleet.tensor_parallel,
@@ -24,6 +25,11 @@ impl Scenario {
             block_tokens: self.engine.block_tokens,
             max_batched_tokens: needs.step_tokens.at(longest),
             max_seqs: needs.max_seqs,
+            rule: match self.scheduler {
+                SchedulerSpec::Sglang(_) => PoolRule::SetAside,
+                SchedulerSpec::Trtllm(_) => PoolRule::ShareOfFree,
+                _ => PoolRule::Profiled,
+            },
         }
     }
 
@@ -45,7 +51,7 @@ pub(super) fn check(
     gpu: &GpuSpec,
     topology: Option<&Topology>,
 ) -> Result<(), (&'static str, String)> {
-    let given = !matches!(scenario.engine.cost, CostSpec::Roofline | CostSpec::Profile(_));
+    let given = !scenario.engine.has_roofline();
     if scenario.gpu == "none" && !(given && scenario.engine.kv_tokens.is_some()) {
         let message = "`gpu: none` says nothing of memory and speed: give `engine.kv_tokens`, and `engine.cost` as `steps`, \
                        `table` or `constant`";
@@ -57,7 +63,7 @@ pub(super) fn check(
     if scenario.engine.kv_tokens.is_none() {
         memory::plan(gpu, model, &layout).map_err(|error| (about_memory(&error), error.to_string()))?;
     }
-    if matches!(scenario.engine.cost, CostSpec::Roofline | CostSpec::Profile(_)) {
+    if !given {
         let spread = scenario.spread(topology);
         Roofline::new(gpu, model, spread, weights, kv, HostCost::ZERO, 0)
             .map_err(|error| (about_cost(&error), error.to_string()))?;

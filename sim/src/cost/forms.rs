@@ -22,7 +22,7 @@ pub(crate) const LATENT_FIT: u32 = 128;
 /// int4 weights (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
 pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Option<f64> {
     let (fit, peak) = match dtype {
-        WeightDtype::Bf16 | WeightDtype::Int4 => (gpu.matmul.bf16, gpu.peak_bf16.0),
+        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (gpu.matmul.bf16, gpu.peak_bf16.0),
         WeightDtype::Fp8 => (gpu.matmul.fp8?, gpu.peak_fp8?.0),
     };
     let MatmulFit { compute, memory, floor_us, k0, sharpness, quantise } = fit;
@@ -76,7 +76,7 @@ pub fn experts_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, m: u64,
 pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<f64> {
     let experts = gpu.experts.as_ref()?;
     let (fit, peak) = match dtype {
-        WeightDtype::Bf16 | WeightDtype::Int4 => (experts.bf16, gpu.peak_bf16.0),
+        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (experts.bf16, gpu.peak_bf16.0),
         WeightDtype::Fp8 => (experts.fp8?, gpu.peak_fp8?.0),
     };
     let ExpertShape { hidden, width, inputs, .. } = shape;

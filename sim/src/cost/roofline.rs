@@ -248,7 +248,7 @@ impl Roofline {
 
     fn attention_matmuls_us(&self, m: u64) -> f64 {
         let matrices = self.model.attention_matrices(self.shard.heads, self.shard.kv_heads);
-        matrices.into_iter().map(|(n, k)| self.matmul_us(self.weights, m, n, k)).sum()
+        matrices.into_iter().map(|(n, k)| self.matmul_us(self.weights.outside_experts(), m, n, k)).sum()
     }
 
     /// A dense MLP of that width: two matrix products and the activation between them.
@@ -256,8 +256,8 @@ impl Roofline {
         let (hidden, inputs, wide) =
             (u64::from(self.model.hidden), u64::from(self.model.mlp_inputs()), u64::from(width));
         let activation = 2.0 * m as f64 * f64::from(width) * (inputs + 1) as f64;
-        self.matmul_us(self.weights, m, inputs * wide, hidden)
-            + self.matmul_us(self.weights, m, hidden, wide)
+        self.matmul_us(self.weights.outside_experts(), m, inputs * wide, hidden)
+            + self.matmul_us(self.weights.outside_experts(), m, hidden, wide)
             + small_kernel_us(&self.gpu, activation)
     }
 

@@ -15,7 +15,7 @@ use super::spec::ClusterSpec;
 use crate::routers::Router;
 
 pub use autoscale::{Autoscale, ScaleTarget};
-pub use clients::{ClientTime, Clients};
+pub use clients::{ClientTime, Clients, Frontend};
 pub use faults::{Failure, Faults};
 pub use patience::Patience;
 pub use rejection::EarlyRejection;

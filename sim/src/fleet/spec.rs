@@ -1,7 +1,7 @@
 //! What a fleet is made of, and the traffic rules around it.
 
 use super::controllers::{
-    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Patience, Retry,
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
 };
 use super::pools::ReplicaPool;
 use crate::results::summary::Slo;
@@ -43,7 +43,9 @@ pub struct Traffic {
     /// Requests that the client has under way at once at most, open loop: a further one waits at the client, and arrives when it
     /// is sent.
     pub max_concurrency: Option<u32>,
-    /// What clients see beyond the engine's clock, if their latencies are wanted too.
+    /// What the server's front end adds to the engine's latencies, if there is one.
+    pub frontend: Option<Frontend>,
+    /// What clients see beyond the server, if their latencies are wanted too.
     pub client_time: Option<ClientTime>,
     /// Whether the run goes on until the last request has ended. If not, it ends when no request is left to arrive or to wait:
     /// requests that still run then are cut off.
@@ -56,6 +58,7 @@ impl Default for Traffic {
             output_limit: OutputLimit::default(),
             clients: None,
             max_concurrency: None,
+            frontend: None,
             client_time: None,
             drain: true,
         }

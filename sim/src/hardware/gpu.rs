@@ -309,10 +309,15 @@ impl GpuSpec {
         }
     }
 
+    /// Whether its link to others is faster than PCIe 5.0 x16.
+    pub fn has_nvlink(&self) -> bool {
+        self.link.0 > 64e9
+    }
+
     /// Whether weights of this dtype can be multiplied here.
     pub fn supports_weights(&self, dtype: WeightDtype) -> bool {
         match dtype {
-            WeightDtype::Bf16 | WeightDtype::Int4 => true,
+            WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => true,
             WeightDtype::Fp8 => self.peak_fp8.is_some() && self.matmul.fp8.is_some(),
         }
     }
@@ -325,7 +330,7 @@ impl GpuSpec {
     /// Whether there are constants for experts spread over GPUs by number.
     pub fn knows_spread_experts(&self, dtype: WeightDtype) -> bool {
         self.experts.as_ref().is_some_and(|experts| match dtype {
-            WeightDtype::Bf16 | WeightDtype::Int4 => experts.bf16.elsewhere.is_some(),
+            WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => experts.bf16.elsewhere.is_some(),
             WeightDtype::Fp8 => experts.fp8.is_some_and(|fit| fit.elsewhere.is_some()),
         })
     }

@@ -1,7 +1,10 @@
 //! What fits into a GPU's memory: weights, a reserve, and the pool of KV blocks in what is left.
 //!
-//! Modelled after vLLM's `gpu_memory_utilization`: the pool takes what remains of `utilization × memory` after the
-//! weights, the peak activations of a full batch, the CUDA context and the captured graphs.
+//! vLLM profiles one step of its largest size before it makes the pool, which takes what remains of `utilization × memory`. What
+//! counts is what the process adds after its first look at the GPU, so that neither the CUDA context nor the graphs captured later
+//! are in it. SGLang sets its reserve aside by a rule of its own; TensorRT-LLM takes a share of what is left.
+//!
+//! Checked against what engines print as they start (`sim/tests/cost/memory.rs`).
 
 use std::fmt;
 
@@ -10,16 +13,32 @@ use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype}
 use crate::hardware::parallel::{Exchange, stage_layers};
 use crate::units::Bytes;
 
-/// Memory that CUDA, its libraries and the allocator take on every GPU. Inferred, like the two below: together with
-/// the activations they give 27.9 k blocks of 16 tokens for Llama-3.1-8B on an 80 GB H100 at 0.9 (vLLM reports 27 to
-/// 28 k) and 7.4 k for Llama-2-7B on an A100-80 (7.0 to 7.5 k).
-pub const CONTEXT_BYTES: u64 = 300 << 20;
+/// Memory outside of the allocator that a process adds on every GPU (libraries, kernels). Inferred: Qwen2.5-7B on an A100 takes 0.6 GiB
+/// beside weights and pool, nearly all of which is [`SAMPLER_BYTES`].
+pub const LIBRARY_BYTES: u64 = 240 << 20;
 
-/// Memory of the captured CUDA graphs (vLLM with full and piecewise graphs reports 0.4 to 0.8 GiB).
-pub const GRAPH_BYTES: u64 = 600 << 20;
+/// Memory per sequence and word of the vocabulary while tokens are drawn: logits in bf16 and f32, probabilities, indices. Inferred from
+/// the same logs, whose vLLM draws with FlashInfer. PyTorch's sort takes more than twice as much: gpt-oss-120b had 7.5 GiB less.
+pub const SAMPLER_BYTES: u64 = 16;
 
-/// Communication buffers of a GPU in a tensor-parallel group (NCCL, custom all-reduce).
-pub const COMMUNICATION_BYTES: u64 = 512 << 20;
+/// Communication buffers of a GPU in a tensor-parallel group (NCCL, custom all-reduce). Inferred from logs of Qwen2.5-7B and 14B on two
+/// GPUs.
+pub const COMMUNICATION_BYTES: u64 = 450 << 20;
+
+/// What these buffers take more where GPUs have no NVLink between them: without custom all-reduce NCCL has more channels.
+pub const PCIE_BYTES: u64 = 400 << 20;
+
+/// Whose rule gives the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PoolRule {
+    /// vLLM: `utilization × memory`, less weights and the peak of a profiled step.
+    #[default]
+    Profiled,
+    /// SGLang: `utilization × memory`, less weights. The rest is the reserve.
+    SetAside,
+    /// TensorRT-LLM: `utilization` of what weights and activations leave free.
+    ShareOfFree,
+}
 
 /// How a replica is laid out in memory.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -42,6 +61,8 @@ pub struct Layout {
     pub max_batched_tokens: u32,
     /// Most sequences in a batch: sizes the logits.
     pub max_seqs: u32,
+    /// Whose rule gives the pool.
+    pub rule: PoolRule,
 }
 
 /// Memory of one GPU, split up.
@@ -51,7 +72,7 @@ pub struct MemoryPlan {
     pub budget: Bytes,
     /// Weights.
     pub weights: Bytes,
-    /// Context, graphs, communication and activations.
+    /// Libraries, communication, activations and the sampler.
     pub reserve: Bytes,
     /// One KV block, all layers.
     pub block: Bytes,
@@ -161,9 +182,9 @@ pub fn weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype) -> u64
 pub fn stage_weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype, stage: Stage) -> u64 {
     let hidden = u64::from(model.hidden);
     let attention = model.attention_weights_of(shard.heads, shard.kv_heads);
-    let layer = |mlp: u64| dtype.bytes(attention + mlp) + 2 * model.layer_norm_weights();
+    let layer = |mlp: u64| dtype.outside_experts().bytes(attention + mlp) + 2 * model.layer_norm_weights();
     let (layers, dense) = (u64::from(stage.layers), u64::from(stage.dense));
-    let experts = layer(model.expert_weights_of(shard)) + 2 * model.router_weights();
+    let experts = layer(0) + model.expert_bytes_of(shard, dtype) + 2 * model.router_weights();
     let both = stage.first && stage.last && !model.tied_embeddings;
     let vocabularies = u64::from(stage.first || stage.last) + u64::from(both);
     dense * layer(model.mlp_weights_of(shard.intermediate))
@@ -171,15 +192,15 @@ pub fn stage_weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype, 
         + 2 * (vocabularies * u64::from(shard.vocab) * hidden + u64::from(stage.last) * hidden)
 }
 
-/// Bytes of keys and values of one token on one GPU, all layers. The latent of `mla` is copied to every GPU.
+/// Bytes of keys and values of one token on one GPU, all layers that keep them. The latent of `mla` is copied to every GPU.
 pub fn kv_bytes_per_token(model: &ModelSpec, shard: &Shard, dtype: KvDtype) -> u64 {
-    u64::from(model.layers) * model.stored_per_token(shard.kv_heads) * dtype.bytes()
+    u64::from(model.whole_layers()) * model.stored_per_token(shard.kv_heads) * dtype.bytes()
 }
 
-/// Memory that is neither weights nor pool. Activations: the MLP's projections beside three copies of the residual
-/// stream, or the logits (bf16 and f32) where those are larger; they are never alive together. Experts: every token's
-/// copies on the way in and out, which share their memory with the gate and up projections (vLLM's fused kernel).
-pub fn reserve_bytes(model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
+/// Memory that is neither weights nor pool. Activations: the MLP's projections beside three copies of the residual stream, or what
+/// the sampler holds where that is larger; they are never alive together. Experts: every token's copies on the way in and out, which
+/// share their memory with the gate and up projections (vLLM's fused kernel).
+pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
     let inputs = u64::from(model.mlp_inputs());
     let dense = u64::from(shard.intermediate) * (inputs + 1);
     let routed = model.moe.map_or(0, |moe| {
@@ -189,20 +210,35 @@ pub fn reserve_bytes(model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
     });
     let per_token = 2 * (dense.max(routed) + 3 * u64::from(model.hidden));
     let activations = u64::from(layout.max_batched_tokens) * per_token;
-    let logits = u64::from(layout.max_seqs) * u64::from(model.vocab) * 6;
-    let communication = if layout.tensor_parallel * layout.stages > 1 { COMMUNICATION_BYTES } else { 0 };
-    CONTEXT_BYTES + GRAPH_BYTES + communication + activations.max(logits)
+    let drawn = layout.max_seqs.min(layout.max_batched_tokens);
+    let sampler = u64::from(drawn) * u64::from(model.vocab) * SAMPLER_BYTES;
+    let communication = match (layout.tensor_parallel * layout.stages > 1, gpu.has_nvlink()) {
+        (false, _) => 0,
+        (true, true) => COMMUNICATION_BYTES,
+        (true, false) => COMMUNICATION_BYTES + PCIE_BYTES,
+    };
+    LIBRARY_BYTES + communication + activations.max(sampler)
 }
 
 /// The memory of a GPU of the stage with the fewest blocks: every stage has as many.
 fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, ModelError> {
     let shard = model.shard_experts(layout.tensor_parallel, layout.experts)?;
-    let budget = (gpu.memory.0 as f64 * layout.utilization) as u64;
-    let reserve = reserve_bytes(model, &shard, layout);
+    let share = |bytes: u64| (bytes as f64 * layout.utilization) as u64;
+    let profiled = reserve_bytes(gpu, model, &shard, layout);
     let per_layer = model.stored_per_token(shard.kv_heads) * layout.kv.bytes() * u64::from(layout.block_tokens.max(1));
     let plan = |stage: Stage| {
         let weights = stage_weight_bytes(model, &shard, layout.weights, stage);
-        let block = per_layer * u64::from(stage.layers);
+        let (budget, reserve) = match layout.rule {
+            PoolRule::Profiled => (share(gpu.memory.0), profiled),
+            PoolRule::SetAside => (share(gpu.memory.0), 0),
+            PoolRule::ShareOfFree => {
+                let free = gpu.memory.0.saturating_sub(weights).saturating_sub(profiled);
+                (gpu.memory.0, profiled + free - share(free))
+            }
+        };
+        // Layers with a window keep next to nothing of a long sequence.
+        let whole = (u64::from(stage.layers) * u64::from(model.whole_layers())).div_ceil(u64::from(model.layers));
+        let block = per_layer * whole;
         let blocks = budget.saturating_sub(weights).saturating_sub(reserve) / block.max(1);
         MemoryPlan {
             budget: Bytes(budget),

@@ -22,6 +22,9 @@ pub enum WeightDtype {
     /// 4-bit integers in groups of 128 with a 16-bit scale each, multiplied in bf16 (W4A16). No measured kernel times
     /// stand behind it: modelled as bf16 arithmetic over fewer weight bytes.
     Int4,
+    /// 4-bit floats in groups of 32 with an 8-bit scale each (OCP MX) for routed experts, bf16 for everything else, as gpt-oss is
+    /// published. Modelled as `int4` is.
+    Mxfp4,
 }
 
 /// How keys and values are stored.
@@ -36,12 +39,31 @@ pub enum KvDtype {
 }
 
 impl WeightDtype {
-    /// Bits stored per 1000 weights, scales included. int4: 4 + 16/128.
+    /// Bits stored per 1000 weights, scales included. int4: 4 + 16/128, mxfp4: 4 + 8/32.
     const fn millibits(self) -> u64 {
         match self {
             WeightDtype::Bf16 => 16_000,
             WeightDtype::Fp8 => 8_000,
             WeightDtype::Int4 => 4_125,
+            WeightDtype::Mxfp4 => 4_250,
+        }
+    }
+
+    /// The format of attention, dense MLPs and shared experts in a checkpoint whose routed experts have this one.
+    #[must_use]
+    pub const fn outside_experts(self) -> WeightDtype {
+        match self {
+            WeightDtype::Mxfp4 => WeightDtype::Bf16,
+            other => other,
+        }
+    }
+
+    /// A width of routed experts as the kernels hold it: MXFP4's are padded, inputs to 256 and outputs to 128 (vLLM's
+    /// `quantization/mxfp4.py`: gpt-oss-120b takes 65.97 GiB by Marlin and 64.38 GiB by Triton, 60.7 GiB without).
+    pub(crate) const fn padded(self, width: u32, to: u32) -> u32 {
+        match self {
+            WeightDtype::Mxfp4 => width.next_multiple_of(to),
+            _ => width,
         }
     }
 
@@ -67,6 +89,7 @@ impl fmt::Display for WeightDtype {
             WeightDtype::Bf16 => "bf16",
             WeightDtype::Fp8 => "fp8",
             WeightDtype::Int4 => "int4",
+            WeightDtype::Mxfp4 => "mxfp4",
         })
     }
 }
@@ -178,8 +201,8 @@ impl MlaSpec {
     }
 }
 
-/// Sliding-window layers. Their reads stop at the window; the pool counts them as full (an upper bound: vLLM's hybrid
-/// cache manager gives their old blocks back).
+/// Sliding-window layers. Their reads stop at the window, and the pool does not count them: vLLM's hybrid cache manager gives their
+/// old blocks back, so that of a long sequence the window alone is left, which is small beside the other layers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlidingSpec {
@@ -427,12 +450,20 @@ impl ModelSpec {
             .map_or(0, |moe| u64::from(moe.experts + moe.shared_experts) * self.mlp_weights_of(moe.expert_intermediate))
     }
 
-    /// The same for what one GPU holds of them.
-    pub(crate) fn expert_weights_of(&self, shard: &Shard) -> u64 {
+    /// Bytes of what one GPU holds of them.
+    pub(crate) fn expert_bytes_of(&self, shard: &Shard, dtype: WeightDtype) -> u64 {
         self.moe.map_or(0, |moe| {
-            u64::from(shard.experts) * self.mlp_weights_of(shard.expert_intermediate)
-                + u64::from(moe.shared_experts) * self.mlp_weights_of(shard.shared_intermediate)
+            let (hidden, width) = (dtype.padded(self.hidden, 256), dtype.padded(shard.expert_intermediate, 128));
+            let routed = u64::from(hidden) * u64::from(width) * u64::from(self.mlp_inputs() + 1);
+            let shared = u64::from(moe.shared_experts) * self.mlp_weights_of(shard.shared_intermediate);
+            dtype.bytes(u64::from(shard.experts) * routed) + dtype.outside_experts().bytes(shared)
         })
+    }
+
+    /// Layers that keep the KV of the whole sequence. Where all slide, all count: the pool has to hold their windows.
+    pub fn whole_layers(&self) -> u32 {
+        let near = self.sliding.map_or(0, |sliding| sliding.layers);
+        if near < self.layers { self.layers - near } else { self.layers }
     }
 
     /// Weights of the router of one layer, copied to every GPU and always bf16; 0 without experts.

@@ -79,6 +79,8 @@ pub struct RequestRow {
     pub longest_gap: Option<Span>,
     /// Tokens whose KV was copied to the host by preemptions (and back, if it was taken up again).
     pub swapped_tokens: u64,
+    /// What the server's front end added between client and engine: HTTP, tokeniser, detokeniser, streams. Zero unless it finished.
+    pub frontend: Span,
     /// How often its client sent it. Of one sent again, arrival and start are the first attempt's, everything else is the last's.
     pub attempts: u32,
 }
@@ -103,13 +105,14 @@ impl RequestRow {
             recomputed_tokens: 0,
             longest_gap: None,
             swapped_tokens: 0,
+            frontend: Span::ZERO,
             attempts: 1,
         }
     }
 
-    /// Time to first token (vLLM's `ttft`): first token delivered - arrival.
+    /// Time to first token (vLLM's `ttft`): first token delivered - arrival, and the front end.
     pub fn ttft(&self) -> Option<Span> {
-        self.first_token.map(|t| t - self.arrival)
+        self.first_token.map(|t| t - self.arrival + self.frontend)
     }
 
     /// Mean time per output token after the first (vLLM's `tpot`) [ns]; undefined for one-token outputs.
@@ -122,9 +125,9 @@ impl RequestRow {
         }
     }
 
-    /// End-to-end latency (vLLM's `e2el`): last token - arrival.
+    /// End-to-end latency (vLLM's `e2el`): last token - arrival, and the front end.
     pub fn e2el(&self) -> Span {
-        self.end - self.arrival
+        self.end - self.arrival + self.frontend
     }
 }
 

@@ -3,7 +3,9 @@
 use overbook_sim::cost::comm::Comm;
 use overbook_sim::cost::forms::{ExpertShape, ExpertShare, expert_share_us};
 use overbook_sim::cost::{CostModel, HostCost, PrefillPart, Roofline, StepShape};
-use overbook_sim::hardware::memory::{self, Layout, Stage, kv_bytes_per_token, stage_weight_bytes, weight_bytes};
+use overbook_sim::hardware::memory::{
+    self, Layout, PoolRule, Stage, kv_bytes_per_token, stage_weight_bytes, weight_bytes,
+};
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
 use overbook_sim::hardware::server::{LinkSpec, ServerSpec, Topology};
@@ -249,6 +251,7 @@ fn stages_share_weights_and_the_tightest_makes_the_pool() {
         block_tokens: 16,
         max_batched_tokens: 8192,
         max_seqs: 256,
+        rule: PoolRule::Profiled,
     };
     // 405B in bf16 are 101 GB on each of eight H100: only two servers hold it, 63 layers each.
     let (spec, big) = (gpu("h100"), model("llama-3.1-405b"));

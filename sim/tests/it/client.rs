@@ -1,6 +1,6 @@
 //! The client's own time: what it states, and what it must leave alone.
 
-use overbook_sim::fleet::ClientTime;
+use overbook_sim::fleet::{ClientTime, Frontend};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 
@@ -45,6 +45,35 @@ fn an_open_loop_client_sees_more_and_moves_nothing() {
     }
     eprintln!("client's time: {seen} requests in open loop");
     assert!(seen > 1000);
+}
+
+/// The server's front end is part of its latencies, moves nothing in open loop, and is the same in jumps.
+#[test]
+fn a_front_end_is_in_the_latencies_and_moves_nothing() {
+    const FRONT: Frontend = Frontend { base: Span(9_000), per_running: Span(300) };
+    let (mut seen, mut beside) = (0u64, 0u64);
+    for seed in 0..200 {
+        let mut world = world(seed);
+        let open = world.spec.traffic.clients.is_none();
+        let plain = world.run(How::JUMPS);
+        world.spec.traffic.frontend = Some(FRONT);
+        let run = world.run(How::JUMPS);
+        let steps = world.run(How::STEPS);
+        assert_eq!(run.rows.requests, steps.rows.requests, "world {seed}: jumps");
+        assert!(!open || plain.result.digest == run.result.digest, "world {seed}");
+        for row in &run.rows.requests {
+            if row.outcome != Outcome::Finished {
+                assert_eq!(row.frontend, Span::ZERO, "world {seed}: {row:?}");
+                continue;
+            }
+            assert!(row.frontend >= FRONT.base + FRONT.per_running, "world {seed}: {row:?}");
+            assert_eq!(row.e2el(), row.end - row.arrival + row.frontend, "world {seed}");
+            beside += u64::from(row.frontend > FRONT.base + FRONT.per_running);
+            seen += 1;
+        }
+    }
+    eprintln!("front end: {seen} requests, {beside} of them with others beside");
+    assert!(seen > 1000 && beside > 300);
 }
 
 /// In closed loop the next request is sent when the client knows of the end of the last one.

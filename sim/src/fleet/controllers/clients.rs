@@ -1,4 +1,4 @@
-//! Closed-loop clients, and the time between a client and the engine: HTTP, tokeniser, detokeniser, the client's own loop.
+//! Closed-loop clients, and the time between a client and the engine: the server's front end, and the client's own loop.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,19 @@ pub struct Clients {
     pub think_time: Span,
 }
 
-/// What a client sees beyond the engine's own clock, per request. It moves no request inside the engine: closed-loop clients
-/// send their next request that much later, and the client's latencies are stated beside the engine's.
+/// What the server's front end adds to the latencies of a request: HTTP, tokeniser, detokeniser, streams. One process serves all
+/// streams of a replica, so a token waits while those of the others are sent. It moves no request inside the engine: closed-loop
+/// clients send their next request that much later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frontend {
+    /// Of every request.
+    pub base: Span,
+    /// For each request that its replica runs when it ends, itself included.
+    pub per_running: Span,
+}
+
+/// What a client sees beyond the server's own clock, per request. It moves no request inside the engine: closed-loop clients
+/// send their next request that much later, and the client's latencies are stated beside the server's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientTime {
     /// Of every request.
@@ -30,16 +41,18 @@ pub struct ClientTime {
 #[derive(Debug)]
 pub(super) struct Control {
     clients: Option<Clients>,
+    frontend: Option<Frontend>,
     time: Option<ClientTime>,
     /// The client's time of the requests under way.
     times: BTreeMap<u64, Span>,
 }
 
 impl Control {
-    /// None where an open loop's clients take no time.
+    /// None where nothing stands between an open loop's clients and the engine.
     pub(super) fn new(spec: &ClusterSpec) -> Option<Control> {
-        let (clients, time) = (spec.traffic.clients, spec.traffic.client_time);
-        (clients.is_some() || time.is_some()).then(|| Control { clients, time, times: BTreeMap::new() })
+        let (clients, frontend, time) = (spec.traffic.clients, spec.traffic.frontend, spec.traffic.client_time);
+        let any = clients.is_some() || frontend.is_some() || time.is_some();
+        any.then(|| Control { clients, frontend, time, times: BTreeMap::new() })
     }
 
     /// A request is sent.
@@ -58,7 +71,7 @@ impl Control {
         }
         if let Some(clients) = self.clients {
             // Never at this same moment: lanes that are due now may have planned already.
-            let pause = (clients.think_time + at_client.unwrap_or(Span::ZERO)).max(Span(1));
+            let pause = (clients.think_time + row.frontend + at_client.unwrap_or(Span::ZERO)).max(Span(1));
             kernel.timer(kernel.now + pause, RANK_ARRIVAL, Timer::Client);
         }
     }
@@ -66,7 +79,17 @@ impl Control {
 
 impl Controller for Control {
     fn hears(&self) -> Topics {
-        Topics::ARRIVED.and(Topics::BOOKED).and(Topics::TIMERS)
+        let beside = if self.frontend.is_some() { Topics::ENDED } else { Topics::NONE };
+        let books = if self.clients.is_some() || self.time.is_some() { Topics::BOOKED } else { Topics::NONE };
+        beside.and(books).and(Topics::ARRIVED).and(Topics::TIMERS)
+    }
+
+    fn ended(&mut self, row: &mut RequestRow, kernel: &mut Kernel<'_>) -> Option<Time> {
+        if let Some(Frontend { base, per_running }) = self.frontend.filter(|_| row.outcome == Outcome::Finished) {
+            let running = u64::from(kernel.replicas[row.replica as usize].running()) + 1;
+            row.frontend = base + Span(per_running.0.saturating_mul(running));
+        }
+        None
     }
 
     fn on(&mut self, event: Event<'_>, kernel: &mut Kernel<'_>) -> Result<Vec<Action>, RunError> {

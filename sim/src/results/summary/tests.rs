@@ -22,6 +22,7 @@ fn row(arrival: u64, first: u64, end: u64, output: u32) -> RequestRow {
         recomputed_tokens: 5,
         longest_gap: (output > 1).then_some(Span(3 * MS)),
         swapped_tokens: 7,
+        frontend: Span::ZERO,
         attempts: 1,
     }
 }
@@ -36,6 +37,7 @@ fn rejected(arrival: u64) -> RequestRow {
         recomputed_tokens: 0,
         longest_gap: None,
         swapped_tokens: 0,
+        frontend: Span::ZERO,
         attempts: 1,
         class: ClassId(1),
         ..row(arrival, 0, arrival, 1)

@@ -248,6 +248,7 @@ impl Replica {
             preemptions: request.preemptions,
             recomputed_tokens: request.recomputed,
             longest_gap,
+            frontend: Span::ZERO,
             swapped_tokens: self.swapped.get_mut(seat as usize).map_or(0, std::mem::take),
             attempts: 1,
         };

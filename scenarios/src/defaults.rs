@@ -1,0 +1,214 @@
+//! What an engine takes where a scenario says nothing, and how that is known: limits by the GPU's memory, host time, the time to
+//! draw tokens, the server's front end. Resolved scenarios state all of it, and reports say where it is from.
+
+use overbook_sim::cost::HostCost;
+use overbook_sim::hardware::gpu::GpuSpec;
+use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::time::Span;
+use overbook_sim::units::{Bytes, Duration};
+
+use crate::import::published;
+use crate::measured::{Constants, Drawing};
+use crate::scenario::{EngineVersion, FrontendSpec, MaxModelLen, ModelChoice, Scenario};
+use crate::yaml::Node;
+
+/// vLLM plans one step ahead by default since then (release notes of 0.14).
+pub(crate) const ASYNC_SINCE: (u32, u32) = (0, 14);
+
+/// vLLM's server takes 1,024 sequences on large GPUs since then (its pull request 17885).
+const MORE_SEQS_SINCE: (u32, u32) = (0, 9);
+
+/// vLLM has a third class of GPUs since then (its pull request 54703).
+const LARGEST_SINCE: (u32, u32) = (0, 28);
+
+/// Time per request that vLLM's front end adds: TTFT of powertrace's run (vLLM 0.10.1, Qwen3-8B on an H100, client on the same
+/// node, 6.6 requests at once) is 7.1 ms above what its engine takes, 1.1 ms of which are those of [`PER_RUNNING`].
+const FRONTEND: Span = Span(6_000_000);
+
+/// What each request that runs beside it adds: KubeCon's ladder (vLLM 0.11, Llama-3.1-8B on an H100) from 17 to 92 requests at once
+/// raises TTFT by 10.2 ms beyond what the engine takes.
+const PER_RUNNING: Span = Span(140_000);
+
+/// A setting that the scenario leaves open, what was taken for it, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assumed {
+    /// The setting, as a dotted path.
+    pub path: String,
+    /// Its value, as a scenario would state it.
+    pub value: String,
+    /// Where the value is from.
+    pub why: String,
+}
+
+/// vLLM's server: tokens of a step and sequences at once, by the GPU's memory (`engine/arg_utils.py`, `get_batch_defaults`).
+pub(crate) fn vllm_limits(gpu: &str, memory: Bytes, version: Option<(u32, u32)>) -> (u32, u32) {
+    let since = |least: (u32, u32)| version.is_none_or(|version| version >= least);
+    let gib = memory.0 >> 30;
+    // What tools report is below what is on the label: 178 of 180 GiB, 79 of 80.
+    match gib {
+        160.. if since(LARGEST_SINCE) => (16_384, 1024),
+        70.. if !gpu.to_lowercase().contains("a100") => (8192, if since(MORE_SEQS_SINCE) { 1024 } else { 256 }),
+        _ => (2048, 256),
+    }
+}
+
+/// SGLang's server: tokens of a chunk, sequences of its largest CUDA graph, and the share of the memory for weights and KV
+/// (`server_args.py`, `_handle_gpu_memory_settings`, of 0.5).
+fn sglang_limits(memory: Bytes, gpus: u32, stages: u32) -> (u32, u32, f64) {
+    let small_group = gpus < 4;
+    let (chunk, graph) = match memory.0 >> 30 {
+        0..20 => (2048, if small_group { 8 } else { 80 }),
+        20..35 => (2048, if small_group { 24 } else { 80 }),
+        35..60 => (4096, if small_group { 32 } else { 160 }),
+        60..90 => (8192, if small_group { 256 } else { 512 }),
+        90..160 => (8192, if small_group { 256 } else { 512 }),
+        _ => (16_384, 512),
+    };
+    let mib = memory.0 as f64 / f64::from(1 << 20);
+    let reserved = 512.0 + 1.5 * f64::from(chunk) + 2.0 * f64::from(graph) + f64::from(gpus * stages) / 8.0 * 1024.0;
+    let reserved = if mib > 60.0 * 1024.0 { reserved.max(10.0 * 1024.0) } else { reserved };
+    (chunk, graph, ((mib - reserved) / mib * 1000.0).round() / 1000.0)
+}
+
+/// Looks up which settings are written.
+pub(crate) struct Written<'a>(pub(crate) &'a Node);
+
+impl Written<'_> {
+    fn has(&self, path: &str) -> bool {
+        path.split('.').try_fold(self.0, |node, key| node.entry(key).map(|entry| &entry.value)).is_some()
+    }
+}
+
+/// Fills limits that engines take by the memory of their GPUs; between pools the smallest hold for all, which share a scheduler.
+pub(crate) fn limits(
+    scenario: &mut Scenario,
+    written: &Written<'_>,
+    model: &ModelSpec,
+    gpus: &[&GpuSpec],
+) -> Vec<Assumed> {
+    let known: Vec<&&GpuSpec> = gpus.iter().filter(|gpu| gpu.memory.0 > 0).collect();
+    let mut assumed = Vec::new();
+    if known.is_empty() {
+        return assumed;
+    }
+    let version = scenario.engine.version.as_ref().map(EngineVersion::numbers);
+    let longest = scenario.engine.max_model_len.and_then(MaxModelLen::tokens).unwrap_or(model.context);
+    let named = known.iter().map(|gpu| gpu.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut take = |key: &str, slot: &mut u32, value: u32, why: &str| {
+        let path = format!("scheduler.{key}");
+        if !written.has(&path) {
+            *slot = value;
+            assumed.push(Assumed { path, value: value.to_string(), why: format!("{why} on {named}") });
+        }
+    };
+    match &mut scenario.scheduler {
+        SchedulerSpec::Vllm(spec) => {
+            let each = known.iter().map(|gpu| vllm_limits(&gpu.name, gpu.memory, version));
+            let (tokens, seqs) = each.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or((2048, 256));
+            // Without chunks a step must hold the longest prompt.
+            let tokens = if spec.enable_chunked_prefill { tokens } else { tokens.max(longest) };
+            take("vllm.max_num_batched_tokens", &mut spec.max_num_batched_tokens, tokens, "vLLM's server");
+            take("vllm.max_num_seqs", &mut spec.max_num_seqs, seqs, "vLLM's server");
+            if let Some(version) = version.filter(|_| !written.has("scheduler.vllm.async_scheduling")) {
+                spec.async_scheduling = version >= ASYNC_SINCE;
+                let (path, value) = ("scheduler.vllm.async_scheduling".to_owned(), spec.async_scheduling.to_string());
+                assumed.push(Assumed { path, value, why: format!("vLLM {}.{}", version.0, version.1) });
+            }
+        }
+        SchedulerSpec::Sglang(spec) => {
+            let group = (scenario.fleet.tensor_parallel, scenario.fleet.stages());
+            let chunk = known.iter().map(|gpu| sglang_limits(gpu.memory, group.0, group.1).0).min();
+            if let Some(size) = &mut spec.chunked_prefill_size {
+                take("sglang.chunked_prefill_size", size, chunk.unwrap_or(8192), "SGLang's server");
+            }
+            take("sglang.max_running_requests", &mut spec.max_running_requests, 2048, "SGLang's server, at least,");
+        }
+        _ => {}
+    }
+    assumed
+}
+
+/// Fills what a replica's engine and server take where neither the scenario nor the pool says it.
+pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &ModelSpec, gpu: &GpuSpec) -> Vec<Assumed> {
+    let weights_written = written.has("engine.weights") || scenario.engine.weights != WeightDtype::default();
+    let mut assumed = Vec::new();
+    let mut say = |path: &str, value: String, why: &str| {
+        assumed.push(Assumed { path: path.to_owned(), value, why: why.to_owned() });
+    };
+    let Scenario { engine, scheduler, workload, fleet, model: named, .. } = scenario;
+    let published = if let ModelChoice::Named(name) = named { published(name) } else { None };
+    // Four bits are MXFP4 where nothing else is to be had.
+    let four = engine.weights == WeightDtype::Int4 && published == Some(WeightDtype::Mxfp4);
+    if let Some(weights) = published.filter(|_| four || !weights_written) {
+        engine.weights = weights;
+        say("engine.weights", weights.to_string(), "as the model is published");
+    }
+    if matches!(scheduler, SchedulerSpec::Sglang(_))
+        && gpu.memory.0 > 0
+        && !written.has("engine.gpu_memory_utilization")
+    {
+        engine.gpu_memory_utilization = sglang_limits(gpu.memory, fleet.tensor_parallel, fleet.stages()).2;
+        say("engine.gpu_memory_utilization", engine.gpu_memory_utilization.to_string(), "SGLang's mem_fraction_static");
+    }
+    if !engine.has_roofline() {
+        return assumed;
+    }
+    if engine.host.is_none() {
+        let drawing = drawing(workload.temperature, model, scheduler);
+        let host = Constants::shared().host_of(scheduler, drawing, model.vocab);
+        engine.host = Some(host);
+        let HostCost { base, per_seq, sampling } = host;
+        let why = match drawing {
+            Some(Drawing::Drawn) => "published runs; tokens drawn by the model's generation_config",
+            Some(Drawing::Penalised) => "published runs; temperature 0, the model's own penalty",
+            None => "published runs; tokens taken greedily",
+        };
+        say("engine.host", format!("{{ base: {base}, per_seq: {per_seq}, sampling: {sampling} }}"), why);
+    }
+    if engine.frontend.is_none() {
+        engine.frontend = Some(FrontendSpec { base: Duration(FRONTEND), per_running: Duration(PER_RUNNING) });
+        let value = format!("{{ base: {}, per_running: {} }}", Duration(FRONTEND), Duration(PER_RUNNING));
+        say("engine.frontend", value, "two published runs of vLLM");
+    }
+    assumed
+}
+
+/// How tokens are drawn; `None`: greedily, or on an engine whose host time was fitted with it.
+fn drawing(temperature: Option<f64>, model: &ModelSpec, scheduler: &SchedulerSpec) -> Option<Drawing> {
+    let with_host = match scheduler {
+        SchedulerSpec::Trtllm(_) | SchedulerSpec::LightllmMain(_) => true,
+        SchedulerSpec::PastFuture(_) | SchedulerSpec::Aggressive(_) | SchedulerSpec::Conservative(_) => true,
+        _ => false,
+    };
+    match temperature {
+        _ if with_host => None,
+        Some(0.0) => model.name.starts_with("Qwen2.5").then_some(Drawing::Penalised),
+        _ => Some(Drawing::Drawn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn vllm_takes_more_on_larger_gpus() {
+        let limits = |gpu: &str, gib: u64, version| vllm_limits(gpu, Bytes(gib * GIB), version);
+        assert_eq!(limits("H100 SXM", 79, None), (8192, 1024));
+        assert_eq!(limits("A100-SXM4-80GB", 79, None), (2048, 256));
+        assert_eq!(limits("L40S", 44, None), (2048, 256));
+        assert_eq!(limits("B200", 178, None), (16_384, 1024));
+        assert_eq!(limits("B200", 178, Some((0, 27))), (8192, 1024));
+        assert_eq!(limits("H100 SXM", 79, Some((0, 8))), (8192, 256));
+    }
+
+    #[test]
+    fn sglang_reserves_by_chunk_and_graphs() {
+        // An H100 as SGLang's own code computes it: 512 + 12288 + 512 + 128 MiB of 81,559.
+        assert_eq!(sglang_limits(Bytes(81_559 << 20), 1, 1), (8192, 256, 0.835));
+        assert_eq!(sglang_limits(Bytes(24_564 << 20), 1, 1).0, 2048);
+    }
+}
