@@ -127,7 +127,7 @@ impl Point {
                 return Err(WorldError::Pool { max_model_len: len, pool });
             }
             Some(MaxModelLen::Tokens(len)) => len,
-            None if held < self.model.context && self.starts_whole() => {
+            None if held < self.model.context && engine.kv_tokens.is_none() && self.starts_whole() => {
                 return Err(WorldError::Context { context: self.model.context, pool });
             }
             Some(MaxModelLen::Auto) | None => held,
@@ -137,7 +137,7 @@ impl Point {
         Ok((limits, origin))
     }
 
-    /// Whether its engine refuses to start unless the pool holds one sequence of the model's whole context, as vLLM does. Others
+    /// Whether its engine refuses to start unless the memory holds one sequence of the model's whole context, as vLLM does. Others
     /// take what the pool holds.
     fn starts_whole(&self) -> bool {
         matches!(self.scenario.scheduler, SchedulerSpec::Vllm(_) | SchedulerSpec::VllmV0(_))

@@ -1,11 +1,11 @@
 //! A `vllm serve` command as a scenario.
 
-use overbook_sim::hardware::model::WeightDtype;
 use serde_json::{Map, Value, json};
 
 use super::hugging_face::catalog_name;
 use crate::catalog::Catalog;
 use crate::nearest::suggestion;
+use crate::scenario::EngineVersion;
 use crate::yaml;
 
 /// Why a command gives no scenario.
@@ -19,6 +19,19 @@ pub enum CommandError {
         "not a vLLM server: expected `vllm serve MODEL …` or `python -m vllm.entrypoints.openai.api_server --model MODEL …`"
     )]
     NotVllm,
+    /// A word holds a variable, which the shell would have filled in.
+    #[error(
+        "`{0}` is a variable of the shell: put its value there, or let the shell do it with double quotes around the command"
+    )]
+    Variable(String),
+    /// The beginning of several flags.
+    #[error("`{flag}` could be {candidates}")]
+    Ambiguous {
+        /// What is written.
+        flag: String,
+        /// The flags.
+        candidates: String,
+    },
     /// No model is named.
     #[error("the command names no model")]
     NoModel,
@@ -63,8 +76,15 @@ pub struct ImportedCommand {
 /// It is no such command, the model is not in the catalog, or a flag asks for what is not modelled.
 pub fn vllm_command(command: &str) -> Result<ImportedCommand, CommandError> {
     let words = shell_words(command)?;
-    let mut rest = arguments(&words)?.iter().map(String::as_str).peekable();
+    let (version, arguments) = arguments(&words)?;
+    if let Some(word) = arguments.iter().find(|word| word.contains('$')) {
+        return Err(CommandError::Variable(word.clone()));
+    }
+    let mut rest = arguments.iter().map(String::as_str).peekable();
     let mut draft = Draft::default();
+    if let Some(version) = version {
+        draft.engine.insert("version".to_owned(), json!(version));
+    }
     while let Some(word) = rest.next() {
         if !word.starts_with('-') {
             if draft.model.is_none() {
@@ -78,7 +98,7 @@ pub fn vllm_command(command: &str) -> Result<ImportedCommand, CommandError> {
             Some((flag, value)) => (flag, Some(value)),
             None => (word, None),
         };
-        let flag = canonical(flag);
+        let flag = whole(canonical(flag))?;
         if value.is_none() && !SWITCHES.contains(&flag.as_str()) && rest.peek().is_some_and(|next| is_value(next)) {
             value = rest.next();
         }
@@ -102,6 +122,31 @@ const SWITCHES: &[&str] = &[
     "--disable-log-stats",
     "--enable-auto-tool-choice",
     "--enable-lora",
+];
+
+/// Flags with a value that mean something here.
+const VALUED: &[&str] = &[
+    "--block-size",
+    "--cpu-offload-gb",
+    "--data-parallel-size",
+    "--decode-context-parallel-size",
+    "--dtype",
+    "--gpu-memory-utilization",
+    "--kv-cache-dtype",
+    "--kv-transfer-config",
+    "--long-prefill-token-threshold",
+    "--max-model-len",
+    "--max-num-batched-tokens",
+    "--max-num-seqs",
+    "--model",
+    "--num-gpu-blocks-override",
+    "--pipeline-parallel-size",
+    "--quantization",
+    "--scheduling-policy",
+    "--seed",
+    "--speculative-config",
+    "--speculative-model",
+    "--tensor-parallel-size",
 ];
 
 /// Flags that change neither schedule nor time.
@@ -138,6 +183,21 @@ fn canonical(flag: &str) -> String {
     }
 }
 
+/// The flag that a word is the beginning of, as Python's argparse takes it; the word itself if there is none.
+fn whole(word: String) -> Result<String, CommandError> {
+    let known = || SWITCHES.iter().chain(VALUED).chain(HARMLESS).copied();
+    if known().any(|flag| flag == word) {
+        return Ok(word);
+    }
+    let begun: Vec<&str> =
+        if word.len() > 4 { known().filter(|flag| flag.starts_with(&word)).collect() } else { Vec::new() };
+    match begun.as_slice() {
+        [] => Ok(word),
+        [flag] => Ok((*flag).to_owned()),
+        several => Err(CommandError::Ambiguous { flag: word, candidates: several.join(" or ") }),
+    }
+}
+
 /// Whether a word can be the value of the flag before it: anything but a flag; negative numbers are values.
 fn is_value(word: &str) -> bool {
     !word.starts_with('-') || word.parse::<f64>().is_ok()
@@ -168,7 +228,11 @@ impl Draft {
             "--seed" => self.seed = Some(number()?),
             "--tensor-parallel-size" => set(&mut self.fleet, "tensor_parallel", json!(number()?)),
             "--data-parallel-size" => set(&mut self.fleet, "replicas", json!(number()?)),
+            "--max-model-len" if value == Some("auto") || value == Some("-1") => {
+                set(&mut self.engine, "max_model_len", json!("auto"));
+            }
             "--max-model-len" => set(&mut self.engine, "max_model_len", json!(number()?)),
+            "--enforce-eager" => set(&mut self.engine, "enforce_eager", json!(true)),
             "--block-size" => set(&mut self.engine, "block_tokens", json!(number()?)),
             "--num-gpu-blocks-override" => self.blocks = Some(number()?),
             "--gpu-memory-utilization" => {
@@ -218,10 +282,7 @@ impl Draft {
         let weights = match method {
             "fp8" => "fp8",
             "awq" | "awq_marlin" | "gptq" | "gptq_marlin" => "int4",
-            "mxfp4" => {
-                self.notes.push("`--quantization mxfp4` is taken as int4 (4.125 for 4.25 bits per weight)".to_owned());
-                "int4"
-            }
+            "mxfp4" => "mxfp4",
             _ => {
                 let message = format!("`{method}`; known are fp8, awq, gptq (and their marlin kernels) and mxfp4");
                 return Err(wrong("--quantization", &message));
@@ -250,7 +311,6 @@ impl Draft {
             _ => {
                 let why = match flag {
                     _ if HARMLESS.contains(&flag) => "it changes neither schedule nor time",
-                    "--enforce-eager" => "steps without CUDA graphs take more host time; set engine.host",
                     "--enable-lora" => "adapters are not modelled",
                     _ => "it is not known to Overbook",
                 };
@@ -288,13 +348,13 @@ impl Draft {
             model: said.clone(),
         })?;
         if let Some(weights) = weights.filter(|_| !self.engine.contains_key("weights")) {
-            let why = if weights == WeightDtype::Int4 && model.starts_with("gpt-oss") { ", for MXFP4" } else { "" };
-            self.notes.push(format!("weights are taken as {weights}{why}: that is how `{said}` is published"));
+            self.notes.push(format!("weights are taken as {weights}: that is how `{said}` is published"));
             self.engine.insert("weights".to_owned(), json!(weights));
         }
+        // One block is vLLM's null block, which holds nothing.
         if let Some(blocks) = self.blocks {
             let block = self.engine.get("block_tokens").and_then(Value::as_u64).unwrap_or(16);
-            self.engine.insert("kv_tokens".to_owned(), json!(blocks.saturating_mul(block)));
+            self.engine.insert("kv_tokens".to_owned(), json!(blocks.saturating_sub(1).max(1).saturating_mul(block)));
         }
         self.spread_experts(model)?;
         self.notes.push("a serve command does not say which GPU: `gpu: h100` is a placeholder".to_owned());
@@ -337,15 +397,22 @@ fn count(flag: &str, text: &str) -> Result<u64, CommandError> {
     whole.map(|number| number as u64).ok_or_else(|| wrong(flag, &format!("`{text}` is not a whole number")))
 }
 
-/// The words behind `vllm serve` or behind the module that starts the server.
-fn arguments(words: &[String]) -> Result<&[String], CommandError> {
+/// The words behind `vllm serve`, behind the module that starts the server, or behind the image of vLLM's container; and the version
+/// that the image's tag names.
+fn arguments(words: &[String]) -> Result<(Option<&str>, &[String]), CommandError> {
     let server = |pair: &[String]| {
         let program = pair[0].rsplit('/').next().unwrap_or_default();
         (program == "vllm" && pair[1] == "serve")
             || (pair[0] == "-m" && pair[1].starts_with("vllm.entrypoints.") && pair[1].ends_with("api_server"))
     };
-    let at = words.windows(2).position(server).ok_or(CommandError::NotVllm)?;
-    Ok(&words[at + 2..])
+    if let Some(at) = words.windows(2).position(server) {
+        return Ok((None, &words[at + 2..]));
+    }
+    let image = |word: &String| word.split(':').next().is_some_and(|image| image.ends_with("vllm/vllm-openai"));
+    let at = words.iter().position(image).ok_or(CommandError::NotVllm)?;
+    let tag = words[at].split_once(':').map(|(_, tag)| tag);
+    let versioned = |tag: &&str| tag.parse::<EngineVersion>().is_ok();
+    Ok((tag.filter(versioned), &words[at + 1..]))
 }
 
 /// Splits a command as a POSIX shell does: blanks, quotes, backslashes (also at line ends). Nothing is expanded.

@@ -7,7 +7,7 @@ use super::gap::Gap;
 use super::{Constants, MeasuredRun, words, workload};
 use crate::catalog::Catalog;
 use crate::import::catalog_name;
-use crate::scenario::{EngineSpec, FleetSpec, MaxModelLen, ModelChoice, Scenario, VERSION, WorkloadSpec};
+use crate::scenario::{EngineSpec, FleetSpec, FrontendSpec, MaxModelLen, ModelChoice, Scenario, VERSION, WorkloadSpec};
 
 /// A scenario with the conditions of a measured run.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,9 +52,10 @@ impl MeasuredRun {
             }
         }
         let served = engine::engine(self, gpu, &mut notes)?;
+        let client_time = constants.client_time(self);
         let engine = EngineSpec {
             host: Some(constants.host(self, model, &served, &mut notes)),
-            ..self.engine(&served, model, &mut notes)?
+            ..self.engine(&served, model, client_time.is_some(), &mut notes)?
         };
         let scenario = Scenario {
             version: VERSION,
@@ -67,7 +68,7 @@ impl MeasuredRun {
                 self.text("set")
             )),
             seed: self.whole("seed").unwrap_or(0),
-            workload: WorkloadSpec { client_time: constants.client_time(self), ..requests.workload },
+            workload: WorkloadSpec { client_time, ..requests.workload },
             model: ModelChoice::Named(model.to_owned()),
             gpu: gpu.to_owned(),
             fleet: FleetSpec {
@@ -84,7 +85,13 @@ impl MeasuredRun {
         Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })
     }
 
-    fn engine(&self, served: &Engine, model: &str, notes: &mut Vec<String>) -> Result<EngineSpec, Gap> {
+    fn engine(
+        &self,
+        served: &Engine,
+        model: &str,
+        client_fitted: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<EngineSpec, Gap> {
         let weights = match self.text("weight_dtype") {
             "bf16" | "bfloat16" | "fp16" | "float16" => WeightDtype::Bf16,
             "fp8" => WeightDtype::Fp8,
@@ -99,20 +106,28 @@ impl MeasuredRun {
         let other = self.text("engine_other");
         let share = words::setting(other, "gpu_memory_utilization");
         let share = share.and_then(|text| text.split_whitespace().next()?.parse().ok());
-        let kv_tokens = self.whole("kv_tokens");
+        let block_tokens = self.whole("kv_block_size").map_or(defaults.block_tokens, |tokens| tokens as u32);
+        // One block of vLLM's is its null block, which holds nothing.
+        let null = if matches!(served, Engine::Vllm(_)) { u64::from(block_tokens) } else { 0 };
+        let kv_tokens = self.whole("kv_tokens").map(|tokens| tokens.saturating_sub(null));
         if kv_tokens.is_none() {
             notes.push("KV pool: what the memory model leaves".to_owned());
         }
-        if words::setting(other, "enforce_eager") == Some("true") || other.contains("CUDA graphs off") {
-            notes.push("without CUDA graphs; simulated as with them".to_owned());
+        let eager = words::setting(other, "enforce_eager") == Some("true") || other.contains("CUDA graphs off");
+        if eager {
+            notes.push("without CUDA graphs: the time to launch a layer is inferred".to_owned());
         }
+        // The time of clients that were fitted has the server's front end in it; an engine's own clock has none.
+        let over_http = self.text("latency_clock").starts_with("client") && !client_fitted;
         Ok(EngineSpec {
             weights,
             kv,
-            block_tokens: self.whole("kv_block_size").map_or(defaults.block_tokens, |tokens| tokens as u32),
+            block_tokens,
             gpu_memory_utilization: share.unwrap_or(defaults.gpu_memory_utilization),
             kv_tokens,
             max_model_len: self.max_model_len(served, model, notes),
+            enforce_eager: eager,
+            frontend: (!over_http).then_some(FrontendSpec::NONE),
             ..defaults
         })
     }

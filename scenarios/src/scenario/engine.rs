@@ -88,6 +88,11 @@ pub struct FrontendSpec {
     pub per_running: Duration,
 }
 
+impl FrontendSpec {
+    /// Nothing between client and engine.
+    pub const NONE: FrontendSpec = FrontendSpec { base: no_time(), per_running: no_time() };
+}
+
 /// What a step costs.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -124,7 +129,7 @@ pub struct ConstantCost {
     pub host: Duration,
 }
 
-fn no_time() -> Duration {
+const fn no_time() -> Duration {
     Duration(overbook_sim::time::Span::ZERO)
 }
 

@@ -5,6 +5,7 @@ use overbook_scenarios::export::serve_flags;
 use overbook_scenarios::import::{CommandError, model_from_config, vllm_command};
 use overbook_scenarios::{Catalog, Scenario};
 use overbook_sim::hardware::model::{ModelSpec, SlidingSpec};
+use overbook_sim::schedulers::SchedulerSpec;
 use serde_json::{Value, json};
 
 use super::{LEAST, study};
@@ -172,18 +173,37 @@ fn a_serve_command_becomes_a_scenario() {
          workload: { generate: { arrivals: { poisson: { rate: 10/s } }, lengths: burstgpt, requests: 1000 } }\n\
          model: llama-3.1-8b\ngpu: h100\nfleet: { tensor_parallel: 2, replicas: 3 }\n\
          engine: { weights: fp8, kv: fp8, block_tokens: 32, gpu_memory_utilization: 0.85, max_model_len: 8000, \
-         kv_tokens: 32000 }\n\
+         enforce_eager: true, kv_tokens: 31968 }\n\
          scheduler: { vllm: { max_num_seqs: 128, max_num_batched_tokens: 4096, enable_prefix_caching: false, \
          async_scheduling: true, policy: priority } }\n",
     );
     assert_eq!(got, expected.points()[0].scenario);
     let told = |part: &str| notes.iter().any(|note| note.contains(part));
-    assert!(told("`--port 8000` was left out: it changes neither") && told("`--enforce-eager` was left out: steps"));
+    assert!(told("`--port 8000` was left out: it changes neither"));
     assert!(told("`--new-fancy-flag on` was left out: it is not known") && told("`gpu: h100` is a placeholder"));
-    assert_eq!(notes.len(), 5, "{notes:#?}");
+    assert_eq!(notes.len(), 4, "{notes:#?}");
     let (got, notes) = scenario("python3 -m vllm.entrypoints.openai.api_server --model openai/gpt-oss-20b");
-    assert_eq!(got.engine.weights, overbook_sim::hardware::model::WeightDtype::Int4);
-    assert!(notes[0].contains("MXFP4"), "{notes:?}");
+    assert_eq!(got.engine.weights, overbook_sim::hardware::model::WeightDtype::Mxfp4);
+    assert!(notes[0].contains("mxfp4"), "{notes:?}");
+}
+
+/// argparse takes the beginning of a flag for the flag, containers stand before the arguments, and the shell fills variables in.
+#[test]
+fn commands_are_read_as_they_are_typed() {
+    let engine = |command: &str| scenario(command).0.engine;
+    let vllm = |command: &str| match scenario(command).0.scheduler {
+        SchedulerSpec::Vllm(spec) => spec,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(vllm("vllm serve Qwen/Qwen3-14B --max-num-seq 30 --gpu-memory-util 0.95").max_num_seqs, 30);
+    assert!((engine("vllm serve Qwen/Qwen3-14B --gpu-memory-util 0.95").gpu_memory_utilization - 0.95).abs() < 1e-9);
+    let (got, notes) =
+        scenario("docker run --gpus all -p 8000:8000 vllm/vllm-openai:v0.10.1 --model Qwen/Qwen3-32B -tp 2");
+    assert_eq!((got.fleet.tensor_parallel, got.engine.version.unwrap().numbers()), (2, (0, 10)), "{notes:?}");
+    let unset = vllm_command("vllm serve $MODEL -tp 2").unwrap_err();
+    assert!(unset.to_string().contains("`$MODEL` is a variable of the shell"), "{unset}");
+    let both = vllm_command("vllm serve Qwen/Qwen3-14B --max-num 3").unwrap_err().to_string();
+    assert!(both.contains("--max-num-batched-tokens") && both.contains("--max-num-seqs"), "{both}");
 }
 
 #[test]
@@ -223,13 +243,13 @@ fn commands_of_a_scenario_read_back() {
     let flags = serve_flags(&wanted);
     assert_eq!(
         flags.vllm,
-        "vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2 --max-num-seqs 256 --max-num-batched-tokens 8192 \
+        "vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2 --max-num-seqs 1024 --max-num-batched-tokens 8192 \
          --gpu-memory-utilization 0.9 --block-size 16 --max-model-len 8192 --kv-cache-dtype fp8 \
          --enable-prefix-caching --enable-chunked-prefill --async-scheduling"
     );
     assert_eq!(
         flags.sglang,
-        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B --tp-size 2 --max-running-requests 256 \
+        "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B --tp-size 2 --max-running-requests 1024 \
          --chunked-prefill-size 8192 --mem-fraction-static 0.9 --page-size 16 --context-length 8192 \
          --kv-cache-dtype fp8_e4m3 --schedule-policy fcfs"
     );

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use overbook_scenarios::measured::{Constants, Gap, Imitation, MeasuredRun};
+use overbook_scenarios::scenario::MaxModelLen;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_test_groups::{in_clone, whole, whole_files};
 
@@ -62,7 +63,10 @@ fn what_a_run_says_is_what_is_simulated() {
     let scenario = imitation.scenario;
     let SchedulerSpec::Vllm(vllm) = &scenario.scheduler else { panic!("{:?}", scenario.scheduler) };
     assert_eq!((vllm.max_num_seqs, vllm.max_num_batched_tokens, vllm.async_scheduling), (64, 2048, true));
-    assert_eq!((scenario.engine.kv_tokens, scenario.engine.max_model_len), (Some(100_000), Some(4096)));
+    assert_eq!(
+        (scenario.engine.kv_tokens, scenario.engine.max_model_len),
+        (Some(99_984), Some(MaxModelLen::Tokens(4096)))
+    );
     assert!(imitation.assumptions.is_empty() && !imitation.steady, "{:?}", imitation.assumptions);
     let yaml = text(&[]);
     for part in ["constant:", "rate: 5/s", "prompt: 512", "output: 64", "fixed: 64"] {
@@ -76,7 +80,7 @@ fn what_a_run_says_is_what_is_simulated() {
         [("engine", "s-lora (LightLLM fork)"), ("scheduler", "fcfs"), ("model", "huggyllama/llama-7b (dummy weights)")];
     let scenario = run(&slora).unwrap().scenario;
     assert!(matches!(scenario.scheduler, SchedulerSpec::LightllmMain(_)));
-    assert_eq!(scenario.engine.max_model_len, Some(2048), "the model was made for no more");
+    assert_eq!(scenario.engine.max_model_len, Some(MaxModelLen::Tokens(2048)), "the model was made for no more");
 }
 
 #[test]

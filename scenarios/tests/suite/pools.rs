@@ -35,8 +35,10 @@ fn a_pool_changes_what_it_says_and_inherits_the_rest() {
     assert_eq!(pools, [(2, 1, 8192), (6, 3, 8192)]);
     assert_eq!(spec.pools[1].limits.blocks, 32_768 / 16);
     // Each pool is what a fleet of its own would be.
+    // What the smaller GPU's default is holds for both, which share a scheduler.
     let alone = |gpu: &str, engine: &str| {
-        study(&format!("{}engine: {{ max_model_len: 8192{engine} }}\n", LEAST.replace("h200", gpu)))
+        let limits = "scheduler: { vllm: { max_num_batched_tokens: 2048, max_num_seqs: 256 } }";
+        study(&format!("{}engine: {{ max_model_len: 8192{engine} }}\n{limits}\n", LEAST.replace("h200", gpu)))
     };
     let (fast, slow) = (alone("h200", ""), alone("l4", ", weights: fp8"));
     assert_eq!(decode_ms(&mixed), [decode_ms(&fast)[0], decode_ms(&slow)[0]]);
@@ -111,7 +113,7 @@ fn prompts_on_one_pool_and_decodes_on_another() {
     assert!(told[0].starts_with(&wanted), "{told:?}");
     let lengths =
         "{ pools: [{ replicas: 1 }, { replicas: 1, gpu: l4 }], disaggregation: { prefill: 1, link: nvlink4 } }";
-    let lengths = refused(lengths, "");
+    let lengths = refused(lengths, "engine: { max_model_len: auto }\n");
     assert!(lengths[0].contains("set `engine.max_model_len` to at most"), "{lengths:?}");
 }
 

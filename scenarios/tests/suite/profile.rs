@@ -162,8 +162,9 @@ fn a_scenario_runs_on_what_the_tables_say() {
     tables(&home.path().join("tables"), &truth);
     fs::write(home.path().join("p.yaml"), import(&home.path().join("tables")).to_yaml()).unwrap();
     let text = "version: 1\nname: x\n\
-                workload: { generate: { arrivals: { poisson: { rate: 1/s } }, lengths: burstgpt, requests: 10 } }\n\
-                model: qwen3-8b\ngpu: h100\nengine: { cost: { profile: { path: p.yaml } } }\n";
+                workload: { generate: { arrivals: { poisson: { rate: 1/s } }, lengths: burstgpt, requests: 10 }, temperature: 0 }\n\
+                model: qwen3-8b\ngpu: h100\nengine: { cost: { profile: { path: p.yaml } } }\n\
+                scheduler: { vllm: { max_num_seqs: 256 } }\n";
     let file = home.path().join("s.yaml");
     let load = |text: &str| {
         fs::write(&file, text).unwrap();

@@ -32,7 +32,7 @@ fn defaults_are_filled_in() {
     {
         assert!(yaml.lines().any(|found| found == line), "{line} in\n{yaml}");
     }
-    assert!(yaml.contains("scheduler:\n  vllm:\n") && yaml.contains("    max_num_seqs: 256\n"), "{yaml}");
+    assert!(yaml.contains("scheduler:\n  vllm:\n") && yaml.contains("    max_num_seqs: 1024\n"), "{yaml}");
 }
 
 #[test]

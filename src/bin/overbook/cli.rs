@@ -236,10 +236,14 @@ pub(crate) enum CatalogCommand {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum ImportCommand {
-    /// From a `vllm serve` command, in quotes.
+    /// From a `vllm serve` command, in quotes, or from the log that it writes as it starts.
     Vllm {
         /// The command.
-        command: String,
+        #[arg(required_unless_present = "log", conflicts_with = "log")]
+        command: Option<String>,
+        /// The start-up log of a server: its KV pool, version and limits are taken as it states them.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
     },
     /// From a model's config.json (Hugging Face): prints the shape for `model:`.
     Config {

@@ -1,5 +1,7 @@
 //! `overbook import` and `overbook serve-flags`: between scenarios and what runs for real.
 
+use std::path::Path;
+
 use overbook_scenarios::{export, import};
 
 use crate::check::load;
@@ -8,14 +10,18 @@ use crate::output::{DONE, Failure, note, print};
 
 pub(crate) fn run(command: &ImportCommand) -> Result<u8, Failure> {
     match command {
-        ImportCommand::Vllm { command } => {
-            let imported = import::vllm_command(command).map_err(Failure::input)?;
+        ImportCommand::Vllm { command, log } => {
+            let imported = if let Some(file) = log {
+                let text = read(file)?;
+                import::vllm_log(&text).map_err(|error| Failure::Input(format!("{}: {error}", file.display())))?
+            } else {
+                import::vllm_command(command.as_deref().unwrap_or_default()).map_err(Failure::input)?
+            };
             print(&imported.scenario)?;
             imported.notes.iter().for_each(|remark| note(&format!("note: {remark}")));
         }
         ImportCommand::Config { file } => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?;
+            let text = read(file)?;
             let model = import::model_from_config(&text)
                 .map_err(|error| Failure::Input(format!("{}: {error}", file.display())))?;
             let value = serde_json::to_value(&model).map_err(anyhow::Error::new)?;
@@ -23,6 +29,10 @@ pub(crate) fn run(command: &ImportCommand) -> Result<u8, Failure> {
         }
     }
     Ok(DONE)
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))
 }
 
 pub(crate) fn serve_flags(args: &ScenarioArgs, globals: &Globals) -> Result<u8, Failure> {
