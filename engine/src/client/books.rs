@@ -109,6 +109,7 @@ impl Books {
             digest: Digest::default(),
             effort: Effort::default(),
             interrupted,
+            halted: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Laws 1 to 7, 9 and 14 over random worlds.
 
-use overbook_sim::fleet::{OutputLimit, RunError};
+use overbook_sim::fleet::{Halt, OutputLimit, RunError};
 use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::{Span, Time};
@@ -303,7 +303,7 @@ fn broken_schedulers_are_named() {
             continue;
         }
         match world.try_run(How { scheduler: Some(&|| Box::new(Lazy)), ..How::JUMPS }) {
-            Err(RunError::Stalled { waiting, .. }) if waiting > 0 => stalled += 1,
+            Ok(run) if matches!(run.result.halted, Some(Halt::Stalled { waiting, .. }) if waiting > 0) => stalled += 1,
             other => panic!("world {seed}: a lazy scheduler gave {other:?}"),
         }
         for greed in Greed::ALL {
