@@ -11,9 +11,9 @@ use serde::Deserialize;
 use crate::results::rows::Outcome;
 use crate::schedulers::vllm::Vllm;
 use crate::schedulers::{SchedulerPolicy as _, VllmSpec};
+use crate::serving::QueueOrder;
 use crate::serving::replica::{Happened, Limits, Replica};
 use crate::serving::step::Infeasible;
-use crate::serving::QueueOrder;
 use crate::time::Time;
 use crate::workload::arrival::{Arrival, Content};
 

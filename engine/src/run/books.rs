@@ -57,7 +57,15 @@ impl Books {
     pub(super) fn finish(&mut self, blocks: u64, classes: &[String], interrupted: bool) -> RunResult {
         let ledger = std::mem::replace(&mut self.ledger, Ledger::new(Slo::default()));
         let (summary, timeline) = ledger.finish(blocks, classes);
-        RunResult { summary, timeline, end: self.end, digest: self.digest, effort: self.effort, interrupted, halted: None }
+        RunResult {
+            summary,
+            timeline,
+            end: self.end,
+            digest: self.digest,
+            effort: self.effort,
+            interrupted,
+            halted: None,
+        }
     }
 
     fn ended(&mut self, now: Time, row: &RequestRow, steps: u64, busy: u64) {

@@ -14,7 +14,9 @@ use crate::cost::PrefillPart;
 use crate::kv::Seat;
 use crate::kv::blocks::{BlockMove, Hit};
 use crate::serving::lane::{Lane, Running};
-use crate::serving::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own, release_blocks};
+use crate::serving::replica::{
+    Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own, release_blocks,
+};
 use crate::serving::request::{Phase, Request};
 use crate::time::Time;
 use crate::workload::Truth;

@@ -31,7 +31,8 @@ fn wrong(run: &Run, retries: bool) -> Option<String> {
     let mean = there as f64 / makespan.0.max(1) as f64;
     let levels = load.running_mean + load.waiting_mean;
     let off = (mean - levels).abs();
-    (!retries && off > 1e-6 * mean.max(1.0)).then(|| format!("Little's law: {levels} there on average, rows say {mean}"))
+    (!retries && off > 1e-6 * mean.max(1.0))
+        .then(|| format!("Little's law: {levels} there on average, rows say {mean}"))
 }
 
 #[test]

@@ -258,7 +258,8 @@ fn no_work_waits_without_a_reason() {
     eprintln!(
         "law 7: {chances} plans with a queue; a timid scheduler is caught in {timid_found} of {timid_worlds} worlds"
     );
-    assert!(chances > 10_000 && timid_found > 20);
+    assert!(chances > 10_000);
+    assert!(timid_found * 10 >= timid_worlds * 3, "caught in {timid_found} of {timid_worlds} worlds, 3 of 10 must");
 }
 
 /// Law 6: the same bytes on one thread and on two.

@@ -35,7 +35,8 @@ pub(crate) fn run(
     let outcome = outcome.map_err(|error| Failure::of(error, globals))?;
     let table = outcome.table(study, asked);
     write_files(&dir, study, &outcome, &table, args)?;
-    let halted: Vec<_> = outcome.points.iter().map(|point| point.as_ref().and_then(|point| point.halted.as_ref())).collect();
+    let halted: Vec<_> =
+        outcome.points.iter().map(|point| point.as_ref().and_then(|point| point.halted.as_ref())).collect();
     let failed = halted.iter().any(Option::is_some);
     let (status, code) = match (outcome.is_complete(), args.gate && !outcome.passes()) {
         _ if failed => (Status::Failed, FAILED),
