@@ -126,7 +126,8 @@ fn a_finite_horizon_is_kept() {
 fn notices(reason: StopReason) -> u64 {
     match reason {
         StopReason::Blocks => 38,
-        StopReason::CostBreak | StopReason::HostCrossing => 33,
+        StopReason::HostCrossing => 37,
+        StopReason::CostBreak => 41,
         _ => 47,
     }
 }
