@@ -25,7 +25,7 @@ struct Turn {
     tokens: u32,
 }
 
-/// What is left to give, and who got what: by rank, tokens, places and blocks go to whoever comes first. But a prompt that was begun
+/// What is left to give, and which request got what: by rank, tokens, places and blocks go to the first ones. But a prompt that was begun
 /// keeps its blocks until it is computed, unless they can go to the host: the papers compute a prompt in one step, and over several
 /// steps requests could otherwise drop each other's prompts for ever.
 struct Division {

@@ -260,7 +260,7 @@ impl Sglang {
         if let Some(seat) = split {
             any = self.go_on(step, seat, &mut budget)?;
             if !any {
-                // Its blocks are not free yet: nobody passes it, or two prompts that were split could wait for each other.
+                // Its blocks are not free yet: no request passes it, or two prompts that were split could wait for each other.
                 return Ok(false);
             }
         }

@@ -84,7 +84,7 @@ fn by_priority_equals_are_not_each_others_victims() {
     all_finish(&world);
 }
 
-/// Preempts whoever is in prefill, to begin with the next one.
+/// Preempts every prompt that was begun, and begins the next one.
 #[derive(Debug)]
 struct Thrash;
 

@@ -1,7 +1,7 @@
 //! Identities of blocks that the workload has none for: engines hash the tokens themselves, generated ones too, so that a preempted
 //! request finds what is left of its own blocks.
 //!
-//! Nobody else has these contents. So they get identities only when a request is preempted; and, as long as one waits that may come
+//! No other request has these contents. So they get identities only when a request is preempted; and, as long as one waits that may come
 //! back for its own, when others finish: their blocks go behind its blocks in the free queue, as hashed ones do.
 
 use super::hash_to;

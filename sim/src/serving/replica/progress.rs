@@ -52,8 +52,8 @@ impl Replica {
 
     /// Whether the requests here preempt each other for ever (law 14).
     ///
-    /// What was dropped and is computed again fits into the pool, and a barren plan computes a token of it at least. So if nobody is
-    /// preempted meanwhile, fewer barren plans follow each other than the pool has tokens; and if somebody is, then under any policy
+    /// What was dropped and is computed again fits into the pool, and a barren plan computes a token of it at least. So if none is
+    /// preempted meanwhile, fewer barren plans follow each other than the pool has tokens; and if some are, then under any policy
     /// that spares one request until it has got further, fewer than the longest sequence has. Twice the pool is beyond both.
     pub fn is_stuck(&self) -> bool {
         self.progress.barren > self.barren_max()
