@@ -152,6 +152,9 @@ fn length_models_see_no_more_than_they_say() {
             }
         }
         eprintln!("law 9: {plans} plans of {all} compared, {caught} worlds caught: {lengths:?}");
-        assert!(plans * 5 > all && lengths.is_oracle() == (caught >= 15), "{lengths:?}: {caught} of 150 worlds, an oracle in 15");
+        assert!(
+            plans * 5 > all && lengths.is_oracle() == (caught >= 15),
+            "{lengths:?}: {caught} of 150 worlds, an oracle in 15"
+        );
     }
 }
