@@ -75,7 +75,7 @@ impl Error {
                 RunError::Record(_)
                 | RunError::Route { .. }
                 | RunError::Plan(_)
-                | RunError::Stalled { .. }
+                | RunError::Halted(_)
                 | RunError::Audit { .. } => false,
             },
             Error::Report(_) | Error::Scratch(_) => false,

@@ -5,7 +5,7 @@ use overbook_scenarios as scenarios;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::Scenario;
 use overbook_sim::digest::Digest;
-use overbook_sim::fleet::{Effort, RunResult};
+use overbook_sim::fleet::{Effort, Halt, RunResult};
 use overbook_sim::results::rows::Keep;
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::timeline::Timeline;
@@ -21,6 +21,8 @@ pub struct Outcome {
     pub title: String,
     /// Whether the run came to its end; the figures of one that was interrupted are of its beginning.
     pub status: Status,
+    /// Why the run ended before its time by itself, if it did: then the figures are of its beginning, as the rows are.
+    pub halted: Option<Halt>,
     /// The figures; [`Summary::metric`] has them by name.
     pub summary: Summary,
     /// Levels and rates over time.
@@ -50,14 +52,19 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome of a run of a point, simulated or measured. Pools are named as the point names them.
     pub fn new(point: &Point, result: RunResult, assumptions: Vec<(String, String)>, calibration: String) -> Outcome {
-        let RunResult { mut summary, timeline, end, digest, effort, interrupted } = result;
+        let RunResult { mut summary, timeline, end, digest, effort, interrupted, halted } = result;
         for (pool, name) in summary.pools.iter_mut().zip(point.pool_names()) {
             pool.name = name;
         }
         let scenario = &point.scenario;
         Outcome {
             title: scenario.description.clone().unwrap_or_else(|| scenario.name.clone()),
-            status: if interrupted { Status::Interrupted } else { Status::Complete },
+            status: match (&halted, interrupted) {
+                (Some(_), _) => Status::Failed,
+                (None, true) => Status::Interrupted,
+                (None, false) => Status::Complete,
+            },
+            halted,
             verdicts: verdicts(scenario, &summary),
             summary,
             timeline,
@@ -83,9 +90,9 @@ impl Outcome {
         self.verdicts.iter().all(reports::Verdict::met)
     }
 
-    /// Whether no target of `slo:` is missed and all figures of `expect:` are as expected.
+    /// Whether the run came to its end, no target of `slo:` is missed and all figures of `expect:` are as expected.
     pub fn passes(&self) -> bool {
-        self.keeps_targets() && self.expected.iter().all(|verdict| verdict.passed)
+        self.halted.is_none() && self.keeps_targets() && self.expected.iter().all(|verdict| verdict.passed)
     }
 
     /// What reports are made of; `command` makes the run again, `directory` is where its files lie.

@@ -135,6 +135,16 @@ pub enum DriveError {
         /// How many.
         waiting: u32,
     },
+    /// The requests preempt each other for ever (law 14).
+    #[error(
+        "no progress: {requests} requests preempt each other, and {plans} plans in a row only computed again what was dropped; give the scheduler more KV memory, or choose another one"
+    )]
+    NoProgress {
+        /// Unfinished requests.
+        requests: u32,
+        /// Plans in a row that led nowhere.
+        plans: u64,
+    },
     /// Block tables and pool disagree: a bug.
     #[error("block tables broken: {0}")]
     Blocks(String),

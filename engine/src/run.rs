@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use overbook_sim::fleet::{ClusterSpec, Progress, RunResult};
+use overbook_sim::fleet::{ClusterSpec, Halt, Progress, RunResult};
 use overbook_sim::results::rows::RequestRow;
 use overbook_sim::serving::replica::Lanes;
 use overbook_sim::time::{Span, Time};
@@ -128,6 +128,16 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
     cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)
 }
 
+/// What ends a run that keeps what it has: its scheduler does not get on.
+fn halt(spec: &ClusterSpec, at: Time, error: DriveError) -> Result<Halt, DriveError> {
+    let (policy, replica) = (spec.scheduler.name(), 0);
+    match error {
+        DriveError::Stalled { waiting } => Ok(Halt::Stalled { policy, replica, at, requests: waiting, waiting }),
+        DriveError::NoProgress { requests, plans } => Ok(Halt::NoProgress { policy, replica, at, requests, plans }),
+        other => Err(other),
+    }
+}
+
 /// Time between the start of a run and its time zero: threads start, caches fill.
 const LEAD: Duration = Duration::from_millis(50);
 
@@ -154,7 +164,8 @@ pub fn run(
         // Built where it runs: a scheduler need not be `Send`.
         let driver = std::thread::Builder::new().name("driver".into()).spawn_scoped(scope, move || {
             let driven = Driver::new(limits, scheduler.build(seed, 0), executor)
-                .and_then(|mut driver| driver.run(&inbox, clock, &mut books));
+                .and_then(|mut driver| driver.run(&inbox, clock, &mut books))
+                .map(|()| None);
             books.close();
             (driven, books)
         });
@@ -187,8 +198,8 @@ pub fn run(
     let Some((driven, mut books)) = driven else {
         return Err(EngineError::Unfit("its driver panicked"));
     };
-    driven?;
-    let result = books.finish(limits.blocks, workload.classes(), interrupted);
+    let halted = driven.or_else(|error| halt(spec, books.end(), error).map(Some))?;
+    let result = RunResult { halted, ..books.finish(limits.blocks, workload.classes(), interrupted) };
     Ok(Measured {
         result,
         sent,

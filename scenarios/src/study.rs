@@ -96,6 +96,10 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
             break;
         }
     }
+    if problems.is_empty() && study.points.is_empty() {
+        // What is valid can be run.
+        problems.add("", tree.span, "the scenario describes no run", None);
+    }
     if let Some(entry) = &expect {
         study.expectations = resolve_expectations(entry, &axes, &mut problems);
     }

@@ -29,7 +29,7 @@ pub use controllers::{
     ScaleTarget,
 };
 pub use drive::{Effort, StopReason};
-pub use outcome::{Progress, RunError, RunResult};
+pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
 pub use pools::ReplicaPool;
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use crate::results::rows::Outcome;
-use crate::schedulers::{SchedulerSpec, VllmSpec};
+use crate::schedulers::vllm::Vllm;
+use crate::schedulers::{SchedulerPolicy as _, VllmSpec};
+use crate::serving::QueueOrder;
 use crate::serving::replica::{Happened, Limits, Replica};
 use crate::serving::step::Infeasible;
-use crate::serving::{QueueOrder, Scheduler};
 use crate::time::Time;
 use crate::workload::arrival::{Arrival, Content};
 
@@ -108,8 +109,8 @@ pub enum ArrivalTime {
 
 impl GoldenConfig {
     /// The scheduler under these settings.
-    pub fn scheduler(&self) -> SchedulerSpec {
-        SchedulerSpec::Vllm(VllmSpec {
+    pub fn scheduler(&self) -> VllmSpec {
+        VllmSpec {
             policy: self.policy,
             preemption_victim: None,
             max_num_batched_tokens: self.max_num_batched_tokens,
@@ -124,7 +125,7 @@ impl GoldenConfig {
             prefill_schedule_interval: self.prefill_schedule_interval,
             async_scheduling: self.mode == Mode::Async,
             enable_prefix_caching: self.prefix_caching,
-        })
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -138,7 +139,7 @@ impl GoldenConfig {
 pub struct GoldenReplay<'a> {
     workload: &'a GoldenWorkload,
     replica: Replica,
-    scheduler: Box<dyn Scheduler>,
+    scheduler: Vllm,
     next_request: usize,
     t: u64,
     /// Batches not yet processed: (step, whether it holds work).
@@ -149,11 +150,10 @@ pub struct GoldenReplay<'a> {
 impl<'a> GoldenReplay<'a> {
     /// Starts before step 0.
     pub fn new(workload: &'a GoldenWorkload) -> Self {
-        let spec = workload.cfg.scheduler();
         GoldenReplay {
             workload,
             replica: Replica::new(0, workload.cfg.limits()),
-            scheduler: spec.build(0, 0),
+            scheduler: Vllm::with_equal_times(workload.cfg.scheduler()),
             next_request: 0,
             t: 0,
             queue: VecDeque::new(),
@@ -201,7 +201,7 @@ impl<'a> GoldenReplay<'a> {
         let mut line = format!("{{\"w\":{},\"t\":{}", self.workload.w, self.t);
         let mut early = false;
         if self.replica.outstanding() > 0 || self.unannounced {
-            let busy = self.replica.plan(0, Time(self.t), &mut *self.scheduler)?;
+            let busy = self.replica.plan(0, Time(self.t), &mut self.scheduler)?;
             self.unannounced = false;
             self.write_plan(&mut line);
             self.queue.push_back((self.t, busy));

@@ -50,7 +50,7 @@ impl Simulation {
         let mut workload = point.workload().map_err(|error| error.to_string())?;
         let mut rows = Requests::default();
         let result = cluster
-            .and_then(|cluster| cluster.run(&mut *workload, &mut *cost, &mut rows, &mut |_| true))
+            .and_then(|cluster| cluster.run(&mut *workload, &mut *cost, &mut rows, &mut |_| true)?.whole())
             .map_err(|error| error.to_string())?;
         Ok(Simulation { imitation, point, result, rows: rows.0 })
     }

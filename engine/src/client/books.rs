@@ -110,6 +110,7 @@ impl Books {
             digest: Digest::default(),
             effort: Effort::default(),
             interrupted,
+            halted: None,
         }
     }
 

@@ -158,6 +158,10 @@ impl Driver {
             self.plans += 1;
             let busy = self.replica.plan(0, now, &mut *self.scheduler)?;
             self.tell(now, observer);
+            if self.replica.is_stuck() {
+                let (requests, plans) = (self.replica.outstanding(), self.replica.barren_max());
+                return Err(DriveError::NoProgress { requests, plans });
+            }
             if !busy {
                 let stuck = self.flights.is_empty() && self.replica.step().preempted.is_empty();
                 let waiting = self.replica.waiting();

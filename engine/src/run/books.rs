@@ -43,6 +43,11 @@ impl Books {
         }
     }
 
+    /// Up to when the books go.
+    pub(super) fn end(&self) -> Time {
+        self.end
+    }
+
     /// Nothing ends any more.
     pub(super) fn close(&mut self) {
         self.ended = None;
@@ -52,7 +57,15 @@ impl Books {
     pub(super) fn finish(&mut self, blocks: u64, classes: &[String], interrupted: bool) -> RunResult {
         let ledger = std::mem::replace(&mut self.ledger, Ledger::new(Slo::default()));
         let (summary, timeline) = ledger.finish(blocks, classes);
-        RunResult { summary, timeline, end: self.end, digest: self.digest, effort: self.effort, interrupted }
+        RunResult {
+            summary,
+            timeline,
+            end: self.end,
+            digest: self.digest,
+            effort: self.effort,
+            interrupted,
+            halted: None,
+        }
     }
 
     fn ended(&mut self, now: Time, row: &RequestRow, steps: u64, busy: u64) {

@@ -69,7 +69,7 @@ pub struct EarlyRejectionSpec {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouterViewSpec {
-    /// Time between two reports of a replica: its queue, blocks and cached prefixes.
+    /// Time between two reports of a replica: its queue, blocks and cached prefixes. At least 1 ms.
     pub interval: Duration,
     /// Time that a report takes to the router.
     #[serde(default = "at_once")]
@@ -135,7 +135,7 @@ pub struct AutoscaleSpec {
     pub target: ScaleTargetSpec,
     /// Time from the decision until a replica takes requests: a machine, an image, weights. It is paid for.
     pub start_up: Duration,
-    /// Time between two decisions (HPA: 15 s).
+    /// Time between two decisions, at least 1 ms (HPA: 15 s).
     #[serde(default = "hpa_interval")]
     pub interval: Duration,
     /// For how long a lower load must have lasted before replicas leave (HPA: 5 min). Who leaves first ends what it has.

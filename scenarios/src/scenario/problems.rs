@@ -6,6 +6,8 @@ mod pools;
 
 use overbook_sim::check::{Check, Problem};
 use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::time::Span;
+use overbook_sim::units::Duration;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EarlyRejectionSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec,
@@ -100,6 +102,13 @@ fn below(prefix: &'static str, problems: Vec<Problem>) -> impl Iterator<Item = P
     problems.into_iter().map(move |(path, message)| (join(prefix, &path), message))
 }
 
+/// Least time between two reports of replicas, or two decisions of an autoscaler: below it a run does little else, and no system does it.
+const INTERVAL_MIN: Span = Span(1_000_000);
+
+fn told_interval(interval: Duration) -> String {
+    format!("is {interval}; it must be at least {}", Duration(INTERVAL_MIN))
+}
+
 impl FleetSpec {
     fn check(&self, list: &mut Vec<Problem>) {
         let mut check = Check::new("fleet", list);
@@ -123,11 +132,9 @@ impl FleetSpec {
             check.time("controllers.faults.mttr", faults.mttr);
         }
         if let Some(view) = self.controllers.router_view {
-            check.that(
-                view.interval.0.0 > 0,
-                "controllers.router_view.interval",
-                "is 0; without `router_view` the router sees all live",
-            );
+            let key = "controllers.router_view.interval";
+            check.that(view.interval.0.0 > 0, key, "is 0; without `router_view` the router sees all live");
+            check.that(view.interval.0.0 == 0 || view.interval.0 >= INTERVAL_MIN, key, told_interval(view.interval));
         }
         if self.pools.is_empty() {
             let told = "cannot be combined with `disaggregation` here: replicas of two kinds scale apart, so make them `pools` and give each \
@@ -147,7 +154,8 @@ impl FleetSpec {
         let mut check = Check::new("fleet", list);
         if let Some(auto) = self.controllers.autoscale {
             check.range("controllers.autoscale.min", u64::from(auto.min), 1, u64::from(self.replicas.max(1)));
-            check.time("controllers.autoscale.interval", auto.interval);
+            let told = told_interval(auto.interval);
+            check.that(auto.interval.0 >= INTERVAL_MIN, "controllers.autoscale.interval", told);
             let (key, target, most) = match auto.target {
                 ScaleTargetSpec::Outstanding(target) => {
                     ("controllers.autoscale.target.outstanding", target, f64::INFINITY)

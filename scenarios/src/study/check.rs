@@ -230,8 +230,9 @@ impl PointCheck<'_> {
             }
         }
         // A server that is not found, or neither of the two, has been told of already.
+        let named = self.tree.entry("gpu").is_some() || self.pool.as_ref().is_some_and(|(_, pool)| pool.gpu.is_some());
         let gpu = match scenario.gpu.as_str() {
-            "" => None,
+            "" if server.is_some() || !named => None,
             "none" => Some(GpuSpec::none()),
             name => self.found("gpu", catalog.gpu(name)),
         };

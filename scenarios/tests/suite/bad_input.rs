@@ -155,6 +155,17 @@ fn autoscalers() {
     assert_eq!(told("min: 4, target: { outstanding: 2 }"), ["6:41: `min` is 4; it must be from 1 to 3"]);
     assert_eq!(told("min: 1, target: { kv-use: 2 }"), ["6:62: `kv-use` is 2; it must be above 0 and at most 1"]);
     assert!(told("min: 1, target: { waiting: 2 }")[0].contains("unknown name `waiting`"));
+    let least = told("min: 1, interval: 10us, target: { outstanding: 2 }");
+    assert!(least.len() == 1 && least[0].ends_with("it must be at least 1ms"), "{least:?}");
+    let least = with("fleet: { replicas: 2, router_view: { interval: 1ns } }");
+    assert!(least.len() == 1 && least[0].ends_with("it must be at least 1ms"), "{least:?}");
+}
+
+/// What is valid can be run: no scenario is valid and describes no run.
+#[test]
+fn an_empty_gpu_is_no_gpu() {
+    let told = problems(&LEAST.replace("gpu: h200", "gpu: \"\""));
+    assert!(told.len() == 1 && told[0].contains("no GPU is called ``"), "{told:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::controllers;
 use super::drive::Stop;
 use super::intake::Intake;
 use super::kernel::{Entry, Fired, Kernel, RANK_PATIENCE};
-use super::outcome::{Progress, RunError, RunResult};
+use super::outcome::{Halt, Progress, RunError, RunResult};
 use super::policies::Policies;
 use super::pools::{Pools, ReplicaPool};
 use super::sink::Sink;
@@ -140,6 +140,19 @@ struct Running<'a> {
 
 impl Running<'_> {
     fn run(mut self, watch: &mut dyn FnMut(Progress) -> bool) -> Result<RunResult, RunError> {
+        let (interrupted, halted) = match self.go(watch) {
+            Ok(interrupted) => (interrupted, None),
+            Err(RunError::Halted(halt)) => (false, Some(halt)),
+            Err(error) => return Err(error),
+        };
+        if interrupted || halted.is_some() {
+            self.kernel.cut_off()?;
+        }
+        Ok(self.finish(interrupted, halted))
+    }
+
+    /// Goes on until nothing is left to do, or the watcher stops it. Returns whether it did.
+    fn go(&mut self, watch: &mut dyn FnMut(Progress) -> bool) -> Result<bool, RunError> {
         self.say(Event::Start)?;
         if self.spec.traffic.clients.is_none() {
             self.intake.open()?;
@@ -155,13 +168,13 @@ impl Running<'_> {
                 break;
             }
             if events.is_multiple_of(WATCH_EVERY) && !watch(self.progress()) {
-                return Ok(self.finish(true));
+                return Ok(true);
             }
         }
         if self.spec.traffic.drain {
             self.kernel.check_served()?;
         }
-        Ok(self.finish(false))
+        Ok(false)
     }
 
     fn progress(&self) -> Progress {
@@ -169,10 +182,14 @@ impl Running<'_> {
         Progress { now: *now, arrived: counts.arrived, ended: counts.ended }
     }
 
-    fn finish(mut self, interrupted: bool) -> RunResult {
+    fn finish(mut self, interrupted: bool, halted: Option<Halt>) -> RunResult {
         let effort = self.kernel.effort();
         self.kernel.sink.tally.plans(effort.plans);
         let (from, to) = self.kernel.sink.tally.span();
+        for drive in &self.kernel.drives {
+            self.kernel.sink.tally.trim_busy(drive.busy_after(to));
+            self.kernel.sink.tally.preemptions(drive.unbooked_preemptions());
+        }
         let scales = self.kernel.pools.scale();
         let fleet = Fleet {
             replicas: self.kernel.pools.replicas(),
@@ -180,11 +197,11 @@ impl Running<'_> {
             blocks: self.kernel.replicas.iter().map(|replica| replica.pool().total()).sum(),
             served: scales.then(|| self.kernel.served(from, to)),
         };
-        let pools = self.kernel.pools.finish(&self.kernel.drives);
+        let pools = self.kernel.pools.finish(&self.kernel.drives, to);
         let Kernel { now, digest, sink: Sink { tally, timeline, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
-        RunResult { summary, timeline, end: now, digest, effort, interrupted }
+        RunResult { summary, timeline, end: now, digest, effort, interrupted, halted }
     }
 
     /// Handles the next event. Returns `false` when there is none.
@@ -286,6 +303,9 @@ impl Running<'_> {
         let request = self.kernel.counts.arrived;
         self.kernel.counts.arrived += 1;
         self.kernel.sink.timeline.arrival(now);
+        if request == 0 {
+            self.kernel.sink.tally.start(now);
+        }
         if arrival.failed_in_trace {
             // It ends where it arrives: neither router nor replicas learn of it.
             let row = RequestRow::without_service(request, 0, &arrival, Outcome::FailedInTrace, now);

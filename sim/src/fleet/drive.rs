@@ -24,7 +24,7 @@ use crate::serving::Scheduler;
 use crate::serving::replica::Replica;
 use crate::serving::step::Infeasible;
 use crate::streams::{Purpose, keyed};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 pub use effort::{Effort, StopReason};
 
@@ -59,6 +59,11 @@ pub(crate) struct Drive {
     pub(crate) effort: Effort,
     /// Busy time so far [2⁻²⁰ ns].
     busy: u128,
+    /// When the last two segments to complete began and ended.
+    last: [(Time, Time); 2],
+    /// Preemptions, and blocks copied to the host or back, of plans since the last step.
+    preempted: u32,
+    swapped: u64,
     /// Up to when, and up to which completed step, the levels are in the books.
     level_from: Time,
     level_steps: u64,
@@ -70,6 +75,7 @@ pub(crate) enum Stop {
     Plan(Infeasible),
     Record(RecordError),
     Stalled,
+    NoProgress,
     StepTooLong,
     Audit(String),
 }
@@ -127,6 +133,9 @@ impl Drive {
             version_left: 0,
             effort: Effort::default(),
             busy: 0,
+            last: [(Time::ZERO, Time::ZERO); 2],
+            preempted: 0,
+            swapped: 0,
             level_from: Time::ZERO,
             level_steps: 0,
         }
@@ -279,8 +288,23 @@ impl Drive {
         self.advance(steps, replica, sink)
     }
 
-    /// The run ends: books the steps that are complete, and drops those that are not. The lane is settled.
-    pub(crate) fn close(&mut self, sink: &mut Sink<'_>) -> Result<(), Stop> {
+    /// Preemptions by plans after the last step.
+    pub(crate) fn unbooked_preemptions(&self) -> u64 {
+        u64::from(self.preempted)
+    }
+
+    /// Busy time after a moment, if no more than the steps that were in flight then have ended since: two at most.
+    pub(crate) fn busy_after(&self, at: Time) -> Span {
+        Span(self.last.iter().map(|&(start, end)| end.since(start.max(at)).0).sum())
+    }
+
+    /// The run ends now: books the steps that are complete, and drops those that are not but for the time that they have taken. The
+    /// lane is settled.
+    pub(crate) fn close(&mut self, now: Time, sink: &mut Sink<'_>) -> Result<(), Stop> {
+        let begun = self.segments.front().map_or(now, |front| front.end_of(front.done));
+        let part = now.since(begun);
+        self.busy += u128::from(part.0) * u128::from(COST_PER_NS);
+        sink.tally.busy(part);
         if let Some(mut front) = self.segments.pop_front().filter(|front| front.done > 0) {
             front.steps = front.done;
             self.finish_segment(front, sink)?;
@@ -335,6 +359,7 @@ impl Drive {
         segment.row.steps = segment.steps;
         segment.row.end = segment.end_of(segment.steps);
         self.remainder = segment.remainder_after(segment.steps);
+        self.last = [self.last[1], (segment.row.start, segment.row.end)];
         sink.tally.step(&segment.row);
         if segment.row.preempted > 0 {
             sink.timeline.preempt(segment.row.start, u64::from(segment.row.preempted));
@@ -389,10 +414,17 @@ impl Drive {
     ) -> Result<bool, Stop> {
         self.effort.plans += 1;
         let busy = replica.plan(self.lane, now, scheduler)?;
+        if replica.is_stuck() {
+            return Err(Stop::NoProgress);
+        }
+        let step = replica.step();
+        // What a plan without a step has done goes with the next step.
+        self.preempted += step.preempted.len() as u32;
+        self.swapped += step.swapped_blocks;
         if !busy {
             return Ok(false);
         }
-        let step = replica.step();
+        let (preempted, swapped) = (std::mem::take(&mut self.preempted), std::mem::take(&mut self.swapped));
         let pure = step.parts.is_empty() && step.all_members;
         let members = replica.planned_version();
         self.effort.unavoidable += u64::from(!pure || members != self.version_planned);
@@ -407,7 +439,7 @@ impl Drive {
             let key = [self.replica as u64, self.lane as u64, self.planned];
             jitter.ratio(keyed(self.seed, Purpose::Jitter, &key))
         });
-        let price = self.price(step, idle, replica.limits.swap, cost);
+        let price = self.price(step, idle, replica.limits.swap.block_cost * swapped, cost);
         if price.first == Cost::TOO_LONG {
             return Err(Stop::StepTooLong);
         }
@@ -426,8 +458,8 @@ impl Drive {
             running: replica.running(),
             waiting: replica.waiting(),
             used_blocks: replica.pool().used(),
-            preempted: step.preempted.len() as u32,
-            swapped_blocks: step.swapped_blocks,
+            preempted,
+            swapped_blocks: swapped,
         };
         let mut segment = Segment {
             start,

@@ -7,7 +7,7 @@ mod moves;
 use super::calendar::Calendar;
 use super::controller::{Event, Limit, Place, Tick, Timer};
 use super::drive::{Drive, Effort, Stop, StopReason};
-use super::outcome::RunError;
+use super::outcome::{Halt, RunError};
 use super::pools::Pools;
 use super::sink::Sink;
 use super::spec::ClusterSpec;
@@ -61,6 +61,8 @@ pub(super) struct Counts {
 /// A fleet in virtual time.
 pub(super) struct Kernel<'a> {
     pub(super) replicas: Vec<Replica>,
+    /// What the specification calls the schedulers.
+    policy: &'static str,
     /// One for each replica.
     schedulers: Vec<Box<dyn Scheduler>>,
     /// How the lanes of each replica share its SMs, if there are several.
@@ -109,6 +111,7 @@ impl<'a> Kernel<'a> {
         let entrances = spec.controllers.disaggregation.map_or(count, |apart| apart.prefill as usize);
         Kernel {
             replicas: (0..count as u32).map(replica).collect(),
+            policy: spec.scheduler.name(),
             sharing,
             drives: places.map(|at| Drive::new(at, limits.depth, spec)).collect(),
             first_drive: (0..=count).map(|replica| replica * lanes).collect(),
@@ -242,7 +245,7 @@ impl<'a> Kernel<'a> {
         self.now += Span(1);
         self.settle_all()?;
         for drive in 0..self.drives.len() {
-            if let Err(stop) = self.drives[drive].close(&mut self.sink) {
+            if let Err(stop) = self.drives[drive].close(self.now, &mut self.sink) {
                 return Err(self.stop(self.drives[drive].replica, stop));
             }
         }
@@ -279,7 +282,22 @@ impl<'a> Kernel<'a> {
             Stop::Plan(e) => RunError::Plan(e),
             Stop::Record(e) => RunError::Record(e),
             Stop::StepTooLong => RunError::StepTooLong { replica, at: self.now },
-            Stop::Stalled => RunError::Stalled { replica, at: self.now, waiting: self.replicas[at].waiting() },
+            Stop::Stalled => Halt::Stalled {
+                policy: self.policy,
+                replica,
+                at: self.now,
+                requests: self.replicas[at].outstanding(),
+                waiting: self.replicas[at].waiting(),
+            }
+            .into(),
+            Stop::NoProgress => Halt::NoProgress {
+                policy: self.policy,
+                replica,
+                at: self.now,
+                requests: self.replicas[at].outstanding(),
+                plans: self.replicas[at].barren_max(),
+            }
+            .into(),
             Stop::Audit(what) => RunError::Audit { replica, at: self.now, what },
         }
     }

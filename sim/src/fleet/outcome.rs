@@ -24,6 +24,58 @@ pub struct RunResult {
     pub effort: Effort,
     /// Whether the run was stopped before its end.
     pub interrupted: bool,
+    /// Why the run ended before its time by itself, if it did: the rest is what there was by then.
+    pub halted: Option<Halt>,
+}
+
+impl RunResult {
+    /// The result of a run that did not halt.
+    ///
+    /// # Errors
+    /// Why it halted.
+    pub fn whole(self) -> Result<RunResult, RunError> {
+        match self.halted {
+            Some(halt) => Err(halt.into()),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Why a run ends before its time with what it has: its scheduler does not get on (law 14).
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Halt {
+    /// A replica with unfinished requests and nothing in flight plans nothing.
+    #[error(
+        "replica {replica} stalled at {at}: its scheduler, {policy}, plans nothing for {requests} unfinished requests, {waiting} of which wait"
+    )]
+    Stalled {
+        /// The scheduler, as the specification names it.
+        policy: &'static str,
+        /// The replica.
+        replica: u32,
+        /// When.
+        at: Time,
+        /// Unfinished requests there.
+        requests: u32,
+        /// Those of them that wait.
+        waiting: u32,
+    },
+    /// The requests of a replica preempt each other, and none gets further.
+    #[error(
+        "replica {replica} made no progress until {at}: under its scheduler, {policy}, {requests} unfinished requests preempt each other, and {plans} plans in a row only computed again what was dropped; give it more KV memory or another scheduler"
+    )]
+    NoProgress {
+        /// The scheduler, as the specification names it.
+        policy: &'static str,
+        /// The replica.
+        replica: u32,
+        /// When this was known.
+        at: Time,
+        /// Unfinished requests there.
+        requests: u32,
+        /// Plans in a row that led nowhere.
+        plans: u64,
+    },
 }
 
 /// Why a run stopped.
@@ -41,16 +93,9 @@ pub enum RunError {
     /// A scheduler made an impossible plan.
     #[error("{0}")]
     Plan(#[from] Infeasible),
-    /// A replica with waiting requests and nothing in flight plans nothing (law 14).
-    #[error("replica {replica} stalled at {at} with {waiting} requests waiting: its scheduler plans nothing")]
-    Stalled {
-        /// The replica.
-        replica: u32,
-        /// When.
-        at: Time,
-        /// Waiting requests.
-        waiting: u32,
-    },
+    /// The scheduler does not get on. A run keeps what it has and says so in [`RunResult::halted`]; [`RunResult::whole`] gives this.
+    #[error(transparent)]
+    Halted(#[from] Halt),
     /// A router chose a replica that it was not shown.
     #[error("the router chose replica {chosen} at {at}, counted from 0; {of} take requests then")]
     Route {

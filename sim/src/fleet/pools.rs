@@ -6,7 +6,7 @@ use super::{ClusterSpec, RunError};
 use crate::results::rows::RequestRow;
 use crate::results::summary::{PoolSummary, Slo};
 use crate::serving::replica::Limits;
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 /// Replicas of one kind. All pools of a fleet have the same model and the same scheduler.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -123,12 +123,12 @@ impl Pools {
     }
 
     /// The figures of each pool at the end.
-    pub(super) fn finish(&mut self, drives: &[Drive]) -> Vec<PoolSummary> {
+    pub(super) fn finish(&mut self, drives: &[Drive], end: Time) -> Vec<PoolSummary> {
         let mut done = std::mem::take(&mut self.done);
         if !done.is_empty() {
             for drive in drives {
                 let busy = &mut done[self.of(drive.replica)].busy;
-                *busy = *busy + Span(drive.busy_ns());
+                *busy = *busy + Span(drive.busy_ns().saturating_sub(drive.busy_after(end).0));
             }
         }
         done

@@ -25,11 +25,15 @@ struct Turn {
     tokens: u32,
 }
 
-/// What is left to give, and who got what: by rank, tokens, places and blocks go to whoever comes first.
+/// What is left to give, and which request got what: by rank, tokens, places and blocks go to the first ones. But a prompt that was begun
+/// keeps its blocks until it is computed, unless they can go to the host: the papers compute a prompt in one step, and over several
+/// steps requests could otherwise drop each other's prompts for ever.
 struct Division {
     /// Blocks of the pool that those who run hold, or that are free.
     capacity: u64,
     used: u64,
+    /// Blocks promised to prompts that were begun and have not come up yet.
+    promised: u64,
     tokens: u32,
     places: u32,
     turns: Vec<Turn>,
@@ -50,8 +54,11 @@ impl BatchSpec {
     /// # Errors
     /// Never, unless the state is broken.
     pub(crate) fn plan_by_rank(&self, mode: PreemptionMode, step: &mut StepBuilder<'_>) -> Result<Turns, Infeasible> {
-        let Division { turns, paused, mut evicted, .. } = self.divide(step);
-        for &seat in evicted.iter().rev() {
+        let Division { turns, paused, mut evicted, .. } = self.divide(mode, step);
+        // Prompts that were begun go to the host first: they count on its room.
+        let (begun, decoding): (Vec<Seat>, Vec<Seat>) =
+            evicted.iter().rev().partition(|&&seat| step.view(seat).phase == Phase::Prefill);
+        for seat in begun.into_iter().chain(decoding) {
             mode.preempt(step, seat)?;
         }
         for turn in turns.iter().filter(|turn| turn.request.on_host > 0) {
@@ -83,19 +90,22 @@ impl BatchSpec {
         Ok(Turns { served: turns.iter().map(|turn| turn.request.seat).collect(), stopped: evicted, pure })
     }
 
-    fn divide(&self, step: &StepBuilder<'_>) -> Division {
+    fn divide(&self, mode: PreemptionMode, step: &StepBuilder<'_>) -> Division {
         let mut running: Vec<RequestView> = (0..step.running()).map(|at| step.running_at(at)).collect();
         running.sort_unstable_by_key(|r| rank(step, r));
         let held = running.iter().map(|r| step.blocks_for(r.computed));
         let mut left = Division {
             capacity: step.free_blocks() + held.sum::<u64>(),
             used: 0,
+            promised: 0,
             tokens: self.max_num_batched_tokens,
             places: self.max_num_seqs,
             turns: Vec::new(),
             paused: Vec::new(),
             evicted: Vec::new(),
         };
+        let keeps = begun_prompts(mode, step, &running);
+        left.promised = keeps.iter().map(|&seat| whole_blocks(step, &step.view(seat))).sum();
         let kept = watermark_blocks(step, self.watermark);
         let mut waiting = step.queue().peekable();
         let (mut turnless, mut blocked) = (Vec::new(), false);
@@ -105,9 +115,13 @@ impl BatchSpec {
                 let Some(next) = waiting.next_if(|w| rank(step, w) < rank(step, &request)) else { break };
                 blocked = !left.give(step, next, kept);
             }
+            let promised = if keeps.contains(&request.seat) { whole_blocks(step, &request) } else { 0 };
             if !left.goes_on() {
-                turnless.push(request);
-            } else if !left.give(step, request, 0) {
+                turnless.push((request, promised));
+                continue;
+            }
+            left.promised -= promised;
+            if !left.give(step, request, 0) {
                 left.evicted.push(request.seat);
             }
         }
@@ -115,12 +129,29 @@ impl BatchSpec {
             let Some(next) = waiting.next() else { break };
             blocked = !left.give(step, next, kept);
         }
-        for request in turnless {
+        for (request, promised) in turnless {
+            left.promised -= promised;
             let list = if left.takes(whole_blocks(step, &request)) { &mut left.paused } else { &mut left.evicted };
             list.push(request.seat);
         }
         left
     }
+}
+
+/// The running requests whose prompts were begun and would be lost: the host has no room for them. The last ones go there first.
+fn begun_prompts(mode: PreemptionMode, step: &StepBuilder<'_>, running: &[RequestView]) -> Vec<Seat> {
+    let host = if mode == PreemptionMode::Swap { step.limits().swap.blocks } else { 0 };
+    let mut room = host.saturating_sub(step.swapped_blocks());
+    let mut keeps = Vec::new();
+    for request in running.iter().rev().filter(|r| r.phase == Phase::Prefill) {
+        let held = step.blocks_for(request.computed);
+        if held <= room {
+            room -= held;
+        } else {
+            keeps.push(request.seat);
+        }
+    }
+    keeps
 }
 
 impl Division {
@@ -130,7 +161,7 @@ impl Division {
 
     /// Takes blocks, if there are so many.
     fn takes(&mut self, blocks: u64) -> bool {
-        let fits = self.used + blocks <= self.capacity;
+        let fits = self.used + self.promised + blocks <= self.capacity;
         self.used += if fits { blocks } else { 0 };
         fits
     }
@@ -138,8 +169,9 @@ impl Division {
     /// Gives a request its part in the step, if its blocks fit and leave `kept` beside those of others.
     fn give(&mut self, step: &StepBuilder<'_>, request: RequestView, kept: u64) -> bool {
         let blocks = whole_blocks(step, &request);
-        let kept = if self.used == 0 { 0 } else { kept };
-        if self.used + blocks + kept > self.capacity || !self.takes(blocks) {
+        let taken = self.used + self.promised;
+        let kept = if taken == 0 { 0 } else { kept };
+        if taken + blocks + kept > self.capacity || !self.takes(blocks) {
             return false;
         }
         let tokens = prefill_left(&request).clamp(1, self.tokens);

@@ -259,6 +259,10 @@ impl Sglang {
         let mut any = false;
         if let Some(seat) = split {
             any = self.go_on(step, seat, &mut budget)?;
+            if !any {
+                // Its blocks are not free yet: no request passes it, or two prompts that were split could wait for each other.
+                return Ok(false);
+            }
         }
         while !self.full {
             if step.running() >= self.spec.max_running_requests as usize {

@@ -7,7 +7,7 @@ use super::{Horizon, Nearest, Needs, Prompts, QueueOrder, Scheduler, SchedulerPo
 use crate::check::Check;
 use crate::kv::Seat;
 use crate::serving::request::Phase;
-use crate::serving::step::{Infeasible, StepBuilder};
+use crate::serving::step::{Infeasible, RequestView, StepBuilder};
 
 /// Settings of vLLM's v1 scheduler, with vLLM's names and the defaults of its server on a large GPU.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -144,6 +144,9 @@ pub struct Vllm {
     last_prefill: Option<u64>,
     /// Whether the last step that was neither held nor preempting left requests waiting.
     backlog: bool,
+    /// Real arrival times are never equal. Virtual ones are: then the number tells requests apart, or two of them could be each
+    /// other's victims for ever.
+    times_differ: bool,
 }
 
 /// What the running part of a plan leaves for admission.
@@ -159,7 +162,12 @@ struct Left {
 impl Vllm {
     /// A scheduler for one replica.
     pub fn new(spec: VllmSpec) -> Self {
-        Vllm { spec, last_prefill: None, backlog: false }
+        Vllm { spec, last_prefill: None, backlog: false, times_differ: true }
+    }
+
+    /// As vLLM is where arrival times are equal, as in recorded schedules: of equal victims the first in the running list goes.
+    pub(crate) fn with_equal_times(spec: VllmSpec) -> Self {
+        Vllm { times_differ: false, ..Vllm::new(spec) }
     }
 
     fn budget(&self) -> u32 {
@@ -283,7 +291,7 @@ impl Vllm {
         Ok(left)
     }
 
-    /// Whom to preempt: the last of the running list, or the first with the largest (priority, arrival), or as set.
+    /// Whom to preempt: the last of the running list, or the one with the largest (priority, arrival), or as set.
     fn victim(&self, step: &StepBuilder<'_>) -> (usize, Seat) {
         if let Some(victim) = self.spec.preemption_victim {
             return victim.choose_at(step);
@@ -292,10 +300,12 @@ impl Vllm {
         if self.spec.policy == QueueOrder::Fcfs {
             return (last, step.running_at(last).seat);
         }
+        let tie = |request: &RequestView| if self.times_differ { request.id } else { 0 };
+        let key = |request: &RequestView| (request.priority, request.arrival_key, tie(request));
         let mut worst = (0, step.running_at(0));
         for position in 1..=last {
             let request = step.running_at(position);
-            if (request.priority, request.arrival_key) > (worst.1.priority, worst.1.arrival_key) {
+            if key(&request) > key(&worst.1) {
                 worst = (position, request);
             }
         }

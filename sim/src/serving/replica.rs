@@ -5,8 +5,10 @@
 
 mod audit;
 mod delivery;
+mod own;
 mod placement;
 mod plan;
+mod progress;
 mod transfer;
 
 use std::collections::VecDeque;
@@ -21,7 +23,9 @@ use crate::serving::request::{Phase, Request};
 use crate::serving::step::{Infeasible, StepBuilder};
 use crate::time::Time;
 use crate::workload::arrival::Arrival;
+use progress::Progress;
 
+pub(crate) use own::name_own;
 pub(crate) use transfer::Outgoing;
 
 pub use placement::StepPart;
@@ -61,6 +65,9 @@ pub struct Replica {
     pub(crate) swapped_blocks: u64,
     /// Tokens copied to the host so far by the request in each seat, as far as any was.
     swapped: Vec<u64>,
+    pub(crate) progress: Progress,
+    /// Preempted requests that wait and may find their own blocks again.
+    pub(crate) own_waiting: u32,
 }
 
 impl Replica {
@@ -91,6 +98,8 @@ impl Replica {
             waiting_tokens: 0,
             swapped_blocks: 0,
             swapped: Vec::new(),
+            progress: Progress::default(),
+            own_waiting: 0,
         }
     }
 
@@ -300,6 +309,7 @@ impl Replica {
         let busy = builder.commit();
         self.finished.clear();
         self.step.horizon = horizon;
+        self.note_progress(busy);
         Ok(busy)
     }
 

@@ -14,7 +14,9 @@ use crate::cost::PrefillPart;
 use crate::kv::Seat;
 use crate::kv::blocks::{BlockMove, Hit};
 use crate::serving::lane::{Lane, Running};
-use crate::serving::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, release_blocks};
+use crate::serving::replica::{
+    Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own, release_blocks,
+};
 use crate::serving::request::{Phase, Request};
 use crate::time::Time;
 use crate::workload::Truth;
@@ -306,25 +308,26 @@ impl<'a> StepBuilder<'a> {
     /// # Errors
     /// The request is not running.
     pub fn preempt(&mut self, seat: Seat) -> Result<u32, Infeasible> {
-        let refund = self.take_off(seat)?;
+        let refund = self.take_off(seat, u32::MAX)?;
         let replica = &mut *self.replica;
         replica.waiting.push_front(seat, &replica.requests[seat as usize]);
         Ok(refund)
     }
 
-    /// As [`StepBuilder::preempt`], but back to the end of the queue.
+    /// As [`StepBuilder::preempt`], but back to the end of the queue, and only what its last prefill has computed stays in the prefix
+    /// cache (SGLang: a radix cache takes in prompts when they are computed, outputs when they end).
     ///
     /// # Errors
     /// The request is not running.
     pub fn retract(&mut self, seat: Seat) -> Result<u32, Infeasible> {
-        let refund = self.take_off(seat)?;
+        let refund = self.take_off(seat, self.request(seat).target)?;
         let replica = &mut *self.replica;
         replica.waiting.push(seat, &replica.requests[seat as usize]);
         Ok(refund)
     }
 
-    /// Frees all blocks of a running request, which waits from now on.
-    fn take_off(&mut self, seat: Seat) -> Result<u32, Infeasible> {
+    /// Frees all blocks of a running request, which waits from now on. What it may find again is at most its first `kept` tokens.
+    fn take_off(&mut self, seat: Seat, kept: u32) -> Result<u32, Infeasible> {
         let replica = &mut *self.replica;
         let lane = &mut replica.lanes[self.lane];
         let request = &mut replica.requests[seat as usize];
@@ -372,8 +375,15 @@ impl<'a> StepBuilder<'a> {
         }
         let at = lane.position(request.seq);
         lane.running.remove(at);
+        if replica.limits.prefix_caching {
+            // At depth 2 the token that fills a block is known one step later.
+            let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
+            name_own(&mut replica.pool, seat, request, (held - refund).saturating_sub(unknown).min(kept));
+            replica.own_waiting += 1;
+        }
         release_blocks(&mut replica.pool, seat, request, held);
         request.lost = held - refund;
+        replica.progress.note(seat, request.lost);
         request.computed = 0;
         request.generated = delivered;
         request.preemptions += 1;
@@ -444,6 +454,7 @@ impl<'a> StepBuilder<'a> {
         request.seq = replica.next_seq;
         replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
         let resumed = request.preemptions > 0;
+        replica.own_waiting -= u32::from(resumed && replica.limits.prefix_caching);
         if !request.started {
             request.started = true;
             request.start = self.now;

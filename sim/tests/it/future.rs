@@ -132,7 +132,7 @@ fn a_scheduler_that_knows_the_lengths_is_caught() {
         oracle += u32::from(compare(&a, &b, first_divergence(&told[0], &told[1], &a, &b)).is_err());
     }
     eprintln!("law 9: a clairvoyant scheduler is caught in {leaked} worlds, the oracle limit shows in {oracle}");
-    assert!(leaked >= 5 && oracle >= 1);
+    assert!(leaked >= 18 && oracle >= 1, "caught in {leaked} of 300 worlds, 18 must");
 }
 
 /// Predictions from the past do not see the future; those of the oracles do.
@@ -152,6 +152,9 @@ fn length_models_see_no_more_than_they_say() {
             }
         }
         eprintln!("law 9: {plans} plans of {all} compared, {caught} worlds caught: {lengths:?}");
-        assert!(plans * 5 > all && lengths.is_oracle() == (caught >= 3), "{lengths:?}");
+        assert!(
+            plans * 5 > all && lengths.is_oracle() == (caught >= 15),
+            "{lengths:?}: {caught} of 150 worlds, an oracle in 15"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Laws 1 to 7, 9 and 14 over random worlds.
 
-use overbook_sim::fleet::{OutputLimit, RunError};
+use overbook_sim::fleet::{Halt, OutputLimit, RunError};
 use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::{Span, Time};
@@ -258,7 +258,8 @@ fn no_work_waits_without_a_reason() {
     eprintln!(
         "law 7: {chances} plans with a queue; a timid scheduler is caught in {timid_found} of {timid_worlds} worlds"
     );
-    assert!(chances > 10_000 && timid_found > 20);
+    assert!(chances > 10_000);
+    assert!(timid_found * 10 >= timid_worlds * 3, "caught in {timid_found} of {timid_worlds} worlds, 3 of 10 must");
 }
 
 /// Law 6: the same bytes on one thread and on two.
@@ -303,7 +304,7 @@ fn broken_schedulers_are_named() {
             continue;
         }
         match world.try_run(How { scheduler: Some(&|| Box::new(Lazy)), ..How::JUMPS }) {
-            Err(RunError::Stalled { waiting, .. }) if waiting > 0 => stalled += 1,
+            Ok(run) if matches!(run.result.halted, Some(Halt::Stalled { waiting, .. }) if waiting > 0) => stalled += 1,
             other => panic!("world {seed}: a lazy scheduler gave {other:?}"),
         }
         for greed in Greed::ALL {

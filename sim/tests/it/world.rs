@@ -184,6 +184,7 @@ impl World {
     pub fn run(&self, how: How<'_>) -> Run {
         let run = self.try_run(how).unwrap_or_else(|e| panic!("{e}\n{:?}", self.spec));
         assert!(!run.result.interrupted, "went round in circles: {:?}", self.spec);
+        assert_eq!(run.result.halted, None, "{:?}", self.spec);
         run
     }
 }
@@ -215,6 +216,7 @@ impl Run {
             ("busy", a.summary.work.busy == b.summary.work.busy),
             ("load", a.summary.load == b.summary.load),
             ("interrupted", a.interrupted == b.interrupted),
+            ("halted", a.halted == b.halted),
         ];
         same.iter().find(|s| !s.1).map(|s| s.0.to_owned())
     }

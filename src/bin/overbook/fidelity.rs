@@ -14,7 +14,7 @@ use overbook_reports::manifest::{Start, hash_file, utc};
 use overbook_scenarios::facts::calibration;
 use overbook_scenarios::scenario::CostSpec;
 use overbook_sim::calibrate::StepProfile;
-use overbook_sim::fleet::{Cluster, ClusterSpec};
+use overbook_sim::fleet::{Cluster, ClusterSpec, RunResult};
 use overbook_sim::hardware::gpu::OriginKind;
 use overbook_sim::results::rows::Discard;
 use overbook_sim::results::summary::Summary;
@@ -195,7 +195,7 @@ fn simulated(load: &Load<'_>) -> Result<Summary, Failure> {
     let mut workload = load.point.workload().map_err(Failure::input)?;
     let mut cost = load.point.cost().map_err(Failure::input)?;
     let cluster = Cluster::new(load.spec.clone()).map_err(Failure::input)?;
-    let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true);
+    let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true).and_then(RunResult::whole);
     Ok(result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?.summary)
 }
 

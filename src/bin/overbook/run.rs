@@ -19,7 +19,7 @@ use crate::cli::{Globals, RunArgs};
 use crate::device::Device;
 use crate::facts;
 use crate::measure::measure;
-use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
+use crate::output::{DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
 use crate::sweep;
 use crate::watch::{Display, catch_interrupts};
 
@@ -118,6 +118,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
     let passed = !void && outcome.passes();
     let code = match (outcome.status, args.gate && !passed) {
         (Status::Interrupted, _) => INTERRUPTED,
+        (Status::Failed, _) => FAILED,
         (_, true) => GATE_FAILED,
         _ => DONE,
     };
@@ -139,6 +140,9 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
     if !globals.quiet {
         warn_of_rejections(point, &outcome.summary);
         note(&effort(&outcome.summary, &outcome.effort, outcome.digest, &start));
+    }
+    if let Some(halt) = &outcome.halted {
+        note(&format!("error: {halt}; the results are of the time before"));
     }
     Ok(code)
 }

@@ -10,7 +10,7 @@ use overbook_scenarios::Judgement;
 
 use crate::cli::{Globals, RunArgs};
 use crate::facts;
-use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print};
+use crate::output::{DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, note, print};
 use crate::run::target;
 
 /// Missed targets of `slo:` that are shown before the rest is only counted.
@@ -35,7 +35,11 @@ pub(crate) fn run(
     let outcome = outcome.map_err(|error| Failure::of(error, globals))?;
     let table = outcome.table(study, asked);
     write_files(&dir, study, &outcome, &table, args)?;
+    let halted: Vec<_> =
+        outcome.points.iter().map(|point| point.as_ref().and_then(|point| point.halted.as_ref())).collect();
+    let failed = halted.iter().any(Option::is_some);
     let (status, code) = match (outcome.is_complete(), args.gate && !outcome.passes()) {
+        _ if failed => (Status::Failed, FAILED),
         (false, _) => (Status::Interrupted, INTERRUPTED),
         (true, true) => (Status::Complete, GATE_FAILED),
         (true, false) => (Status::Complete, DONE),
@@ -61,6 +65,9 @@ pub(crate) fn run(
     if !globals.quiet {
         let (cpu, jobs) = (start.cpu_s().unwrap_or(f64::NAN), study.jobs(options));
         note(&format!("{} runs in {cpu:.2} CPU s on {jobs} thread(s)", points.len()));
+    }
+    for (number, halt) in (1..).zip(halted).filter_map(|(number, halt)| Some((number, halt?))) {
+        note(&format!("error: point {number}: {halt}; its results are of the time before"));
     }
     Ok(code)
 }

@@ -50,7 +50,7 @@ enum State {
 struct Group {
     rules: Autoscale,
     replicas: Range<usize>,
-    /// What was wanted lately, by time.
+    /// What was wanted lately and has not been topped since, by time: the first one is the most.
     wanted: VecDeque<(Time, u32)>,
 }
 
@@ -92,11 +92,14 @@ impl Control {
         kernel.tick(kernel.now + rules.interval, Tick::Scale(number as u32));
         let desired = desired(&self.groups[number], kernel)?;
         let wanted = &mut self.groups[number].wanted;
+        while wanted.back().is_some_and(|&(_, less)| less <= desired) {
+            wanted.pop_back();
+        }
         wanted.push_back((kernel.now, desired));
         while wanted.front().is_some_and(|&(at, _)| at + rules.cool_down < kernel.now) {
             wanted.pop_front();
         }
-        let lately = wanted.iter().map(|&(_, n)| n).max().unwrap_or(desired);
+        let lately = wanted.front().map_or(desired, |&(_, most)| most);
         let replicas = self.groups[number].replicas.clone();
         while self.active(&replicas) < desired {
             self.grow(&replicas, rules.start_up, kernel);

@@ -4,7 +4,7 @@ use super::super::sink::Sink;
 use super::{Drive, Stop, StopReason};
 use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
 use crate::partitioners::UNIT;
-use crate::serving::replica::{PlannedStep, Replica, SwapSpace};
+use crate::serving::replica::{PlannedStep, Replica};
 use crate::time::Time;
 
 /// Longest jump: bounds the arithmetic, and a lane never needs more.
@@ -85,11 +85,11 @@ impl Drive {
         Ok(())
     }
 
-    /// What the planned step costs, and how often the same affine price holds at most.
-    pub(super) fn price(&self, step: &PlannedStep, idle: bool, swap: SwapSpace, cost: &mut dyn CostModel) -> Price {
+    /// What the planned step costs after the copies that it waits for, and how often the same affine price holds at most.
+    pub(super) fn price(&self, step: &PlannedStep, idle: bool, copies: Cost, cost: &mut dyn CostModel) -> Price {
         let (seqs, context) = (step.decode_seqs, step.decode_context);
         let serial = self.depth == 1 || idle;
-        if !step.parts.is_empty() || !step.all_members || seqs == 0 || step.swapped_blocks > 0 {
+        if !step.parts.is_empty() || !step.all_members || seqs == 0 || copies > Cost(0) {
             let shape = StepShape {
                 decode_seqs: seqs,
                 decode_context: context,
@@ -97,7 +97,7 @@ impl Drive {
                 prefill_ends: step.prefill_ends,
             };
             let StepCost { device, host } = cost.step(&shape);
-            let device = self.scaled(device) + swap.block_cost * step.swapped_blocks;
+            let device = self.scaled(device) + copies;
             let first = if serial { device + host } else { device.max(host) };
             return Price { first, growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
         }

@@ -45,7 +45,7 @@ impl Kernel<'_> {
             self.calendar.cancel(ticket);
         }
         let replica = &mut self.replicas[drive.replica];
-        let next = drive.next_event(replica).or_else(|| replica.wants(drive.lane).then_some(self.now));
+        let next = drive.next_event(replica).or_else(|| replica.has_work(drive.lane).then_some(self.now));
         if let Some(time) = next {
             drive.ticket = Some(self.calendar.schedule(time, RANK_LANE + at as u32, Entry::Lane(at as u32)));
         }
@@ -98,7 +98,7 @@ impl Kernel<'_> {
         if effect {
             self.wake_others(lane)?;
         } else if self.lanes_of(at).all(|lane| self.drives[lane].ticket.is_none())
-            && self.replicas[at].waiting() > 0
+            && self.lanes_of(at).any(|lane| self.replicas[at].has_work(self.drives[lane].lane))
             && !self.replicas[at].has_transfers()
         {
             return Err(self.stop(at, Stop::Stalled));

@@ -215,6 +215,21 @@ impl Tally {
         self.levels.fullest = fuller(self.levels.fullest, (most, pool_blocks));
     }
 
+    /// Lanes were busy for this long with steps that did not come to their end.
+    pub fn busy(&mut self, part: Span) {
+        self.work.busy = self.work.busy + part;
+    }
+
+    /// So much of the busy time lies after the last end: no part of the run.
+    pub fn trim_busy(&mut self, after: Span) {
+        self.work.busy = Span(self.work.busy.0.saturating_sub(after.0));
+    }
+
+    /// The first request arrives, whether or not it will have ended by the end.
+    pub fn start(&mut self, now: Time) {
+        self.first_arrival = self.first_arrival.min(now);
+    }
+
     /// The run stops at `now`, whoever is still there.
     pub fn stop(&mut self, now: Time) {
         self.last_end = self.last_end.max(now);

@@ -1,6 +1,6 @@
 //! What comes out of a replica: tokens of completed steps, and requests that end.
 
-use super::{Happened, Replica, hash_to, release_blocks};
+use super::{Happened, Replica, hash_to, name_own, release_blocks};
 use crate::kv::Seat;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::serving::lane::Flight;
@@ -192,10 +192,12 @@ impl Replica {
         let lane = &mut self.lanes[usize::from(request.lane)];
         let output_tokens = lane.generated(request);
         let gaps = outcome == Outcome::Finished && output_tokens > 1;
+        let name = if self.own_waiting > 0 { name_own } else { hash_to };
         let longest_gap = gaps.then(|| Span(request.longest_gap.max(lane.longest.since(request.gaps_from))));
         match request.phase {
             Phase::Waiting => {
                 self.waiting.remove(seat, request);
+                self.own_waiting -= u32::from(request.preemptions > 0 && self.limits.prefix_caching);
                 let on_host = request.on_host();
                 self.waiting_tokens -= if on_host == 0 { u64::from(request.prompt) } else { 0 };
                 self.swapped_blocks -= self.pool.blocks_for(u64::from(on_host));
@@ -210,12 +212,12 @@ impl Replica {
                 lane.forget_in_flight(seat, request);
                 lane.leave(request);
                 if outcome == Outcome::Finished {
-                    hash_to(&mut self.pool, seat, request, request.computed - in_flight);
+                    name(&mut self.pool, seat, request, request.computed - in_flight);
                 }
             }
             Phase::Draining => {
                 if outcome == Outcome::Finished {
-                    hash_to(&mut self.pool, seat, request, request.computed);
+                    name(&mut self.pool, seat, request, request.computed);
                 } else {
                     lane.forget_in_flight(seat, request);
                 }
@@ -252,6 +254,7 @@ impl Replica {
             swapped_tokens: self.swapped.get_mut(seat as usize).map_or(0, std::mem::take),
             attempts: 1,
         };
+        self.progress.forget(seat);
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);
         request.content = None;

@@ -56,6 +56,7 @@ impl Replica {
         let hashed = std::mem::take(&mut request.hashed);
         let held = self.pool.blocks_for(u64::from(request.computed));
         self.outgoing.push(Outgoing { request: request.id, anonymous: held - hashed.len() as u64, hashed });
+        self.progress.forget(seat);
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);
         self.vacant.push(seat);

@@ -33,7 +33,7 @@ impl StepBuilder<'_> {
         if self.replica.swapped_blocks + blocks > self.limits().swap.blocks {
             return Ok(false);
         }
-        self.take_off(seat)?;
+        self.take_off(seat, u32::MAX)?;
         let replica = &mut *self.replica;
         replica.requests[seat as usize].swapped = true;
         // Its prompt is computed already.

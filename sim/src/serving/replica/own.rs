@@ -1,0 +1,33 @@
+//! Identities of blocks that the workload has none for: engines hash the tokens themselves, generated ones too, so that a preempted
+//! request finds what is left of its own blocks.
+//!
+//! No other request has these contents. So they get identities only when a request is preempted; and, as long as one waits that may come
+//! back for its own, when others finish: their blocks go behind its blocks in the free queue, as hashed ones do.
+
+use super::hash_to;
+use crate::kv::Seat;
+use crate::kv::blocks::BlockPool;
+use crate::serving::request::Request;
+use crate::workload::arrival::Content;
+
+/// Gives all full blocks among the first `tokens` tokens of a request an identity, its own where the workload knows none.
+pub(crate) fn name_own(pool: &mut BlockPool, seat: Seat, request: &mut Request, tokens: u32) {
+    let block_tokens = pool.block_tokens();
+    let id = request.id;
+    let content = request.content.get_or_insert_with(|| Box::new(Content { block_tokens, ids: Box::default() }));
+    let (known, full) = (content.ids.len() as u64, u64::from(tokens / block_tokens));
+    if full > known {
+        content.ids = content.ids.iter().copied().chain((known..full).map(|index| own(id, index))).collect();
+    }
+    hash_to(pool, seat, request, tokens);
+}
+
+/// The identity of a request's own block: mixed (`splitmix64`), so that it meets no other.
+fn own(request: u64, index: u64) -> u64 {
+    let mix = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    };
+    mix(mix(request.wrapping_add(0x9E37_79B9_7F4A_7C15)).wrapping_add(index))
+}
