@@ -27,7 +27,7 @@ impl Scenario {
             max_seqs: needs.max_seqs,
             rule: match self.scheduler {
                 SchedulerSpec::Sglang(_) => PoolRule::SetAside,
-                SchedulerSpec::Trtllm(_) => PoolRule::ShareOfFree,
+                SchedulerSpec::Trtllm(_) => PoolRule::Logits,
                 _ => PoolRule::Profiled,
             },
         }

@@ -2,7 +2,7 @@
 //!
 //! vLLM profiles one step of its largest size before it makes the pool, which takes what remains of `utilization × memory`. What
 //! counts is what the process adds after its first look at the GPU, so that neither the CUDA context nor the graphs captured later
-//! are in it. SGLang sets its reserve aside by a rule of its own; TensorRT-LLM takes a share of what is left.
+//! are in it. SGLang sets its reserve aside by a rule of its own.
 //!
 //! Checked against what engines print as they start (`sim/tests/cost/memory.rs`).
 
@@ -36,8 +36,8 @@ pub enum PoolRule {
     Profiled,
     /// SGLang: `utilization × memory`, less weights. The rest is the reserve.
     SetAside,
-    /// TensorRT-LLM: `utilization` of what weights and activations leave free.
-    ShareOfFree,
+    /// TensorRT-LLM: as vLLM, with buffers for logits in bf16 and f32, and none to draw tokens by sorting.
+    Logits,
 }
 
 /// How a replica is laid out in memory.
@@ -211,7 +211,8 @@ pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &L
     let per_token = 2 * (dense.max(routed) + 3 * u64::from(model.hidden));
     let activations = u64::from(layout.max_batched_tokens) * per_token;
     let drawn = layout.max_seqs.min(layout.max_batched_tokens);
-    let sampler = u64::from(drawn) * u64::from(model.vocab) * SAMPLER_BYTES;
+    let per_word = if layout.rule == PoolRule::Logits { 6 } else { SAMPLER_BYTES };
+    let sampler = u64::from(drawn) * u64::from(model.vocab) * per_word;
     let communication = match (layout.tensor_parallel * layout.stages > 1, gpu.has_nvlink()) {
         (false, _) => 0,
         (true, true) => COMMUNICATION_BYTES,
@@ -229,12 +230,8 @@ fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan
     let plan = |stage: Stage| {
         let weights = stage_weight_bytes(model, &shard, layout.weights, stage);
         let (budget, reserve) = match layout.rule {
-            PoolRule::Profiled => (share(gpu.memory.0), profiled),
+            PoolRule::Profiled | PoolRule::Logits => (share(gpu.memory.0), profiled),
             PoolRule::SetAside => (share(gpu.memory.0), 0),
-            PoolRule::ShareOfFree => {
-                let free = gpu.memory.0.saturating_sub(weights).saturating_sub(profiled);
-                (gpu.memory.0, profiled + free - share(free))
-            }
         };
         // Layers with a window keep next to nothing of a long sequence.
         let whole = (u64::from(stage.layers) * u64::from(model.whole_layers())).div_ceil(u64::from(model.layers));
