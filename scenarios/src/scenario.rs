@@ -21,7 +21,7 @@ pub use controllers::{
     RouterViewSpec, ScaleTargetSpec,
 };
 pub use engine::{ConstantCost, CostSpec, EngineSpec, ProfileCost, StepsCost, TableCost};
-pub use expect::{Coordinate, ExpectSpec, OverSpec};
+pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
 pub use model::ModelChoice;
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub(crate) use problems::key_of;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use crate::counts::Counts;
 use crate::format::Format;
+use crate::load::LeaveOut;
 use crate::packing::Packing;
+use crate::table::is_nothing;
 
 /// A problem in a specification: the dotted path of the setting, and what is wrong with it.
 pub type Problem = (String, String);
@@ -206,7 +208,7 @@ pub enum TraceError {
         help: &'static str,
     },
     /// A row is earlier than the row above it.
-    #[error("{path}:{line}: column `{column}`: time goes backwards: expected at least `{before}` (the row above), found `{found}`; help: sort the file by `{column}`", path = path.display())]
+    #[error("{path}:{line}: column `{column}`: time goes backwards: expected at least `{before}` (the row above), found `{found}`; help: `sort: true` sorts the rows and counts those out of order, or sort the file by `{column}`", path = path.display())]
     Backwards {
         /// The file.
         path: PathBuf,
@@ -294,6 +296,20 @@ pub enum GenerateError {
         /// Number of the request, from 1.
         request: u64,
     },
+}
+
+impl TraceError {
+    /// Which rows must be left out, at least, so that this is no error: `None` if it is not about one row.
+    pub(crate) fn about_row(&self) -> Option<LeaveOut> {
+        match self {
+            TraceError::Value { found, .. } if is_nothing(found.as_bytes()) => Some(LeaveOut::Empty),
+            TraceError::Value { .. }
+            | TraceError::FieldCount { .. }
+            | TraceError::Json { .. }
+            | TraceError::NotUtf8 { .. } => Some(LeaveOut::Invalid),
+            _ => None,
+        }
+    }
 }
 
 fn list(problems: &[Problem]) -> String {

@@ -214,7 +214,8 @@ impl Metrics {
         let requests = self.needed(REQUESTS, options)?;
         let counted = rates::of(&requests, options.window)?;
         let aborted = requests.iter().filter(|series| series.label("finished_reason") == Some("abort"));
-        let aborted: f64 = aborted.map(|series| series.increase().0).sum();
+        // A sum of nothing is -0.
+        let aborted: f64 = 0.0 + aborted.map(|series| series.increase().0).sum::<f64>();
         let (prompt, output) = (buckets::of(self, PROMPT, options)?, buckets::of(self, OUTPUT, options)?);
         let mean = |name| Ok(rates::mean_sum(&self.series(name, options)?));
         Ok(MetricsFit {
