@@ -17,6 +17,9 @@ use page::StudyPage;
 
 pub use merge::{STUDY, is_study, merge, read};
 
+/// Widest line of a table on the terminal [characters], as far as the axes leave room.
+const COLUMNS: usize = 100;
+
 /// One run of a sweep.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StudyPoint {
@@ -111,22 +114,10 @@ impl Study {
         csv
     }
 
-    /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be.
+    /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be. What does not fit into
+    /// [`COLUMNS`] stands below, with the axes once more.
     pub fn terminal(&self) -> String {
-        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
-        let columns = rows[0].len();
-        let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
-        let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
-        let mut text = String::new();
-        for row in &rows {
-            let cell = |(c, cell): (usize, &String)| {
-                let pad = " ".repeat(widths[c] - cell.chars().count());
-                if c < self.axes.len() { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
-            };
-            let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-            text += line.trim_end();
-            text.push('\n');
-        }
+        let mut text = self.blocks();
         if !self.left_out.is_empty() {
             let _ = writeln!(text, "\nLeft out of the trace: {}", self.left_out);
         }
@@ -145,6 +136,36 @@ impl Study {
             }
         }
         text
+    }
+
+    fn blocks(&self) -> String {
+        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
+        let axes = self.axes.len();
+        let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
+        let widths: Vec<usize> = (0..rows[0].len()).map(|c| width(c).unwrap_or(0)).collect();
+        let left: usize = widths[..axes].iter().map(|width| width + 2).sum();
+        let mut blocks: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut used = left;
+        for (c, width) in widths.iter().enumerate().skip(axes) {
+            used += width + 2;
+            if used > COLUMNS + 2 && blocks.last().is_some_and(|block| !block.is_empty()) {
+                blocks.push(Vec::new());
+                used = left + width + 2;
+            }
+            if let Some(block) = blocks.last_mut() {
+                block.push(c);
+            }
+        }
+        let line = |row: &Vec<String>, block: &[usize]| {
+            let cell = |c: usize| {
+                let pad = " ".repeat(widths[c] - row[c].chars().count());
+                if c < axes { format!("{}{pad}", row[c]) } else { format!("{pad}{}", row[c]) }
+            };
+            let cells: Vec<String> = (0..axes).chain(block.iter().copied()).map(cell).collect();
+            cells.join("  ").trim_end().to_owned() + "\n"
+        };
+        let block = |block: &Vec<usize>| rows.iter().map(|row| line(row, block)).collect::<String>();
+        blocks.iter().map(block).collect::<Vec<_>>().join("\n")
     }
 
     /// One self-contained page: a figure per metric against the first axis where that is numeric, and the table.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use overbook_sim::time::Span;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::azure::Azure;
 use crate::burstgpt::{self, BurstGpt};
@@ -266,24 +267,8 @@ impl Reader {
             self.counts.outside += 1;
             return Ok(Step::Passed);
         }
-        let (size, class, priority) = match outcome {
-            Outcome::Filtered => {
-                self.counts.filtered += 1;
-                return Ok(Step::Passed);
-            }
-            Outcome::Failed { class, priority } => {
-                self.counts.failed += 1;
-                let redrawn = self.redraw.as_mut().and_then(|redraw| redraw.draw(class));
-                let Some(size) = redrawn.or(self.keep_failures.then_some((0, 0))) else {
-                    self.counts.dropped += 1;
-                    return Ok(Step::Passed);
-                };
-                (size, class, priority)
-            }
-            Outcome::Request { prompt_tokens, output_tokens, class, priority } => {
-                ((prompt_tokens, output_tokens), class, priority)
-            }
-        };
+        let sized = sized(outcome, self.redraw.as_mut(), self.keep_failures, &mut self.counts);
+        let Some((size, class, priority)) = sized else { return Ok(Step::Passed) };
         if self.counts.skipped < self.skip {
             self.counts.skipped += 1;
             return Ok(Step::Passed);
@@ -379,6 +364,31 @@ enum Step {
     Passed,
     /// There is no more.
     End,
+}
+
+/// Prompt and output of a row [tokens], its class and priority; `None` if it is not played.
+fn sized(
+    outcome: Outcome,
+    redraw: Option<&mut Redraw>,
+    keep_failures: bool,
+    counts: &mut Counts,
+) -> Option<((u32, u32), ClassId, i32)> {
+    match outcome {
+        Outcome::Filtered => {
+            counts.filtered += 1;
+            None
+        }
+        Outcome::Failed { class, priority } => {
+            counts.failed += 1;
+            let redrawn = redraw.and_then(|redraw| redraw.draw(class));
+            let size = redrawn.or(keep_failures.then_some((0, 0)));
+            counts.dropped += u64::from(size.is_none());
+            Some((size?, class, priority))
+        }
+        Outcome::Request { prompt_tokens, output_tokens, class, priority } => {
+            Some(((prompt_tokens, output_tokens), class, priority))
+        }
+    }
 }
 
 /// Whether rows with this fault are left out.
@@ -496,7 +506,7 @@ fn guess(header: &Header) -> &'static str {
     } else if starts(&["<!doctype", "<html", "<?xml"]) {
         "this is a web page, not the data; use the link to the raw file"
     } else if header.is_json() {
-        "name the keys in a scenario, `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }`, or with `trace stats --columns 'arrival: KEY, prompt: KEY, output: KEY, unit: ms'`"
+        "name the keys with `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }` in a scenario, or with `trace stats --columns 'arrival: KEY, prompt: KEY, output: KEY, unit: ms'`"
     } else if starts(&["["]) {
         "this is one JSON list; write one object per line"
     } else if starts(&["par1"]) {
@@ -508,6 +518,6 @@ fn guess(header: &Header) -> &'static str {
     } else if text.starts_with(|c: char| c.is_ascii_digit()) {
         "the header line is missing; add it above the first row"
     } else {
-        "name the columns in a scenario, `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: s }`, or with `trace stats --columns 'arrival: NAME, prompt: NAME, output: NAME, unit: s'`"
+        "name the columns with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: s }` in a scenario, or with `trace stats --columns 'arrival: NAME, prompt: NAME, output: NAME, unit: s'`"
     }
 }

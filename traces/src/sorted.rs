@@ -4,8 +4,8 @@ use crate::columnar::ColumnKind;
 
 /// The columns of a row that are read.
 pub(crate) struct HeldRow {
-    /// Its time; 0 where it cannot be read, so that the row is told of first.
-    pub(crate) at_ns: u64,
+    /// Its time; rows whose time cannot be read come first and are told of first.
+    at_ns: Option<u64>,
     /// Its line in the file.
     pub(crate) line: u64,
     /// Where each field ends.
@@ -14,7 +14,7 @@ pub(crate) struct HeldRow {
 }
 
 impl HeldRow {
-    pub(crate) fn new<'a>(at_ns: u64, line: u64, fields: impl Iterator<Item = &'a [u8]>) -> HeldRow {
+    pub(crate) fn new<'a>(at_ns: Option<u64>, line: u64, fields: impl Iterator<Item = &'a [u8]>) -> HeldRow {
         let (mut ends, mut bytes) = (Vec::new(), Vec::new());
         for field in fields {
             bytes.extend_from_slice(field);
@@ -44,10 +44,10 @@ pub(crate) struct Sorted {
 
 impl Sorted {
     pub(crate) fn new(mut rows: Vec<HeldRow>, columns: Vec<usize>, kinds: Option<Vec<ColumnKind>>) -> Sorted {
-        let mut latest = 0;
+        let mut latest = None;
         let mut out_of_order = 0;
         for row in &rows {
-            out_of_order += u64::from(row.at_ns < latest);
+            out_of_order += u64::from(row.at_ns.is_some() && row.at_ns < latest);
             latest = latest.max(row.at_ns);
         }
         rows.sort_by_key(|row| row.at_ns);

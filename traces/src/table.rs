@@ -143,7 +143,7 @@ impl Table {
             match self.next_row() {
                 Ok(None) => break,
                 Ok(Some(row)) => {
-                    let at_ns = row.time(time, unit).unwrap_or(0);
+                    let at_ns = row.time(time, unit).ok();
                     rows.push(HeldRow::new(at_ns, row.line, columns.iter().map(|&column| row.field(column))));
                 }
                 Err(error) if leave(&error) => left_out += 1,

@@ -27,7 +27,7 @@ fn every_expectation_says_what_it_stands_on() {
             let own = spec.source.contains("own run");
             assert_eq!(spec.basis == Basis::Regression, own, "{}: {}", path.display(), spec.source);
             let weaker =
-                ["here ", "order of magnitude", " there)", "assumed"].iter().any(|word| spec.source.contains(word));
+                ["; here ", "order of magnitude", " there)", "assumed"].iter().any(|word| spec.source.contains(word));
             let inside = spec.source.contains("up to 2 to 3 times") && !spec.source.contains("which is");
             if spec.basis == Basis::Figure && weaker {
                 assert!(inside, "{}: {} is not the figure of its source", path.display(), spec.source);

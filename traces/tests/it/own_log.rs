@@ -160,7 +160,7 @@ fn rich() -> Rich {
     arrivals[2].class = ClassId(1);
     let failed = Arrival { failed_in_trace: true, ..Arrival::new(arrivals[2].at, 0, 0) };
     arrivals.push(failed);
-    Rich(arrivals, vec!["chat".to_owned(), "api, \"batch\"".to_owned()])
+    Rich(arrivals, vec!["chat".to_owned(), "api, batch".to_owned()])
 }
 
 #[test]
