@@ -133,7 +133,7 @@ impl Hull {
         };
         let mut outside = known.outside(case);
         if !known.mostly_confirmed() {
-            outside.insert(0, "what most of the measured runs do not confirm".to_owned());
+            outside.insert(0, "too few confirmed runs".to_owned());
         }
         let standing = if outside.is_empty() { Standing::Validated } else { Standing::Extrapolated(outside) };
         let Envelope { confirmed, of, error, .. } = *known;
@@ -199,7 +199,7 @@ fn envelope(group: &[&(Case, f64)]) -> Envelope {
         experts: first.experts,
         confirmed: confirmed.len() as u32,
         of: group.len() as u32,
-        error: rounded(errors[(errors.len() - 1) / 2]),
+        error: rounded(f64::midpoint(errors[(errors.len() - 1) / 2], errors[errors.len() / 2])),
         weights,
         kv,
         tensor_parallel: range(&|case| case.tensor_parallel),
@@ -255,7 +255,7 @@ mod tests {
         let runs = [(case("h100", 1.0, 100.0), 0.02), (case("h100", 1.0, 100.0), 0.2), (case("h100", 1.0, 1.0), 0.3)];
         assert_eq!(
             Hull::around(&runs).judge(&runs[0].0).to_string(),
-            "extrapolated by what most of the measured runs do not confirm: 1 of 3 measured runs within 10 %, median error 20.0 %"
+            "extrapolated by too few confirmed runs: 1 of 3 measured runs within 10 %, median error 20.0 %"
         );
     }
 
