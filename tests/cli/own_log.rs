@@ -96,14 +96,14 @@ fn hours_are_those_of_the_files_clock() {
 #[test]
 fn a_converted_trace_gives_the_same_run() {
     let home = Home::new();
-    let rows: String = (0..120)
+    let rows: Vec<String> = (0..120)
         .map(|n: u64| {
             let (at, shared) = (n * 150, 3 * (n * n % 4));
             let ids = format!("[{},{},{},{}]", shared, shared + 1, shared + 2, 1000 + n);
             format!("{{\"timestamp\":{at},\"input_length\":2048,\"output_length\":40,\"hash_ids\":{ids},\"session_id\":\"s{}\"}}\n", n % 7)
         })
         .collect();
-    home.write("t.jsonl", rows);
+    home.write("t.jsonl", rows.concat());
     let text = "version: 1\nname: t\nworkload: { trace: { path: t.jsonl } }\nmodel: llama-3.1-8b\ngpu: h100\nfleet: { replicas: 2 }\nscheduler: { vllm: {} }\n";
     home.write("t.yaml", text);
     let first = home.overbook("run t.yaml --out a").ends(0);

@@ -63,7 +63,7 @@ pub enum TraceError {
         /// The last line of the file.
         line: u64,
         /// What became of its rows.
-        counts: Counts,
+        counts: Box<Counts>,
         /// What to change.
         help: String,
     },

@@ -184,7 +184,9 @@ fn each(
 ) -> Result<u64, ExportError> {
     let mut requests = 0;
     while let Some(mut arrival) = workload.next_arrival().map_err(ExportError::Workload)? {
-        drop.iter().for_each(|extra| extra.drop(&mut arrival));
+        for extra in drop {
+            extra.drop(&mut arrival);
+        }
         requests += 1;
         see(requests, &arrival, workload.classes())?;
     }

@@ -353,7 +353,7 @@ impl Reader {
             _ if counts.failed > 0 => "choose a file with successful requests".to_owned(),
             _ => "the file has a header and no rows; the download may be incomplete".to_owned(),
         };
-        TraceError::NoRequests { path: self.path.clone(), line: self.line, counts, help }
+        TraceError::NoRequests { path: self.path.clone(), line: self.line, counts: Box::new(counts), help }
     }
 }
 

@@ -48,21 +48,21 @@ fn the_table_is_aligned() {
     assert_eq!(lines[5], "16/s           round-robin                 –              60 %");
 }
 
-fn trusted(standing: Standing, confirmed: u32) -> Option<Trust> {
+fn trusted(standing: Standing, confirmed: u32) -> Trust {
     let runs = Some(MeasuredRuns { confirmed, of: 21, within: 0.1, error: 0.0262 });
-    Some(Trust { standing, runs })
+    Trust { standing, runs }
 }
 
 #[test]
 fn every_point_says_how_far_it_is_to_be_trusted() {
     let mut study = study();
     for point in &mut study.points {
-        point.trust = trusted(Standing::Validated, 19);
+        point.trust = Some(trusted(Standing::Validated, 19));
     }
     let line = "validated: 19 of 21 measured runs within 10 %, median error 2.6 %";
     assert!(study.terminal().contains(&format!("\nTrust\n  all points: {line}\n")), "{}", study.terminal());
     study.points[1].trust = Some(Trust::prior("no measured run of vllm on mi300x"));
-    study.points[2].trust = trusted(Standing::Extrapolated(vec!["8 tensor_parallel (1 to 4)".into()]), 19);
+    study.points[2].trust = Some(trusted(Standing::Extrapolated(vec!["8 tensor_parallel (1 to 4)".into()]), 19));
     let text = study.terminal();
     assert!(text.contains("  4/s, round-robin: prior: no measured run of vllm on mi300x\n"), "{text}");
     assert!(text.contains("  8/s, round-robin: extrapolated by 8 tensor_parallel (1 to 4): 19 of 21"), "{text}");
