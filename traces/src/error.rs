@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use crate::counts::Counts;
 use crate::format::Format;
-use crate::load::LeaveOut;
 use crate::packing::Packing;
-use crate::table::is_nothing;
 
 /// A problem in a specification: the dotted path of the setting, and what is wrong with it.
 pub type Problem = (String, String);
@@ -302,20 +300,6 @@ pub enum GenerateError {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn largest_block(hash_tokens: &u32) -> u32 {
     (1..=64).rev().find(|&block| hash_tokens.is_multiple_of(block)).unwrap_or(1)
-}
-
-impl TraceError {
-    /// Which rows must be left out, at least, so that this is no error: `None` if it is not about one row.
-    pub(crate) fn about_row(&self) -> Option<LeaveOut> {
-        match self {
-            TraceError::Value { found, .. } if is_nothing(found.as_bytes()) => Some(LeaveOut::Empty),
-            TraceError::Value { .. }
-            | TraceError::FieldCount { .. }
-            | TraceError::Json { .. }
-            | TraceError::NotUtf8 { .. } => Some(LeaveOut::Invalid),
-            _ => None,
-        }
-    }
 }
 
 fn list(problems: &[Problem]) -> String {

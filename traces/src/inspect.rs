@@ -2,6 +2,7 @@
 
 use crate::counts::Counts;
 use crate::error::TraceError;
+use crate::fault::about_row;
 use crate::load::{Failures, LeaveOut};
 use crate::reader::Reader;
 use crate::spec::TraceSpec;
@@ -52,7 +53,7 @@ impl TraceSpec {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Inspection { counts: reader.counts(), whole: true, faults }),
                 Err(TraceError::Backwards { .. }) if self.sort => {}
-                Err(error) if error.about_row().is_some() || matches!(error, TraceError::Backwards { .. }) => {
+                Err(error) if about_row(&error).is_some() || matches!(error, TraceError::Backwards { .. }) => {
                     note(&mut faults, error);
                 }
                 Err(error) => return Err(error),
@@ -76,5 +77,5 @@ fn kind(error: &TraceError) -> (std::mem::Discriminant<TraceError>, &str, &str, 
         TraceError::Backwards { column, .. } | TraceError::NotUtf8 { column, .. } => (column.as_str(), ""),
         _ => ("", ""),
     };
-    (std::mem::discriminant(error), column, expected, error.about_row())
+    (std::mem::discriminant(error), column, expected, about_row(error))
 }

@@ -71,6 +71,7 @@ mod dist;
 mod draw;
 mod error;
 mod export;
+mod fault;
 mod figures;
 #[cfg(feature = "frames")]
 mod fit;

@@ -14,6 +14,7 @@ use crate::counts::Counts;
 use crate::draw::stream;
 use crate::error::TraceError;
 use crate::export::{BLOCK_TOKENS, CLASS, ELAPSED, EXTRA, PRIORITY, SESSION};
+use crate::fault::about_row;
 use crate::format::Format;
 use crate::keep::Keep;
 use crate::load::{Failures, LeaveOut};
@@ -228,7 +229,7 @@ impl Reader {
                 Ok(Step::Taken(request)) => return Ok(Some(request)),
                 Ok(Step::Passed) => {}
                 Ok(Step::End) => return Ok(None),
-                Err(error) => match error.about_row() {
+                Err(error) => match about_row(&error) {
                     Some(fault) if leaves(self.leave_out, fault) => {
                         let (empty, invalid) = (&mut self.counts.empty, &mut self.counts.invalid);
                         *(if fault == LeaveOut::Empty { empty } else { invalid }) += 1;
@@ -398,7 +399,7 @@ fn leaves(leave_out: LeaveOut, fault: LeaveOut) -> bool {
 
 /// Puts the rows in order of time; what is known of them then.
 fn sort(table: &mut Table, decoder: &Decoder, wanted: &[usize], leave_out: LeaveOut) -> Result<Counts, TraceError> {
-    let leave = |error: &TraceError| error.about_row().is_some_and(|fault| leaves(leave_out, fault));
+    let leave = |error: &TraceError| about_row(error).is_some_and(|fault| leaves(leave_out, fault));
     let invalid = table.sort((decoder.time_column(), decoder.unit()), wanted, leave)?;
     let out_of_order = table.rewind_sorted().unwrap_or(0);
     Ok(Counts { rows: invalid, invalid, out_of_order, ..Counts::default() })
