@@ -68,7 +68,7 @@ fn main() -> Result<(), Error> {
     print("least-outstanding", &named.run(&Options::default())?);
     let outcome = apart.run(&Options::default())?;
     print("long prompts apart", &outcome);
-    println!("trust: {}", outcome.calibration);
+    println!("trust: {}", outcome.trust.map_or_else(String::new, |trust| trust.to_string()));
     Ok(())
 }
 

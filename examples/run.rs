@@ -31,7 +31,7 @@ fn main() -> Result<(), Error> {
             println!("  {} {}, got {}", missed.label(), missed.target_text(), missed.value_text());
         }
         if rate == 10 {
-            println!("  trust: {}", outcome.calibration);
+            println!("  trust: {}", outcome.trust.map_or_else(String::new, |trust| trust.to_string()));
         }
     }
     Ok(())

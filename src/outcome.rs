@@ -9,6 +9,7 @@ use overbook_sim::fleet::{Effort, Halt, RunResult};
 use overbook_sim::results::rows::Keep;
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::timeline::Timeline;
+use overbook_sim::results::trust::Trust;
 use overbook_sim::time::Time;
 use overbook_traces::BurstStats;
 
@@ -41,8 +42,12 @@ pub struct Outcome {
     pub expected: Vec<scenarios::Judgement>,
     /// The main facts of the resolved scenario: what, and its value with unit.
     pub assumptions: Vec<(String, String)>,
-    /// Where the step costs come from and how far they are to be trusted: one line.
+    /// How far the figures are to be trusted, by measured runs of real engines; `None` for a run that was itself measured.
+    pub trust: Option<Trust>,
+    /// Where the step costs come from: one line.
     pub calibration: String,
+    /// What became of the rows of the trace, by [`Workload::rows`](overbook_sim::Workload::rows): none of generated requests.
+    pub trace_rows: Vec<(&'static str, u64)>,
     /// Rates and burstiness of the requests as they arrived; none in studies and closed loops.
     pub traffic: Option<BurstStats>,
     /// The same as recorded in the trace, if the scenario changes it.
@@ -74,7 +79,9 @@ impl Outcome {
             rows: None,
             expected: Vec::new(),
             assumptions,
+            trust: None,
             calibration,
+            trace_rows: Vec::new(),
             traffic: None,
             recorded_traffic: None,
         }
@@ -102,7 +109,9 @@ impl Outcome {
             status: self.status,
             verdicts: self.verdicts.clone(),
             assumptions: self.assumptions.clone(),
+            trust: self.trust.clone(),
             calibration: self.calibration.clone(),
+            trace_rows: self.trace_rows.clone(),
             command: command.to_owned(),
             tool: TOOL.to_owned(),
             directory: directory.to_owned(),

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use overbook_scenarios::Point;
+use overbook_scenarios::{Point, facts};
 use overbook_sim::cost::CostModel;
 use overbook_sim::fleet::{Cluster, ClusterSpec, Policies as FleetPolicies};
+use overbook_sim::results::summary::Summary;
+use overbook_sim::results::trust::Trust;
 use overbook_sim::routers::Router;
 use overbook_sim::serving::Scheduler;
 
@@ -106,9 +108,26 @@ impl Policies {
         }
     }
 
-    /// How far step costs are to be trusted, if they are not the scenario's.
-    pub(crate) fn calibration(&self) -> Option<String> {
-        let Own { name, .. } = self.cost.as_ref()?;
-        Some(format!("step costs of {name}, given from outside the scenario; how far they are off is not known"))
+    /// Where the step costs come from.
+    pub(crate) fn calibration(&self, point: &Point) -> String {
+        match &self.cost {
+            None => facts::calibration(point),
+            Some(Own { name, .. }) => {
+                format!("step costs of {name}, given from outside the scenario; how far they are off is not known")
+            }
+        }
+    }
+
+    /// How far the figures of a point are to be trusted: what is from outside the scenario was never compared with a measured run.
+    pub(crate) fn trust(&self, point: &Point, summary: Option<&Summary>) -> Trust {
+        let own = [
+            self.cost.as_ref().map(|own| ("step costs", &own.name)),
+            self.scheduler.as_ref().map(|own| ("scheduler", &own.name)),
+            self.router.as_ref().map(|own| ("router", &own.name)),
+        ];
+        match own.into_iter().flatten().next() {
+            None => facts::trust(point, summary),
+            Some((what, name)) => Trust::prior(format!("no measured run with the {what} {name}")),
+        }
     }
 }

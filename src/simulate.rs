@@ -39,21 +39,23 @@ pub(crate) fn simulate<R: Recorder>(
     // In a closed loop the workload's own times are not those of the requests.
     let counted = point.coordinates.is_empty() && point.scenario.workload.clients.is_none();
     let (mut played, mut recorded) = (None, None);
-    let ran = if counted {
+    let (ran, rows) = if counted {
         let mut tapped = Tapped::new(workload);
         let ran = cluster.run_pools(&mut tapped, &mut costs, recorder, &mut watch);
+        let rows = tapped.rows();
         played = Some(tapped.stats());
         if let Some(mut workload) = point.recorded()? {
             recorded = Some(burstiness(&mut *workload).map_err(Error::Requests)?);
         }
-        ran
+        (ran, rows)
     } else {
-        cluster.run_pools(&mut *workload, &mut costs, recorder, &mut watch)
+        let ran = cluster.run_pools(&mut *workload, &mut costs, recorder, &mut watch);
+        (ran, workload.rows())
     };
     let result = ran?;
     let mut assumptions = facts::assumptions(point)?;
     policies.correct(&mut assumptions);
-    let calibration = policies.calibration().unwrap_or_else(|| facts::calibration(point, Some(&result.summary)));
-    let outcome = Outcome::new(point, result, assumptions, calibration);
-    Ok(Outcome { traffic: played, recorded_traffic: recorded, ..outcome })
+    let trust = policies.trust(point, Some(&result.summary));
+    let outcome = Outcome::new(point, result, assumptions, policies.calibration(point));
+    Ok(Outcome { trust: Some(trust), trace_rows: rows, traffic: played, recorded_traffic: recorded, ..outcome })
 }

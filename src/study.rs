@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::simulate::simulate;
 use crate::{Error, Options, Outcome, pool};
 
-pub use table::{Asked, judged, place};
+pub use table::{Asked, judged_all, place};
 
 /// The runs that an experiment stands for, checked and complete.
 ///

@@ -16,6 +16,7 @@ mod cli {
     mod infer;
     mod interrupt;
     mod out_dir;
+    mod own_log;
     mod pages;
     mod pipe;
     mod places;
@@ -27,6 +28,7 @@ mod cli {
     mod results;
     mod serve;
     mod tools;
+    mod trust;
     mod validate;
     #[cfg(not(feature = "frames"))]
     mod without_frames;

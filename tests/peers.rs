@@ -72,19 +72,25 @@ fn p99(values: &[f64]) -> f64 {
     sorted[(0.99 * sorted.len() as f64).ceil() as usize - 1]
 }
 
-fn compare(files: Files, size: &str) {
+/// Largest difference of a mean that the README claims [%]: of TTFT, of the latency of whole answers; and of the 99th percentiles.
+const CLAIMED: [(&str, f64); 2] = [("TTFT", 0.12), ("E2E", 0.02)];
+const CLAIMED_P99: f64 = 0.02;
+
+/// `iterations_off` is the largest difference in iterations [%].
+fn compare(files: Files, size: &str, iterations_off: f64) {
     let theirs = logged(files, &format!("vidur-requests-{size}.csv"));
     let their_steps = read(files, &format!("vidur-batches-{size}.csv")).lines().count() as u64 - 1;
     let (steps, rows) = simulate(files, &format!("conv-{size}.csv"));
     assert_eq!(rows.len(), theirs.len());
     let off = |ours: f64, theirs: f64| (ours / theirs - 1.0) * 100.0;
     eprintln!("{size}: {steps} iterations, Vidur {their_steps} ({:+.3} %)", off(steps as f64, their_steps as f64));
-    assert!(off(steps as f64, their_steps as f64).abs() <= 0.5, "iterations");
+    assert!(off(steps as f64, their_steps as f64).abs() <= iterations_off, "iterations");
     let ours: Vec<(f64, f64)> = rows
         .iter()
         .map(|row| (row.ttft().expect("all have a first token").as_secs_f64(), row.e2el().as_secs_f64()))
         .collect();
-    for (name, pick) in [("TTFT", (|r: &(f64, f64)| r.0) as fn(&(f64, f64)) -> f64), ("E2E", |r| r.1)] {
+    let picks = [(|r: &(f64, f64)| r.0) as fn(&(f64, f64)) -> f64, |r| r.1];
+    for ((name, claimed), pick) in CLAIMED.into_iter().zip(picks) {
         let (a, b): (Vec<f64>, Vec<f64>) = (ours.iter().map(pick).collect(), theirs.iter().map(pick).collect());
         let (mean_off, p99_off) = (off(mean(&a), mean(&b)), off(p99(&a), p99(&b)));
         let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -93,17 +99,19 @@ fn compare(files: Files, size: &str) {
             mean(&a),
             p99(&a)
         );
-        assert!(mean_off.abs() <= 2.0 && p99_off.abs() <= 2.0, "{name}");
+        assert!(mean_off.abs() <= claimed && p99_off.abs() <= CLAIMED_P99, "{name}");
     }
 }
 
 #[test]
 fn a_thousand_requests_of_vidur_with_its_own_costs() {
-    compare(of_clone, "1k-q4");
+    // To the last one.
+    compare(of_clone, "1k-q4", 0.0);
 }
 
 fn five_thousand_requests_of_vidur_with_its_own_costs() {
-    compare(of_whole, "5k-q4");
+    // 43,790 and 43,786.
+    compare(of_whole, "5k-q4", 0.01);
 }
 
 whole_files!(five_thousand_requests_of_vidur_with_its_own_costs);

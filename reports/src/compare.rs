@@ -176,6 +176,17 @@ fn without_common_parts(values: Vec<String>) -> Vec<String> {
     split.iter().map(|parts| shown(parts) + ", …").collect()
 }
 
+/// How far the runs are to be trusted: one line, or one line per run if they differ. Runs of earlier versions do not say.
+fn trust(runs: &[RunData]) -> Vec<String> {
+    let told = |run: &RunData| run.summary()["trust"]["text"].as_str().unwrap_or("–").to_owned();
+    let lines: Vec<String> = runs.iter().map(told).collect();
+    if lines.iter().all(|line| *line == lines[0]) {
+        return if lines[0] == "–" { Vec::new() } else { vec![format!("Trust: {}", lines[0])] };
+    }
+    let each = lines.iter().enumerate().map(|(run, line)| format!("  {}  {line}", letter(run)));
+    std::iter::once("Trust".to_owned()).chain(each).collect()
+}
+
 /// Runs that have not come to their end or cannot be told apart by what they assume, in words.
 fn warnings(runs: &[RunData]) -> Vec<String> {
     let partial = runs.iter().enumerate().filter(|(_, run)| !run.is_complete());
@@ -231,7 +242,9 @@ pub fn compare_terminal(runs: &[RunData], color: bool) -> Result<String, ReportE
         lines.extend(run.assumptions().iter().map(|(what, value)| format!("{what}: {value}")));
         return Ok(lines.join("\n") + "\n");
     }
-    let differing = differing(runs);
+    let mut differing = differing(runs);
+    lines.extend(trust(runs));
+    differing.retain(|(what, _)| what != "Trust");
     if differing.is_empty() {
         lines.push("The runs assume the same.".to_owned());
     }
@@ -271,6 +284,12 @@ pub fn compare_json(runs: &[RunData]) -> Result<String, ReportError> {
     let document = Json::Object(vec![
         ("runs".to_owned(), Json::List(runs.iter().zip(names(runs)).map(run).collect())),
         ("metrics".to_owned(), Json::List(GROUPS.iter().flat_map(|group| group.1).map(metric).collect())),
+        (
+            "trust".to_owned(),
+            Json::List(
+                runs.iter().map(|run| run.summary()["trust"]["text"].as_str().map_or(Json::Null, text)).collect(),
+            ),
+        ),
         ("differing".to_owned(), Json::Object(differing(runs).into_iter().map(differs).collect())),
     ]);
     Ok(json::document(&document))

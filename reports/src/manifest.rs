@@ -5,6 +5,7 @@
     reason = "the manifest is the one file that knows the clock"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -73,6 +74,9 @@ pub struct Manifest {
     pub seed: u64,
     /// Hash of the trace file, if one was read.
     pub trace_hash: Option<String>,
+    /// What became of the rows of the trace, if one was read.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub trace_rows: BTreeMap<&'static str, u64>,
     /// The command line.
     pub command: Vec<String>,
     /// When the run began: UTC, RFC 3339; see [`utc`].
@@ -150,6 +154,7 @@ impl Start {
             plan_hash,
             seed,
             trace_hash: hash_files(traces),
+            trace_rows: BTreeMap::new(),
             command,
             started: utc(self.wall),
             wall_s: self.instant.elapsed().as_secs_f64(),

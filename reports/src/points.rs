@@ -2,7 +2,8 @@
 //!
 //! A row per point that ended, in the sweep's order: its place on every axis (strings, named after the paths of the
 //! scenario), then every figure of its `summary.json` (doubles, null where a run does not define it), nested ones as
-//! `tokens/cached_tokens`.
+//! `tokens/cached_tokens`, and as strings how far the point is to be trusted: `trust` (validated, extrapolated or prior) and
+//! `trust/why`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +21,17 @@ use crate::ReportError;
 /// File name of the table.
 pub const POINTS: &str = "points.parquet";
 
+/// Columns of words after the axes.
+const TRUST: [&str; 2] = ["trust", "trust/why"];
+
 /// The points of a study, side by side.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Points {
     axes: Vec<String>,
     /// Per point, its place on every axis.
     places: Vec<Vec<String>>,
+    /// Per point, standing and reason of its trust; empty where the summary has none.
+    trust: Vec<[String; 2]>,
     /// Names of the figures, in order of appearance, and per point its value.
     figures: Vec<(String, Vec<Option<f64>>)>,
 }
@@ -44,6 +50,8 @@ impl Points {
         let unreadable =
             |error: serde_json::Error| ReportError::unreadable(Path::new("summary.json"))(error.to_string());
         let summary: Value = serde_json::from_str(summary).map_err(unreadable)?;
+        let told = |key: &str| summary["trust"][key].as_str().unwrap_or_default().to_owned();
+        self.trust.push([told("standing"), told("why")]);
         self.add("", &summary);
         self.places.push(places);
         let points = self.places.len();
@@ -88,8 +96,14 @@ impl Points {
             let kind = Type::primitive_type_builder(name, Physical::DOUBLE).with_repetition(Repetition::OPTIONAL);
             kind.build().map(Arc::new)
         };
-        let fields: Vec<_> =
-            self.axes.iter().map(text).chain(self.figures.iter().map(number)).collect::<Result<_, _>>()?;
+        let trust = TRUST.map(str::to_owned);
+        let fields: Vec<_> = self
+            .axes
+            .iter()
+            .map(text)
+            .chain(trust.iter().map(text))
+            .chain(self.figures.iter().map(number))
+            .collect::<Result<_, _>>()?;
         let schema = Type::group_type_builder("point").with_fields(fields).build()?;
         let properties = WriterProperties::builder()
             .set_created_by("overbook".to_owned())
@@ -99,9 +113,10 @@ impl Points {
             .build();
         let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
         let mut group = writer.next_row_group()?;
-        for axis in 0..self.axes.len() {
-            let places = self.places.iter().map(|places| places.get(axis).map_or("", String::as_str));
-            let places: Vec<ByteArray> = places.map(ByteArray::from).collect();
+        for text in 0..self.axes.len() + TRUST.len() {
+            let words = self.places.iter().zip(&self.trust);
+            let words = words.map(|(places, trust)| places.iter().chain(trust).nth(text).map_or("", String::as_str));
+            let places: Vec<ByteArray> = words.map(ByteArray::from).collect();
             if let Some(mut column) = group.next_column()? {
                 column.typed::<ByteArrayType>().write_batch(&places, None, None)?;
                 column.close()?;
@@ -132,18 +147,26 @@ mod tests {
         let mut points = Points::new(vec!["fleet.replicas".into(), "gpu".into()]);
         let place = |replicas: &str| vec![replicas.to_owned(), "h200".to_owned()];
         points.push(place("2"), r#"{"title": "x", "a": 1, "tokens": {"cached": 2.5}, "list": [1]}"#).expect("reads");
-        points.push(place("4"), r#"{"a": null, "tokens": {"cached": 3}, "late": 7}"#).expect("reads");
+        points
+            .push(
+                place("4"),
+                r#"{"a": null, "trust": {"standing": "prior", "why": "new"}, "tokens": {"cached": 3}, "late": 7}"#,
+            )
+            .expect("reads");
         let bytes = points.parquet().expect("encodes");
         assert_eq!(bytes, points.parquet().expect("encodes"));
         let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a file");
         let schema = file.metadata().file_metadata().schema_descr();
         let names: Vec<_> = schema.columns().iter().map(|column| column.name().to_owned()).collect();
-        assert_eq!(names, ["fleet.replicas", "gpu", "a", "tokens/cached", "late"]);
+        assert_eq!(names, ["fleet.replicas", "gpu", "trust", "trust/why", "a", "tokens/cached", "late"]);
         let rows: Vec<_> = file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")).collect();
         let values = |row: usize| rows[row].get_column_iter().map(|(_, field)| field.clone()).collect::<Vec<_>>();
         let (text, number) = (|text: &str| Field::Str(text.to_owned()), Field::Double);
-        assert_eq!(values(0), [text("2"), text("h200"), number(1.0), number(2.5), Field::Null]);
-        assert_eq!(values(1), [text("4"), text("h200"), Field::Null, number(3.0), number(7.0)]);
+        assert_eq!(values(0), [text("2"), text("h200"), text(""), text(""), number(1.0), number(2.5), Field::Null]);
+        assert_eq!(
+            values(1),
+            [text("4"), text("h200"), text("prior"), text("new"), Field::Null, number(3.0), number(7.0)]
+        );
         assert!(points.push(place("8"), "{").is_err());
     }
 }

@@ -85,6 +85,9 @@ impl RunData {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let listed = self.summary["assumptions"].as_object();
         let mut facts: Vec<_> = listed.into_iter().flatten().map(|(what, value)| (what.clone(), text(value))).collect();
+        if let Some(trust) = self.summary["trust"]["text"].as_str() {
+            facts.push(("Trust".to_owned(), trust.to_owned()));
+        }
         let more = [("calibration", &self.summary), ("tool_version", &self.manifest), ("trace_hash", &self.manifest)];
         for (key, file) in more {
             if let Some(value) = file[key].as_str() {

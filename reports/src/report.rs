@@ -2,6 +2,7 @@
 
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::timeline::Timeline;
+use overbook_sim::results::trust::Trust;
 
 use crate::format::{self, Unit};
 use crate::manifest::Status;
@@ -87,8 +88,8 @@ pub struct Traffic {
 /// Requests counted in cells of one length.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct TrafficScale {
-    /// Rate in the fullest cell.
-    pub peak_rate: f64,
+    /// Rate in the fullest cell; `None` where a cell is longer than the traffic, or too few are whole.
+    pub peak_rate: Option<f64>,
     /// The same over the mean rate; `None` where a cell is longer than the traffic.
     pub peak_over_mean: Option<f64>,
     /// Variance over mean of the counts; `None` with fewer than two whole cells.
@@ -114,8 +115,12 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// The main facts of the resolved scenario: what, and its value with unit.
     pub assumptions: Vec<(String, String)>,
-    /// Where the cost model comes from and how far it is to be trusted: one line.
+    /// How far the figures are to be trusted, by measured runs of real engines; `None` for a run that was itself measured.
+    pub trust: Option<Trust>,
+    /// Where the cost model comes from: one line.
     pub calibration: String,
+    /// What became of the rows of the trace, by [`Workload::rows`](overbook_sim::Workload::rows): none of generated requests.
+    pub trace_rows: Vec<(&'static str, u64)>,
     /// The command that makes this run again.
     pub command: String,
     /// Tool and version, as in `overbook 0.1.0`.
@@ -128,6 +133,17 @@ impl Report {
     /// Whether no target is missed (a run without targets misses none).
     pub fn all_met(&self) -> bool {
         self.verdicts.iter().all(Verdict::met)
+    }
+
+    /// Rows of the trace: left out and why, or that all of them are played.
+    pub fn rows_text(&self) -> String {
+        let left_out = self.left_out();
+        if left_out.is_empty() { "all that were read are played".to_owned() } else { format!("left out: {left_out}") }
+    }
+
+    /// Rows of the trace that are not played, by reason; empty if all are.
+    pub fn left_out(&self) -> String {
+        left_out(&self.trace_rows)
     }
 
     /// The verdict in a few words.
@@ -168,6 +184,29 @@ impl Report {
             (false, _) => format!("{label} is {value}, target {target}."),
         }
     }
+}
+
+/// Rows that are not played, as [`Workload::rows`](overbook_sim::Workload::rows) names them, and why, in words.
+const LEFT_OUT: [(&str, &str); 6] = [
+    ("failed_left_out", "failed (no tokens)"),
+    ("empty", "with empty cells"),
+    ("invalid", "not readable"),
+    ("filtered", "not in `keep`"),
+    ("outside_window", "outside `window`"),
+    ("skipped", "by `skip`"),
+];
+
+/// Rows of a trace that are not played, by reason: "1,684 of 199,000 rows: 1,684 failed (no tokens)". Empty if all are.
+pub fn left_out(rows: &[(&'static str, u64)]) -> String {
+    let named = |name: &str| rows.iter().find(|(row, _)| *row == name).map_or(0, |(_, rows)| *rows);
+    let lost: Vec<(&str, u64)> = LEFT_OUT.iter().map(|(name, words)| (*words, named(name))).collect();
+    let all: u64 = lost.iter().map(|(_, rows)| rows).sum();
+    if all == 0 {
+        return String::new();
+    }
+    let lost = lost.into_iter().filter(|(_, rows)| *rows > 0);
+    let parts: Vec<String> = lost.map(|(words, rows)| format!("{} {words}", format::count(rows as f64))).collect();
+    format!("{} of {} rows: {}", format::count(all as f64), format::count(named("read") as f64), parts.join(", "))
 }
 
 fn lower_first(text: &str) -> String {

@@ -166,6 +166,8 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
             fact("Length knowledge", "max_new_tokens from the class quantile (no oracle)"),
             fact("Seed", "0"),
         ],
+        trust: None,
+        trace_rows: Vec::new(),
         calibration:
             "Cost model: roofline with imported kernel efficiencies; not validated on this hardware: extrapolated."
                 .to_owned(),
@@ -176,8 +178,12 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
 }
 
 fn traffic() -> Traffic {
-    let scale = |peak_rate, dispersion| TrafficScale { peak_rate, peak_over_mean: Some(peak_rate / 12.0), dispersion };
-    let hour = TrafficScale { peak_rate: 4.1, peak_over_mean: None, dispersion: None };
+    let scale = |peak_rate: f64, dispersion| TrafficScale {
+        peak_rate: Some(peak_rate),
+        peak_over_mean: Some(peak_rate / 12.0),
+        dispersion,
+    };
+    let hour = TrafficScale { peak_rate: None, peak_over_mean: None, dispersion: None };
     Traffic { requests: 14_800, mean_rate: Some(12.0), scales: [scale(41.0, Some(2.2)), scale(30.0, Some(61.5)), hour] }
 }
 
@@ -193,6 +199,7 @@ pub(crate) fn manifest(status: Status) -> Manifest {
         plan_hash: "3f9a1c20".to_owned(),
         seed: 0,
         trace_hash: None,
+        trace_rows: std::collections::BTreeMap::new(),
         command: vec!["overbook".to_owned(), "run".to_owned(), "first.yaml".to_owned()],
         started: "2026-01-31T12:34:56Z".to_owned(),
         wall_s: 1.5,

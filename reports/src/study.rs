@@ -4,16 +4,21 @@ mod chart;
 mod kept;
 mod merge;
 mod page;
+mod trust;
 
 use std::fmt::Write as _;
 
 use askama::Template;
+use overbook_sim::results::trust::Trust;
 
 use crate::ReportError;
 use crate::format::{self, Unit};
 use page::StudyPage;
 
 pub use merge::{STUDY, is_study, merge, read};
+
+/// Widest line of a table on the terminal [characters], as far as the axes leave room.
+const COLUMNS: usize = 100;
 
 /// One run of a sweep.
 #[derive(Clone, PartialEq, Debug)]
@@ -22,6 +27,8 @@ pub struct StudyPoint {
     pub coordinates: Vec<String>,
     /// Its metrics [SI units]; `None` where the run does not define one.
     pub values: Vec<Option<f64>>,
+    /// How far its figures are to be trusted; `None` if it did not run or does not say.
+    pub trust: Option<Trust>,
     /// Whether it kept what the scenario promises; `None` if nothing is promised, or if it is not known.
     pub kept: Option<bool>,
 }
@@ -31,8 +38,41 @@ pub struct StudyPoint {
 pub struct Judged {
     /// Whether it came so.
     pub met: bool,
+    /// What the target stands on, in words; empty if it is the figure that the source states. Nothing else confirms a figure.
+    pub basis: &'static str,
     /// Figure, target, what came, and where the target is from.
     pub text: String,
+}
+
+impl Judged {
+    /// One line: "✓ direction only: tpot_p99 …".
+    pub fn line(&self) -> String {
+        let mark = if self.met { "✓" } else { "✗" };
+        if self.basis.is_empty() {
+            format!("{mark} {}", self.text)
+        } else {
+            format!("{mark} {}: {}", self.basis, self.text)
+        }
+    }
+
+    /// How many of each basis came so: "figures of a source: 2 of 2; direction only: 3 of 3". Empty if all are figures.
+    pub fn tally(judged: &[Judged]) -> String {
+        let mut counts: Vec<(&str, usize, usize)> = Vec::new();
+        for one in judged {
+            let at = counts.iter().position(|count| count.0 == one.basis).unwrap_or_else(|| {
+                counts.push((one.basis, 0, 0));
+                counts.len() - 1
+            });
+            counts[at].1 += usize::from(one.met);
+            counts[at].2 += 1;
+        }
+        if counts.iter().all(|count| count.0.is_empty()) {
+            return String::new();
+        }
+        let named = |basis: &'static str| if basis.is_empty() { "figures of a source" } else { basis };
+        let parts = counts.iter().map(|(basis, met, of)| format!("{}: {met} of {of}", named(basis)));
+        format!("came as expected, {}", parts.collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// All runs of a sweep.
@@ -48,7 +88,9 @@ pub struct Study {
     pub points: Vec<StudyPoint>,
     /// What the study expected.
     pub verdicts: Vec<Judged>,
-    /// Where the cost model comes from and how far it is to be trusted: one line.
+    /// Rows of traces that are not played, and why; empty if all are.
+    pub left_out: String,
+    /// Where the cost model comes from; how far each point is to be trusted stands with the point.
     pub calibration: String,
     /// The command that makes this study again.
     pub command: String,
@@ -57,34 +99,32 @@ pub struct Study {
 }
 
 impl Study {
-    /// One line per point; exact values in SI units, empty where there is none.
+    /// One line per point; exact values in SI units, empty where there is none; then how far the point is to be trusted.
     pub fn csv(&self) -> String {
-        let header = self.axes.iter().chain(&self.metrics).map(|name| quoted(name));
+        let names = self.axes.iter().chain(&self.metrics).map(String::as_str);
+        let header = names.chain(trust::COLUMNS).map(quoted);
         let mut csv = header.collect::<Vec<_>>().join(",") + "\n";
         for point in &self.points {
             let places = point.coordinates.iter().map(|place| quoted(place));
             let values = point.values.iter().map(|v| v.map_or_else(String::new, |v| v.to_string()));
-            csv += &places.chain(values).collect::<Vec<_>>().join(",");
+            let trust = trust::cells(point.trust.as_ref()).map(|cell| quoted(&cell));
+            csv += &places.chain(values).chain(trust).collect::<Vec<_>>().join(",");
             csv.push('\n');
         }
         csv
     }
 
-    /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be.
+    /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be. What does not fit into
+    /// [`COLUMNS`] stands below, with the axes once more.
     pub fn terminal(&self) -> String {
-        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
-        let columns = self.axes.len() + self.metrics.len();
-        let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
-        let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
-        let mut text = String::new();
-        for row in &rows {
-            let cell = |(c, cell): (usize, &String)| {
-                let pad = " ".repeat(widths[c] - cell.chars().count());
-                if c < self.axes.len() { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
-            };
-            let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-            text += line.trim_end();
-            text.push('\n');
+        let mut text = self.blocks();
+        if !self.left_out.is_empty() {
+            let _ = writeln!(text, "\nLeft out of the trace: {}", self.left_out);
+        }
+        let trust = self.trust_lines();
+        if !trust.is_empty() {
+            text += "\nTrust\n";
+            let _ = trust.iter().try_for_each(|(place, line)| writeln!(text, "  {place}: {line}"));
         }
         let kept = self.kept();
         if !kept.is_empty() {
@@ -98,6 +138,36 @@ impl Study {
         text
     }
 
+    fn blocks(&self) -> String {
+        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
+        let axes = self.axes.len();
+        let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
+        let widths: Vec<usize> = (0..rows[0].len()).map(|c| width(c).unwrap_or(0)).collect();
+        let left: usize = widths[..axes].iter().map(|width| width + 2).sum();
+        let mut blocks: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut used = left;
+        for (c, width) in widths.iter().enumerate().skip(axes) {
+            used += width + 2;
+            if used > COLUMNS + 2 && blocks.last().is_some_and(|block| !block.is_empty()) {
+                blocks.push(Vec::new());
+                used = left + width + 2;
+            }
+            if let Some(block) = blocks.last_mut() {
+                block.push(c);
+            }
+        }
+        let line = |row: &Vec<String>, block: &[usize]| {
+            let cell = |c: usize| {
+                let pad = " ".repeat(widths[c] - row[c].chars().count());
+                if c < axes { format!("{}{pad}", row[c]) } else { format!("{pad}{}", row[c]) }
+            };
+            let cells: Vec<String> = (0..axes).chain(block.iter().copied()).map(cell).collect();
+            cells.join("  ").trim_end().to_owned() + "\n"
+        };
+        let block = |block: &Vec<usize>| rows.iter().map(|row| line(row, block)).collect::<String>();
+        blocks.iter().map(block).collect::<Vec<_>>().join("\n")
+    }
+
     /// One self-contained page: a figure per metric against the first axis where that is numeric, and the table.
     ///
     /// # Errors
@@ -108,6 +178,9 @@ impl Study {
             tool: &self.tool,
             command: &self.command,
             calibration: &self.calibration,
+            left_out: &self.left_out,
+            trust: self.trust_lines(),
+            tally: Judged::tally(&self.verdicts),
             verdicts: &self.verdicts,
             figures: chart::figures(self).iter().map(crate::figure::Figure::html).collect(),
             header: self.header(),
@@ -125,7 +198,13 @@ impl Study {
 
     fn header(&self) -> Vec<String> {
         let metrics = self.metrics.iter().map(|metric| format::label(metric));
-        self.axes.iter().cloned().chain(metrics).collect()
+        let trust = self.tells_trust().then(|| "trust".to_owned());
+        self.axes.iter().cloned().chain(metrics).chain(trust).collect()
+    }
+
+    /// Whether any point says how far it is to be trusted.
+    fn tells_trust(&self) -> bool {
+        self.points.iter().any(|point| point.trust.is_some())
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
@@ -134,7 +213,8 @@ impl Study {
                 value.map_or_else(|| "–".to_owned(), |value| Unit::of(metric).show(value))
             };
             let values = self.metrics.iter().zip(&point.values).map(show);
-            point.coordinates.iter().cloned().chain(values).collect()
+            let trust = self.tells_trust().then(|| point.standing());
+            point.coordinates.iter().cloned().chain(values).chain(trust).collect()
         };
         self.points.iter().map(row).collect()
     }

@@ -3,6 +3,7 @@
 use overbook_sim::results::histogram::Histogram;
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::results::summary::{Batches, Class, LATENCIES, PoolSummary, QUANTILES, Slo, Summary};
+use overbook_sim::results::trust::Trust;
 use overbook_sim::time::Span;
 
 use crate::json::{self, Json};
@@ -60,11 +61,16 @@ pub fn summary_json(report: &Report) -> String {
         }
     }
     batches(&mut entries, summary);
+    // Generated requests have no rows.
+    if !report.trace_rows.is_empty() {
+        let rows = report.trace_rows.iter().map(|&(name, rows)| (name.to_owned(), rows.into()));
+        entries.push(("trace_rows".into(), Json::Object(rows.collect())));
+    }
     entries.push(("traffic".into(), traffics(report)));
     entries.push(("slo".into(), slo(summary)));
     entries.push(("all_targets_met".into(), Json::Bool(report.all_met())));
     entries.push(("targets".into(), targets(report)));
-    entries.push(("per_class".into(), Json::List(summary.classes.iter().map(class).collect())));
+    entries.push(("per_class".into(), Json::List(summary.classes.iter().map(|of| class(of, summary)).collect())));
     // A uniform fleet has no pools.
     if !summary.pools.is_empty() {
         let pools = summary.pools.iter().map(|of| pool(of, summary)).collect();
@@ -72,8 +78,24 @@ pub fn summary_json(report: &Report) -> String {
     }
     let facts = report.assumptions.iter().map(|(what, value)| (what.clone(), value.as_str().into()));
     entries.push(("assumptions".into(), Json::Object(facts.collect())));
+    entries.push(("trust".into(), report.trust.as_ref().map_or(Json::Null, trust)));
     entries.push(("calibration".into(), report.calibration.as_str().into()));
     json::document(&Json::Object(entries))
+}
+
+/// Standing, by what, and the measured runs behind it; shares from 0 to 1.
+fn trust(trust: &Trust) -> Json {
+    let runs = trust.runs.as_ref();
+    let entries = [
+        ("standing", trust.standing.name().into()),
+        ("why", trust.standing.why().as_str().into()),
+        ("runs_confirmed", runs.map_or(Json::Null, |runs| u64::from(runs.confirmed).into())),
+        ("runs", runs.map_or(Json::Null, |runs| u64::from(runs.of).into())),
+        ("within", runs.map(|runs| runs.within).into()),
+        ("error", runs.map(|runs| runs.error).into()),
+        ("text", trust.to_string().as_str().into()),
+    ];
+    Json::Object(entries.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
 /// Statistics over steps: `mean_batch_seqs`, `p99_batch_tokens`, `p50_step_time_ms`, …; null if there was no step.
@@ -135,7 +157,7 @@ fn traffic(traffic: &Traffic) -> Json {
     let mut entries: Entries =
         vec![("requests".into(), traffic.requests.into()), ("mean_rate".into(), traffic.mean_rate.into())];
     for (cell, scale) in ["1s", "1min", "1h"].into_iter().zip(traffic.scales) {
-        entries.push((format!("peak_rate_{cell}"), Json::Float(scale.peak_rate)));
+        entries.push((format!("peak_rate_{cell}"), scale.peak_rate.into()));
         entries.push((format!("peak_over_mean_{cell}"), scale.peak_over_mean.into()));
         entries.push((format!("dispersion_{cell}"), scale.dispersion.into()));
     }
@@ -159,9 +181,14 @@ fn slo(summary: &Summary) -> Json {
         promise("tpot", tpot, attained.tpot),
         promise("mtpot", mtpot, attained.mtpot),
         promise("e2el", e2el, attained.e2el),
-        Some(("good_requests".to_owned(), attained.all.into())),
+        Some(("good_requests".to_owned(), good(attained.all, summary))),
     ];
     Json::Object(promises.into_iter().flatten().collect())
+}
+
+/// Good requests; null where nothing is promised.
+fn good(requests: u64, summary: &Summary) -> Json {
+    if summary.slo.is_set() { requests.into() } else { Json::Null }
 }
 
 fn targets(report: &Report) -> Json {
@@ -184,7 +211,7 @@ fn pool(pool: &PoolSummary, summary: &Summary) -> Json {
         ("replicas".into(), u64::from(pool.replicas).into()),
         ("kv_blocks".into(), pool.blocks.into()),
         ("completed".into(), pool.finished.into()),
-        ("good_requests".into(), pool.good.into()),
+        ("good_requests".into(), good(pool.good, summary)),
         ("other_ends".into(), pool.others.into()),
         ("total_output_tokens".into(), pool.output_tokens.into()),
         ("utilization".into(), pool.utilization(summary.makespan()).into()),
@@ -195,11 +222,11 @@ fn pool(pool: &PoolSummary, summary: &Summary) -> Json {
     Json::Object(entries)
 }
 
-fn class(class: &Class) -> Json {
+fn class(class: &Class, summary: &Summary) -> Json {
     let mut entries: Entries = vec![
         ("class".into(), class.name.as_str().into()),
         ("outcomes".into(), outcomes(&class.outcomes)),
-        ("good_requests".into(), class.good.into()),
+        ("good_requests".into(), good(class.good, summary)),
     ];
     latency(&mut entries, "ttft", &class.latencies.ttft);
     latency(&mut entries, "tpot", &class.latencies.tpot);

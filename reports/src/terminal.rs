@@ -1,4 +1,4 @@
-//! The summary on the terminal: verdict first, at most 30 lines of 80 columns (and up to 5 for pools), the same bytes for the same run.
+//! The summary on the terminal: verdict first, lines of 80 columns, 30 or a few more (pools, what a trace leaves out, words of trust), the same bytes for the same run.
 
 mod paint;
 
@@ -27,9 +27,12 @@ pub fn summary(report: &Report, color: bool) -> String {
         }
     }
     lines.push(String::new());
-    lines.extend(figures(&report.summary).into_iter().map(|(what, text)| format!("  {what:<12}{text}")));
+    lines.extend(figures(report).into_iter().map(|(what, text)| format!("  {what:<12}{text}")));
     lines.push(String::new());
-    lines.extend(wrapped(&report.calibration, 80, 2).iter().map(|line| paint.dim(line)));
+    if let Some(trust) = &report.trust {
+        lines.extend(wrapped(&trust.to_string(), 80));
+    }
+    lines.extend(wrapped(&report.calibration, 80).iter().map(|line| paint.dim(line)));
     lines.push(format!("results: {}", report.directory));
     lines.join("\n") + "\n"
 }
@@ -78,21 +81,26 @@ fn columns(name: &str, [mean, p50, p90, p99, max]: [String; 5]) -> String {
 }
 
 /// What goes on in words: (heading, text of at most 66 columns).
-fn figures(summary: &Summary) -> Vec<(&'static str, String)> {
+fn figures(report: &Report) -> Vec<(&'static str, String)> {
+    let summary = &report.summary;
     let show = |metric: &str| summary.metric(metric).map_or("–".into(), |v| Unit::of(metric).show(v));
     let load = &summary.load;
-    let mut figures = vec![
-        ("requests", format!("{} in {}", requests(summary), show("makespan"))),
-        (
-            "throughput",
-            format!(
-                "{}, {} out, {} in all",
-                show("request_throughput"),
-                show("output_throughput"),
-                show("total_token_throughput")
-            ),
+    let mut figures = vec![("requests", format!("{} in {}", requests(summary), show("makespan")))];
+    let left_out = report.left_out();
+    if !left_out.is_empty() {
+        figures.extend(
+            wrapped(&left_out, 66).into_iter().enumerate().map(|(at, text)| (["left out", ""][at.min(1)], text)),
+        );
+    }
+    figures.push((
+        "throughput",
+        format!(
+            "{}, {} out, {} in all",
+            show("request_throughput"),
+            show("output_throughput"),
+            show("total_token_throughput")
         ),
-    ];
+    ));
     if summary.slo.is_set() {
         let share = show("goodput_fraction");
         figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));

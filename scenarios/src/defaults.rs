@@ -61,8 +61,7 @@ fn sglang_limits(memory: Bytes, gpus: u32, stages: u32) -> (u32, u32, f64) {
         0..20 => (2048, if small_group { 8 } else { 80 }),
         20..35 => (2048, if small_group { 24 } else { 80 }),
         35..60 => (4096, if small_group { 32 } else { 160 }),
-        60..90 => (8192, if small_group { 256 } else { 512 }),
-        90..160 => (8192, if small_group { 256 } else { 512 }),
+        60..160 => (8192, if small_group { 256 } else { 512 }),
         _ => (16_384, 512),
     };
     let mib = memory.0 as f64 / f64::from(1 << 20);
@@ -176,11 +175,14 @@ pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &Mod
 
 /// How tokens are drawn; `None`: greedily, or on an engine whose host time was fitted with it.
 fn drawing(temperature: Option<f64>, model: &ModelSpec, scheduler: &SchedulerSpec) -> Option<Drawing> {
-    let with_host = match scheduler {
-        SchedulerSpec::Trtllm(_) | SchedulerSpec::LightllmMain(_) => true,
-        SchedulerSpec::PastFuture(_) | SchedulerSpec::Aggressive(_) | SchedulerSpec::Conservative(_) => true,
-        _ => false,
-    };
+    let with_host = matches!(
+        scheduler,
+        SchedulerSpec::Trtllm(_)
+            | SchedulerSpec::LightllmMain(_)
+            | SchedulerSpec::PastFuture(_)
+            | SchedulerSpec::Aggressive(_)
+            | SchedulerSpec::Conservative(_)
+    );
     match temperature {
         _ if with_host => None,
         Some(0.0) => model.name.starts_with("Qwen2.5").then_some(Drawing::Penalised),

@@ -8,7 +8,7 @@ use crate::point::Point;
 use crate::scenario::MaxNewTokens;
 use crate::world::{PoolOrigin, WorldError};
 
-pub use calibration::calibration;
+pub use calibration::{calibration, trust};
 
 /// The main facts of the resolved scenario.
 pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {

@@ -4,6 +4,7 @@
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::results::summary::Summary;
+use overbook_sim::results::trust::{MeasuredRuns, Standing, Trust};
 use serde::{Deserialize, Serialize};
 
 use crate::point::Point;
@@ -36,7 +37,8 @@ struct Load {
 /// From the least to the most.
 type Range = (f64, f64);
 
-/// Confirmed runs of one scheduler on one kind of GPU, with or without experts in the model.
+/// Measured runs of one scheduler on one kind of GPU, with or without experts in the model. Counts and error are those of all of
+/// them; the ranges are those of the confirmed ones or, where these are the fewer, of all.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope {
@@ -46,7 +48,7 @@ struct Envelope {
     /// Runs that were confirmed, and how many were simulated.
     confirmed: u32,
     of: u32,
-    /// Median of their errors.
+    /// Median error of all that were simulated, as a share.
     error: f64,
     weights: Vec<WeightDtype>,
     kv: Vec<KvDtype>,
@@ -102,7 +104,7 @@ impl Hull {
         Hull(tree.and_then(|tree| yaml::decode(&tree).value).unwrap_or_default())
     }
 
-    /// Around cases and how far off each was. Where fewer than half of the runs were confirmed, nothing is.
+    /// Around cases and how far off each was.
     pub fn around(cases: &[(Case, f64)]) -> Hull {
         let mut groups: Vec<Vec<&(Case, f64)>> = Vec::new();
         let key = |case: &Case| (case.scheduler.clone(), case.gpu.clone(), case.experts);
@@ -112,7 +114,7 @@ impl Hull {
                 None => groups.push(vec![case]),
             }
         }
-        let mut hull: Vec<Envelope> = groups.iter().filter_map(|group| envelope(group)).collect();
+        let mut hull: Vec<Envelope> = groups.iter().map(|group| envelope(group)).collect();
         hull.sort_by(|a, b| (&a.scheduler, &a.gpu, a.experts).cmp(&(&b.scheduler, &b.gpu, b.experts)));
         Hull(hull)
     }
@@ -122,24 +124,29 @@ impl Hull {
         yaml::emit(&serde_json::to_value(&self.0).unwrap_or_default())
     }
 
-    /// `validated: …` or `extrapolated: …`, in words.
-    pub fn judge(&self, case: &Case) -> String {
+    /// On which side of the measured runs a case lies.
+    pub fn judge(&self, case: &Case) -> Trust {
         let same = |envelope: &&Envelope| (&envelope.scheduler, &envelope.gpu) == (&case.scheduler, &case.gpu);
         let Some(known) = self.0.iter().filter(same).find(|envelope| envelope.experts == case.experts) else {
             let experts = if case.experts { " with experts" } else { "" };
-            return format!("extrapolated: no measured run of {} on {}{experts} confirms it", case.scheduler, case.gpu);
+            return Trust::prior(format!("no measured run of {} on {}{experts}", case.scheduler, case.gpu));
         };
-        let outside = known.outside(case);
-        let (runs, error) = (known.confirmed, known.error * 100.0);
-        if outside.is_empty() {
-            format!("validated: inside the hull of {runs} measured runs ({error:.1} % off, median)")
-        } else {
-            format!("extrapolated from {runs} measured runs: {}", outside.join("; "))
+        let mut outside = known.outside(case);
+        if !known.mostly_confirmed() {
+            outside.insert(0, "too few confirmed runs".to_owned());
         }
+        let standing = if outside.is_empty() { Standing::Validated } else { Standing::Extrapolated(outside) };
+        let Envelope { confirmed, of, error, .. } = *known;
+        Trust { standing, runs: Some(MeasuredRuns { confirmed, of, within: CONFIRMED, error }) }
     }
 }
 
 impl Envelope {
+    /// Whether at least half of the runs were confirmed.
+    fn mostly_confirmed(&self) -> bool {
+        2 * self.confirmed >= self.of
+    }
+
     /// What of a case lies outside, in words.
     fn outside(&self, case: &Case) -> Vec<String> {
         let mut told = Vec::new();
@@ -167,29 +174,32 @@ impl Envelope {
     }
 }
 
-fn envelope(group: &[&(Case, f64)]) -> Option<Envelope> {
+/// `group` is not empty.
+fn envelope(group: &[&(Case, f64)]) -> Envelope {
     let confirmed: Vec<&(Case, f64)> = group.iter().copied().filter(|(_, error)| *error <= CONFIRMED).collect();
-    let mut errors: Vec<f64> = confirmed.iter().map(|(_, error)| *error).collect();
+    let mostly = 2 * confirmed.len() >= group.len();
+    let spanned = if mostly { confirmed.as_slice() } else { group };
+    let mut errors: Vec<f64> = group.iter().map(|(_, error)| *error).collect();
     errors.sort_by(f64::total_cmp);
-    let (first, _) = confirmed.first().filter(|_| 2 * confirmed.len() >= group.len())?;
+    let (first, _) = group[0];
     let range = |of: &dyn Fn(&Case) -> f64| {
-        let values = || confirmed.iter().map(|(case, _)| rounded(of(case)));
+        let values = || spanned.iter().map(|(case, _)| rounded(of(case)));
         (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max))
     };
     let load = |of: fn(&Load) -> f64| range(&|case: &Case| case.load.as_ref().map_or(0.0, of));
-    let mut weights: Vec<WeightDtype> = confirmed.iter().map(|(case, _)| case.weights).collect();
-    let mut kv: Vec<KvDtype> = confirmed.iter().map(|(case, _)| case.kv).collect();
+    let mut weights: Vec<WeightDtype> = spanned.iter().map(|(case, _)| case.weights).collect();
+    let mut kv: Vec<KvDtype> = spanned.iter().map(|(case, _)| case.kv).collect();
     weights.sort_unstable();
     weights.dedup();
     kv.sort_unstable();
     kv.dedup();
-    Some(Envelope {
+    Envelope {
         scheduler: first.scheduler.clone(),
         gpu: first.gpu.clone(),
         experts: first.experts,
         confirmed: confirmed.len() as u32,
         of: group.len() as u32,
-        error: rounded(errors[(errors.len() - 1) / 2]),
+        error: rounded(f64::midpoint(errors[(errors.len() - 1) / 2], errors[errors.len() / 2])),
         weights,
         kv,
         tensor_parallel: range(&|case| case.tensor_parallel),
@@ -197,7 +207,7 @@ fn envelope(group: &[&(Case, f64)]) -> Option<Envelope> {
         running: load(|load| load.running),
         prompt: load(|load| load.prompt),
         output: load(|load| load.output),
-    })
+    }
 }
 
 /// Three digits.
@@ -226,25 +236,27 @@ mod tests {
     fn inside_is_validated_and_outside_says_what_is() {
         let runs = [(case("h100", 1.0, 100.0), 0.02), (case("h100", 2.0, 500.0), 0.04), (case("h100", 8.0, 9e3), 0.5)];
         let hull = Hull::around(&runs);
-        let told = hull.judge(&case("h100", 2.0, 300.0));
-        assert_eq!(told, "validated: inside the hull of 2 measured runs (2.0 % off, median)");
-        let told = hull.judge(&case("h100", 8.0, 300.0));
-        assert_eq!(told, "extrapolated from 2 measured runs: 8 tensor_parallel (1 to 2)");
-        assert!(hull.judge(&case("h100", 1.0, 600.0)).contains("600 mean prompt tokens (100 to 500)"));
-        assert!(hull.judge(&Case { kv: KvDtype::Fp8, ..case("h100", 1.0, 300.0) }).contains("fp8 keys and values"));
-        assert!(hull.judge(&case("l4", 1.0, 300.0)).contains("no measured run of vllm on l4"));
+        let judge = |case: &Case| hull.judge(case).to_string();
+        // The run that is far off counts, in the number of runs and in their median.
+        let figures = "2 of 3 measured runs within 10 %, median error 4.0 %";
+        assert_eq!(judge(&case("h100", 2.0, 300.0)), format!("validated: {figures}"));
+        assert_eq!(judge(&case("h100", 8.0, 300.0)), format!("extrapolated by 8 tensor_parallel (1 to 2): {figures}"));
+        assert!(judge(&case("h100", 1.0, 600.0)).contains("600 mean prompt tokens (100 to 500)"));
+        assert!(judge(&Case { kv: KvDtype::Fp8, ..case("h100", 1.0, 300.0) }).contains("fp8 keys and values"));
+        assert_eq!(judge(&case("l4", 1.0, 300.0)), "prior: no measured run of vllm on l4");
         // Before it is simulated nothing is known of its load.
-        assert!(hull.judge(&Case { load: None, ..case("h100", 1.0, 600.0) }).starts_with("validated"));
+        assert!(judge(&Case { load: None, ..case("h100", 1.0, 600.0) }).starts_with("validated"));
         let busy = Load { running: 65.0, prompt: 300.0, output: 100.0 };
-        assert!(
-            hull.judge(&Case { load: Some(busy), ..case("h100", 1.0, 0.0) }).contains("65 requests at once (0 to 64)")
-        );
+        assert!(judge(&Case { load: Some(busy), ..case("h100", 1.0, 0.0) }).contains("65 requests at once (0 to 64)"));
     }
 
     #[test]
-    fn mostly_wrong_is_not_validated() {
+    fn mostly_wrong_is_not_validated_and_keeps_its_figures() {
         let runs = [(case("h100", 1.0, 100.0), 0.02), (case("h100", 1.0, 100.0), 0.2), (case("h100", 1.0, 1.0), 0.3)];
-        assert!(Hull::around(&runs).judge(&runs[0].0).starts_with("extrapolated: no measured run"));
+        assert_eq!(
+            Hull::around(&runs).judge(&runs[0].0).to_string(),
+            "extrapolated by too few confirmed runs: 1 of 3 measured runs within 10 %, median error 20.0 %"
+        );
     }
 
     #[test]

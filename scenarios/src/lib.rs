@@ -62,7 +62,7 @@ pub mod yaml;
 pub use catalog::Catalog;
 pub use diagnostics::{Diagnostic, Problems};
 pub use point::Point;
-pub use scenario::Scenario;
+pub use scenario::{Basis, Scenario};
 pub use schema::scenario_schema;
 pub use source::{LoadError, Source};
 pub use study::{Expectation, Judgement, Study};

@@ -23,7 +23,7 @@ pub use controllers::{
     RouterViewSpec, ScaleTargetSpec,
 };
 pub use engine::{ConstantCost, CostSpec, EngineSpec, FrontendSpec, ProfileCost, StepsCost, TableCost};
-pub use expect::{Coordinate, ExpectSpec, OverSpec};
+pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
 pub use longest::MaxModelLen;
 pub use model::ModelChoice;
 pub use pool::{PoolEngineSpec, PoolSpec};

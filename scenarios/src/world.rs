@@ -294,7 +294,7 @@ impl Point {
                     layout.max_batched_tokens,
                 )?;
                 if engine.enforce_eager {
-                    return Ok(Box::new(Eager::new(roofline.without_graph_padding(), self.model.layers)));
+                    return Ok(Box::new(Eager::new(roofline, self.model.layers)));
                 }
                 Ok(Box::new(roofline))
             }

@@ -4,3 +4,4 @@ pub mod histogram;
 pub mod rows;
 pub mod summary;
 pub mod timeline;
+pub mod trust;

@@ -1,7 +1,7 @@
 //! The table of a study: its points, and the figures that were asked for.
 
-use overbook_reports::study as reports;
-use overbook_scenarios::{Judgement, Point, facts};
+use overbook_reports::{report::left_out, study as reports};
+use overbook_scenarios::{Basis, Judgement, Point};
 
 use super::{Study, StudyOutcome};
 use crate::{Outcome, TOOL};
@@ -72,6 +72,7 @@ impl StudyOutcome {
         let points = study.points().iter().zip(&self.points).map(|(point, outcome)| reports::StudyPoint {
             coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
             values: metrics.iter().map(|metric| value(outcome, metric)).collect(),
+            trust: outcome.as_ref().and_then(|one| one.trust.clone()),
             kept: kept(outcome),
         });
         let first = &study.points()[0];
@@ -80,8 +81,9 @@ impl StudyOutcome {
             axes: first.coordinates.iter().map(|(path, _)| path.clone()).collect(),
             points: points.collect(),
             metrics,
-            verdicts: self.expected.iter().map(judged).collect(),
-            calibration: study.policies().calibration().unwrap_or_else(|| facts::calibration(first, None)),
+            verdicts: judged_all(&self.expected),
+            left_out: self.left_out(),
+            calibration: calibration(study),
             command: asked.command.clone(),
             tool: TOOL.to_owned(),
         }
@@ -103,6 +105,17 @@ impl StudyOutcome {
         metrics
     }
 
+    /// Rows of traces that are not played: what the points say of them, each once.
+    fn left_out(&self) -> String {
+        let mut told: Vec<String> = Vec::new();
+        for line in self.points.iter().flatten().map(|outcome| left_out(&outcome.trace_rows)) {
+            if !line.is_empty() && !told.contains(&line) {
+                told.push(line);
+            }
+        }
+        told.join("; or ")
+    }
+
     /// The targets of `slo:` that points miss, a line each.
     pub fn missed(&self, study: &Study) -> Vec<String> {
         let points = study.points().iter().zip(&self.points).filter_map(|(point, one)| Some((point, one.as_ref()?)));
@@ -114,10 +127,43 @@ impl StudyOutcome {
     }
 }
 
-/// A figure of `expect:`: target, got, source.
-pub fn judged(verdict: &Judgement) -> reports::Judged {
-    let Judgement { subject, target, source, passed, .. } = verdict;
-    reports::Judged { met: *passed, text: format!("{subject}: {target}, got {} ({source})", verdict.got_text()) }
+/// The figures of `expect:`: what each stands on, target, got, source. What a source states comes first, what only keeps our own
+/// figures from changing last.
+pub fn judged_all(verdicts: &[Judgement]) -> Vec<reports::Judged> {
+    let mut order: Vec<&Judgement> = verdicts.iter().collect();
+    order.sort_by_key(|verdict| verdict.basis);
+    order.into_iter().map(judged).collect()
+}
+
+fn judged(verdict: &Judgement) -> reports::Judged {
+    let Judgement { subject, target, source, passed, basis, .. } = verdict;
+    let basis = match basis {
+        Basis::Figure => "",
+        Basis::Direction => "direction only",
+        Basis::Bound => "bound",
+        Basis::Regression => "regression, our own run",
+    };
+    let text = format!("{subject}: {target}, got {} ({source})", verdict.got_text());
+    reports::Judged { met: *passed, basis, text }
+}
+
+/// Where the step costs come from: one line for all points, or one for each that differ, with their places.
+fn calibration(study: &Study) -> String {
+    let mut told: Vec<(String, Vec<String>)> = Vec::new();
+    for point in study.points() {
+        let line = study.policies().calibration(point);
+        match told.iter_mut().find(|(other, _)| *other == line) {
+            Some((_, places)) => places.push(place(point)),
+            None => told.push((line, vec![place(point)])),
+        }
+    }
+    match told.as_slice() {
+        [(line, _)] => line.clone(),
+        lines => {
+            let lines = lines.iter().map(|(line, places)| format!("{}: {line}", places.join("; ")));
+            lines.collect::<Vec<_>>().join(". ")
+        }
+    }
 }
 
 /// Where a point lies in its study: `fleet.replicas=2, scheduler=sarathi`.

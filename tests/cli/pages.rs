@@ -19,6 +19,10 @@ fn every_snippet_is_a_workload() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let home = Home::new();
     home.write("workload.jsonl", "{\"input_toks\": 12, \"output_toks\": 3, \"arrival_time_ns\": 250}\n");
+    home.write(
+        "log.csv",
+        "ts,in,out\n2026-03-02 09:00:05,10,5\n2026-03-02 09:00:01,10,NULL\n2026-03-02 09:00:03,10,5\n",
+    );
     for (name, place) in FILES {
         symlink(in_clone(place), home.path(name)).expect("a link");
     }

@@ -132,9 +132,14 @@ fn sessions_and_failures_reach_the_rows() {
     assert!(ran.out.contains("399 of 400 finished, 1 failed-in-trace"), "{}", ran.out);
     let stats = home.overbook("trace stats keep.yaml").ends(0);
     assert!(stats.out.contains("135 of mean 2.92 turns"), "{}", stats.out);
-    // What cannot be written as a trace of lengths is left out.
-    home.overbook("trace convert keep.yaml --out t.csv").ends(0);
-    assert_eq!(home.text("t.csv").lines().count(), 1 + 399);
+    // CSV has no columns for sessions and recorded times; failed requests have no tokens.
+    let err = home.refused(["trace", "convert", "keep.yaml", "--out", "t.csv"]);
+    assert!(err.contains("which CSV has no columns for"), "{err}");
+    home.overbook("trace convert keep.yaml --out t.csv --drop sessions,elapsed").ends(0);
+    assert_eq!(home.text("t.csv").lines().count(), 1 + 400);
+    home.overbook("trace convert keep.yaml --out t.jsonl").ends(0);
+    let again = home.overbook("run keep.yaml --set workload.trace.path=t.jsonl --out b").ends(0);
+    assert_eq!(again.digest(), ran.digest());
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn read(c: &mut Criterion) {
     file.write_all(burstgpt.as_bytes()).expect("written");
     let parquet = NamedTempFile::with_suffix(".parquet").expect("temporary file");
     let mut workload = TraceSpec::new(file.path()).open().expect("opens");
-    write_requests(&mut *workload, Layout::Parquet, parquet.reopen().expect("opens")).expect("written");
+    write_requests(&mut *workload, Layout::Parquet, &[], parquet.reopen().expect("opens")).expect("written");
     let spec = TraceSpec::new(parquet.path());
     group.bench_function("parquet", |b| b.iter(|| drain(&mut *spec.open().expect("opens"))));
     let mut file = NamedTempFile::new().expect("temporary file");

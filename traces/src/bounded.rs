@@ -30,4 +30,8 @@ impl Workload for Bounded {
     fn classes(&self) -> &[String] {
         self.workload.classes()
     }
+
+    fn rows(&self) -> Vec<(&'static str, u64)> {
+        self.workload.rows()
+    }
 }

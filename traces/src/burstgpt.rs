@@ -74,8 +74,7 @@ impl BurstGpt {
         let (prompt_tokens, output_tokens) = (row.tokens(self.prompt)?, row.tokens(self.output)?);
         let outcome = match self.class(row)? {
             None => Outcome::Filtered,
-            Some(class) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed { class, priority: 0 },
-            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class, priority: 0 },
+            Some(class) => Outcome::of(prompt_tokens, output_tokens, class, 0),
         };
         Ok(Decoded { at_ns, outcome })
     }

@@ -104,8 +104,8 @@ impl Bins {
         self.peak
     }
 
-    /// Rate in the busiest cell [requests/s].
-    pub fn peak_rate(&self) -> f64 {
+    /// Requests in the busiest cell over its length [requests/s].
+    fn peak_rate(&self) -> f64 {
         self.peak as f64 * NS_PER_S as f64 / self.width_ns as f64
     }
 
@@ -127,12 +127,16 @@ impl BurstStats {
         some.then(|| (self.requests - 1) as f64 / self.span.as_secs_f64())
     }
 
-    /// Rate in the busiest cell over the mean rate. A cell longer than the trace has none.
+    /// Rate in the busiest cell [requests/s]. Cells longer than the trace have none, nor have cells of which the end of the trace
+    /// has cut off so much that the busiest one is below the mean.
+    pub fn peak_rate(&self, bins: &Bins) -> Option<f64> {
+        let (mean, peak) = (self.mean_rate()?, bins.peak_rate());
+        (self.span.0 >= bins.width_ns && peak >= mean).then_some(peak)
+    }
+
+    /// The same over the mean rate.
     pub fn peak_over_mean(&self, bins: &Bins) -> Option<f64> {
-        if self.span.0 < bins.width_ns {
-            return None;
-        }
-        Some(bins.peak_rate() / self.mean_rate()?)
+        Some(self.peak_rate(bins)? / self.mean_rate()?)
     }
 
     /// The statistics as lines of text: what, and how much.
@@ -146,8 +150,12 @@ impl BurstStats {
             ("ties".to_owned(), format!("{:.1} %", 100.0 * self.ties as f64 / self.requests.max(1) as f64)),
         ];
         for (name, bins) in self.scales() {
-            let (peak, rate, over) = (bins.peak(), bins.peak_rate(), shown(self.peak_over_mean(bins), 2));
-            lines.push((format!("peak {name}"), format!("{peak} requests, {rate:.3}/s, {over} times the mean")));
+            let peak = bins.peak();
+            let text = match (self.peak_rate(bins), self.peak_over_mean(bins)) {
+                (Some(rate), Some(over)) => format!("{peak} requests, {rate:.3}/s, {over:.2} times the mean"),
+                _ => format!("{peak} requests; too few whole cells for a rate"),
+            };
+            lines.push((format!("peak {name}"), text));
         }
         for (name, bins) in self.scales() {
             lines.push((format!("index of dispersion {name}"), shown(bins.dispersion(), 3)));
@@ -374,6 +382,10 @@ impl Workload for Tapped {
 
     fn classes(&self) -> &[String] {
         self.workload.classes()
+    }
+
+    fn rows(&self) -> Vec<(&'static str, u64)> {
+        self.workload.rows()
     }
 }
 

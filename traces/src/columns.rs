@@ -22,7 +22,7 @@ pub struct Columns {
     /// Name of the request class; by default all requests are of class `trace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Priority, a whole number, smaller is more urgent; by default 0.
+    /// Priority, a whole number, smaller is more urgent; by default, and where the cell is empty, 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
     /// Ids of the prompt's blocks, a list in which an id stands for a block and all before it (JSON lines).
@@ -176,6 +176,10 @@ impl Mapped {
         [self.time, self.prompt, self.output].into_iter().chain(self.class).chain(self.priority).collect()
     }
 
+    pub(crate) fn unit(&self) -> TimeUnit {
+        self.unit
+    }
+
     pub(crate) fn time_column(&self) -> usize {
         self.time
     }
@@ -195,8 +199,7 @@ impl Mapped {
         let priority = self.priority.map_or(Ok(0), |column| priority(row, column))?;
         let outcome = match self.class_of(row)? {
             None => Outcome::Filtered,
-            Some(class) if prompt_tokens == 0 || output_tokens == 0 => Outcome::Failed { class, priority },
-            Some(class) => Outcome::Request { prompt_tokens, output_tokens, class, priority },
+            Some(class) => Outcome::of(prompt_tokens, output_tokens, class, priority),
         };
         Ok(Decoded { at_ns, outcome })
     }
@@ -236,7 +239,11 @@ impl Mapped {
 }
 
 fn priority(row: &Row<'_>, column: usize) -> Result<i32, TraceError> {
-    row.text(column)?.trim().parse().map_err(|_| {
+    let text = row.text(column)?;
+    if row.is_empty(column) {
+        return Ok(0);
+    }
+    text.trim().parse().map_err(|_| {
         row.bad(column, "a priority, a whole number of 32 bits", "the fields may be shifted against the header")
     })
 }

@@ -7,24 +7,56 @@ use std::fmt;
 pub struct Counts {
     /// Rows read.
     pub rows: u64,
+    /// Rows with an empty cell that were left out: `leave_out: empty` or `invalid`.
+    pub empty: u64,
+    /// Rows that could not be read and were left out: `leave_out: invalid`.
+    pub invalid: u64,
+    /// Rows that were earlier than a row above them: `sort: true`.
+    pub out_of_order: u64,
     /// Rows outside `window`, as far as they were read.
     pub outside: u64,
     /// Rows that `keep` does not want.
     pub filtered: u64,
     /// Failed requests: a length of 0, nothing to replay; with `failures: keep` or `redraw` they are skipped or taken as well.
     pub failed: u64,
+    /// Failed requests that were left out.
+    pub dropped: u64,
     /// Rows passed over by `skip`.
     pub skipped: u64,
     /// Requests taken.
     pub taken: u64,
 }
 
+impl Counts {
+    /// All of them by the names that reports have.
+    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
+        [
+            ("read", self.rows),
+            ("taken", self.taken),
+            ("failed", self.failed),
+            ("failed_left_out", self.dropped),
+            ("empty", self.empty),
+            ("invalid", self.invalid),
+            ("filtered", self.filtered),
+            ("outside_window", self.outside),
+            ("skipped", self.skipped),
+            ("out_of_order", self.out_of_order),
+        ]
+    }
+}
+
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { rows, outside, filtered, failed, skipped, taken } = self;
+        let Counts { rows, outside, filtered, failed, skipped, taken, .. } = self;
         write!(
             f,
             "{rows} rows read, {outside} outside the window, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken"
-        )
+        )?;
+        for (rows, what) in [(self.empty, "with empty cells"), (self.invalid, "not readable")] {
+            if rows > 0 {
+                write!(f, ", {rows} {what}")?;
+            }
+        }
+        Ok(())
     }
 }

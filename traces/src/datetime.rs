@@ -34,6 +34,16 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
     Some(utc * NS_PER_S + fraction_ns)
 }
 
+/// Seconds that the zone of a date is ahead of UTC; `None` if it has no zone, or is no date.
+pub(crate) fn zone_of(text: &[u8]) -> Option<i64> {
+    nanoseconds_since_1970(text)?;
+    let rest = text.trim_ascii().get(19..)?;
+    let rest = rest.strip_prefix(b".").unwrap_or(rest);
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let zone = rest[digits..].trim_ascii_start();
+    if zone.is_empty() { None } else { zone_seconds(zone) }
+}
+
 fn digits(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0, |value, b| b.is_ascii_digit().then(|| value * 10 + u64::from(b - b'0')))
 }
@@ -99,6 +109,20 @@ mod tests {
         }
         assert_eq!(nanoseconds_since_1970(b"2024-05-10 02:30:00.0099+02:30"), utc);
         assert_eq!(nanoseconds_since_1970(b"2024-05-09 19:00:00.0099-0500"), utc);
+    }
+
+    #[test]
+    fn the_zone_of_a_date() {
+        for (text, zone) in [
+            ("2024-05-10 00:00:00", None),
+            ("2024-05-10 00:00:00.5", None),
+            ("2024-05-10T00:00:00Z", Some(0)),
+            ("2024-05-10 00:00:00.25 +02:00", Some(7200)),
+            ("2024-05-10 00:00:00-0530", Some(-19_800)),
+            ("no date", None),
+        ] {
+            assert_eq!(zone_of(text.as_bytes()), zone, "{text}");
+        }
     }
 
     #[test]

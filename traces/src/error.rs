@@ -61,7 +61,7 @@ pub enum TraceError {
         /// The last line of the file.
         line: u64,
         /// What became of its rows.
-        counts: Counts,
+        counts: Box<Counts>,
         /// What to change.
         help: String,
     },
@@ -134,7 +134,7 @@ pub enum TraceError {
         found: String,
     },
     /// The block ids cannot be cut into blocks of the wanted size.
-    #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}, like 16", path = path.display())]
+    #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}, like {}", largest_block(.hash_tokens), path = path.display())]
     BlockTokens {
         /// The file.
         path: PathBuf,
@@ -206,7 +206,7 @@ pub enum TraceError {
         help: &'static str,
     },
     /// A row is earlier than the row above it.
-    #[error("{path}:{line}: column `{column}`: time goes backwards: expected at least `{before}` (the row above), found `{found}`; help: sort the file by `{column}`", path = path.display())]
+    #[error("{path}:{line}: column `{column}`: time goes backwards: expected at least `{before}` (the row above), found `{found}`; help: `sort: true` sorts the rows and counts those out of order, or sort the file by `{column}`", path = path.display())]
     Backwards {
         /// The file.
         path: PathBuf,
@@ -294,6 +294,12 @@ pub enum GenerateError {
         /// Number of the request, from 1.
         request: u64,
     },
+}
+
+/// The largest block size of at most 64 tokens that divides the ids.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn largest_block(hash_tokens: &u32) -> u32 {
+    (1..=64).rev().find(|&block| hash_tokens.is_multiple_of(block)).unwrap_or(1)
 }
 
 fn list(problems: &[Problem]) -> String {

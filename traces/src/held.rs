@@ -9,6 +9,7 @@ use overbook_sim::workload::arrival::{Arrival, Content, Workload, WorkloadError}
 pub struct Held {
     arrivals: Vec<Arrival>,
     classes: Vec<String>,
+    rows: Vec<(&'static str, u64)>,
     bytes: u64,
 }
 
@@ -34,7 +35,7 @@ impl Held {
             arrivals.push(arrival);
         }
         arrivals.shrink_to_fit();
-        Ok(Some(Held { arrivals, classes: workload.classes().to_vec(), bytes }))
+        Ok(Some(Held { arrivals, classes: workload.classes().to_vec(), rows: workload.rows(), bytes }))
     }
 
     /// Memory that the requests take [bytes].
@@ -70,6 +71,10 @@ impl Workload for Playback {
 
     fn classes(&self) -> &[String] {
         &self.held.classes
+    }
+
+    fn rows(&self) -> Vec<(&'static str, u64)> {
+        self.held.rows.clone()
     }
 }
 

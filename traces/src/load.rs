@@ -43,6 +43,26 @@ pub enum Failures {
     Redraw,
 }
 
+/// Which rows that cannot be read are left out. They are counted, and every report says how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaveOut {
+    /// None: such a row ends the run with its place.
+    #[default]
+    Nothing,
+    /// Those with an empty cell where a time or a length belongs; `NULL`, `NaN` and `N/A` are empty too.
+    Empty,
+    /// All: those with empty cells, and those that are cut off or hold something else.
+    Invalid,
+}
+
+impl LeaveOut {
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == LeaveOut::Nothing
+    }
+}
+
 impl Failures {
     #[allow(clippy::trivially_copy_pass_by_ref)]
     pub(crate) fn is_drop(&self) -> bool {

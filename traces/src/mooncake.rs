@@ -44,27 +44,33 @@ impl Mooncake {
 
     pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
         let at_ns = row.time(self.time, TimeUnit::Ms)?;
-        let (prompt_tokens, output_tokens) = (row.tokens_not_zero(self.prompt)?, row.tokens_not_zero(self.output)?);
-        Ok(Decoded {
-            at_ns,
-            outcome: Outcome::Request { prompt_tokens, output_tokens, class: ClassId(0), priority: 0 },
-        })
+        let (prompt_tokens, output_tokens) = (row.tokens(self.prompt)?, row.tokens(self.output)?);
+        Ok(Decoded { at_ns, outcome: Outcome::of(prompt_tokens, output_tokens, ClassId(0), 0) })
     }
+}
+
+/// How many tokens an id stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum IdSize {
+    /// So many, in every row.
+    Tokens(u32),
+    /// What stands in this column; the ids are those of full blocks.
+    Column(usize),
 }
 
 /// Turns a list of block ids into the ids of the engine's blocks.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     column: usize,
-    hash_tokens: u32,
+    size: IdSize,
     block_tokens: u32,
     ids: Vec<u64>,
 }
 
 impl Blocks {
-    /// `block_tokens` divides `hash_tokens`.
-    pub(crate) fn new(column: usize, hash_tokens: u32, block_tokens: u32) -> Blocks {
-        Blocks { column, hash_tokens, block_tokens, ids: Vec::new() }
+    /// `block_tokens` divides the size of the ids.
+    pub(crate) fn new(column: usize, size: IdSize, block_tokens: u32) -> Blocks {
+        Blocks { column, size, block_tokens, ids: Vec::new() }
     }
 
     /// The content of a row's prompt, of which `kept` tokens are left; `None` if the row names no blocks.
@@ -81,14 +87,23 @@ impl Blocks {
         if !parse_ids(text, &mut self.ids) {
             return Err(row.bad(self.column, "a list of block ids, like [0, 14, 15]", "check how the file was made"));
         }
-        if self.ids.len() as u64 != u64::from(prompt_tokens.div_ceil(self.hash_tokens)) {
+        let (hash_tokens, whole) = match self.size {
+            IdSize::Tokens(tokens) => (tokens, false),
+            IdSize::Column(column) => (self.tokens_per_id(row, column)?, true),
+        };
+        let full = if whole { prompt_tokens / hash_tokens } else { prompt_tokens.div_ceil(hash_tokens) };
+        if self.ids.len() != full as usize {
             return Err(row.bad(
                 self.column,
-                "one id for each block of the prompt, the last partial one included",
+                if whole {
+                    "one id for each full block of the prompt"
+                } else {
+                    "one id for each block of the prompt, the last partial one included"
+                },
                 "the ids may stand for blocks of another size; Mooncake's have 512 tokens",
             ));
         }
-        let parts = u64::from(self.hash_tokens / self.block_tokens);
+        let parts = u64::from(hash_tokens / self.block_tokens);
         let full = u64::from(kept.min(prompt_tokens) / self.block_tokens);
         let mut ids = Vec::with_capacity(full as usize);
         for &id in &self.ids {
@@ -97,6 +112,18 @@ impl Blocks {
             ids.extend((0..here).map(|part| first.wrapping_add(part)));
         }
         Ok(Some(Box::new(Content { block_tokens: self.block_tokens, ids: ids.into_boxed_slice() })))
+    }
+
+    fn tokens_per_id(&self, row: &Row<'_>, column: usize) -> Result<u32, TraceError> {
+        let tokens = row.tokens(column)?;
+        if tokens == 0 || !tokens.is_multiple_of(self.block_tokens) {
+            return Err(row.bad(
+                column,
+                "a multiple of the engine's block size",
+                "set `engine.block_tokens` to this number, or to one that divides it",
+            ));
+        }
+        Ok(tokens)
     }
 }
 

@@ -29,6 +29,16 @@ pub(crate) enum Outcome {
     Filtered,
 }
 
+impl Outcome {
+    /// A request with a length of 0 has failed, in whatever format.
+    pub(crate) fn of(prompt_tokens: u32, output_tokens: u32, class: ClassId, priority: i32) -> Outcome {
+        if prompt_tokens == 0 || output_tokens == 0 {
+            return Outcome::Failed { class, priority };
+        }
+        Outcome::Request { prompt_tokens, output_tokens, class, priority }
+    }
+}
+
 /// A request that is to be replayed, with the file's own time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Recorded {

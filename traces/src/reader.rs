@@ -4,17 +4,22 @@
 use std::path::PathBuf;
 
 use overbook_sim::time::Span;
+use overbook_sim::workload::arrival::ClassId;
 
 use crate::azure::Azure;
 use crate::burstgpt::{self, BurstGpt};
+use crate::clock::Clock;
 use crate::columns::{Columns, Mapped};
 use crate::counts::Counts;
 use crate::draw::stream;
 use crate::error::TraceError;
+use crate::export::{BLOCK_TOKENS, CLASS, ELAPSED, EXTRA, PRIORITY, SESSION};
+use crate::fault::about_row;
 use crate::format::Format;
 use crate::keep::Keep;
-use crate::load::Failures;
-use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, Mooncake, SESSION_ID};
+use crate::load::{Failures, LeaveOut};
+use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, IdSize, Mooncake, SESSION_ID};
+use crate::number::TimeUnit;
 use crate::outcome::{Decoded, Outcome, Recorded};
 use crate::redraw::{Redraw, Sizes};
 use crate::session::SessionColumn;
@@ -52,6 +57,16 @@ impl Decoder {
             Decoder::Vidur(decoder, _) => decoder.decode(row),
             Decoder::Mooncake(decoder, _) => decoder.decode(row),
             Decoder::Mapped(decoder) => decoder.decode(row),
+        }
+    }
+
+    /// Unit of the times.
+    fn unit(&self) -> TimeUnit {
+        match self {
+            Decoder::BurstGpt(_) | Decoder::Vidur(..) => TimeUnit::S,
+            Decoder::Azure(..) => TimeUnit::Datetime,
+            Decoder::Mooncake(..) => TimeUnit::Ms,
+            Decoder::Mapped(decoder) => decoder.unit(),
         }
     }
 
@@ -97,6 +112,7 @@ pub(crate) struct Reader {
     sessions: Option<SessionColumn>,
     /// Column of the time that the whole answer took [s].
     elapsed: Option<usize>,
+    leave_out: LeaveOut,
     keep_failures: bool,
     max_prompt_tokens: u32,
     max_output_tokens: u32,
@@ -106,12 +122,16 @@ pub(crate) struct Reader {
     /// Time of the first row, and of the first request taken.
     origin_ns: Option<u64>,
     first_ns: Option<u64>,
+    /// The clock of the first request.
+    clock: Clock,
     /// Sizes for failed requests; without, they are dropped.
     redraw: Option<Redraw>,
     skip: u64,
     take: u64,
     above: Above,
     counts: Counts,
+    /// Rows that were counted before the first one is read: those that sorting has left out or found out of order.
+    before: Counts,
     line: u64,
 }
 
@@ -140,15 +160,20 @@ impl Reader {
             Some(columns) => mapped(Format::Columns, columns, &table, &spec.keep)?,
             None => built_in(spec, &table)?,
         };
-        let beside = ids.map(|(column, _)| column).into_iter().chain(elapsed);
+        let sizes = ids.and_then(|(_, size)| if let IdSize::Column(column) = size { Some(column) } else { None });
+        let beside = ids.map(|(column, _)| column).into_iter().chain(sizes).chain(elapsed);
         let beside = beside.chain(sessions.iter().flat_map(SessionColumn::columns));
         let wanted: Vec<usize> = decoder.columns().into_iter().chain(beside).collect();
         table.want(&wanted)?;
-        let blocks = ids.map(|(column, hash_tokens)| {
+        let before = if spec.sort { sort(&mut table, &decoder, &wanted, spec.leave_out)? } else { Counts::default() };
+        let blocks = ids.map(|(column, size)| {
             let block_tokens = spec.block_tokens;
-            let divides = hash_tokens.is_multiple_of(block_tokens);
-            let error = || TraceError::BlockTokens { path: spec.path.clone(), hash_tokens, block_tokens };
-            divides.then(|| Blocks::new(column, hash_tokens, block_tokens)).ok_or_else(error)
+            match size {
+                IdSize::Tokens(hash_tokens) if !hash_tokens.is_multiple_of(block_tokens) => {
+                    Err(TraceError::BlockTokens { path: spec.path.clone(), hash_tokens, block_tokens })
+                }
+                size => Ok(Blocks::new(column, size, block_tokens)),
+            }
         });
         Ok(Reader {
             path: spec.path.clone(),
@@ -159,6 +184,7 @@ impl Reader {
             blocks: blocks.transpose()?,
             sessions,
             elapsed,
+            leave_out: spec.leave_out,
             keep_failures: spec.failures == Failures::Keep,
             max_prompt_tokens: spec.max_prompt_tokens.unwrap_or(u32::MAX),
             max_output_tokens: spec.max_output_tokens.unwrap_or(u32::MAX),
@@ -166,25 +192,29 @@ impl Reader {
             to_ns: spec.window.to.map_or(u64::MAX, |to| to.0.0),
             origin_ns: None,
             first_ns: None,
+            clock: Clock::Elapsed,
             redraw: None,
             skip: spec.skip,
             take: spec.requests.unwrap_or(u64::MAX),
             above: Above::default(),
-            counts: Counts::default(),
+            counts: before,
+            before,
             line: 1,
         })
     }
 
     /// Starts over at the first row; the classes keep their numbers.
     pub(crate) fn rewind(&mut self) -> Result<(), TraceError> {
-        let mut table = Table::open(&self.path)?;
-        if table.header() != self.table.header() {
-            return Err(TraceError::Changed { path: self.path.clone() });
+        if self.table.rewind_sorted().is_none() {
+            let mut table = Table::open(&self.path)?;
+            if table.header() != self.table.header() {
+                return Err(TraceError::Changed { path: self.path.clone() });
+            }
+            table.want(&self.wanted)?;
+            self.table = table;
         }
-        table.want(&self.wanted)?;
-        self.table = table;
         self.above = Above::default();
-        self.counts = Counts::default();
+        self.counts = self.before;
         self.line = 1;
         self.origin_ns = None;
         self.redraw.iter_mut().for_each(Redraw::rewind);
@@ -195,74 +225,82 @@ impl Reader {
     /// The next request; `None` when the file ends or enough were taken.
     pub(crate) fn next_request(&mut self) -> Result<Option<Recorded>, TraceError> {
         while self.counts.taken < self.take {
-            let Some(row) = self.table.next_row()? else {
-                return Ok(None);
-            };
-            self.line = row.line;
-            self.counts.rows += 1;
-            let Decoded { at_ns, outcome } = self.decoder.decode(&row)?;
-            let time_column = self.decoder.time_column();
-            if at_ns < self.above.at_ns {
-                return Err(backwards(&row, time_column, &self.above));
+            match self.next_row() {
+                Ok(Step::Taken(request)) => return Ok(Some(request)),
+                Ok(Step::Passed) => {}
+                Ok(Step::End) => return Ok(None),
+                Err(error) => match about_row(&error) {
+                    Some(fault) if leaves(self.leave_out, fault) => {
+                        let (empty, invalid) = (&mut self.counts.empty, &mut self.counts.invalid);
+                        *(if fault == LeaveOut::Empty { empty } else { invalid }) += 1;
+                    }
+                    _ => return Err(error),
+                },
             }
-            self.above.at_ns = at_ns;
-            self.above.text.clear();
-            self.above.text.extend_from_slice(row.field(time_column));
-            let session = self.sessions.as_mut().and_then(|sessions| sessions.of(&row));
-            let since_first = at_ns - *self.origin_ns.get_or_insert(at_ns);
-            if since_first >= self.to_ns {
-                self.counts.outside += 1;
-                return Ok(None);
-            }
-            if since_first < self.from_ns {
-                self.counts.outside += 1;
-                continue;
-            }
-            let (size, class, priority) = match outcome {
-                Outcome::Filtered => {
-                    self.counts.filtered += 1;
-                    continue;
-                }
-                Outcome::Failed { class, priority } => {
-                    self.counts.failed += 1;
-                    let redrawn = self.redraw.as_mut().and_then(|redraw| redraw.draw(class));
-                    let Some(size) = redrawn.or(self.keep_failures.then_some((0, 0))) else { continue };
-                    (size, class, priority)
-                }
-                Outcome::Request { prompt_tokens, output_tokens, class, priority } => {
-                    ((prompt_tokens, output_tokens), class, priority)
-                }
-            };
-            if self.counts.skipped < self.skip {
-                self.counts.skipped += 1;
-                continue;
-            }
-            let prompt_tokens = size.0.min(self.max_prompt_tokens);
-            let content = match (&mut self.blocks, outcome) {
-                (Some(blocks), Outcome::Request { prompt_tokens: recorded, .. }) => {
-                    blocks.content(&row, recorded, prompt_tokens)?
-                }
-                _ => None,
-            };
-            self.counts.taken += 1;
-            self.first_ns.get_or_insert(at_ns);
-            let output_tokens = size.1.min(self.max_output_tokens);
-            let failed = self.keep_failures && matches!(outcome, Outcome::Failed { .. });
-            let elapsed = self.elapsed.filter(|&column| !row.field(column).is_empty());
-            let e2el = elapsed.map(|column| row.seconds(column)).transpose()?.map(Span);
-            return Ok(Some(Recorded {
-                at_ns,
-                prompt_tokens,
-                output_tokens,
-                class,
-                priority,
-                content,
-                session,
-                e2el,
-                failed,
-            }));
         }
         Ok(None)
+    }
+
+    /// Reads one row.
+    fn next_row(&mut self) -> Result<Step, TraceError> {
+        // A row that is cut off has been read as well.
+        self.counts.rows += 1;
+        let Some(row) = self.table.next_row()? else {
+            self.counts.rows -= 1;
+            return Ok(Step::End);
+        };
+        self.line = row.line;
+        let Decoded { at_ns, outcome } = self.decoder.decode(&row)?;
+        let time_column = self.decoder.time_column();
+        if at_ns < self.above.at_ns {
+            return Err(backwards(&row, time_column, &self.above));
+        }
+        self.above.at_ns = at_ns;
+        self.above.text.clear();
+        self.above.text.extend_from_slice(row.field(time_column));
+        let session = self.sessions.as_mut().and_then(|sessions| sessions.of(&row));
+        let since_first = at_ns - *self.origin_ns.get_or_insert(at_ns);
+        if since_first >= self.to_ns {
+            self.counts.outside += 1;
+            return Ok(Step::End);
+        }
+        if since_first < self.from_ns {
+            self.counts.outside += 1;
+            return Ok(Step::Passed);
+        }
+        let sized = sized(outcome, self.redraw.as_mut(), self.keep_failures, &mut self.counts);
+        let Some((size, class, priority)) = sized else { return Ok(Step::Passed) };
+        if self.counts.skipped < self.skip {
+            self.counts.skipped += 1;
+            return Ok(Step::Passed);
+        }
+        let prompt_tokens = size.0.min(self.max_prompt_tokens);
+        let content = match (&mut self.blocks, outcome) {
+            (Some(blocks), Outcome::Request { prompt_tokens: recorded, .. }) => {
+                blocks.content(&row, recorded, prompt_tokens)?
+            }
+            _ => None,
+        };
+        let output_tokens = size.1.min(self.max_output_tokens);
+        let failed = self.keep_failures && matches!(outcome, Outcome::Failed { .. });
+        let elapsed = self.elapsed.filter(|&column| !row.field(column).is_empty());
+        let e2el = elapsed.map(|column| row.seconds(column)).transpose()?.map(Span);
+        self.counts.taken += 1;
+        if self.first_ns.is_none() {
+            self.first_ns = Some(at_ns);
+            self.clock = row.clock(time_column, self.decoder.unit());
+        }
+        Ok(Step::Taken(Recorded {
+            at_ns,
+            prompt_tokens,
+            output_tokens,
+            class,
+            priority,
+            content,
+            session,
+            e2el,
+            failed,
+        }))
     }
 
     /// What became of the rows of this pass.
@@ -273,6 +311,11 @@ impl Reader {
     /// When the first request was taken, by the clock of the file.
     pub(crate) fn first_ns(&self) -> Option<u64> {
         self.first_ns
+    }
+
+    /// The clock of the file.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -311,8 +354,55 @@ impl Reader {
             _ if counts.failed > 0 => "choose a file with successful requests".to_owned(),
             _ => "the file has a header and no rows; the download may be incomplete".to_owned(),
         };
-        TraceError::NoRequests { path: self.path.clone(), line: self.line, counts, help }
+        TraceError::NoRequests { path: self.path.clone(), line: self.line, counts: Box::new(counts), help }
     }
+}
+
+/// What became of a row.
+enum Step {
+    Taken(Recorded),
+    /// It is not played.
+    Passed,
+    /// There is no more.
+    End,
+}
+
+/// Prompt and output of a row [tokens], its class and priority; `None` if it is not played.
+fn sized(
+    outcome: Outcome,
+    redraw: Option<&mut Redraw>,
+    keep_failures: bool,
+    counts: &mut Counts,
+) -> Option<((u32, u32), ClassId, i32)> {
+    match outcome {
+        Outcome::Filtered => {
+            counts.filtered += 1;
+            None
+        }
+        Outcome::Failed { class, priority } => {
+            counts.failed += 1;
+            let redrawn = redraw.and_then(|redraw| redraw.draw(class));
+            let size = redrawn.or(keep_failures.then_some((0, 0)));
+            counts.dropped += u64::from(size.is_none());
+            Some((size?, class, priority))
+        }
+        Outcome::Request { prompt_tokens, output_tokens, class, priority } => {
+            Some(((prompt_tokens, output_tokens), class, priority))
+        }
+    }
+}
+
+/// Whether rows with this fault are left out.
+fn leaves(leave_out: LeaveOut, fault: LeaveOut) -> bool {
+    leave_out == LeaveOut::Invalid || (leave_out == LeaveOut::Empty && fault == LeaveOut::Empty)
+}
+
+/// Puts the rows in order of time; what is known of them then.
+fn sort(table: &mut Table, decoder: &Decoder, wanted: &[usize], leave_out: LeaveOut) -> Result<Counts, TraceError> {
+    let leave = |error: &TraceError| about_row(error).is_some_and(|fault| leaves(leave_out, fault));
+    let invalid = table.sort((decoder.time_column(), decoder.unit()), wanted, leave)?;
+    let out_of_order = table.rewind_sorted().unwrap_or(0);
+    Ok(Counts { rows: invalid, invalid, out_of_order, ..Counts::default() })
 }
 
 fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
@@ -325,22 +415,19 @@ fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
     }
 }
 
-/// A column that request files may have besides those of vidur.
-const CLASS: &str = "class";
-
 /// How a file is read.
 struct Layout {
     format: Format,
     decoder: Decoder,
     /// Position of a column of block ids, and tokens per id.
-    ids: Option<(usize, u32)>,
+    ids: Option<(usize, IdSize)>,
     sessions: Option<SessionColumn>,
     elapsed: Option<usize>,
 }
 
 fn mapped(format: Format, columns: &Columns, table: &Table, keep: &Keep) -> Result<Layout, TraceError> {
     let (decoder, found) = Mapped::new(columns, table.header(), keep, table.path())?;
-    let ids = found.hash_ids.map(|column| (column, columns.hash_tokens));
+    let ids = found.hash_ids.map(|column| (column, IdSize::Tokens(columns.hash_tokens)));
     let sessions = found.session.map(|column| SessionColumn::new(column, found.parent));
     Ok(Layout { format, decoder: Decoder::Mapped(decoder), ids, sessions, elapsed: None })
 }
@@ -357,12 +444,26 @@ fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceError> {
         let has_ids = table.header().position(HASH_IDS).is_some();
         return mapped(format, &Columns::bailian(has_ids), table, &spec.keep);
     }
-    // What this program writes has classes.
+    // What this program writes has more columns.
     let by_class = spec.keep.model.is_empty() && spec.keep.log_type.is_empty();
-    if format == Format::Vidur && by_class && table.header().position(CLASS).is_some() {
+    let written = EXTRA.iter().any(|name| table.header().position(name).is_some());
+    if format == Format::Vidur && by_class && written {
         let [time, prompt, output] = [0, 1, 2].map(|at| Format::Vidur.columns()[at]);
-        let columns = Columns { class: Some(CLASS.to_owned()), ..Columns::new(time, prompt, output) };
-        return mapped(format, &columns, table, &spec.keep);
+        let has = |name: &str| table.header().position(name).map(|_| name.to_owned());
+        let columns = Columns {
+            class: has(CLASS),
+            priority: has(PRIORITY),
+            hash_ids: has(HASH_IDS),
+            ..Columns::new(time, prompt, output)
+        };
+        let layout = mapped(format, &columns, table, &spec.keep)?;
+        let at = |name: &str| table.header().position(name);
+        return Ok(Layout {
+            ids: layout.ids.map(|(column, size)| (column, at(BLOCK_TOKENS).map_or(size, IdSize::Column))),
+            sessions: at(SESSION).map(SessionColumn::written),
+            elapsed: at(ELAPSED),
+            ..layout
+        });
     }
     if format != Format::BurstGpt && !spec.keep.is_all() {
         return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
@@ -372,7 +473,7 @@ fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceError> {
     Ok(Layout {
         format,
         decoder: Decoder::new(format, &columns, &spec.keep),
-        ids: of(Format::Mooncake, HASH_IDS).map(|column| (column, HASH_TOKENS)),
+        ids: of(Format::Mooncake, HASH_IDS).map(|column| (column, IdSize::Tokens(HASH_TOKENS))),
         sessions: session.map(|column| SessionColumn::new(column, None)),
         elapsed: of(Format::BurstGpt, burstgpt::ELAPSED),
     })
@@ -406,7 +507,7 @@ fn guess(header: &Header) -> &'static str {
     } else if starts(&["<!doctype", "<html", "<?xml"]) {
         "this is a web page, not the data; use the link to the raw file"
     } else if header.is_json() {
-        "name the keys with `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }`"
+        "name the keys with `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }` in a scenario, or with `trace stats --columns 'arrival: KEY, prompt: KEY, output: KEY, unit: ms'`"
     } else if starts(&["["]) {
         "this is one JSON list; write one object per line"
     } else if starts(&["par1"]) {
@@ -418,6 +519,6 @@ fn guess(header: &Header) -> &'static str {
     } else if text.starts_with(|c: char| c.is_ascii_digit()) {
         "the header line is missing; add it above the first row"
     } else {
-        "name the columns with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: s }`"
+        "name the columns with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: s }` in a scenario, or with `trace stats --columns 'arrival: NAME, prompt: NAME, output: NAME, unit: s'`"
     }
 }

@@ -5,6 +5,7 @@ use overbook_sim::units::{Duration, Rate};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::cells::Cells;
+use crate::clock::Clock;
 use crate::counts::Counts;
 use crate::error::TraceError;
 use crate::format::Format;
@@ -103,6 +104,11 @@ impl Replay {
         Time(self.rows.reader().first_ns().unwrap_or(0))
     }
 
+    /// The clock of the file, as its first request shows it; [`Replay::first_at`] is in UTC where it is known.
+    pub fn clock(&self) -> Clock {
+        self.rows.reader().clock()
+    }
+
     /// What became of the rows so far, in the current pass over the file; of the first copy if there are several.
     pub fn counts(&self) -> Counts {
         self.rows.reader().counts()
@@ -138,6 +144,10 @@ impl Workload for Replay {
 
     fn classes(&self) -> &[String] {
         self.rows.classes()
+    }
+
+    fn rows(&self) -> Vec<(&'static str, u64)> {
+        self.counts().named().to_vec()
     }
 }
 

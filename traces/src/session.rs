@@ -15,13 +15,20 @@ use crate::table::Row;
 pub(crate) struct SessionColumn {
     id: usize,
     parent: Option<usize>,
+    /// Whether ids that are numbers are the sessions themselves, as this program writes them.
+    numbered: bool,
     /// The first turn of the session of each turn so far, if turns name their parents.
     roots: HashMap<u64, u64>,
 }
 
 impl SessionColumn {
     pub(crate) fn new(id: usize, parent: Option<usize>) -> SessionColumn {
-        SessionColumn { id, parent, roots: HashMap::new() }
+        SessionColumn { id, parent, numbered: false, roots: HashMap::new() }
+    }
+
+    /// A column in which this program has written sessions.
+    pub(crate) fn written(id: usize) -> SessionColumn {
+        SessionColumn { numbered: true, ..SessionColumn::new(id, None) }
     }
 
     /// The columns that are read.
@@ -41,6 +48,10 @@ impl SessionColumn {
         let id = id.trim_ascii();
         if id.is_empty() {
             return None;
+        }
+        let number = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()).filter(|_| self.numbered);
+        if let Some(number) = number {
+            return Some(SessionId::new(number));
         }
         let id = hash(id);
         let Some(parent) = self.parent else { return Some(SessionId::new(id)) };

@@ -10,13 +10,13 @@ use crate::columns::Columns;
 use crate::error::Problem;
 use crate::format::Format;
 use crate::keep::Keep;
-use crate::load::{Failures, ScaleSpec, Window};
+use crate::load::{Failures, LeaveOut, ScaleSpec, Window};
 use crate::mooncake;
 use crate::number::TOKENS_MAX;
 
 /// A recorded trace to replay: which file, which rows of it, how fast.
 ///
-/// The steps, whatever the order of the fields: cut the window, filter, drop or redraw failures, skip, take, clip, repeat
+/// The steps, whatever the order of the fields: leave out what cannot be read, sort, cut the window, filter, drop or redraw failures, skip, take, clip, repeat
 /// or superpose, spread, then compress or multiply. The first request that is taken arrives at time zero. At most one of
 /// `scale`, `time_scale` and `rate` is given. Copies of a request (`superpose`, `multiply`, `repeat`) share no prefix with
 /// the original.
@@ -40,6 +40,13 @@ pub struct TraceSpec {
     /// Rows to keep, by model and log type (`BurstGPT`) or class; by default all.
     #[serde(default, skip_serializing_if = "Keep::is_all")]
     pub keep: Keep,
+    /// Rows that cannot be read: by default none are left out.
+    #[serde(default, skip_serializing_if = "LeaveOut::is_nothing")]
+    pub leave_out: LeaveOut,
+    /// Puts the rows in order of time first, for a file whose rows are not; rows at the same time keep their order. All rows
+    /// are then in memory, some 100 bytes each.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sort: bool,
     /// What failed requests become.
     #[serde(default, skip_serializing_if = "Failures::is_drop")]
     pub failures: Failures,
@@ -96,6 +103,8 @@ impl TraceSpec {
             block_tokens: block_tokens(),
             window: Window::default(),
             keep: Keep::default(),
+            leave_out: LeaveOut::Nothing,
+            sort: false,
             failures: Failures::Drop,
             skip: 0,
             requests: None,

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use memchr::memchr;
 
+use crate::clock::Clock;
 use crate::columnar::{Batch, ColumnKind, Columnar, is_parquet};
-use crate::datetime::nanoseconds_since_1970;
+use crate::datetime::{nanoseconds_since_1970, zone_of};
 use crate::error::TraceError;
 use crate::json::{self, BadJson};
 use crate::lines::Lines;
 use crate::number::{self, BadNumber, TimeUnit};
+use crate::sorted::{HeldRow, Sorted};
 
 /// Column names of the header line, or keys of the first object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +63,8 @@ enum Body {
         unquoted: Vec<u8>,
     },
     Columns(Box<Columnar>),
+    /// All rows, in order of time.
+    Sorted(Sorted),
 }
 
 impl Table {
@@ -115,9 +119,50 @@ impl Table {
     /// A column is of a type that has no meaning in a trace.
     pub(crate) fn want(&mut self, columns: &[usize]) -> Result<(), TraceError> {
         match &mut self.body {
-            Body::Text { .. } => Ok(()),
+            Body::Text { .. } | Body::Sorted(_) => Ok(()),
             Body::Columns(file) => file.want(columns),
         }
+    }
+
+    /// Reads all rows and puts them in order of time; they are then read from memory. `columns` are those that are read,
+    /// `leave` says whether a row that is broken as a whole is left out. Gives the number of those.
+    ///
+    /// # Errors
+    /// The file is broken, or one of its rows and `leave` says no.
+    pub(crate) fn sort(
+        &mut self,
+        (time, unit): (usize, TimeUnit),
+        columns: &[usize],
+        leave: impl Fn(&TraceError) -> bool,
+    ) -> Result<u64, TraceError> {
+        let (mut rows, mut left_out) = (Vec::new(), 0);
+        let mut columns = columns.to_vec();
+        columns.sort_unstable();
+        columns.dedup();
+        loop {
+            match self.next_row() {
+                Ok(None) => break,
+                Ok(Some(row)) => {
+                    let at_ns = row.time(time, unit).ok();
+                    rows.push(HeldRow::new(at_ns, row.line, columns.iter().map(|&column| row.field(column))));
+                }
+                Err(error) if leave(&error) => left_out += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        let kinds = match &self.body {
+            Body::Columns(file) => Some(file.batch().1.to_vec()),
+            Body::Text { .. } | Body::Sorted(_) => None,
+        };
+        self.body = Body::Sorted(Sorted::new(rows, columns, kinds));
+        Ok(left_out)
+    }
+
+    /// Starts over, if the rows are in memory; gives how many of them were out of order.
+    pub(crate) fn rewind_sorted(&mut self) -> Option<u64> {
+        let Body::Sorted(sorted) = &mut self.body else { return None };
+        sorted.rewind();
+        Some(sorted.out_of_order)
     }
 
     /// The next row; `None` at the end.
@@ -129,6 +174,11 @@ impl Table {
                 let Some((line, row)) = file.advance()? else { return Ok(None) };
                 let (batch, kinds) = file.batch();
                 return Ok(Some(Row { path, header, line, cells: Cells::Batch { batch, kinds, row } }));
+            }
+            Body::Sorted(sorted) => {
+                let Some(row) = sorted.advance().map(|at| sorted.row(at)) else { return Ok(None) };
+                let cells = Cells::Held { row, columns: &sorted.columns, kinds: sorted.kinds.as_deref() };
+                return Ok(Some(Row { path, header, line: row.line, cells }));
             }
         };
         let Some((line, text)) = lines.next_line()? else {
@@ -175,6 +225,7 @@ pub(crate) struct Row<'a> {
 enum Cells<'a> {
     Text { bytes: &'a [u8], fields: &'a [(usize, usize)] },
     Batch { batch: &'a Batch, kinds: &'a [ColumnKind], row: usize },
+    Held { row: &'a HeldRow, columns: &'a [usize], kinds: Option<&'a [ColumnKind]> },
 }
 
 impl<'a> Row<'a> {
@@ -186,15 +237,24 @@ impl<'a> Row<'a> {
                 &bytes[start..end]
             }
             Cells::Batch { batch, row, .. } => batch.field(column, row),
+            Cells::Held { row, columns, .. } => {
+                columns.iter().position(|held| *held == column).map_or(&[], |at| row.field(at))
+            }
+        }
+    }
+
+    /// What the columns of a Parquet file hold; `None` for text.
+    fn kinds(&self) -> Option<&'a [ColumnKind]> {
+        match self.cells {
+            Cells::Text { .. } => None,
+            Cells::Batch { kinds, .. } => Some(kinds),
+            Cells::Held { kinds, .. } => kinds,
         }
     }
 
     /// What the values of a Parquet column are; text is all words.
     fn kind(&self, column: usize) -> ColumnKind {
-        match self.cells {
-            Cells::Text { .. } => ColumnKind::Words,
-            Cells::Batch { kinds, .. } => kinds[column],
-        }
+        self.kinds().map_or(ColumnKind::Words, |kinds| kinds[column])
     }
 
     /// The field as text.
@@ -222,9 +282,9 @@ impl<'a> Row<'a> {
 
     /// Seconds since some origin, as nanoseconds.
     pub(crate) fn seconds(&self, column: usize) -> Result<u64, TraceError> {
-        let time = match self.cells {
-            Cells::Text { .. } => number::nanoseconds(self.field(column)),
-            Cells::Batch { kinds, .. } => kinds[column].time(self.field(column), TimeUnit::S),
+        let time = match self.kinds() {
+            None => number::nanoseconds(self.field(column)),
+            Some(kinds) => kinds[column].time(self.field(column), TimeUnit::S),
         };
         time.map_err(|why| self.bad_time(column, TimeUnit::S, why))
     }
@@ -232,7 +292,7 @@ impl<'a> Row<'a> {
     /// A point in time in some unit, as nanoseconds.
     pub(crate) fn time(&self, column: usize, unit: TimeUnit) -> Result<u64, TraceError> {
         let text = self.field(column);
-        if let Cells::Batch { kinds, .. } = self.cells {
+        if let Some(kinds) = self.kinds() {
             return kinds[column].time(text, unit).map_err(|why| self.bad_time(column, unit, why));
         }
         match unit.places() {
@@ -241,37 +301,39 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// The clock that a time of this unit is by.
+    #[cold]
+    pub(crate) fn clock(&self, column: usize, unit: TimeUnit) -> Clock {
+        match self.kind(column) {
+            // Parquet counts from 1970 in UTC.
+            ColumnKind::Stamp { .. } => Clock::Zone(0),
+            ColumnKind::Words if unit == TimeUnit::Datetime => {
+                zone_of(self.field(column)).map_or(Clock::Local, |seconds| Clock::Zone(seconds as i32))
+            }
+            _ => Clock::Elapsed,
+        }
+    }
+
     #[cold]
     pub(crate) fn bad_date(&self, column: usize) -> TraceError {
         self.bad(
             column,
             "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
-            match self.cells {
-                Cells::Text { .. } => "the line may be cut off, or the date written in another order",
-                Cells::Batch { .. } => "a column of numbers needs a unit: s, ms, us or ns",
+            match self.kinds() {
+                _ if self.is_empty(column) => EMPTY,
+                None => "the line may be cut off, or the date written in another order",
+                Some(_) => "a column of numbers needs a unit: s, ms, us or ns",
             },
         )
     }
 
     /// A number of tokens, at most [`number::TOKENS_MAX`].
     pub(crate) fn tokens(&self, column: usize) -> Result<u32, TraceError> {
-        let tokens = match self.cells {
-            Cells::Text { .. } => number::tokens(self.field(column)),
-            Cells::Batch { kinds, .. } => kinds[column].tokens(self.field(column)),
+        let tokens = match self.kinds() {
+            None => number::tokens(self.field(column)),
+            Some(kinds) => kinds[column].tokens(self.field(column)),
         };
         tokens.map_err(|why| self.bad_tokens(column, why))
-    }
-
-    /// A number of tokens, at least 1.
-    pub(crate) fn tokens_not_zero(&self, column: usize) -> Result<u32, TraceError> {
-        match self.tokens(column)? {
-            0 => Err(self.bad(
-                column,
-                "a number of tokens of at least 1",
-                "a request without a size cannot be replayed; remove the row",
-            )),
-            tokens => Ok(tokens),
-        }
     }
 
     /// A decimal number in a range.
@@ -289,11 +351,11 @@ impl<'a> Row<'a> {
     fn bad_time(&self, column: usize, unit: TimeUnit, why: BadNumber) -> TraceError {
         match (why, unit) {
             (BadNumber::Malformed, TimeUnit::S) => {
-                self.bad(column, "seconds as a decimal number, like 45 or 45.25", self.misread())
+                self.bad(column, "seconds as a decimal number, like 45 or 45.25", self.misread_time(column))
             }
             (BadNumber::Malformed, TimeUnit::Datetime) => self.bad_date(column),
             (BadNumber::Malformed, _) => {
-                self.bad(column, "a time as a decimal number, like 45 or 45.25", self.misread())
+                self.bad(column, "a time as a decimal number, like 45 or 45.25", self.misread_time(column))
             }
             (BadNumber::Negative, _) => self.bad(
                 column,
@@ -310,17 +372,31 @@ impl<'a> Row<'a> {
     }
 
     /// Why a field probably does not hold what its column should.
-    fn misread(&self) -> &'static str {
-        match self.cells {
-            Cells::Text { .. } => "the line may be cut off, or its fields shifted against the header",
-            Cells::Batch { .. } => "the column may be another one than is meant; name it in `columns`",
+    fn misread(&self, column: usize) -> &'static str {
+        match self.kinds() {
+            _ if self.is_empty(column) => EMPTY,
+            None => "the line may be cut off, or its fields shifted against the header",
+            Some(_) => "the column may be another one than is meant; name it in `columns`",
         }
+    }
+
+    /// Why a field probably is no number in a unit of time.
+    fn misread_time(&self, column: usize) -> &'static str {
+        if nanoseconds_since_1970(self.field(column)).is_none() {
+            return self.misread(column);
+        }
+        "this is a date: read the file with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: datetime }`"
+    }
+
+    /// Whether a cell holds nothing, in the ways in which tools write that.
+    pub(crate) fn is_empty(&self, column: usize) -> bool {
+        is_nothing(&self.word(column))
     }
 
     #[cold]
     fn bad_tokens(&self, column: usize, why: BadNumber) -> TraceError {
         match why {
-            BadNumber::Malformed => self.bad(column, "a whole number of tokens, like 472", self.misread()),
+            BadNumber::Malformed => self.bad(column, "a whole number of tokens, like 472", self.misread(column)),
             BadNumber::Negative => self.bad(column, "a number of tokens, not negative", "check how the file was made"),
             BadNumber::TooLarge => self.bad(
                 column,
@@ -363,6 +439,18 @@ impl<'a> Row<'a> {
     pub(crate) fn name(&self, column: usize) -> &'a str {
         &self.header.names[column]
     }
+}
+
+/// What to do about a cell that holds nothing.
+const EMPTY: &str = "the cell is empty; `leave_out: empty` leaves such rows out and counts them";
+
+/// Whether a text says that there is no value.
+pub(crate) fn is_nothing(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    text.is_empty()
+        || ["null", "none", "nil", "nan", "na", "n/a", "-", "\\n"]
+            .iter()
+            .any(|no| text.eq_ignore_ascii_case(no.as_bytes()))
 }
 
 /// Characters of foreign text that a message repeats at most.

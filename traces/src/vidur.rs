@@ -30,10 +30,7 @@ impl Vidur {
 
     pub(crate) fn decode(&self, row: &Row<'_>) -> Result<Decoded, TraceError> {
         let at_ns = row.seconds(self.time)?;
-        let (prompt_tokens, output_tokens) = (row.tokens_not_zero(self.prompt)?, row.tokens_not_zero(self.output)?);
-        Ok(Decoded {
-            at_ns,
-            outcome: Outcome::Request { prompt_tokens, output_tokens, class: ClassId(0), priority: 0 },
-        })
+        let (prompt_tokens, output_tokens) = (row.tokens(self.prompt)?, row.tokens(self.output)?);
+        Ok(Decoded { at_ns, outcome: Outcome::of(prompt_tokens, output_tokens, ClassId(0), 0) })
     }
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Change, GROUPS, Metric, check, curves, differing, letter, names, warnings};
+use super::{Change, GROUPS, Metric, check, curves, differing, letter, names, trust, warnings};
 use crate::ReportError;
 use crate::figure::Figure;
 use crate::read::RunData;
@@ -47,6 +47,8 @@ struct Page {
     groups: Vec<Group>,
     figures: String,
     without_rows: Vec<char>,
+    /// How far the runs are to be trusted.
+    trust: Vec<String>,
     differing: Vec<(String, Vec<String>)>,
 }
 
@@ -75,6 +77,7 @@ pub fn compare_html(runs: &[RunData]) -> Result<String, ReportError> {
         groups: GROUPS.iter().map(|&(name, metrics)| Group { name, rows: rows(metrics, runs) }).collect(),
         figures: figures.iter().map(Figure::html).collect(),
         without_rows: runs.iter().enumerate().filter(|(_, run)| !run.has_requests()).map(|(i, _)| letter(i)).collect(),
+        trust: trust(runs),
         differing: differing(runs),
     };
     Ok(page.render()?)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::trust::COLUMNS;
 use super::{Study, StudyPoint};
 use crate::ReportError;
 
@@ -28,6 +29,8 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
     let mut csv = csv::Reader::from_reader(text.as_slice());
     let header = csv.headers().map_err(|error| wrong(error.to_string()))?.clone();
     let axes = header.iter().take_while(|name| !is_metric(name)).count();
+    // Studies of earlier versions do not say how far their points are to be trusted.
+    let metrics = header.iter().position(|name| name == COLUMNS[0]).unwrap_or(header.len());
     let mut points = Vec::new();
     for record in csv.records() {
         let record = record.map_err(|error| wrong(error.to_string()))?;
@@ -36,17 +39,19 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| wrong(format!("line {line}: {name} is {text:?}, not a number"))),
         };
-        let values = header.iter().zip(record.iter()).skip(axes).map(value).collect::<Result<_, _>>()?;
+        let values = header.iter().zip(record.iter()).take(metrics).skip(axes).map(value).collect::<Result<_, _>>()?;
         let coordinates = record.iter().take(axes).map(str::to_owned).collect();
-        points.push(StudyPoint { coordinates, values, kept: None });
+        let trust = super::trust::read(&record.iter().skip(metrics).collect::<Vec<_>>());
+        points.push(StudyPoint { coordinates, values, trust, kept: None });
     }
     let names = |from: usize, to: usize| header.iter().take(to).skip(from).map(str::to_owned).collect();
     Ok(Study {
         title: dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         axes: names(0, axes),
-        metrics: names(axes, header.len()),
+        metrics: names(axes, metrics),
         points,
         verdicts: Vec::new(),
+        left_out: String::new(),
         calibration: String::new(),
         command: String::new(),
         tool: String::new(),
@@ -91,6 +96,7 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
         points.extend(study.points.iter().map(|point| StudyPoint {
             coordinates: point.coordinates.iter().chain([&study.title]).cloned().collect(),
             values: columns.iter().map(|column| column.and_then(|at| point.values[at])).collect(),
+            trust: point.trust.clone(),
             kept: point.kept,
         }));
     }

@@ -9,7 +9,12 @@ pub(super) struct StudyPage<'a> {
     pub(super) title: &'a str,
     pub(super) tool: &'a str,
     pub(super) command: &'a str,
+    pub(super) left_out: &'a str,
     pub(super) calibration: &'a str,
+    /// Points, and how far each is to be trusted.
+    pub(super) trust: Vec<(String, String)>,
+    /// How many expectations of each kind came so.
+    pub(super) tally: String,
     pub(super) verdicts: &'a [super::Judged],
     pub(super) figures: String,
     pub(super) header: Vec<String>,

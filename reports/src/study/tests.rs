@@ -1,4 +1,5 @@
 use super::*;
+use overbook_sim::results::trust::{MeasuredRuns, Standing};
 
 fn study() -> Study {
     let mut points = Vec::new();
@@ -8,6 +9,7 @@ fn study() -> Study {
             points.push(StudyPoint {
                 coordinates: vec![format!("{rate}/s"), router.to_owned()],
                 values: vec![(rate < 16.0).then(|| slow * 0.1 / (1.0 - rate / 16.0)), Some(1.0 - rate / 40.0)],
+                trust: None,
                 kept: None,
             });
         }
@@ -17,7 +19,8 @@ fn study() -> Study {
         axes: vec!["workload.rate".into(), "router".into()],
         metrics: vec!["ttft_p99".into(), "goodput_fraction".into()],
         points,
-        verdicts: vec![Judged { met: false, text: "goodput ≥ 99 %, got 60 %".into() }],
+        verdicts: vec![Judged { met: false, basis: "", text: "goodput ≥ 99 %, got 60 %".into() }],
+        left_out: String::new(),
         calibration: "Cost model: roofline; extrapolated.".into(),
         command: "overbook run study.yaml".into(),
         tool: "overbook 0.1.0".into(),
@@ -30,9 +33,10 @@ fn csv_is_exact_and_quoted() {
     study.points[0].coordinates[1] = "a,\"b\"".into();
     let csv = study.csv();
     let lines: Vec<_> = csv.lines().collect();
-    assert_eq!(lines[0], "workload.rate,router,ttft_p99,goodput_fraction");
+    let trust = "trust,trust_why,trust_runs_confirmed,trust_runs,trust_within,trust_error";
+    assert_eq!(lines[0], format!("workload.rate,router,ttft_p99,goodput_fraction,{trust}"));
     assert!(lines[1].starts_with("2/s,\"a,\"\"b\"\"\",0.18285714285714"), "{}", lines[1]);
-    assert_eq!(lines[5], "16/s,round-robin,,0.6");
+    assert_eq!(lines[5], "16/s,round-robin,,0.6,,,,,,");
 }
 
 #[test]
@@ -42,6 +46,68 @@ fn the_table_is_aligned() {
     assert_eq!(lines[0], "workload.rate  router               TTFT p99  goodput fraction");
     assert_eq!(lines[1], "2/s            round-robin            183 ms              95 %");
     assert_eq!(lines[5], "16/s           round-robin                 –              60 %");
+}
+
+fn trusted(standing: Standing, confirmed: u32) -> Trust {
+    let runs = Some(MeasuredRuns { confirmed, of: 21, within: 0.1, error: 0.0262 });
+    Trust { standing, runs }
+}
+
+#[test]
+fn every_point_says_how_far_it_is_to_be_trusted() {
+    let mut study = study();
+    for point in &mut study.points {
+        point.trust = Some(trusted(Standing::Validated, 19));
+    }
+    let line = "validated: 19 of 21 measured runs within 10 %, median error 2.6 %";
+    assert!(study.terminal().contains(&format!("\nTrust\n  all points: {line}\n")), "{}", study.terminal());
+    study.points[1].trust = Some(Trust::prior("no measured run of vllm on mi300x"));
+    study.points[2].trust = Some(trusted(Standing::Extrapolated(vec!["8 tensor_parallel (1 to 4)".into()]), 19));
+    let text = study.terminal();
+    assert!(text.contains("  4/s, round-robin: prior: no measured run of vllm on mi300x\n"), "{text}");
+    assert!(text.contains("  8/s, round-robin: extrapolated by 8 tensor_parallel (1 to 4): 19 of 21"), "{text}");
+    assert_eq!(text.matches(line).count(), 8, "a line per point: {text}");
+    let rows: Vec<&str> = text.lines().take(4).collect();
+    assert!(rows[0].ends_with("trust") && rows[1].ends_with("validated") && rows[2].ends_with("prior"), "{text}");
+    assert!(study.csv().contains(",0.9,prior,no measured run of vllm on mi300x,,,,\n"));
+    assert!(study.csv().contains(",extrapolated,8 tensor_parallel (1 to 4),19,21,0.1,0.0262\n"), "{}", study.csv());
+    let html = study.html().expect("renders");
+    assert!(html.contains(line) && html.contains("no measured run of vllm on mi300x"));
+    let home = tempfile::tempdir().expect("temp dir");
+    std::fs::write(home.path().join(STUDY), study.csv()).expect("written");
+    let is_metric = |name: &str| name == "ttft_p99" || name == "goodput_fraction";
+    assert_eq!(read(home.path(), is_metric).expect("reads").points, study.points);
+}
+
+#[test]
+fn a_run_of_our_own_is_no_published_figure() {
+    let judged = |met, basis| Judged { met, basis, text: "a: ≤ 1, got 2 (there)".into() };
+    let mut study = study();
+    study.verdicts =
+        vec![judged(true, ""), judged(true, "regression, our own run"), judged(false, "regression, our own run")];
+    assert_eq!(study.verdicts[0].line(), "✓ a: ≤ 1, got 2 (there)");
+    assert_eq!(study.verdicts[2].line(), "✗ regression, our own run: a: ≤ 1, got 2 (there)");
+    let tally = "came as expected, figures of a source: 1 of 1; regression, our own run: 1 of 2";
+    assert_eq!(Judged::tally(&study.verdicts), tally);
+    assert_eq!(Judged::tally(&study.verdicts[..1]), "");
+    let html = study.html().expect("renders");
+    assert!(html.contains(tally) && html.contains(">regression, our own run</td>"));
+}
+
+#[test]
+fn a_wide_table_goes_on_below() {
+    let mut study = study();
+    study.metrics = (0..12).map(|n| format!("metric_{n}_of_many")).collect();
+    for point in &mut study.points {
+        point.values = vec![Some(1.0); 12];
+    }
+    let text = study.terminal();
+    assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    let blocks: Vec<&str> = text.split("\n\n").collect();
+    assert!(blocks.len() > 1 && blocks.iter().all(|block| block.starts_with("workload.rate  router")), "{text}");
+    for metric in 0..12 {
+        assert_eq!(text.matches(&format!("metric {metric} of many")).count(), 1, "{text}");
+    }
 }
 
 #[test]

@@ -36,13 +36,13 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
-/// The text as at most `lines` lines of at most `width` characters, broken between words.
-pub(super) fn wrapped(text: &str, width: usize, lines: usize) -> Vec<String> {
+/// The text as lines of at most `width` characters, broken between words.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut wrapped = vec![String::new()];
     for word in text.split_whitespace() {
         let line = &wrapped[wrapped.len() - 1];
         let fits = line.chars().count() + 1 + word.chars().count() <= width;
-        if !fits && !line.is_empty() && wrapped.len() < lines {
+        if !fits && !line.is_empty() {
             wrapped.push(String::new());
         }
         if let Some(line) = wrapped.last_mut() {

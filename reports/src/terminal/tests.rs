@@ -1,6 +1,7 @@
 use super::*;
 use crate::report::Side;
 use crate::sample;
+use overbook_sim::results::trust::Trust;
 
 fn plain(text: &str) -> String {
     let mut parts = text.split('\x1b');
@@ -16,9 +17,19 @@ fn it_fits_a_terminal_and_colour_changes_nothing_else() {
         report.verdicts.push(Verdict::at_most("total_token_throughput", target, &report.summary));
     }
     report.title = "A very long title ".repeat(12);
-    report.calibration = "so many words of calibration ".repeat(12);
     let text = summary(&report, false);
     assert!(text.lines().count() <= 30, "{text}");
+    report.calibration = "so many words of calibration ".repeat(12);
+    report.trust = Some(Trust::prior("so many words of trust ".repeat(12)));
+    report.trace_rows =
+        vec![("read", 1_000_000), ("failed_left_out", 100_000), ("empty", 200_000), ("invalid", 300_000)];
+    let text = summary(&report, false);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(report.calibration.trim()), "nothing is cut off: {text}");
+    assert!(
+        words.contains("left out 600,000 of 1,000,000 rows: 100,000 failed (no tokens), 200,000 with empty"),
+        "{text}"
+    );
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(!text.contains('\x1b') && text.ends_with("runs/first-3f9a1c20\n"));
     assert_eq!(plain(&summary(&report, true)), text);

@@ -2,18 +2,53 @@
 
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::results::summary::Summary;
+use overbook_sim::results::trust::{Standing, Trust};
 
 use crate::hull::{Case, Hull};
 use crate::point::Point;
 use crate::scenario::CostSpec;
 
-/// Where the costs come from and how far they are to be trusted.
-pub fn calibration(point: &Point, summary: Option<&Summary>) -> String {
-    let names = point.pool_names();
+/// How far the figures of a point are to be trusted; without a summary, of a point that is not simulated yet.
+pub fn trust(point: &Point, summary: Option<&Summary>) -> Trust {
+    let kinds = point.kinds();
+    if kinds.iter().all(|kind| kind.scenario.engine.cost == CostSpec::Roofline) {
+        return Hull::embedded().judge(&summary.map_or_else(|| Case::planned(point), |run| Case::of(point, run)));
+    }
+    // Whole runs were compared with the built-in costs alone.
+    let outside: Vec<String> = kinds.iter().flat_map(outside).collect();
+    if !outside.is_empty() {
+        return Trust { standing: Standing::Extrapolated(outside), runs: None };
+    }
+    let own = kinds.iter().find(|kind| kind.scenario.engine.cost != CostSpec::Roofline).unwrap_or(point);
+    Trust::prior(match own.scenario.engine.cost {
+        CostSpec::Constant(_) => "a constant step cost models no hardware",
+        _ => "no measured run was compared with these step costs",
+    })
+}
+
+/// What of a point lies outside the measurements of its profile.
+fn outside(point: &Point) -> Vec<String> {
+    match &point.scenario.engine.cost {
+        CostSpec::Profile(_) => point.outside_profile(),
+        CostSpec::Steps(_) => outside_steps(point),
+        CostSpec::Roofline | CostSpec::Constant(_) | CostSpec::Table(_) => Vec::new(),
+    }
+}
+
+fn outside_steps(point: &Point) -> Vec<String> {
+    let Ok(Some(profile)) = point.step_profile() else { return Vec::new() };
+    let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
+    let needs = point.scenario.scheduler.needs();
+    profile.outside(needs.max_seqs, needs.step_tokens.at(longest), longest)
+}
+
+/// Where the costs come from.
+pub fn calibration(point: &Point) -> String {
     if point.kinds().iter().all(|kind| kind.scenario.engine.cost == CostSpec::Roofline) {
         // What is inferred in any of the pools.
-        return roofline_status(point, summary);
+        return roofline_status(point);
     }
+    let names = point.pool_names();
     let status: Vec<String> = point.kinds().iter().map(kind_calibration).collect();
     if status.iter().all(|other| *other == status[0]) {
         return status[0].clone();
@@ -21,18 +56,16 @@ pub fn calibration(point: &Point, summary: Option<&Summary>) -> String {
     names.iter().zip(status).map(|(name, status)| format!("{name}: {status}")).collect::<Vec<_>>().join("; ")
 }
 
-fn roofline_status(point: &Point, summary: Option<&Summary>) -> String {
-    // What matters most stands first: narrow displays cut the end.
+fn roofline_status(point: &Point) -> String {
     format!(
-        "{}; not calibrated on this machine; roofline from public kernel tables; inferred: {}",
-        Hull::embedded().judge(&summary.map_or_else(|| Case::planned(point), |summary| Case::of(point, summary))),
+        "not calibrated on this machine; roofline from public kernel tables; inferred: {}",
         point.inferred_parts().join(", ")
     )
 }
 
 fn kind_calibration(point: &Point) -> String {
     match &point.scenario.engine.cost {
-        CostSpec::Roofline => roofline_status(point, None),
+        CostSpec::Roofline => roofline_status(point),
         CostSpec::Constant(_) => "constant step cost, given by the scenario; no hardware is modelled".into(),
         CostSpec::Profile(_) => profile_status(point),
         CostSpec::Steps(_) => steps_status(point),
@@ -46,9 +79,7 @@ fn kind_calibration(point: &Point) -> String {
 fn steps_status(point: &Point) -> String {
     let Ok(Some(profile)) = point.step_profile() else { return String::new() };
     let scenario = &point.scenario;
-    let longest = point.limits().map_or(point.model.context, |(limits, _)| limits.max_model_len);
-    let needs = scenario.scheduler.needs();
-    let outside = profile.outside(needs.max_seqs, needs.step_tokens.at(longest), longest);
+    let outside = outside_steps(point);
     let mut parts = vec![match outside.as_slice() {
         [] => "inside the range of its steps".to_owned(),
         outside => format!("EXTRAPOLATED: {}", outside.join("; ")),

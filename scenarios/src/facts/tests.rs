@@ -98,8 +98,18 @@ fn a_point_of_a_sweep_begins_with_its_place() {
 
 #[test]
 fn calibration_says_what_the_costs_are_made_of() {
-    let roofline = calibration(&point(&[]), None);
+    let roofline = calibration(&point(&[]));
     assert!(roofline.contains("not calibrated on this machine; roofline from public kernel tables"), "{roofline}");
     let constant = point(&[("engine.cost", "{ constant: { device: 10ms } }")]);
-    assert_eq!(calibration(&constant, None), "constant step cost, given by the scenario; no hardware is modelled");
+    assert_eq!(calibration(&constant), "constant step cost, given by the scenario; no hardware is modelled");
+}
+
+#[test]
+fn every_point_has_a_trust_of_its_own() {
+    let told = |settings: &[(&str, &str)]| trust(&point(settings), None).to_string();
+    assert!(told(&[("gpu", "h100")]).starts_with("validated: "), "{}", told(&[("gpu", "h100")]));
+    assert_eq!(told(&[("gpu", "mi300x")]), "prior: no measured run of vllm on mi300x");
+    assert!(told(&[("gpu", "h100"), ("fleet.tensor_parallel", "8")]).starts_with("extrapolated by 8 tensor_parallel"));
+    let constant = told(&[("engine.cost", "{ constant: { device: 10ms } }")]);
+    assert_eq!(constant, "prior: a constant step cost models no hardware");
 }

@@ -44,12 +44,9 @@ struct Told {
 
 impl Told {
     fn flag(&mut self, name: &str, value: &str) {
-        match value {
-            "None" => {}
-            _ => {
-                self.flags.retain(|(known, _)| known != name);
-                self.flags.push((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()));
-            }
+        if value != "None" {
+            self.flags.retain(|(known, _)| known != name);
+            self.flags.push((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()));
         }
     }
 
@@ -104,12 +101,13 @@ impl Told {
         let pool = blocks.map(|blocks| ("num-gpu-blocks-override".to_owned(), blocks.to_string()));
         let flags = self.flags.iter().filter(|(name, _)| name != "num-gpu-blocks-override").chain(&pool);
         for (name, value) in flags {
-            match value.as_str() {
-                "True" => command.push_str(&format!(" --{name}")),
-                "False" if name.starts_with("enable-") => command.push_str(&format!(" --no-{name}")),
-                "False" => {}
-                _ => command.push_str(&format!(" --{name} '{}'", value.replace('\'', "\""))),
-            }
+            let words = match value.as_str() {
+                "True" => format!(" --{name}"),
+                "False" if name.starts_with("enable-") => format!(" --no-{name}"),
+                "False" => String::new(),
+                _ => format!(" --{name} '{}'", value.replace('\'', "\"")),
+            };
+            command.push_str(&words);
         }
         command
     }
@@ -152,8 +150,7 @@ fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0i32, None);
     for (at, c) in text.char_indices() {
         match (c, quote) {
-            (_, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
+            (_, Some(open)) => quote = Some(open).filter(|open| *open != c),
             ('\'' | '"', None) => quote = Some(c),
             ('{' | '[' | '(', None) => depth += 1,
             ('}' | ']' | ')', None) => depth -= 1,
@@ -169,9 +166,11 @@ fn split(text: &str) -> Vec<&str> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::Source;
+    use crate::scenario::{EngineVersion, MaxModelLen};
 
     const LOG: &str = "\
 (APIServer pid=1) INFO 08-19 14:58:10 [api_server.py:1882] vLLM API server version 0.10.2
@@ -187,8 +186,8 @@ mod tests {
         let study = Source::from_text("log", &imported.scenario).resolve().expect("a scenario");
         let scenario = &study.points()[0].scenario;
         assert_eq!(scenario.engine.kv_tokens, Some(922_496 - 16), "less the null block");
-        assert_eq!(scenario.engine.version.as_ref().map(|version| version.numbers()), Some((0, 10)));
-        assert_eq!(scenario.engine.max_model_len.and_then(|len| len.tokens()), Some(32_768));
+        assert_eq!(scenario.engine.version.as_ref().map(EngineVersion::numbers), Some((0, 10)));
+        assert_eq!(scenario.engine.max_model_len.and_then(MaxModelLen::tokens), Some(32_768));
         assert_eq!(scenario.fleet.tensor_parallel, 2);
         let yaml = scenario.to_yaml();
         for part in [

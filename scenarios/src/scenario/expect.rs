@@ -38,8 +38,33 @@ pub struct ExpectSpec {
     /// The figure at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Amount>,
+    /// What the figure stands on; by default the source states it.
+    #[serde(default, skip_serializing_if = "Basis::is_figure")]
+    pub basis: Basis,
     /// Where the figure comes from.
     pub source: String,
+}
+
+/// What an expectation stands on. Only [`Basis::Figure`] can confirm what a source says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// The source states the figure, and the gate is that figure.
+    #[default]
+    Figure,
+    /// The source states a figure, and the gate asks for its direction or order of magnitude alone.
+    Direction,
+    /// It follows from what the figures mean: no run can be beyond it.
+    Bound,
+    /// Our own run had it: the gate keeps it from changing, and says nothing of the world.
+    Regression,
+}
+
+impl Basis {
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_figure(&self) -> bool {
+        *self == Basis::Figure
+    }
 }
 
 /// The other side of a ratio.

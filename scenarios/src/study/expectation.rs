@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::amount::Amount;
 use crate::metric::{Dimension, Metric};
 use crate::nearest::suggestion;
-use crate::scenario::{Coordinate, ExpectSpec};
+use crate::scenario::{Basis, Coordinate, ExpectSpec};
 use crate::source::renamed::canonical;
 
 /// (path inside the expectation, message, help)
@@ -35,6 +35,8 @@ pub struct Judgement {
     pub dimension: Dimension,
     /// Whether it met the target.
     pub passed: bool,
+    /// What the target stands on.
+    pub basis: Basis,
     /// Where the target comes from.
     pub source: String,
 }
@@ -74,6 +76,7 @@ impl Expectation {
             got,
             dimension: dimension(&self.spec),
             passed: got.is_some_and(|got| self.meets(got)),
+            basis: self.spec.basis,
             source: self.spec.source.clone(),
         }
     }

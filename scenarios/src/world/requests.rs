@@ -50,12 +50,16 @@ impl Point {
                 }
                 Origin::Generate(generate)
             }
-            // Contents are told apart by the engine's own blocks.
-            (None, Some(trace), _) => Origin::Trace(TraceSpec { block_tokens, ..trace.clone() }),
+            (None, Some(trace), _) => Origin::Trace(self.played(trace)),
             (None, None, Some(population)) => Origin::Population(population.clone()),
             (None, None, None) => return Err(WorldError::NoWorkload),
         };
         Ok(Requests { origin, seed: self.scenario.seed })
+    }
+
+    /// A trace as this point plays it: contents are told apart by the engine's own blocks.
+    pub fn played(&self, trace: &TraceSpec) -> TraceSpec {
+        TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace.clone() }
     }
 
     /// Whether the workload tells which prompts begin alike. Of a trace the first request is read.
@@ -82,7 +86,6 @@ impl Point {
         let recorded = self.scenario.workload.trace.as_ref().and_then(TraceSpec::recorded);
         // A pipe can be read only once.
         let Some(trace) = recorded.filter(|trace| trace.path.is_file()) else { return Ok(None) };
-        let trace = TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace };
-        Ok(Some(trace.open_seeded(self.scenario.seed)?))
+        Ok(Some(self.played(&trace).open_seeded(self.scenario.seed)?))
     }
 }

@@ -16,6 +16,7 @@ mod profile;
 mod round_trip;
 mod rules;
 mod schema;
+mod sources;
 mod sweeps;
 
 use overbook_scenarios::{Problems, Source, Study};

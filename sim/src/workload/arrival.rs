@@ -119,4 +119,10 @@ pub trait Workload {
 
     /// Names of the classes that [`Arrival::class`] indexes. May grow while reading.
     fn classes(&self) -> &[String];
+
+    /// What became of the rows of a recorded trace that were read so far: a name for it, and the number of rows. Empty for
+    /// requests that were not recorded.
+    fn rows(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use overbook::{Experiment, Study};
+use overbook_traces::{RowFault, TraceSpec};
 
 use crate::cli::{CheckArgs, Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, note, print};
@@ -39,22 +40,58 @@ pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Stu
     Ok(study)
 }
 
-/// Opens every workload up to its first request: a trace that is none should fail here.
-fn opened(study: Study) -> Result<Study, Failure> {
+/// Rows of a trace that are looked at: all of a small one.
+const ROWS_MAX: u64 = 1_000_000;
+
+/// Opens every workload, and reads its trace: what is wrong with it should be told here, all at once.
+fn opened(study: Study, globals: &Globals) -> Result<Study, Failure> {
     let points = study.points();
     for (index, point) in points.iter().enumerate() {
         let workload = &point.scenario.workload;
-        if index == 0 || points[index - 1].scenario.workload != *workload {
-            point.workload().map_err(Failure::input)?;
+        if index > 0 && points[index - 1].scenario.workload == *workload {
+            continue;
         }
+        match &workload.trace {
+            // A pipe can be read only once, and that is the run's.
+            Some(trace) if trace.path.is_file() => rows(&point.played(trace), globals)?,
+            _ => {}
+        }
+        point.workload().map_err(Failure::input)?;
     }
     Ok(study)
+}
+
+/// Every kind of fault in the rows of a trace.
+fn rows(trace: &TraceSpec, globals: &Globals) -> Result<(), Failure> {
+    let found = trace.inspect(ROWS_MAX).map_err(Failure::input)?;
+    let looked = if found.whole { "all" } else { "the first" };
+    if !found.faults.is_empty() {
+        let told = found.faults.iter().map(|RowFault { first, more }| match more {
+            0 => first.to_string(),
+            more => format!("{first} (and {more} more rows like it)"),
+        });
+        let rows = found.counts.rows;
+        let told: Vec<String> = std::iter::once(format!("in {looked} {rows} rows of the trace:")).chain(told).collect();
+        return Err(Failure::Input(told.join("\n")));
+    }
+    let counts = &found.counts;
+    let left_out = counts.empty + counts.invalid + counts.dropped;
+    if left_out > 0 && !globals.quiet {
+        note(&format!(
+            "note: {}: of {looked} {} rows {left_out} are left out: {counts}",
+            trace.path.display(),
+            counts.rows
+        ));
+    }
+    Ok(())
 }
 
 pub(crate) fn run(args: &CheckArgs, globals: &Globals) -> Result<u8, Failure> {
     let mut last = None;
     for path in &args.scenarios {
-        let checked = changed(path, &args.set, globals).and_then(|source| resolved(&source, globals)).and_then(opened);
+        let checked = changed(path, &args.set, globals)
+            .and_then(|source| resolved(&source, globals))
+            .and_then(|study| opened(study, globals));
         match checked {
             Ok(study) => {
                 let runs = study.points().len();

@@ -133,10 +133,26 @@ pub(crate) enum TraceCommand {
         /// Time to write, e.g. `2h`; a generator runs so long, a trace is cut.
         #[arg(long, value_name = "TIME")]
         duration: Option<Duration>,
+        /// What not to write, where the file has no columns for it (CSV): prefix ids, sessions, priorities, recorded times.
+        #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
+        drop: Vec<Drop>,
         /// Replace an existing file.
         #[arg(long)]
         force: bool,
     },
+}
+
+/// What `trace convert` may leave out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Drop {
+    /// Ids of prefixes.
+    Ids,
+    /// Sessions.
+    Sessions,
+    /// Priorities.
+    Priorities,
+    /// How long the recorded service took.
+    Elapsed,
 }
 
 /// What requests are grouped by.
@@ -158,6 +174,9 @@ pub(crate) struct FitArgs {
     /// A trace file (format by its header), or a scenario whose workload is meant.
     #[arg(required_unless_present = "prometheus", conflicts_with = "prometheus")]
     pub(crate) source: Option<PathBuf>,
+    /// Which column of a trace file holds what, as a scenario's `columns:` says it.
+    #[arg(long, value_name = "COLUMNS", conflicts_with = "prometheus")]
+    pub(crate) columns: Option<String>,
     /// Set a value of the scenario.
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
@@ -213,8 +232,12 @@ pub(crate) enum Lengths {
 /// Where requests come from.
 #[derive(Args, Debug)]
 pub(crate) struct TraceArgs {
-    /// A trace file (format by its header), or a scenario whose workload is meant.
+    /// A trace file (format by its header, or by `--columns`), or a scenario whose workload is meant.
     pub(crate) source: PathBuf,
+    /// Which column of a trace file holds what, as a scenario's `columns:` says it: `arrival: NAME, prompt: NAME, output: NAME,
+    /// unit: datetime`.
+    #[arg(long, value_name = "COLUMNS")]
+    pub(crate) columns: Option<String>,
     /// Set a value of the scenario.
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,

@@ -235,7 +235,7 @@ fn fidelity(
     Ok(Fidelity {
         title,
         device: device.describe(),
-        cost: calibration(first, None),
+        cost: calibration(first),
         calibrated: calibrated(first)?,
         slower,
         points,

@@ -125,7 +125,8 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
     let kept = rows.and_then(|()| write_files(&dir, point, &report, outcome.traffic_table(), args)).and_then(|()| {
         let traces = point.scenario.workload.files();
         let plan = (point.plan_hash(), point.scenario.seed);
-        let manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (report.status, code));
+        let mut manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (report.status, code));
+        manifest.trace_rows = report.trace_rows.iter().copied().collect();
         dir.finish(&manifest).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)))
     });
     if kept.is_err() {

@@ -173,6 +173,8 @@ fn write(
         status,
         verdicts: verdicts(scenario, &summary),
         assumptions,
+        trust: None,
+        trace_rows: Vec::new(),
         calibration: format!("measured, not simulated: {}", device.describe()),
         command: facts::open_command().join(" "),
         tool: TOOL.to_owned(),

@@ -1,6 +1,6 @@
 //! A scenario with `sweep:`: many runs, one study.
 
-use overbook::study::{Asked, judged};
+use overbook::study::{Asked, judged_all};
 use overbook::{Options, Status, Study, StudyOutcome};
 use overbook_reports::manifest::Start;
 use overbook_reports::points::{POINTS, Points};
@@ -122,10 +122,10 @@ fn tell_missed(missed: &[String], json: bool) -> Result<(), Failure> {
 
 /// Prints target, got and verdict of every expectation, on stderr if stdout holds a JSON document.
 pub(crate) fn tell_verdicts(verdicts: &[Judgement], json: bool) -> Result<(), Failure> {
-    for judged in verdicts.iter().map(judged) {
-        tell(&format!("{} {}", if judged.met { "✓" } else { "✗" }, judged.text), json)?;
-    }
-    Ok(())
+    let verdicts = judged_all(verdicts);
+    verdicts.iter().try_for_each(|judged| tell(&judged.line(), json))?;
+    let tally = reports::Judged::tally(&verdicts);
+    if tally.is_empty() { Ok(()) } else { tell(&tally, json) }
 }
 
 fn tell(line: &str, json: bool) -> Result<(), Failure> {

@@ -36,8 +36,8 @@ pub fn compare(trace: &BurstStats, spec: &GenerateSpec, seed: u64) -> Result<Vec
     };
     add("mean rate [1/s]", &BurstStats::mean_rate);
     add("gap CV", &|stats| Some(stats.gap_cv));
-    add("peak 1 s [1/s]", &|stats| Some(stats.second.peak_rate()));
-    add("peak 1 min [1/s]", &|stats| Some(stats.minute.peak_rate()));
+    add("peak 1 s [1/s]", &|stats| stats.peak_rate(&stats.second));
+    add("peak 1 min [1/s]", &|stats| stats.peak_rate(&stats.minute));
     add("index of dispersion 1 s", &|stats| stats.second.dispersion());
     add("index of dispersion 1 min", &|stats| stats.minute.dispersion());
     for prompt in [true, false] {

@@ -14,7 +14,7 @@ pub enum By {
     Model,
     /// What stands behind the `/` of the class: `api`.
     LogType,
-    /// Hour of the day, by the clock of the file; the time of its first request is given.
+    /// Hour of the day; the time of the first request by the clock that is meant is given.
     HourOfDay(Time),
 }
 

@@ -34,7 +34,7 @@ impl Workload for Hard {
 
 fn write(workload: &mut dyn Workload, path: &Path) -> u64 {
     let layout = Layout::of(path).expect("a layout");
-    write_requests(workload, layout, File::create(path).expect("made")).expect("written")
+    write_requests(workload, layout, &[], File::create(path).expect("made")).expect("written")
 }
 
 fn named(workload: &mut dyn Workload) -> Vec<(u64, u32, u32, String)> {

@@ -17,6 +17,7 @@ mod fuzz;
 mod generator;
 mod load;
 mod mooncake;
+mod own_log;
 mod population;
 mod prometheus;
 mod quirks;

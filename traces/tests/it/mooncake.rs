@@ -100,7 +100,10 @@ fn broken_content_is_refused() {
         let error = error_of(text, |_| {}).to_string();
         assert!(error.contains(part) && error.contains("; help: "), "`{part}` is missing in: {error}");
     };
-    says(&row("5", "0", "[1]"), "`output_length`: expected a number of tokens of at least 1, found `0`");
+    says(
+        &row("5", "0", "[1]"),
+        "no request to replay after line 1: 1 rows read, 0 outside the window, 0 filtered out, 1 failed",
+    );
     says(&row("513", "4", "[1]"), "`hash_ids`: expected one id for each block");
     says(&row("5", "4", "[1, x]"), "`hash_ids`: expected a list of block ids");
     says(&row("5", "4", "[1]").replace("}\n", "\n"), ":1:65: expected `,` or `}` after a value");

@@ -26,7 +26,7 @@ fn burstgpt_v1() {
     assert_eq!(replay.format(), Format::BurstGpt);
     let arrivals = drain(&mut replay).expect("reads");
     assert_eq!(figures(&arrivals), (383, 208_189, 110_612, 37_269_000_000_000));
-    let counts = Counts { rows: 400, failed: 17, taken: 383, ..Counts::default() };
+    let counts = Counts { rows: 400, failed: 17, dropped: 17, taken: 383, ..Counts::default() };
     assert_eq!(replay.counts(), counts);
     let classes = overbook_sim::workload::arrival::Workload::classes(&replay);
     assert_eq!(classes, ["ChatGPT/conversation", "GPT-4/conversation", "GPT-4/api"]);

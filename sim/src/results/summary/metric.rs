@@ -59,6 +59,11 @@ impl Summary {
         })
     }
 
+    /// Itself, if a promise per request was given: without one, no request is good or bad.
+    fn promised(&self) -> Option<&Summary> {
+        self.slo.is_set().then_some(self)
+    }
+
     fn per_second(&self, n: u64) -> Option<f64> {
         ratio(n as f64, self.makespan().as_secs_f64())
     }
@@ -71,9 +76,9 @@ const SINGLE: [(&str, Figure); 31] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
-    ("request_goodput", |s| s.per_second(s.attained.all)),
-    ("token_goodput", |s| s.per_second(s.tokens.good)),
-    ("goodput_fraction", |s| ratio(s.attained.all as f64, s.served() as f64)),
+    ("request_goodput", |s| s.promised()?.per_second(s.attained.all)),
+    ("token_goodput", |s| s.promised()?.per_second(s.tokens.good)),
+    ("goodput_fraction", |s| ratio(s.promised()?.attained.all as f64, s.served() as f64)),
     ("finished", |s| Some(s.count(Outcome::Finished) as f64)),
     ("cancelled", |s| Some(s.count(Outcome::Cancelled) as f64)),
     ("expired", |s| Some(s.count(Outcome::Expired) as f64)),

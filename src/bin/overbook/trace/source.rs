@@ -1,10 +1,11 @@
 //! Where the requests of a command come from: a trace file, or a scenario.
 
 use overbook_scenarios::Point;
+use overbook_scenarios::yaml::{self, SourceId};
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 use overbook_sim::workload::arrival::Workload;
-use overbook_traces::{Replay, TraceSpec};
+use overbook_traces::{Columns, Replay, TraceSpec};
 
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs, TraceArgs};
@@ -24,7 +25,7 @@ impl Requests {
             let replay = trace.replay_seeded(seed).map_err(Failure::input)?;
             Ok(Requests::Recorded(Box::new(replay)))
         };
-        let Some(point) = point(args, globals)? else { return recorded(&TraceSpec::new(&args.source), 0) };
+        let Some(point) = point(args, globals)? else { return recorded(&plain(args)?, 0) };
         match &point.scenario.workload.trace {
             Some(trace) => recorded(trace, point.scenario.seed),
             None => point.workload().map(Requests::Other).map_err(Failure::input),
@@ -36,6 +37,26 @@ impl Requests {
             Requests::Recorded(replay) => replay,
             Requests::Other(workload) => workload,
         }
+    }
+}
+
+/// A trace file as the command line describes it.
+fn plain(args: &TraceArgs) -> Result<TraceSpec, Failure> {
+    if !args.set.is_empty() || args.seed.is_some() {
+        let message = "--set and --seed change a scenario, and this is a trace file; write a scenario with `trace:`";
+        return Err(Failure::Input(format!("{}: {message}", args.source.display())));
+    }
+    let mut trace = TraceSpec::new(&args.source);
+    let Some(text) = &args.columns else { return Ok(trace) };
+    let (tree, mut faults) = yaml::parse(SourceId::default(), &format!("{{ {text} }}"));
+    let decoded = tree.map(|tree| yaml::decode::<Columns>(&tree));
+    if let Some(decoded) = decoded {
+        trace.columns = decoded.value;
+        faults.extend(decoded.faults);
+    }
+    match faults.first() {
+        None => Ok(trace),
+        Some(fault) => Err(Failure::Input(format!("--columns {text}: {}", fault.detail))),
     }
 }
 
@@ -63,9 +84,14 @@ pub(super) fn recorded(args: &TraceArgs, globals: &Globals) -> Result<Option<Box
 
 /// The scenario, if the source is one.
 fn point(args: &TraceArgs, globals: &Globals) -> Result<Option<Point>, Failure> {
-    let yaml = args.source.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-    if !yaml {
+    let scenario = args.source.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    if !scenario {
         return Ok(None);
+    }
+    if args.columns.is_some() {
+        return Err(Failure::Input(
+            "--columns describes a trace file; a scenario has `workload.trace.columns`".to_owned(),
+        ));
     }
     let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: args.seed };
     Ok(load(&scenario, globals)?.points().first().cloned())

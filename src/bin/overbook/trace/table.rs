@@ -7,15 +7,27 @@ use super::source::Requests;
 
 #[cfg(feature = "frames")]
 pub(super) fn groups(requests: Requests, by: &[StatsBy]) -> Result<(), Failure> {
-    use overbook_sim::time::Time;
+    use overbook_sim::time::{NS_PER_S, Time};
+    use overbook_sim::workload::arrival::Workload as _;
     use overbook_traces::{By, TraceFrame};
 
     use super::columns::{number, numbers};
 
-    let (frame, first) = match requests {
-        Requests::Recorded(mut replay) => (TraceFrame::read(&mut *replay), replay.first_at()),
-        Requests::Other(mut workload) => (TraceFrame::read(&mut *workload), Time::ZERO),
+    let (frame, first, clock) = match requests {
+        Requests::Recorded(mut replay) => {
+            let (first, clock) = (replay.first_at(), replay.clock());
+            // The clock of the file, whatever its zone: its dates are read as UTC.
+            let ahead_ns = i64::from(clock.ahead_s()) * NS_PER_S as i64;
+            let local = Time(first.0.saturating_add_signed(ahead_ns));
+            let frame = TraceFrame::read(&mut *replay);
+            super::tell_left_out(&replay.rows());
+            (frame, local, clock.to_string())
+        }
+        Requests::Other(mut workload) => {
+            (TraceFrame::read(&mut *workload), Time::ZERO, "since the first request".to_owned())
+        }
     };
+    let hour = format!("hour ({clock})");
     let frame = frame.map_err(Failure::input)?;
     let mut tables = Vec::new();
     for by in by {
@@ -23,7 +35,7 @@ pub(super) fn groups(requests: Requests, by: &[StatsBy]) -> Result<(), Failure> 
             StatsBy::Class => ("class", By::Class),
             StatsBy::Model => ("model", By::Model),
             StatsBy::LogType => ("log type", By::LogType),
-            StatsBy::HourOfDay => ("hour", By::HourOfDay(first)),
+            StatsBy::HourOfDay => (hour.as_str(), By::HourOfDay(first)),
         };
         let groups = frame.groups(by).map_err(anyhow::Error::new)?;
         let mut rows = vec![std::iter::once(name.to_owned()).chain(groups.header).collect::<Vec<_>>()];

@@ -1,0 +1,81 @@
+//! All that is wrong with the rows of a trace, found in one pass.
+
+use crate::counts::Counts;
+use crate::error::TraceError;
+use crate::fault::about_row;
+use crate::load::{Failures, LeaveOut};
+use crate::reader::Reader;
+use crate::spec::TraceSpec;
+
+/// What a look at the rows has found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What became of the rows that were read.
+    pub counts: Counts,
+    /// Whether these are all rows of the file.
+    pub whole: bool,
+    /// What is wrong, in the order of the file; faults of one kind are told once.
+    pub faults: Vec<RowFault>,
+}
+
+/// A fault of a row, and how many later rows have a fault of its kind.
+#[derive(Debug)]
+pub struct RowFault {
+    /// The first row that has it, with line, column and what to do.
+    pub first: TraceError,
+    /// Rows after that.
+    pub more: u64,
+}
+
+/// Kinds of faults that are told apart at most.
+const KINDS_MAX: usize = 20;
+
+impl TraceSpec {
+    /// Reads up to `rows_max` rows and finds all that is wrong with them, where a replay stops at the first. Rows that
+    /// `leave_out` leaves out are counted, and nothing is wrong with their order if `sort` is set.
+    ///
+    /// # Errors
+    /// The specification is wrong, or the file is no such trace, or it cannot be read on.
+    pub fn inspect(&self, rows_max: u64) -> Result<Inspection, TraceError> {
+        let problems = self.problems();
+        if !problems.is_empty() {
+            return Err(TraceError::Spec(problems));
+        }
+        // In the order of the file, so that the beginning of a large one is enough.
+        let plain = TraceSpec { sort: false, skip: 0, requests: None, failures: Failures::Drop, ..self.clone() };
+        let mut reader = Reader::open(&plain, 0)?;
+        let mut faults: Vec<RowFault> = Vec::new();
+        loop {
+            if reader.counts().rows >= rows_max {
+                return Ok(Inspection { counts: reader.counts(), whole: false, faults });
+            }
+            match reader.next_request() {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Inspection { counts: reader.counts(), whole: true, faults }),
+                Err(TraceError::Backwards { .. }) if self.sort => {}
+                Err(error) if about_row(&error).is_some() || matches!(error, TraceError::Backwards { .. }) => {
+                    note(&mut faults, error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn note(faults: &mut Vec<RowFault>, error: TraceError) {
+    match faults.iter().position(|fault| kind(&fault.first) == kind(&error)) {
+        Some(alike) => faults[alike].more += 1,
+        None if faults.len() < KINDS_MAX => faults.push(RowFault { first: error, more: 0 }),
+        None => {}
+    }
+}
+
+/// What faults of one kind have in common: the sort of fault, and the column.
+fn kind(error: &TraceError) -> (std::mem::Discriminant<TraceError>, &str, &str, Option<LeaveOut>) {
+    let (column, expected) = match error {
+        TraceError::Value { column, expected, .. } => (column.as_str(), *expected),
+        TraceError::Backwards { column, .. } | TraceError::NotUtf8 { column, .. } => (column.as_str(), ""),
+        _ => ("", ""),
+    };
+    (std::mem::discriminant(error), column, expected, about_row(error))
+}
