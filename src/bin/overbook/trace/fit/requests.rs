@@ -16,7 +16,7 @@ use crate::trace::source::Requests;
 const TIES: f64 = 0.05;
 
 pub(super) fn fit(source: &Path, args: &FitArgs, globals: &Globals) -> Result<Fitted, Failure> {
-    let open = TraceArgs { source: source.to_owned(), set: args.set.clone(), seed: None };
+    let open = TraceArgs { source: source.to_owned(), columns: None, set: args.set.clone(), seed: None };
     let (frame, counts) = match Requests::open(&open, globals)? {
         Requests::Recorded(mut replay) => (TraceFrame::read(&mut *replay), Some(replay.counts())),
         Requests::Other(mut workload) => (TraceFrame::read(&mut *workload), None),
