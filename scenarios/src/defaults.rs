@@ -9,18 +9,9 @@ use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};
 
 use crate::import::published;
-use crate::measured::{Constants, Drawing};
+use crate::measured::{ASYNC_SINCE, Constants, Drawing, vllm_limits};
 use crate::scenario::{EngineVersion, FrontendSpec, MaxModelLen, ModelChoice, Scenario};
 use crate::yaml::Node;
-
-/// vLLM plans one step ahead by default since then (release notes of 0.14).
-pub(crate) const ASYNC_SINCE: (u32, u32) = (0, 14);
-
-/// vLLM's server takes 1,024 sequences on large GPUs since then (its pull request 17885).
-const MORE_SEQS_SINCE: (u32, u32) = (0, 9);
-
-/// vLLM has a third class of GPUs since then (its pull request 54703).
-const LARGEST_SINCE: (u32, u32) = (0, 28);
 
 /// Time per request that vLLM's front end adds: TTFT of powertrace's run (vLLM 0.10.1, Qwen3-8B on an H100, client on the same
 /// node, 6.6 requests at once) is 7.1 ms above what its engine takes, 1.1 ms of which are those of [`PER_RUNNING`].
@@ -30,7 +21,7 @@ const FRONTEND: Span = Span(6_000_000);
 /// raises TTFT by 10.2 ms beyond what the engine takes.
 const PER_RUNNING: Span = Span(140_000);
 
-/// A setting that the scenario leaves open, what was taken for it, and why.
+/// A setting that has the value which its engine takes by itself, stated or not, and how that value is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Assumed {
     /// The setting, as a dotted path.
@@ -39,18 +30,6 @@ pub struct Assumed {
     pub value: String,
     /// Where the value is from.
     pub why: String,
-}
-
-/// vLLM's server: tokens of a step and sequences at once, by the GPU's memory (`engine/arg_utils.py`, `get_batch_defaults`).
-pub(crate) fn vllm_limits(gpu: &str, memory: Bytes, version: Option<(u32, u32)>) -> (u32, u32) {
-    let since = |least: (u32, u32)| version.is_none_or(|version| version >= least);
-    let gib = memory.0 >> 30;
-    // What tools report is below what is on the label: 178 of 180 GiB, 79 of 80.
-    match gib {
-        160.. if since(LARGEST_SINCE) => (16_384, 1024),
-        70.. if !gpu.to_lowercase().contains("a100") => (8192, if since(MORE_SEQS_SINCE) { 1024 } else { 256 }),
-        _ => (2048, 256),
-    }
 }
 
 /// SGLang's server: tokens of a chunk, sequences of its largest CUDA graph, and the share of the memory for weights and KV
@@ -98,6 +77,8 @@ pub(crate) fn limits(
         let path = format!("scheduler.{key}");
         if !written.has(&path) {
             *slot = value;
+        }
+        if *slot == value {
             assumed.push(Assumed { path, value: value.to_string(), why: format!("{why} on {named}") });
         }
     };
@@ -109,10 +90,15 @@ pub(crate) fn limits(
             let tokens = if spec.enable_chunked_prefill { tokens } else { tokens.max(longest) };
             take("vllm.max_num_batched_tokens", &mut spec.max_num_batched_tokens, tokens, "vLLM's server");
             take("vllm.max_num_seqs", &mut spec.max_num_seqs, seqs, "vLLM's server");
-            if let Some(version) = version.filter(|_| !written.has("scheduler.vllm.async_scheduling")) {
-                spec.async_scheduling = version >= ASYNC_SINCE;
-                let (path, value) = ("scheduler.vllm.async_scheduling".to_owned(), spec.async_scheduling.to_string());
-                assumed.push(Assumed { path, value, why: format!("vLLM {}.{}", version.0, version.1) });
+            if let Some(version) = version {
+                let ahead = version >= ASYNC_SINCE;
+                if !written.has("scheduler.vllm.async_scheduling") {
+                    spec.async_scheduling = ahead;
+                }
+                if spec.async_scheduling == ahead {
+                    let (path, value) = ("scheduler.vllm.async_scheduling".to_owned(), ahead.to_string());
+                    assumed.push(Assumed { path, value, why: format!("vLLM {}.{}", version.0, version.1) });
+                }
             }
         }
         SchedulerSpec::Sglang(spec) => {
@@ -141,6 +127,8 @@ pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &Mod
     let four = engine.weights == WeightDtype::Int4 && published == Some(WeightDtype::Mxfp4);
     if let Some(weights) = published.filter(|_| four || !weights_written) {
         engine.weights = weights;
+    }
+    if let Some(weights) = published.filter(|weights| engine.weights == *weights) {
         say("engine.weights", weights.to_string(), "as the model is published");
     }
     if matches!(scheduler, SchedulerSpec::Sglang(_))
@@ -153,22 +141,21 @@ pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &Mod
     if !engine.has_roofline() {
         return assumed;
     }
-    if engine.host.is_none() {
-        let drawing = drawing(workload.temperature, model, scheduler);
-        let host = Constants::shared().host_of(scheduler, drawing, model.vocab);
-        engine.host = Some(host);
+    let drawing = drawing(workload.temperature, model, scheduler);
+    let host = Constants::shared().host_of(scheduler, drawing, model.vocab);
+    if *engine.host.get_or_insert(host) == host {
         let HostCost { base, per_seq, sampling } = host;
         let why = match drawing {
             Some(Drawing::Drawn) => "published runs; tokens drawn by the model's generation_config",
             Some(Drawing::Penalised) => "published runs; temperature 0, the model's own penalty",
             None => "published runs; tokens taken greedily",
         };
-        say("engine.host", format!("{{ base: {base}, per_seq: {per_seq}, sampling: {sampling} }}"), why);
+        say("engine.host", format!("base {base}, per_seq {per_seq}, sampling {sampling}"), why);
     }
-    if engine.frontend.is_none() {
-        engine.frontend = Some(FrontendSpec { base: Duration(FRONTEND), per_running: Duration(PER_RUNNING) });
-        let value = format!("{{ base: {}, per_running: {} }}", Duration(FRONTEND), Duration(PER_RUNNING));
-        say("engine.frontend", value, "two published runs of vLLM");
+    let frontend = FrontendSpec { base: Duration(FRONTEND), per_running: Duration(PER_RUNNING) };
+    if *engine.frontend.get_or_insert(frontend) == frontend {
+        let FrontendSpec { base, per_running } = frontend;
+        say("engine.frontend", format!("base {base}, per_running {per_running}"), "two published runs of vLLM");
     }
     assumed
 }
@@ -193,19 +180,6 @@ fn drawing(temperature: Option<f64>, model: &ModelSpec, scheduler: &SchedulerSpe
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    #[test]
-    fn vllm_takes_more_on_larger_gpus() {
-        let limits = |gpu: &str, gib: u64, version| vllm_limits(gpu, Bytes(gib * GIB), version);
-        assert_eq!(limits("H100 SXM", 79, None), (8192, 1024));
-        assert_eq!(limits("A100-SXM4-80GB", 79, None), (2048, 256));
-        assert_eq!(limits("L40S", 44, None), (2048, 256));
-        assert_eq!(limits("B200", 178, None), (16_384, 1024));
-        assert_eq!(limits("B200", 178, Some((0, 27))), (8192, 1024));
-        assert_eq!(limits("H100 SXM", 79, Some((0, 8))), (8192, 256));
-    }
 
     #[test]
     fn sglang_reserves_by_chunk_and_graphs() {

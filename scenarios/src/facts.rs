@@ -29,7 +29,7 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     ];
     if !point.assumed.is_empty() {
         let taken = point.assumed.iter().map(|one| format!("{} {} ({})", one.path, one.value, one.why));
-        facts.push(("Defaults taken".to_owned(), taken.collect::<Vec<_>>().join("; ")));
+        facts.push(("Engine defaults".to_owned(), taken.collect::<Vec<_>>().join("; ")));
     }
     let needs = scenario.scheduler.needs();
     if needs.sm_shares.is_some() {

@@ -11,6 +11,7 @@ mod constants;
 mod engine;
 mod fit;
 mod gap;
+mod limits;
 mod table;
 mod words;
 mod workload;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use conditions::Imitation;
 pub use constants::{Constants, ConstantsError, Drawing, Fitted};
 pub use gap::Gap;
+pub(crate) use limits::{ASYNC_SINCE, vllm_limits};
 pub use table::MeasuredTable;
 
 /// Why a folder of measured runs cannot be read.

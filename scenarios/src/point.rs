@@ -10,7 +10,7 @@ use crate::defaults::Assumed;
 use crate::scenario::Scenario;
 
 /// One run of a study.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Point {
     /// Swept paths and their values at this point; empty without a sweep.
     pub coordinates: Vec<(String, String)>,
@@ -28,17 +28,8 @@ pub struct Point {
     pub profile: Option<Profile>,
     /// The pools, each as a fleet of its own; empty if all replicas are alike.
     pub pools: Vec<Point>,
-    /// Settings that the scenario file leaves open and an engine has defaults for: what was taken.
+    /// Settings that have the values which their engine takes by itself.
     pub assumed: Vec<Assumed>,
-}
-
-/// Whether the same is run. What a scenario states and what was taken for it makes no difference.
-impl PartialEq for Point {
-    fn eq(&self, other: &Point) -> bool {
-        let Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed: _ } = self;
-        (coordinates, scenario, model, gpu) == (&other.coordinates, &other.scenario, &other.model, &other.gpu)
-            && (topology, kv_link, profile, pools) == (&other.topology, &other.kv_link, &other.profile, &other.pools)
-    }
 }
 
 impl Point {

@@ -37,7 +37,7 @@ fn the_main_facts_come_in_their_order() {
         "Output lengths",
         "Step cost",
         "Seed",
-        "Defaults taken",
+        "Engine defaults",
     ];
     assert_eq!(names, wanted);
 }

@@ -6,9 +6,9 @@ use overbook_sim::units::Bytes;
 
 use super::MeasuredRun;
 use super::gap::Gap;
+use super::limits::{ASYNC_SINCE, vllm_limits};
 use super::words;
 use crate::catalog::Catalog;
-use crate::defaults::{ASYNC_SINCE, vllm_limits};
 
 /// S-LoRA's decode steps from one attempt to admit to the next (`max_wait_tokens` in its `router/manager.py`).
 const SLORA_WAIT_TOKENS: u32 = 10;

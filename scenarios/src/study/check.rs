@@ -26,7 +26,7 @@ pub(super) struct Hardware {
     pub(super) profile: Option<Profile>,
     /// Each pool as a fleet of its own.
     pub(super) pools: Vec<Point>,
-    /// What was taken where the scenario says nothing.
+    /// Settings that have their engine's own values.
     pub(super) assumed: Vec<Assumed>,
 }
 
