@@ -98,7 +98,7 @@ fn sigterm_under_load_lets_requests_finish() {
     let at = served.url.trim_start_matches("http://").to_owned();
     let body = r#"{"prompt": "a", "max_tokens": 300, "ignore_eos": true, "stream": true}"#;
     let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let mut clients: Vec<TcpStream> = (0..8)
