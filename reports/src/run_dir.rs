@@ -9,11 +9,12 @@ use crate::ReportError;
 use crate::manifest::Manifest;
 use crate::parquet::{REQUESTS, STEPS};
 use crate::points::POINTS;
-use crate::read::SUMMARY;
 use crate::study::STUDY;
 
 /// File name of the manifest; a directory is a run directory when it has one.
 pub const MANIFEST: &str = "manifest.json";
+/// File name of the figures.
+pub const SUMMARY: &str = "summary.json";
 
 /// Files that runs, replays, studies and comparisons leave in their directories, beside those of single points.
 const OWN: [&str; 12] = [
@@ -164,7 +165,8 @@ pub fn left_by_killed(target: &Path) -> Vec<PathBuf> {
 /// Whether a name is that of a directory in the making whose process is gone.
 fn is_left(name: &OsStr) -> bool {
     let parts = name.to_str().and_then(|name| name.rsplit_once('-'));
-    let Some((before, process)) = parts.and_then(|(before, process)| Some((before, process.parse::<u32>().ok()?))) else {
+    let Some((before, process)) = parts.and_then(|(before, process)| Some((before, process.parse::<u32>().ok()?)))
+    else {
         return false;
     };
     let is_aside = ASIDE.iter().any(|what| before.ends_with(&format!(".{what}")));

@@ -11,9 +11,17 @@ use askama::Template;
 
 use crate::ReportError;
 use crate::format::{self, Unit};
+use crate::terminal::cut;
 use page::StudyPage;
 
 pub use merge::{STUDY, is_study, merge, read};
+
+/// Widest table on the terminal [characters].
+const WIDTH: usize = 100;
+/// Widest value of an axis there.
+const AXIS: usize = 40;
+/// Between two columns.
+const GAP: &str = "  ";
 
 /// One run of a sweep.
 #[derive(Clone, PartialEq, Debug)]
@@ -70,22 +78,17 @@ impl Study {
         csv
     }
 
-    /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be.
+    /// Tables for the terminal: axes on the left, metrics on the right, columns as wide as they must be. Metrics that do not fit
+    /// into 100 columns stand in a further table below; of long values of an axis the beginning is shown.
     pub fn terminal(&self) -> String {
-        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
-        let columns = self.axes.len() + self.metrics.len();
+        let mut rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
+        let axes = self.axes.len();
+        rows.iter_mut().flat_map(|row| row.iter_mut().take(axes)).for_each(|cell| *cell = cut(cell, AXIS));
+        let columns = axes + self.metrics.len();
         let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
-        let mut text = String::new();
-        for row in &rows {
-            let cell = |(c, cell): (usize, &String)| {
-                let pad = " ".repeat(widths[c] - cell.chars().count());
-                if c < self.axes.len() { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
-            };
-            let line = row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
-            text += line.trim_end();
-            text.push('\n');
-        }
+        let tables: Vec<String> = self.groups(&widths).iter().map(|shown| table(&rows, &widths, axes, shown)).collect();
+        let mut text = tables.join("\n");
         let kept = self.kept();
         if !kept.is_empty() {
             let _ = writeln!(text, "\nHighest {} that keeps the promise", self.axes[0]);
@@ -96,6 +99,26 @@ impl Study {
             }
         }
         text
+    }
+
+    /// The columns of metrics that stand in one table each, by what fits beside the axes.
+    fn groups(&self, widths: &[usize]) -> Vec<Vec<usize>> {
+        let axes = self.axes.len();
+        let start: usize = widths[..axes].iter().map(|width| width + GAP.len()).sum();
+        let mut groups: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut taken = start;
+        for (column, width) in widths.iter().enumerate().skip(axes) {
+            let group = groups.len() - 1;
+            if taken + width > WIDTH && !groups[group].is_empty() {
+                groups.push(Vec::new());
+                taken = start;
+            }
+            taken += width + GAP.len();
+            if let Some(group) = groups.last_mut() {
+                group.push(column);
+            }
+        }
+        groups
     }
 
     /// One self-contained page: a figure per metric against the first axis where that is numeric, and the table.
@@ -138,6 +161,21 @@ impl Study {
         };
         self.points.iter().map(row).collect()
     }
+}
+
+/// Rows of the axes and the `shown` columns; numbers stand on the right.
+fn table(rows: &[Vec<String>], widths: &[usize], axes: usize, shown: &[usize]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let cell = |c: usize| {
+            let pad = " ".repeat(widths[c] - row[c].chars().count());
+            if c < axes { format!("{}{pad}", row[c]) } else { format!("{pad}{}", row[c]) }
+        };
+        let line = (0..axes).chain(shown.iter().copied()).map(cell).collect::<Vec<_>>().join(GAP);
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
 }
 
 /// A CSV field, in quotes where it needs them (RFC 4180).

@@ -11,6 +11,8 @@ use crate::manifest::Status;
 use crate::report::{Report, Verdict};
 use paint::{Paint, wrapped};
 
+pub(crate) use paint::{cut, folded};
+
 /// Verdict lines that are shown before the rest is only counted.
 const VERDICTS_SHOWN: usize = 8;
 

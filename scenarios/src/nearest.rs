@@ -39,7 +39,8 @@ pub(crate) fn suggestion<'c>(name: &str, candidates: impl IntoIterator<Item = &'
 fn size(name: &str) -> Option<String> {
     let is_size = |part: &&str| {
         let number = part.strip_suffix('b').or_else(|| part.strip_suffix('m')).unwrap_or_default();
-        number.starts_with(|c: char| c.is_ascii_digit()) && number.chars().all(|c| c.is_ascii_digit() || ".x".contains(c))
+        number.starts_with(|c: char| c.is_ascii_digit())
+            && number.chars().all(|c| c.is_ascii_digit() || ".x".contains(c))
     };
     name.to_lowercase().split(['-', '_', ' ', ':', '/']).find(is_size).map(str::to_owned)
 }
@@ -81,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_model_is_not_mistaken_for_one_of_another_size() {
-        let models = ["llama-2-70b", "llama-3-70b", "llama-3.1-8b", "llama-7b", "mixtral-8x7b", "qwen3-30b-a3b", "qwen3-32b"];
+        let models =
+            ["llama-2-70b", "llama-3-70b", "llama-3.1-8b", "llama-7b", "mixtral-8x7b", "qwen3-30b-a3b", "qwen3-32b"];
         for (name, told) in [
             ("llama-70b", "did you mean `llama-2-70b` or `llama-3-70b`?"),
             ("Llama3-70B", "did you mean `llama-3-70b`?"),

@@ -33,6 +33,20 @@ fn a_wrong_unit() {
     refuses("gpu: h200", "gpu: h200\nslo: { ttft_p99: 2/s }", "2/s", &["for a duration", "ms, s, min, h"]);
 }
 
+/// The value that is broken is told, and not that it is missing.
+#[test]
+fn a_broken_value_has_no_follow_up() {
+    refuses("requests: 300", "duration: 10m", "10m", &["unknown unit `m` for a duration"]);
+    refuses("requests: 300", "requests: 10m", "10m", &["expected a whole number"]);
+    refuses("rate: 10/s", "rate: 10m", "10m", &["for a rate"]);
+}
+
+#[test]
+fn a_model_of_another_size_is_not_suggested() {
+    let told = "did you mean `llama-2-70b`, `llama-3-70b`, `llama-3.1-70b` or `llama-3.3-70b`?";
+    refuses("llama-3.1-8b", "llama-70b", "llama-70b", &["no model is called `llama-70b`", told]);
+}
+
 #[test]
 fn a_missing_unit() {
     refuses("rate: 10/s", "rate: 10", "10 }", &["`10` needs a unit, e.g. 30/s"]);

@@ -36,7 +36,8 @@ pub(crate) fn problems(classes: &[ClassLengths], prefix: &str) -> Vec<Problem> {
     if points > POINTS_MAX {
         let what = "the tables of all classes together have";
         let help = "name fewer classes, or lower the `max` of `zipf`";
-        problems.push((prefix.to_owned(), format!("is too much: {what} {points} points of at most {POINTS_MAX}; {help}")));
+        problems
+            .push((prefix.to_owned(), format!("is too much: {what} {points} points of at most {POINTS_MAX}; {help}")));
     }
     let mut names = BTreeSet::new();
     for (at, ClassLengths { class, share, prompt, output }) in classes.iter().enumerate() {
@@ -64,7 +65,14 @@ mod tests {
             LengthDist::Quantiles(vec![(0.0, 1), (0.5, 3), (1.0, 9)]),
             LengthDist::LogNormal { median: 100, sigma: 1.0, max: 900 },
             LengthDist::Zipf { exponent: 1.1, max: 1023 },
-            LengthDist::ParetoMixture { median: 9, sigma: 1.0, tail_share: 0.1, tail_min: 50, tail_alpha: 2.0, max: 900 },
+            LengthDist::ParetoMixture {
+                median: 9,
+                sigma: 1.0,
+                tail_share: 0.1,
+                tail_min: 50,
+                tail_alpha: 2.0,
+                max: 900,
+            },
         ];
         for dist in dists {
             assert_eq!(dist.points().len(), dist.size(), "{dist:?}");

@@ -52,11 +52,14 @@ mod tests {
     #[test]
     fn names_of_the_loopback_and_those_allowed_are_taken() {
         let hosts = Hosts::Loopback(vec!["llm.example".into()]);
-        for host in ["localhost", "LocalHost:8000", "127.0.0.1:80", "127.1.2.3", "[::1]:8000", "a.localhost:1", "LLM.example:8"]
+        for host in
+            ["localhost", "LocalHost:8000", "127.0.0.1:80", "127.1.2.3", "[::1]:8000", "a.localhost:1", "LLM.example:8"]
         {
             assert!(takes(&hosts, host), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:8000", "10.0.0.1", "[fe80::1]:80", "", "x.llm.example", "[::1"] {
+        for host in
+            ["evil.example", "localhost.evil.example:8000", "10.0.0.1", "[fe80::1]:80", "", "x.llm.example", "[::1"]
+        {
             assert!(!takes(&hosts, host), "{host}");
             assert!(takes(&Hosts::Any, host), "{host}");
         }

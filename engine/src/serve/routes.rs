@@ -47,7 +47,8 @@ async fn by_name(State(service): Shared, request: Request, next: Next) -> Respon
     if service.hosts.take(request.headers()) {
         return next.run(request).await;
     }
-    let message = "This server takes no requests under this Host; names beside localhost are allowed with --allow-host.";
+    let message =
+        "This server takes no requests under this Host; names beside localhost are allowed with --allow-host.";
     ApiError::new(StatusCode::FORBIDDEN, message).into_response()
 }
 

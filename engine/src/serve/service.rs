@@ -64,13 +64,7 @@ pub(super) fn unix_time() -> u64 {
 }
 
 impl Service {
-    pub(super) fn new(
-        settings: Settings,
-        hosts: Hosts,
-        clock: Clock,
-        inbox: Sender<Message>,
-        metrics: Shared,
-    ) -> Self {
+    pub(super) fn new(settings: Settings, hosts: Hosts, clock: Clock, inbox: Sender<Message>, metrics: Shared) -> Self {
         let room = settings.max_bodies.max(settings.max_body).min(Semaphore::MAX_PERMITS);
         Service {
             settings,

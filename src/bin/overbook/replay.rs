@@ -17,7 +17,9 @@ use overbook_sim::results::rows::{Outcome, Recorder as _};
 use crate::check::load;
 use crate::cli::{Globals, ReplayArgs};
 use crate::facts;
-use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress};
+use crate::output::{
+    DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress,
+};
 use crate::place;
 use crate::sweep;
 use crate::watch::{Display, catch_interrupts};

@@ -19,7 +19,9 @@ use crate::cli::{Globals, RunArgs};
 use crate::device::Device;
 use crate::facts;
 use crate::measure::measure;
-use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress};
+use crate::output::{
+    DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress,
+};
 use crate::place;
 use crate::sweep;
 use crate::watch::{Display, catch_interrupts};

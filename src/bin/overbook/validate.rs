@@ -24,9 +24,6 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
     };
     let changes = changes(&args.set)?;
-    if let Some(out) = &args.out {
-        place::folder(out)?;
-    }
     let all = MeasuredRun::read(measured).map_err(Failure::input)?;
     let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
     let mut runs = all.clone();
@@ -36,10 +33,14 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         return Err(Failure::Input(format!("{}: no such runs", measured.display())));
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
+    let given = args.constants.as_ref().map(|path| constants(path)).transpose()?;
+    if let Some(out) = &args.out {
+        place::folder(out)?;
+    }
     let fitted = args.fit.then(|| fit(&runs, training.as_deref().unwrap_or_default()));
-    let constants = match (&fitted, &args.constants) {
+    let constants = match (&fitted, given) {
         (Some(fitted), _) => fitted.constants.clone(),
-        (None, Some(path)) => constants(path)?,
+        (None, Some(given)) => given,
         (None, None) => Constants::embedded(),
     };
     let terms = Terms { constants, changes, training: training.as_deref(), all: &all };

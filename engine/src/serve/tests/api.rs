@@ -142,7 +142,11 @@ fn metrics_count_what_was_served() {
 #[test]
 fn the_rest_of_the_api_answers() {
     let server = Running::start(Duration::ZERO, |settings| settings.api_key = Some("secret".into()));
-    assert_eq!((get(server.at, "/health").status, get(server.at, "/metrics").status), (200, 200), "no secrets, as in vLLM");
+    assert_eq!(
+        (get(server.at, "/health").status, get(server.at, "/metrics").status),
+        (200, 200),
+        "no secrets, as in vLLM"
+    );
     assert_eq!(call(server.at, "POST", "/ping", "", "").status, 200);
     assert!(get(server.at, "/version").json()["version"].as_str().is_some_and(|v| v.starts_with("overbook ")));
     for key in ["", "authorization: Bearer wrong\r\n", "authorization: secret\r\n"] {
@@ -184,11 +188,19 @@ fn a_page_in_a_browser_cannot_drive_the_server() {
     let server = Running::start(Duration::ZERO, |settings| settings.allowed_hosts = vec!["llm.example".into()]);
     let post = |more: &str| call(server.at, "POST", "/v1/completions", more, ask).status;
     // What a page may send to a server that has not agreed.
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain; application/json", ""] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain; application/json",
+        "",
+    ] {
         assert_eq!(post(&format!("content-type: {kind}\r\n")), 415, "{kind}");
     }
     assert_eq!(post("content-type: Application/JSON; charset=utf-8\r\n"), 200);
-    for (host, status) in [("evil.example", 403), ("evil.example:8000", 403), ("llm.example:80", 200), ("[::1]:8000", 200)] {
+    for (host, status) in
+        [("evil.example", 403), ("evil.example:8000", 403), ("llm.example:80", 200), ("[::1]:8000", 200)]
+    {
         assert_eq!(post(&format!("host: {host}\r\n")), status, "{host}");
         assert_eq!(call(server.at, "GET", "/metrics", &format!("host: {host}\r\n"), "").status, status, "{host}");
     }

@@ -281,7 +281,8 @@ fn what_a_body_holds_is_bounded_and_bodies_are_too() {
         assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some(name)), "{}", answer.body);
         assert!(answer.body.len() < 400, "{}", answer.body);
     }
-    let most = json!({ "prompt": "a", "max_tokens": 1, "stop": vec!["z".repeat(1024); 64], "stop_token_ids": vec![1; 1024] });
+    let most =
+        json!({ "prompt": "a", "max_tokens": 1, "stop": vec!["z".repeat(1024); 64], "stop_token_ids": vec![1; 1024] });
     assert_eq!(post(server.at, &most).status, 200);
     // A body that stops halfway keeps its room: another of that size finds none, a small one does.
     let half = wire::begin(server.at, "POST", "/v1/completions", 900_000, &" ".repeat(600_000));

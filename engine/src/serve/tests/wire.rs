@@ -37,9 +37,8 @@ pub(super) fn send(at: SocketAddr, method: &str, path: &str, more: &str, body: &
     let length = body.len();
     let kind = if more.contains("content-type:") { "" } else { "content-type: application/json\r\n" };
     let host = if more.contains("host:") { "" } else { "host: localhost\r\n" };
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\n{host}{kind}connection: close\r\ncontent-length: {length}\r\n{more}\r\n"
-    );
+    let head =
+        format!("{method} {path} HTTP/1.1\r\n{host}{kind}connection: close\r\ncontent-length: {length}\r\n{more}\r\n");
     // A server that refuses a body may close before it has all of it.
     let _ = stream.write_all((head + body).as_bytes());
     stream
