@@ -20,7 +20,7 @@ const PATHS_MAX: usize = 128 << 20;
 pub fn parse(source: SourceId, text: &str) -> (Option<Node>, Vec<Fault>) {
     let offsets = text.char_indices().map(|(at, _)| at).chain(iter::once(text.len())).collect();
     let mut reader = Reader { source, text, offsets, parser: Parser::new_from_str(text), faults: Vec::new(), nodes: 0 };
-    let root = reader.document().and_then(|root| reader.of_bounded_paths(root));
+    let root = reader.document().and_then(of_bounded_paths);
     let mut faults = reader.faults;
     match root {
         Ok(mut root) => {
@@ -54,6 +54,13 @@ fn paths(node: &Node, length: usize) -> usize {
         NodeKind::Scalar { .. } | NodeKind::Hole => 0,
     };
     length + below
+}
+
+fn of_bounded_paths(root: Node) -> Result<Node, Fault> {
+    if paths(&root, 0) <= PATHS_MAX {
+        return Ok(root);
+    }
+    Err(Fault::new(Detail::Message("its keys are too many, too long or too deep".to_owned()), root.span))
 }
 
 /// What a terminal would obey, and no text needs.
@@ -125,13 +132,6 @@ impl<'t> Reader<'t> {
         let Some(control) = text.chars().find(|&c| is_control(c)) else { return text.into_owned() };
         self.report(&format!("a text has no control characters; this one has U+{:04X}", u32::from(control)), marks);
         text.replace(is_control, "\u{fffd}")
-    }
-
-    fn of_bounded_paths(&self, root: Node) -> Result<Node, Fault> {
-        if paths(&root, 0) <= PATHS_MAX {
-            return Ok(root);
-        }
-        Err(Fault::new(Detail::Message("its keys are too many, too long or too deep".to_owned()), root.span))
     }
 
     fn list(&mut self, start: Span, depth: usize) -> Result<Node, Fault> {
