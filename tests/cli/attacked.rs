@@ -59,7 +59,7 @@ fn many_keys_take_time_in_proportion() {
     let (err, took) = refused(keys(200_000, &|_| "k".to_owned()).as_bytes());
     assert!(err.contains("key `k` is given twice") && took < Duration::from_secs(60), "{took:?}");
     // Each value knows its path: long keys above many values.
-    let nested = format!("{}: [{}]\n", "k".repeat(100_000), "1,".repeat(10_000));
+    let nested = format!("? {}\n: [{}]\n", "k".repeat(100_000), "1,".repeat(10_000));
     let (err, _) = refused(nested.as_bytes());
     assert!(err.contains("too many, too long or too deep"), "{}", &err[..err.len().min(400)]);
 }

@@ -98,7 +98,7 @@ fn sequences_longer_than_the_pool() {
 
 #[test]
 fn whole_prompts_larger_than_a_step() {
-    let told = ["`max_num_batched_tokens` is 4096; without chunked prefill", "131072 tokens (engine.max_model_len)"];
+    let told = ["`max_num_batched_tokens` of `vllm` is 4096; it computes a prompt in one step", "here 131072 tokens"];
     let vllm = "{ max_num_batched_tokens: 4096, enable_chunked_prefill: false }";
     refuses("{ max_num_seqs: 64 }", vllm, "4096", &told);
     let home = Home::small();

@@ -111,7 +111,8 @@ fn training_runs_are_told_apart() {
     // `--set` means the same everywhere; it named sets of runs once.
     let err = home.refused(["validate", "--measured", ".", "--set", "engine"]);
     assert!(err.contains("PATH=VALUE") && err.contains("--only engine"), "{err}");
-    home.overbook("validate --measured . --set no.such.key=8").ends(2);
+    let out = home.overbook("validate --measured . --set no.such.key=8").ends(0).out;
+    assert!(out.contains("its scenario is refused: unknown key `no`"), "{out}");
 }
 
 /// The engine's host time is found again from a run that has it.

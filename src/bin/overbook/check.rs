@@ -37,8 +37,9 @@ pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Stu
     let study = experiment.study().map_err(|error| Failure::of(error, globals))?;
     if !globals.quiet {
         study.plan().notes().iter().for_each(|text| note(&format!("note: {text}")));
-        let told = study.points().first().and_then(stretched);
-        told.iter().for_each(|text| note(&format!("note: {text}")));
+        if let Some(text) = study.points().first().and_then(stretched) {
+            note(&format!("note: {text}"));
+        }
     }
     Ok(study)
 }

@@ -8,7 +8,7 @@ use overbook_engine::client::{ReplayError, Replayed, Scrape, Server, Target, rep
 use overbook_reports::manifest::Start;
 use overbook_reports::parquet::ParquetRecorder;
 use overbook_reports::summary_json::summary_json;
-use overbook_reports::{Report, RunDir, Status, html, manifest, terminal};
+use overbook_reports::{Report, Status, html, manifest, terminal};
 use overbook_scenarios::Point;
 use overbook_scenarios::facts::assumptions;
 use overbook_sim::fleet::ClusterSpec;
