@@ -1,6 +1,7 @@
 //! The program as its users meet it: arguments and files in; exit code, two streams and a directory out.
 
 mod cli {
+    mod attacked;
     mod browser;
     mod calibrate;
     mod commands;

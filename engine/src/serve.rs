@@ -11,8 +11,10 @@
 mod answer;
 mod ask;
 mod books;
+mod connections;
 mod error;
 mod generation;
+mod hosts;
 mod metrics;
 mod prefix;
 mod routes;
@@ -26,12 +28,13 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::Time;
 use tokio::sync::watch;
 
 use crate::driver::{Clock, DriveError, Driver, Levels, Message, Observer, StepLog};
+use connections::Bounds;
+use hosts::Hosts;
 use service::Service;
 use tokenizer::Tokenizer;
 
@@ -41,8 +44,6 @@ pub use books::Books;
 const VERSION: &str = concat!("overbook ", env!("CARGO_PKG_VERSION"));
 /// Threads for connections and requests.
 const THREADS: usize = 2;
-/// What the kernel holds for a reader that is behind [bytes]. Left to itself, Linux takes megabytes.
-const SEND_BUFFER: usize = 128 << 10;
 /// How long connections have to write what they have when the driver has stopped.
 const FLUSH: Duration = Duration::from_secs(2);
 /// How often the server looks whether it is to stop, and then whether it is done.
@@ -65,8 +66,17 @@ pub struct Settings {
     pub max_waiting: usize,
     /// Largest body [bytes]; more gets 413.
     pub max_body: usize,
+    /// Bodies at once, that are arriving or waiting to be read [bytes], at least `max_body`; more get 429.
+    pub max_bodies: usize,
     /// Time for a body to arrive; more gets 408.
     pub body_timeout: Duration,
+    /// Connections at once; more wait until one closes.
+    pub max_connections: usize,
+    /// Time for a head to arrive on a connection, new or idle, and for a reader to take nothing; then it is closed.
+    pub idle_timeout: Duration,
+    /// Names by which clients may call a server on the loopback that asks for no key, beside those of the loopback itself: a page
+    /// in a browser of this machine can send requests under a name of its own.
+    pub allowed_hosts: Vec<String>,
     /// Time for a request to finish; more gets 504, or an error event in a stream.
     pub request_timeout: Duration,
     /// Time for running requests to finish when the server is told to stop.
@@ -86,7 +96,11 @@ impl Settings {
             api_key: None,
             max_waiting: 512,
             max_body: 8 << 20,
+            max_bodies: 128 << 20,
             body_timeout: Duration::from_secs(30),
+            max_connections: 4096,
+            idle_timeout: Duration::from_secs(30),
+            allowed_hosts: Vec::new(),
             request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
             seed: 0,
@@ -134,9 +148,13 @@ pub fn serve(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let metrics = metrics::Shared::new(&settings.model, settings.limits);
     let (inbox, messages) = mpsc::channel();
-    let service = Arc::new(Service::new(settings, clock, inbox, metrics.clone()));
+    let is_private = settings.api_key.is_none() && listener.local_addr()?.ip().is_loopback();
+    let hosts = if is_private { Hosts::Loopback(settings.allowed_hosts.clone()) } else { Hosts::Any };
+    let bounds = Bounds { connections: settings.max_connections, patience: settings.idle_timeout };
+    let service = Arc::new(Service::new(settings, hosts, clock, inbox, metrics.clone()));
     let (close, closed) = watch::channel(false);
-    let connections = runtime.spawn(listen(listener, Arc::clone(&service), closed));
+    let router = routes::router(Arc::clone(&service));
+    let connections = runtime.spawn(connections::listen(listener, router, bounds, closed));
     let left = runtime.spawn(drain(Arc::clone(&service), stop));
     let driven = driver.run(&messages, clock, &mut Both(metrics, observer));
     // Who submits now is told that nobody is here.
@@ -152,23 +170,6 @@ pub fn serve(
     let left = runtime.block_on(left).unwrap_or(0);
     runtime.shutdown_timeout(FLUSH);
     Ok(left)
-}
-
-/// Takes connections until told to close; those that are open end with the answer that they are at.
-async fn listen(
-    listener: TcpListener,
-    service: Arc<Service>,
-    mut closed: watch::Receiver<bool>,
-) -> Result<(), std::io::Error> {
-    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|connection| {
-        // Tokens are small and should leave at once. A connection that is gone already is noticed when it is read.
-        let _ = connection.set_nodelay(true);
-        let _ = socket2::SockRef::from(&*connection).set_send_buffer_size(SEND_BUFFER);
-    });
-    let closing = async move {
-        let _ = closed.wait_for(|&closed| closed).await;
-    };
-    axum::serve(listener, routes::router(service)).with_graceful_shutdown(closing).await
 }
 
 /// Waits until the server is to stop, then until its requests have ended or their time is up, and stops the driver.

@@ -12,6 +12,7 @@ use crate::ReportError;
 use crate::format::{Unit, number};
 use crate::json::{self, Json};
 use crate::read::RunData;
+use crate::terminal::folded;
 
 pub use page::compare_html;
 
@@ -195,6 +196,16 @@ fn warnings(runs: &[RunData]) -> Vec<String> {
     partial.chain(silent.map(|(i, _)| format!("{} does not state its assumptions.", letter(i)))).collect()
 }
 
+/// Longest line of text on the terminal [characters].
+const WIDTH: usize = 100;
+
+/// A text behind its heading, broken between words; what goes on stands so far from the left.
+fn hanging(heading: &str, indent: usize, text: &str) -> Vec<String> {
+    let lines = folded(text, WIDTH - heading.chars().count().max(indent));
+    let place = |at: usize| if at == 0 { heading.to_owned() } else { " ".repeat(indent) };
+    lines.iter().enumerate().map(|(at, line)| place(at) + line).collect()
+}
+
 /// The comparison for a terminal; two runs with their changes, more with their values alone. A single run is shown with what
 /// it assumes.
 ///
@@ -239,7 +250,7 @@ pub fn compare_terminal(runs: &[RunData], color: bool) -> Result<String, ReportE
         lines.push(String::new());
     }
     if let [run] = runs {
-        lines.extend(run.assumptions().iter().map(|(what, value)| format!("{what}: {value}")));
+        lines.extend(run.assumptions().iter().flat_map(|(what, value)| hanging(&format!("{what}: "), 2, value)));
         return Ok(lines.join("\n") + "\n");
     }
     let mut differing = differing(runs);
@@ -250,7 +261,7 @@ pub fn compare_terminal(runs: &[RunData], color: bool) -> Result<String, ReportE
     }
     for (what, values) in differing {
         lines.push(format!("{what} differs"));
-        lines.extend(values.iter().enumerate().map(|(i, value)| format!("  {}  {value}", letter(i))));
+        lines.extend(values.iter().enumerate().flat_map(|(i, value)| hanging(&format!("  {}  ", letter(i)), 5, value)));
     }
     Ok(lines.join("\n") + "\n")
 }

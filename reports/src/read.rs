@@ -16,8 +16,7 @@ use crate::parquet::{REQUESTS, STEPS};
 use crate::run_dir::MANIFEST;
 use columns::Columns;
 
-/// File name of the figures.
-pub const SUMMARY: &str = "summary.json";
+pub use crate::run_dir::SUMMARY;
 
 /// A run directory. The rows stay on disk until they are asked for.
 #[derive(Clone, PartialEq, Debug)]

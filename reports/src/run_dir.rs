@@ -1,15 +1,48 @@
 //! The run directory: made aside, moved into place at the end, so that no half-written result stands as a whole one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::ReportError;
 use crate::manifest::Manifest;
+use crate::parquet::{REQUESTS, STEPS};
+use crate::points::POINTS;
+use crate::study::STUDY;
 
 /// File name of the manifest; a directory is a run directory when it has one.
 pub const MANIFEST: &str = "manifest.json";
+/// File name of the figures.
+pub const SUMMARY: &str = "summary.json";
+
+/// Files that runs, replays, studies and comparisons leave in their directories, beside those of single points.
+const OWN: [&str; 12] = [
+    MANIFEST,
+    SUMMARY,
+    REQUESTS,
+    STEPS,
+    STUDY,
+    POINTS,
+    "report.html",
+    "scenario.resolved.yaml",
+    "server.csv",
+    "trace.json.gz",
+    "fidelity.html",
+    "fidelity.json",
+];
+/// Between the name of a directory and the process that writes it, and that moves an old one away.
+const ASIDE: [&str; 2] = ["partial", "old"];
+
+/// Whether a file of a run directory is one of ours: all others are the user's.
+fn is_own(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let of_point = |rest: &str| {
+        let (number, kind) = rest.split_once('.').unwrap_or((rest, ""));
+        number.bytes().all(|byte| byte.is_ascii_digit()) && ["summary.json", "resolved.yaml"].contains(&kind)
+    };
+    OWN.contains(&name) || name.strip_prefix("point-").is_some_and(of_point)
+}
 
 /// A run directory in the making: a sibling of its target, `<target>.partial-<pid>`.
 ///
@@ -25,7 +58,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Begins a run directory that will stand at `target`. An existing one is replaced at the end if `force`.
+    /// Begins a run directory that will stand at `target`. An existing one is replaced at the end if `force`; files in it that no
+    /// run writes stay.
     ///
     /// # Errors
     /// `target` exists and `force` is not given, it is not a run directory, or nothing can be written there.
@@ -59,6 +93,7 @@ impl RunDir {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<(), ReportError> {
+        debug_assert!(is_own(OsStr::new(name)), "{name} is missing in OWN");
         let path = self.partial.join(name);
         fs::write(&path, contents).map_err(ReportError::io(&path))
     }
@@ -79,15 +114,19 @@ impl RunDir {
         Ok(self.target.clone())
     }
 
-    /// Moves the old result away, the new one in its place, and then deletes the old one.
+    /// Moves the old result away, the new one in its place, what the user has put beside the old one back, and deletes the rest.
     fn replace(&self) -> Result<(), ReportError> {
         let old = sibling(&self.target, "old")?;
-        remove(&old)?;
         fs::rename(&self.target, &old).map_err(ReportError::io(&old))?;
         if let Err(error) = self.move_into_place() {
             // The first error is the one to tell; the old result at least should stand again.
             let _ = fs::rename(&old, &self.target);
             return Err(error);
+        }
+        for entry in fs::read_dir(&old).map_err(ReportError::io(&old))? {
+            let path = entry.map_err(ReportError::io(&old))?.path();
+            let Some(name) = path.file_name().filter(|name| !is_own(name)) else { continue };
+            fs::rename(&path, self.target.join(name)).map_err(ReportError::io(&path))?;
         }
         remove(&old)
     }
@@ -108,6 +147,32 @@ impl Drop for RunDir {
     }
 }
 
+/// Directories beside `target` that runs have left which were killed, in order: `NAME.partial-PID`, where no process has that
+/// number. Where the system does not tell (it has no `/proc`) there are none.
+pub fn left_by_killed(target: &Path) -> Vec<PathBuf> {
+    let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    if !Path::new("/proc/self").exists() {
+        return Vec::new();
+    }
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let mut left: Vec<_> = names.filter(|name| is_left(name)).map(|name| target.with_file_name(name)).collect();
+    left.retain(|path| path.is_dir());
+    left.sort();
+    left
+}
+
+/// Whether a name is that of a directory in the making whose process is gone.
+fn is_left(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.rsplit_once('-'));
+    let Some((before, process)) = parts.and_then(|(before, process)| Some((before, process.parse::<u32>().ok()?)))
+    else {
+        return false;
+    };
+    let is_aside = ASIDE.iter().any(|what| before.ends_with(&format!(".{what}")));
+    is_aside && !Path::new("/proc").join(process.to_string()).exists()
+}
+
 /// Whether a result may stand at `target`.
 fn check(target: &Path, force: bool) -> Result<(), ReportError> {
     match fs::symlink_metadata(target) {
@@ -123,7 +188,7 @@ fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// `<target>.<what>-<pid>`, beside the target so that a rename can move one to the other.
+/// `<target>.<what>-<pid>`, one of [`ASIDE`], beside the target so that a rename can move one to the other.
 fn sibling(target: &Path, what: &str) -> Result<PathBuf, ReportError> {
     let name = target.file_name().ok_or_else(|| ReportError::NotARunDirectory(target.to_owned()))?;
     let mut name = OsString::from(name);
@@ -170,7 +235,7 @@ mod tests {
         let home = tempfile::tempdir().expect("temp dir");
         for target in ["a", "runs/deep/a"] {
             let run = RunDir::create(&home.path().join(target), false).expect("new");
-            run.write("x", "y").expect("write");
+            run.write(SUMMARY, "y").expect("write");
             drop(run);
             assert!(names(home.path()).is_empty());
         }
@@ -181,18 +246,62 @@ mod tests {
         let home = tempfile::tempdir().expect("temp dir");
         let target = home.path().join("a");
         let first = RunDir::create(&target, false).expect("new");
-        first.write("old", "").expect("write");
+        first.write(STEPS, "").expect("write");
         first.finish(&manifest(Status::Complete)).expect("finish");
         let error = RunDir::create(&target, false).expect_err("exists").to_string();
         assert!(error.contains("/a ") && error.contains("--force") && error.contains("--out"), "{error}");
         let second = RunDir::create(&target, true).expect("forced");
-        assert_eq!(names(&target), ["manifest.json", "old"], "the old one stands until the end");
-        second.write("new", "").expect("write");
+        assert_eq!(names(&target), [MANIFEST, STEPS], "the old one stands until the end");
+        second.write(SUMMARY, "").expect("write");
         second.finish(&manifest(Status::Interrupted)).expect("finish");
-        assert_eq!(names(&target), ["manifest.json", "new"]);
+        assert_eq!(names(&target), [MANIFEST, SUMMARY]);
         assert_eq!(names(home.path()), ["a"]);
         let text = fs::read_to_string(target.join(MANIFEST)).expect("manifest");
         assert!(text.contains("\"status\": \"interrupted\""));
+    }
+
+    #[test]
+    fn what_the_user_has_put_into_a_run_directory_stays() {
+        let home = tempfile::tempdir().expect("temp dir");
+        let target = home.path().join("a");
+        let run = |force: bool| {
+            let run = RunDir::create(&target, force).expect("new");
+            run.write("point-0003.summary.json", "{}").expect("write");
+            run.finish(&manifest(Status::Complete)).expect("finish");
+        };
+        run(false);
+        fs::write(target.join("notes.txt"), "mine").expect("write");
+        fs::write(target.join("point-of-view.summary.json"), "mine too").expect("write");
+        fs::write(target.join("point-0009.resolved.yaml"), "of a run").expect("write");
+        fs::create_dir_all(target.join("figures/deep")).expect("folders");
+        run(true);
+        let kept = ["figures", "manifest.json", "notes.txt", "point-0003.summary.json", "point-of-view.summary.json"];
+        assert_eq!(names(&target), kept);
+        assert_eq!(fs::read_to_string(target.join("notes.txt")).expect("text"), "mine");
+        assert_eq!((names(home.path()), names(&target.join("figures"))), (vec!["a".into()], vec!["deep".into()]));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_killed_runs_have_left_is_found() {
+        let home = tempfile::tempdir().expect("temp dir");
+        // Larger than any process number that Linux gives.
+        let dead = u32::MAX;
+        let alive = std::process::id();
+        for name in [
+            format!("a.partial-{dead}"),
+            format!("other.old-{dead}"),
+            format!("a.partial-{alive}"),
+            "a.partial-x".to_owned(),
+            format!("notes-{dead}"),
+        ] {
+            fs::create_dir(home.path().join(name)).expect("a folder");
+        }
+        fs::write(home.path().join(format!("file.partial-{dead}")), "").expect("a file");
+        let left = left_by_killed(&home.path().join("b"));
+        let want = [format!("a.partial-{dead}"), format!("other.old-{dead}")];
+        assert_eq!(left, want.map(|name| home.path().join(name)));
+        assert!(left_by_killed(Path::new("/nowhere/at/all")).is_empty());
     }
 
     #[test]

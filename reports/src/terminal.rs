@@ -9,7 +9,9 @@ use overbook_sim::results::summary::Summary;
 use crate::format::{Unit, count, number, seconds};
 use crate::manifest::Status;
 use crate::report::{Report, Verdict};
-use paint::{Paint, wrapped};
+use paint::Paint;
+
+pub(crate) use paint::folded;
 
 /// Verdict lines that are shown before the rest is only counted.
 const VERDICTS_SHOWN: usize = 8;
@@ -30,9 +32,9 @@ pub fn summary(report: &Report, color: bool) -> String {
     lines.extend(figures(report).into_iter().map(|(what, text)| format!("  {what:<12}{text}")));
     lines.push(String::new());
     if let Some(trust) = &report.trust {
-        lines.extend(wrapped(&trust.to_string(), 80));
+        lines.extend(folded(&trust.to_string(), 80));
     }
-    lines.extend(wrapped(&report.calibration, 80).iter().map(|line| paint.dim(line)));
+    lines.extend(folded(&report.calibration, 80).iter().map(|line| paint.dim(line)));
     lines.push(format!("results: {}", report.directory));
     lines.join("\n") + "\n"
 }
@@ -89,7 +91,7 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
     let left_out = report.left_out();
     if !left_out.is_empty() {
         figures.extend(
-            wrapped(&left_out, 66).into_iter().enumerate().map(|(at, text)| (["left out", ""][at.min(1)], text)),
+            folded(&left_out, 66).into_iter().enumerate().map(|(at, text)| (["left out", ""][at.min(1)], text)),
         );
     }
     figures.push((

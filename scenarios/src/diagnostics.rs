@@ -6,6 +6,9 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::yaml::{Fault, SourceId, Span};
 
+/// Further problems are not told.
+const PROBLEMS_MAX: usize = 200;
+
 /// The texts that spans point into: the scenario file first, then one per `--set`.
 #[derive(Clone, Default, Debug)]
 pub struct Sources(Vec<Text>);
@@ -100,8 +103,11 @@ impl Problems {
         Problems { sources: Sources::default(), list: vec![diagnostic] }
     }
 
-    /// Adds a problem at a place, once.
+    /// Adds a problem at a place, once, while there are fewer than 200.
     pub fn add(&mut self, path: &str, span: Span, message: impl Into<String>, help: Option<String>) {
+        if self.list.len() >= PROBLEMS_MAX {
+            return;
+        }
         let (line, column) = self.sources.position(span);
         let diagnostic = Diagnostic {
             file: self.sources.name(span.source).to_owned(),

@@ -3,13 +3,18 @@
 pub(crate) mod renamed;
 mod vary;
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 
 use crate::diagnostics::{Problems, Sources};
 use crate::yaml::{self, Detail, Fault, Node, NodeKind, Span};
 
 pub use vary::LoadError;
+
+/// Largest scenario [bytes]. It holds settings; an hour of rates by the second is some 20 KiB.
+const SIZE_MAX: u64 = 8 << 20;
 
 /// A scenario file and changes to it, not yet checked.
 #[derive(Clone, Debug)]
@@ -28,15 +33,20 @@ impl Source {
     /// Reads a scenario file. Relative paths in it start from its folder.
     ///
     /// # Errors
-    /// The file cannot be read. What is wrong with its content is reported by [`Source::resolve`].
+    /// The file cannot be read, is larger than 8 MiB, or is no text. What is wrong with its content is reported by [`Source::resolve`].
     pub fn load(path: &Path) -> Result<Source, Problems> {
         let name = path.display().to_string();
-        let bytes = fs::read(path)
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes))
             .map_err(|error| Problems::unplaced(&name, format!("cannot read the scenario `{name}`: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Problems::unplaced(&name, format!("the scenario `{name}` is not UTF-8 text (byte {at})"))
-        })?;
+        if bytes.len() as u64 > SIZE_MAX {
+            let most = SIZE_MAX >> 20;
+            let message = format!("`{name}` is larger than {most} MiB, the most that a scenario may have");
+            let help = "requests go into a file of their own, which `workload.trace` names";
+            return Err(Problems::unplaced(&name, format!("{message}; {help}")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| not_text(&name, &error))?;
         let mut source = Source::from_text(&name, &text);
         path.parent().unwrap_or(Path::new("")).clone_into(&mut source.base);
         Ok(source)
@@ -74,6 +84,19 @@ impl Source {
             self.faults.push(Fault::new(Detail::Message(error.to_string()), key_span));
         }
     }
+}
+
+/// The place of the first byte that is no UTF-8.
+fn not_text(name: &str, error: &FromUtf8Error) -> Problems {
+    let start = error.utf8_error().valid_up_to();
+    let byte = error.as_bytes()[start];
+    let mut sources = Sources::default();
+    let source = sources.add(name, &String::from_utf8_lossy(error.as_bytes()));
+    let mut problems = Problems::new(sources);
+    let span = Span { source, start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
+    let help = "save the file as UTF-8".to_owned();
+    problems.add("", span, format!("not UTF-8 text: a byte 0x{byte:02x} is none of a character here"), Some(help));
+    problems
 }
 
 impl Span {

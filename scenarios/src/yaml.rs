@@ -118,7 +118,9 @@ impl Node {
             }
             _ => None,
         };
-        deeper.or(key_span).unwrap_or(self.span)
+        // A value that was put here from elsewhere stands there: the key is of the value that it has replaced.
+        let key = key_span.filter(|key| key.source == self.span.source);
+        deeper.or(key).unwrap_or(self.span)
     }
 
     /// Removes the node with this path from the tree; says whether it was there.

@@ -78,7 +78,7 @@ fn steps_are_measured_and_price_the_scenario() {
             "2",
             "--out",
             "v",
-            "--change",
+            "--set",
             "engine.cost={ steps: { path: p.yaml } }",
         ])
         .ends(0);
@@ -101,7 +101,7 @@ fn steps_are_measured_and_price_the_scenario() {
     // A profile of another engine, or one whose steps are not those that it names, judges nothing.
     let judge = |threads: &str| {
         let cost = "engine.cost={ steps: { path: p.yaml } }";
-        home.run(["validate", "tiny.yaml", "--on", "cpu", "--threads", threads, "--change", cost]).ends(2).err
+        home.run(["validate", "tiny.yaml", "--on", "cpu", "--threads", threads, "--set", cost]).ends(2).err
     };
     assert!(judge("2").contains("was measured with --threads 1, this is 2"), "{}", judge("2"));
     home.write("p.steps.parquet", "other steps");

@@ -33,6 +33,20 @@ fn a_wrong_unit() {
     refuses("gpu: h200", "gpu: h200\nslo: { ttft_p99: 2/s }", "2/s", &["for a duration", "ms, s, min, h"]);
 }
 
+/// The value that is broken is told, and not that it is missing.
+#[test]
+fn a_broken_value_has_no_follow_up() {
+    refuses("requests: 300", "duration: 10m", "10m", &["unknown unit `m` for a duration"]);
+    refuses("requests: 300", "requests: 10m", "10m", &["expected a whole number"]);
+    refuses("rate: 10/s", "rate: 10m", "10m", &["for a rate"]);
+}
+
+#[test]
+fn a_model_of_another_size_is_not_suggested() {
+    let told = "did you mean `llama-2-70b`, `llama-3-70b`, `llama-3.1-70b` or `llama-3.3-70b`?";
+    refuses("llama-3.1-8b", "llama-70b", "llama-70b", &["no model is called `llama-70b`", told]);
+}
+
 #[test]
 fn a_missing_unit() {
     refuses("rate: 10/s", "rate: 10", "10 }", &["`10` needs a unit, e.g. 30/s"]);
@@ -84,7 +98,7 @@ fn sequences_longer_than_the_pool() {
 
 #[test]
 fn whole_prompts_larger_than_a_step() {
-    let told = ["`max_num_batched_tokens` is 4096; without chunked prefill", "131072 tokens (engine.max_model_len)"];
+    let told = ["`max_num_batched_tokens` of `vllm` is 4096; it computes a prompt in one step", "here 131072 tokens"];
     let vllm = "{ max_num_batched_tokens: 4096, enable_chunked_prefill: false }";
     refuses("{ max_num_seqs: 64 }", vllm, "4096", &told);
     let home = Home::small();
@@ -117,7 +131,7 @@ fn what_is_no_scenario() {
     let home = Home::new();
     home.write("latin1.yaml", b"version: 1\nname: caf\xe9\n");
     let err = home.refused(["run", "latin1.yaml"]);
-    assert!(err.contains("`latin1.yaml` is not UTF-8 text (byte 20)"), "{err}");
+    assert!(err.contains("latin1.yaml:2:10") && err.contains("not UTF-8 text"), "{err}");
     for (name, text) in [("empty.yaml", ""), ("null.yaml", "~\n"), ("list.yaml", "[1, 2]\n"), ("hash.yaml", "# x\n")] {
         home.write(name, text);
         let err = home.refused(["run", name]);

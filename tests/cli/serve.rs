@@ -98,7 +98,7 @@ fn sigterm_under_load_lets_requests_finish() {
     let at = served.url.trim_start_matches("http://").to_owned();
     let body = r#"{"prompt": "a", "max_tokens": 300, "ignore_eos": true, "stream": true}"#;
     let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let mut clients: Vec<TcpStream> = (0..8)
@@ -135,6 +135,10 @@ fn what_cannot_be_served_or_replayed_is_told() {
     told("serve tiny.yaml --on cpu --host here", 2, "invalid IP address");
     let empty = home.run(["serve", "tiny.yaml", "--on", "cpu", "--api-key", ""]);
     assert!(empty.code == 2 && empty.err.contains("the API key is empty"), "{}", empty.err);
+    for key in ["schlüssel", "two words", "line\nend"] {
+        let unsayable = home.run(["serve", "tiny.yaml", "--on", "cpu", "--port", "0", "--api-key", key]);
+        assert!(unsayable.code == 2 && unsayable.err.contains("no client can send this API key"), "{}", unsayable.err);
+    }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
     told(&format!("serve tiny.yaml --on cpu --port {port}"), 2, "choose another --host or --port");

@@ -86,7 +86,7 @@ fn another_measurement_is_another_error_and_changes_show() {
     };
     let (right, wrong) = (bias(&home("6.5"), ""), bias(&home("13.0"), ""));
     assert!((right - (2.0 * (wrong + 1.0) - 1.0)).abs() < 1e-9, "{right} and {wrong}");
-    let slower = bias(&home("6.5"), "--change engine.host.sampling=3ms");
+    let slower = bias(&home("6.5"), "--set engine.host.sampling=3ms");
     assert!(slower > right + 0.3, "{slower} and {right}");
 }
 
@@ -106,9 +106,13 @@ fn training_runs_are_told_apart() {
     home.write("part.txt", "listed last half\n");
     assert!(home.refused(["validate", "--measured", ".", "--training", "part.txt"]).contains("`first third`"));
     assert!(home.refused(["validate", "--measured", ".", "--training", "none.txt"]).contains("none.txt"));
-    assert!(home.refused(["validate", "--measured", ".", "--set", "none"]).contains("no such runs"));
+    assert!(home.refused(["validate", "--measured", ".", "--only", "none"]).contains("no such runs"));
     assert!(home.refused(["validate", "--measured", "nowhere"]).contains("runs.csv"));
-    assert!(home.refused(["validate", "--measured", ".", "--change", "engine"]).contains("PATH=VALUE"));
+    // `--set` means the same everywhere; it named sets of runs once.
+    let err = home.refused(["validate", "--measured", ".", "--set", "engine"]);
+    assert!(err.contains("PATH=VALUE") && err.contains("--only engine"), "{err}");
+    let out = home.overbook("validate --measured . --set no.such.key=8").ends(0).out;
+    assert!(out.contains("its scenario is refused: unknown key `no`"), "{out}");
 }
 
 /// The engine's host time is found again from a run that has it.

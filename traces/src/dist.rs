@@ -88,6 +88,18 @@ impl LengthDist {
         problems
     }
 
+    /// How many [`points`](LengthDist::points) there are.
+    pub(crate) fn size(&self) -> usize {
+        const CURVE: usize = GRID + 2 * ENDS.len() + 1;
+        match self {
+            LengthDist::Fixed(_) => 2,
+            LengthDist::Quantiles(points) => points.len(),
+            LengthDist::LogNormal { .. } => CURVE,
+            LengthDist::Zipf { max, .. } => 2 * *max as usize,
+            LengthDist::ParetoMixture { .. } => 2 * CURVE,
+        }
+    }
+
     /// Points of the quantile curve, for [`QuantileTable`](crate::quantile::QuantileTable).
     pub(crate) fn points(&self) -> Vec<(f64, u32)> {
         match self {

@@ -134,7 +134,7 @@ pub enum TraceError {
         found: String,
     },
     /// The block ids cannot be cut into blocks of the wanted size.
-    #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}, like {}", largest_block(.hash_tokens), path = path.display())]
+    #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}: {}", divisors(*hash_tokens), path = path.display())]
     BlockTokens {
         /// The file.
         path: PathBuf,
@@ -296,13 +296,29 @@ pub enum GenerateError {
     },
 }
 
-/// The largest block size of at most 64 tokens that divides the ids.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn largest_block(hash_tokens: &u32) -> u32 {
-    (1..=64).rev().find(|&block| hash_tokens.is_multiple_of(block)).unwrap_or(1)
+/// Block sizes that divide a number of tokens, the largest first: `512, 256, 128, 64, 32, 16, 8 or less`.
+fn divisors(tokens: u32) -> String {
+    const SHOWN: usize = 7;
+    let mut sizes: Vec<u32> = (1..=tokens.min(1 << 16)).filter(|size| tokens.is_multiple_of(*size)).collect();
+    sizes.reverse();
+    let shown: Vec<String> = sizes.iter().take(SHOWN).map(u32::to_string).collect();
+    let less = if sizes.len() > SHOWN { " or less" } else { "" };
+    format!("{}{less}", shown.join(", "))
 }
 
 fn list(problems: &[Problem]) -> String {
     let texts: Vec<String> = problems.iter().map(|(path, message)| format!("{path}: {message}")).collect();
     texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divisors;
+
+    #[test]
+    fn block_sizes_that_are_named_divide() {
+        assert_eq!(divisors(527), "527, 31, 17, 1");
+        assert_eq!(divisors(512), "512, 256, 128, 64, 32, 16, 8 or less");
+        assert_eq!(divisors(1), "1");
+    }
 }

@@ -3,10 +3,10 @@
 //! Unknown fields are ignored, as vLLM does. Fields that are known to OpenAI or vLLM, change the answer, and are not
 //! supported are refused unless they have the value that changes nothing.
 
+mod body;
 mod fields;
 mod prompt;
 
-use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -45,8 +45,17 @@ pub(super) struct Ask {
     pub(super) continuous_usage: bool,
 }
 
+/// Values and keys of a body beside the tokens of a prompt. A conversation has some three for each message and key.
+const VALUES_MAX: usize = 1 << 16;
+/// Stop texts of a request: all are looked for at every token. OpenAI takes 4, vLLM any number.
+const STOPS_MAX: usize = 64;
+/// Longest of them [bytes]: so much of an answer is held back for it.
+const STOP_MAX: usize = 1024;
+/// Stop tokens of a request: each token is compared with all.
+const STOP_TOKENS_MAX: usize = 1024;
+
 /// What a field must be to change nothing.
-fn refused(kind: Endpoint) -> [(&'static str, Vec<Value>); 32] {
+fn refused(kind: Endpoint) -> [(&'static str, Vec<Value>); 41] {
     [
         ("n", vec![json!(1)]),
         ("best_of", vec![json!(1)]),
@@ -61,6 +70,8 @@ fn refused(kind: Endpoint) -> [(&'static str, Vec<Value>); 32] {
         ("min_p", vec![json!(0), json!(0.0)]),
         ("logit_bias", vec![json!({})]),
         ("tools", vec![json!([])]),
+        ("tool_choice", vec![json!("none"), json!("auto")]),
+        ("function_call", vec![json!("none"), json!("auto")]),
         ("response_format", vec![json!({ "type": "text" })]),
         ("structured_outputs", vec![]),
         ("guided_json", vec![]),
@@ -81,6 +92,13 @@ fn refused(kind: Endpoint) -> [(&'static str, Vec<Value>); 32] {
         ("bad_words", vec![json!([])]),
         ("allowed_token_ids", vec![]),
         ("use_beam_search", vec![json!(false)]),
+        ("modalities", vec![json!(["text"])]),
+        ("audio", vec![]),
+        ("prompt_embeds", vec![]),
+        ("return_token_ids", vec![json!(false)]),
+        ("return_tokens_as_token_ids", vec![json!(false)]),
+        ("web_search_options", vec![]),
+        ("kv_transfer_params", vec![]),
     ]
 }
 
@@ -88,7 +106,7 @@ impl Ask {
     /// Reads a request to the server of `model`, whose text is that of `tokenizer`, in sequences of `longest` tokens at most.
     ///
     /// # Errors
-    /// It is no JSON object, a field has a wrong type or range, or asks for what is not supported.
+    /// It is no JSON object or one of too many values, a field has a wrong type or range, or asks for what is not supported.
     pub(super) fn read(
         kind: Endpoint,
         body: &[u8],
@@ -96,13 +114,10 @@ impl Ask {
         tokenizer: &Tokenizer,
         longest: u32,
     ) -> Result<Ask, ApiError> {
-        let value: Value =
-            serde_json::from_slice(body).map_err(|error| ApiError::bad(format!("The body is not JSON: {error}.")))?;
-        let Value::Object(map) = value else { return Err(ApiError::bad("The body must be a JSON object.")) };
+        let map = body::object(body, longest as usize + VALUES_MAX)?;
         let fields = Fields(&map);
         if let Some(asked) = fields.text("model")?.filter(|asked| *asked != model) {
-            let message = format!("The model `{asked}` does not exist; this server has `{model}`.");
-            return Err(ApiError::new(StatusCode::NOT_FOUND, message));
+            return Err(ApiError::no_model(asked, model));
         }
         for (name, neutral) in refused(kind) {
             if fields.get(name).is_some_and(|value| !neutral.contains(value)) {
@@ -166,6 +181,12 @@ impl Ask {
         }
         if self.stop.iter().any(String::is_empty) {
             return wrong("stop", "without empty strings");
+        }
+        if self.stop.len() > STOPS_MAX || self.stop.iter().any(|stop| stop.len() > STOP_MAX) {
+            return wrong("stop", &format!("at most {STOPS_MAX} strings of at most {STOP_MAX} bytes"));
+        }
+        if self.stop_tokens.len() > STOP_TOKENS_MAX {
+            return wrong("stop_token_ids", &format!("at most {STOP_TOKENS_MAX} token ids"));
         }
         if self.max_tokens.is_some_and(|most| self.min_tokens > most) {
             return wrong("min_tokens", "less than or equal to max_tokens");

@@ -28,6 +28,12 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// The server has another model.
+    pub(super) fn no_model(asked: &str, model: &str) -> Self {
+        let message = format!("The model `{}` does not exist; this server has `{model}`.", cut(asked));
+        ApiError::new(StatusCode::NOT_FOUND, message)
+    }
+
     /// No more requests for now.
     pub(super) fn draining() -> Self {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The server is shutting down and takes no new requests.")
@@ -41,6 +47,7 @@ impl ApiError {
     fn kind(&self) -> &'static str {
         match self.status {
             StatusCode::UNAUTHORIZED => "AuthenticationError",
+            StatusCode::FORBIDDEN => "PermissionDeniedError",
             StatusCode::NOT_FOUND => "NotFoundError",
             StatusCode::TOO_MANY_REQUESTS => "RateLimitError",
             StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailableError",
@@ -54,6 +61,14 @@ impl ApiError {
     pub(super) fn body(&self) -> Value {
         let code = self.status.as_u16();
         json!({ "error": { "message": self.message, "type": self.kind(), "param": self.param, "code": code } })
+    }
+}
+
+/// A client's text in a message: of long ones the beginning.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }
 

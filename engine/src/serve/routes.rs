@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
-use serde_json::json;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Answer, json_response};
 use super::ask::{Ask, Endpoint};
@@ -27,6 +28,7 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/v1/completions", post(completions))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), authorize));
     Router::new()
         .merge(api)
@@ -36,7 +38,18 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), by_name))
         .with_state(service)
+}
+
+/// Refuses clients that call the server by a name that is not its own.
+async fn by_name(State(service): Shared, request: Request, next: Next) -> Response {
+    if service.hosts.take(request.headers()) {
+        return next.run(request).await;
+    }
+    let message =
+        "This server takes no requests under this Host; names beside localhost are allowed with --allow-host.";
+    ApiError::new(StatusCode::FORBIDDEN, message).into_response()
 }
 
 async fn authorize(State(service): Shared, request: Request, next: Next) -> Response {
@@ -51,7 +64,14 @@ async fn authorize(State(service): Shared, request: Request, next: Next) -> Resp
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start())
+}
+
+/// Whether the body says that it is JSON. A page in a browser can send any other kind to any server, unasked.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 async fn completions(State(service): Shared, request: Request) -> Response {
@@ -65,6 +85,10 @@ async fn chat(State(service): Shared, request: Request) -> Response {
 async fn answer(service: Arc<Service>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
     if service.is_draining() {
         return Err(ApiError::draining());
+    }
+    if !is_json(request.headers()) {
+        let message = "Unsupported Media Type: Only 'application/json' is allowed";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
     service.has_room()?;
     let body = read(&service, request.into_body()).await?;
@@ -102,14 +126,26 @@ async fn answer(service: Arc<Service>, kind: Endpoint, request: Request) -> Resu
 }
 
 /// A body that takes long to make tokens of is read where it keeps nobody waiting [bytes].
-const LONG: usize = 32 << 10;
+const LONG: usize = 8 << 10;
 
-async fn ask(service: &Arc<Service>, kind: Endpoint, body: Bytes) -> Result<Ask, ApiError> {
-    let service = Arc::clone(service);
-    let is_long = body.len() > LONG;
+/// A body, and the room that it takes.
+struct Held {
+    bytes: Vec<u8>,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+async fn ask(service: &Arc<Service>, kind: Endpoint, body: Held) -> Result<Ask, ApiError> {
+    let is_long = body.bytes.len() > LONG;
+    // A client that leaves while it waits gives its place in the queue up.
+    let readers = Arc::clone(&service.readers);
+    let place = if is_long { readers.acquire_owned().await.ok() } else { None };
+    let reads = Arc::clone(service);
     let read = move || {
-        let Settings { model, tokenizer, limits, .. } = &service.settings;
-        Ask::read(kind, &body, model, tokenizer, limits.max_model_len)
+        let Settings { model, tokenizer, limits, .. } = &reads.settings;
+        let asked = Ask::read(kind, &body.bytes, model, tokenizer, limits.max_model_len);
+        // Also where the client has left meanwhile, both are held to here.
+        drop((body, place));
+        asked
     };
     if !is_long {
         return read();
@@ -117,27 +153,52 @@ async fn ask(service: &Arc<Service>, kind: Endpoint, body: Bytes) -> Result<Ask,
     tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err(ApiError::dead()))
 }
 
-async fn read(service: &Service, body: Body) -> Result<Bytes, ApiError> {
-    let (most, patience) = (service.settings.max_body, service.settings.body_timeout);
-    let whole = tokio::time::timeout(patience, Limited::new(body, most).collect()).await;
-    let whole = whole.map_err(|_| {
+async fn read(service: &Service, body: Body) -> Result<Held, ApiError> {
+    let patience = service.settings.body_timeout;
+    tokio::time::timeout(patience, gather(service, body)).await.unwrap_or_else(|_| {
         let message = format!("The body was not there within {patience:?}.");
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
-    })?;
-    whole.map(Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let message = format!("The body is larger than {most} bytes.");
-            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message);
-        }
-        ApiError::bad("The body was cut off.")
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
     })
 }
 
+/// Takes the parts of a body as they come, while there is room for them.
+async fn gather(service: &Service, mut body: Body) -> Result<Held, ApiError> {
+    let most = service.settings.max_body;
+    let mut held = Held { bytes: Vec::new(), room: None };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::bad("The body was cut off."))?;
+        let Ok(part) = frame.into_data() else { continue };
+        if held.bytes.len() + part.len() > most {
+            let message = format!("The body is larger than {most} bytes.");
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        let room = Arc::clone(&service.bodies).try_acquire_many_owned(part.len() as u32).map_err(|_| {
+            let message = "The server is overloaded: too many bodies wait to be read already.";
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, message)
+        })?;
+        match &mut held.room {
+            Some(all) => all.merge(room),
+            none => *none = Some(room),
+        }
+        held.bytes.extend_from_slice(&part);
+    }
+    Ok(held)
+}
+
 async fn models(State(service): Shared) -> Response {
-    let length = service.settings.limits.max_model_len;
+    json_response(&json!({ "object": "list", "data": [described(&service)] }))
+}
+
+async fn model(State(service): Shared, Path(id): Path<String>) -> Result<Response, ApiError> {
     let model = &service.settings.model;
-    json_response(&json!({ "object": "list", "data": [{ "id": model, "object": "model", "created": service.started,
-        "owned_by": "overbook", "root": model, "parent": null, "max_model_len": length }] }))
+    if id == *model { Ok(json_response(&described(&service))) } else { Err(ApiError::no_model(&id, model)) }
+}
+
+/// The model as a list of models has it.
+fn described(service: &Service) -> Value {
+    let Settings { model, limits, .. } = &service.settings;
+    json!({ "id": model, "object": "model", "created": service.started, "owned_by": "overbook", "root": model,
+        "parent": null, "max_model_len": limits.max_model_len })
 }
 
 async fn health(State(service): Shared) -> Response {

@@ -1,15 +1,17 @@
 //! What all requests share: the driver's inbox, the counts, the limits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::Arrival;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::ask::Ask;
 use super::error::ApiError;
+use super::hosts::Hosts;
 use super::metrics::Shared;
 use super::{Settings, prefix};
 use crate::driver::{Clock, Event, Message, Stop, Submission};
@@ -17,12 +19,20 @@ use crate::executor::{Bans, Sampling};
 
 use axum::http::StatusCode;
 
+/// Long bodies that are read at once: what each takes for that while is many times its size.
+const READERS: usize = 2;
+
 /// The server's state.
 pub(super) struct Service {
     pub(super) settings: Settings,
+    pub(super) hosts: Hosts,
     pub(super) clock: Clock,
     pub(super) inbox: Sender<Message>,
     pub(super) metrics: Shared,
+    /// Room for bodies [bytes].
+    pub(super) bodies: Arc<Semaphore>,
+    /// Places for bodies that are being read.
+    pub(super) readers: Arc<Semaphore>,
     /// Requests without a first token.
     waiting: AtomicUsize,
     /// Requests that have not ended.
@@ -54,12 +64,16 @@ pub(super) fn unix_time() -> u64 {
 }
 
 impl Service {
-    pub(super) fn new(settings: Settings, clock: Clock, inbox: Sender<Message>, metrics: Shared) -> Self {
+    pub(super) fn new(settings: Settings, hosts: Hosts, clock: Clock, inbox: Sender<Message>, metrics: Shared) -> Self {
+        let room = settings.max_bodies.max(settings.max_body).min(Semaphore::MAX_PERMITS);
         Service {
             settings,
+            hosts,
             clock,
             inbox,
             metrics,
+            bodies: Arc::new(Semaphore::new(room)),
+            readers: Arc::new(Semaphore::new(READERS)),
             waiting: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

@@ -29,28 +29,27 @@ impl Paint {
 }
 
 /// The text cut to `width` characters, with an ellipsis if it was longer.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
     text.chars().take(width - 1).chain(['…']).collect()
 }
 
-/// The text as lines of at most `width` characters, broken between words.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut wrapped = vec![String::new()];
+/// The text as lines of at most `width` characters, broken between words; a longer word has a line of its own.
+pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let line = &wrapped[wrapped.len() - 1];
-        let fits = line.chars().count() + 1 + word.chars().count() <= width;
-        if !fits && !line.is_empty() {
-            wrapped.push(String::new());
+        let line = &lines[lines.len() - 1];
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(String::new());
         }
-        if let Some(line) = wrapped.last_mut() {
+        if let Some(line) = lines.last_mut() {
             if !line.is_empty() {
                 line.push(' ');
             }
             line.push_str(word);
         }
     }
-    wrapped.iter().map(|line| cut(line, width)).collect()
+    lines
 }

@@ -166,7 +166,7 @@ fn name_values(node: Node, here: Option<&Node>) -> Result<Node, (Span, String)> 
 
 impl Node {
     /// The node at a dotted path.
-    fn at(&self, path: &str) -> Option<&Node> {
+    pub(crate) fn at(&self, path: &str) -> Option<&Node> {
         path.split('.').try_fold(self, |node, key| node.entry(key).map(|entry| &entry.value))
     }
 

@@ -6,7 +6,7 @@ use overbook_sim::calibrate::Profile;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::hardware::server::{LinkSpec, Topology};
-use overbook_sim::schedulers::Prompts;
+use overbook_sim::schedulers::{Prompts, SchedulerSpec};
 
 use super::fit;
 use crate::catalog::{Catalog, CatalogError};
@@ -55,10 +55,18 @@ impl PointCheck<'_> {
 
     fn add_with(&mut self, path: &str, message: String, help: Option<String>) {
         let path = self.pool.as_ref().map_or_else(|| path.to_owned(), |(number, pool)| pool.place(*number, path));
-        if self.decoded.vouches_for(&path) {
+        if self.is_of_the_user(&path) {
             self.sound = false;
             self.problems.add(&path, self.tree.place(&path), message, help);
         }
+    }
+
+    /// Whether a problem at the path is one of what was written. A fault takes values out, and leaves them and those that would be
+    /// in their place missing.
+    fn is_of_the_user(&self, path: &str) -> bool {
+        let (parent, _) = path.rsplit_once('.').unwrap_or_default();
+        let beside = |other: &String| other.rsplit_once('.').unwrap_or_default().0 == parent;
+        self.decoded.vouches_for(path) && (self.tree.at(path).is_some() || !self.decoded.patched.iter().any(beside))
     }
 
     /// Adds a problem of a whole: in a fleet of pools it is one of the pool, wherever the settings are from.
@@ -67,7 +75,7 @@ impl PointCheck<'_> {
         let (number, place) = (*number, pool.place(*number, path));
         let whole = format!("fleet.pools.{number}");
         let path = if leads_to(&whole, &place) { place } else { whole };
-        if self.decoded.vouches_for(&path) {
+        if self.is_of_the_user(&path) {
             self.sound = false;
             self.problems.add(&path, self.tree.place(&path), format!("pool {number}: {message}"), None);
         }
@@ -353,9 +361,12 @@ impl PointCheck<'_> {
         let Prompts::Whole(budgets) = scheduler.needs().prompts else { return };
         for (name, tokens) in budgets {
             if tokens < longest {
+                let split =
+                    splitting_switch(scheduler).map_or(String::new(), |switch| format!(", or set `{switch}: true`"));
                 let message = format!(
-                    "`{name}` is {tokens}; without chunked prefill a step must hold a whole sequence, here {longest} \
-                     tokens (engine.max_model_len)"
+                    "`{name}` of `{}` is {tokens}; it computes a prompt in one step, which must hold a whole sequence, here \
+                     {longest} tokens: raise it, lower `engine.max_model_len`{split}",
+                    scheduler.name()
                 );
                 self.add(&format!("scheduler.{}.{name}", scheduler.name()), message);
             }
@@ -411,4 +422,11 @@ impl PointCheck<'_> {
             }
         }
     }
+}
+
+/// The setting of a scheduler that lets it compute a prompt over several steps, if it has one.
+fn splitting_switch(scheduler: &SchedulerSpec) -> Option<String> {
+    let settings = serde_json::to_value(scheduler).ok()?;
+    let settings = settings.get(scheduler.name())?.as_object()?;
+    settings.keys().find(|key| key.starts_with("enable_chunked_")).cloned()
 }

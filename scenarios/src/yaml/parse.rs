@@ -1,20 +1,26 @@
 //! From events to the tree.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::iter;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span as Marks, StrInput};
 
-use super::{Detail, Entry, Fault, Node, NodeKind, SourceId, Span};
+use super::{Detail, Entry, FAULTS_MAX, Fault, Node, NodeKind, SourceId, Span};
 
 /// Nesting beyond this is refused.
 const DEPTH_MAX: usize = 64;
+/// More values are refused: each takes some hundred bytes.
+const NODES_MAX: usize = 1 << 20;
+/// Every value knows its path; all of them together may take so much [bytes].
+const PATHS_MAX: usize = 128 << 20;
 
 /// Reads one document. Faults that do not hide the rest (a duplicate key, a tag) come with the tree; a syntax error
 /// comes alone.
 pub fn parse(source: SourceId, text: &str) -> (Option<Node>, Vec<Fault>) {
     let offsets = text.char_indices().map(|(at, _)| at).chain(iter::once(text.len())).collect();
-    let mut reader = Reader { source, text, offsets, parser: Parser::new_from_str(text), faults: Vec::new() };
-    let root = reader.document();
+    let mut reader = Reader { source, text, offsets, parser: Parser::new_from_str(text), faults: Vec::new(), nodes: 0 };
+    let root = reader.document().and_then(of_bounded_paths);
     let mut faults = reader.faults;
     match root {
         Ok(mut root) => {
@@ -35,6 +41,31 @@ struct Reader<'t> {
     offsets: Vec<usize>,
     parser: Parser<'t, StrInput<'t>>,
     faults: Vec<Fault>,
+    /// Values so far.
+    nodes: usize,
+}
+
+/// Bytes of the paths of a node and all below it, its own path taking `length`.
+fn paths(node: &Node, length: usize) -> usize {
+    let below: usize = match &node.kind {
+        NodeKind::Map(entries) => entries.iter().map(|entry| paths(&entry.value, length + entry.key.len() + 1)).sum(),
+        // Numbers of items have up to seven digits.
+        NodeKind::List(items) => items.iter().map(|item| paths(item, length + 8)).sum(),
+        NodeKind::Scalar { .. } | NodeKind::Hole => 0,
+    };
+    length + below
+}
+
+fn of_bounded_paths(root: Node) -> Result<Node, Fault> {
+    if paths(&root, 0) <= PATHS_MAX {
+        return Ok(root);
+    }
+    Err(Fault::new(Detail::Message("its keys are too many, too long or too deep".to_owned()), root.span))
+}
+
+/// What a terminal would obey, and no text needs.
+fn is_control(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
 }
 
 impl<'t> Reader<'t> {
@@ -70,10 +101,14 @@ impl<'t> Reader<'t> {
         if depth > DEPTH_MAX {
             return Err(self.fault(&format!("nested deeper than {DEPTH_MAX} levels"), marks));
         }
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(self.fault(&format!("more than {NODES_MAX} values"), marks));
+        }
         let span = self.span(marks);
         let (anchor, tag, node) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let kind = NodeKind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                let kind = NodeKind::Scalar { text: self.printable(text, marks), plain: style == ScalarStyle::Plain };
                 (anchor, tag, Node { path: String::new(), span, kind })
             }
             Event::SequenceStart(anchor, tag) => (anchor, tag, self.list(span, depth)?),
@@ -92,6 +127,13 @@ impl<'t> Reader<'t> {
         Ok(node)
     }
 
+    /// A text without control characters, which are reported.
+    fn printable(&mut self, text: Cow<'_, str>, marks: Marks) -> String {
+        let Some(control) = text.chars().find(|&c| is_control(c)) else { return text.into_owned() };
+        self.report(&format!("a text has no control characters; this one has U+{:04X}", u32::from(control)), marks);
+        text.replace(is_control, "\u{fffd}")
+    }
+
     fn list(&mut self, start: Span, depth: usize) -> Result<Node, Fault> {
         let mut items = Vec::new();
         let end = loop {
@@ -107,6 +149,7 @@ impl<'t> Reader<'t> {
 
     fn map(&mut self, start: Span, depth: usize) -> Result<Node, Fault> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut keys = BTreeSet::new();
         let end = loop {
             let (event, marks) = self.next()?;
             if event == Event::MappingEnd {
@@ -121,10 +164,11 @@ impl<'t> Reader<'t> {
             if value.span.start == value.span.end {
                 value.span = key_span;
             }
-            if entries.iter().any(|entry| entry.key == key) {
-                self.report(&format!("key `{key}` is given twice"), marks);
+            let key = self.printable(key, marks);
+            if keys.insert(key.clone()) {
+                entries.push(Entry { key, key_span, value });
             } else {
-                entries.push(Entry { key: key.into_owned(), key_span, value });
+                self.report(&format!("key `{key}` is given twice"), marks);
             }
         };
         let first = entries.first().map_or(start, |entry| Span { end: start.end, ..entry.key_span });
@@ -156,8 +200,10 @@ impl<'t> Reader<'t> {
     }
 
     fn report(&mut self, message: &str, marks: Marks) {
-        let fault = self.fault(message, marks);
-        self.faults.push(fault);
+        if self.faults.len() < FAULTS_MAX {
+            let fault = self.fault(message, marks);
+            self.faults.push(fault);
+        }
     }
 
     fn syntax(&self, error: &ScanError) -> Fault {

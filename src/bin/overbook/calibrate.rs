@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use overbook_reports::manifest::utc;
@@ -11,7 +11,7 @@ use overbook_sim::calibrate::Profile;
 
 use crate::cli::{CalibrateArgs, Globals, TableTool};
 use crate::output::{DONE, Failure, note, print};
-use crate::{infer, profile};
+use crate::{infer, place, profile};
 
 pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
     let tool = match args.import {
@@ -22,6 +22,9 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
             None => return profile::run(args, globals),
         },
     };
+    if let Some(out) = &args.out {
+        place::file(out, args.force)?;
+    }
     let now = utc(SystemTime::now());
     let today = now.get(..10).unwrap_or(&now);
     let imported = import_profile(tool, &args.source, args.gpu.as_deref(), args.select.as_deref(), today)
@@ -57,19 +60,11 @@ fn table(profile: &Profile) -> String {
     text
 }
 
-/// Where a profile is written before it gets its name.
-pub(crate) fn aside(out: &Path) -> PathBuf {
-    let mut aside = out.as_os_str().to_owned();
-    aside.push(".partial");
-    aside.into()
-}
-
 /// Writes aside and renames: a profile is whole or not there.
 pub(crate) fn write(out: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
-    if out.exists() && !force {
-        return Err(Failure::Input(format!("{} exists; use --force to replace it", out.display())));
-    }
-    let aside = aside(out);
+    place::file(out, force)?;
+    let mut aside = out.as_os_str().to_owned();
+    aside.push(".partial");
     let written = std::fs::File::create(&aside)
         .and_then(|mut file| file.write_all(yaml.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&aside, out));

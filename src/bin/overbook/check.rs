@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use overbook::{Experiment, Study};
+use overbook::{Experiment, Point, Study};
+use overbook_sim::time::Time;
+use overbook_sim::units::Duration;
 use overbook_traces::{RowFault, TraceSpec};
 
 use crate::cli::{CheckArgs, Globals, ScenarioArgs};
@@ -36,8 +38,30 @@ pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Stu
     let study = experiment.study().map_err(|error| Failure::of(error, globals))?;
     if !globals.quiet {
         study.plan().notes().iter().for_each(|text| note(&format!("note: {text}")));
+        if let Some(text) = study.points().first().and_then(stretched) {
+            note(&format!("note: {text}"));
+        }
     }
     Ok(study)
+}
+
+/// What to tell of a trace that ends within the time over which `spread` deals out its first requests.
+fn stretched(point: &Point) -> Option<String> {
+    let trace = point.scenario.workload.trace.as_ref()?;
+    let spread = trace.spread?;
+    // What comes through a pipe comes once.
+    let recorded = trace.recorded().filter(|_| trace.path.is_file())?;
+    let mut requests = recorded.open().ok()?;
+    let (mut count, mut last) = (0_u64, Time::ZERO);
+    while let Some(arrival) = requests.next_arrival().ok()? {
+        if arrival.at.since(Time::ZERO) >= spread.0 {
+            return None;
+        }
+        (count, last) = (count + 1, arrival.at);
+    }
+    let lasts = Duration(last.since(Time::ZERO));
+    let what = "it says how fine the clock of the file is, e.g. 1s or 1min";
+    (count > 1).then(|| format!("`spread: {spread}` deals {count} requests out that came within {lasts}; {what}"))
 }
 
 /// Rows of a trace that are looked at: all of a small one.

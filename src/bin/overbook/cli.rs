@@ -421,12 +421,21 @@ pub(crate) struct ServeArgs {
     /// Key that clients must send [default: OVERBOOK_API_KEY, if set].
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
+    /// A name by which clients may call a server on the loopback without a key, beside localhost; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
     /// Requests that may wait for their first token; more get 429.
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub(crate) max_waiting: usize,
-    /// Largest request [MiB].
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(crate) max_body_mib: usize,
+    /// Largest request [MiB], up to 1024.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) max_body_mib: u32,
+    /// Connections at once; more wait until one closes.
+    #[arg(long, value_name = "N", default_value = "4096")]
+    pub(crate) max_connections: NonZeroUsize,
+    /// Time for a head to arrive on a connection, new or idle, and for a reader to take nothing.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) idle_timeout: Duration,
     /// Time for a request to finish.
     #[arg(long, value_name = "TIME", default_value = "10min")]
     pub(crate) request_timeout: Duration,
@@ -535,18 +544,18 @@ pub(crate) struct ValidateArgs {
     /// Replace an existing directory.
     #[arg(long, requires = "on")]
     pub(crate) force: bool,
-    /// Sets to take [default: all]; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) set: Vec<String>,
+    /// Sets of measured runs to take [default: all]; may be given several times.
+    #[arg(long, value_name = "SET", requires = "measured")]
+    pub(crate) only: Vec<String>,
     /// Runs to take [default: all]; may be given several times.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "measured")]
     pub(crate) run: Vec<String>,
     /// Grades of description to take [default: all]; may be given several times.
-    #[arg(long, value_name = "A|B|C")]
+    #[arg(long, value_name = "A|B|C", requires = "measured")]
     pub(crate) quality: Vec<String>,
-    /// Set a value in the scenario of every run, e.g. `engine.host.base=1ms`; may be given several times.
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub(crate) change: Vec<String>,
+    /// Set a value in the scenario of every run, e.g. `--set engine.host.base=1ms`; may be given several times.
+    #[arg(long, alias = "change", value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
     /// File with the ids of runs that constants are fitted on, one a line (`ID first third`: on that part of its arrivals): their
     /// errors are told apart.
     #[arg(long, value_name = "FILE")]

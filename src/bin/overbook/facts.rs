@@ -11,14 +11,14 @@ pub(crate) const BUILD: Build = Build {
     rustc: env!("OVERBOOK_RUSTC"),
 };
 
-/// The command line.
+/// The command line; what of it is no UTF-8 (a path may be none) shows as `�`.
 pub(crate) fn command() -> Vec<String> {
-    std::env::args().collect()
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 /// The command line, for files that others may read: without the value of `--api-key`.
 pub(crate) fn open_command() -> Vec<String> {
-    let mut words: Vec<String> = std::env::args().collect();
+    let mut words = command();
     for at in 0..words.len() {
         if words[at].starts_with("--api-key=") {
             "--api-key=…".clone_into(&mut words[at]);

@@ -25,6 +25,7 @@ use crate::device::Device;
 use crate::facts;
 use crate::measure::{on_device, parity};
 use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print, shows_progress};
+use crate::place;
 use crate::profile::plan_of;
 use crate::run::quote;
 use crate::watch::{Display, catch_interrupts, interrupted};
@@ -44,9 +45,9 @@ struct Load<'a> {
 
 pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
-    let asked = ScenarioArgs { scenario: scenario.to_owned(), set: args.change.clone(), seed: None };
+    let asked = ScenarioArgs { scenario: scenario.to_owned(), set: args.set.clone(), seed: None };
     let study = load(&asked, globals)?;
-    let dir = args.out.as_ref().map(|out| RunDir::create(out, args.force)).transpose()?;
+    let dir = args.out.as_ref().map(|out| place::run_dir(out, args.force)).transpose()?;
     let repeats = if args.replay { 1 } else { args.repeats.get() };
     catch_interrupts();
     let mut loads = study.points().iter().map(begin).collect::<Result<Vec<_>, _>>()?;
@@ -228,8 +229,8 @@ fn fidelity(
     if let Some(weights) = &args.device.weights {
         command.extend([" --weights ", &quote(weights)]);
     }
-    for change in &args.change {
-        command.extend([" --change ", &quote(Path::new(change))]);
+    for change in &args.set {
+        command.extend([" --set ", &quote(Path::new(change))]);
     }
     let title = first.scenario.description.clone().unwrap_or_else(|| study.plan().name().to_owned());
     Ok(Fidelity {

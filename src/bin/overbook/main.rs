@@ -17,6 +17,7 @@ mod import;
 mod infer;
 mod measure;
 mod output;
+mod place;
 mod profile;
 mod replay;
 mod report;

@@ -1,5 +1,6 @@
 //! What leaves the program: results on stdout, everything else on stderr, and exit codes.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use overbook_reports::ReportError;
@@ -52,7 +53,7 @@ impl Failure {
     pub(crate) fn tell(&self) {
         match self {
             Failure::Input(message) => note(&format!("error: {message}")),
-            Failure::Scenario(rendered) => note(rendered.trim_end()),
+            Failure::Scenario(rendered) => note_painted(rendered.trim_end()),
             Failure::Run(error) => note(&format!("error: {}", chain(error))),
         }
     }
@@ -106,6 +107,15 @@ pub(crate) fn color_stdout(globals: &Globals) -> bool {
 /// Writes a result to stdout, with a final line end. If the reader has gone, the command goes on: its exit code and its
 /// files are wanted all the same.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    write_out(&harmless(text, false))
+}
+
+/// Writes a result that may have colours.
+pub(crate) fn print_painted(text: &str) -> Result<(), Failure> {
+    write_out(&harmless(text, true))
+}
+
+fn write_out(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let newline: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
     let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(newline)).and_then(|()| out.flush());
@@ -119,10 +129,72 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Writes a remark to stderr. If nobody reads it, there is nobody to tell.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", harmless(text, false));
+}
+
+/// Writes a remark that may have colours.
+fn note_painted(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", harmless(text, true));
+}
+
+/// The text without what a terminal would obey: names in traces and answers of servers may hold anything. Control characters
+/// become signs of the same name; line ends and tabs stay, and with `painted` our colours.
+fn harmless(text: &str, painted: bool) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let taken = if painted { color_code(rest) } else { 0 };
+        if taken > 0 {
+            shown.push_str(&rest[..taken]);
+        } else {
+            shown.push(if obeyed(c) { sign(c) } else { c });
+        }
+        rest = &rest[taken.max(c.len_utf8())..];
+    }
+    Cow::Owned(shown)
+}
+
+/// What shows in place of a control character.
+fn sign(c: char) -> char {
+    match u32::from(c) {
+        code @ 0..0x20 => char::from_u32(0x2400 + code).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7f => '\u{2421}',
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+/// Length of the colour code that a text begins with, or 0: bold, dim, a colour of the letters, or none of these.
+fn color_code(text: &str) -> usize {
+    let Some((codes, _)) = text.strip_prefix("\x1b[").and_then(|rest| rest.split_once('m')) else { return 0 };
+    let is_color = |code: &str| matches!(code.parse::<u8>(), Ok(0..=2 | 30..=37 | 90..=97));
+    let all = codes.is_empty() || codes.split(';').all(is_color);
+    if all { "\x1b[".len() + codes.len() + "m".len() } else { 0 }
 }
 
 /// Whether stderr is a terminal that can show progress.
 pub(crate) fn shows_progress() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_the_text_of_others() {
+        let evil = "a\x1b[2Jb\r\x07\u{9b}31m\u{7f}\tc\n";
+        assert_eq!(harmless(evil, false), "a\u{241b}[2Jb\u{240d}\u{2407}\u{fffd}31m\u{2421}\tc\n");
+        assert_eq!(harmless(evil, true), harmless(evil, false));
+        assert!(matches!(harmless("größer\n✓\t7", false), Cow::Borrowed(_)));
+        let painted = "\x1b[1;31mbad\x1b[0m \x1b[94mx\x1b[m";
+        assert_eq!(harmless(painted, true), painted);
+        assert!(!harmless(painted, false).contains('\x1b'));
+        for hidden in ["\x1b[8mx", "\x1b[7mx", "\x1b[38;5;1mx", "\x1b]0;title\x07", "\x1b[", "\x1b[1"] {
+            assert!(!harmless(hidden, true).contains('\x1b'), "{hidden:?}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! `overbook calibrate SCENARIO --on`: measures the engine's steps, writes a calibration profile.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,11 +12,12 @@ use overbook_scenarios::Point;
 use overbook_sim::calibrate::steps::{StepErrors, StepSample};
 use overbook_sim::calibrate::{SampleFile, StepProfile};
 
-use crate::calibrate::{aside, write};
+use crate::calibrate::write;
 use crate::check::load;
 use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
 use crate::device::Device;
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
+use crate::place;
 use crate::watch::{catch_interrupts, interrupted};
 
 pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -64,15 +64,8 @@ pub(crate) fn target(args: &CalibrateArgs) -> Result<(&Path, PathBuf), Failure> 
         return Err(Failure::Input("say where the profile goes: --out NAME.yaml".into()));
     };
     let samples = out.with_extension("steps.parquet");
-    for path in [out, &samples] {
-        if path.exists() && !args.force {
-            return Err(Failure::Input(format!("{} exists; use --force to replace it", path.display())));
-        }
-    }
-    // Minutes of measuring should not end at a folder that is none.
-    let aside = aside(out);
-    let tried = fs::File::create(&aside).and_then(|_| fs::remove_file(&aside));
-    tried.map_err(|error| Failure::Input(format!("cannot write {}: {error}", out.display())))?;
+    place::file(out, args.force)?;
+    place::file(&samples, args.force)?;
     Ok((out, samples))
 }
 

@@ -8,7 +8,7 @@ use overbook_engine::client::{ReplayError, Replayed, Scrape, Server, Target, rep
 use overbook_reports::manifest::Start;
 use overbook_reports::parquet::ParquetRecorder;
 use overbook_reports::summary_json::summary_json;
-use overbook_reports::{Report, RunDir, Status, html, manifest, terminal};
+use overbook_reports::{Report, Status, html, manifest, terminal};
 use overbook_scenarios::Point;
 use overbook_scenarios::facts::assumptions;
 use overbook_sim::fleet::ClusterSpec;
@@ -17,7 +17,10 @@ use overbook_sim::results::rows::{Outcome, Recorder as _};
 use crate::check::load;
 use crate::cli::{Globals, ReplayArgs};
 use crate::facts;
-use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
+use crate::output::{
+    DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress,
+};
+use crate::place;
 use crate::sweep;
 use crate::watch::{Display, catch_interrupts};
 
@@ -40,7 +43,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let spec = point.cluster().map_err(Failure::input)?;
     let default = || PathBuf::from(format!("runs/{}-replay-{}", study.plan().name(), &study.plan().plan_hash()[..8]));
     let (out, force) = (args.out.clone().unwrap_or_else(default), args.force || args.out.is_none());
-    let dir = RunDir::create(&out, force)?;
+    let dir = place::run_dir(&out, force)?;
     let server = Server {
         target,
         api_key: server_key(args.api_key.as_ref()),
@@ -84,7 +87,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     if args.json {
         print(&summary_json(&report))?;
     } else {
-        print(&terminal::summary(&report, color_stdout(globals)))?;
+        print_painted(&terminal::summary(&report, color_stdout(globals)))?;
     }
     sweep::tell_verdicts(&verdicts, args.json)?;
     warn(&replayed, &void, globals);

@@ -11,7 +11,7 @@ use overbook_sim::time::Time;
 use overbook_sim::units::Duration;
 
 use crate::cli::{Globals, ReportArgs};
-use crate::output::{DONE, Failure, color_stdout, note, print};
+use crate::output::{DONE, Failure, color_stdout, note, print, print_painted};
 
 /// Events of a Perfetto trace at most: about 150 MB of JSON before packing, which the viewer still opens.
 const PERFETTO_EVENTS: usize = 1_000_000;
@@ -93,7 +93,7 @@ fn one(run: &RunData, args: &ReportArgs, globals: &Globals) -> Result<(), Failur
     if args.json {
         return print(&serde_json::to_string_pretty(run.summary()).map_err(anyhow::Error::new)?);
     }
-    print(&compare::compare_terminal(std::slice::from_ref(run), color_stdout(globals)).map_err(Failure::input)?)
+    print_painted(&compare::compare_terminal(std::slice::from_ref(run), color_stdout(globals)).map_err(Failure::input)?)
 }
 
 fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {
@@ -105,7 +105,7 @@ fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<
     if args.json {
         return print(&compare::compare_json(runs).map_err(Failure::input)?);
     }
-    print(&compare::compare_terminal(runs, color_stdout(globals)).map_err(Failure::input)?)
+    print_painted(&compare::compare_terminal(runs, color_stdout(globals)).map_err(Failure::input)?)
 }
 
 fn export(run: &RunData, window: &str, out: Option<&Path>) -> Result<(), Failure> {

@@ -19,7 +19,10 @@ use crate::cli::{Globals, RunArgs};
 use crate::device::Device;
 use crate::facts;
 use crate::measure::measure;
-use crate::output::{DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, shows_progress};
+use crate::output::{
+    DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress,
+};
+use crate::place;
 use crate::sweep;
 use crate::watch::{Display, catch_interrupts};
 
@@ -97,7 +100,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
     let point = &study.points()[0];
     let device = args.device.on.map(|_| Device::open(point, &args.device)).transpose()?;
     let (out, force) = target(study, args);
-    let dir = RunDir::create(&out, force)?;
+    let dir = place::run_dir(&out, force)?;
     let visible = !globals.quiet && !args.no_progress && shows_progress();
     let display = Display::new(visible, point.scenario.workload.requests());
     let run = Run { study, options, device: device.as_ref(), display: &display, globals };
@@ -134,7 +137,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
     }
     if kept.is_ok() || device.is_some() {
         let text = if args.json { summary_json(&report) } else { terminal::summary(&report, color_stdout(globals)) };
-        print(&text)?;
+        print_painted(&text)?;
     }
     kept?;
     sweep::tell_verdicts(&outcome.expected, args.json)?;

@@ -25,7 +25,8 @@ use crate::check::load;
 use crate::cli::{Globals, ServeArgs};
 use crate::device::Device;
 use crate::facts;
-use crate::output::{DONE, FAILED, Failure, color_stdout, note, print};
+use crate::output::{DONE, FAILED, Failure, color_stdout, note, print_painted};
+use crate::place;
 use crate::watch::{catch_interrupts, interrupted};
 
 pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -42,9 +43,11 @@ pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
     if spec.replicas != 1 {
         return Err(Failure::Input("serve runs one replica; add --set fleet.replicas=1".into()));
     }
+    // A key that no client can send is told before weights are read.
+    api_key(args.api_key.as_ref())?;
     let listener = listen(SocketAddr::new(args.host, args.port))?;
     let device = Device::open(point, &args.device)?;
-    let dir = args.out.as_deref().map(|out| RunDir::create(out, args.force)).transpose()?;
+    let dir = args.out.as_deref().map(|out| place::run_dir(out, args.force)).transpose()?;
     let mut recorder = match &dir {
         Some(dir) => Some(ParquetRecorder::create(dir.path(), true).map_err(anyhow::Error::new)?),
         None => None,
@@ -101,7 +104,10 @@ fn serving(
     settings.seed = spec.seed;
     settings.api_key = api_key(args.api_key.as_ref())?;
     settings.max_waiting = args.max_waiting;
-    settings.max_body = args.max_body_mib << 20;
+    settings.max_body = (args.max_body_mib as usize) << 20;
+    settings.max_connections = args.max_connections.get();
+    settings.idle_timeout = std::time::Duration::from_nanos(args.idle_timeout.0.0);
+    settings.allowed_hosts.clone_from(&args.allow_host);
     settings.request_timeout = std::time::Duration::from_nanos(args.request_timeout.0.0);
     settings.drain_timeout = std::time::Duration::from_nanos(args.drain_timeout.0.0);
     tell(&listener, &settings, device)?;
@@ -130,10 +136,13 @@ fn api_key(given: Option<&String>) -> Result<Option<String>, Failure> {
             return Err(Failure::Input("OVERBOOK_API_KEY is not UTF-8".into()));
         }
     };
-    match key.as_deref().map(str::trim) {
-        Some("") => {
+    match &key {
+        Some(key) if key.trim().is_empty() => {
             Err(Failure::Input("the API key is empty; leave out --api-key and OVERBOOK_API_KEY, or give one".into()))
         }
+        Some(key) if !key.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Failure::Input(
+            "no client can send this API key: use ASCII letters, digits and signs alone, without spaces".into(),
+        )),
         _ => Ok(key),
     }
 }
@@ -190,5 +199,5 @@ fn write(
     {
         dir.write(name, text).map_err(anyhow::Error::new)?;
     }
-    print(&terminal::summary(&report, color_stdout(globals)))
+    print_painted(&terminal::summary(&report, color_stdout(globals)))
 }

@@ -11,6 +11,7 @@ use overbook_scenarios::Judgement;
 use crate::cli::{Globals, RunArgs};
 use crate::facts;
 use crate::output::{DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, note, print};
+use crate::place;
 use crate::run::target;
 
 /// Missed targets of `slo:` that are shown before the rest is only counted.
@@ -25,7 +26,7 @@ pub(crate) fn run(
 ) -> Result<u8, Failure> {
     let start = Start::now();
     let (out, force) = target(study, args);
-    let dir = RunDir::create(&out, force)?;
+    let dir = place::run_dir(&out, force)?;
     let points = study.points();
     let outcome = study.run(options, &|done| {
         if !globals.quiet && !args.no_progress {

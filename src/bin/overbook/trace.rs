@@ -16,6 +16,7 @@ use overbook_traces::{Bounded, ExportError, Extra, Layout, burstiness, write_req
 
 use crate::cli::{Drop, Globals, TraceArgs, TraceCommand};
 use crate::output::{DONE, Failure, note, print};
+use crate::place;
 use source::Requests;
 
 pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failure> {
@@ -27,7 +28,7 @@ pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failu
             let layout = Layout::of(out).ok_or_else(|| {
                 Failure::Input(format!("{}: the name must end in .csv, .jsonl or .parquet", out.display()))
             })?;
-            aside::free(out, *force)?;
+            place::file(out, *force)?;
             let duration = duration.map(|duration| duration.0);
             let workload = source::bounded(source, (*requests, duration), globals)?;
             let mut workload = Bounded::new(workload, *requests, duration);

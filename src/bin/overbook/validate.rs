@@ -14,6 +14,7 @@ use overbook_scenarios::measured::{Constants, MeasuredRun};
 use crate::cli::{Globals, ValidateArgs};
 use crate::fidelity;
 use crate::output::{DONE, Failure, note, print};
+use crate::place;
 use crate::run::quote;
 
 pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure> {
@@ -22,22 +23,27 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, Some(measured)) => measured,
         (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
     };
+    let changes = changes(&args.set)?;
     let all = MeasuredRun::read(measured).map_err(Failure::input)?;
     let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
     let mut runs = all.clone();
-    runs.retain(|run| wanted(&args.set, run.text("set")) && wanted(&args.run, run.id()));
+    runs.retain(|run| wanted(&args.only, run.text("set")) && wanted(&args.run, run.id()));
     runs.retain(|run| wanted(&args.quality, run.text("quality")));
     if runs.is_empty() {
         return Err(Failure::Input(format!("{}: no such runs", measured.display())));
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
+    let given = args.constants.as_ref().map(|path| constants(path)).transpose()?;
+    if let Some(out) = &args.out {
+        place::folder(out)?;
+    }
     let fitted = args.fit.then(|| fit(&runs, training.as_deref().unwrap_or_default()));
-    let constants = match (&fitted, &args.constants) {
+    let constants = match (&fitted, given) {
         (Some(fitted), _) => fitted.constants.clone(),
-        (None, Some(path)) => constants(path)?,
+        (None, Some(given)) => given,
         (None, None) => Constants::embedded(),
     };
-    let terms = Terms { constants, changes: changes(&args.change)?, training: training.as_deref(), all: &all };
+    let terms = Terms { constants, changes, training: training.as_deref(), all: &all };
     let mut validation = Validation { tool: TOOL.to_owned(), command: command(args), ..Validation::default() };
     let table = fitted.as_ref().map(|fitted| fitted.table.clone());
     validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
@@ -81,8 +87,11 @@ fn constants(path: &Path) -> Result<Constants, Failure> {
 
 /// Changes to every scenario: path and value.
 fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
-    let split = |change: &String| Failure::Input(format!("--change {change}: expected PATH=VALUE"));
-    args.iter().map(|change| change.split_once('=').ok_or_else(|| split(change))).collect()
+    let no_path = |change: &String| {
+        let message = format!("--set {change}: expected PATH=VALUE, e.g. --set engine.host.base=1ms");
+        Failure::Input(format!("{message}; a set of measured runs is chosen with --only {change}"))
+    };
+    args.iter().map(|change| change.split_once('=').ok_or_else(|| no_path(change))).collect()
 }
 
 /// The list of training runs.
@@ -99,7 +108,7 @@ fn command(args: &ValidateArgs) -> String {
     let mut words = vec!["overbook validate".to_owned()];
     words.extend(args.measured.iter().map(|measured| format!("--measured {}", quote(measured))));
     for (flag, values) in
-        [("--set", &args.set), ("--run", &args.run), ("--quality", &args.quality), ("--change", &args.change)]
+        [("--only", &args.only), ("--run", &args.run), ("--quality", &args.quality), ("--set", &args.set)]
     {
         words.extend(values.iter().map(|value| format!("{flag} {}", quote(Path::new(value)))));
     }

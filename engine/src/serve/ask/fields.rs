@@ -2,18 +2,19 @@
 
 use serde_json::{Map, Value};
 
-use crate::serve::error::ApiError;
+use crate::serve::error::{ApiError, cut};
 
 /// A JSON object.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a Map<String, Value>);
 
-/// A value in a message: long ones are cut.
+/// A value in a message.
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text,
+    match value {
+        // What a list holds may be megabytes.
+        Value::Array(items) if items.len() > 10 => format!("a list of {}", items.len()),
+        Value::Object(entries) if entries.len() > 10 => format!("an object of {} fields", entries.len()),
+        value => cut(&value.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, tokens};
-use crate::serve::error::ApiError;
+use crate::serve::error::{ApiError, cut};
 use crate::serve::tokenizer::{Message, Tokenizer};
 
 /// The `prompt` of a completion: a string, token ids, or a list with one of these.
@@ -42,7 +42,7 @@ pub(super) fn chat(fields: Fields<'_>, tokenizer: &Tokenizer, longest: u32) -> R
         let wrong = |what: &str| ApiError::field("messages", format!("`messages[{index}]` {what}."));
         let role = message["role"].as_str().ok_or_else(|| wrong("has no `role`"))?;
         if !["system", "developer", "user", "assistant", "tool"].contains(&role) {
-            return Err(wrong(&format!("has the unknown role `{role}`")));
+            return Err(wrong(&format!("has the unknown role `{}`", cut(role))));
         }
         if message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
             return Err(wrong("has `tool_calls`, and this server knows no tools"));

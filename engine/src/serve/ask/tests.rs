@@ -86,6 +86,11 @@ fn wrong_types_and_ranges_name_their_field() {
         json!({ "best_of": 4 }),
         json!({ "presence_penalty": 0.5 }),
         json!({ "tools": [{}] }),
+        json!({ "tool_choice": "required" }),
+        json!({ "tool_choice": { "type": "function", "function": { "name": "f" } } }),
+        json!({ "function_call": { "name": "f" } }),
+        json!({ "modalities": ["text", "audio"] }),
+        json!({ "return_token_ids": true }),
         json!({ "response_format": { "type": "json_object" } }),
         json!({ "add_special_tokens": false }),
         json!({ "guided_json": {} }),
@@ -98,7 +103,7 @@ fn wrong_types_and_ranges_name_their_field() {
     }
     // The same fields with the values that change nothing.
     let neutral = json!({ "prompt": "a", "n": 1, "logprobs": null, "presence_penalty": 0.0, "repetition_penalty": 1,
-        "tools": [], "response_format": { "type": "text" }, "echo": false });
+        "tools": [], "tool_choice": "auto", "function_call": "none", "modalities": ["text"], "response_format": { "type": "text" }, "echo": false });
     assert!(completion(&neutral).is_ok());
 }
 

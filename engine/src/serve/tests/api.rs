@@ -142,7 +142,11 @@ fn metrics_count_what_was_served() {
 #[test]
 fn the_rest_of_the_api_answers() {
     let server = Running::start(Duration::ZERO, |settings| settings.api_key = Some("secret".into()));
-    assert_eq!(get(server.at, "/health").status, 200);
+    assert_eq!(
+        (get(server.at, "/health").status, get(server.at, "/metrics").status),
+        (200, 200),
+        "no secrets, as in vLLM"
+    );
     assert_eq!(call(server.at, "POST", "/ping", "", "").status, 200);
     assert!(get(server.at, "/version").json()["version"].as_str().is_some_and(|v| v.starts_with("overbook ")));
     for key in ["", "authorization: Bearer wrong\r\n", "authorization: secret\r\n"] {
@@ -153,11 +157,57 @@ fn the_rest_of_the_api_answers() {
     let key = "authorization: Bearer secret\r\n";
     let models = call(server.at, "GET", "/v1/models", key, "").json();
     assert_eq!((&models["data"][0]["id"], &models["data"][0]["max_model_len"]), (&json!("rehearsal"), &json!(CONTEXT)));
-    assert_eq!(call(server.at, "POST", "/v1/completions", key, "{\"prompt\": \"a\"}").status, 200);
+    // The scheme's case does not matter, by RFC 7235; nor does the number of spaces behind it.
+    for key in [key, "authorization: bearer secret\r\n", "Authorization: BEARER  secret\r\n"] {
+        assert_eq!(call(server.at, "POST", "/v1/completions", key, "{\"prompt\": \"a\"}").status, 200, "{key}");
+    }
     let (lost, wrong) = (get(server.at, "/v2/x"), get(server.at, "/metrics/x"));
     assert_eq!((lost.status, wrong.status), (404, 404));
     assert!(lost.json()["error"]["message"].as_str().is_some_and(|text| text.contains("/v2/x")));
     let method = call(server.at, "DELETE", "/health", "", "");
     assert_eq!((method.status, method.json()["error"]["code"].as_u64()), (405, Some(405)));
+    server.stop();
+}
+
+#[test]
+fn a_model_is_found_by_its_name() {
+    let server = Running::start(Duration::ZERO, |settings| settings.model = "org/model".into());
+    let listed = get(server.at, "/v1/models").json();
+    for path in ["/v1/models/org/model", "/v1/models/org%2Fmodel"] {
+        let found = get(server.at, path);
+        assert_eq!((found.status, &found.json()), (200, &listed["data"][0]), "{path}");
+    }
+    let other = get(server.at, "/v1/models/gpt-5");
+    assert_eq!((other.status, other.json()["error"]["type"].as_str()), (404, Some("NotFoundError")));
+    server.stop();
+}
+
+#[test]
+fn a_page_in_a_browser_cannot_drive_the_server() {
+    let ask = "{\"prompt\": \"a\"}";
+    let server = Running::start(Duration::ZERO, |settings| settings.allowed_hosts = vec!["llm.example".into()]);
+    let post = |more: &str| call(server.at, "POST", "/v1/completions", more, ask).status;
+    // What a page may send to a server that has not agreed.
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain; application/json",
+        "",
+    ] {
+        assert_eq!(post(&format!("content-type: {kind}\r\n")), 415, "{kind}");
+    }
+    assert_eq!(post("content-type: Application/JSON; charset=utf-8\r\n"), 200);
+    for (host, status) in
+        [("evil.example", 403), ("evil.example:8000", 403), ("llm.example:80", 200), ("[::1]:8000", 200)]
+    {
+        assert_eq!(post(&format!("host: {host}\r\n")), status, "{host}");
+        assert_eq!(call(server.at, "GET", "/metrics", &format!("host: {host}\r\n"), "").status, status, "{host}");
+    }
+    server.stop();
+    // A page does not know the key.
+    let server = Running::start(Duration::ZERO, |settings| settings.api_key = Some("secret".into()));
+    let known = "host: llm.example\r\nauthorization: Bearer secret\r\n";
+    assert_eq!(call(server.at, "POST", "/v1/completions", known, ask).status, 200);
     server.stop();
 }

@@ -72,7 +72,7 @@ fn what_is_not_understood_is_told_and_nothing_is_left() {
 fn silent(at: SocketAddr) -> std::net::TcpStream {
     use std::io::Write as _;
     let mut stream = std::net::TcpStream::connect(at).expect("it listens");
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: 20\r\n\r\n{";
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 20\r\n\r\n{";
     stream.write_all(head.as_bytes()).expect("sent");
     stream
 }
@@ -144,7 +144,10 @@ fn unread(at: SocketAddr, window: u32) -> std::net::TcpStream {
     let mut ask = json!({ "prompt": "a", "max_tokens": 8000, "ignore_eos": true, "stream": true });
     ask["stream_options"] = json!({ "include_usage": true, "continuous_usage_stats": true });
     let body = ask.to_string();
-    let head = format!("POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     (&stream).write_all(head.as_bytes()).expect("sent");
     stream
 }
@@ -194,4 +197,105 @@ fn what_does_not_finish_in_time_is_told() {
     assert_eq!(post(slow.at, &ask).status, 504);
     is_idle(&slow);
     slow.stop();
+}
+
+/// What a connection gets until the server closes it.
+fn until_closed(stream: &mut std::net::TcpStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("closed in time");
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn connections_that_say_nothing_are_closed_and_their_number_has_a_bound() {
+    use std::io::Write as _;
+    let server = Running::start(Duration::ZERO, |settings| {
+        settings.idle_timeout = Duration::from_millis(400);
+        settings.max_connections = 3;
+    });
+    let open = |text: &str| {
+        let mut stream = std::net::TcpStream::connect(server.at).expect("it listens");
+        stream.write_all(text.as_bytes()).expect("sent");
+        stream
+    };
+    let health = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let begun = Instant::now();
+    let (mut silent, mut slow, mut kept) = (open(""), open("GET /health HTTP/1.1\r\nx: "), open(health));
+    // The fourth waits until one of these is closed.
+    let mut fourth = open(&health.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n"));
+    assert!(until_closed(&mut fourth).starts_with("HTTP/1.1 200"));
+    assert!(begun.elapsed() >= Duration::from_millis(390), "{:?}", begun.elapsed());
+    assert_eq!(until_closed(&mut silent), "");
+    assert_eq!(until_closed(&mut slow), "");
+    assert_eq!(until_closed(&mut kept).matches("HTTP/1.1 200").count(), 1);
+    // Bytes of a head do not wind the clock.
+    let (mut trickling, begun) = (open("GET /health HTTP/1.1\r\nx: "), Instant::now());
+    while trickling.write_all(b"a").is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "still open");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // An answer takes as long as it takes: the limit is of heads.
+    let slow = Running::start(Duration::from_millis(5), |settings| settings.idle_timeout = Duration::from_millis(100));
+    let answer = post(slow.at, &json!({ "prompt": "a", "max_tokens": 100, "ignore_eos": true }));
+    assert_eq!(answer.status, 200);
+    slow.stop();
+    server.stop();
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_left() {
+    let server = Running::start(Duration::ZERO, |settings| {
+        settings.idle_timeout = Duration::from_millis(300);
+        settings.max_connections = 1;
+    });
+    let reader = unread(server.at, 4096);
+    // There is a place for others when its connection is gone.
+    assert_eq!(post(server.at, &json!({ "prompt": "a", "max_tokens": 3, "ignore_eos": true })).status, 200);
+    drop(reader);
+    server.stop();
+}
+
+#[test]
+fn what_a_body_holds_is_bounded_and_bodies_are_too() {
+    let server = Running::start(Duration::ZERO, |settings| {
+        settings.max_body = 1 << 20;
+        settings.max_bodies = 1 << 20;
+    });
+    let text = |body: &str| call(server.at, "POST", "/v1/completions", "", body);
+    let lists = format!("{{\"prompt\": [1], \"x\": [{}0]}}", "[0],".repeat(100_000));
+    let refused = text(&lists);
+    assert_eq!((refused.status, refused.body.contains("values and keys")), (413, true), "{}", refused.body);
+    // The longest prompt has a place.
+    let tokens = vec![1; CONTEXT as usize - 1];
+    assert_eq!(post(server.at, &json!({ "prompt": tokens, "max_tokens": 1 })).status, 200);
+    // Lists of a request, in number and in length.
+    let long = "z".repeat(1025);
+    for (name, wrong) in [
+        ("stop", json!(vec!["zz"; 65])),
+        ("stop", json!([long])),
+        ("stop_token_ids", json!(vec![1; 1025])),
+        ("logit_bias", json!({ "1": 100 })),
+    ] {
+        let answer = post(server.at, &json!({ "prompt": "a", "max_tokens": 1, name: wrong }));
+        assert_eq!((answer.status, answer.json()["error"]["param"].as_str()), (400, Some(name)), "{}", answer.body);
+        assert!(answer.body.len() < 400, "{}", answer.body);
+    }
+    let most =
+        json!({ "prompt": "a", "max_tokens": 1, "stop": vec!["z".repeat(1024); 64], "stop_token_ids": vec![1; 1024] });
+    assert_eq!(post(server.at, &most).status, 200);
+    // A body that stops halfway keeps its room: another of that size finds none, a small one does.
+    let half = wire::begin(server.at, "POST", "/v1/completions", 900_000, &" ".repeat(600_000));
+    let begun = Instant::now();
+    let large = format!("{}{{\"prompt\": [1], \"max_tokens\": 1}}", " ".repeat(600_000));
+    while text(&large).status != 429 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(text("{\"prompt\": [1], \"max_tokens\": 1}").status, 200);
+    drop(half);
+    let begun = Instant::now();
+    while text(&large).status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the room of a client that left comes back");
+    }
+    server.stop();
 }

@@ -35,11 +35,22 @@ pub(super) fn send(at: SocketAddr, method: &str, path: &str, more: &str, body: &
     let mut stream = TcpStream::connect(at).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
     let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n"
-    );
+    let kind = if more.contains("content-type:") { "" } else { "content-type: application/json\r\n" };
+    let host = if more.contains("host:") { "" } else { "host: localhost\r\n" };
+    let head =
+        format!("{method} {path} HTTP/1.1\r\n{host}{kind}connection: close\r\ncontent-length: {length}\r\n{more}\r\n");
     // A server that refuses a body may close before it has all of it.
     let _ = stream.write_all((head + body).as_bytes());
+    stream
+}
+
+/// Sends the beginning of a request whose body has a length.
+pub(super) fn begin(at: SocketAddr, method: &str, path: &str, length: usize, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(at).expect("it listens");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes()).expect("sent");
     stream
 }
 

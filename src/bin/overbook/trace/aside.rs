@@ -7,14 +7,6 @@ use anyhow::Context as _;
 
 use crate::output::Failure;
 
-/// Refuses a file that is there already.
-pub(super) fn free(out: &Path, force: bool) -> Result<(), Failure> {
-    if out.exists() && !force {
-        return Err(Failure::Input(format!("{} exists already; use --force to replace it", out.display())));
-    }
-    Ok(())
-}
-
 /// Writes aside and moves the file into place at the end.
 pub(super) fn write<T>(out: &Path, write: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
     let partial = out.with_extension(format!("partial-{}", std::process::id()));

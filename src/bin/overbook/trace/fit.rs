@@ -13,6 +13,7 @@ use overbook_traces::GenerateSpec;
 
 use crate::cli::{FitArgs, Globals};
 use crate::output::{Failure, note, print};
+use crate::place;
 
 use super::aside;
 
@@ -31,7 +32,7 @@ struct Fitted {
 
 pub(super) fn run(args: &FitArgs, globals: &Globals) -> Result<(), Failure> {
     if let Some(out) = &args.out {
-        aside::free(out, args.force)?;
+        place::file(out, args.force)?;
     }
     let fitted = match &args.source {
         None => metrics::fit(args)?,
