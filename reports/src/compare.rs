@@ -182,9 +182,9 @@ fn trust(runs: &[RunData]) -> Vec<String> {
     let told = |run: &RunData| run.summary()["trust"]["text"].as_str().unwrap_or("–").to_owned();
     let lines: Vec<String> = runs.iter().map(told).collect();
     if lines.iter().all(|line| *line == lines[0]) {
-        return if lines[0] == "–" { Vec::new() } else { vec![format!("Trust: {}", lines[0])] };
+        return if lines[0] == "–" { Vec::new() } else { hanging("Trust: ", 7, &lines[0]) };
     }
-    let each = lines.iter().enumerate().map(|(run, line)| format!("  {}  {line}", letter(run)));
+    let each = lines.iter().enumerate().flat_map(|(run, line)| hanging(&format!("  {}  ", letter(run)), 5, line));
     std::iter::once("Trust".to_owned()).chain(each).collect()
 }
 

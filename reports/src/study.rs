@@ -13,6 +13,7 @@ use overbook_sim::results::trust::Trust;
 
 use crate::ReportError;
 use crate::format::{self, Unit};
+use crate::terminal::folded;
 use page::StudyPage;
 
 pub use merge::{STUDY, is_study, merge, read};
@@ -124,7 +125,13 @@ impl Study {
         let trust = self.trust_lines();
         if !trust.is_empty() {
             text += "\nTrust\n";
-            let _ = trust.iter().try_for_each(|(place, line)| writeln!(text, "  {place}: {line}"));
+            for (place, line) in &trust {
+                let lines = folded(&format!("{place}: {line}"), COLUMNS - 4);
+                let _ = lines
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(at, part)| writeln!(text, "{}{part}", if at == 0 { "  " } else { "    " }));
+            }
         }
         let kept = self.kept();
         if !kept.is_empty() {
