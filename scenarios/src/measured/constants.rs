@@ -1,4 +1,4 @@
-//! The few constants of engines, clients and GPUs that were fitted on stated runs (VALIDATION.md says which, and how well they
+//! The few constants of engines, clients and GPUs that were fitted on stated runs (docs/validation.md says which, and how well they
 //! carry over), by name, and what they mean for a run.
 
 use std::collections::BTreeMap;

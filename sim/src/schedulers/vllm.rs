@@ -136,7 +136,7 @@ impl SchedulerPolicy for VllmSpec {
 }
 
 /// vLLM's v1 scheduler, as of vLLM 0.33 (`vllm/v1/core/sched/scheduler.py`). The numbered rules in the comments are those of
-/// `SCHEDULERS.md`.
+/// `docs/schedulers.md`.
 #[derive(Clone, Debug)]
 pub struct Vllm {
     spec: VllmSpec,
