@@ -89,7 +89,7 @@ pub struct Measuring {
 /// Rounds of anchors when they are measured alone.
 const ROUNDS: usize = 3;
 
-/// Measures the anchors of a plan alone: a few seconds' work that tells how fast the machine is at the moment. The first round is
+/// Measures the anchors of a plan alone: a few seconds' work that shows how fast the machine is at the moment. The first round is
 /// for the processor, which runs faster for a moment after it has rested: a plan is measured without rests.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Threads for connections.
 const THREADS: usize = 2;
 
-/// Whom to ask, and how.
+/// The server to ask, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     /// Where it is.
@@ -193,7 +193,7 @@ pub fn replay(
         spec,
     };
     let interrupted = pacer.run(workload)?;
-    // Nobody listens only if there is nothing to stop.
+    // The receiver is gone only if there is nothing to stop.
     let _ = stop.send(true);
     let scrapes = runtime.block_on(scrapes).unwrap_or_default();
     let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);

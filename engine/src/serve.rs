@@ -157,10 +157,10 @@ pub fn serve(
     let connections = runtime.spawn(connections::listen(listener, router, bounds, closed));
     let left = runtime.spawn(drain(Arc::clone(&service), stop));
     let driven = driver.run(&messages, clock, &mut Both(metrics, observer));
-    // Who submits now is told that nobody is here.
+    // Requests that are submitted from now on get an error.
     drop(messages);
     service.drain();
-    // Nobody hears it only if the listener has failed.
+    // The receiver is gone only if the listener has failed.
     let _ = close.send(true);
     let listened = runtime.block_on(async { tokio::time::timeout(FLUSH, connections).await });
     driven?;
@@ -189,7 +189,7 @@ async fn drain(service: Arc<Service>, stop: impl Fn() -> bool) -> usize {
     left
 }
 
-/// Tells two observers.
+/// Reports to two observers.
 struct Both<'a>(metrics::Shared, &'a mut dyn Observer);
 
 impl Observer for Both<'_> {

@@ -139,7 +139,7 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         if !self.finished {
-            // Nobody is left to be told; the name says that it is partial.
+            // An error cannot be reported from here; the name says that it is partial.
             let _ = fs::remove_dir_all(&self.partial);
             // What another run has put into them by now keeps the folders.
             let _ = self.made.iter().try_for_each(fs::remove_dir);

@@ -1,4 +1,4 @@
-//! Problems with a scenario, told the way cargo tells them.
+//! Problems with a scenario, printed in the form of cargo's.
 
 use std::fmt;
 

@@ -150,7 +150,7 @@ fn home_constants(home: &Home, name: &str, value: f64) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The errors of the runs of a folder, those that constants were fitted on told apart.
+/// The errors of the runs of a folder, with those that constants were fitted on apart.
 fn validated(folder: &Path) -> Value {
     let training = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/validation/training.txt");
     let (folder, training) = (folder.display(), training.display());
@@ -179,7 +179,7 @@ fn the_runs_of_the_clone_are_as_near_as_stated() {
         let median = median(&json, group, metric);
         assert!(median <= most, "{group}, {metric}: {median}");
     }
-    // Twenty runs, one of which is told in two parts: what constants were fitted on, and the rest.
+    // Twenty runs, one of which is reported in two parts: what constants were fitted on, and the rest.
     assert_eq!(json["runs"].as_array().map(Vec::len), Some(21));
 }
 

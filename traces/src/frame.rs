@@ -76,7 +76,7 @@ impl TraceFrame {
         self.table.height() as u64
     }
 
-    /// Rates, burstiness and lengths of the whole, as the streaming pass tells them.
+    /// Rates, burstiness and lengths of the whole, as the streaming pass counts them.
     pub fn stats(&self) -> &BurstStats {
         &self.stats
     }

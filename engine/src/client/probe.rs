@@ -50,7 +50,7 @@ pub struct Probed {
     pub metrics: Option<(Scrape, Scrape)>,
     /// What others took of the client's CPU.
     pub pressure: Option<Pressure>,
-    /// What could not be told, in words.
+    /// What could not be identified, in words.
     pub unidentified: Vec<String>,
     /// What makes the result doubtful, in words.
     pub warnings: Vec<String>,

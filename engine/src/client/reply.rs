@@ -257,7 +257,7 @@ impl Stream {
             let content = choice.text.as_deref().or_else(|| delta.and_then(|delta| delta.content.as_deref()));
             let said = content.is_some_and(|text| !text.is_empty());
             if !said && delta.is_some_and(|delta| delta.role.is_some()) {
-                // Who speaks is no token.
+                // A role is no token.
                 return;
             }
             *empty = !said;

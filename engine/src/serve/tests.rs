@@ -27,7 +27,7 @@ pub(crate) struct Left {
     /// Requests that had not ended.
     pub(crate) unfinished: usize,
     pub(crate) rows: Vec<RequestRow>,
-    /// Most blocks in use between two turns, and most of them while nobody was here.
+    /// Most blocks in use between two turns, and most of them while there was no request.
     used_max: u64,
     leaked: u64,
 }

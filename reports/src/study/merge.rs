@@ -10,7 +10,7 @@ use crate::ReportError;
 /// File name of a study's points.
 pub const STUDY: &str = "study.csv";
 
-/// Name of the axis that tells merged studies apart.
+/// Name of the axis that distinguishes merged studies.
 const AXIS: &str = "study";
 
 /// Whether a directory is one that a study has left.

@@ -103,7 +103,7 @@ fn empty() -> WorkloadSpec {
     }
 }
 
-/// The published requests, if they have all that is needed. Where the engine's own clock tells when a request came, that counts.
+/// The published requests, if they have all that is needed. Arrivals by the engine's own clock count where there are some.
 fn trace(run: &MeasuredRun) -> Result<Option<TraceSpec>, Gap> {
     let Some(path) = run.requests() else { return Ok(None) };
     let table = MeasuredTable::read(&path).map_err(|error| Gap(error.to_string()))?;

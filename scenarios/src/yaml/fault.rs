@@ -1,4 +1,4 @@
-//! What can be wrong with a document, kept apart from how it is told.
+//! What can be wrong with a document, kept apart from how it is printed.
 
 use std::fmt::{self, Display};
 

@@ -32,7 +32,7 @@ pub struct StepProfile {
     pub measured: String,
     /// The measured steps.
     pub samples: SampleFile,
-    /// What cannot be told apart.
+    /// Differences below this are not significant.
     pub noise: Noise,
     /// Shapes that came again and again, to tell later whether the machine is as fast as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,7 +58,7 @@ pub struct StepProfile {
     /// How far steps of one shape lay apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Jitter>,
-    /// What could not be told from the measurements, in words.
+    /// What the measurements do not identify, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unidentified: Vec<String>,
 }
@@ -106,7 +106,7 @@ pub struct SampleFile {
     pub seed: u64,
 }
 
-/// What cannot be told apart [%].
+/// Differences below this are not significant [%].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {

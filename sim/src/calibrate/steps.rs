@@ -44,7 +44,7 @@ impl StepSample {
     }
 }
 
-/// The median over the samples of the spread of their repeats: less than that cannot be told apart.
+/// The median over the samples of the spread of their repeats: smaller differences are not significant.
 pub fn noise(samples: &[StepSample]) -> f64 {
     median(&mut samples.iter().map(|sample| sample.spread).collect::<Vec<f64>>())
 }

@@ -53,7 +53,7 @@ pub enum BlockMove {
         /// What it is called now.
         block: HashedBlock,
     },
-    /// A free block lost its content, to be taken by somebody.
+    /// A free block lost its content, to be allocated again.
     Dropped {
         /// The block.
         block: HashedBlock,
@@ -88,9 +88,9 @@ pub struct BlockPool {
     index: HashTable<u32>,
     distinct_sum: u128,
     evictions: u64,
-    /// Contents that came into the cache (true) or left it since they were last taken; `None` while nobody follows.
+    /// Contents that came into the cache (true) or left it since they were last taken; `None` unless a caller asked for them.
     changes: Option<Vec<(u64, bool)>>,
-    /// What happened to blocks since it was last taken; `None` while nobody keeps tables.
+    /// What happened to blocks since it was last taken; `None` unless a caller keeps tables.
     moves: Option<Vec<BlockMove>>,
 }
 

@@ -5,7 +5,7 @@ use crate::time::Time;
 /// Width of a bin at the start [ns]; it doubles whenever the run outgrows the bins.
 const WIDTH_MIN: u64 = 10_000_000;
 
-/// Bins of a timeline that nobody sized.
+/// Bins of a timeline without a stated size.
 const BINS: usize = 480;
 
 /// Sums of one bin. Levels are integrals over time (level × ns), summed over replicas; the rest are counts.

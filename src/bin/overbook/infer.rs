@@ -118,7 +118,7 @@ fn profile(
     }))
 }
 
-/// Whom the probes were sent to.
+/// The server that was probed.
 fn asked(probed: &Probed) -> String {
     let found = &probed.found;
     let version = found.version.as_deref().unwrap_or("which does not tell its version");

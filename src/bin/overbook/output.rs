@@ -127,7 +127,7 @@ fn write_out(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a remark to stderr. If nobody reads it, there is nobody to tell.
+/// Writes a remark to stderr. Errors are ignored: there is no other place to report them.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", harmless(text, false));
 }

@@ -1,4 +1,4 @@
-//! A profile of a deployment that was probed from outside: fits, and what could not be told.
+//! A profile of a deployment that was probed from outside: fits, and what could not be identified.
 
 use overbook_sim::calibrate::inferred::{client_range_us, client_time_us, without_client};
 use overbook_sim::calibrate::steps::{StepErrors, StepSample, fit_steps};
@@ -22,7 +22,7 @@ pub struct Inferred<'a> {
     pub steps: Vec<StepSample>,
     /// Time between client and engine [µs].
     pub client_us: f64,
-    /// What could not be told, in words.
+    /// What could not be identified, in words.
     pub unidentified: Vec<String>,
     form: StepForm,
     form_errors: Vec<StepErrors>,

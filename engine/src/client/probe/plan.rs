@@ -65,7 +65,7 @@ const PLATEAU: u32 = 24;
 pub(super) const BETWEEN: u32 = 5;
 /// Shortest prompt.
 const SHORT: u32 = 16;
-/// A prompt that takes so many steps tells how many tokens a step has.
+/// A prompt that takes so many steps shows how many tokens a step has.
 pub(super) const CHUNKS: u32 = 3;
 /// Share of the KV pool that probes use: a preemption would spoil them.
 const KV_SHARE: f64 = 0.85;

@@ -30,7 +30,7 @@ const APART: f64 = 0.9;
 /// Share of them that come at moments of their own at least: a busy client reads some together, a proxy that buffers sends most so.
 const AT_ONCE: f64 = 0.5;
 
-/// Whom probes are sent to.
+/// Sends probes to a server.
 pub(super) struct Sender {
     pub(super) pool: Arc<Pool>,
     pub(super) clock: Clock,
@@ -99,7 +99,7 @@ impl Sender {
         Ok(replies)
     }
 
-    /// Requests that nobody looks at.
+    /// Sends requests that are not measured.
     pub(super) async fn warm_up(&mut self, plan: &ProbePlan) -> Result<(), String> {
         let longest = plan.max_model_len.saturating_sub(2);
         self.all(&[(plan.max_tokens.min(longest), 1)]).await?;
@@ -183,7 +183,7 @@ fn check(reply: &Reply, asking: Asking) -> Result<(), String> {
         return Err(reply.error.clone().unwrap_or_else(|| format!("no whole answer within {PATIENCE:?}")));
     }
     if reply.usage.is_none() && asking != Asking::Tokens {
-        return Err("it takes no token ids and sends no usage, so that nobody knows how long prompts are".into());
+        return Err("it takes no token ids and sends no usage, so that the length of prompts is unknown".into());
     }
     let pieces = reply.pieces.len();
     let tokens = reply.usage.map_or(pieces as u32, |usage| usage.completion_tokens);

@@ -68,7 +68,7 @@ impl Kernel<'_> {
         self.reschedule(self.first_drive[at]);
     }
 
-    /// A lane's event: its steps end, its next ones are planned. What has happened must be told before [`Kernel::fired`].
+    /// A lane's event: its steps end, its next ones are planned. Controllers must hear of it before [`Kernel::fired`].
     pub(in crate::fleet) fn fire(&mut self, lane: usize) -> Result<Fired, RunError> {
         let (now, at) = (self.now, self.drives[lane].replica);
         self.book_levels(at);
@@ -134,7 +134,7 @@ impl Kernel<'_> {
         }
     }
 
-    /// A request got its first token: who shares out the SMs learns of it.
+    /// A request got its first token: the controller of SM shares learns of it.
     pub(in crate::fleet) fn first_token(&mut self, at: usize, seen: FirstToken) {
         if let Some(sharing) = &mut self.sharing[at] {
             sharing.first_token(seen);
