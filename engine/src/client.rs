@@ -64,11 +64,11 @@ pub struct Server {
 pub struct Found {
     /// The model that is asked.
     pub model: String,
-    /// Version of the server, if it tells.
+    /// Version of the server, if it states one.
     pub version: Option<String>,
-    /// Longest sequence [tokens], if it tells.
+    /// Longest sequence [tokens], if it states one.
     pub max_model_len: Option<u64>,
-    /// How it is asked.
+    /// Form of the requests that it takes.
     pub asking: Asking,
 }
 
@@ -83,7 +83,7 @@ pub struct Replayed {
     pub found: Found,
     /// How late requests were sent.
     pub lateness: Lateness,
-    /// What others took of the client's CPU; `None` where the system does not tell.
+    /// What others took of the client's CPU; `None` where the system does not say.
     pub pressure: Option<Pressure>,
     /// The server's own view; empty if it has no metrics.
     pub scrapes: Vec<Scrape>,

@@ -305,7 +305,7 @@ impl Driver {
         *open || self.replica.outstanding() > 0
     }
 
-    /// Ends every request as failed and tells their clients.
+    /// Ends every request as failed and informs their clients.
     fn fail_all(&mut self, now: Time, observer: &mut dyn Observer) {
         self.replica.fail(now);
         self.replica.reap(0, now);

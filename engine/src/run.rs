@@ -60,7 +60,7 @@ pub struct Measured {
     pub steps: Vec<StepLog>,
     /// How late requests were sent.
     pub lateness: Lateness,
-    /// What others took of the CPU; `None` where the system does not tell.
+    /// What others took of the CPU; `None` where the system does not say.
     pub pressure: Option<Pressure>,
 }
 

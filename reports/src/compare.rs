@@ -82,7 +82,7 @@ const GROUPS: [(&str, &[Metric]); 3] = [
 struct Change {
     /// "−12.3 %", "+1.2 points".
     text: String,
-    /// Whether that is good; `None` if it is neither, or too small to tell.
+    /// Whether that is good; `None` if it is neither, or too small to judge.
     good: Option<bool>,
 }
 

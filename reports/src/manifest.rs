@@ -45,9 +45,9 @@ pub struct Server {
     pub url: String,
     /// The model that was asked.
     pub model: String,
-    /// Its version, if it told.
+    /// Its version, if it stated one.
     pub version: Option<String>,
-    /// How it was asked.
+    /// Form of the requests that it takes.
     pub asked: String,
 }
 
@@ -133,7 +133,7 @@ impl Start {
         Some(cpu_seconds()? - self.cpu?)
     }
 
-    /// The manifest of what ends now: of these results, from these files, with this status and exit code.
+    /// The manifest of a run that ends now, with these results, files, status and exit code.
     pub fn manifest(
         &self,
         build: &Build,

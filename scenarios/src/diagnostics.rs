@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::yaml::{Fault, SourceId, Span};
 
-/// Further problems are not told.
+/// Further problems are not printed.
 const PROBLEMS_MAX: usize = 200;
 
 /// The texts that spans point into: the scenario file first, then one per `--set`.

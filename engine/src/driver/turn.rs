@@ -212,7 +212,7 @@ impl Driver {
         }
     }
 
-    /// Tells of what has happened in the replica.
+    /// Reports the events of the replica.
     pub(super) fn tell(&mut self, now: Time, observer: &mut dyn Observer) {
         while let Some(happened) = self.replica.pop_happened() {
             observer.happened(now, &happened, self.steps, self.busy);

@@ -267,7 +267,7 @@ impl Observer for Shared {
                 metrics.running.remove(&row.request);
                 metrics.here -= 1;
                 if metrics.here == 0 {
-                    // An idle driver has no turns that would tell.
+                    // An idle driver has no turns that would update it.
                     metrics.used_blocks = 0;
                 }
             }

@@ -21,7 +21,7 @@ pub struct Imitation {
 }
 
 impl MeasuredRun {
-    /// The scenario that has this run's conditions. Nothing in it depends on the run's results, but for what they tell of the
+    /// The scenario that has this run's conditions. Nothing in it depends on the run's results, but for what they show of the
     /// conditions: how many tokens prompts and outputs had in all, and how many requests a client that fell behind its rate had
     /// under way.
     ///

@@ -115,7 +115,7 @@ fn trace(run: &MeasuredRun) -> Result<Option<TraceSpec>, Gap> {
     }
     let arrival = if table.column("queued_s").is_some() { "queued_s" } else { "arrival_s" };
     let path = path.canonicalize().unwrap_or(path);
-    // Clients are classes: fair orders tell them apart by that.
+    // Clients are classes, which fair orders distinguish.
     let class = table.column("client").map(|_| "client".to_owned());
     let trace = serde_json::json!({
         "path": path,

@@ -10,7 +10,7 @@ use crate::nearest::nearest;
 /// What is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Detail {
-    /// Told as is.
+    /// Printed as is.
     Message(String),
     /// A key that does not belong here.
     UnknownKey {

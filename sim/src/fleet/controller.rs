@@ -57,7 +57,7 @@ pub(super) enum Event<'e> {
     Moved { request: u64, place: Place },
     /// A lane has come to a step boundary at which something changed.
     Boundary { replica: usize },
-    /// All that has happened on a replica has been told.
+    /// All events of a replica were handed on.
     Told { replica: usize },
     /// Requests of a replica were ended from outside.
     Left,

@@ -23,7 +23,7 @@ pub enum OutputLimit {
 }
 
 impl OutputLimit {
-    /// Tells a request what policies may know of its output.
+    /// Sets what policies may know of a request's output.
     pub fn apply(self, arrival: &mut Arrival) {
         match self {
             OutputLimit::Context => {}

@@ -50,7 +50,7 @@ pub enum BlockMove {
         seat: Seat,
         /// Which of its blocks, from 0.
         index: u32,
-        /// What it is called now.
+        /// Its content.
         block: HashedBlock,
     },
     /// A free block lost its content, to be allocated again.
@@ -260,7 +260,7 @@ impl BlockPool {
         self.cached_free += 1;
     }
 
-    /// From now on [`BlockPool::take_changes`] tells which contents come and go.
+    /// From now on [`BlockPool::take_changes`] returns which contents come and go.
     pub(crate) fn follow(&mut self) {
         self.changes = Some(Vec::new());
     }
@@ -270,7 +270,7 @@ impl BlockPool {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// From now on [`BlockPool::take_moves`] tells what happens to blocks.
+    /// From now on [`BlockPool::take_moves`] returns what happens to blocks.
     pub(crate) fn track_moves(&mut self) {
         self.moves = Some(Vec::new());
     }

@@ -169,7 +169,7 @@ impl Timeline {
         self.bins.iter_mut().zip(&other.bins).for_each(|(mine, theirs)| mine.add(theirs));
     }
 
-    /// The bins that a run from zero until `end` has reached; the last one ends at `end` and takes what came then.
+    /// The bins that a run from zero until `end` has reached; the last one ends at `end` and includes it.
     pub fn bins(&self, end: Time) -> impl ExactSizeIterator<Item = Bin> + '_ {
         let width = self.width();
         let reached = (end.0.div_ceil(width) as usize).min(self.bins.len());

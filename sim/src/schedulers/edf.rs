@@ -1,4 +1,5 @@
-//! Earliest deadline first: the request whose first token is due soonest is admitted first. A request that would be late is demoted, rejected or kept.
+//! Earliest deadline first: the request whose first token is due soonest is admitted first. A request that would
+//! be late is demoted, rejected or kept.
 
 use serde::{Deserialize, Serialize};
 

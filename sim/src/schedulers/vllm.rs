@@ -144,7 +144,7 @@ pub struct Vllm {
     last_prefill: Option<u64>,
     /// Whether the last step that was neither held nor preempting left requests waiting.
     backlog: bool,
-    /// Real arrival times are never equal. Virtual ones are: then the number tells requests apart, or two of them could be each
+    /// Real arrival times are never equal. Virtual ones are: then the number orders requests, or two of them could be each
     /// other's victims for ever.
     times_differ: bool,
 }

@@ -289,7 +289,7 @@ impl Replica {
         self.computed_tokens
     }
 
-    /// Plans the next step of a lane. Returns whether it holds any work; [`Replica::step`] tells what.
+    /// Plans the next step of a lane. Returns whether it holds any work; [`Replica::step`] has it.
     ///
     /// # Errors
     /// The scheduler asked for something impossible: a bug in it, fatal in every driver.

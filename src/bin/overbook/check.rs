@@ -45,7 +45,7 @@ pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Stu
     Ok(study)
 }
 
-/// What to tell of a trace that ends within the time over which `spread` deals out its first requests.
+/// A remark on a trace that ends within the time over which `spread` deals out its first requests.
 fn stretched(point: &Point) -> Option<String> {
     let trace = point.scenario.workload.trace.as_ref()?;
     let spread = trace.spread?;

@@ -174,7 +174,7 @@ fn next(point: &Point, scenario: &Path, url: &str, out: &Path, profile: &StepPro
     let client = profile
         .client_time
         .map_or_else(String::new, |time| format!(" --set 'workload.client_time={{ base: {time} }}'"));
-    let mut text = String::from("cannot be told:");
+    let mut text = String::from("cannot be identified:");
     for told in &profile.unidentified {
         let _ = write!(text, "\n  {told}");
     }

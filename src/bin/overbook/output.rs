@@ -76,7 +76,7 @@ impl From<ReportError> for Failure {
     }
 }
 
-/// An error and its causes, less those that the text before them has told already.
+/// An error and its causes, less those that the text before them contains already.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -31,7 +31,7 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     /// Whether it was measured under conditions that make it void.
     pub(crate) void: bool,
-    /// Whether all rows could be recorded. What was measured cannot be had again: its figures are printed even if not.
+    /// Whether all rows could be recorded. A measurement cannot be repeated: its figures are printed even if a row is lost.
     pub(crate) rows: Result<(), Failure>,
 }
 

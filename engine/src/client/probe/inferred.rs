@@ -49,7 +49,7 @@ impl Probed {
         Inferred { probed: self, steps, client_us, unidentified, form, form_errors }
     }
 
-    /// What a profile says of the engine; weights, and blocks where the server does not tell them, are what the scenario says.
+    /// What a profile says of the engine; weights, and blocks where the server does not state them, are what the scenario says.
     pub fn engine(&self, weights: WeightDtype, block_tokens: u32) -> ProfiledEngine {
         let told = self.metrics.map(|(_, after)| after.block_tokens as u32).filter(|tokens| *tokens > 0);
         ProfiledEngine {

@@ -176,7 +176,7 @@ async fn gone_on(running: &[Pending], tokens: u64) -> bool {
     }
 }
 
-/// Whether step times can be told from a reply.
+/// Whether a reply shows step times.
 fn check(reply: &Reply, asking: Asking) -> Result<(), String> {
     let asked = reply.arrival.output_tokens;
     if reply.outcome != Outcome::Finished {
@@ -195,13 +195,13 @@ fn check(reply: &Reply, asking: Asking) -> Result<(), String> {
     let moments = 1 + reply.pieces.windows(2).filter(|pair| pair[0] != pair[1]).count();
     if (pieces as f64) < f64::from(tokens) * APART {
         return Err(format!(
-            "{tokens} tokens came in {pieces} pieces, so that the time of a step cannot be told: let it send every token by itself \
+            "{tokens} tokens came in {pieces} pieces, so that the time of a step cannot be identified: let it send every token by itself \
              (no speculative decoding, stream interval 1)"
         ));
     }
     if (moments as f64) < f64::from(tokens) * AT_ONCE {
         return Err(format!(
-            "{tokens} tokens came at {moments} moments, so that the time of a step cannot be told: something on the way holds them back \
+            "{tokens} tokens came at {moments} moments, so that the time of a step cannot be identified: something on the way holds them back \
              (a proxy that buffers?)"
         ));
     }

@@ -1,4 +1,4 @@
-//! Clients that misbehave, too many of them, and a server that is told to stop.
+//! Clients that misbehave, too many of them, and a server that is stopped.
 
 use std::io::Read as _;
 use std::time::Instant;

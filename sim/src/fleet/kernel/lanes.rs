@@ -6,7 +6,7 @@ use crate::fleet::outcome::RunError;
 use crate::partitioners::FirstToken;
 use crate::results::rows::RequestRow;
 
-/// What became of a lane's event, before what happened on its replica has been told.
+/// The outcome of a lane's event, before controllers hear of it.
 #[derive(Debug)]
 pub(in crate::fleet) struct Fired {
     pub(in crate::fleet) lane: usize,

@@ -44,7 +44,7 @@ impl Replica {
         }))
     }
 
-    /// From now on [`Replica::take_block_moves`] tells what happens to blocks. Call before the first request.
+    /// From now on [`Replica::take_block_moves`] returns what happens to blocks. Call before the first request.
     pub fn track_blocks(&mut self) {
         self.pool.track_moves();
     }

@@ -1,4 +1,4 @@
-//! What goes into a replica and what comes out: limits, the planned step, the things that happened.
+//! What goes into a replica and what comes out: limits, the planned step, events.
 
 use crate::cost::{Cost, PrefillPart};
 use crate::kv::Seat;
@@ -72,7 +72,7 @@ pub struct SwapSpace {
     pub block_cost: Cost,
 }
 
-/// Something that happened to a request, told to the driver in order.
+/// An event of a request, handed to the driver in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Happened {
     /// Admitted from the queue (again, after a preemption).
