@@ -207,7 +207,7 @@ fn several(mut values: impl Iterator<Item = u32>) -> bool {
 /// What these probes cannot identify.
 fn unidentified(readings: &Readings, plan: &ProbePlan, metrics: Option<(Scrape, Scrape)>) -> Vec<String> {
     let mut told = vec![
-        "host and device: a step is the whole time from token to token; what of it was the host's is not seen, and `host` is zero"
+        "host and device: a step is the whole time from token to token; the host's part of it is not seen, and `host` is zero"
             .to_owned(),
         "client time: which part is the network's, the server's front end's, the scheduler's or this client's".to_owned(),
     ];

@@ -80,7 +80,7 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
         }
         if studies[..at].iter().any(|other| other.title == study.title) {
             return Err(ReportError::Asked(format!(
-                "two studies are called {}; rename a directory, the names tell them apart",
+                "two studies are called {}; rename one of the directories",
                 study.title
             )));
         }

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
     let probed = match probed {
         Ok(probed) => probed,
         Err(ProbeError::Interrupted) => {
-            note("interrupted: half of the probes make no profile; nothing was written");
+            note("interrupted: a profile needs all probes; nothing was written");
             return Ok(INTERRUPTED);
         }
         Err(error @ ProbeError::Budget { .. }) => return Err(Failure::Input(format!("--budget: {error}"))),

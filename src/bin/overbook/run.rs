@@ -146,7 +146,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
         note(&effort(&outcome.summary, &outcome.effort, outcome.digest, &start));
     }
     if let Some(halt) = &outcome.halted {
-        note(&format!("error: {halt}; the results are of the time before"));
+        note(&format!("error: {halt}; the results end there"));
     }
     Ok(code)
 }
