@@ -55,7 +55,7 @@ const fn bar(error: f64, open: f64) -> Bar {
     Bar { error, open }
 }
 
-/// A machine whose anchors take this much more or less time in the middle of all looks is another one.
+/// Largest share by which the anchors' median time may differ before the machine counts as another one.
 const SPEED: f64 = 0.05;
 
 /// Fewer repeats judge nothing.
@@ -265,7 +265,7 @@ impl Fidelity {
         trial.finding().map(|finding| if void { Finding::Inconclusive } else { finding })
     }
 
-    /// Whether the machine is another than when the profile was measured.
+    /// Whether the machine's speed has changed since the profile was measured.
     pub fn has_changed(&self) -> bool {
         median(&mut self.slower.clone()).abs() > SPEED
     }
