@@ -1,4 +1,4 @@
-//! What of a point's cost model rests on inference and not on anybody's measurement: said wherever a result is.
+//! The parts of a point's cost model that are inferred, not measured. Every result names them.
 
 use overbook_sim::calibrate::Profile;
 use overbook_sim::hardware::gpu::{Origin, OriginKind};

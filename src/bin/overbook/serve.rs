@@ -126,7 +126,7 @@ fn serving(
     Ok((ended, books.finish(spec.limits.blocks)))
 }
 
-/// The key that clients must send, if there is one. An empty one would let everybody in.
+/// The key that clients must send, if there is one. An empty one would let every client in.
 fn api_key(given: Option<&String>) -> Result<Option<String>, Failure> {
     let key = match (given, std::env::var("OVERBOOK_API_KEY")) {
         (Some(key), _) => Some(key.clone()),
