@@ -1,4 +1,4 @@
-//! Tells the binary what it was built from, for the manifest of every run.
+//! Hands the binary what it was built from, for the manifest of every run.
 
 use std::process::Command;
 

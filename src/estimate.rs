@@ -96,7 +96,7 @@ impl fmt::Display for Estimate {
 }
 
 impl Sample {
-    /// How much more there is than was tried.
+    /// Size of the whole ÷ size of the sample.
     fn factor(&self) -> f64 {
         if self.whole { 1.0 } else { self.requests.max(self.ended) as f64 / self.ended.max(1) as f64 }
     }

@@ -96,7 +96,7 @@ impl Study {
     /// number of threads.
     ///
     /// # Errors
-    /// The first point, in their order, that could not be run. The others are run all the same.
+    /// The first point, in their order, that could not be run. The others are run nevertheless.
     pub fn run(&self, options: &Options, on_done: &(dyn Fn(PointDone) + Sync)) -> Result<StudyOutcome, Error> {
         let points = self.points();
         let shared = Shared::new(points, options.shared_bytes_max, &options.cancel);

@@ -1,4 +1,4 @@
-//! Measures whole steps on an executor, to tell the simulator what they cost.
+//! Measures whole steps on an executor: the step costs of the simulator.
 //!
 //! A plan of shapes (decode batches × contexts on both sides of every power of two; prompts × what is there already;
 //! both together; skewed contexts) is measured in random order. Anchors, a few shapes that come again and again, tell
@@ -25,10 +25,10 @@ use measure::Bench;
 pub use plan::{Shape, ShapePlan};
 pub use profile::Described;
 
-/// A shape that was measured again and again.
+/// A shape that is repeated over the whole measurement.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Anchor {
-    /// What it is.
+    /// Its name, in words.
     pub name: String,
     /// Its times, each the mean of some repeats, in order [µs].
     pub times_us: Vec<f64>,
@@ -53,7 +53,7 @@ impl Anchor {
 pub struct Calibration {
     /// The steps, in the order in which they were measured.
     pub samples: Vec<StepSample>,
-    /// What came again and again.
+    /// The shapes that were repeated in every round.
     pub anchors: Vec<Anchor>,
     /// Single steps ÷ the mean of their shape, of shapes that were repeated often.
     pub ratios: Vec<f64>,
@@ -89,7 +89,7 @@ pub struct Measuring {
 /// Rounds of anchors when they are measured alone.
 const ROUNDS: usize = 3;
 
-/// Measures the anchors of a plan alone: a few seconds' work that tells how fast the machine is at the moment. The first round is
+/// Measures the anchors of a plan alone: a few seconds' work that shows how fast the machine is at the moment. The first round is
 /// for the processor, which runs faster for a moment after it has rested: a plan is measured without rests.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ pub fn calibrate(
     let mut gauge = PressureGauge::start();
     let order = plan.order();
     let mut bench = Bench::new(build()?, plan.seed);
-    // With their places in the order, by which drift is told.
+    // With their places in the order, which show drift.
     let mut samples: Vec<(usize, StepSample)> = Vec::new();
     let mut anchors: Vec<Anchor> = Vec::new();
     let mut rounds: Vec<usize> = Vec::new();

@@ -46,7 +46,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Threads for connections.
 const THREADS: usize = 2;
 
-/// Whom to ask, and how.
+/// The server to ask, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     /// Where it is.
@@ -64,11 +64,11 @@ pub struct Server {
 pub struct Found {
     /// The model that is asked.
     pub model: String,
-    /// Version of the server, if it tells.
+    /// Version of the server, if it states one.
     pub version: Option<String>,
-    /// Longest sequence [tokens], if it tells.
+    /// Longest sequence [tokens], if it states one.
     pub max_model_len: Option<u64>,
-    /// How it is asked.
+    /// Form of the requests that it takes.
     pub asking: Asking,
 }
 
@@ -83,7 +83,7 @@ pub struct Replayed {
     pub found: Found,
     /// How late requests were sent.
     pub lateness: Lateness,
-    /// What others took of the client's CPU; `None` where the system does not tell.
+    /// What others took of the client's CPU; `None` where the system does not say.
     pub pressure: Option<Pressure>,
     /// The server's own view; empty if it has no metrics.
     pub scrapes: Vec<Scrape>,
@@ -193,7 +193,7 @@ pub fn replay(
         spec,
     };
     let interrupted = pacer.run(workload)?;
-    // Nobody listens only if there is nothing to stop.
+    // The receiver is gone only if there is nothing to stop.
     let _ = stop.send(true);
     let scrapes = runtime.block_on(scrapes).unwrap_or_default();
     let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);

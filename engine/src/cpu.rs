@@ -108,7 +108,7 @@ fn stopped() -> ExecutorError {
 impl Drop for CpuExecutor {
     fn drop(&mut self) {
         self.batches = None;
-        // The step that runs is finished first; a panic was already told as an error.
+        // The step that runs is finished first; a panic was already reported as an error.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

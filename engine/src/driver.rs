@@ -108,7 +108,7 @@ pub struct Levels {
     pub pool_blocks: u64,
 }
 
-/// What a driver tells of, in order.
+/// What a driver reports, in order.
 pub trait Observer {
     /// A request was sent at `scheduled` and taken in now.
     fn arrived(&mut self, id: u64, scheduled: Time, now: Time);
@@ -157,7 +157,7 @@ pub enum DriveError {
 #[derive(Debug)]
 struct InFlight {
     log: StepLog,
-    /// Who gets a token, in the batch's order.
+    /// Requests that get a token, in the batch's order.
     marks: Vec<(Seat, u32)>,
     plans: u64,
 }
@@ -234,10 +234,10 @@ impl Driver {
         })
     }
 
-    /// Serves what comes in until the inbox is closed and all that came in has ended, or it is told to stop.
+    /// Serves what comes in until the inbox is closed and all that came in has ended, or it is stopped.
     ///
     /// # Errors
-    /// The executor failed, or there is a bug in a policy or here. Who still waits is told that its request has failed.
+    /// The executor failed, or there is a bug in a policy or here. Clients that still wait get a failure.
     pub fn run(
         &mut self,
         inbox: &Receiver<Message>,
@@ -288,7 +288,7 @@ impl Driver {
         }
     }
 
-    /// Waits, with nothing to do, for a message or for the end of somebody's patience. `false` if neither can come any more.
+    /// Waits, with nothing to do, for a message or for the end of a client's patience. `false` if neither can come any more.
     fn listen(&self, inbox: &Receiver<Message>, clock: Clock, news: &mut Vec<Message>, open: &mut bool) -> bool {
         if !*open {
             return !self.patience.is_empty() && self.replica.outstanding() > 0;
@@ -305,7 +305,7 @@ impl Driver {
         *open || self.replica.outstanding() > 0
     }
 
-    /// Ends every request as failed and tells their clients.
+    /// Ends every request as failed and informs their clients.
     fn fail_all(&mut self, now: Time, observer: &mut dyn Observer) {
         self.replica.fail(now);
         self.replica.reap(0, now);

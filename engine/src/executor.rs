@@ -51,7 +51,7 @@ pub struct Begin {
     /// Its number from now on; one that had it before has ended.
     pub seat: Seat,
     /// Its prompt, at least one token, each below the vocabulary's size; and then what is known of its output already. A known
-    /// token takes the place of the one drawn: contents that a trace tells of go beyond the prompt.
+    /// token takes the place of the one drawn: contents that a trace states go beyond the prompt.
     pub prompt: Vec<u32>,
     /// How its tokens are drawn.
     pub sampling: Sampling,

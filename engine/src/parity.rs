@@ -90,8 +90,8 @@ impl Recorder for Rows {
     }
 }
 
-/// Arrivals as the replica saw them, of requests as they were sent. What the engine found out, the replay is told: how long
-/// outputs were and who gave up when.
+/// Arrivals as the replica saw them, of requests as they were sent. The replay gets what the engine found out: how long
+/// outputs were, and when clients gave up.
 fn as_seen(measured: &Measured) -> VecDeque<Arrival> {
     let mut sent = measured.sent.clone();
     for row in &measured.seen {

@@ -60,7 +60,7 @@ pub struct Measured {
     pub steps: Vec<StepLog>,
     /// How late requests were sent.
     pub lateness: Lateness,
-    /// What others took of the CPU; `None` where the system does not tell.
+    /// What others took of the CPU; `None` where the system does not say.
     pub pressure: Option<Pressure>,
 }
 
@@ -190,7 +190,7 @@ pub fn run(
         };
         let paced = runtime.block_on(pacer.run(workload));
         let (sent, lateness) = (std::mem::take(&mut pacer.sent), std::mem::take(&mut pacer.lateness));
-        // Without a sender the driver ends when nobody is left.
+        // Without a sender the driver ends when no request is left.
         drop(pacer);
         (paced, sent, lateness, driver.join().ok())
     });

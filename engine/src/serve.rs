@@ -79,7 +79,7 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Time for a request to finish; more gets 504, or an error event in a stream.
     pub request_timeout: Duration,
-    /// Time for running requests to finish when the server is told to stop.
+    /// Time for running requests to finish when the server is stopped.
     pub drain_timeout: Duration,
     /// Seed of requests that bring none.
     pub seed: u64,
@@ -128,10 +128,10 @@ pub enum ServeError {
 }
 
 /// Serves until `stop` says so, which it is asked now and then; then takes no new requests, lets those that run finish, and returns how many did not.
-/// `observer` hears what the driver tells.
+/// `observer` gets the driver's reports.
 ///
 /// # Errors
-/// The listener does not work, or the driver failed: clients have been told by then.
+/// The listener does not work, or the driver failed: clients have got an error by then.
 pub fn serve(
     settings: Settings,
     listener: TcpListener,
@@ -157,10 +157,10 @@ pub fn serve(
     let connections = runtime.spawn(connections::listen(listener, router, bounds, closed));
     let left = runtime.spawn(drain(Arc::clone(&service), stop));
     let driven = driver.run(&messages, clock, &mut Both(metrics, observer));
-    // Who submits now is told that nobody is here.
+    // Requests that are submitted from now on get an error.
     drop(messages);
     service.drain();
-    // Nobody hears it only if the listener has failed.
+    // The receiver is gone only if the listener has failed.
     let _ = close.send(true);
     let listened = runtime.block_on(async { tokio::time::timeout(FLUSH, connections).await });
     driven?;
@@ -189,7 +189,7 @@ async fn drain(service: Arc<Service>, stop: impl Fn() -> bool) -> usize {
     left
 }
 
-/// Tells two observers.
+/// Reports to two observers.
 struct Both<'a>(metrics::Shared, &'a mut dyn Observer);
 
 impl Observer for Both<'_> {

@@ -1,4 +1,4 @@
-//! Block tables: which block of real memory holds which tokens of whom.
+//! Block tables: which block of real memory holds which tokens of which sequence.
 //!
 //! The replica counts blocks; only those with cached content have a name there. Here every block is a *frame* of real memory.
 //! Frames are given to a sequence when a step of its is submitted, which is never before the pool has counted them,
@@ -32,7 +32,7 @@ impl BlockTables {
         BlockTables { free: (0..blocks).rev().collect(), tables: Vec::new(), frames: Vec::new() }
     }
 
-    /// Frames that nobody holds and that cache nothing.
+    /// Frames that no sequence holds and that cache nothing.
     pub fn free(&self) -> usize {
         self.free.len()
     }

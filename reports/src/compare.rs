@@ -82,7 +82,7 @@ const GROUPS: [(&str, &[Metric]); 3] = [
 struct Change {
     /// "−12.3 %", "+1.2 points".
     text: String,
-    /// Whether that is good; `None` if it is neither, or too small to tell.
+    /// Whether that is good; `None` if it is neither, or too small to judge.
     good: Option<bool>,
 }
 
@@ -188,7 +188,7 @@ fn trust(runs: &[RunData]) -> Vec<String> {
     std::iter::once("Trust".to_owned()).chain(each).collect()
 }
 
-/// Runs that have not come to their end or cannot be told apart by what they assume, in words.
+/// Runs that have not come to their end, or whose assumptions do not distinguish them, in words.
 fn warnings(runs: &[RunData]) -> Vec<String> {
     let partial = runs.iter().enumerate().filter(|(_, run)| !run.is_complete());
     let partial = partial.map(|(i, run)| format!("{} is {}: its figures are partial.", letter(i), run.status()));

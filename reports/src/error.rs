@@ -68,7 +68,7 @@ impl ReportError {
 
     pub(crate) fn parquet(path: &Path) -> impl Fn(ParquetError) -> ReportError + '_ {
         |source| match source {
-            // What the writer wraps is what the system said: told as with any other file.
+            // The writer wraps the system's error, which is reported as with any other file.
             ParquetError::External(cause) => match cause.downcast::<io::Error>() {
                 Ok(source) => ReportError::Io { path: path.to_owned(), source: *source },
                 Err(cause) => ReportError::Parquet { path: path.to_owned(), source: ParquetError::External(cause) },

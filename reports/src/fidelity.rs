@@ -25,7 +25,7 @@ pub struct Bar {
     pub open: f64,
 }
 
-/// The figures that are compared, with their bars; those without are told and not judged.
+/// The figures that are compared, with their bars; those without a bar are printed and not judged.
 pub const FIGURES: [(&str, Option<Bar>); 22] = [
     ("output_throughput", Some(bar(0.02, 0.02))),
     ("request_throughput", Some(bar(0.02, 0.02))),
@@ -55,13 +55,13 @@ const fn bar(error: f64, open: f64) -> Bar {
     Bar { error, open }
 }
 
-/// A machine whose anchors take this much more or less time in the middle of all looks is another one.
+/// Largest share by which the anchors' median time may differ before the machine counts as another one.
 const SPEED: f64 = 0.05;
 
 /// Fewer repeats judge nothing.
 pub const REPEATS_MIN: usize = 5;
 
-/// A 99th percentile of fewer requests is their slowest, and no percentile: it is told and not judged.
+/// A 99th percentile of fewer requests is their slowest, and no percentile: it is printed and not judged.
 pub const TAIL_MIN: u64 = 100;
 
 /// What a comparison shows.
@@ -100,7 +100,7 @@ pub struct Trial {
     pub simulated: f64,
 }
 
-/// Simulated ÷ measured − 1; of nothing and nothing it is nothing.
+/// Simulated ÷ measured − 1; 0 where both are 0.
 fn error(simulated: f64, measured: f64) -> f64 {
     let apart = simulated - measured;
     if apart.abs() > 0.0 { apart / measured } else { 0.0 }
@@ -265,7 +265,7 @@ impl Fidelity {
         trial.finding().map(|finding| if void { Finding::Inconclusive } else { finding })
     }
 
-    /// Whether the machine is another than when the profile was measured.
+    /// Whether the machine's speed has changed since the profile was measured.
     pub fn has_changed(&self) -> bool {
         median(&mut self.slower.clone()).abs() > SPEED
     }

@@ -61,7 +61,7 @@ pub struct Figure {
     pub id: String,
     /// Heading.
     pub title: String,
-    /// What it shows, in words, for those who do not see it.
+    /// What it shows, in words, for screen readers.
     pub description: String,
     /// The axis along the bottom.
     pub x: Axis,

@@ -45,9 +45,9 @@ pub struct Server {
     pub url: String,
     /// The model that was asked.
     pub model: String,
-    /// Its version, if it told.
+    /// Its version, if it stated one.
     pub version: Option<String>,
-    /// How it was asked.
+    /// Form of the requests that it takes.
     pub asked: String,
 }
 
@@ -133,7 +133,7 @@ impl Start {
         Some(cpu_seconds()? - self.cpu?)
     }
 
-    /// The manifest of what ends now: of these results, from these files, with this status and exit code.
+    /// The manifest of a run that ends now, with these results, files, status and exit code.
     pub fn manifest(
         &self,
         build: &Build,
@@ -221,7 +221,7 @@ pub fn utc(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// CPU time that this process has used [s], where the system tells (Linux, to 10 ms).
+/// CPU time that this process has used [s], where the system says it (Linux, to 10 ms).
 pub fn cpu_seconds() -> Option<f64> {
     // Fields 14 and 15 (utime, stime) in ticks of 1/100 s; counted after the command, which may hold spaces.
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -230,7 +230,7 @@ pub fn cpu_seconds() -> Option<f64> {
     Some((ticks()? + ticks()?) / 100.0)
 }
 
-/// Name of the host's processor, where the system tells (Linux).
+/// Name of the host's processor, where the system says it (Linux).
 pub fn host_cpu() -> Option<String> {
     let info = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;

@@ -42,7 +42,7 @@ impl RunData {
         &self.dir
     }
 
-    /// Name of the directory, by which people tell runs apart.
+    /// Name of the directory, which distinguishes runs.
     pub fn name(&self) -> String {
         let name =
             self.dir.file_name().or_else(|| self.dir.components().next_back().map(std::path::Component::as_os_str));
@@ -221,7 +221,7 @@ impl RunData {
     }
 }
 
-/// A request that ended in a way that this version does not know has failed, for all that it can tell.
+/// A request that ended in a way that this version does not know counts as failed.
 fn outcome(name: &[u8]) -> Outcome {
     Outcome::ALL.into_iter().find(|outcome| outcome.name().as_bytes() == name).unwrap_or(Outcome::Failed)
 }

@@ -119,7 +119,7 @@ impl RunDir {
         let old = sibling(&self.target, "old")?;
         fs::rename(&self.target, &old).map_err(ReportError::io(&old))?;
         if let Err(error) = self.move_into_place() {
-            // The first error is the one to tell; the old result at least should stand again.
+            // The first error is the one to report; the old result at least should stand again.
             let _ = fs::rename(&old, &self.target);
             return Err(error);
         }
@@ -139,7 +139,7 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         if !self.finished {
-            // Nobody is left to be told; the name says that it is partial.
+            // An error cannot be reported from here; the name says that it is partial.
             let _ = fs::remove_dir_all(&self.partial);
             // What another run has put into them by now keeps the folders.
             let _ = self.made.iter().try_for_each(fs::remove_dir);
@@ -148,7 +148,7 @@ impl Drop for RunDir {
 }
 
 /// Directories beside `target` that runs have left which were killed, in order: `NAME.partial-PID`, where no process has that
-/// number. Where the system does not tell (it has no `/proc`) there are none.
+/// number. Where the system does not say (it has no `/proc`) there are none.
 pub fn left_by_killed(target: &Path) -> Vec<PathBuf> {
     let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

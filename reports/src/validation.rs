@@ -37,7 +37,7 @@ pub type Curve = Vec<(f64, f64)>;
 /// A level over time, for a figure.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Level {
-    /// What it is.
+    /// Its name.
     pub label: String,
     /// As published.
     pub measured: Curve,
@@ -249,7 +249,7 @@ fn group(name: String, runs: &[&JudgedRun]) -> ErrorGroup {
     ErrorGroup { rows: metrics.into_iter().filter_map(row).collect(), runs: runs.len(), name }
 }
 
-/// A quantile, linear between order statistics; `None` of nothing.
+/// A quantile, linear between order statistics; `None` without values.
 fn quantile(mut values: Vec<f64>, p: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let place = p * (values.len().checked_sub(1)? as f64);

@@ -15,7 +15,7 @@ use crate::metric::Dimension;
 pub struct Amount {
     /// Seconds, 1/s or a plain number.
     pub value: f64,
-    /// What it is measured in.
+    /// Its dimension.
     pub dimension: Dimension,
     /// Written in percent.
     pub percent: bool,

@@ -197,9 +197,9 @@ impl fmt::Display for EntryKind {
 /// One entry, for lists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
-    /// What scenarios call it.
+    /// Its name in scenarios.
     pub name: &'static str,
     /// What matters about it, in one line.
     pub facts: String,

@@ -1,4 +1,4 @@
-//! Problems with a scenario, told the way cargo tells them.
+//! Problems with a scenario, printed in the form of cargo's.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::yaml::{Fault, SourceId, Span};
 
-/// Further problems are not told.
+/// Further problems are not printed.
 const PROBLEMS_MAX: usize = 200;
 
 /// The texts that spans point into: the scenario file first, then one per `--set`.

@@ -167,7 +167,7 @@ fn fleet_facts(point: &Point) -> String {
 fn output_lengths(limit: MaxNewTokens) -> String {
     match limit {
         MaxNewTokens::Context => "unknown to the scheduler (limit: the context)".into(),
-        MaxNewTokens::True => "ORACLE: the scheduler is told the true length".into(),
+        MaxNewTokens::True => "ORACLE: the scheduler knows the true length".into(),
         MaxNewTokens::Fixed(n) => format!("cut to {n} tokens, which the scheduler knows"),
     }
 }

@@ -26,7 +26,7 @@ pub struct Case {
     load: Option<Load>,
 }
 
-/// What only a run tells.
+/// What only a run shows.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Load {
     running: f64,

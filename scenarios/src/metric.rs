@@ -115,7 +115,7 @@ impl Metric {
         self.0
     }
 
-    /// What it is measured in.
+    /// Its dimension.
     pub fn dimension(self) -> Dimension {
         const LATENCIES: [&str; 8] =
             ["ttft_", "tpot_", "itl_", "mtpot_", "e2el_", "queue_time_", "client_ttft_", "client_e2el_"];

@@ -1,4 +1,4 @@
-//! What of a point's cost model rests on inference and not on anybody's measurement: said wherever a result is.
+//! The parts of a point's cost model that are inferred, not measured. Every result names them.
 
 use overbook_sim::calibrate::Profile;
 use overbook_sim::hardware::gpu::{Origin, OriginKind};
@@ -9,7 +9,7 @@ use overbook_sim::hardware::server::LinkSpec;
 use crate::point::Point;
 
 impl Point {
-    /// The parts of the roofline that this point uses and that nobody has measured, in words. Host time is always one.
+    /// The parts of the roofline that this point uses and that were not measured, in words. Host time is always one.
     pub fn inferred_parts(&self) -> Vec<&'static str> {
         let mut parts = Vec::new();
         for part in self.kinds().iter().flat_map(Point::inferred_of_kind) {

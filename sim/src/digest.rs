@@ -1,4 +1,4 @@
-//! The digest of a run: what must not change when the run is made another way (law 13).
+//! The digest of a run, which is the same with jumps and single steps (law 13).
 
 use crate::time::Time;
 

@@ -1,4 +1,4 @@
-//! What a replica runs on and what runs there: GPUs, models, servers, and how the one is laid out on the others.
+//! GPUs, models, servers, and the layout of models on GPUs.
 
 pub mod gpu;
 pub mod memory;

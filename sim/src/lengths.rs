@@ -59,7 +59,7 @@ pub enum LengthSpec {
 
 /// The settings of a length model: they check themselves, and build it.
 pub trait LengthPolicy {
-    /// Whether it is told the true lengths, exactly or roughly: an assumption that reports print.
+    /// Whether it knows the true lengths, exactly or roughly: an assumption that reports print.
     fn is_oracle(&self) -> bool {
         false
     }
@@ -107,7 +107,7 @@ impl LengthSpec {
         policy.check(&mut check.below(name));
     }
 
-    /// Whether it is told the true lengths, exactly or roughly: an assumption that reports print.
+    /// Whether it knows the true lengths, exactly or roughly: an assumption that reports print.
     pub fn is_oracle(&self) -> bool {
         self.policy().1.is_oracle()
     }

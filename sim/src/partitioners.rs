@@ -1,4 +1,4 @@
-//! Partitions: which shares of a GPU's SMs two lanes have, what a share costs, and who changes it (semi-PD, arXiv 2504.19867).
+//! Partitions: which shares of a GPU's SMs two lanes have, what a share costs, and what changes it (semi-PD, arXiv 2504.19867).
 
 mod paper;
 mod released;
@@ -77,11 +77,11 @@ fn slowdown(scaled: f64, share: f64) -> f64 {
     scaled * 100.0 / share + 1.0 - scaled
 }
 
-/// Who sets the shares.
+/// What sets the shares.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PartitionSpec {
-    /// Nobody: they stay.
+    /// Constant shares.
     Static(Shares),
     /// The paper's Algorithm 1: a queueing model fitted to what was seen.
     Paper(#[schemars(with = "ControllerSpec")] PaperSpec),

@@ -47,7 +47,7 @@ pub enum RouterSpec {
 pub struct RequestInfo<'a> {
     /// Prompt length [tokens].
     pub prompt_tokens: u32,
-    /// Contents of the full blocks of the prompt that a cache may hold; empty where the workload does not tell.
+    /// Contents of the full blocks of the prompt that a cache may hold; empty where the workload does not say.
     pub prefix: &'a [u64],
 }
 

@@ -132,7 +132,7 @@ schedulers! {
     Static(StaticSpec) = "static",
     /// Past-Future: admission by the peak of memory that the batch will reach, with lengths drawn from the past.
     PastFuture(PastFutureSpec) = "past-future",
-    /// Aggressive admission: who fits now may enter.
+    /// Aggressive admission: a request that fits now may enter.
     Aggressive(AggressiveSpec) = "aggressive",
     /// Conservative admission: memory for the whole output limit, overcommitted if wished.
     Conservative(ConservativeSpec) = "conservative",

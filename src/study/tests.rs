@@ -51,7 +51,7 @@ fn shared_requests_are_opened_once_and_change_nothing() {
     let shared = study.run(&jobs(2), &|_| {}).unwrap();
     assert_eq!(shared.workloads_opened, 1);
     let streamed = study.run(&Options { shared_bytes_max: 0, ..jobs(2) }, &|_| {}).unwrap();
-    assert_eq!(streamed.workloads_opened, 1 + 3, "read in vain, then by each point");
+    assert_eq!(streamed.workloads_opened, 1 + 3, "read once without use, then by each point");
     assert_eq!(bytes(&study, &shared), bytes(&study, &streamed));
 }
 

@@ -42,7 +42,7 @@ pub(super) fn point(
 }
 
 impl Simulation {
-    /// Simulates a run, or tells what is missing.
+    /// Simulates a run, or says what is missing.
     pub(super) fn of(run: &MeasuredRun, constants: &Constants, changes: &[(&str, &str)]) -> Result<Simulation, String> {
         let (imitation, point) = point(run, constants, changes)?;
         let cluster = Cluster::new(point.cluster().map_err(|error| error.to_string())?);

@@ -37,7 +37,7 @@ fn a_run_for_real_leaves_a_run_directory() {
         ["manifest.json", "report.html", "requests.parquet", "scenario.resolved.yaml", "steps.parquet", "summary.json"]
     );
     let page = home.text("r/report.html");
-    assert!(page.contains("40 requests, 0 differences, digests equal"), "the replay is told");
+    assert!(page.contains("40 requests, 0 differences, digests equal"), "the replay is reported");
     assert!(page.contains("Requests sent late by"));
     let summary = home.json("r/summary.json");
     assert_eq!(summary["completed"].as_u64().or(summary["finished"].as_u64()), Some(40), "{summary}");

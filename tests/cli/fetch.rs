@@ -109,7 +109,7 @@ fn what_was_begun_is_continued() {
 #[test]
 fn what_was_begun_as_something_else_is_fetched_anew() {
     let whole = azure();
-    // As long as the file or longer, it cannot be continued; shorter, it can, and the hash tells.
+    // As long as the file or longer, it cannot be continued; shorter, it can, and the hash decides.
     for begun in [vec![b'x'; 900_000], vec![b'x'; whole.len()], vec![b'x'; 1_000]] {
         let (home, server) = (Home::new(), Server::of(whole.clone()));
         fs::create_dir_all(home.path("data/azure")).expect("a folder");

@@ -58,7 +58,7 @@ fn a_fit_is_a_scenario_whose_requests_fit_again() {
     for line in ["gamma ", "weibull "] {
         assert!((figure(&first, line, 0) / figure(&again, line, 0) - 1.0).abs() < 0.1, "{line}\n{}", again.out);
     }
-    // Without a file, the workload follows what is told.
+    // Without a file, the workload follows what is printed.
     assert!(again.out.contains("\nworkload:\n  generate:\n") && again.out.contains("log-normal:"), "{}", again.out);
 }
 

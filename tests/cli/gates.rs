@@ -1,4 +1,4 @@
-//! Promises and expectations: what is told, and the exit code of `--gate`.
+//! Promises and expectations: what is printed, and the exit code of `--gate`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ fn expectations_that_are_missed() {
         let line = ran.out.lines().find(|line| line.starts_with('✗')).expect("the verdict");
         assert!(line.contains("✗ tpot_p50 at fleet.replicas=1, seed=1") && line.contains(told), "{line}");
         assert_eq!(ran.out.matches("✓").count(), 4, "{}", ran.out);
-        // Without --gate it is told just the same, and is no failure.
+        // Without --gate it is printed just the same, and is no failure.
         let told_only = home.overbook("run study.yaml").ends(0);
         assert_eq!(told_only.out, ran.out);
         // With --json the document stays alone on stdout.

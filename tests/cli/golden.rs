@@ -4,7 +4,7 @@ use overbook_test_groups::in_clone;
 
 use super::home::Home;
 
-/// Blocks of 4 tokens, nothing cached, vLLM's rules as in SCHEDULERS.md.
+/// Blocks of 4 tokens, nothing cached, vLLM's rules as in docs/schedulers.md.
 fn workload(w: u64, num_blocks: u64, budget: u32, requests: &str) -> String {
     format!(
         "{{\"w\":{w},\"kind\":\"hand\",\"cfg\":{{\"mode\":\"sync\",\"policy\":\"fcfs\",\"arrival_time\":\"index\",\

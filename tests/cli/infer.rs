@@ -19,9 +19,13 @@ fn a_running_server_becomes_a_profile_that_a_scenario_runs_on() {
     };
     let args = format!("calibrate tiny.yaml {LIMITS} --url {url} --budget 20s --out p.yaml");
     let ran = with_key(&args).ends(0);
-    for told in
-        ["tiny, overbook ", "closed form, steps held out", "client: ", "cannot be told:", "overbook replay tiny.yaml"]
-    {
+    for told in [
+        "tiny, overbook ",
+        "closed form, steps held out",
+        "client: ",
+        "cannot be identified:",
+        "overbook replay tiny.yaml",
+    ] {
         assert!(ran.out.contains(told), "{told}\n{}", ran.out);
     }
     assert!(ran.out.contains("the server counted ") && !ran.out.contains("sesame"), "{}", ran.out);

@@ -1,4 +1,4 @@
-//! Readers that go away: `overbook run … | head -1`. The work and its exit code are wanted all the same.
+//! Readers that go away: `overbook run … | head -1`. The work and its exit code are still wanted.
 
 use std::process::Stdio;
 

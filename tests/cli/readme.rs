@@ -1,7 +1,7 @@
 //! The commands of the README and of the pages in `docs/`, as a new user would type them, in order.
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use overbook_test_groups::{whole, whole_files};
@@ -23,18 +23,24 @@ fn reads_whole_files(command: &str) -> bool {
     command.contains("$OVERBOOK_DATA")
 }
 
-/// Commands of the README.
-fn commands_of_the_readme() -> Vec<String> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
-    let commands = commands(&page);
-    assert!(commands.len() > 10, "{commands:?}");
-    commands
+/// The README and the pages of `docs/`, in order of their names.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).expect("the docs").map(|entry| entry.expect("an entry").path());
+    let mut docs: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
+    docs.sort();
+    [vec![root.join("README.md")], docs].concat()
 }
 
-#[test]
-fn every_command_of_the_readme_works() {
+/// Commands of a page.
+fn commands_of(page: &Path) -> Vec<String> {
+    commands(&std::fs::read_to_string(page).expect("a page"))
+}
+
+/// Types the commands of a page that need nothing but the clone, in a folder of its own.
+fn page_works(page: &Path) {
     let home = clone_of(Path::new(env!("CARGO_MANIFEST_DIR")));
-    for command in commands_of_the_readme().iter().filter(|command| !reads_whole_files(command)) {
+    for command in commands_of(page).iter().filter(|command| !reads_whole_files(command)) {
         // `without_frames` says what a build without polars answers.
         if cfg!(feature = "frames") || !command.contains("trace fit first.parquet") {
             works(&home, command);
@@ -42,10 +48,27 @@ fn every_command_of_the_readme_works() {
     }
 }
 
+#[test]
+fn every_command_of_the_readme_works() {
+    let page = &pages()[0];
+    let commands = commands_of(page);
+    assert!(commands.len() >= 4, "{commands:?}");
+    page_works(page);
+}
+
+#[test]
+fn every_command_of_the_docs_works() {
+    let docs = &pages()[1..];
+    let commands: usize = docs.iter().map(|page| commands_of(page).len()).sum();
+    assert!(commands >= 30, "the docs have {commands} commands");
+    docs.iter().for_each(|page| page_works(page));
+}
+
 fn every_command_of_the_readme_and_the_docs_that_reads_whole_files_works() {
     let home = clone_of(Path::new(env!("CARGO_MANIFEST_DIR")));
-    let commands = [commands_of_the_readme(), commands_of_the_docs()].concat();
-    let commands: Vec<_> = commands.into_iter().filter(|command| reads_whole_files(command)).collect();
+    let pages = pages();
+    let commands = pages.iter().flat_map(|page| commands_of(page));
+    let commands: Vec<_> = commands.filter(|command| reads_whole_files(command)).collect();
     assert!(!commands.is_empty());
     for command in commands {
         works(&home, &command.replace("$OVERBOOK_DATA", &whole("").to_string_lossy()));
@@ -68,24 +91,6 @@ fn works(home: &Home, command: &str) {
     let ran = Command::new("bash").args(["-c", command]).current_dir(home.path("")).env("PATH", path).output();
     let ran = ran.expect("bash");
     assert!(ran.status.success(), "{command}: {}\n{}", ran.status, String::from_utf8_lossy(&ran.stderr));
-}
-
-/// Commands of all pages.
-fn commands_of_the_docs() -> Vec<String> {
-    let pages = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).expect("the docs");
-    let pages = pages.map(|entry| entry.expect("an entry").path());
-    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
-    pages.flat_map(|path| commands(&std::fs::read_to_string(path).expect("a page"))).collect()
-}
-
-#[test]
-fn every_command_of_the_docs_works() {
-    let home = clone_of(Path::new(env!("CARGO_MANIFEST_DIR")));
-    let commands = commands_of_the_docs();
-    assert!(!commands.is_empty(), "the docs have commands");
-    for command in commands.iter().filter(|command| !reads_whole_files(command)) {
-        works(&home, command);
-    }
 }
 
 /// What the page on BurstGPT's lesson says of goodput is what its study gives.

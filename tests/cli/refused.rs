@@ -3,7 +3,7 @@
 use super::home::{Home, SMALL};
 use super::places::place;
 
-/// Replaces `from` in the small scenario by `to`; the problem must be told at `word` with all of `told`.
+/// Replaces `from` in the small scenario by `to`; the problem must be reported at `word` with all of `told`.
 fn refuses(from: &str, to: &str, word: &str, told: &[&str]) {
     let home = Home::new();
     assert!(SMALL.contains(from), "{from}");
@@ -33,7 +33,7 @@ fn a_wrong_unit() {
     refuses("gpu: h200", "gpu: h200\nslo: { ttft_p99: 2/s }", "2/s", &["for a duration", "ms, s, min, h"]);
 }
 
-/// The value that is broken is told, and not that it is missing.
+/// The broken value is reported, and not that it is missing.
 #[test]
 fn a_broken_value_has_no_follow_up() {
     refuses("requests: 300", "duration: 10m", "10m", &["unknown unit `m` for a duration"]);

@@ -99,7 +99,7 @@ fn true_peak(point: &Point) -> f64 {
     sum as f64 / steps as f64 / pool
 }
 
-/// The third column of the table, which no metric states: only who knows the lengths can. Within a point.
+/// The third column of the table, which no metric states: it needs the true lengths. Within a point.
 #[test]
 #[expect(clippy::print_stderr, reason = "the figures are worth seeing")]
 fn past_futures_true_future_peak() {
@@ -126,7 +126,7 @@ fn past_futures_true_future_peak() {
     }
 }
 
-/// Whoever plans with true lengths says so.
+/// A run that plans with true lengths says so.
 #[test]
 fn oracles_are_printed() {
     let home = Home::small();

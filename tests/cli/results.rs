@@ -71,7 +71,7 @@ fn results_have_no_wall_clock() {
         let year = &home.json("a/manifest.json")["started"].as_str().expect("a date")[..8].to_owned();
         assert!(!text.contains(year.as_str()), "a date");
     }
-    assert!(ran.err.contains("CPU s"), "timing is told on stderr: {}", ran.err);
+    assert!(ran.err.contains("CPU s"), "timing is printed on stderr: {}", ran.err);
     assert!(home.overbook("run busy.yaml --out b --quiet").ends(0).err.is_empty());
 }
 

@@ -66,7 +66,7 @@ fn a_scenario_is_served_and_replayed() {
     let served = Served::start(&home, "--out served --api-key sesame");
     let args = format!("replay tiny.yaml --url {} --out replayed --api-key sesame --gate", served.url);
     let ran = home.overbook(&args);
-    // On a busy machine the run may be void, which the gate tells; the figures are there all the same.
+    // On a busy machine the run may be void, which the gate reports; the figures are there nevertheless.
     let void = ran.err.contains("void");
     assert_eq!(ran.code, if void { 3 } else { 0 }, "{}", ran.err);
     assert!(ran.out.contains("40 of 40 finished") && ran.err.contains("40 requests sent, late by p50"), "{ran:?}");

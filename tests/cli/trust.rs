@@ -11,7 +11,10 @@ fn every_point_says_how_far_it_is_to_be_trusted() {
     assert_eq!(home.json("a/summary.json")["trust"]["standing"], "prior");
     let study = home.overbook("compare small.yaml --over gpu=h100,mi300x --out b").ends(0);
     assert!(study.out.contains(&format!("  mi300x: {prior}\n")), "{}", study.out);
-    let h100 = study.out.lines().find(|line| line.starts_with("  h100: ")).expect("a line per point");
+    // Long lines go on below.
+    let lines: Vec<&str> = study.out.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("  h100: ")).expect("a line per point");
+    let h100 = lines[at..=at + 1].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
     assert!(h100.contains("measured runs within 10 %, median error") && !h100.contains("prior"), "{h100}");
     let csv = home.text("b/study.csv");
     assert!(csv.lines().next().is_some_and(|line| line.contains(",trust,trust_why,")), "{csv}");

@@ -150,7 +150,7 @@ fn home_constants(home: &Home, name: &str, value: f64) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The errors of the runs of a folder, those that constants were fitted on told apart.
+/// The errors of the runs of a folder, with those that constants were fitted on apart.
 fn validated(folder: &Path) -> Value {
     let training = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/validation/training.txt");
     let (folder, training) = (folder.display(), training.display());
@@ -166,7 +166,7 @@ fn median(json: &Value, group: &str, metric: &str) -> f64 {
     row["median"].as_f64().expect("a number")
 }
 
-/// What VALIDATION.md says of the runs of the clone holds.
+/// What docs/validation.md says of the runs of the clone holds.
 #[test]
 fn the_runs_of_the_clone_are_as_near_as_stated() {
     let json = validated(&in_clone("measured"));
@@ -179,11 +179,11 @@ fn the_runs_of_the_clone_are_as_near_as_stated() {
         let median = median(&json, group, metric);
         assert!(median <= most, "{group}, {metric}: {median}");
     }
-    // Twenty runs, one of which is told in two parts: what constants were fitted on, and the rest.
+    // Twenty runs, one of which is reported in two parts: what constants were fitted on, and the rest.
     assert_eq!(json["runs"].as_array().map(Vec::len), Some(21));
 }
 
-/// What VALIDATION.md says of the best described runs holds.
+/// What docs/validation.md says of the best described runs holds.
 fn the_published_runs_are_as_near_as_stated() {
     let json = validated(&whole("measured"));
     let median = |group: &str, metric: &str| median(&json, group, metric);
@@ -202,7 +202,7 @@ fn the_published_runs_are_as_near_as_stated() {
         assert!(median(group, metric) <= most, "{group}, {metric}: {}", median(group, metric));
     }
     assert!(json["runs"].as_array().map_or(0, Vec::len) >= 230);
-    // The goals that VALIDATION.md says are met: median of the completely described runs that nothing was fitted on.
+    // The goals that docs/validation.md says are met: median of the completely described runs that nothing was fitted on.
     let complete = json["complete"]["errors"].as_array().expect("errors");
     for (metric, most) in
         [("output_throughput", 0.04), ("ttft_mean", 0.12), ("tpot_mean", 0.06), ("itl_mean", 0.06), ("e2el_mean", 0.06)]

@@ -46,7 +46,7 @@ pub(crate) fn unexplained_unsafe(path: &str, source: &str) -> Vec<String> {
         .collect()
 }
 
-/// Lines that name somebody's own folder.
+/// Lines that name a home folder.
 pub(crate) fn home_folders(path: &str, text: &str) -> Vec<String> {
     let named = |line: &str| {
         HOMES.iter().any(|home| {

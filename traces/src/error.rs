@@ -264,7 +264,7 @@ pub enum TraceError {
         span: overbook_sim::time::Span,
     },
     /// The file is not the same in a later pass.
-    #[error("{path}: the file changed while it was being replayed; help: replay a copy that nobody writes to", path = path.display())]
+    #[error("{path}: the file changed while it was being replayed; help: replay a copy that does not change", path = path.display())]
     Changed {
         /// The file.
         path: PathBuf,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What such a generator cannot have: the order of classes (bursts of one kind), the correlation of prompt and output
-//! (it is told), and anything about the content of prompts.
+//! (a remark says so), and anything about the content of prompts.
 
 mod arrivals;
 mod comparison;

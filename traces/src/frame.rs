@@ -76,7 +76,7 @@ impl TraceFrame {
         self.table.height() as u64
     }
 
-    /// Rates, burstiness and lengths of the whole, as the streaming pass tells them.
+    /// Rates, burstiness and lengths of the whole, as the streaming pass counts them.
     pub fn stats(&self) -> &BurstStats {
         &self.stats
     }
@@ -91,7 +91,7 @@ impl TraceFrame {
         &self.turns
     }
 
-    /// The requests that start sessions; their sessions are not told any more.
+    /// The requests that start sessions; their sessions are not given any more.
     pub(crate) fn starts(&self) -> Result<TraceFrame, PolarsError> {
         let table = self.lazy().filter(col(STARTS)).collect()?;
         let (classes, stats) = (self.classes.clone(), self.stats.clone());

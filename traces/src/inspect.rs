@@ -14,7 +14,7 @@ pub struct Inspection {
     pub counts: Counts,
     /// Whether these are all rows of the file.
     pub whole: bool,
-    /// What is wrong, in the order of the file; faults of one kind are told once.
+    /// What is wrong, in the order of the file; faults of one kind are reported once.
     pub faults: Vec<RowFault>,
 }
 
@@ -27,7 +27,7 @@ pub struct RowFault {
     pub more: u64,
 }
 
-/// Kinds of faults that are told apart at most.
+/// Kinds of faults that are distinguished at most.
 const KINDS_MAX: usize = 20;
 
 impl TraceSpec {

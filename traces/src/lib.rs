@@ -44,7 +44,7 @@
 //! * A [`TraceError`] names file, line and column, what was expected and found, and what to do. A file that is wrong
 //!   from the start fails when opened, not in mid-run.
 //! * Times are integers from the first digit on: no timestamp passes through a float.
-//! * [`burstiness()`] tells of any workload how bursty it is: peak over mean, index of dispersion, gap CV, lengths.
+//! * [`burstiness()`] says how bursty a workload is: peak over mean, index of dispersion, gap CV, lengths.
 //! * The `burstgpt` arrivals and lengths are generators with constants from the real trace; hourly counts, the share of
 //!   failures and conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its
 //!   documentation. With the real files at hand, replay them with [`TraceSpec`].

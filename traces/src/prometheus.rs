@@ -6,7 +6,7 @@
 //! `vllm:request_prompt_tokens` and `vllm:request_generation_tokens` with buckets 1, 2, 5, 10, 20, 50, ... up to the
 //! context length.
 //!
-//! What metrics cannot tell: requests are counted when they finish, not when they arrive; nothing is known of the gaps
+//! What metrics do not show: requests are counted when they finish, not when they arrive; nothing is known of the gaps
 //! between them (they become Poisson within a window) nor of prompt and output of the same request.
 
 mod buckets;

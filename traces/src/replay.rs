@@ -34,7 +34,7 @@ impl TraceSpec {
         Ok(Box::new(self.replay_seeded(seed)?))
     }
 
-    /// As [`open`](TraceSpec::open), but with the concrete type, which also tells what became of the rows.
+    /// As [`open`](TraceSpec::open), but with the concrete type, which also counts the rows by what became of them.
     ///
     /// # Errors
     /// See [`TraceError`].

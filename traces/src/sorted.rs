@@ -4,7 +4,7 @@ use crate::columnar::ColumnKind;
 
 /// The columns of a row that are read.
 pub(crate) struct HeldRow {
-    /// Its time; rows whose time cannot be read come first and are told of first.
+    /// Its time; rows whose time cannot be read come first and are reported first.
     at_ns: Option<u64>,
     /// Its line in the file.
     pub(crate) line: u64,

@@ -1,4 +1,4 @@
-//! Opening a trace file: plain, gzip or Zstandard, told apart by the first bytes.
+//! Opening a trace file: plain, gzip or Zstandard, by the first bytes.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};

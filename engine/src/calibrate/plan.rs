@@ -28,7 +28,7 @@ impl Shape {
         Shape { kind, decode_past: Vec::new(), prefill: vec![PrefillPart { tokens, past }], prefill_ends: 1 }
     }
 
-    /// What it is, in words.
+    /// Its name, in words.
     pub fn name(&self) -> String {
         let seqs = self.decode_past.len();
         let mean = self.decode_past.iter().map(|&past| u64::from(past) + 1).sum::<u64>() / (seqs.max(1) as u64);

@@ -75,7 +75,7 @@ fn percent(share: f64) -> f64 {
     (share * 1e4).round() / 100.0
 }
 
-/// What cannot be told apart, from the spread of repeats, the anchors, and what others took of the CPU.
+/// What cannot be distinguished, from the spread of repeats, the anchors, and what others took of the CPU.
 pub(crate) fn noise(steps: &[StepSample], anchors: &[Anchor], pressure: Option<Pressure>) -> Noise {
     Noise {
         repeats_percent: percent(spread(steps)),

@@ -91,7 +91,7 @@ impl Books {
         self.rows.push(row);
     }
 
-    /// Closes the books. Levels are the server's own where it has told them; else requests under way count as running.
+    /// Closes the books. Levels are the server's own where it has stated them; else requests under way count as running.
     pub(super) fn finish(&mut self, scrapes: &[Scrape], classes: &[String], interrupted: bool) -> RunResult {
         self.rows.sort_by_key(|row| (row.end, row.request));
         let blocks = scrapes.iter().map(|scrape| scrape.blocks as u64).max().unwrap_or(0);

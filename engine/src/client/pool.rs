@@ -59,7 +59,7 @@ impl Pool {
         let stream = TcpStream::connect(self.target.address()).await.map_err(WireError::Connect)?;
         stream.set_nodelay(true).map_err(WireError::Connect)?;
         let (connection, driver) = handshake(TokioIo::new(stream)).await.map_err(WireError::Broken)?;
-        // Its errors reach whoever has sent a request on it.
+        // Its errors reach the senders of requests on it.
         tokio::spawn(driver);
         Ok(connection)
     }

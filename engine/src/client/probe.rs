@@ -2,7 +2,7 @@
 //!
 //! Nothing is known of the server but what any client sees: when each token comes. Probes are sent whose steps have a known
 //! shape: the gaps between the tokens of so many requests are decode steps, and a prompt sent beside them makes the gap longer
-//! in which it is computed. Prompts to an idle server tell what lies between client and engine.
+//! in which it is computed. Prompts to an idle server show the time between client and engine.
 
 mod inferred;
 mod plan;
@@ -38,7 +38,7 @@ pub struct Probed {
     pub found: Found,
     /// Steps by shape.
     pub steps: Vec<SeenStep>,
-    /// What came again and again.
+    /// The shapes that were repeated in every round.
     pub anchors: Vec<Anchor>,
     /// Single steps ÷ the median of their shape.
     pub ratios: Vec<f64>,
@@ -50,7 +50,7 @@ pub struct Probed {
     pub metrics: Option<(Scrape, Scrape)>,
     /// What others took of the client's CPU.
     pub pressure: Option<Pressure>,
-    /// What could not be told, in words.
+    /// What could not be identified, in words.
     pub unidentified: Vec<String>,
     /// What makes the result doubtful, in words.
     pub warnings: Vec<String>,
@@ -204,10 +204,10 @@ fn several(mut values: impl Iterator<Item = u32>) -> bool {
     first.is_some_and(|first| values.any(|value| value != first))
 }
 
-/// What these probes cannot tell.
+/// What these probes cannot identify.
 fn unidentified(readings: &Readings, plan: &ProbePlan, metrics: Option<(Scrape, Scrape)>) -> Vec<String> {
     let mut told = vec![
-        "host and device: a step is the whole time from token to token; what of it was the host's is not seen, and `host` is zero"
+        "host and device: a step is the whole time from token to token; the host's part of it is not seen, and `host` is zero"
             .to_owned(),
         "client time: which part is the network's, the server's front end's, the scheduler's or this client's".to_owned(),
     ];

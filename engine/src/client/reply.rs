@@ -128,7 +128,7 @@ pub(super) fn message(body: &[u8]) -> String {
     told.unwrap_or_else(|| text.into_owned()).chars().take(200).collect()
 }
 
-/// Sends a request when told to, and reads its answer.
+/// Sends a request on a signal, and reads its answer.
 pub(super) struct Exchange {
     pub(super) pool: Arc<Pool>,
     pub(super) clock: Clock,
@@ -149,7 +149,7 @@ struct Stream {
 }
 
 impl Exchange {
-    /// `None` if it is never told to send.
+    /// `None` if the signal never comes.
     pub(super) async fn run(self, job: Job, due: oneshot::Receiver<()>) -> Option<Reply> {
         // Connected ahead, so that a new connection makes no request late.
         let connection = self.pool.connect().await;
@@ -257,7 +257,7 @@ impl Stream {
             let content = choice.text.as_deref().or_else(|| delta.and_then(|delta| delta.content.as_deref()));
             let said = content.is_some_and(|text| !text.is_empty());
             if !said && delta.is_some_and(|delta| delta.role.is_some()) {
-                // Who speaks is no token.
+                // A role is no token.
                 return;
             }
             *empty = !said;

@@ -14,7 +14,7 @@ use crate::driver::Clock;
 /// Time between two scrapes.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// One scrape; what a server does not tell is zero. Counters are since the server's start, gauges are summed over its engines.
+/// One scrape; what a server does not state is zero. Counters are since the server's start, gauges are summed over its engines.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Scrape {
     /// When it was asked for.
@@ -97,7 +97,7 @@ pub(super) async fn scrape(pool: &Pool, clock: Clock) -> Option<Scrape> {
     status.is_success().then(|| Scrape::read(&text, at)).flatten()
 }
 
-/// Scrapes from time zero until told to stop, and once more then.
+/// Scrapes from time zero until it is stopped, and once more then.
 pub(super) async fn watch(pool: Arc<Pool>, clock: Clock, mut stop: watch::Receiver<bool>) -> Vec<Scrape> {
     let mut scrapes = Vec::new();
     let mut ticks = tokio::time::interval_at(clock.instant(Time::ZERO).into(), EVERY);

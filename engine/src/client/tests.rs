@@ -106,7 +106,7 @@ fn impatient_clients_leave() {
     let left = running.stop();
     assert_eq!(left.unfinished, 0);
     let count = |outcome| left.rows.iter().filter(|row| row.outcome == outcome).count();
-    // Each replay begins with a request of its own, to learn what the server takes. Who leaves after a millisecond may be gone
+    // Each replay begins with a request of its own, to learn what the server takes. A client that leaves after a millisecond may be gone
     // before the server has read the request.
     let (finished, cancelled) = (count(Outcome::Finished), count(Outcome::Cancelled));
     assert_eq!((finished, finished + cancelled), (3, left.rows.len()), "the server has noticed each of them");

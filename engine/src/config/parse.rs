@@ -138,7 +138,7 @@ fn family(check: &Check, file: &File) -> Result<Family, ConfigError> {
     }
 }
 
-/// Refuses what would silently be computed wrongly.
+/// Refuses settings that would be computed wrongly in silence.
 fn supported(check: &Check, file: &File, family: Family) -> Result<(), ConfigError> {
     if let Some(act) = file.hidden_act.as_deref().filter(|act| *act != "silu") {
         return Err(check.wrong("hidden_act", format!("`{act}` is not supported; `silu` is")));

@@ -31,7 +31,7 @@ pub struct Submission {
     pub bans: Bans,
     /// What ends it early.
     pub stop: Stop,
-    /// Who hears of it.
+    /// Receives its tokens and its end.
     pub client: Option<UnboundedSender<Event>>,
 }
 
@@ -93,7 +93,7 @@ pub(super) enum Why {
     Cancel,
 }
 
-/// When somebody's patience ends.
+/// When a client's patience ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Limit {
     pub(super) at: Time,

@@ -25,7 +25,7 @@ impl Driver {
         self.last_turn = now;
         self.lose_patience(now);
         for message in news.drain(..) {
-            // Whoever has just gone may have had the seat that the next one gets.
+            // The next request may get the seat of one that has just ended.
             self.tell(now, observer);
             match message {
                 Message::Submit(submission) => self.submit(*submission, now, observer),
@@ -134,7 +134,7 @@ impl Driver {
         observer.step(&log, gaps, plans);
     }
 
-    /// Hands the tokens of a step to their clients. Returns who ends with his.
+    /// Hands the tokens of a step to their clients. Returns the requests that end with theirs.
     fn deliver(&mut self, output: &Output, marks: &[(u32, u32)], now: Time) -> Vec<(u32, u32)> {
         let mut stopped = Vec::new();
         for (&(seat, generation), &(_, token)) in marks.iter().zip(&output.tokens) {
@@ -212,7 +212,7 @@ impl Driver {
         }
     }
 
-    /// Tells of what has happened in the replica.
+    /// Reports the events of the replica.
     pub(super) fn tell(&mut self, now: Time, observer: &mut dyn Observer) {
         while let Some(happened) = self.replica.pop_happened() {
             observer.happened(now, &happened, self.steps, self.busy);

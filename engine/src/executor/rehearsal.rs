@@ -30,7 +30,7 @@ impl Rehearsal {
         Rehearsal { capacity, base, per_token, kv, tokens: Vec::new(), checks: true, ready: VecDeque::new() }
     }
 
-    /// The same without the check: contexts may be given that nobody has computed, as a calibration does.
+    /// The same without the check: contexts may be given that were never computed, as a calibration does.
     #[must_use]
     pub fn unchecked(self) -> Self {
         Rehearsal { checks: false, ..self }

@@ -172,7 +172,7 @@ impl Pacer<'_> {
         self.sent.push(arrival.clone());
         let (bans, stop) = (Bans::default(), Stop::default());
         let submission = Submission { arrival, prompt, sampling, bans, stop, client: None };
-        // A driver that is gone has an error to tell of, which the caller gets from it.
+        // A driver that is gone has an error, which the caller gets from it.
         let _ = self.out.send(Message::Submit(Box::new(submission)));
     }
 }

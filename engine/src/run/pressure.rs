@@ -77,7 +77,7 @@ impl PressureGauge {
         }
     }
 
-    /// The pressure so far; `None` where the system does not tell.
+    /// The pressure so far; `None` where the system does not say.
     pub fn read(&mut self) -> Option<Pressure> {
         self.look();
         let (before, now) = (self.machine?, machine()?);

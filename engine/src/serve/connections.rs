@@ -31,7 +31,7 @@ pub(super) struct Bounds {
     pub(super) patience: Duration,
 }
 
-/// Takes connections until told to close; those that are open end with the answer that they are at.
+/// Takes connections until it is closed; open ones end with their current answer.
 pub(super) async fn listen(
     listener: std::net::TcpListener,
     router: Router,

@@ -1,4 +1,4 @@
-//! What a client is told when it gets no answer: OpenAI's error object, with vLLM's words where it has some.
+//! What a client gets in place of an answer: OpenAI's error object, with vLLM's words where it has some.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

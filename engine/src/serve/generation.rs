@@ -70,7 +70,7 @@ struct Generation {
     submitted: Submitted,
     /// The connection's queue, until nothing more is to be said.
     out: Option<mpsc::Sender<Piece>>,
-    /// The driver's number, once it has told it.
+    /// The driver's number, once it is known.
     id: Option<u64>,
     tokens: u32,
     /// When the last token was delivered.
@@ -139,7 +139,7 @@ impl Generation {
     fn token(&mut self, token: u32) -> Option<Reason> {
         let stop = &self.submitted.stop;
         if self.tokens >= stop.min_tokens && stop.tokens.contains(&token) {
-            // As vLLM tells it: the end of text is no news.
+            // As in vLLM: the end-of-text token is not named as stop reason.
             let is_end = self.service.settings.tokenizer.ends().first() == Some(&token);
             self.stopped_by = (!is_end || self.submitted.ignore_eos).then(|| json!(token));
             return Some(Reason::Stop);

@@ -1,7 +1,7 @@
 //! Names by which clients may call the server.
 //!
 //! A server on the loopback without a key trusts what runs on its machine. A web browser runs there too, and a page can point a
-//! name of its own at the loopback; the `Host` header then tells that name.
+//! name of its own at the loopback; the `Host` header then has that name.
 
 use std::net::IpAddr;
 

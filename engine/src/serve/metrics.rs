@@ -234,7 +234,7 @@ impl Shared {
         Shared(Arc::new(Mutex::new(Metrics::new(model, limits))))
     }
 
-    /// Whoever panicked while counting has left a count at most one short.
+    /// A thread that panicked while counting has left a count at most one short.
     pub(super) fn lock(&self) -> MutexGuard<'_, Metrics> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -267,7 +267,7 @@ impl Observer for Shared {
                 metrics.running.remove(&row.request);
                 metrics.here -= 1;
                 if metrics.here == 0 {
-                    // An idle driver has no turns that would tell.
+                    // An idle driver has no turns that would update it.
                     metrics.used_blocks = 0;
                 }
             }

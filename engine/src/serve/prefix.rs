@@ -3,7 +3,7 @@
 use overbook_sim::workload::arrival::Content;
 
 /// The full blocks of a prompt, each named by a hash of its tokens and of the block before it: equal names mean equal
-/// prefixes. 64 bits of BLAKE3, so that nobody can make two prompts share a block by chance.
+/// prefixes. 64 bits of BLAKE3, so that two different prompts do not share a block by chance.
 pub(super) fn content(prompt: &[u32], block_tokens: u32) -> Content {
     let mut before = 0u64;
     let name = |block: &[u32]| {

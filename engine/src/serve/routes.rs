@@ -125,7 +125,7 @@ async fn answer(service: Arc<Service>, kind: Endpoint, request: Request) -> Resu
     Err(ApiError::dead())
 }
 
-/// A body that takes long to make tokens of is read where it keeps nobody waiting [bytes].
+/// From this size on a body takes long to tokenise; it is read on a thread for blocking work [bytes].
 const LONG: usize = 8 << 10;
 
 /// A body, and the room that it takes.

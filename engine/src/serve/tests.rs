@@ -27,7 +27,7 @@ pub(crate) struct Left {
     /// Requests that had not ended.
     pub(crate) unfinished: usize,
     pub(crate) rows: Vec<RequestRow>,
-    /// Most blocks in use between two turns, and most of them while nobody was here.
+    /// Most blocks in use between two turns, and most of them while there was no request.
     used_max: u64,
     leaked: u64,
 }
@@ -99,12 +99,12 @@ impl Running {
         Running::start(Duration::ZERO, |_| {})
     }
 
-    /// Tells it to stop, as SIGTERM does.
+    /// Stops it, as SIGTERM does.
     pub(crate) fn tell_to_stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Tells it to stop, as SIGTERM does, and waits for its end.
+    /// Stops it, as SIGTERM does, and waits for its end.
     pub(crate) fn stop(self) -> Left {
         self.stop.store(true, Ordering::Release);
         self.thread.join().expect("no panic")

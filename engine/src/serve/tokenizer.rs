@@ -135,9 +135,9 @@ const ROOM: usize = 4;
 /// A message of a conversation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Message<'a> {
-    /// Who says it: `user`, `assistant`, `system`, …
+    /// Its author: `user`, `assistant`, `system`, …
     pub role: &'a str,
-    /// What.
+    /// Its text.
     pub content: String,
 }
 

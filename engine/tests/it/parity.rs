@@ -1,5 +1,5 @@
 //! Law 12 over every scheduler that runs on one lane: random workloads in real time on an executor that checks every
-//! position, then the simulator told only when requests came in and how long steps took.
+//! position, then the simulator, given only when requests came in and how long steps took.
 
 use std::time::Duration;
 

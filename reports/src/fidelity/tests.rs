@@ -109,6 +109,6 @@ fn a_trial_takes_its_figures_from_summaries_and_judges_no_tail_of_a_few_requests
     assert_eq!(mean.measured, [mean.simulated; 2]);
     assert!(mean.bar.is_some());
     assert!(of("tpot_p99", std::slice::from_ref(&many)).expect("a tail").bar.is_some());
-    assert!(of("tpot_p99", &[many.clone(), few]).expect("a tail").bar.is_none(), "it is told, not judged");
+    assert!(of("tpot_p99", &[many.clone(), few]).expect("a tail").bar.is_none(), "it is printed, not judged");
     assert_eq!(Trial::of(("no_such_metric", None), std::slice::from_ref(&many), &many), None);
 }

@@ -9,7 +9,7 @@ use crate::figure::{Axis, Figure, Mark, Rug, Series, Style};
 use crate::format::{self, Unit, count, number};
 use crate::report::{Report, Side};
 
-/// Points of a curve over time: more cannot be told apart on the page.
+/// Points of a curve over time: more cannot be distinguished on the page.
 const POINTS: usize = 240;
 /// Points of a rate: fewer, since a bin with few arrivals shows noise.
 const RATE_POINTS: usize = 96;
@@ -226,7 +226,7 @@ fn step_times(time: &Histogram) -> Option<Figure> {
     })
 }
 
-/// Points of the distribution function that can be told apart on the axis.
+/// Points of the distribution function that can be distinguished on the axis.
 fn ecdf(histogram: &Histogram, axis: &Axis) -> Vec<(f64, f64)> {
     let total = histogram.count() as f64;
     let (mut points, mut seen, mut last) = (vec![(axis.from, 0.0)], 0u64, 0u32);

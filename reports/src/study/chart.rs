@@ -4,7 +4,7 @@ use super::{Study, StudyPoint};
 use crate::figure::{Axis, Figure, Series, Style};
 use crate::format::{self, Unit};
 
-/// Lines of one figure: more cannot be told apart by colour and dashes.
+/// Lines of one figure: more cannot be distinguished by colour and dashes.
 const LINES: usize = 12;
 
 /// Times that differ by more than this are drawn on a logarithmic axis.

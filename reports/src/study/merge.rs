@@ -10,7 +10,7 @@ use crate::ReportError;
 /// File name of a study's points.
 pub const STUDY: &str = "study.csv";
 
-/// Name of the axis that tells merged studies apart.
+/// Name of the axis that distinguishes merged studies.
 const AXIS: &str = "study";
 
 /// Whether a directory is one that a study has left.
@@ -80,7 +80,7 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
         }
         if studies[..at].iter().any(|other| other.title == study.title) {
             return Err(ReportError::Asked(format!(
-                "two studies are called {}; rename a directory, the names tell them apart",
+                "two studies are called {}; rename one of the directories",
                 study.title
             )));
         }

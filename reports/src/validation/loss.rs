@@ -2,7 +2,7 @@
 
 use super::JudgedRun;
 
-/// Logarithm of an error below which nearer is hardly better: no run can tell so little.
+/// Logarithm of an error below which nearer is hardly better: no run is so exact.
 const BLUR: f64 = 0.03;
 
 /// What is fitted to: of each line the first figure that a run has.

@@ -1,4 +1,4 @@
-//! The figures of a simulated run, as whoever measured the real one would have taken them.
+//! The figures of a simulated run, measured in the way of the real run.
 
 use overbook_sim::fleet::RunResult;
 use overbook_sim::results::rows::RequestRow;
@@ -11,7 +11,7 @@ use super::{Curve, Pair, quantile};
 /// The part of an endless run that counts as steady: without its beginning, and without what is cut off at the end.
 const STEADY: (f64, f64) = (0.3, 0.95);
 
-/// Name of the growth of TTFT from one arrival to the next [s]: what an overload does to those who come later.
+/// Name of the growth of TTFT from one arrival to the next [s]: what an overload does to later requests.
 const SLOPE: &str = "ttft_slope";
 
 /// Name of preemptions per second, where only that was measured [1/s].

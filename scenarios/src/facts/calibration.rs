@@ -88,7 +88,7 @@ fn steps_status(point: &Point) -> String {
         parts.push(format!("of ANOTHER MODEL, {}", profile.model));
     }
     if matches!(&scenario.engine.cost, CostSpec::Steps(steps) if steps.jitter) {
-        parts.push("steps drawn as far apart as its repeats lay".to_owned());
+        parts.push("steps drawn with the spread of its repeats".to_owned());
     }
     if let Some(all) = profile.form_errors.last() {
         parts.push(format!("steps held out {:.1} % off (p95 {:.1} %)", all.mape_percent, all.p95_percent));

@@ -33,7 +33,7 @@ const CONFIG: [(&str, &str); 8] = [
     ("speculative_config", "speculative-config"),
 ];
 
-/// What a log has told so far: flags and their values, later ones win.
+/// What a log has stated so far: flags and their values, later ones win.
 #[derive(Default)]
 struct Told {
     flags: Vec<(String, String)>,

@@ -63,7 +63,7 @@ pub enum TablesError {
         table: String,
         /// Those found.
         found: String,
-        /// A part of a path that tells one of them from the others.
+        /// A part of a path that names one of them.
         example: String,
     },
     /// Nothing says which GPU it was, or the catalog does not have it.

@@ -21,7 +21,7 @@ pub struct Imitation {
 }
 
 impl MeasuredRun {
-    /// The scenario that has this run's conditions. Nothing in it depends on the run's results, but for what they tell of the
+    /// The scenario that has this run's conditions. Nothing in it depends on the run's results, but for what they show of the
     /// conditions: how many tokens prompts and outputs had in all, and how many requests a client that fell behind its rate had
     /// under way.
     ///
@@ -29,7 +29,7 @@ impl MeasuredRun {
     /// Something is not known of the run, or cannot be simulated yet.
     pub fn scenario(&self, constants: &Constants) -> Result<Imitation, Gap> {
         let mut notes = Vec::new();
-        // What nobody knows of a run comes before what the simulator lacks.
+        // Conditions that are unknown are reported before those that the simulator lacks.
         let requests = workload::requests(self, &mut notes)?;
         if self.itl_contradicts() {
             notes.push("its inter-token latency contradicts its other latencies: not compared".to_owned());

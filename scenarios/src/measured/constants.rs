@@ -1,4 +1,4 @@
-//! The few constants of engines, clients and GPUs that were fitted on stated runs (VALIDATION.md says which, and how well they
+//! The few constants of engines, clients and GPUs that were fitted on stated runs (docs/validation.md says which, and how well they
 //! carry over), by name, and what they mean for a run.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::yaml::{self, SourceId};
 const SAMPLING_CLIENTS: [&str; 3] = ["vllm bench serve", "GuideLLM", "inference-perf"];
 
 /// Servers take the model's own defaults since about that version, where the client states nothing. (`vllm bench serve` still
-/// stated temperature 0 in 2024; that it no longer does is told in its logs of September 2025.)
+/// stated temperature 0 in 2024; its logs of September 2025 show that it no longer does.)
 const SAMPLING_SINCE: (u32, u32) = (0, 9);
 
 /// Sets whose clients' own time was fitted, and the name of the client.

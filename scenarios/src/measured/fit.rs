@@ -61,7 +61,7 @@ impl Constants {
     }
 }
 
-/// Four digits are more than any run can tell.
+/// Four digits are more than any run can support.
 fn rounded(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
 }

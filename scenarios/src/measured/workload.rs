@@ -103,7 +103,7 @@ fn empty() -> WorkloadSpec {
     }
 }
 
-/// The published requests, if they have all that is needed. Where the engine's own clock tells when a request came, that counts.
+/// The published requests, if they have all that is needed. Arrivals by the engine's own clock count where there are some.
 fn trace(run: &MeasuredRun) -> Result<Option<TraceSpec>, Gap> {
     let Some(path) = run.requests() else { return Ok(None) };
     let table = MeasuredTable::read(&path).map_err(|error| Gap(error.to_string()))?;
@@ -115,7 +115,7 @@ fn trace(run: &MeasuredRun) -> Result<Option<TraceSpec>, Gap> {
     }
     let arrival = if table.column("queued_s").is_some() { "queued_s" } else { "arrival_s" };
     let path = path.canonicalize().unwrap_or(path);
-    // Clients are classes: fair orders tell them apart by that.
+    // Clients are classes, which fair orders distinguish.
     let class = table.column("client").map(|_| "client".to_owned());
     let trace = serde_json::json!({
         "path": path,

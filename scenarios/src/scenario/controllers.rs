@@ -138,7 +138,7 @@ pub struct AutoscaleSpec {
     /// Time between two decisions, at least 1 ms (HPA: 15 s).
     #[serde(default = "hpa_interval")]
     pub interval: Duration,
-    /// For how long a lower load must have lasted before replicas leave (HPA: 5 min). Who leaves first ends what it has.
+    /// For how long a lower load must have lasted before replicas leave (HPA: 5 min). A replica that leaves first ends what it has.
     #[serde(default = "hpa_cool_down")]
     pub cool_down: Duration,
 }

@@ -38,7 +38,7 @@ pub struct WorkloadSpec {
     /// taken greedily, which costs less time than drawing them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Whether the run goes on until the last request has ended. If not, it ends when nobody is left to arrive or to wait, and
+    /// Whether the run goes on until the last request has ended. If not, it ends when no request is left to arrive or to wait, and
     /// requests that still run then are in no figure of requests.
     #[serde(default = "yes")]
     pub drain: bool,

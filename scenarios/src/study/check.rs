@@ -237,7 +237,7 @@ impl PointCheck<'_> {
                 self.add("gpu", message);
             }
         }
-        // A server that is not found, or neither of the two, has been told of already.
+        // A server that is not found, or neither of the two, has been reported already.
         let named = self.tree.entry("gpu").is_some() || self.pool.as_ref().is_some_and(|(_, pool)| pool.gpu.is_some());
         let gpu = match scenario.gpu.as_str() {
             "" if server.is_some() || !named => None,
@@ -304,7 +304,7 @@ impl PointCheck<'_> {
     fn profile(&mut self, path: &Path, gpu: &str) -> Option<Profile> {
         let key = "engine.cost.profile.path";
         if !path.is_file() {
-            // Told already.
+            // Reported already.
             return None;
         }
         match profile_file::read(path) {

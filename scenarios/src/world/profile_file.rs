@@ -10,7 +10,7 @@ use super::WorldError;
 use crate::diagnostics::{Problems, Sources};
 use crate::yaml;
 
-/// Reads a profile of kernels. Everything wrong with the file is told with its place.
+/// Reads a profile of kernels. Everything wrong with the file is reported with its place.
 pub(crate) fn read(path: &Path) -> Result<Profile, WorldError> {
     decode(path, |profile: &Profile| profile.version)
 }

@@ -57,12 +57,12 @@ impl Point {
         Ok(Requests { origin, seed: self.scenario.seed })
     }
 
-    /// A trace as this point plays it: contents are told apart by the engine's own blocks.
+    /// A trace as this point plays it: contents are identified by the engine's own blocks.
     pub fn played(&self, trace: &TraceSpec) -> TraceSpec {
         TraceSpec { block_tokens: self.scenario.engine.block_tokens, ..trace.clone() }
     }
 
-    /// Whether the workload tells which prompts begin alike. Of a trace the first request is read.
+    /// Whether the workload says which prompts begin alike. Of a trace the first request is read.
     ///
     /// # Errors
     /// As [`Point::workload`], and if the first request cannot be read.

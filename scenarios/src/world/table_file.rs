@@ -52,7 +52,7 @@ struct Names {
 const DECODE: Names = Names { grid: "decode", rows: "seqs", columns: "mean_context" };
 const PREFILL: Names = Names { grid: "prefill", rows: "tokens", columns: "past" };
 
-/// Reads a table; `host` outranks the file's. Everything wrong with the file is told with its place.
+/// Reads a table; `host` outranks the file's. Everything wrong with the file is reported with its place.
 pub(super) fn read(path: &Path, host: Option<HostCost>) -> Result<Box<dyn CostModel>, WorldError> {
     let text = fs::read_to_string(path).map_err(|source| WorldError::ReadTable { path: path.to_owned(), source })?;
     let mut sources = Sources::default();

@@ -24,7 +24,7 @@ pub struct Decoded<T> {
 }
 
 impl<T> Decoded<T> {
-    /// Whether `path` and all below it tell what the user wrote (or a default), and not what a fault left behind.
+    /// Whether `path` and all below it hold what the user wrote (or a default), and not what a fault left behind.
     pub fn vouches_for(&self, path: &str) -> bool {
         !self.patched.iter().any(|patched| leads_to(patched, path) || leads_to(path, patched))
     }

@@ -13,7 +13,7 @@ pub enum SetError {
     NotAMapping {
         /// The value on the way.
         path: String,
-        /// What it is.
+        /// Its kind.
         found: String,
     },
     /// A list has no such item.

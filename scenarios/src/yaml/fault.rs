@@ -1,4 +1,4 @@
-//! What can be wrong with a document, kept apart from how it is told.
+//! What can be wrong with a document, kept apart from how it is printed.
 
 use std::fmt::{self, Display};
 
@@ -10,7 +10,7 @@ use crate::nearest::nearest;
 /// What is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Detail {
-    /// Told as is.
+    /// Printed as is.
     Message(String),
     /// A key that does not belong here.
     UnknownKey {

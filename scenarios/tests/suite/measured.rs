@@ -173,7 +173,7 @@ fn constants_read_and_agree_with_the_catalog() {
     assert!(error("host.s-lora.base_us: 1").contains("is missing"));
 }
 
-/// Fair orders over S-LoRA's batches, and what nobody simulates.
+/// Fair orders over S-LoRA's batches, and what is not simulated.
 #[test]
 fn orders_over_slora_batches() {
     let with = |order: &str| {

@@ -18,7 +18,7 @@ use super::told;
 const START: &str = "framework,version,device,op_name,kernel_source";
 const ROW: &str = "VLLM,0.14.0,NVIDIA H100 80GB HBM3,op,kernel";
 
-/// An H100 whose constants nobody has.
+/// An H100 with constants of its own.
 fn truth() -> GpuSpec {
     let mut gpu = overbook_scenarios::Catalog::embedded().gpu("h100").unwrap();
     gpu.matmul.bf16 =
@@ -264,7 +264,7 @@ fn one_of_several_tables_is_chosen_by_its_path() {
     assert!(message.ends_with("choose with --select, e.g. --select vllm/0.14.0"), "{message}");
     let chosen = import_profile(Tool::AiConfigurator, home.path(), None, Some("0.19.0"), "2026-01-02").unwrap();
     assert!(chosen.profile.source.tables.iter().all(|table| table.starts_with("vllm/0.19.0/")));
-    // A name of the user's outranks the tables'; an unknown one is told.
+    // A name of the user's outranks the tables'; an unknown one is reported.
     let named = import_profile(Tool::AiConfigurator, home.path(), Some("h200"), Some("0.19.0"), "2026-01-02").unwrap();
     assert_eq!(named.profile.gpu, "h200");
     let wrong = import_profile(Tool::AiConfigurator, home.path(), Some("h20"), Some("0.19.0"), "2026-01-02");

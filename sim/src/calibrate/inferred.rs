@@ -1,7 +1,7 @@
 //! Steps as a client sees them, on the other end of a socket.
 //!
 //! The gaps between the tokens of running requests are steps, nothing else. The time to a first token holds besides what lies
-//! between client and engine; it is the same for every request that meets an idle server, so that both are told apart.
+//! between client and engine; it is the same for every request that meets an idle server, so that both are separated.
 
 use super::nnls::nnls;
 use super::steps::{StepSample, empty_form, row};

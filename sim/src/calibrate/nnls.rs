@@ -3,7 +3,7 @@
 /// The `x ≥ 0` with the least `Σ (row · x − target)²`. Rows have the same length, at most a few dozen.
 pub(super) fn nnls(rows: &[Vec<f64>], targets: &[f64]) -> Vec<f64> {
     let size = rows.first().map_or(0, Vec::len);
-    // Columns of one scale: what is zero is then told from what is small.
+    // Columns are scaled to unit norm, so that one tolerance separates zero from small values.
     let scale: Vec<f64> = (0..size)
         .map(|j| rows.iter().map(|row| row[j] * row[j]).sum::<f64>().sqrt())
         .map(|norm| if norm > 0.0 { 1.0 / norm } else { 0.0 })

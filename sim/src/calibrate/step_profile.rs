@@ -32,9 +32,9 @@ pub struct StepProfile {
     pub measured: String,
     /// The measured steps.
     pub samples: SampleFile,
-    /// What cannot be told apart.
+    /// Differences below this are not significant.
     pub noise: Noise,
-    /// Shapes that came again and again, to tell later whether the machine is as fast as it was.
+    /// Shapes that were repeated, to check later whether the machine is as fast as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anchors: Vec<AnchorTime>,
     /// Ranges of the shapes that were measured.
@@ -58,7 +58,7 @@ pub struct StepProfile {
     /// How far steps of one shape lay apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Jitter>,
-    /// What could not be told from the measurements, in words.
+    /// What the measurements do not identify, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unidentified: Vec<String>,
 }
@@ -106,7 +106,7 @@ pub struct SampleFile {
     pub seed: u64,
 }
 
-/// What cannot be told apart [%].
+/// Differences below this are not significant [%].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {
@@ -114,7 +114,7 @@ pub struct Noise {
     pub repeats_percent: f64,
     /// Largest range of an anchor's times over the measurement; the steps are those of the machine as it was in the mean.
     pub drift_percent: f64,
-    /// Time that the process waited for a CPU; absent where the system does not tell.
+    /// Time that the process waited for a CPU; absent where the system does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_delay_percent: Option<f64>,
     /// Time that other machines took of the CPU.
@@ -183,7 +183,7 @@ pub enum StepProfileError {
     /// It says nothing of how far steps lie apart.
     #[error("the profile has no `jitter`; calibrate again, or leave out `jitter: true`")]
     NoJitter,
-    /// What it says of it is broken.
+    /// Its `jitter` is broken.
     #[error("`jitter`: {0}")]
     Jitter(&'static str),
     /// It has no grids.

@@ -44,7 +44,7 @@ impl StepSample {
     }
 }
 
-/// The median over the samples of the spread of their repeats: less than that cannot be told apart.
+/// The median over the samples of the spread of their repeats: smaller differences are not significant.
 pub fn noise(samples: &[StepSample]) -> f64 {
     median(&mut samples.iter().map(|sample| sample.spread).collect::<Vec<f64>>())
 }
@@ -89,7 +89,7 @@ const HELD_OUT: usize = 5;
 /// Where slopes begin, as far as there are steps of so many tokens. The first token is part of every step.
 const KNOTS: [u32; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-/// The form with the slopes that samples can tell, all zero.
+/// The form with the slopes that the samples identify, all zero.
 pub(super) fn empty_form<'a>(samples: impl Iterator<Item = &'a StepSample>) -> StepForm {
     let most = samples.map(|sample| sample.shape().tokens()).max().unwrap_or(0);
     let knots = KNOTS.iter().filter(|&&knot| u64::from(knot) < most.max(1));

@@ -23,7 +23,7 @@ pub struct HostCost {
     pub per_seq: Duration,
     /// Per sequence whose next token is drawn by top-k, top-p and penalties instead of taken greedily. It stands between
     /// two steps, so that no planning ahead hides it. vLLM 0.11 to 0.15 with Qwen2.5 and Llama-3.1 on two kinds of H100:
-    /// 34 µs (VALIDATION.md), whatever the model and its bandwidth.
+    /// 34 µs (docs/validation.md), whatever the model and its bandwidth.
     #[serde(default = "no_time", skip_serializing_if = "is_no_time")]
     pub sampling: Duration,
 }

@@ -116,7 +116,7 @@ mod tests {
         let same = Jitter::of(vec![1.0; 12]).expect("enough");
         assert!((same.ratio(0.7) - 1.0).abs() < 1e-12);
         assert!(Jitter::of(vec![0.0; 12]).is_none());
-        // One step in five hundred that was put off for long: what is drawn has the mean of what was measured all the same.
+        // One step in five hundred that was delayed for long: draws still have the measured mean.
         let spell = Jitter::of((0..1000).map(|i| if i < 998 { 0.96 } else { 21.0 }).collect()).expect("enough");
         let drawn = (0..100_000).map(|i| spell.ratio((f64::from(i) + 0.5) / 1e5)).sum::<f64>() / 1e5;
         assert!((drawn - 1.0).abs() < 1e-3, "{drawn}");

@@ -71,7 +71,7 @@ pub enum CostError {
         model: String,
         /// The dtype of the weights.
         dtype: WeightDtype,
-        /// What there is instead.
+        /// Weight dtypes with kernels.
         known: &'static str,
     },
     /// There are no all-reduce constants.

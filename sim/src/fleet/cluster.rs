@@ -1,4 +1,5 @@
-//! The fleet as a user runs it: takes events from the calendar and the workload in order, tells the controllers, does what they say.
+//! The fleet as a user runs it: takes events from the calendar and the workload in order, hands them to the controllers, and
+//! carries out their actions.
 
 use super::controller::{Action, Controller, Event, Place, Placement, Topics};
 use super::controllers;
@@ -242,7 +243,7 @@ impl Running<'_> {
         Ok(true)
     }
 
-    /// Tells every controller that hears of it, and does what it says before the next one is told.
+    /// Hands an event to every controller that hears it, and carries out its actions before the next one's turn.
     fn say(&mut self, event: Event<'_>) -> Result<(), RunError> {
         let topic = event.topic();
         if !self.heard.has(topic) {
@@ -362,7 +363,7 @@ impl Running<'_> {
         self.end_attempt(row)
     }
 
-    /// Tells what came of a lane's event.
+    /// Hands on what came of a lane's event.
     fn tell_fired(&mut self, fired: Fired) -> Result<(), RunError> {
         let at = fired.replica;
         self.tell(at)?;

@@ -11,7 +11,7 @@ use crate::results::rows::{Outcome, RequestRow};
 use crate::time::{Span, Time};
 use crate::workload::arrival::Arrival;
 
-/// What a controller can be told of, as bits.
+/// Events that a controller can hear, as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Topics(u16);
 
@@ -32,7 +32,7 @@ impl Topics {
     pub(super) const DUE: Topics = Topics(1 << 10);
     pub(super) const TIMERS: Topics = Topics(1 << 11);
     pub(super) const TICKS: Topics = Topics(1 << 12);
-    /// [`Event::Start`], which every controller is told.
+    /// [`Event::Start`], which every controller hears.
     pub(super) const START: Topics = Topics(u16::MAX);
 
     pub(super) const fn and(self, other: Topics) -> Topics {
@@ -57,7 +57,7 @@ pub(super) enum Event<'e> {
     Moved { request: u64, place: Place },
     /// A lane has come to a step boundary at which something changed.
     Boundary { replica: usize },
-    /// All that has happened on a replica has been told.
+    /// All events of a replica were handed on.
     Told { replica: usize },
     /// Requests of a replica were ended from outside.
     Left,
@@ -126,7 +126,7 @@ pub(super) enum Tick {
     Started(u32),
 }
 
-/// A request's place on a replica. The generation tells it from those that had the seat before.
+/// A request's place on a replica. The generation distinguishes it from earlier requests on the seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
     pub(super) replica: u32,
@@ -181,7 +181,7 @@ pub(super) enum Action {
 
 /// A rule around the replicas.
 pub(super) trait Controller: std::fmt::Debug {
-    /// What it wants to be told of, besides the start.
+    /// Events that it hears, besides the start.
     fn hears(&self) -> Topics;
 
     /// Something has happened.

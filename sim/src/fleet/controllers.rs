@@ -1,4 +1,4 @@
-//! The controllers, one file each, in the order in which they are told.
+//! The controllers, one file each, in the order in which they hear events.
 
 mod autoscale;
 mod clients;

@@ -396,7 +396,7 @@ impl Drive {
             }
         }
         let mut planned = true;
-        // With nobody to plan for there is nothing to ask a scheduler about.
+        // Without work the scheduler is not asked.
         while planned && self.unfinished() < self.depth && replica.has_work(self.lane) {
             planned = self.plan(now, replica, scheduler, cost)?;
             effect |= planned || !replica.step().preempted.is_empty();

@@ -52,7 +52,7 @@ const RANK_LANE: u32 = 2;
 pub(super) struct Counts {
     pub(super) arrived: u64,
     pub(super) ended: u64,
-    /// With their clients, who will send them again.
+    /// With their clients, which will send them again.
     pub(super) resting: u64,
     /// Held by a controller until one of its ticks: ticks go on for them when nothing else happens.
     pub(super) held: u64,
@@ -80,7 +80,7 @@ pub(super) struct Kernel<'a> {
     /// Length of the calendar at which it is cleared of what can no longer happen.
     calendar_max: usize,
     ticks: Calendar<Tick>,
-    /// What controllers are to be told as soon as the one that is asked now has answered.
+    /// Events for the controllers, as soon as the current one has answered.
     notices: Vec<Event<'static>>,
     pub(super) now: Time,
     pub(super) counts: Counts,
@@ -171,17 +171,17 @@ impl<'a> Kernel<'a> {
         self.calendar_max = 2 * self.calendar.len() + 1024;
     }
 
-    /// Controllers are to be told of this.
+    /// Queues an event for the controllers.
     pub(super) fn notify(&mut self, event: Event<'static>) {
         self.notices.push(event);
     }
 
-    /// Whether there is anything that controllers are to be told now.
+    /// Whether an event for the controllers is queued.
     pub(super) fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }
 
-    /// What controllers are to be told now, the first one first.
+    /// Takes the queued events for the controllers, the first one first.
     pub(super) fn take_notices(&mut self) -> Vec<Event<'static>> {
         std::mem::take(&mut self.notices)
     }

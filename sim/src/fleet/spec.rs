@@ -10,7 +10,7 @@ use crate::schedulers::SchedulerSpec;
 use crate::serving::replica::Limits;
 use crate::workload::arrival::Arrival;
 
-/// What policies are told about a request's output length.
+/// What policies know of a request's output length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OutputLimit {
     /// What the trace says, else the room left in the context.
@@ -23,7 +23,7 @@ pub enum OutputLimit {
 }
 
 impl OutputLimit {
-    /// Tells a request what policies may know of its output.
+    /// Sets what policies may know of a request's output.
     pub fn apply(self, arrival: &mut Arrival) {
         match self {
             OutputLimit::Context => {}

@@ -29,7 +29,7 @@ pub enum OriginKind {
     Measured,
     /// Fitted or reasoned from outside evidence.
     Inferred,
-    /// Taken from somebody else's measurements.
+    /// Taken from the measurements of others.
     Imported,
     /// Stated by the maker.
     Datasheet,

@@ -264,9 +264,9 @@ pub enum ModelError {
         model: String,
         /// GPUs per replica.
         tensor_parallel: u32,
-        /// What it does not divide.
+        /// The part of the model that it does not divide.
         what: &'static str,
-        /// How many of those there are.
+        /// Number of those parts.
         count: u32,
     },
 }

@@ -50,10 +50,10 @@ pub enum BlockMove {
         seat: Seat,
         /// Which of its blocks, from 0.
         index: u32,
-        /// What it is called now.
+        /// Its content.
         block: HashedBlock,
     },
-    /// A free block lost its content, to be taken by somebody.
+    /// A free block lost its content, to be allocated again.
     Dropped {
         /// The block.
         block: HashedBlock,
@@ -88,9 +88,9 @@ pub struct BlockPool {
     index: HashTable<u32>,
     distinct_sum: u128,
     evictions: u64,
-    /// Contents that came into the cache (true) or left it since they were last taken; `None` while nobody follows.
+    /// Contents that came into the cache (true) or left it since they were last taken; `None` unless a caller asked for them.
     changes: Option<Vec<(u64, bool)>>,
-    /// What happened to blocks since it was last taken; `None` while nobody keeps tables.
+    /// What happened to blocks since it was last taken; `None` unless a caller keeps tables.
     moves: Option<Vec<BlockMove>>,
 }
 
@@ -260,7 +260,7 @@ impl BlockPool {
         self.cached_free += 1;
     }
 
-    /// From now on [`BlockPool::take_changes`] tells which contents come and go.
+    /// From now on [`BlockPool::take_changes`] returns which contents come and go.
     pub(crate) fn follow(&mut self) {
         self.changes = Some(Vec::new());
     }
@@ -270,7 +270,7 @@ impl BlockPool {
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// From now on [`BlockPool::take_moves`] tells what happens to blocks.
+    /// From now on [`BlockPool::take_moves`] returns what happens to blocks.
     pub(crate) fn track_moves(&mut self) {
         self.moves = Some(Vec::new());
     }

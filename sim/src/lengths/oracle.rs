@@ -1,4 +1,4 @@
-//! Models that are told the truth. Scenarios name them, reports print them.
+//! Models that know the true lengths. Scenarios name them, reports print them.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use crate::time::Time;
 /// Width of a bin at the start [ns]; it doubles whenever the run outgrows the bins.
 const WIDTH_MIN: u64 = 10_000_000;
 
-/// Bins of a timeline that nobody sized.
+/// Bins of a timeline without a stated size.
 const BINS: usize = 480;
 
 /// Sums of one bin. Levels are integrals over time (level × ns), summed over replicas; the rest are counts.
@@ -169,7 +169,7 @@ impl Timeline {
         self.bins.iter_mut().zip(&other.bins).for_each(|(mine, theirs)| mine.add(theirs));
     }
 
-    /// The bins that a run from zero until `end` has reached; the last one ends at `end` and takes what came then.
+    /// The bins that a run from zero until `end` has reached; the last one ends at `end` and includes it.
     pub fn bins(&self, end: Time) -> impl ExactSizeIterator<Item = Bin> + '_ {
         let width = self.width();
         let reached = (end.0.div_ceil(width) as usize).min(self.bins.len());

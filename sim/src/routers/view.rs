@@ -168,7 +168,7 @@ impl Reports {
     pub(crate) fn take(&mut self, number: usize, now: Time, replica: &mut Replica) {
         let (changes, view) = (replica.pool_mut().take_changes(), ReplicaView::of(replica));
         let Known { sent, own, .. } = &mut self.known[number];
-        // One that says what the one before says, with no decision in between, would tell the router nothing.
+        // One that says what the one before says, with no decision in between, would change nothing.
         let old = sent.back().is_some_and(|last| last.view == view && own.back().is_none_or(|own| own.at < last.taken));
         if !old || !changes.is_empty() {
             sent.push_back(Report { taken: now, view, changes });

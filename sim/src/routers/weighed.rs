@@ -1,4 +1,4 @@
-//! Load by weight, where replicas differ: whoever has twice the weight may have twice the load.
+//! Load by weight, where replicas differ: a replica with twice the weight may have twice the load.
 
 use std::cmp::Ordering;
 

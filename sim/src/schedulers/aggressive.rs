@@ -1,4 +1,4 @@
-//! Aggressive admission: who fits now may enter. The first baseline of Past-Future (arXiv 2507.10150).
+//! Aggressive admission: a request that fits now may enter. The first baseline of Past-Future (arXiv 2507.10150).
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::serving::step::{Head, StepBuilder};
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AggressiveSpec {
-    /// Nobody enters while this share of the pool or more is in use.
+    /// No request enters while this share of the pool or more is in use.
     #[schemars(range(min = 0, max = 1))]
     pub used_max: f64,
     /// Share of the pool that is in use at most once the prompt and one more token are in it.
@@ -104,7 +104,7 @@ impl Gate for Fill {
         !self.is_shut(step, head)
     }
 
-    /// What is in use only grows until somebody ends.
+    /// What is in use only grows until a request ends.
     fn is_shut(&self, step: &StepBuilder<'_>, head: &Head) -> bool {
         let blocks = step.limits().blocks;
         let used = blocks - step.free_blocks();

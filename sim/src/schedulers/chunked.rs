@@ -1,5 +1,5 @@
 //! Continuous batching with chunked prefill, as far as schedulers share it: decodes first, then prompts within a token budget.
-//! What differs is who is admitted next, and who goes when memory runs out.
+//! They differ in which request is admitted next, and which is preempted when memory runs out.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,9 +30,9 @@ impl Default for BatchSpec {
     }
 }
 
-/// Who goes first, and who goes.
+/// Which request is admitted next, and which is preempted.
 pub(crate) trait Order {
-    /// The waiting request to admit next, if anybody is to be.
+    /// The waiting request to admit next, if there is one.
     ///
     /// # Errors
     /// A bug in the policy.
@@ -41,7 +41,7 @@ pub(crate) trait Order {
     /// It was admitted.
     fn admitted(&mut self, _: &Head) {}
 
-    /// The running request to preempt; somebody runs.
+    /// The running request to preempt. At least one runs.
     fn victim(&self, step: &StepBuilder<'_>) -> Seat;
 }
 

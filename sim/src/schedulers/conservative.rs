@@ -110,7 +110,7 @@ impl Gate for Reserve {
         !self.is_shut(step, head)
     }
 
-    /// What is reserved stays so until somebody ends.
+    /// What is reserved stays so until a request ends.
     fn is_shut(&self, step: &StepBuilder<'_>, head: &Head) -> bool {
         let running = (0..step.running()).map(|at| self.blocks(step, &step.running_at(at)));
         let reserved: u64 = running.chain([self.blocks(step, &head.request)]).sum();

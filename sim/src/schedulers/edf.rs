@@ -1,4 +1,5 @@
-//! Earliest deadline first: who must have the first token soonest is admitted first, and what cannot be met is not tried.
+//! Earliest deadline first: the request whose first token is due soonest is admitted first. A request that would
+//! be late is demoted, rejected or kept.
 
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +87,7 @@ impl SchedulerPolicy for EdfSpec {
 const DEMOTED: u64 = 1 << 63;
 
 /// Earliest deadline first (Liu and Layland, 1973) over chunked prefill; a request is *late* if even the fastest prefill seen
-/// so far would end after its deadline. Who runs is not stopped for an earlier deadline, but is preempted latest deadline first
+/// so far would end after its deadline. A running request is not stopped for an earlier deadline, but is preempted latest deadline first
 /// when memory runs out.
 #[derive(Clone, Debug)]
 pub struct Edf {
@@ -140,7 +141,7 @@ impl Order for Edf {
 pub(crate) fn last_by_key(step: &StepBuilder<'_>) -> Seat {
     let running = (0..step.running()).map(|at| step.running_at(at));
     let last = running.max_by_key(|r| (step.key(r.seat), r.arrival_key, r.id));
-    last.expect("somebody runs when memory runs out").seat
+    last.expect("a request runs when memory runs out").seat
 }
 
 impl Scheduler for Edf {

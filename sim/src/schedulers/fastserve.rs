@@ -26,7 +26,7 @@ pub struct FastserveSpec {
     pub skip_join: bool,
     /// Time without a turn after which a request is promoted to the first queue.
     pub starvation_threshold: Duration,
-    /// What becomes of the KV of who loses its memory.
+    /// What becomes of the KV of a request that loses its memory.
     pub preemption_mode: PreemptionMode,
     /// Memory of the host for KV that was swapped out, per GPU.
     pub swap_space: Bytes,
@@ -104,7 +104,7 @@ pub struct Fastserve {
     idle: Idle,
     /// By seat.
     jobs: Vec<Job>,
-    /// When the last step was planned, and who had a part in it.
+    /// When the last step was planned, and the requests in it.
     planned: Time,
     served: Vec<Seat>,
 }
@@ -128,7 +128,7 @@ impl Fastserve {
         self.spec.base_quantum.0.0.saturating_mul(times)
     }
 
-    /// Counts the service since the last plan, and demotes who has used up its quantum.
+    /// Counts the service since the last plan, and demotes requests that have used up their quantum.
     fn count(&mut self, step: &mut StepBuilder<'_>) {
         let passed = (step.now() - self.planned).0;
         for at in 0..self.served.len() {
@@ -166,7 +166,7 @@ impl Fastserve {
         self.idle.begin(request.seat, request.id, request.arrival_key);
     }
 
-    /// Promotes who has gone without a turn for too long to the first queue.
+    /// Promotes requests that have gone without a turn for too long to the first queue.
     fn promote(&mut self, step: &mut StepBuilder<'_>) {
         let now = step.now();
         while let Some((since, seat, id)) = self.idle.longest(step) {
@@ -179,7 +179,7 @@ impl Fastserve {
         }
     }
 
-    /// Plans again when somebody is due for promotion, or has used up its quantum.
+    /// Plans again when a request is due for promotion, or has used up its quantum.
     fn wake(&mut self, step: &mut StepBuilder<'_>) {
         if let Some((since, ..)) = self.idle.longest(step) {
             step.wake_at(Time(since) + self.spec.starvation_threshold.0);
@@ -214,7 +214,7 @@ impl Scheduler for Fastserve {
         if !turns.pure {
             return Ok(Horizon::ONE);
         }
-        // With nobody waiting, queues are only counted.
+        // With nothing waiting, queues are only counted.
         let blocked = step.waiting() > 0;
         if blocked {
             self.wake(step);

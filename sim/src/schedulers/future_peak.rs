@@ -60,7 +60,7 @@ impl FuturePeak {
         peak
     }
 
-    /// M* [tokens]; 0 of nothing.
+    /// M* [tokens]; 0 without requests.
     pub fn get(&self) -> u64 {
         self.longest.last().copied().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! Who has gone without a part in the steps, and since when: what guards against starvation.
+//! Requests without a part in the steps, and since when: the guard against starvation.
 
 use std::collections::VecDeque;
 

@@ -46,7 +46,7 @@ impl Intake {
 pub(super) const NEAREST: Nearest =
     Nearest::but("LightLLM's router admits in its own way: these commands are only the nearest");
 
-/// Who may enter.
+/// Which requests may enter.
 pub(crate) trait Gate: std::fmt::Debug {
     /// A request has finished with so many output tokens.
     fn finished(&mut self, _output_tokens: u32) {}
@@ -62,7 +62,7 @@ pub(crate) trait Gate: std::fmt::Debug {
 }
 
 /// Prompts and decodes in separate steps (`router/manager.py`, `_step`): every few decode steps an attempt to admit, head of
-/// the queue first, until one is refused; who was admitted is prefilled while the others wait. When memory runs out, the
+/// the queue first, until one is refused; admitted requests are prefilled while the others wait. When memory runs out, the
 /// latest arrival goes back to the front of the queue, one at a time.
 #[derive(Debug)]
 pub(crate) struct PeriodicAdmission {
@@ -92,7 +92,7 @@ impl PeriodicAdmission {
         }
     }
 
-    /// Admits who may enter. Returns whether anybody does.
+    /// Admits the requests that may enter. Returns whether any does.
     fn attempt(&mut self, step: &mut StepBuilder<'_>) -> Result<bool, Infeasible> {
         let mut budget = self.intake.budget().at(step.limits().max_model_len);
         let most = self.intake.max_admissions.unwrap_or(u32::MAX);
@@ -146,7 +146,7 @@ impl Scheduler for PeriodicAdmission {
         }
         let (now, wait) = (step.executed(), u64::from(self.intake.router_max_wait_tokens));
         if now > self.due {
-            // The attempts in between found nobody waiting, or would have been refused.
+            // The attempts in between found an empty queue, or would have been refused.
             self.due += (now - self.due).div_ceil(wait) * wait;
         }
         if step.running() == 0 || now == self.due {

@@ -23,7 +23,7 @@ pub struct LtrSpec {
     /// Turns for which a promotion lasts.
     #[schemars(range(min = 1))]
     pub period: u32,
-    /// What becomes of the KV of who loses its memory.
+    /// What becomes of the KV of a request that loses its memory.
     pub preemption_mode: PreemptionMode,
     /// Memory of the host for KV that was swapped out, per GPU.
     pub swap_space: Bytes,
@@ -136,7 +136,7 @@ impl Ltr {
         });
     }
 
-    /// Promotes who has gone without a turn for too long.
+    /// Promotes requests that have gone without a turn for too long.
     fn promote(&mut self, step: &mut StepBuilder<'_>) {
         let now = step.executed();
         while let Some((since, seat, id)) = self.idle.longest(step) {
@@ -151,7 +151,7 @@ impl Ltr {
         }
     }
 
-    /// How often the plan can repeat before somebody is promoted, or not any more.
+    /// How often the plan can repeat before a promotion begins or ends.
     fn repeats(&mut self, step: &StepBuilder<'_>) -> u64 {
         if step.waiting() == 0 {
             return u64::MAX;

@@ -47,7 +47,7 @@ impl SchedulerPolicy for OrcaSpec {
 pub(super) const UNBUDGETED: StepTokens = StepTokens::Fixed(8192);
 
 /// First come, first served at every step. A request enters when the memory for its prompt and its whole output limit can be
-/// reserved; whole prompts are computed beside decodes. Nobody is ever preempted.
+/// reserved; whole prompts are computed beside decodes. No request is ever preempted.
 #[derive(Clone, Debug)]
 pub struct Orca {
     spec: OrcaSpec,

@@ -1,5 +1,5 @@
-//! Preemptive batches: every step serves whoever comes first in the order of keys, whether it runs or waits. Memory and places go by
-//! rank, and who loses them is preempted.
+//! Preemptive batches: every step serves the first requests in the order of keys, running or waiting. Memory and places go by
+//! rank, and a request that loses them is preempted.
 
 use super::chunked::BatchSpec;
 use super::victim::{PreemptionMode, watermark_blocks};
@@ -11,9 +11,9 @@ use crate::serving::step::{Infeasible, RequestView, StepBuilder};
 /// What has become of a step by rank.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Turns {
-    /// Who has a part in it.
+    /// Requests with a part in it.
     pub(crate) served: Vec<Seat>,
-    /// Who ran until now and has none: preempted, or left out with its memory kept.
+    /// Requests that ran until now and have none: preempted, or left out with their memory kept.
     pub(crate) stopped: Vec<Seat>,
     /// It decodes the standing set and does nothing else.
     pub(crate) pure: bool,
@@ -29,7 +29,7 @@ struct Turn {
 /// keeps its blocks until it is computed, unless they can go to the host: the papers compute a prompt in one step, and over several
 /// steps requests could otherwise drop each other's prompts for ever.
 struct Division {
-    /// Blocks of the pool that those who run hold, or that are free.
+    /// Blocks of the pool that running requests hold, or that are free.
     capacity: u64,
     used: u64,
     /// Blocks promised to prompts that were begun and have not come up yet.
@@ -110,7 +110,7 @@ impl BatchSpec {
         let mut waiting = step.queue().peekable();
         let (mut turnless, mut blocked) = (Vec::new(), false);
         for request in running {
-            // One that does not fit lets nobody who waits pass.
+            // A waiting request that does not fit lets no other pass.
             while !blocked && left.goes_on() {
                 let Some(next) = waiting.next_if(|w| rank(step, w) < rank(step, &request)) else { break };
                 blocked = !left.give(step, next, kept);

@@ -22,7 +22,7 @@ pub struct SarathiSpec {
     /// Share of the pool kept free when admitting beside running requests.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
-    /// Whom to preempt when blocks run out.
+    /// Which request to preempt when blocks run out.
     pub victim: Victim,
 }
 

@@ -13,7 +13,7 @@ use crate::serving::step::{Infeasible, StepBuilder};
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SemiPdSpec {
-    /// Which shares of the GPU's SMs the two lanes have, and who changes them.
+    /// Which shares of the GPU's SMs the two lanes have, and what changes them.
     pub partition: PartitionSpec,
     /// How much of a step's time on the device grows as its share of the SMs shrinks.
     pub scaling: ShareScaling,
@@ -81,7 +81,7 @@ impl SchedulerPolicy for SemiPdSpec {
 }
 
 /// First come, first served in both phases. A prompt is admitted when its blocks are free beside the watermark (§4.2;
-/// `distserve/context_stage_scheduler.py`); whoever has its first token decodes from the decode lane's next step on, without any
+/// `distserve/context_stage_scheduler.py`); a request with its first token decodes from the decode lane's next step on, without any
 /// transfer. When blocks run out the decoding request that arrived last is preempted and computed again.
 #[derive(Clone, Debug)]
 pub struct SemiPd {

@@ -160,7 +160,7 @@ pub struct Sglang {
     initial: u64,
     /// `new_token_ratio`, in parts of [`ONE`].
     ratio: u64,
-    /// Nobody is admitted until the running set shrinks (`batch_is_full`).
+    /// No request is admitted until the running set shrinks (`batch_is_full`).
     full: bool,
     /// Requests that ran after the last plan.
     ran: usize,
@@ -303,9 +303,9 @@ impl Sglang {
     ) -> Result<bool, Infeasible> {
         let input = i64::from(head.tokens - head.cached);
         let whole = input + self.expected(&head.request) as i64;
-        // Cached blocks that nobody holds count as free, until they are taken.
+        // Cached blocks that no request holds count as free, until they are taken.
         let revived = (step.blocks_to_hold(head, head.cached) * u64::from(step.limits().block_tokens)) as i64;
-        // A lone request goes ahead: whatever its limit, nobody else's memory is at stake.
+        // A lone request goes ahead: whatever its limit, no other request's memory is at stake.
         let alone = step.running() == 0;
         if !alone && (whole >= budget.total || whole + revived > budget.total) {
             self.full = true;

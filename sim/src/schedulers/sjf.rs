@@ -17,7 +17,7 @@ use crate::time::NS_PER_S;
 pub struct SjfSpec {
     /// Where the predictions come from. A trained predictor is nearest to a `noisy-oracle`.
     pub lengths: LengthSpec,
-    /// By how much a second of waiting shortens the prediction [tokens], so that nobody waits for ever; 0 is off.
+    /// By how much a second of waiting shortens the prediction [tokens], so that no request waits for ever; 0 is off.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub ageing: f64,
     /// Limits of a batch.
@@ -64,7 +64,7 @@ impl SchedulerPolicy for SjfSpec {
 }
 
 /// Speculative shortest job first (Qiu et al., 2024; `James-QiuHaoran/LLM-serving-with-proxy-models`) over chunked prefill: the
-/// prediction is made once, when a request arrives, and who runs is not stopped for a shorter one. When memory runs out, the
+/// prediction is made once, when a request arrives, and a running request is not stopped for a shorter one. When memory runs out, the
 /// longest prediction goes.
 #[derive(Debug)]
 pub struct Sjf {
@@ -101,7 +101,7 @@ impl Scheduler for Sjf {
         }
         while let Some(request) = step.newcomer() {
             let predicted = u64::from(self.lengths.predict(&request, Draw::default())) * ONE;
-            // All who wait age alike: what counts is who arrived first.
+            // All waiting requests age alike: the order of arrivals counts.
             let lead = u128::from(request.arrival_key) * u128::from(self.ageing) / u128::from(NS_PER_S);
             step.rank(
                 request.seat,

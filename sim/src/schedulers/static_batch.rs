@@ -46,8 +46,8 @@ impl SchedulerPolicy for StaticSpec {
 }
 
 /// Static batching. A batch is formed when nothing runs: the head of the queue and its followers, as long as the batch has room and
-/// the blocks of everybody's prompt and output limit fit. All prompts are computed in one step; nobody joins until
-/// everybody has finished.
+/// the blocks of all prompts and output limits fit. All prompts are computed in one step; no request joins until
+/// all have finished.
 #[derive(Clone, Debug)]
 pub struct StaticBatch {
     spec: StaticSpec,

@@ -8,11 +8,11 @@ use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTo
 use crate::check::Check;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 
-/// Who may hold memory (`CapacitySchedulerPolicy`).
+/// Which requests may hold memory (`CapacitySchedulerPolicy`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capacity {
-    /// A request starts when the memory for its prompt and its whole output limit can be reserved; nobody is paused.
+    /// A request starts when the memory for its prompt and its whole output limit can be reserved; none is paused.
     #[default]
     GuaranteedNoEvict,
     /// A request starts when its prompt fits; the last to start is paused (and recomputed) when memory runs out.
@@ -23,7 +23,7 @@ pub enum Capacity {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrtllmSpec {
-    /// Who may hold memory.
+    /// Which requests may hold memory.
     pub capacity_scheduler_policy: Capacity,
     /// Running requests at most.
     #[schemars(range(min = 1))]

@@ -1,4 +1,4 @@
-//! Whom to preempt when blocks run out.
+//! Which request to preempt when blocks run out.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,12 +66,12 @@ impl PreemptionMode {
 }
 
 impl Victim {
-    /// The request to preempt; somebody must be running.
+    /// The request to preempt. At least one must be running.
     pub(crate) fn choose(self, step: &StepBuilder<'_>) -> Seat {
         self.choose_at(step).1
     }
 
-    /// The request to preempt, and its place in the running list; somebody must be running.
+    /// The request to preempt, and its place in the running list. At least one must be running.
     pub(crate) fn choose_at(self, step: &StepBuilder<'_>) -> (usize, Seat) {
         let at = step.running() - 1;
         let last = (at, step.running_at(at));
@@ -93,7 +93,7 @@ impl Victim {
 }
 
 /// Preempts until the next step of the standing set fits into the blocks that are free and not promised to a prompt in
-/// prefill. Returns whether anybody had to go.
+/// prefill. Returns whether a request was preempted.
 ///
 /// # Errors
 /// Never, unless the state is broken.

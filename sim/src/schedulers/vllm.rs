@@ -15,7 +15,7 @@ use crate::serving::step::{Infeasible, RequestView, StepBuilder};
 pub struct VllmSpec {
     /// Waiting-queue order (vLLM's `--scheduling-policy`).
     pub policy: QueueOrder,
-    /// Whom to preempt when blocks run out; by default as `policy` says (vLLM has no such setting yet: its pull request 53723).
+    /// Which request to preempt when blocks run out; by default as `policy` says (vLLM has no such setting yet: its pull request 53723).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preemption_victim: Option<Victim>,
     /// Token budget of one step.
@@ -136,7 +136,7 @@ impl SchedulerPolicy for VllmSpec {
 }
 
 /// vLLM's v1 scheduler, as of vLLM 0.33 (`vllm/v1/core/sched/scheduler.py`). The numbered rules in the comments are those of
-/// `SCHEDULERS.md`.
+/// `docs/schedulers.md`.
 #[derive(Clone, Debug)]
 pub struct Vllm {
     spec: VllmSpec,
@@ -144,7 +144,7 @@ pub struct Vllm {
     last_prefill: Option<u64>,
     /// Whether the last step that was neither held nor preempting left requests waiting.
     backlog: bool,
-    /// Real arrival times are never equal. Virtual ones are: then the number tells requests apart, or two of them could be each
+    /// Real arrival times are never equal. Virtual ones are: then the number orders requests, or two of them could be each
     /// other's victims for ever.
     times_differ: bool,
 }
@@ -203,7 +203,7 @@ impl Vllm {
         step.executed() + 1 - last < interval && !all_in_prefill
     }
 
-    /// The running list, when everybody gets what they want: no preemption, budget for all.
+    /// The running list, when every request gets its tokens: no preemption, budget for all.
     fn run_all(&self, step: &mut StepBuilder<'_>, threshold: u32, hold: bool) -> Result<Option<Left>, Infeasible> {
         let budget = self.budget();
         let members = step.members();
@@ -291,7 +291,7 @@ impl Vllm {
         Ok(left)
     }
 
-    /// Whom to preempt: the last of the running list, or the one with the largest (priority, arrival), or as set.
+    /// The request to preempt: the last of the running list, or the one with the largest (priority, arrival), or as set.
     fn victim(&self, step: &StepBuilder<'_>) -> (usize, Seat) {
         if let Some(victim) = self.spec.preemption_victim {
             return victim.choose_at(step);
@@ -359,7 +359,7 @@ impl Vllm {
         let shrinking = self.spec.long_prefill_token_threshold_adaptive && !self.spec.scheduler_reserve_full_isl;
         Horizon {
             repeats: u64::MAX,
-            // With room and nobody waiting an arrival is admitted; in priority order it may pass a blocked head.
+            // With room and an empty queue an arrival is admitted; in priority order it may pass a blocked head.
             wake_on_arrival: room && (!blocked || shrinking || self.spec.policy == QueueOrder::Priority),
             wake_on_end: blocked || !room,
         }

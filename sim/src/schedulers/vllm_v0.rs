@@ -21,7 +21,7 @@ pub struct VllmV0Spec {
     /// Share of the pool kept free when admitting beside running requests.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub watermark: f64,
-    /// Whom to preempt when blocks run out.
+    /// Which request to preempt when blocks run out.
     pub victim: Victim,
     /// What becomes of the victim's KV.
     pub preemption_mode: PreemptionMode,
@@ -86,7 +86,7 @@ impl SchedulerPolicy for VllmV0Spec {
 }
 
 /// As long as the head of the queue fits, steps compute whole prompts and all decodes wait; otherwise all decode
-/// (`vllm/core/scheduler.py`, `_schedule_default`). As long as somebody is swapped out, nobody else is admitted.
+/// (`vllm/core/scheduler.py`, `_schedule_default`). As long as a request is swapped out, no other is admitted.
 #[derive(Clone, Debug)]
 pub struct VllmV0 {
     spec: VllmV0Spec,

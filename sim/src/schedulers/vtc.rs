@@ -125,7 +125,7 @@ struct Tenant {
 
 /// VTC (Sheng et al., OSDI '24, Algorithm 2; `Ying1123/VTC-artifact`, `vtc_req_queue.py`) over chunked prefill: the next request is
 /// that of the waiting tenant that was served least. A prompt is charged when it is first admitted, an output token when it is
-/// computed; a tenant that begins to wait is lifted to the least of those that already do, so that nobody saves up service.
+/// computed; a tenant that begins to wait is lifted to the least of those that already do, so that no tenant saves up service.
 #[derive(Clone, Debug)]
 pub struct Vtc {
     fair: FairSpec,
@@ -264,7 +264,7 @@ impl Scheduler for Vtc {
         let limits = self.batch;
         let batch = limits.plan(self, step)?;
         self.note_waiting(step);
-        // With a place left somebody waits for memory, and the next in turn may need less of it.
+        // With a place left the head waits for memory, and the next in turn may need less of it.
         let blocked = self.least().filter(|_| batch.room);
         self.charge(step, true);
         if !batch.pure {

@@ -21,7 +21,7 @@ impl LongestSteps {
         self.0.get(at).map_or(0, |entry| entry.1)
     }
 
-    /// Nobody asks about earlier moments any more.
+    /// Earlier moments are not asked for any more.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -84,7 +84,7 @@ pub(crate) struct Lane {
     pub(crate) last_done: Time,
     /// Members (seat, generation) that were left out of the step planned last.
     pub(crate) stalled: Vec<(Seat, u32)>,
-    /// The longest steps of those who run.
+    /// The longest steps of the running requests.
     pub(crate) longest: LongestSteps,
 }
 
@@ -148,7 +148,7 @@ impl Lane {
         self.growth_between(self.planned, self.planned + steps)
     }
 
-    /// Tells of the steps planned from one clock to another that need blocks: the clock and how many.
+    /// Visits the steps planned from one clock to another that need blocks: the clock and how many.
     pub(crate) fn each_growth(&self, from: u64, to: u64, mut tell: impl FnMut(u64, u64)) {
         let mut at = (from % self.residues.len() as u64) as usize;
         for clock in from..to {

@@ -223,13 +223,13 @@ impl Replica {
         self.lanes.iter().map(|l| l.running.len() as u32).sum::<u32>() + self.ready_len + self.arriving
     }
 
-    /// Whether a step of a lane could hold anything: somebody decodes or has prompt left, or would be looked at.
+    /// Whether a step of a lane could hold anything: a request decodes, has prompt left, or would be looked at.
     pub fn has_work(&self, lane: usize) -> bool {
         let running = self.lanes[lane].members > 0 || !self.lanes[lane].prefilling.is_empty();
         running || self.wants(lane)
     }
 
-    /// Whether a lane that has nothing to do would look at somebody.
+    /// Whether an idle lane would look at a request.
     pub fn wants(&self, lane: usize) -> bool {
         let waiting = self.waiting() > 0 && self.lanes[lane].work != LaneWork::Decode;
         waiting || (self.ready_len > 0 && self.lanes[lane].work != LaneWork::Prefill)
@@ -289,7 +289,7 @@ impl Replica {
         self.computed_tokens
     }
 
-    /// Plans the next step of a lane. Returns whether it holds any work; [`Replica::step`] tells what.
+    /// Plans the next step of a lane. Returns whether it holds any work; [`Replica::step`] has it.
     ///
     /// # Errors
     /// The scheduler asked for something impossible: a bug in it, fatal in every driver.

@@ -31,8 +31,8 @@ impl Horizon {
     /// Promises nothing: always right, never fast.
     pub const ONE: Horizon = Horizon { repeats: 0, wake_on_arrival: true, wake_on_end: true };
 
-    /// Of a step that only decodes, where the queue is first come, first served: the same until somebody can be admitted.
-    /// `room`: a request could join but for its blocks; `blocked`: somebody waits. Who waits keeps waiting until a request
+    /// Of a step that only decodes, where the queue is first come, first served: the same until a request can be admitted.
+    /// `room`: a request could join but for its blocks; `blocked`: the queue is not empty. Its requests keep waiting until a request
     /// ends, since free blocks only become fewer and arrivals queue up behind.
     pub fn until_admission(room: bool, blocked: bool) -> Horizon {
         Horizon { repeats: u64::MAX, wake_on_arrival: room && !blocked, wake_on_end: blocked || !room }

@@ -488,7 +488,7 @@ impl<'a> StepBuilder<'a> {
         None
     }
 
-    /// Takes the request that [`StepBuilder::next_ready`] has told of into the standing set of this lane.
+    /// Takes the request that [`StepBuilder::next_ready`] has returned into the standing set of this lane.
     ///
     /// # Errors
     /// It is not the next one, or the lane only prefills.

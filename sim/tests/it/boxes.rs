@@ -1,4 +1,4 @@
-//! Policies in boxes: what a scenario names, handed over as somebody's own, does the same; what is different does otherwise. And
+//! Policies in boxes: what a scenario names, handed over in a box, does the same; what is different does otherwise. And
 //! the lists of examples that other tests run over are whole.
 
 use std::cell::Cell;

@@ -17,7 +17,7 @@ const PLACES: u32 = 8;
 const MODEL_LEN: u32 = 64;
 const PROMPT_MAX: u32 = 32;
 
-/// A pool in which everybody who has a place also has memory, so that every member gets a token in every step of 1 ms.
+/// A pool in which every request with a place also has memory, so that every member gets a token in every step of 1 ms.
 fn roomy(scheduler: SchedulerSpec, arrivals: Vec<Arrival>) -> World {
     World::of(scheduler, u64::from(PLACES * MODEL_LEN / 16), 16, MODEL_LEN, arrivals)
 }
@@ -160,7 +160,7 @@ fn preemption_pays_and_nobody_starves() {
     let sjf = SchedulerSpec::Sjf(SjfSpec { lengths: LengthSpec::Oracle, batch: batch(), ..SjfSpec::default() });
     let run = |scheduler, seed| {
         let mut world = roomy(scheduler, skewed(seed));
-        // Who is stopped keeps its memory: what counts here is order, not copies.
+        // A stopped request keeps its memory: what counts here is order, not copies.
         world.spec.limits.blocks = 1 << 16;
         let run = world.run(How::JUMPS);
         let rows = &run.rows.requests;

@@ -71,7 +71,7 @@ fn compare(a: &Run, b: &Run, until: Time) -> Result<usize, String> {
     Ok(plans_a.len())
 }
 
-/// Every scheduler that is not told the lengths by an oracle that its settings name.
+/// Every scheduler without an oracle of lengths in its settings.
 #[test]
 fn no_scheduler_sees_the_future() {
     for (name, spec) in SchedulerSpec::every() {
@@ -106,7 +106,7 @@ fn permuting_true_lengths_changes_no_earlier_decision() {
     assert!(plans * 5 > all && worlds >= 200);
 }
 
-/// The law's teeth: schedulers that are told the true lengths are caught.
+/// The law's teeth: schedulers that know the true lengths are caught.
 #[test]
 fn a_scheduler_that_knows_the_lengths_is_caught() {
     let (mut leaked, mut oracle) = (0, 0);

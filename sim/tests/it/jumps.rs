@@ -1,4 +1,4 @@
-//! Law 13: jumping over equal steps, and settling whenever anybody looks, change nothing that anybody can see.
+//! Law 13: jumping over equal steps, and settling at any instant, change no result.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -9,7 +9,7 @@ use crate::schedulers::{Greed, Greedy, Lazy, Pausing, Timid};
 use crate::world::{How, Run, World};
 use crate::world_random::world;
 
-/// Tokens that a request delivers if nobody disturbs it.
+/// Tokens that a request delivers if it is not disturbed.
 fn whole_output(world: &World, request: u64) -> u32 {
     let arrival = &world.arrivals[request as usize];
     // One that no replica was up to refuse may be too long.
@@ -202,8 +202,8 @@ fn times_are_in_order() {
     assert!(seen.iter().all(|&n| n >= 20), "every ending must occur: {seen:?}");
 }
 
-/// What a work-conserving scheduler does not do: leave a lane idle with somebody there, or leave a request waiting that
-/// has a place, tokens and blocks. Counts in `chances` the plans after which somebody waited.
+/// What a work-conserving scheduler does not do: leave a lane idle that has requests, or leave a request waiting that
+/// has a place, tokens and blocks. Counts in `chances` the plans after which a request waited.
 fn waste(world: &World, run: &Run, chances: &mut u64) -> Option<String> {
     for replica in 0..world.spec.replicas {
         let mut idle_from = Time::ZERO;

@@ -103,7 +103,7 @@ pub fn mixed_fleets_keep_the_laws() {
     assert!(finished[..3].iter().all(|&n| n > 300) && outcomes.iter().all(|&n| n > 100) && preempted > 1000);
 }
 
-/// Every scheduler plans each kind of replica by its own limits: horizons are kept, and nobody stalls.
+/// Every scheduler plans each kind of replica by its own limits: horizons are kept, and no replica stalls.
 #[test]
 fn every_scheduler_serves_mixed_fleets() {
     for (name, spec) in SchedulerSpec::every() {
@@ -192,7 +192,7 @@ fn each_replica_has_its_own_costs_and_limits() {
     let pools = world.run(How::JUMPS).result.summary.pools;
     assert_eq!(pools.iter().map(|pool| (pool.finished, pool.busy.0 / MS)).collect::<Vec<_>>(), [(1, 3), (1, 9)]);
     assert_eq!(pools[1].utilization(Span(18 * MS)), Some(0.5));
-    // A prompt of ten tokens is more than the second replica takes: nobody looks at that, and it is refused there.
+    // A prompt of ten tokens is more than the second replica takes: the router does not look at that, and it is refused there.
     world.spec.pools[1].limits.max_model_len = 10;
     let run = world.run(How::JUMPS);
     assert_eq!((run.row(0).outcome, run.row(1).outcome), (Outcome::Finished, Outcome::Rejected));

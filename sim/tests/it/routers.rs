@@ -83,7 +83,7 @@ fn a_stale_router_knows_its_own_decisions_and_old_reports() {
     };
     // Without a report the router counts what it has decided: it does not know that the first has ended.
     assert_eq!(with(1000, 0), [0, 1, 0, 1, 0, 1]);
-    // A report at 4 ms tells it; one that takes 6 ms tells it before the last request, at 11 ms.
+    // A report at 4 ms says so; one that takes 6 ms says so before the last request, at 11 ms.
     assert_eq!(with(4, 0), [0, 1, 0, 0, 1, 0]);
     assert_eq!(with(4, 6), [0, 1, 0, 1, 0, 0]);
 }

@@ -39,7 +39,7 @@ fn a_replica_joins_after_its_start_up_and_leaves_when_it_is_drained() {
     let world = fleet(arrivals, 0);
     let run = world.run(How { audit: true, ..How::JUMPS });
     let replicas: Vec<u32> = (0..6).map(|request| run.row(request).replica).collect();
-    // At 30 ms replica 1 has nobody; at 31 ms it has one, replica 0 three (its third has ended at 25 ms).
+    // At 30 ms replica 1 has no request; at 31 ms it has one, replica 0 three (its third has ended at 25 ms).
     assert_eq!(replicas, [0, 0, 0, 0, 1, 1]);
     // At 40 ms four are there, the two long ones, the one from 20 ms and that from 30 ms: two replicas are right. At 80 ms three are
     // left and two replicas are still wanted; at 130 ms two are left, and the second replica, which is empty, leaves at once.
@@ -54,7 +54,7 @@ fn a_replica_joins_after_its_start_up_and_leaves_when_it_is_drained() {
 #[test]
 fn a_cool_down_keeps_replicas_and_draining_ones_come_back() {
     let arrivals = vec![at(0, 200), at(5, 200), at(5, 20), at(20, 100), at(30, 45), at(31, 5)];
-    // What was wanted up to 100 ms ago counts: nobody leaves before the end, at 205 ms.
+    // What was wanted up to 100 ms ago counts: no replica leaves before the end, at 205 ms.
     assert_eq!(served(&fleet(arrivals.clone(), 100).run(How::JUMPS)), 205 + 195);
     // The second replica drains from 40 ms on, when two requests are left, one of them there; at 60 ms three are there again, and it
     // takes the last one at once.

@@ -1,4 +1,4 @@
-//! Schedules worked out by hand from the rules of SCHEDULERS.md, one file each in `schedules/`, with the
+//! Schedules worked out by hand from the rules of docs/schedulers.md, one file each in `schedules/`, with the
 //! reasoning beside every step. Every step lasts one unit of time, and a quarter more for each block that is swapped.
 
 use overbook_sim::cost::Cost;

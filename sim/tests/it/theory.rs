@@ -91,7 +91,7 @@ fn one_replica_with_c_places_waits_as_m_m_c() {
     let term = |k: u32| (1..=k).fold(1.0, |product, i| product * offered / f64::from(i));
     let all_busy = term(c) / (1.0 - load);
     let wait = all_busy / ((0..c).map(term).sum::<f64>() + all_busy) / (f64::from(c) * (1.0 - load));
-    // Half a step on average until the next boundary, if somebody runs.
+    // Half a step on average until the next boundary, if a request runs.
     let half_step = 0.5 / f64::from(SERVICE_STEPS);
     assert_wait("M/M/4 at load 0.8", &world.run(How::JUMPS), wait + half_step);
 }
@@ -120,7 +120,7 @@ fn routers_stand_between_one_queue_and_many() {
     assert!(common < jsq && jsq < two && two < robin && robin < mean_wait(&random).0);
 }
 
-/// The utilisation law, exactly: busy time is the service of everybody.
+/// The utilisation law, exactly: busy time is the service of all requests.
 #[test]
 fn utilisation_is_throughput_times_service() {
     let arrivals = arrivals(9, 20_000, 0.6, exponential_output);

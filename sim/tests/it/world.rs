@@ -91,7 +91,7 @@ pub struct How<'a> {
     pub audit: bool,
     /// A stop rule that is off by one.
     pub planted: Option<StopReason>,
-    /// When to settle everybody without any reason.
+    /// When to settle all lanes without any reason.
     pub probes: &'a [Time],
     /// How far steps lie from what the world's cost says.
     pub jitter: Option<&'a Jitter>,
@@ -195,7 +195,7 @@ impl Run {
         self.rows.requests.iter().find(|r| r.request == request).unwrap()
     }
 
-    /// What nobody may see change when the run is made another way.
+    /// What must not change when the run is made another way.
     pub fn difference(&self, other: &Run) -> Option<String> {
         let (a, b) = (&self.result, &other.result);
         let rows = self.rows.requests.iter().zip(&other.rows.requests).find(|(a, b)| a != b);

@@ -45,7 +45,7 @@ pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Stu
     Ok(study)
 }
 
-/// What to tell of a trace that ends within the time over which `spread` deals out its first requests.
+/// A remark on a trace that ends within the time over which `spread` deals out its first requests.
 fn stretched(point: &Point) -> Option<String> {
     let trace = point.scenario.workload.trace.as_ref()?;
     let spread = trace.spread?;
@@ -67,7 +67,7 @@ fn stretched(point: &Point) -> Option<String> {
 /// Rows of a trace that are looked at: all of a small one.
 const ROWS_MAX: u64 = 1_000_000;
 
-/// Opens every workload, and reads its trace: what is wrong with it should be told here, all at once.
+/// Opens every workload, and reads its trace: what is wrong with it is reported here, all at once.
 fn opened(study: Study, globals: &Globals) -> Result<Study, Failure> {
     let points = study.points();
     for (index, point) in points.iter().enumerate() {

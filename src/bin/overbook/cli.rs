@@ -439,7 +439,7 @@ pub(crate) struct ServeArgs {
     /// Time for a request to finish.
     #[arg(long, value_name = "TIME", default_value = "10min")]
     pub(crate) request_timeout: Duration,
-    /// Time for running requests to finish when the server is told to stop.
+    /// Time for running requests to finish when the server is stopped.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) drain_timeout: Duration,
     /// Record what was served as a run directory.
@@ -557,7 +557,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long, alias = "change", value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
     /// File with the ids of runs that constants are fitted on, one a line (`ID first third`: on that part of its arrivals): their
-    /// errors are told apart.
+    /// errors are distinguished.
     #[arg(long, value_name = "FILE")]
     pub(crate) training: Option<PathBuf>,
     /// Fit the constants on the training runs, use them, and refit without each set of training runs in turn.

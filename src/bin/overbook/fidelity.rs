@@ -85,7 +85,7 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
             start.manifest(&facts::BUILD, facts::command(), plan, &traces, (overbook_reports::Status::Complete, code));
         dir.finish(&manifest).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)))
     });
-    // Told even if it cannot be kept: it took a while.
+    // Printed even if it cannot be written: it took a while.
     print(&if args.json { fidelity_json(&fidelity) } else { fidelity_text(&fidelity) })?;
     kept.map(|()| code)
 }

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
     let probed = match probed {
         Ok(probed) => probed,
         Err(ProbeError::Interrupted) => {
-            note("interrupted: half of the probes make no profile; nothing was written");
+            note("interrupted: a profile needs all probes; nothing was written");
             return Ok(INTERRUPTED);
         }
         Err(error @ ProbeError::Budget { .. }) => return Err(Failure::Input(format!("--budget: {error}"))),
@@ -118,7 +118,7 @@ fn profile(
     }))
 }
 
-/// Whom the probes were sent to.
+/// The server that was probed.
 fn asked(probed: &Probed) -> String {
     let found = &probed.found;
     let version = found.version.as_deref().unwrap_or("which does not tell its version");
@@ -174,7 +174,7 @@ fn next(point: &Point, scenario: &Path, url: &str, out: &Path, profile: &StepPro
     let client = profile
         .client_time
         .map_or_else(String::new, |time| format!(" --set 'workload.client_time={{ base: {time} }}'"));
-    let mut text = String::from("cannot be told:");
+    let mut text = String::from("cannot be identified:");
     for told in &profile.unidentified {
         let _ = write!(text, "\n  {told}");
     }

@@ -48,7 +48,7 @@ pub(crate) fn on_device(
     })
 }
 
-/// Replays a run on the simulator; tells of what differs.
+/// Replays a run on the simulator and reports what differs.
 pub(crate) fn parity(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, Failure> {
     let parity = replay(spec, measured).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
     for difference in &parity.first {

@@ -76,7 +76,7 @@ impl From<ReportError> for Failure {
     }
 }
 
-/// An error and its causes, less those that the text before them has told already.
+/// An error and its causes, less those that the text before them contains already.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -127,7 +127,7 @@ fn write_out(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a remark to stderr. If nobody reads it, there is nobody to tell.
+/// Writes a remark to stderr. Errors are ignored: there is no other place to report them.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", harmless(text, false));
 }

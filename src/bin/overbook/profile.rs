@@ -39,7 +39,7 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     let calibration = match measured {
         Ok(calibration) => calibration,
         Err(CalibrateError::Interrupted) => {
-            note("interrupted: half of a plan is no profile; nothing was written");
+            note("interrupted: a profile needs the whole plan; nothing was written");
             return Ok(INTERRUPTED);
         }
         Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),

@@ -24,7 +24,7 @@ use crate::place;
 use crate::sweep;
 use crate::watch::{Display, catch_interrupts};
 
-/// Kinds of errors that are told.
+/// Kinds of errors that are printed.
 const ERRORS_SHOWN: usize = 5;
 
 /// The key of a server that is asked: as given, or from the environment.

@@ -53,7 +53,7 @@ fn studies(args: &ReportArgs) -> Result<u8, Failure> {
     let names: Vec<String> = args.runs.iter().map(|dir| dir.display().to_string()).collect();
     let all = study::Study {
         command: format!("overbook report {}", names.join(" ")),
-        calibration: "Where step costs come from: the summaries of the points say it.".to_owned(),
+        calibration: "The summaries of the points say where step costs come from.".to_owned(),
         tool: TOOL.to_owned(),
         ..all
     };

@@ -31,7 +31,7 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     /// Whether it was measured under conditions that make it void.
     pub(crate) void: bool,
-    /// Whether all rows could be recorded. What was measured cannot be had again: its figures are printed even if not.
+    /// Whether all rows could be recorded. A measurement cannot be repeated: its figures are printed even if a row is lost.
     pub(crate) rows: Result<(), Failure>,
 }
 
@@ -146,7 +146,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
         note(&effort(&outcome.summary, &outcome.effort, outcome.digest, &start));
     }
     if let Some(halt) = &outcome.halted {
-        note(&format!("error: {halt}; the results are of the time before"));
+        note(&format!("error: {halt}; the results end there"));
     }
     Ok(code)
 }

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
     if spec.replicas != 1 {
         return Err(Failure::Input("serve runs one replica; add --set fleet.replicas=1".into()));
     }
-    // A key that no client can send is told before weights are read.
+    // A key that no client can send is refused before weights are read.
     api_key(args.api_key.as_ref())?;
     let listener = listen(SocketAddr::new(args.host, args.port))?;
     let device = Device::open(point, &args.device)?;
@@ -126,7 +126,7 @@ fn serving(
     Ok((ended, books.finish(spec.limits.blocks)))
 }
 
-/// The key that clients must send, if there is one. An empty one would let everybody in.
+/// The key that clients must send, if there is one. An empty one would let every client in.
 fn api_key(given: Option<&String>) -> Result<Option<String>, Failure> {
     let key = match (given, std::env::var("OVERBOOK_API_KEY")) {
         (Some(key), _) => Some(key.clone()),
@@ -147,7 +147,7 @@ fn api_key(given: Option<&String>) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Says where the server is, and who can reach it.
+/// Says where the server is, and from where it can be reached.
 fn tell(listener: &TcpListener, settings: &Settings, device: &Device) -> Result<(), Failure> {
     let at = listener.local_addr().map_err(anyhow::Error::new)?;
     let secret = settings.api_key.is_some();

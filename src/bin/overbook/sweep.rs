@@ -68,7 +68,7 @@ pub(crate) fn run(
         note(&format!("{} runs in {cpu:.2} CPU s on {jobs} thread(s)", points.len()));
     }
     for (number, halt) in (1..).zip(halted).filter_map(|(number, halt)| Some((number, halt?))) {
-        note(&format!("error: point {number}: {halt}; its results are of the time before"));
+        note(&format!("error: point {number}: {halt}; its results end there"));
     }
     Ok(code)
 }

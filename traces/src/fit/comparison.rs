@@ -7,7 +7,7 @@ use crate::generate::GenerateSpec;
 /// A figure of the trace and of the generator.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Compared {
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// In the trace.
     pub trace: f64,

@@ -29,7 +29,7 @@ pub struct Groups {
 
 const KEY: &str = "group";
 
-/// Quantiles that are told, by nearest rank.
+/// Quantiles that are printed, by nearest rank.
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
 
 impl TraceFrame {

@@ -167,7 +167,7 @@ fn counts_are_those_of_the_file(files: Files, workload: &str, from: u64, to: u64
         *window = (window.0 + count, window.1 + expected, window.2 + variance);
         (total, expected_total, checked) = (total + count, expected_total + expected, checked + 1);
     }
-    // Nobody sends in a window in which the file has no rate.
+    // No client sends in a window in which the file has no rate.
     assert_eq!(counts.len(), 0, "{workload}: {counts:?}");
     for (start, (count, expected, variance)) in windows {
         assert!((count - expected).abs() <= 5.0 * variance.sqrt(), "{workload} at {start}: {count} for {expected}");

@@ -133,7 +133,7 @@ fn resets_servers_and_aborted_requests() {
         two.serve(60);
     }
     let fit = metrics.fit(&options(3600)).expect("fits");
-    // The restart costs the requests since the scrape before, less those told after it.
+    // The restart costs the requests since the scrape before, less those counted after it.
     assert!((fit.requests - (600.0 + 600.0 - 60.0 + 50.0)).abs() < 1e-9, "{fit:?}");
     assert_eq!(fit.resets, 1);
     assert!((fit.aborted_share - 60.0 / 1190.0).abs() < 1e-9 && fit.running == Some(24.0), "{fit:?}");

@@ -1,4 +1,4 @@
-//! A profile of a deployment that was probed from outside: fits, and what could not be told.
+//! A profile of a deployment that was probed from outside: fits, and what could not be identified.
 
 use overbook_sim::calibrate::inferred::{client_range_us, client_time_us, without_client};
 use overbook_sim::calibrate::steps::{StepErrors, StepSample, fit_steps};
@@ -22,7 +22,7 @@ pub struct Inferred<'a> {
     pub steps: Vec<StepSample>,
     /// Time between client and engine [µs].
     pub client_us: f64,
-    /// What could not be told, in words.
+    /// What could not be identified, in words.
     pub unidentified: Vec<String>,
     form: StepForm,
     form_errors: Vec<StepErrors>,
@@ -49,7 +49,7 @@ impl Probed {
         Inferred { probed: self, steps, client_us, unidentified, form, form_errors }
     }
 
-    /// What a profile says of the engine; weights, and blocks where the server does not tell them, are what the scenario says.
+    /// What a profile says of the engine; weights, and blocks where the server does not state them, are what the scenario says.
     pub fn engine(&self, weights: WeightDtype, block_tokens: u32) -> ProfiledEngine {
         let told = self.metrics.map(|(_, after)| after.block_tokens as u32).filter(|tokens| *tokens > 0);
         ProfiledEngine {

@@ -48,7 +48,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// What it is, in words.
+    /// Its name, in words.
     pub fn name(&self) -> String {
         let many = |seqs: &u32| if *seqs == 1 { "1 sequence".to_owned() } else { format!("{seqs} sequences") };
         match self {
@@ -65,7 +65,7 @@ const PLATEAU: u32 = 24;
 pub(super) const BETWEEN: u32 = 5;
 /// Shortest prompt.
 const SHORT: u32 = 16;
-/// A prompt that takes so many steps tells how many tokens a step has.
+/// A prompt that takes so many steps shows how many tokens a step has.
 pub(super) const CHUNKS: u32 = 3;
 /// Share of the KV pool that probes use: a preemption would spoil them.
 const KV_SHARE: f64 = 0.85;
@@ -142,7 +142,7 @@ impl ProbePlan {
     /// All probes.
     pub fn probes(&self) -> Vec<Probe> {
         let longest = self.max_model_len.saturating_sub(2);
-        // Prompts of next to nothing take what a step of decoding takes, and what lies between client and engine.
+        // Prompts of a few tokens take as long as a decode step, and the time between client and engine.
         let tiny = [1, 2, 4, 8].into_iter().filter(|&tokens| tokens < self.max_tokens.min(longest).min(SHORT));
         let prompts = tiny.chain(doubling(self.max_tokens.min(longest)));
         let mut probes: Vec<Probe> = prompts.map(|tokens| Probe::Prompt { tokens }).collect();

@@ -221,7 +221,7 @@ impl Readings {
         other.next().map(|(&tokens, (_, others))| (tokens, median(&mut others.clone()) as u32))
     }
 
-    /// Shapes that came in every round: their medians tell drift.
+    /// Shapes that came in every round: their medians show drift.
     pub(super) fn anchors(&self) -> Vec<Anchor> {
         let most = self.pools.values().map(|pooled| pooled.medians_us.len()).max().unwrap_or(0);
         let decode = self.pools.iter().filter(|(key, pooled)| key.0 == "decode" && pooled.medians_us.len() == most);

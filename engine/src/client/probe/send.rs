@@ -30,7 +30,7 @@ const APART: f64 = 0.9;
 /// Share of them that come at moments of their own at least: a busy client reads some together, a proxy that buffers sends most so.
 const AT_ONCE: f64 = 0.5;
 
-/// Whom probes are sent to.
+/// Sends probes to a server.
 pub(super) struct Sender {
     pub(super) pool: Arc<Pool>,
     pub(super) clock: Clock,
@@ -99,7 +99,7 @@ impl Sender {
         Ok(replies)
     }
 
-    /// Requests that nobody looks at.
+    /// Sends requests that are not measured.
     pub(super) async fn warm_up(&mut self, plan: &ProbePlan) -> Result<(), String> {
         let longest = plan.max_model_len.saturating_sub(2);
         self.all(&[(plan.max_tokens.min(longest), 1)]).await?;
@@ -176,14 +176,14 @@ async fn gone_on(running: &[Pending], tokens: u64) -> bool {
     }
 }
 
-/// Whether step times can be told from a reply.
+/// Whether a reply shows step times.
 fn check(reply: &Reply, asking: Asking) -> Result<(), String> {
     let asked = reply.arrival.output_tokens;
     if reply.outcome != Outcome::Finished {
         return Err(reply.error.clone().unwrap_or_else(|| format!("no whole answer within {PATIENCE:?}")));
     }
     if reply.usage.is_none() && asking != Asking::Tokens {
-        return Err("it takes no token ids and sends no usage, so that nobody knows how long prompts are".into());
+        return Err("it takes no token ids and sends no usage, so that the length of prompts is unknown".into());
     }
     let pieces = reply.pieces.len();
     let tokens = reply.usage.map_or(pieces as u32, |usage| usage.completion_tokens);
@@ -195,13 +195,13 @@ fn check(reply: &Reply, asking: Asking) -> Result<(), String> {
     let moments = 1 + reply.pieces.windows(2).filter(|pair| pair[0] != pair[1]).count();
     if (pieces as f64) < f64::from(tokens) * APART {
         return Err(format!(
-            "{tokens} tokens came in {pieces} pieces, so that the time of a step cannot be told: let it send every token by itself \
+            "{tokens} tokens came in {pieces} pieces, so that the time of a step cannot be identified: let it send every token by itself \
              (no speculative decoding, stream interval 1)"
         ));
     }
     if (moments as f64) < f64::from(tokens) * AT_ONCE {
         return Err(format!(
-            "{tokens} tokens came at {moments} moments, so that the time of a step cannot be told: something on the way holds them back \
+            "{tokens} tokens came at {moments} moments, so that the time of a step cannot be identified: something on the way holds them back \
              (a proxy that buffers?)"
         ));
     }

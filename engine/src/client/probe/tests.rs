@@ -72,7 +72,7 @@ fn costs_of_a_step_and_of_a_token_are_found_again() {
     }
     let token = (priced(&probed, 1, 120) - priced(&probed, 1, 20)) / 100.0;
     assert!((token / 150.0 - 1.0).abs() < 0.12, "{token} us a token, truly 150");
-    // Prompts of several steps were told apart by what is there before them.
+    // Prompts of several steps were distinguished by the context before them.
     assert!(probed.steps.iter().any(|s| s.sample.kind == "mixed" && s.sample.prefill[0].past > 0));
     assert!(probed.steps.iter().any(|s| s.sample.kind == "prefill" && s.sample.prefill[0].past > 0));
     let (before, after) = probed.metrics.expect("it has metrics");

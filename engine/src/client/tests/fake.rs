@@ -1,4 +1,4 @@
-//! A server that says what it is told to.
+//! A server with scripted answers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -134,7 +134,7 @@ mod tests {
         // The object, a key, the list, and five times an object, a key and a value.
         let body = format!(r#"{{"x": [{}]}}"#, [r#"{"k": 1}"#; 5].join(","));
         assert_eq!((status(&body, 18), status(&body, 17)), (None, Some(413)));
-        assert_eq!(status("{", 1), Some(400), "what is no JSON is told so, also at the end of the budget");
+        assert_eq!(status("{", 1), Some(400), "invalid JSON is reported, also at the end of the budget");
         assert_eq!(status("[1]", 9), Some(400));
         assert_eq!(status(r#"{"a": 1} x"#, 9), Some(400));
         assert_eq!(status(&"[".repeat(100_000), 1_000_000), Some(400), "deep");

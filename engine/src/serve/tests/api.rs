@@ -81,7 +81,7 @@ fn answers_end_where_they_should() {
     );
     let end = with(json!({ "ignore_eos": true, "stop_token_ids": [Tokenizer::bytes().ends()[0]] }));
     assert_eq!(end["usage"]["completion_tokens"], tokens);
-    assert_eq!(end["choices"][0]["stop_reason"], Tokenizer::bytes().ends()[0], "asked for, and so told");
+    assert_eq!(end["choices"][0]["stop_reason"], Tokenizer::bytes().ends()[0], "asked for, and so reported");
     assert!(natural["choices"][0]["stop_reason"].is_null(), "the end of text is no news");
     server.stop();
 }

@@ -1,4 +1,4 @@
-//! Clients that misbehave, too many of them, and a server that is told to stop.
+//! Clients that misbehave, too many of them, and a server that is stopped.
 
 use std::io::Read as _;
 use std::time::Instant;
@@ -11,7 +11,7 @@ fn long(prompt: &str) -> serde_json::Value {
     json!({ "prompt": prompt, "max_tokens": 2000, "ignore_eos": true, "stream": true })
 }
 
-/// All blocks are free again, and nobody is here.
+/// All blocks are free again, and there is no request.
 fn is_idle(server: &Running) {
     server.wait_for("vllm:num_requests_running", |n| n == 0.0);
     server.wait_for("vllm:num_requests_waiting", |n| n == 0.0);
@@ -174,7 +174,7 @@ fn a_server_that_stops_lets_running_requests_finish() {
         assert_eq!(wire::receive(stream).events().len(), 100);
     }
     assert_eq!(stopping.join().expect("no panic").unfinished, 0);
-    assert!(std::net::TcpStream::connect(at).is_err(), "nobody listens any more");
+    assert!(std::net::TcpStream::connect(at).is_err(), "the listener is gone");
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) struct Words {
     longest: usize,
     /// The end of text, if it has one.
     end: Option<u32>,
-    /// A template that cannot be used is told when it is asked for, and at the start.
+    /// A template that cannot be used is reported when it is asked for, and at the start.
     template: Option<Result<Template, String>>,
 }
 

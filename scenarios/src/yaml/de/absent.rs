@@ -1,4 +1,4 @@
-//! Deserializers of values that nobody wrote.
+//! Deserializers of values that are not written.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, Visitor};

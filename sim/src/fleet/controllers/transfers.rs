@@ -115,7 +115,7 @@ impl Control {
         self.fetch(to, kernel)
     }
 
-    /// After a step: prompts that are done are assigned; a replica that decodes fetches what it has room for now.
+    /// After a step: prompts that are done are assigned; a decoding replica fetches the requests that fit now.
     fn boundary(&mut self, at: usize, kernel: &mut Kernel<'_>) -> Result<(), RunError> {
         if self.decoders().contains(&at) {
             return self.fetch(at, kernel);

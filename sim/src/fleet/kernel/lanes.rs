@@ -6,7 +6,7 @@ use crate::fleet::outcome::RunError;
 use crate::partitioners::FirstToken;
 use crate::results::rows::RequestRow;
 
-/// What became of a lane's event, before what happened on its replica has been told.
+/// The outcome of a lane's event, before controllers hear of it.
 #[derive(Debug)]
 pub(in crate::fleet) struct Fired {
     pub(in crate::fleet) lane: usize,
@@ -68,7 +68,7 @@ impl Kernel<'_> {
         self.reschedule(self.first_drive[at]);
     }
 
-    /// A lane's event: its steps end, its next ones are planned. What has happened must be told before [`Kernel::fired`].
+    /// A lane's event: its steps end, its next ones are planned. Controllers must hear of it before [`Kernel::fired`].
     pub(in crate::fleet) fn fire(&mut self, lane: usize) -> Result<Fired, RunError> {
         let (now, at) = (self.now, self.drives[lane].replica);
         self.book_levels(at);
@@ -134,7 +134,7 @@ impl Kernel<'_> {
         }
     }
 
-    /// A request got its first token: who shares out the SMs learns of it.
+    /// A request got its first token: the controller of SM shares learns of it.
     pub(in crate::fleet) fn first_token(&mut self, at: usize, seen: FirstToken) {
         if let Some(sharing) = &mut self.sharing[at] {
             sharing.first_token(seen);

@@ -41,7 +41,7 @@ impl Summary {
 
     /// A figure by its name, in SI units (times in seconds, rates per second, shares from 0 to 1).
     ///
-    /// `None` for an unknown name and for a figure that this run does not define (a percentile of nothing).
+    /// `None` for an unknown name and for a figure that this run does not define (a percentile without values).
     pub fn metric(&self, name: &str) -> Option<f64> {
         if let Some(&(_, figure)) = SINGLE.iter().find(|&&(known, _)| known == name) {
             return figure(self);

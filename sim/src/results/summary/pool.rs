@@ -35,7 +35,7 @@ impl PoolSummary {
     pub(crate) fn request(&mut self, row: &RequestRow, slo: &Slo) {
         match row.outcome {
             Outcome::Finished => {}
-            // No replica has ever heard of it.
+            // No replica has seen it.
             Outcome::FailedInTrace => return,
             _ => return self.others += 1,
         }

@@ -230,7 +230,7 @@ impl Tally {
         self.first_arrival = self.first_arrival.min(now);
     }
 
-    /// The run stops at `now`, whoever is still there.
+    /// The run stops at `now`, whichever requests are still there.
     pub fn stop(&mut self, now: Time) {
         self.last_end = self.last_end.max(now);
     }

@@ -52,7 +52,7 @@ impl Keyed {
         }
     }
 
-    /// The longest-waiting arrival that the policy has not been told of.
+    /// The longest-waiting arrival that the policy has not seen.
     pub(crate) fn pop_newcomer(&mut self, requests: &[Request]) -> Option<Seat> {
         while let Some((seat, generation)) = self.newcomers.pop_front() {
             let request = &requests[seat as usize];

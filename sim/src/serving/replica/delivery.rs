@@ -8,7 +8,7 @@ use crate::serving::request::Phase;
 use crate::time::{Span, Time};
 
 impl Replica {
-    /// The steps that [`Replica::complete`] is told of next took up to `longest` [ns]; the first of them ends at `first`, the
+    /// The steps that [`Replica::complete`] gets next took up to `longest` [ns]; the first of them ends at `first`, the
     /// last at `last`.
     pub fn note_gaps(&mut self, lane: usize, longest: u64, first: Time, last: Time) {
         let lane = &mut self.lanes[lane];

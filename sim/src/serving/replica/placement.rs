@@ -1,4 +1,4 @@
-//! What a driver with real memory must know of a planned step: which positions of whom, and where blocks go.
+//! What a driver with real memory must know of a planned step: which positions of which requests, and where blocks go.
 
 use super::Replica;
 use crate::kv::Seat;
@@ -10,7 +10,7 @@ use crate::serving::request::Phase;
 pub struct StepPart {
     /// The request.
     pub seat: Seat,
-    /// Tells it from those that had its seat before.
+    /// Distinguishes it from earlier requests on its seat.
     pub generation: u32,
     /// KV tokens present before the step.
     pub past: u32,
@@ -31,7 +31,7 @@ impl Replica {
             let (seat, generation) = (chunk.seat, request.generation);
             StepPart { seat, generation, past: chunk.past, tokens: chunk.tokens, samples }
         });
-        // Who joined by this step's prefill has the clock after it.
+        // A member that joined by this step's prefill has the clock after it.
         let members = lane.running.iter().map(|entry| entry.seat).filter(|&seat| {
             let request = &self.requests[seat as usize];
             let member = request.phase == Phase::Decode && request.joined < lane.planned;
@@ -44,7 +44,7 @@ impl Replica {
         }))
     }
 
-    /// From now on [`Replica::take_block_moves`] tells what happens to blocks. Call before the first request.
+    /// From now on [`Replica::take_block_moves`] returns what happens to blocks. Call before the first request.
     pub fn track_blocks(&mut self) {
         self.pool.track_moves();
     }

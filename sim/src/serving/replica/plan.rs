@@ -1,4 +1,4 @@
-//! What goes into a replica and what comes out: limits, the planned step, the things that happened.
+//! What goes into a replica and what comes out: limits, the planned step, events.
 
 use crate::cost::{Cost, PrefillPart};
 use crate::kv::Seat;
@@ -14,7 +14,7 @@ pub enum Lanes {
     Unified,
     /// A lane for prompts and one for decodes, side by side on the same GPUs and the same pool (semi-PD).
     Split,
-    /// One lane for prompts; who has its first token leaves for another replica.
+    /// One lane for prompts; a request with its first token leaves for another replica.
     Prefill,
     /// One lane for requests that come with their prompts computed; it computes prompts only after a preemption.
     Decode,
@@ -36,7 +36,7 @@ impl Lanes {
 pub enum LaneWork {
     /// Prompts and decodes.
     All,
-    /// Prompts: who has its first token is handed over.
+    /// Prompts: a request with its first token is handed over.
     Prefill,
     /// Decodes of requests that were handed over.
     Decode,
@@ -72,7 +72,7 @@ pub struct SwapSpace {
     pub block_cost: Cost,
 }
 
-/// Something that happened to a request, told to the driver in order.
+/// An event of a request, handed to the driver in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Happened {
     /// Admitted from the queue (again, after a preemption).

@@ -32,7 +32,7 @@ fn a_fault_in_any_counter_is_noticed() {
         ("a member too many", |r| r.lanes[0].members += 1),
         ("a token computed twice", |r| r.requests[0].computed += 1),
         ("an illegal phase", |r| r.requests[0].phase = Phase::Waiting),
-        ("a block on the host that nobody holds", |r| r.swapped_blocks += 1),
+        ("a block on the host that no request holds", |r| r.swapped_blocks += 1),
         ("KV on the host of a request that runs", |r| r.requests[0].swapped = true),
         ("a step lost in flight", |r| _ = r.lanes[0].flights.pop_back()),
     ];

@@ -43,7 +43,7 @@ impl Replica {
         (request.computed, request.start)
     }
 
-    /// Whether a request with that many tokens of KV can be received: nobody waits here, and its blocks are free.
+    /// Whether a request with that many tokens of KV can be received: nothing waits here, and its blocks are free.
     pub(crate) fn can_receive(&self, tokens: u32) -> bool {
         self.waiting() == 0 && self.pool.blocks_for(u64::from(tokens)) <= self.pool.free()
     }

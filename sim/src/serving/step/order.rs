@@ -19,7 +19,7 @@ impl StepBuilder<'_> {
         keyed
     }
 
-    /// The next arrival that the policy has not been told of yet, in order. Until it is ranked, it stands behind all others.
+    /// The next arrival that the policy has not seen yet, in order. Until it is ranked, it stands behind all others.
     pub fn newcomer(&mut self) -> Option<RequestView> {
         let replica = &mut *self.replica;
         let WaitQueue::Keyed(keyed) = &mut replica.waiting else { wrong_order() };
@@ -78,7 +78,7 @@ impl StepBuilder<'_> {
         }
     }
 
-    /// Turns a request away that has waited in vain.
+    /// Rejects a waiting request.
     ///
     /// # Errors
     /// It does not wait, or has been served already.

@@ -15,7 +15,7 @@ pub(super) fn write<T>(out: &Path, write: impl FnOnce(&Path) -> Result<T, Failur
         Ok(written)
     });
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = fs::remove_file(&partial);
     }
     written

@@ -17,7 +17,7 @@ use crate::place;
 
 use super::aside;
 
-/// A fitted generator, and what is to be told about it.
+/// A fitted generator, and remarks on it.
 struct Fitted {
     /// How well it fits, in words.
     report: String,
