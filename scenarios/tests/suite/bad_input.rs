@@ -146,7 +146,7 @@ fn ranges_of_lightllms_router() {
     ] {
         assert_eq!(told(scheduler), problem);
     }
-    assert!(told("conservative: { batch_max_tokens: 100 }").contains("a step must hold a whole sequence"));
+    assert!(told("conservative: { batch_max_tokens: 100 }").contains("must hold a whole sequence"));
 }
 
 #[test]
