@@ -127,7 +127,7 @@ fn studies_are_put_together() {
     assert_eq!(home.text("both.csv").lines().count(), 5);
     // A study alone is shown as it was.
     let alone = home.overbook("report before").ends(0);
-    assert_eq!(alone.out.lines().count(), 3, "{}", alone.out);
+    assert_eq!(alone.out.lines().count(), 11, "{}", alone.out);
     home.overbook("run small.yaml --out single").ends(0);
     assert!(home.refused(["report", "before", "single"]).contains("either studies or runs"));
     assert!(home.refused(["report", "before", "--as", "vllm"]).contains("single run"));
