@@ -133,7 +133,7 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         figures.push(("attempts", format!("{}, {each} a request", show("attempts"))));
     }
     if summary.tokens.cached > 0 {
-        figures.push(("prefix cache", format!("{} of prompt tokens", show("prefix_hit_rate"))));
+        figures.push(("cached", format!("{} of prompt tokens, by prefix", show("prefix_hit_rate"))));
     }
     figures
 }

@@ -72,7 +72,10 @@ pub(crate) fn limits(
     }
     let version = scenario.engine.version.as_ref().map(EngineVersion::numbers);
     let longest = scenario.engine.max_model_len.and_then(MaxModelLen::tokens).unwrap_or(model.context);
-    let named = known.iter().map(|gpu| gpu.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut names: Vec<&str> = known.iter().map(|gpu| gpu.name.as_str()).collect();
+    names.dedup();
+    let shared = if names.len() > 1 { "the least of " } else { "" };
+    let named = format!("{shared}{}", names.join(", "));
     let mut take = |key: &str, slot: &mut u32, value: u32, why: &str| {
         let path = format!("scheduler.{key}");
         if !written.has(&path) {

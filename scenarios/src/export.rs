@@ -24,7 +24,17 @@ pub struct ServeFlags {
 
 /// The commands that serve each kind of replica of a point, all that it decides spelled out.
 pub fn serve_flags_of(point: &Point) -> Vec<ServeFlags> {
-    point.kinds().iter().map(|kind| serve_flags(&kind.scenario)).collect()
+    let flags = |kind: &Point| {
+        let mut scenario = kind.scenario.clone();
+        // What the pool holds of the model's context is a number for the engine, too.
+        if let Ok((limits, _)) = kind.limits()
+            && (scenario.engine.max_model_len == Some(MaxModelLen::Auto) || limits.max_model_len < kind.model.context)
+        {
+            scenario.engine.max_model_len = Some(MaxModelLen::Tokens(limits.max_model_len));
+        }
+        serve_flags(&scenario)
+    };
+    point.kinds().iter().map(flags).collect()
 }
 
 /// The commands that serve a scenario whose replicas are all alike, all that it decides spelled out.

@@ -8,6 +8,7 @@ use overbook_sim::results::trust::{MeasuredRuns, Standing, Trust};
 use serde::{Deserialize, Serialize};
 
 use crate::point::Point;
+use crate::scenario::FrontendSpec;
 use crate::yaml::{self, SourceId};
 
 /// Largest error of a run that counts as confirmed: median over its main figures.
@@ -23,6 +24,8 @@ pub struct Case {
     kv: KvDtype,
     tensor_parallel: f64,
     billions: f64,
+    /// Settings with values that no measured run has, in words.
+    own: Vec<String>,
     load: Option<Load>,
 }
 
@@ -81,6 +84,7 @@ impl Case {
             kv: scenario.engine.kv,
             tensor_parallel: f64::from(scenario.fleet.tensor_parallel),
             billions: point.model.parameters() as f64 / 1e9,
+            own: point.kinds().iter().flat_map(own_settings).collect(),
             load: None,
         }
     }
@@ -95,6 +99,23 @@ impl Case {
         };
         Case { load: Some(load), ..Case::planned(point) }
     }
+}
+
+/// Times of the engine that are not those by which measured runs are simulated.
+fn own_settings(point: &Point) -> Vec<String> {
+    let engine = &point.scenario.engine;
+    let usual = |path: &str| point.assumed.iter().any(|one| one.path == path);
+    let mut own = Vec::new();
+    if engine.enforce_eager {
+        own.push("steps without CUDA graphs".to_owned());
+    }
+    if engine.has_roofline() && engine.host.is_some() && !usual("engine.host") {
+        own.push("a host time of its own".to_owned());
+    }
+    if engine.frontend.is_some_and(|frontend| frontend != FrontendSpec::NONE) && !usual("engine.frontend") {
+        own.push("a front end of its own".to_owned());
+    }
+    own
 }
 
 impl Hull {
@@ -132,6 +153,8 @@ impl Hull {
             return Trust::prior(format!("no measured run of {} on {}{experts}", case.scheduler, case.gpu));
         };
         let mut outside = known.outside(case);
+        outside.extend(case.own.iter().cloned());
+        outside.dedup();
         if !known.mostly_confirmed() {
             outside.insert(0, "too few confirmed runs".to_owned());
         }
@@ -228,6 +251,7 @@ mod tests {
             kv: KvDtype::Bf16,
             tensor_parallel,
             billions: 8.03,
+            own: Vec::new(),
             load: Some(Load { running: 64.0, prompt, output: 100.0 }),
         }
     }

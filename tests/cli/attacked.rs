@@ -162,3 +162,35 @@ fn comparisons_fit_a_terminal() {
         }
     }
 }
+
+/// Sessions have the ids of answers, too, behind those of their prompts.
+#[test]
+fn sessions_are_converted_and_read_back() {
+    let home = Home::new();
+    home.write(
+        "s.yaml",
+        "version: 1\nname: s\nmodel: llama-3.1-8b\ngpu: h100\nworkload:\n  generate: { arrivals: { poisson: { rate: 5/s } }, lengths: { fixed: { prompt: 300, \
+         output: 108 } }, requests: 60, sessions: { turns: { fixed: 3 }, follow_up: { fixed: 20 }, think_median: 1s, think_sigma: 0.5, max_prompt_tokens: 4000, \
+         block_tokens: 16 } }\n",
+    );
+    home.overbook("trace convert s.yaml --out s.jsonl").ends(0);
+    let digest = |err: &str| err.split("digest ").nth(1).map(|rest| rest.trim().to_owned());
+    let own = home.overbook("run s.yaml --out a").ends(0);
+    home.write(
+        "t.yaml",
+        "version: 1\nname: t\nmodel: llama-3.1-8b\ngpu: h100\nworkload: { trace: { path: s.jsonl } }\n",
+    );
+    let read = home.overbook("run t.yaml --out b").ends(0);
+    assert!(digest(&own.err).is_some(), "{}", own.err);
+    assert_eq!(digest(&own.err), digest(&read.err));
+}
+
+/// What is no log ends before memory does; what no run can have is a mistake of the command.
+#[test]
+fn imports_are_bounded_and_wrong_changes_refused() {
+    let home = Home::new();
+    assert!(home.overbook("import vllm --log /dev/zero").ends(2).err.contains("larger than 64 MiB"));
+    let measured = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/data/measured");
+    let ran = home.run(["validate", "--measured", measured, "--set", "fleet.replica=8"]).ends(2);
+    assert!(ran.err.contains("replica"), "{}", ran.err);
+}

@@ -68,3 +68,21 @@ fn our_own_runs_are_no_published_figures() {
         "{out}"
     );
 }
+
+/// A time of one's own is no measured engine's.
+#[test]
+fn settings_that_no_measured_run_has_are_named() {
+    let home = Home::small();
+    for (set, told) in [
+        ("engine.enforce_eager=true", "steps without CUDA graphs"),
+        ("engine.host={ base: 50ms, per_seq: 0s }", "a host time of its own"),
+        ("engine.frontend={ base: 5s }", "a front end of its own"),
+    ] {
+        let ran = home.run(["run", "small.yaml", "--set", "gpu=h100", "--set", set, "--out", "a", "--force"]).ends(0);
+        assert!(
+            home.json("a/summary.json")["trust"]["text"].as_str().is_some_and(|text| text.contains(told)),
+            "{}",
+            ran.out
+        );
+    }
+}

@@ -92,7 +92,9 @@ impl Blocks {
             IdSize::Column(column) => (self.tokens_per_id(row, column)?, true),
         };
         let full = if whole { prompt_tokens / hash_tokens } else { prompt_tokens.div_ceil(hash_tokens) };
-        if self.ids.len() != full as usize {
+        // Files of ours may have the ids of answers behind those of prompts: the history of a conversation.
+        let fits = if whole { self.ids.len() >= full as usize } else { self.ids.len() == full as usize };
+        if !fits {
             return Err(row.bad(
                 self.column,
                 if whole {
@@ -104,7 +106,11 @@ impl Blocks {
             ));
         }
         let parts = u64::from(hash_tokens / self.block_tokens);
-        let full = u64::from(kept.min(prompt_tokens) / self.block_tokens);
+        let full = if whole && kept >= prompt_tokens {
+            self.ids.len() as u64 * parts
+        } else {
+            u64::from(kept.min(prompt_tokens) / self.block_tokens)
+        };
         let mut ids = Vec::with_capacity(full as usize);
         for &id in &self.ids {
             let first = id.wrapping_mul(parts);

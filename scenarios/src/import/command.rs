@@ -117,6 +117,7 @@ const SWITCHES: &[&str] = &[
     "--no-enable-chunked-prefill",
     "--enable-expert-parallel",
     "--enforce-eager",
+    "--no-enforce-eager",
     "--trust-remote-code",
     "--disable-log-requests",
     "--disable-log-stats",
@@ -232,7 +233,9 @@ impl Draft {
                 set(&mut self.engine, "max_model_len", json!("auto"));
             }
             "--max-model-len" => set(&mut self.engine, "max_model_len", json!(number()?)),
-            "--enforce-eager" => set(&mut self.engine, "enforce_eager", json!(true)),
+            "--enforce-eager" | "--no-enforce-eager" => {
+                set(&mut self.engine, "enforce_eager", json!(flag == "--enforce-eager"));
+            }
             "--block-size" => set(&mut self.engine, "block_tokens", json!(number()?)),
             "--num-gpu-blocks-override" => self.blocks = Some(number()?),
             "--gpu-memory-utilization" => {
@@ -408,7 +411,7 @@ fn arguments(words: &[String]) -> Result<(Option<&str>, &[String]), CommandError
     if let Some(at) = words.windows(2).position(server) {
         return Ok((None, &words[at + 2..]));
     }
-    let image = |word: &String| word.split(':').next().is_some_and(|image| image.ends_with("vllm/vllm-openai"));
+    let image = |word: &String| word.split([':', '@']).next().is_some_and(|image| image.ends_with("vllm/vllm-openai"));
     let at = words.iter().position(image).ok_or(CommandError::NotVllm)?;
     let tag = words[at].split_once(':').map(|(_, tag)| tag);
     let versioned = |tag: &&str| tag.parse::<EngineVersion>().is_ok();

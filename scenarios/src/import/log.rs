@@ -16,6 +16,9 @@ pub enum LogError {
         /// What it says.
         what: String,
     },
+    /// The pool holds nothing.
+    #[error("the log says that the KV cache holds {0} tokens, which is no pool")]
+    Pool(u64),
     /// What it was started with gives no scenario.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -77,6 +80,9 @@ impl Told {
                 }
             }
         }
+        if let Some((_, version)) = line.split_once("vLLM API server version ") {
+            self.version = version.split_whitespace().next().map(|version| version.trim_start_matches('v').to_owned());
+        }
         let number = |text: &str| -> Option<u64> {
             let digits: String =
                 text.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
@@ -93,11 +99,14 @@ impl Told {
         }
     }
 
+    fn block_tokens(&self) -> u64 {
+        self.value("block-size").and_then(|size| size.parse().ok()).filter(|size| *size > 0).unwrap_or(16)
+    }
+
     /// The command that the log stands for.
     fn command(&self) -> String {
         let mut command = "vllm serve".to_owned();
-        let block: u64 = self.value("block-size").and_then(|size| size.parse().ok()).unwrap_or(16);
-        let blocks = self.blocks.or(self.pool.map(|tokens| tokens / block));
+        let blocks = self.blocks.or(self.pool.map(|tokens| tokens / self.block_tokens()));
         let pool = blocks.map(|blocks| ("num-gpu-blocks-override".to_owned(), blocks.to_string()));
         let flags = self.flags.iter().filter(|(name, _)| name != "num-gpu-blocks-override").chain(&pool);
         for (name, value) in flags {
@@ -134,13 +143,21 @@ pub fn vllm_log(log: &str) -> Result<ImportedCommand, LogError> {
     if told.value("model").is_none() {
         return Err(LogError::NotVllm);
     }
+    if let Some(tokens) = told.pool.filter(|tokens| *tokens < 2 * told.block_tokens()) {
+        return Err(LogError::Pool(tokens));
+    }
     let mut imported = vllm_command(&told.command())?;
     if told.pool.is_none() && told.blocks.is_none() {
         imported.notes.push("the log has no `GPU KV cache size`: the pool is what the memory model leaves".to_owned());
     }
     if let Some(version) = &told.version {
         let numbers = version.split('.').take(2).collect::<Vec<_>>().join(".");
-        imported.scenario = imported.scenario.replacen("engine:\n", &format!("engine:\n  version: '{numbers}'\n"), 1);
+        let line = format!("engine:\n  version: '{numbers}'\n");
+        if imported.scenario.contains("\nengine:\n") {
+            imported.scenario = imported.scenario.replacen("engine:\n", &line, 1);
+        } else {
+            imported.scenario.push_str(&line);
+        }
     }
     Ok(imported)
 }

@@ -186,8 +186,10 @@ impl PointCheck<'_> {
             self.sound = before;
             own.scheduler.clone_from(&scenario.scheduler);
             let gpu = placed.as_ref().and_then(|placed| placed.gpu.clone());
+            let mut taken = Vec::new();
             if let (Some(model), Some(gpu)) = (model, &gpu) {
-                assumed.extend(defaults::engine(&mut own, &written, model, gpu));
+                taken = defaults::engine(&mut own, &written, model, gpu);
+                assumed.extend(taken.iter().filter(|one| !assumed.contains(one)).cloned().collect::<Vec<_>>());
             }
             sound &= placed.is_some();
             let topology = placed.and_then(|placed| placed.topology);
@@ -205,7 +207,7 @@ impl PointCheck<'_> {
                 kv_link: None,
                 profile,
                 pools: Vec::new(),
-                assumed: Vec::new(),
+                assumed: taken,
             });
         }
         self.sound = sound;

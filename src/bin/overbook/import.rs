@@ -1,5 +1,6 @@
 //! `overbook import` and `overbook serve-flags`: between scenarios and what runs for real.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use overbook_scenarios::{export, import};
@@ -31,8 +32,18 @@ pub(crate) fn run(command: &ImportCommand) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
+/// Longest file to import [bytes].
+const LONGEST: u64 = 64 << 20;
+
 fn read(file: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))
+    let failed = |error: std::io::Error| Failure::Input(format!("cannot read {}: {error}", file.display()));
+    let mut text = String::new();
+    let read =
+        std::fs::File::open(file).map_err(failed)?.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
+    if read as u64 > LONGEST {
+        return Err(Failure::Input(format!("{}: larger than 64 MiB; cut the log after its start", file.display())));
+    }
+    Ok(text)
 }
 
 pub(crate) fn serve_flags(args: &ScenarioArgs, globals: &Globals) -> Result<u8, Failure> {

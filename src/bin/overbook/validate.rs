@@ -8,6 +8,7 @@ use overbook::validation::{Judged, Simulated, Terms, Training, fit, judge};
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
+use overbook_scenarios::Source;
 use overbook_scenarios::hull::Hull;
 use overbook_scenarios::measured::{Constants, MeasuredRun};
 
@@ -34,6 +35,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
     let given = args.constants.as_ref().map(|path| constants(path)).transpose()?;
+    refuse_wrong_changes(&runs, &changes)?;
     if let Some(out) = &args.out {
         place::folder(out)?;
     }
@@ -92,6 +94,26 @@ fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
         Failure::Input(format!("{message}; a set of measured runs is chosen with --only {change}"))
     };
     args.iter().map(|change| change.split_once('=').ok_or_else(|| no_path(change))).collect()
+}
+
+/// A change that no run's scenario can have is a mistake of the command, not of the runs.
+fn refuse_wrong_changes(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Result<(), Failure> {
+    let constants = Constants::embedded();
+    let mut first = None;
+    for imitation in runs.iter().filter_map(|run| run.scenario(&constants).ok()) {
+        let mut source = Source::from_text(&imitation.scenario.name, &imitation.scenario.to_yaml());
+        if source.resolve().is_err() {
+            continue;
+        }
+        for (path, value) in changes {
+            source.set(path.trim(), value);
+        }
+        match source.resolve() {
+            Ok(_) => return Ok(()),
+            Err(problems) => first = first.or(Some(problems)),
+        }
+    }
+    first.map_or(Ok(()), |problems| Err(Failure::input(problems)))
 }
 
 /// The list of training runs.

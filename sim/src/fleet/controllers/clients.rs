@@ -79,9 +79,13 @@ impl Control {
 
 impl Controller for Control {
     fn hears(&self) -> Topics {
-        let beside = if self.frontend.is_some() { Topics::ENDED } else { Topics::NONE };
-        let books = if self.clients.is_some() || self.time.is_some() { Topics::BOOKED } else { Topics::NONE };
-        beside.and(books).and(Topics::ARRIVED).and(Topics::TIMERS)
+        // Only what is needed: most runs have a front end alone.
+        let if_any = |any: bool, topics: Topics| if any { topics } else { Topics::NONE };
+        let (clients, time) = (self.clients.is_some(), self.time.is_some());
+        if_any(self.frontend.is_some(), Topics::ENDED)
+            .and(if_any(clients || time, Topics::BOOKED))
+            .and(if_any(time, Topics::ARRIVED))
+            .and(if_any(clients, Topics::TIMERS))
     }
 
     fn ended(&mut self, row: &mut RequestRow, kernel: &mut Kernel<'_>) -> Option<Time> {

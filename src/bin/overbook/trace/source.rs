@@ -48,7 +48,7 @@ fn plain(args: &TraceArgs) -> Result<TraceSpec, Failure> {
     }
     let mut trace = TraceSpec::new(&args.source);
     let Some(text) = &args.columns else { return Ok(trace) };
-    let (tree, mut faults) = yaml::parse(SourceId::default(), &format!("{{ {text} }}"));
+    let (tree, mut faults) = yaml::parse(SourceId::default(), &format!("{{ {} }}", bare(text)));
     let decoded = tree.map(|tree| yaml::decode::<Columns>(&tree));
     if let Some(decoded) = decoded {
         trace.columns = decoded.value;
@@ -95,4 +95,10 @@ fn point(args: &TraceArgs, globals: &Globals) -> Result<Option<Point>, Failure> 
     }
     let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: args.seed };
     Ok(load(&scenario, globals)?.points().first().cloned())
+}
+
+/// The columns without the braces around them, which a scenario has.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text)
 }
