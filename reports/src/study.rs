@@ -116,7 +116,7 @@ impl Study {
     }
 
     /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be. What does not fit into
-    /// [`COLUMNS`] stands below, with the axes once more.
+    /// 100 columns stands below, with the axes once more.
     pub fn terminal(&self) -> String {
         let mut text = self.blocks();
         if !self.left_out.is_empty() {
