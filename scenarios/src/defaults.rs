@@ -10,7 +10,7 @@ use overbook_sim::units::{Bytes, Duration};
 
 use crate::import::published;
 use crate::measured::{ASYNC_SINCE, Constants, Drawing, vllm_limits};
-use crate::scenario::{EngineVersion, FrontendSpec, MaxModelLen, ModelChoice, Scenario};
+use crate::scenario::{EngineVersion, FrontendSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario};
 use crate::yaml::Node;
 
 /// Time per request that vLLM's front end adds: TTFT of powertrace's run (vLLM 0.10.1, Qwen3-8B on an H100, client on the same
@@ -49,12 +49,20 @@ fn sglang_limits(memory: Bytes, gpus: u32, stages: u32) -> (u32, u32, f64) {
     (chunk, graph, ((mib - reserved) / mib * 1000.0).round() / 1000.0)
 }
 
-/// Looks up which settings are written.
-pub(crate) struct Written<'a>(pub(crate) &'a Node);
+/// Looks up which settings are written, in the scenario or in the pool that is looked at.
+pub(crate) struct Written<'a> {
+    pub(crate) tree: &'a Node,
+    pub(crate) pool: Option<&'a PoolSpec>,
+}
 
 impl Written<'_> {
     fn has(&self, path: &str) -> bool {
-        path.split('.').try_fold(self.0, |node, key| node.entry(key).map(|entry| &entry.value)).is_some()
+        let of_pool = self.pool.zip(path.strip_prefix("engine.")).is_some_and(|(pool, key)| pool.engine.says(key));
+        of_pool || self.is_in_tree(path)
+    }
+
+    fn is_in_tree(&self, path: &str) -> bool {
+        path.split('.').try_fold(self.tree, |node, key| node.entry(key).map(|entry| &entry.value)).is_some()
     }
 }
 
@@ -119,7 +127,6 @@ pub(crate) fn limits(
 
 /// Fills what a replica's engine and server take where neither the scenario nor the pool says it.
 pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &ModelSpec, gpu: &GpuSpec) -> Vec<Assumed> {
-    let weights_written = written.has("engine.weights") || scenario.engine.weights != WeightDtype::default();
     let mut assumed = Vec::new();
     let mut say = |path: &str, value: String, why: &str| {
         assumed.push(Assumed { path: path.to_owned(), value, why: why.to_owned() });
@@ -128,18 +135,21 @@ pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &Mod
     let published = if let ModelChoice::Named(name) = named { published(name) } else { None };
     // Four bits are MXFP4 where nothing else is to be had.
     let four = engine.weights == WeightDtype::Int4 && published == Some(WeightDtype::Mxfp4);
-    if let Some(weights) = published.filter(|_| four || !weights_written) {
+    if let Some(weights) = published.filter(|_| four || !written.has("engine.weights")) {
         engine.weights = weights;
     }
     if let Some(weights) = published.filter(|weights| engine.weights == *weights) {
         say("engine.weights", weights.to_string(), "as the model is published");
     }
-    if matches!(scheduler, SchedulerSpec::Sglang(_))
-        && gpu.memory.0 > 0
-        && !written.has("engine.gpu_memory_utilization")
-    {
-        engine.gpu_memory_utilization = sglang_limits(gpu.memory, fleet.tensor_parallel, fleet.stages()).2;
-        say("engine.gpu_memory_utilization", engine.gpu_memory_utilization.to_string(), "SGLang's mem_fraction_static");
+    if matches!(scheduler, SchedulerSpec::Sglang(_)) && gpu.memory.0 > 0 {
+        let (.., share) = sglang_limits(gpu.memory, fleet.tensor_parallel, fleet.stages());
+        if !written.has("engine.gpu_memory_utilization") {
+            engine.gpu_memory_utilization = share;
+        }
+        // The rule has three digits.
+        if (engine.gpu_memory_utilization - share).abs() < 1e-9 {
+            say("engine.gpu_memory_utilization", share.to_string(), "SGLang's mem_fraction_static");
+        }
     }
     if !engine.has_roofline() {
         return assumed;
@@ -163,6 +173,28 @@ pub(crate) fn engine(scenario: &mut Scenario, written: &Written<'_>, model: &Mod
     assumed
 }
 
+/// Settings that are stated and change nothing beside the others, in words.
+pub(crate) fn without_effect(scenario: &Scenario, model: &ModelSpec) -> Vec<String> {
+    let Scenario { engine, scheduler, workload, .. } = scenario;
+    let mut notes = Vec::new();
+    if engine.version.is_some() && !matches!(scheduler, SchedulerSpec::Vllm(_)) {
+        notes.push(format!("`engine.version` changes defaults of `vllm` alone, not of `{}`", scheduler.name()));
+    }
+    if engine.enforce_eager && !engine.has_roofline() {
+        notes.push("`engine.enforce_eager` changes nothing: `engine.cost` states what steps take".to_owned());
+    }
+    if let Some(temperature) = workload.temperature {
+        let usual = Constants::shared().host_of(scheduler, drawing(Some(temperature), model, scheduler), model.vocab);
+        let stated = engine.host.filter(|host| host.sampling != usual.sampling);
+        if !engine.has_roofline() {
+            notes.push("`workload.temperature` changes nothing: `engine.cost` states what steps take".to_owned());
+        } else if stated.is_some() {
+            notes.push("`workload.temperature` changes nothing: `engine.host` states what drawing takes".to_owned());
+        }
+    }
+    notes
+}
+
 /// How tokens are drawn; `None`: greedily, or on an engine whose host time was fitted with it.
 fn drawing(temperature: Option<f64>, model: &ModelSpec, scheduler: &SchedulerSpec) -> Option<Drawing> {
     let with_host = matches!(
@@ -183,6 +215,43 @@ fn drawing(temperature: Option<f64>, model: &ModelSpec, scheduler: &SchedulerSpe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Source, Study};
+
+    fn study(engine: &str, more: &str) -> Study {
+        let text = format!(
+            "version: 1\nname: x\nmodel: llama-3.1-8b\ngpu: h100\nworkload: {{ temperature: 0, generate: {{ arrivals: {{ constant: {{ rate: 1/s }} \
+             }}, lengths: {{ fixed: {{ prompt: 9, output: 9 }} }}, requests: 1 }} }}\nscheduler: sglang\nengine: {engine}\n{more}"
+        );
+        Source::from_text("x", &text).resolve().expect("a scenario")
+    }
+
+    #[test]
+    fn what_a_pool_states_stands() {
+        let pools = "fleet: { pools: [{ replicas: 1 }, { replicas: 1, engine: { gpu_memory_utilization: 0.5 } }] }\n";
+        let study = study("{}", pools);
+        let shares: Vec<f64> =
+            study.points()[0].pools.iter().map(|pool| pool.scenario.engine.gpu_memory_utilization).collect();
+        assert!((shares[0] - 0.834).abs() < 1e-9 && (shares[1] - 0.5).abs() < 1e-9, "{shares:?}");
+    }
+
+    #[test]
+    fn a_resolved_scenario_has_the_same_defaults() {
+        let first = study("{}", "");
+        let text = first.points()[0].scenario.to_yaml();
+        let again = Source::from_text("again", &text).resolve().expect("a scenario");
+        assert_eq!(first.points(), again.points());
+        assert!(first.points()[0].assumed.iter().any(|one| one.path == "engine.gpu_memory_utilization"));
+        assert!(first.notes().is_empty() && again.notes().is_empty(), "{:?}", again.notes());
+    }
+
+    #[test]
+    fn what_changes_nothing_is_said() {
+        let given = study("{ version: '0.4', enforce_eager: true, cost: { constant: { device: 1ms } } }", "");
+        let notes = given.notes().join("\n");
+        for setting in ["engine.version", "engine.enforce_eager", "workload.temperature"] {
+            assert!(notes.contains(setting), "{setting}: {notes}");
+        }
+    }
 
     #[test]
     fn sglang_reserves_by_chunk_and_graphs() {

@@ -9,6 +9,7 @@ mod hash;
 use serde_json::Value;
 
 use crate::catalog::Catalog;
+use crate::defaults;
 use crate::diagnostics::Problems;
 use crate::point::Point;
 use crate::scenario::{ExpectSpec, Scenario};
@@ -162,6 +163,7 @@ fn resolve_point(
     check.files(&mut scenario, &source.base);
     let check::Hardware { model, gpu, topology, kv_link, profile, pools, assumed } =
         check.hardware(&mut scenario, Catalog::embedded())?;
+    notes.extend(defaults::without_effect(&scenario, &model));
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed };
     check.servers(&point);
     if check.sound {

@@ -104,7 +104,7 @@ impl PoolEngineSpec {
         }
     }
 
-    fn says(&self, key: &str) -> bool {
+    pub(crate) fn says(&self, key: &str) -> bool {
         match key {
             "weights" => self.weights.is_some(),
             "kv" => self.kv.is_some(),

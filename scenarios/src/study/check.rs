@@ -153,7 +153,7 @@ impl PointCheck<'_> {
         let Placed { gpu, topology, kv_link } = self.placed(scenario, catalog)?;
         let mut assumed = Vec::new();
         if let (Some(model), Some(gpu)) = (&model, &gpu) {
-            let written = Written(self.tree);
+            let written = Written { tree: self.tree, pool: None };
             assumed.extend(defaults::limits(scenario, &written, model, &[gpu]));
             assumed.extend(defaults::engine(scenario, &written, model, gpu));
         }
@@ -177,12 +177,12 @@ impl PointCheck<'_> {
             each.push((spec.clone(), own, placed));
         }
         let gpus: Vec<GpuSpec> = each.iter().filter_map(|(_, _, placed)| placed.as_ref()?.gpu.clone()).collect();
-        let written = Written(self.tree);
+        let written = Written { tree: self.tree, pool: None };
         let mut assumed = model.map_or_else(Vec::new, |model| {
             defaults::limits(scenario, &written, model, &gpus.iter().collect::<Vec<_>>())
         });
         for (number, (spec, mut own, placed)) in each.into_iter().enumerate() {
-            self.pool = Some((number, spec));
+            let written = Written { tree: self.tree, pool: Some(&spec) };
             self.sound = before;
             own.scheduler.clone_from(&scenario.scheduler);
             let gpu = placed.as_ref().and_then(|placed| placed.gpu.clone());
@@ -191,6 +191,7 @@ impl PointCheck<'_> {
                 taken = defaults::engine(&mut own, &written, model, gpu);
                 assumed.extend(taken.iter().filter(|one| !assumed.contains(one)).cloned().collect::<Vec<_>>());
             }
+            self.pool = Some((number, spec));
             sound &= placed.is_some();
             let topology = placed.and_then(|placed| placed.topology);
             let suited = self.suits(&own, model, gpu, topology.as_ref());

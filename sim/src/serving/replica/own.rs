@@ -5,6 +5,7 @@
 //! back for its own, when others finish: their blocks go behind its blocks in the free queue, as hashed ones do.
 
 use super::hash_to;
+use crate::counter::{finish, mix};
 use crate::kv::Seat;
 use crate::kv::blocks::BlockPool;
 use crate::serving::request::Request;
@@ -22,12 +23,7 @@ pub(crate) fn name_own(pool: &mut BlockPool, seat: Seat, request: &mut Request, 
     hash_to(pool, seat, request, tokens);
 }
 
-/// The identity of a request's own block: mixed (`splitmix64`), so that it meets no other.
+/// The identity of a request's own block: mixed, so that it meets no other.
 fn own(request: u64, index: u64) -> u64 {
-    let mix = |x: u64| {
-        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    };
-    mix(mix(request.wrapping_add(0x9E37_79B9_7F4A_7C15)).wrapping_add(index))
+    mix(finish(request.wrapping_add(1)), index)
 }
