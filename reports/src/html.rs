@@ -124,10 +124,10 @@ fn cells(statistics: [Option<f64>; 6]) -> Vec<String> {
 
 fn latencies(summary: &Summary) -> Vec<LatencyRow> {
     let meanings = [
-        ("ttft", "TTFT", "first token − arrival"),
+        ("ttft", "TTFT", "first token − arrival, and the front end"),
         ("tpot", "TPOT", "mean gap per request after the first token"),
         ("itl", "ITL", "every gap between two tokens"),
-        ("e2el", "E2EL", "last token − arrival"),
+        ("e2el", "E2EL", "last token − arrival, and the front end"),
         ("queue_time", "Queue", "first scheduled − arrival"),
         ("client_ttft", "TTFT, client", "first token at the client − sent"),
         ("client_e2el", "E2EL, client", "last token at the client − sent"),
