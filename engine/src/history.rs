@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequence};
+use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequence, TableChange};
 use crate::sample::sample;
 
 /// Histories by seat.
@@ -17,6 +17,8 @@ struct History {
     tokens: Vec<u32>,
     sampling: Sampling,
     bans: Bans,
+    /// Its blocks.
+    table: Vec<u32>,
 }
 
 impl Histories {
@@ -25,11 +27,12 @@ impl Histories {
         Histories { capacity, seats: BTreeMap::new() }
     }
 
-    /// Forgets and learns sequences.
+    /// Forgets and learns sequences, and where their blocks lie.
     ///
     /// # Errors
-    /// A seat ends that has not begun, begins while it runs, or begins with what cannot be run.
-    pub fn update(&mut self, ends: &[Seat], begins: Vec<Begin>) -> Result<(), ExecutorError> {
+    /// A seat ends that has not begun, begins while it runs, or begins with what cannot be run; or a block table changes that is
+    /// not there, beyond its end, or to blocks that the cache does not have.
+    pub fn update(&mut self, ends: &[Seat], begins: Vec<Begin>, tables: &[TableChange]) -> Result<(), ExecutorError> {
         for seat in ends {
             if self.seats.remove(seat).is_none() {
                 return Err(fault(*seat, "ends without having begun"));
@@ -44,21 +47,39 @@ impl Histories {
             if !temperature || !top_p {
                 return Err(fault(seat, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
-            if self.seats.insert(seat, History { tokens: prompt, sampling, bans }).is_some() {
+            let history = History { tokens: prompt, sampling, bans, table: Vec::new() };
+            if self.seats.insert(seat, history).is_some() {
                 return Err(fault(seat, "begins while it runs"));
             }
         }
+        for TableChange { seat, from, blocks } in tables {
+            let history = self.seats.get_mut(seat).ok_or_else(|| fault(*seat, "gets blocks without having begun"))?;
+            if *from as usize > history.table.len() {
+                return Err(fault(*seat, "has a gap in its block table"));
+            }
+            if blocks.iter().any(|block| *block >= self.capacity.blocks) {
+                return Err(fault(*seat, "has a block that the cache does not have"));
+            }
+            history.table.truncate(*from as usize);
+            history.table.extend_from_slice(blocks);
+        }
         Ok(())
+    }
+
+    /// The blocks of sequences, in their order; none for one that has not begun.
+    pub fn tables(&self, sequences: &[Sequence]) -> Vec<&[u32]> {
+        let table = |sequence: &Sequence| self.seats.get(&sequence.seat).map_or(&[][..], |history| &history.table);
+        sequences.iter().map(table).collect()
     }
 
     /// Input tokens of all positions of a step, in order.
     ///
     /// # Errors
     /// A sequence has not begun, lacks the input of a position, or has blocks that do not cover its positions.
-    pub fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
+    pub fn inputs(&self, sequences: &[Sequence]) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
-            let Sequence { seat, past, tokens, table: (start, len), .. } = *sequence;
+            let Sequence { seat, past, tokens, .. } = *sequence;
             let history = self.seats.get(&seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
             let end = u64::from(past) + u64::from(tokens);
             if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
@@ -67,13 +88,8 @@ impl Histories {
             let positions = past as usize..end as usize;
             let known = history.tokens.get(positions).ok_or_else(|| fault(seat, "lacks the input of a position"))?;
             inputs.extend_from_slice(known);
-            let table = blocks.get(start as usize..).and_then(|rest| rest.get(..len as usize));
-            let table = table.ok_or_else(|| fault(seat, "has a block table outside the batch's"))?;
-            if u64::from(len) * u64::from(self.capacity.block_tokens) < end {
+            if history.table.len() as u64 * u64::from(self.capacity.block_tokens) < end {
                 return Err(fault(seat, "has too few blocks for its positions"));
-            }
-            if table.iter().any(|block| *block >= self.capacity.blocks) {
-                return Err(fault(seat, "has a block that the cache does not have"));
             }
         }
         Ok(inputs)
@@ -124,14 +140,14 @@ mod tests {
 
     #[test]
     fn banned_tokens_are_drawn_only_when_the_sequence_is_long_enough() {
-        let mut histories = Histories::new(Capacity { blocks: 4, block_tokens: 16, max_model_len: 64, vocab: 4 });
+        let mut histories = Histories::new(Capacity::unbounded(4, 16, 64, 4));
         let bans = Bans { tokens: vec![2, 99], until: 5 };
         let begin = Begin { seat: 0, prompt: vec![1, 1, 1], sampling: Sampling::GREEDY, bans };
-        assert!(histories.update(&[], vec![begin]).is_ok());
+        assert!(histories.update(&[], vec![begin], &[]).is_ok());
         // Token 2 is always the likeliest, 1 the next.
         let drawn: Vec<u32> = (2..6)
             .flat_map(|past| {
-                let step = [Sequence { seat: 0, past, tokens: 1, samples: true, table: (0, 1) }];
+                let step = [Sequence { seat: 0, past, tokens: 1, samples: true }];
                 histories.sample(&step, &[0.0, 1.0, 2.0, -1.0])
             })
             .map(|(_, token)| token)
