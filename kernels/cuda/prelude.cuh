@@ -160,6 +160,15 @@ __device__ __forceinline__ float float_from_bits(u32 x) {
     return both.number;
 }
 
+// A value that the compiler knows nothing of, so that it computes what depends on it where it is used: what it computes before
+// a loop takes a register all the while.
+__device__ __forceinline__ u32 opaque(u32 x) {
+#if !defined(OVERBOOK_EMULATED)
+    asm volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
 __device__ __forceinline__ float infinity() {
     return float_from_bits(0x7f800000u);
 }
@@ -209,5 +218,66 @@ __device__ __forceinline__ float warp_max(float x) {
 __device__ __forceinline__ i64 slot_of(const i32* table, i32 position) {
     const i32 offset = position & ((1 << BLOCK_SHIFT) - 1);
     return (static_cast<i64>(table[position >> BLOCK_SHIFT]) << BLOCK_SHIFT) | offset;
+}
+#endif
+
+// Rows of HEAD_DIM numbers in shared memory, as chunks of 16 bytes. A row's chunks are permuted by its number, so that the
+// same chunk of eight rows in a row lies in all banks: neither ldmatrix nor writing rows meets a conflict.
+#if defined(HEAD_DIM)
+constexpr i32 CHUNKS = HEAD_DIM / 8;
+constexpr i32 ROW_BYTES = HEAD_DIM * 2;
+
+__device__ __forceinline__ u8* chunk_at(u8* rows, i32 row, i32 chunk) {
+    // Rows of an odd multiple of 64 bytes differ by half of the banks already.
+    const i32 mixed = CHUNKS % 8 == 0 ? chunk ^ (row & 7) : chunk ^ (row >> 1 & 3);
+    return rows + row * ROW_BYTES + mixed * 16;
+}
+
+// Where a lane's row begins for ldmatrix, and what its chunks are permuted by, in bytes. Chunk 2 * step + odd of the row is at
+// row + (mix ^ 32 * step), in rows a multiple of eight further too.
+struct LaneRow {
+    u8* row;
+    u32 mix;
+};
+
+__device__ __forceinline__ LaneRow lane_row(u8* rows, i32 row, i32 odd) {
+    return LaneRow{rows + row * ROW_BYTES, static_cast<u32>(chunk_at(rows, row, odd) - (rows + row * ROW_BYTES))};
+}
+
+// Matrices in the order of a fragment of A, and of values as B: lower rows, upper rows, and the same 8 numbers further.
+__device__ __forceinline__ LaneRow lane_down(u8* rows) {
+    const i32 lane = threadIdx.x % 32;
+    return lane_row(rows, lane / 8 % 2 * 8 + lane % 8, lane / 16);
+}
+
+// Matrices in the order of keys as B: lower rows, the same 8 numbers further, and both 8 rows up.
+__device__ __forceinline__ LaneRow lane_across(u8* rows) {
+    const i32 lane = threadIdx.x % 32;
+    return lane_row(rows, lane / 16 * 8 + lane % 8, lane / 8 % 2);
+}
+
+// A fragment of 16 rows from `first` and the numbers from 16 * step.
+__device__ __forceinline__ void load_queries(u32 (&a)[4], const LaneRow& down, i32 first, i32 step) {
+    ldmatrix_x4(a, down.row + first * ROW_BYTES + (down.mix ^ 32 * step));
+}
+
+// Two fragments of B, columns being tokens: those from `first` and the eight after, over the numbers from 16 * step.
+__device__ __forceinline__ void load_keys(u32 (&near)[2], u32 (&far)[2], const LaneRow& across, i32 first, i32 step) {
+    u32 r[4];
+    ldmatrix_x4(r, across.row + first * ROW_BYTES + (across.mix ^ 32 * step));
+    near[0] = r[0];
+    near[1] = r[1];
+    far[0] = r[2];
+    far[1] = r[3];
+}
+
+// Two fragments of B, columns being numbers: those from 16 * step and the eight after, over 16 tokens from `first`.
+__device__ __forceinline__ void load_values(u32 (&near)[2], u32 (&far)[2], const LaneRow& down, i32 first, i32 step) {
+    u32 r[4];
+    ldmatrix_x4_trans(r, down.row + first * ROW_BYTES + (down.mix ^ 32 * step));
+    near[0] = r[0];
+    near[1] = r[1];
+    far[0] = r[2];
+    far[1] = r[3];
 }
 #endif
