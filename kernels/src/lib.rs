@@ -30,6 +30,7 @@
 //! This crate knows nothing of models, schedulers or requests, and the simulator does not depend on it: its closed
 //! forms of kernel times are fitted to measurements, and are tested against these floors by their own arithmetic.
 
+pub mod cuda;
 pub mod reference;
 pub mod work;
 
