@@ -83,6 +83,64 @@ pub fn rms_norm(rows: u64, width: u64) -> Work {
     Work { bytes: 2 * (2 * rows * width + width), flop: 4 * rows * width }
 }
 
+/// Rows of the embedding table, 16 bits: read once, written once, and a 32-bit input each.
+pub fn embed(rows: u64, width: u64) -> Work {
+    Work { bytes: rows * (2 * 2 * width + 4), flop: 0 }
+}
+
+/// Norm of rows of a stream in 16 bits by 32-bit weights; with `adds`, of their sum with a change, which is written back.
+pub fn add_norm(rows: u64, width: u64, adds: bool) -> Work {
+    let arrays = if adds { 4 } else { 2 };
+    Work { bytes: 2 * arrays * rows * width + 4 * width, flop: (4 + u64::from(adds)) * rows * width }
+}
+
+/// What [`rope_write`] does beside rotating.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Before {
+    /// Adds a bias.
+    pub bias: bool,
+    /// Norms queries and keys.
+    pub norms: bool,
+}
+
+/// Rotation of queries and keys in 16 bits, and the write of keys and values: reads a row, writes all of it somewhere. Three FLOP
+/// for each number that turns; sines and cosines, weights and biases in 32 bits.
+pub fn rope_write(rows: u64, heads: Heads, before: Before) -> Work {
+    let turned = (heads.query + heads.kv) * heads.dim;
+    let all = turned + heads.kv * heads.dim;
+    let bytes = rows * (2 * 2 * all + 4 * heads.dim)
+        + 4 * (u64::from(before.bias) * all + u64::from(before.norms) * 2 * heads.dim);
+    let flop = rows * (3 * turned + u64::from(before.bias) * all + u64::from(before.norms) * 4 * turned);
+    Work { bytes, flop }
+}
+
+/// Putting together the splits of decode attention: 32-bit sums with a largest score and a total each, 16-bit outputs.
+pub fn attend_merge(rows: u64, heads: Heads, splits: u64) -> Work {
+    let sums = rows * heads.query * splits;
+    let outputs = rows * heads.query * heads.dim;
+    Work { bytes: sums * 4 * (heads.dim + 2) + 2 * outputs, flop: 2 * sums * (heads.dim + 1) + outputs }
+}
+
+/// The gated activation in 16 bits: two numbers in, one out; five FLOP, the exponential being one.
+pub fn silu_mul(rows: u64, inner: u64) -> Work {
+    Work { bytes: 2 * 3 * rows * inner, flop: 5 * rows * inner }
+}
+
+/// A token from 32-bit logits, read once: a comparison each, which counts as FLOP.
+pub fn sample(rows: u64, vocab: u64) -> Work {
+    Work { bytes: 4 * rows * vocab, flop: rows * vocab }
+}
+
+/// Changes of block tables: three numbers in, one out.
+pub fn update_tables(changes: u64) -> Work {
+    Work { bytes: 16 * changes, flop: 0 }
+}
+
+/// Moves of blocks in all planes, [bytes] of one block in one plane.
+pub fn move_blocks(blocks: u64, planes: u64, block_bytes: u64) -> Work {
+    Work { bytes: 2 * blocks * planes * block_bytes, flop: 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +179,22 @@ mod tests {
         // The prefill launch also takes the new key and value as activations.
         assert_eq!(one.bytes - decode.bytes, 2 * 2 * 8 * 128);
         assert_eq!(rms_norm(3, 5), Work { bytes: 70, flop: 60 });
+    }
+
+    #[test]
+    fn small_kernels_by_hand() {
+        assert_eq!(embed(2, 8), Work { bytes: 72, flop: 0 });
+        assert_eq!(add_norm(3, 8, false), Work { bytes: 2 * 48 + 32, flop: 96 });
+        assert_eq!(add_norm(3, 8, true), Work { bytes: 4 * 48 + 32, flop: 120 });
+        let heads = Heads { query: 2, kv: 1, dim: 4 };
+        // Sixteen numbers a row, twelve of which turn by two angles.
+        assert_eq!(rope_write(3, heads, Before::default()), Work { bytes: 3 * (64 + 16), flop: 108 });
+        let all = Before { bias: true, norms: true };
+        assert_eq!(rope_write(3, heads, all), Work { bytes: 3 * 80 + 4 * 16 + 4 * 8, flop: 108 + 48 + 144 });
+        assert_eq!(attend_merge(1, heads, 3), Work { bytes: 6 * 24 + 16, flop: 60 + 8 });
+        assert_eq!(silu_mul(2, 8), Work { bytes: 96, flop: 80 });
+        assert_eq!(sample(2, 100), Work { bytes: 800, flop: 200 });
+        assert_eq!(update_tables(5).bytes, 80);
+        assert_eq!(move_blocks(3, 4, 16).bytes, 384);
     }
 }
