@@ -48,7 +48,7 @@ impl CpuExecutor {
         capacity: Capacity,
         threads: usize,
     ) -> Result<CpuExecutor, ExecutorError> {
-        check(&config, &capacity)?;
+        capacity.check(&config)?;
         let fault = |what: &str, error: &dyn std::fmt::Display| ExecutorError(format!("{what}: {error}"));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
@@ -64,19 +64,6 @@ impl CpuExecutor {
             .map_err(|error| fault("cannot start the executor's thread", &error))?;
         Ok(CpuExecutor { capacity, batches: Some(batches), outputs, fetched: None, out: 0, thread: Some(thread) })
     }
-}
-
-fn check(config: &Config, capacity: &Capacity) -> Result<(), ExecutorError> {
-    let wrong = if capacity.vocab as usize != config.vocab {
-        format!("a vocabulary of {} for a model of {}", capacity.vocab, config.vocab)
-    } else if capacity.blocks == 0 || capacity.block_tokens == 0 || capacity.max_model_len == 0 {
-        "no blocks, or blocks or sequences of no tokens".to_owned()
-    } else if capacity.max_model_len as usize > config.max_positions {
-        format!("sequences of {} tokens for a model made for {}", capacity.max_model_len, config.max_positions)
-    } else {
-        return Ok(());
-    };
-    Err(ExecutorError(wrong))
 }
 
 impl Executor for CpuExecutor {

@@ -15,6 +15,8 @@ use std::time::Instant;
 
 pub use rehearsal::Rehearsal;
 
+use crate::config::Config;
+
 /// Number of a sequence while it is known to the executor; the replica's seat.
 pub type Seat = u32;
 
@@ -139,6 +141,20 @@ impl Capacity {
     /// One lane with memory for any step: of a device whose activations grow with the step.
     pub fn unbounded(blocks: u32, block_tokens: u32, max_model_len: u32, vocab: u32) -> Capacity {
         Capacity { blocks, block_tokens, max_model_len, vocab, step_tokens: u32::MAX, sequences: u32::MAX, lanes: 1 }
+    }
+
+    /// Whether it is one for a model.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), ExecutorError> {
+        let wrong = if self.vocab as usize != config.vocab {
+            format!("a vocabulary of {} for a model of {}", self.vocab, config.vocab)
+        } else if [self.blocks, self.block_tokens, self.max_model_len, self.step_tokens, self.sequences].contains(&0) {
+            "no blocks, or blocks, sequences or steps of no tokens".to_owned()
+        } else if self.max_model_len as usize > config.max_positions {
+            format!("sequences of {} tokens for a model made for {}", self.max_model_len, config.max_positions)
+        } else {
+            return Ok(());
+        };
+        Err(ExecutorError(wrong))
     }
 }
 

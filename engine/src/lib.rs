@@ -48,6 +48,7 @@ pub mod calibrate;
 pub mod client;
 pub mod config;
 pub mod cpu;
+pub mod cuda;
 pub mod driver;
 pub mod executor;
 pub mod history;
