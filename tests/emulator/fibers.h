@@ -54,13 +54,13 @@ struct Copy {
 };
 
 #if defined(__x86_64__)
-typedef void* Context;
+typedef void* Registers;
 #else
-typedef ucontext_t Context;
+typedef ucontext_t Registers;
 #endif
 
 struct Thread {
-  Context context;
+  Registers context;
   Index index;
   unsigned rank;
   State state;
@@ -78,7 +78,7 @@ struct Engine {
   const Launch* launch;
   Index block;
   Thread* current;  // null while no fiber runs
-  Context scheduler;
+  Registers scheduler;
   pthread_t host;
   unsigned threads, warps;
   unsigned ready[WARP];  // a bit per lane
@@ -131,14 +131,14 @@ asm(".text\n.type overbook_emulator_switch,@function\noverbook_emulator_switch:\
     " movq %rsp,(%rdi)\n movq %rsi,%rsp\n"
     " popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n"
     ".size overbook_emulator_switch,.-overbook_emulator_switch\n");
-inline void switch_context(Context& from, Context& to) { overbook_emulator_switch(&from, to); }
+inline void switch_fiber(Registers& from, Registers& to) { overbook_emulator_switch(&from, to); }
 #else
-inline void switch_context(Context& from, Context& to) { swapcontext(&from, &to); }
+inline void switch_fiber(Registers& from, Registers& to) { swapcontext(&from, &to); }
 #endif
 
 inline void leave() {  // back to the scheduler
   Thread* self = engine.current;
-  switch_context(self->context, engine.scheduler);
+  switch_fiber(self->context, engine.scheduler);
 }
 
 inline void finish_thread(Thread& self) {
@@ -389,7 +389,7 @@ inline void run_block() {
     Thread& t = next_thread(sticky, warp);
     warp = t.rank / WARP;
     e.current = &t;
-    switch_context(e.scheduler, t.context);
+    switch_fiber(e.scheduler, t.context);
   }
   e.current = nullptr;
   if (e.done != e.threads) stop_divergent();
