@@ -17,8 +17,8 @@ use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output};
 use crate::history::Histories;
 use crate::weights::Source;
 
-/// Kept free for graphs, kernels and the driver's own memory [bytes].
-const RESERVE: u64 = 768 << 20;
+/// Share of the device's memory that is kept free for graphs, kernels and the driver: one part in so many.
+const RESERVE: u64 = 100;
 /// Workspace of products, for each lane [bytes].
 const WORKSPACE: u64 = 32 << 20;
 
@@ -81,7 +81,8 @@ impl Model {
         let sms = self.gpu.facts().multiprocessors;
         let lane = Lane::bytes(&dims, capacity, width, sms) + WORKSPACE;
         let tables = u64::from(capacity.sequences) * u64::from(width) * 4;
-        let (free, work) = (self.gpu.free_memory()?, RESERVE + u64::from(capacity.lanes) * lane + tables);
+        let (free, work) =
+            (self.gpu.free_memory()?, self.gpu.facts().memory / RESERVE + u64::from(capacity.lanes) * lane + tables);
         let block_bytes = 2 * (self.config.layers * dims.slot_bytes()) as u64 * u64::from(capacity.block_tokens);
         Ok(Fit { blocks: free.saturating_sub(work) / block_bytes, block_bytes, free, work })
     }
