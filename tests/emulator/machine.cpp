@@ -30,6 +30,7 @@ static Settings read_settings() {
   s.seed = number_of("OVERBOOK_EMULATOR_SEED", 1);
   s.memory = size_t(number_of("OVERBOOK_EMULATOR_MEMORY", 512ull << 20));
   s.leaks = number_of("OVERBOOK_EMULATOR_LEAKS", 0) != 0;
+  s.races = number_of("OVERBOOK_EMULATOR_RACES", 0) != 0;
   s.null = number_of("OVERBOOK_EMULATOR_NULL", 0) != 0;
   s.sm = int(number_of("OVERBOOK_EMULATOR_SM", 90));
   s.driver = int(number_of("OVERBOOK_EMULATOR_DRIVER", 13000));

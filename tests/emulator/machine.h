@@ -25,7 +25,7 @@ typedef uintptr_t Address;
 struct Settings {
   uint64_t seed;
   size_t memory;
-  bool leaks, null;
+  bool leaks, null, races;
   int sm, driver;
   unsigned sms;
   std::string cache, source, compiler;
