@@ -164,6 +164,8 @@ Compiled broken(const std::string& why) { return Compiled{"", "emulator: " + why
 
 }  // namespace
 
+void expect_edits() { edits(); }
+
 Compiled compile_for_host(Source source, const std::vector<std::string>& macros) {
   const Settings& set = settings();
   if (set.source.empty()) return broken("OVERBOOK_EMULATOR_SOURCE must name the folder of device.h");

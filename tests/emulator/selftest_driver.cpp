@@ -375,6 +375,7 @@ std::vector<Case> driver_cases() {
       {"fault_short_copy", second_copy_arrives, {"OVERBOOK_EMULATOR_FAULT=short-copy:2"}, 1, "second[N - 1] is -1, not 3"},
       {"fault_lost_launch", launches_happen, {"OVERBOOK_EMULATOR_FAULT=lost-launch:2"}, 1, "c.out[5] is 15, not 16"},
       {"fault_never_happened", copies_arrive, {"OVERBOOK_EMULATOR_FAULT=lost-launch:2"}, 97, "never happened: only 0 such calls"},
+      {"edit_never_compiled", copies_arrive, {"OVERBOOK_EMULATOR_EDIT=x[i] += by=>x[i] -= by"}, 97, "matched no source"},
       {"fault_misspelt", copies_arrive, {"OVERBOOK_EMULATOR_FAULT=lose-launch:2"}, -6, "not a fault"},
       {"fault_drop_wait", waits_are_kept, {drop}, 1, "*out is"},
   };
