@@ -439,6 +439,8 @@ inline void place_dynamic_shared(unsigned bytes) {
 
 /// Runs all blocks of a launch on this host thread. One launch at a time.
 inline void run(const Launch& launch) {
+  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&one_at_a_time);
   Engine& e = engine;
   e.launch = &launch;
   e.host = pthread_self();
@@ -473,6 +475,7 @@ inline void run(const Launch& launch) {
   }
   free(order);
   e.launch = nullptr;
+  pthread_mutex_unlock(&one_at_a_time);
 }
 
 inline uint64_t seed_from_environment() {

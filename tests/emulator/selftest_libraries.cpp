@@ -87,7 +87,11 @@ void check_product(int m, int n, int k, int ta, int tb, int type, bool captured)
     for (int i = 0; i < m; ++i)
       for (int j = 0; j < n; ++j) {
         float sum = 0;
-        for (int x = 0; x < k; ++x) sum += wide(ta ? a[size_t(i * p.lda + x)] : a[size_t(x * p.lda + i)]) * wide(tb ? b[size_t(x * p.ldb + j)] : b[size_t(j * p.ldb + x)]);
+        for (int x = 0; x < k; ++x) {
+          const uint16_t left = ta ? a[size_t(i * p.lda + x)] : a[size_t(x * p.lda + i)];
+          const uint16_t right = tb ? b[size_t(x * p.ldb + j)] : b[size_t(j * p.ldb + x)];
+          sum += wide(left) * wide(right);
+        }
         const size_t at = size_t(j * p.ldd + i);
         if (type == R_32F) {
           float got;
