@@ -264,6 +264,7 @@ inline void on_fault(int number, siginfo_t* info, void*) {
   else if (e.launch->describe) e.launch->describe(at, whose, sizeof whose);
   char text[512];
   snprintf(text, sizeof text, "access to %p: %s", static_cast<const void*>(at), whose);
+  if (number == SIGSEGV && !at) snprintf(text, sizeof text, "access to null, or to an address that no memory can have (poison in an index?)");
   if (number == SIGFPE) snprintf(text, sizeof text, "division by zero");
   if (number == SIGXCPU) snprintf(text, sizeof text, "still running after %u seconds", SECONDS_MAX);
   stop_at(e.current, text);
