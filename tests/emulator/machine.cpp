@@ -30,6 +30,7 @@ static Settings read_settings() {
   s.seed = number_of("OVERBOOK_EMULATOR_SEED", 1);
   s.memory = size_t(number_of("OVERBOOK_EMULATOR_MEMORY", 512ull << 20));
   s.leaks = number_of("OVERBOOK_EMULATOR_LEAKS", 0) != 0;
+  s.races = number_of("OVERBOOK_EMULATOR_RACES", 0) != 0;
   s.null = number_of("OVERBOOK_EMULATOR_NULL", 0) != 0;
   s.sm = int(number_of("OVERBOOK_EMULATOR_SM", 90));
   s.driver = int(number_of("OVERBOOK_EMULATOR_DRIVER", 13000));
@@ -98,6 +99,8 @@ static void at_exit() {
 }
 
 void complain_at_exit(std::function<std::string()> complaint) {
+  static std::mutex* one_at_a_time = new std::mutex;
+  std::lock_guard<std::mutex> lock(*one_at_a_time);
   if (complaints().empty()) atexit(at_exit);
   complaints().push_back(std::move(complaint));
 }

@@ -82,7 +82,32 @@ extern "C" __global__ void misbehave(u32* out, i32 how) {
   if (how == 12) { u32 r[4]; ldmatrix_x4(r, room + t % 3 * 8); }
   if (how == 13 && t == 3) cp_async16(room, out + 64, true);
   if (how == 14) { SHARED(u8, large, [48 << 10]); large[t] = 1; }
+  if (how == 16 && t == 3) global[0] = 100 / (global[20 - 20] - global[0]);
   if (how == 15 && t == 3) global[0] = shared[-2000];
+}
+extern "C" __global__ void race(u32* out, i32 how) {
+  SHARED(u32, cells, [64]);
+  const u32 t = threadIdx.x;
+  cells[t] = t;
+  if (how == 0) sync_warp();
+  if (how <= 1) out[t] = cells[t ^ 1];
+  if (how == 2) sync_warp(), out[t] = cells[t ^ 32];
+  if (how == 3) {
+    __syncthreads();
+    out[t] = cells[t ^ 32];
+    sync_warp();
+    cells[t] = t + 1;
+  }
+  if (how == 4) cells[t / 2 * 2] = t;
+  if (how == 5) __syncthreads(), add_shared(&cells[0], t), out[t] = t;
+  if (how == 6) __syncthreads(), add_shared(&cells[0], t), out[t] = cells[t / 63];
+  if (how == 7) {
+    DYNAMIC_SHARED(room);
+    __syncthreads();
+    cp_async16(room + t / 2 * 16, out, true);
+    cp_async_commit();
+    cp_async_wait<0>();
+  }
 }
 extern "C" __global__ void poison(u32* out) {
   SHARED(u32, array, [32]);
@@ -187,8 +212,9 @@ void shapes() {
   std::vector<unsigned> got(24 * 32);
   OK(cuMemcpyDtoH_v2(got.data(), out, got.size() * 4));
   for (unsigned i = 0; i < got.size(); ++i) EQUAL(got[i], i);
-  void* two[] = {const_cast<Pointer*>(&none), const_cast<Pointer*>(&none), const_cast<Pointer*>(&none), const_cast<Pointer*>(&none), const_cast<Pointer*>(&none)};
-  EQUAL(cuLaunchKernel(kernel("tell"), 1, 1, 1, 64, 1, 1, 0, s, two, nullptr), INVALID_VALUE);  // more than __launch_bounds__
+  void* const zero = const_cast<Pointer*>(&none);
+  void* zeros[] = {zero, zero, zero, zero, zero};
+  EQUAL(cuLaunchKernel(kernel("tell"), 1, 1, 1, 64, 1, 1, 0, s, zeros, nullptr), INVALID_VALUE);  // more than __launch_bounds__
   EQUAL(cuLaunchKernel(kernel("spaced"), 1, 65536, 1, 32, 1, 1, 0, s, all, nullptr), INVALID_VALUE);
   EQUAL(cuLaunchKernel(kernel("spaced"), 1, 1, 1, 2048, 1, 1, 0, s, all, nullptr), INVALID_VALUE);
   EQUAL(cuLaunchKernel(kernel("spaced"), 1, 1, 1, 32, 1, 1, 50000, s, all, nullptr), INVALID_VALUE);
@@ -261,6 +287,14 @@ void rotate_with() { rotate(FAULT); }
 template <int HOW>
 void misbehave_by() { misbehave(HOW); }
 
+template <int HOW>
+void race_by() {
+  start();
+  const Opaque s = new_stream();
+  launch(kernel("race"), 3, 64, 512, s, device_memory(256), HOW);
+  OK(cuStreamSynchronize(s));
+}
+
 void use_after_free() {
   start();
   const Opaque s = new_stream();
@@ -281,6 +315,7 @@ void pointer_of_the_host() {
 
 std::vector<Case> kernel_cases() {
   const char* rotate_edit = "OVERBOOK_EMULATOR_EDIT=t * 4 + 64=>t * 4 + 60";
+  const char* races = "OVERBOOK_EMULATOR_RACES=1";
   return {
       {"mma_and_ldmatrix", mma_and_ldmatrix, {}, 0, nullptr},
       {"sums", sums, {}, 0, nullptr},
@@ -300,7 +335,7 @@ std::vector<Case> kernel_cases() {
       {"edit_unmatched", rotate_with<0>, {"OVERBOOK_EMULATOR_EDIT=not there=>x;;u32 from=>u32 from"}, 97, "the edit of `not there` matched no source"},
       {"read_past_end", misbehave_by<1>, {}, -6, "thread (3,0,0): access to"},
       {"shared_past_end", misbehave_by<2>, {}, -6, "outside of its shared arrays"},
-      {"shared_slack", misbehave_by<3>, {}, -6, "wrote past the end of a shared array of 40 bytes"},
+      {"shared_slack", misbehave_by<3>, {}, -6, "wrote past the end of array, a shared array of 40 bytes"},
       {"dynamic_past_end", misbehave_by<4>, {}, -6, "outside of its shared arrays"},
       {"misaligned_load", misbehave_by<5>, {}, -6, "thread (3,0,0): misaligned load16"},
       {"misaligned_store", misbehave_by<6>, {}, -6, "thread (3,0,0): misaligned store16"},
@@ -313,6 +348,21 @@ std::vector<Case> kernel_cases() {
       {"cp_async_past_end", misbehave_by<13>, {}, -6, "past the end of device allocation 1 of 40 bytes"},
       {"static_shared_too_large", misbehave_by<14>, {}, -6, "bytes of static shared memory; at most 49152"},
       {"shared_before_start", misbehave_by<15>, {}, -6, "outside of its shared arrays"},
+      {"division_by_zero", misbehave_by<16>, {}, -6, "thread (3,0,0): division by zero"},
+      {"race_unseen", race_by<3>, {}, 0, nullptr},
+      {"race_none_in_product", mma_and_ldmatrix, {races}, 0, nullptr},
+      {"race_none_in_sums", sums, {races}, 0, nullptr},
+      {"race_none_in_rotate", rotate_with<0>, {races}, 0, nullptr},
+      {"race_none_in_orders", order_is_random, {races}, 0, nullptr},
+      {"race_none", race_by<0>, {races}, 0, nullptr},
+      {"race_in_warp", race_by<1>, {races}, -6, "race on byte"},
+      {"race_across_warps", race_by<2>, {races}, -6, "race on byte"},
+      {"race_after_reads", race_by<3>, {races}, -6, "race on byte"},
+      {"race_of_writers", race_by<4>, {races}, -6, "of cells: written without a barrier after it was written by thread ("},
+      {"race_none_of_sums", race_by<5>, {races}, 0, nullptr},
+      {"race_of_sum_and_read", race_by<6>, {races}, -6, "of cells: "},
+      {"race_of_cp_async", race_by<7>, {races}, -6, "of dynamic shared memory: written without a barrier after it was written by thread ("},
+      {"race_without_barrier", rotate_with<6>, {races}, -6, "race on byte"},
       {"use_after_free", use_after_free, {}, -6, "kernel add_to: argument 0 is"},
       {"pointer_of_the_host", pointer_of_the_host, {}, -6, "no allocation"},
   };
