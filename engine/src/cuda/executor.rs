@@ -177,9 +177,9 @@ impl CudaExecutor {
     }
 
     fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
-        let changes = self.owners.follow(&batch)?;
         let Batch { ends, begins, tables, sequences } = batch;
         self.histories.update(&ends, begins, &tables)?;
+        let changes = self.owners.follow(&ends, &tables, &sequences, &self.histories)?;
         let shared = Shared { model: &self.model, kernels: &self.kernels, pool: &self.pool };
         let lane = self.lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?;
         lane.submit(&sequences, &changes, (&self.histories, &self.owners), shared, &self.capacity)
