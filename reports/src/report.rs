@@ -115,6 +115,8 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// The main facts of the resolved scenario: what, and its value with unit.
     pub assumptions: Vec<(String, String)>,
+    /// What the figures alone do not say, a sentence each.
+    pub remarks: Vec<String>,
     /// How far the figures are to be trusted, by measured runs of real engines; `None` for a run that was itself measured.
     pub trust: Option<Trust>,
     /// Where the cost model comes from: one line.

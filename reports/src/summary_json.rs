@@ -78,6 +78,10 @@ pub fn summary_json(report: &Report) -> String {
     }
     let facts = report.assumptions.iter().map(|(what, value)| (what.clone(), value.as_str().into()));
     entries.push(("assumptions".into(), Json::Object(facts.collect())));
+    if !report.remarks.is_empty() {
+        let remarks = report.remarks.iter().map(|remark| remark.as_str().into());
+        entries.push(("remarks".into(), Json::List(remarks.collect())));
+    }
     entries.push(("trust".into(), report.trust.as_ref().map_or(Json::Null, trust)));
     entries.push(("calibration".into(), report.calibration.as_str().into()));
     json::document(&Json::Object(entries))

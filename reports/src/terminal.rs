@@ -31,6 +31,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     lines.push(String::new());
     lines.extend(figures(report).into_iter().map(|(what, text)| format!("  {what:<12}{text}")));
     lines.push(String::new());
+    lines.extend(report.remarks.iter().flat_map(|remark| folded(&format!("Note: {remark}."), 80)));
     if let Some(trust) = &report.trust {
         lines.extend(folded(&trust.to_string(), 80));
     }

@@ -73,6 +73,7 @@ impl StudyOutcome {
             coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
             values: metrics.iter().map(|metric| value(outcome, metric)).collect(),
             trust: outcome.as_ref().and_then(|one| one.trust.clone()),
+            remarks: outcome.as_ref().map_or_else(Vec::new, |one| one.remarks.clone()),
             kept: kept(outcome),
         });
         let first = &study.points()[0];

@@ -11,6 +11,8 @@ pub(super) struct StudyPage<'a> {
     pub(super) command: &'a str,
     pub(super) left_out: &'a str,
     pub(super) calibration: &'a str,
+    /// Points, and what their figures alone do not say.
+    pub(super) remarks: Vec<(String, String)>,
     /// Points, and how far each is to be trusted.
     pub(super) trust: Vec<(String, String)>,
     /// How many expectations of each kind came so.
