@@ -108,7 +108,9 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let share = show("goodput_fraction");
         figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));
     }
-    figures.extend(crate::pools::lines(summary).into_iter().map(|(what, text)| (what, paint::cut(&text, 66))));
+    for (what, text) in crate::pools::lines(summary) {
+        figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));
+    }
     figures.extend([
         (
             "running",
@@ -128,6 +130,11 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let mean = summary.fleet.replica_seconds(summary.makespan()) / summary.makespan().as_secs_f64().max(1e-9);
         let most = summary.fleet.replicas;
         figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
+    }
+    for (at, text) in folded(&crate::outages::line(summary), 66).into_iter().enumerate() {
+        if !text.is_empty() {
+            figures.push((["outages", ""][at.min(1)], text));
+        }
     }
     if summary.attempts > summary.ended() {
         let each = number(summary.attempts as f64 / summary.ended().max(1) as f64);
