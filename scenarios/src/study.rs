@@ -163,7 +163,14 @@ fn resolve_point(
     check.files(&mut scenario, &source.base);
     let check::Hardware { model, gpu, topology, kv_link, profile, pools, assumed } =
         check.hardware(&mut scenario, Catalog::embedded())?;
-    notes.extend(defaults::without_effect(&scenario, &model));
+    if pools.is_empty() {
+        notes.extend(defaults::without_effect(&scenario, &model));
+    }
+    let of_pools: Vec<_> = pools.iter().map(|pool| defaults::without_effect(&pool.scenario, &model)).collect();
+    for (number, own) in of_pools.iter().enumerate() {
+        let shared = |note: &String| of_pools.iter().all(|other| other.contains(note));
+        notes.extend(own.iter().map(|note| if shared(note) { note.clone() } else { format!("pool {number}: {note}") }));
+    }
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed };
     check.servers(&point);
     if check.sound {
