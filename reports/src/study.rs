@@ -93,6 +93,8 @@ pub struct Study {
     pub verdicts: Vec<Judged>,
     /// Rows of traces that are not played, and why; empty if all are.
     pub left_out: String,
+    /// Rows of traces that `sort` has moved; empty if none.
+    pub sorted: String,
     /// Where the cost model comes from; how far each point is to be trusted stands with the point.
     pub calibration: String,
     /// The command that makes this study again.
@@ -123,6 +125,9 @@ impl Study {
         let mut text = self.blocks();
         if !self.left_out.is_empty() {
             let _ = writeln!(text, "\nLeft out of the trace: {}", self.left_out);
+        }
+        if !self.sorted.is_empty() {
+            let _ = writeln!(text, "\nSorted: {}", self.sorted);
         }
         for (heading, by_place) in [("Notes", self.remark_lines()), ("Trust", self.trust_lines())] {
             if by_place.is_empty() {
@@ -190,6 +195,7 @@ impl Study {
             command: &self.command,
             calibration: &self.calibration,
             left_out: &self.left_out,
+            sorted: &self.sorted,
             remarks: self.remark_lines(),
             trust: self.trust_lines(),
             tally: Judged::tally(&self.verdicts),

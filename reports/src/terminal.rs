@@ -89,11 +89,9 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
     let show = |metric: &str| summary.metric(metric).map_or("–".into(), |v| Unit::of(metric).show(v));
     let load = &summary.load;
     let mut figures = vec![("requests", format!("{} in {}", requests(summary), show("makespan")))];
-    let left_out = report.left_out();
-    if !left_out.is_empty() {
-        figures.extend(
-            folded(&left_out, 66).into_iter().enumerate().map(|(at, text)| (["left out", ""][at.min(1)], text)),
-        );
+    for (what, rows) in [("left out", report.left_out()), ("sorted", report.put_in_order())] {
+        let lines = folded(&rows, 66).into_iter().filter(|line| !line.is_empty());
+        figures.extend(lines.enumerate().map(|(at, text)| ([what, ""][at.min(1)], text)));
     }
     figures.push((
         "throughput",

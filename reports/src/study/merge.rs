@@ -52,6 +52,7 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         points,
         verdicts: Vec::new(),
         left_out: String::new(),
+        sorted: String::new(),
         calibration: String::new(),
         command: String::new(),
         tool: String::new(),

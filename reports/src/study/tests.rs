@@ -22,6 +22,7 @@ fn study() -> Study {
         points,
         verdicts: vec![Judged { met: false, basis: "", text: "goodput ≥ 99 %, got 60 %".into() }],
         left_out: String::new(),
+        sorted: String::new(),
         calibration: "Cost model: roofline; extrapolated.".into(),
         command: "overbook run study.yaml".into(),
         tool: "overbook 0.1.0".into(),
