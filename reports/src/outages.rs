@@ -124,7 +124,9 @@ mod tests {
         outages.begin(s(610.0));
         outages.end(s(700.0));
         outages.end(s(720.0));
-        rows.iter().for_each(|row| outages.request(row, &slo));
+        for row in &rows {
+            outages.request(row, &slo);
+        }
         outages.finish(s(1200.0))
     }
 

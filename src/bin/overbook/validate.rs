@@ -38,7 +38,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
     let given = args.constants.as_ref().map(|path| constants(path)).transpose()?;
-    let refused = refuse_wrong_changes(&runs, &changes)?;
+    let refused = refuse_wrong_changes(&runs, &changes, globals)?;
     if let Some(out) = &args.out {
         place::folder(out)?;
     }
@@ -116,7 +116,11 @@ struct Refused {
     why: String,
 }
 
-fn refuse_wrong_changes(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Result<Option<Refused>, Failure> {
+fn refuse_wrong_changes(
+    runs: &[MeasuredRun],
+    changes: &[(&str, &str)],
+    globals: &Globals,
+) -> Result<Option<Refused>, Failure> {
     if changes.is_empty() {
         return Ok(None);
     }
@@ -141,7 +145,7 @@ fn refuse_wrong_changes(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Resul
     }
     match first {
         None => Ok(None),
-        Some(problems) if !taken => Err(Failure::input(problems)),
+        Some(problems) if !taken => Err(Failure::of(overbook::Error::Scenario(problems), globals)),
         Some(problems) => {
             let why = problems.list().first().map_or_else(String::new, |problem| problem.message.clone());
             Ok(Some(Refused { runs: refused, why }))

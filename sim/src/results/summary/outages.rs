@@ -118,6 +118,7 @@ impl Outages {
     }
 
     /// The run has ended: nothing is down after it.
+    #[must_use]
     pub fn finish(mut self, end: Time) -> Outages {
         self.spans.retain(|span| span.from <= end);
         self.spans.iter_mut().for_each(|span| span.to = span.to.min(end));
