@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "fibers.h"
+#include "races.h"
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -121,6 +122,7 @@ inline void check_shared(const void* p, const char* what, int line) {
 
 inline Vec16 load16(const void* p, int line = __builtin_LINE()) {
   emulator::check_aligned(p, 16, "load16", line);
+  emulator::see(p, 16, emulator::Access::Read);
   Vec16 v;
   memcpy(&v, p, 16);
   return v;
@@ -128,28 +130,31 @@ inline Vec16 load16(const void* p, int line = __builtin_LINE()) {
 
 inline void store16(void* p, Vec16 v, int line = __builtin_LINE()) {
   emulator::check_aligned(p, 16, "store16", line);
+  emulator::see(p, 16, emulator::Access::Write);
   memcpy(p, &v, 16);
 }
 
 /// A static array that the threads of a block share. In functions only.
 #define SHARED(type, name, count)                                               \
   typedef type name##_shared_type count;                                        \
-  static emulator::SharedArray name##_shared_array(sizeof(name##_shared_type)); \
+  static emulator::SharedArray name##_shared_array(sizeof(name##_shared_type), #name); \
   name##_shared_type& name = *static_cast<name##_shared_type*>(name##_shared_array.enter())
 
 #define DYNAMIC_SHARED(name) u8* const name = static_cast<u8*>(emulator::dynamic_shared())
 
-inline u32 add_shared(u32* p, u32 v, int line = __builtin_LINE()) {
+OVERBOOK_UNSEEN inline u32 add_shared(u32* p, u32 v, int line = __builtin_LINE()) {
   emulator::check_shared(p, "add_shared", line);
   emulator::check_aligned(p, 4, "add_shared", line);
+  emulator::see(p, 4, emulator::Access::Atomic);
   const u32 old = *p;
   *p = old + v;
   return old;
 }
 
-inline u64 add_shared(u64* p, u64 v, int line = __builtin_LINE()) {
+OVERBOOK_UNSEEN inline u64 add_shared(u64* p, u64 v, int line = __builtin_LINE()) {
   emulator::check_shared(p, "add_shared", line);
   emulator::check_aligned(p, 8, "add_shared", line);
+  emulator::see(p, 8, emulator::Access::Atomic);
   const u64 old = *p;
   *p = old + v;
   return old;
@@ -173,6 +178,7 @@ inline void cp_async16(void* shared, const void* global, bool valid, int line = 
     self.copies = static_cast<emulator::Copy*>(realloc(self.copies, self.copy_room * sizeof(emulator::Copy)));
   }
   self.copies[self.copy_end++] = emulator::Copy{shared, global, valid, self.groups};
+  emulator::see(shared, 16, emulator::Access::Write);
   memset(shared, emulator::POISON, 16);
 }
 
@@ -184,6 +190,7 @@ inline void cp_async_wait() {
   emulator::Thread& self = *emulator::engine.current;
   while (self.copy_first < self.copy_end && self.copies[self.copy_first].group + N < self.groups) {
     const emulator::Copy& copy = self.copies[self.copy_first++];
+    emulator::see(copy.to, 16, emulator::Access::Write);
     if (copy.valid) memcpy(copy.to, copy.from, 16);
     else memset(copy.to, 0, 16);
   }
@@ -205,20 +212,20 @@ inline void complete_shuffle(Thread* lanes) {
     mine.result = static_cast<Exchange*>(lanes[mine.source].operands)->value;
   }
 }
-inline void complete_sync(Thread*) {}
+inline void complete_sync(Thread* lanes) { ++engine.warp_syncs[lanes->rank / WARP]; }
 
 struct Rows {
   u32* r;
   const void* row;
 };
 
-inline u32 pair_of(const void* row_lo, u32 column_lo, const void* row_hi, u32 column_hi) {
+OVERBOOK_UNSEEN inline u32 pair_of(const void* row_lo, u32 column_lo, const void* row_hi, u32 column_hi) {
   const u16 lo = static_cast<const u16*>(row_lo)[column_lo], hi = static_cast<const u16*>(row_hi)[column_hi];
   return u32(lo) | u32(hi) << 16;
 }
 
 template <bool TRANSPOSED>
-inline void complete_ldmatrix(Thread* lanes) {
+OVERBOOK_UNSEEN inline void complete_ldmatrix(Thread* lanes) {
   for (u32 matrix = 0; matrix < 4; ++matrix) {
     const void* row[8];
     for (u32 i = 0; i < 8; ++i) row[i] = static_cast<Rows*>(lanes[matrix * 8 + i].operands)->row;
@@ -297,6 +304,7 @@ inline void load_matrix(const Meeting& meeting, u32 (&r)[4], const void* row, in
   check_shared(row, meeting.name, line);
   check_aligned(row, 16, meeting.name, line);
   (void)*static_cast<const volatile u8*>(row);  // a bad row is named by the lane that gave it
+  see(row, 16, Access::Read);
   Rows rows = {r, row};
   meet(meeting, &rows, line);
 }

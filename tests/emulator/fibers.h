@@ -8,8 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(OVERBOOK_EMULATOR_UCONTEXT)
+#define OVERBOOK_EMULATOR_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
@@ -30,7 +33,7 @@ struct Launch {
   void (*describe)(const void* address, char* text, size_t size);
 };
 
-constexpr unsigned WARP = 32, THREADS_MAX = 1024, PAGE = 4096;
+constexpr unsigned WARP = 32, THREADS_MAX = 1024, PAGE = 4096, SECONDS_MAX = 60;
 constexpr size_t STACK_BYTES = 64 << 10, STACK_GUARD = 64 << 10, SHARED_REGION = 16 << 20;
 constexpr unsigned STATIC_SHARED_MAX = 48 << 10, SHARED_MAX = 227 << 10;
 constexpr unsigned char POISON = 0xFF;
@@ -53,14 +56,14 @@ struct Copy {
   unsigned group;
 };
 
-#if defined(__x86_64__)
-typedef void* Context;
+#if defined(OVERBOOK_EMULATOR_SWITCH)
+typedef void* Registers;
 #else
-typedef ucontext_t Context;
+typedef ucontext_t Registers;
 #endif
 
 struct Thread {
-  Context context;
+  Registers context;
   Index index;
   unsigned rank;
   State state;
@@ -78,7 +81,7 @@ struct Engine {
   const Launch* launch;
   Index block;
   Thread* current;  // null while no fiber runs
-  Context scheduler;
+  Registers scheduler;
   pthread_t host;
   unsigned threads, warps;
   unsigned ready[WARP];  // a bit per lane
@@ -86,6 +89,7 @@ struct Engine {
   unsigned at_barrier, done;
   uint64_t random;
   unsigned epoch;  // counts launches
+  uint32_t barriers, warp_syncs[WARP];  // so far
   unsigned char *stacks, *shared, *shared_free, *dynamic;
   unsigned static_bytes;  // of the arrays that this launch has entered
   SharedArray* arrays;
@@ -123,7 +127,7 @@ template <class... Parts>
 
 // ---- Switching ----
 
-#if defined(__x86_64__)
+#if defined(OVERBOOK_EMULATOR_SWITCH)
 // Saves what a called function must keep, and nothing else.
 extern "C" __attribute__((visibility("hidden"))) void overbook_emulator_switch(void** from, void* to);
 asm(".text\n.type overbook_emulator_switch,@function\noverbook_emulator_switch:\n"
@@ -131,14 +135,14 @@ asm(".text\n.type overbook_emulator_switch,@function\noverbook_emulator_switch:\
     " movq %rsp,(%rdi)\n movq %rsi,%rsp\n"
     " popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret\n"
     ".size overbook_emulator_switch,.-overbook_emulator_switch\n");
-inline void switch_context(Context& from, Context& to) { overbook_emulator_switch(&from, to); }
+inline void switch_fiber(Registers& from, Registers& to) { overbook_emulator_switch(&from, to); }
 #else
-inline void switch_context(Context& from, Context& to) { swapcontext(&from, &to); }
+inline void switch_fiber(Registers& from, Registers& to) { swapcontext(&from, &to); }
 #endif
 
 inline void leave() {  // back to the scheduler
   Thread* self = engine.current;
-  switch_context(self->context, engine.scheduler);
+  switch_fiber(self->context, engine.scheduler);
 }
 
 inline void finish_thread(Thread& self) {
@@ -159,7 +163,7 @@ inline unsigned char* stack_of(unsigned rank) { return engine.stacks + size_t(ra
 
 inline void make_fiber(Thread& t) {
   unsigned char* stack = stack_of(t.rank);
-#if defined(__x86_64__)
+#if defined(OVERBOOK_EMULATOR_SWITCH)
   void** top = reinterpret_cast<void**>(stack + STACK_BYTES);
   *--top = nullptr;  // entered as if called: 8 below a multiple of 16
   *--top = reinterpret_cast<void*>(&enter_thread);
@@ -191,11 +195,12 @@ inline unsigned rounded_16(unsigned bytes) { return (bytes + 15) / 16 * 16; }
 /// One `SHARED` of a kernel's source. It has pages of its own, so that an index past its end is found.
 struct SharedArray {
   unsigned bytes;
+  const char* name;
   unsigned char* base = nullptr;
   unsigned epoch = 0;
   SharedArray* next = nullptr;
 
-  constexpr explicit SharedArray(unsigned size) : bytes(size) {}
+  constexpr SharedArray(unsigned size, const char* called) : bytes(size), name(called) {}
 
   void poison() { memset(base, POISON, rounded_16(bytes)); }
 
@@ -220,7 +225,7 @@ struct SharedArray {
 
   void check_slack() const {
     for (unsigned i = bytes; i < rounded_16(bytes); ++i)
-      if (base[i] != POISON) stop("wrote past the end of a shared array of %u bytes", bytes);
+      if (base[i] != POISON) stop("wrote past the end of %s, a shared array of %u bytes", name, bytes);
   }
 };
 
@@ -259,13 +264,17 @@ inline void on_fault(int number, siginfo_t* info, void*) {
   else if (e.launch->describe) e.launch->describe(at, whose, sizeof whose);
   char text[512];
   snprintf(text, sizeof text, "access to %p: %s", static_cast<const void*>(at), whose);
+  if (number == SIGFPE) snprintf(text, sizeof text, "division by zero");
+  if (number == SIGXCPU) snprintf(text, sizeof text, "still running after %u seconds", SECONDS_MAX);
   stop_at(e.current, text);
 }
 
-/// Catches faults while a launch runs, on a stack of its own: a fiber's may be the one that overflowed.
+/// Catches faults while a launch runs, on a stack of its own: a fiber's may be the one that overflowed. A launch without an end is one too.
 struct FaultCatcher {
-  struct sigaction segv, bus;
+  static constexpr int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGXCPU};
+  struct sigaction old[4];
   stack_t old_stack;
+  timer_t timer;
 
   FaultCatcher() {
     static unsigned char room[64 << 10];
@@ -276,12 +285,19 @@ struct FaultCatcher {
     struct sigaction action = {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    sigaction(SIGSEGV, &action, &segv);
-    sigaction(SIGBUS, &action, &bus);
+    for (int i = 0; i < 4; ++i) sigaction(SIGNALS[i], &action, &old[i]);
+    struct sigevent event = {};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGXCPU;
+    event._sigev_un._tid = gettid();
+    struct itimerspec limit = {};
+    limit.it_value.tv_sec = SECONDS_MAX;
+    timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer);
+    timer_settime(timer, 0, &limit, nullptr);
   }
   ~FaultCatcher() {
-    sigaction(SIGSEGV, &segv, nullptr);
-    sigaction(SIGBUS, &bus, nullptr);
+    timer_delete(timer);
+    for (int i = 0; i < 4; ++i) sigaction(SIGNALS[i], &old[i], nullptr);
     sigaltstack(&old_stack, nullptr);
   }
 };
@@ -324,6 +340,7 @@ inline void barrier(int line) {
       if (engine.thread[i].line != line)
         stop("divergent barrier: __syncthreads at line %d, but thread %u is at line %d", line, i, engine.thread[i].line);
     engine.at_barrier = 0;
+    ++engine.barriers;
     for (unsigned i = 0; i < engine.threads; ++i) set_ready(engine.thread[i]);
   }
   leave();
@@ -376,6 +393,7 @@ inline Thread& next_thread(bool sticky, unsigned last_warp) {
 inline void run_block() {
   Engine& e = engine;
   poison_shared();
+  ++e.barriers;
   e.at_barrier = e.done = 0;
   for (unsigned i = 0; i < e.threads; ++i) {
     Thread& t = e.thread[i];
@@ -389,7 +407,7 @@ inline void run_block() {
     Thread& t = next_thread(sticky, warp);
     warp = t.rank / WARP;
     e.current = &t;
-    switch_context(e.scheduler, t.context);
+    switch_fiber(e.scheduler, t.context);
   }
   e.current = nullptr;
   if (e.done != e.threads) stop_divergent();

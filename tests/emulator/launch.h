@@ -22,19 +22,29 @@ struct Kernel {
   void (*call)(const void* buffer);
 };
 
+template <unsigned COUNT>
+struct Places {
+  Parameter all[COUNT + 1];
+};
+
+template <class... P>
+constexpr Places<sizeof...(P)> places_of() {
+  Places<sizeof...(P)> p = {{Parameter{0, sizeof(P), std::is_pointer<P>::value}...}};
+  for (unsigned i = 1; i < sizeof...(P); ++i) {
+    const unsigned end = p.all[i - 1].offset + p.all[i - 1].size;
+    p.all[i].offset = (end + p.all[i].size - 1) / p.all[i].size * p.all[i].size;
+  }
+  return p;
+}
+
+template <class... P>
+inline constexpr Places<sizeof...(P)> PLACES = places_of<P...>();
+
 /// A kernel's parameters in one buffer, each at its natural alignment, and the call with them.
 template <class... P>
 struct Signature {
   static constexpr unsigned COUNT = sizeof...(P);
-
-  static const Parameter* parameters() {
-    static Parameter all[COUNT + 1] = {Parameter{0, sizeof(P), std::is_pointer<P>::value}...};
-    for (unsigned i = 1; i < COUNT; ++i) {
-      const unsigned end = all[i - 1].offset + all[i - 1].size;
-      all[i].offset = (end + all[i].size - 1) / all[i].size * all[i].size;
-    }
-    return all;
-  }
+  static constexpr const Parameter* parameters() { return PLACES<P...>.all; }
 
   template <class T>
   static T read(const void* buffer, unsigned at) {
@@ -44,9 +54,8 @@ struct Signature {
   }
   template <size_t... I>
   static void spread(void (*kernel)(P...), const void* buffer, std::index_sequence<I...>) {
-    static const Parameter* const all = parameters();
-    (void)all;
-    kernel(read<P>(buffer, all[I].offset)...);
+    (void)buffer;
+    kernel(read<P>(buffer, PLACES<P...>.all[I].offset)...);
   }
 };
 
