@@ -73,8 +73,7 @@ fn main() {
 fn measure(dtype: Dtype, array: &[u32]) {
     let config = Config::preset("small").expect("preset");
     let weights = Arc::new(Weights::dummy(&config, 1, dtype).expect("weights"));
-    let capacity =
-        Capacity { blocks: 1024, block_tokens: BLOCK_TOKENS, max_model_len: 1024, vocab: config.vocab as u32 };
+    let capacity = Capacity::unbounded(1024, BLOCK_TOKENS, 1024, config.vocab as u32);
     let mut model = Model::new(config.clone(), weights.clone(), &capacity);
     let mut times = [Time::LONGEST; SHAPES.len()];
     let mut read = Time::LONGEST;
@@ -147,16 +146,11 @@ fn running() -> f64 {
 fn run(model: &mut Model, shape: Shape) {
     let blocks_each = (shape.past + shape.tokens).div_ceil(BLOCK_TOKENS);
     let blocks: Vec<u32> = (0..shape.sequences * blocks_each).collect();
-    let sequence = |seat: u32| Sequence {
-        seat,
-        past: shape.past,
-        tokens: shape.tokens,
-        samples: true,
-        table: (seat * blocks_each, blocks_each),
-    };
+    let tables: Vec<&[u32]> = blocks.chunks_exact(blocks_each as usize).collect();
+    let sequence = |seat: u32| Sequence { seat, past: shape.past, tokens: shape.tokens, samples: true };
     let sequences: Vec<Sequence> = (0..shape.sequences).map(sequence).collect();
     let tokens: Vec<u32> = (0..shape.sequences * shape.tokens).map(|i| i * 37 % 4096).collect();
-    black_box(model.forward(&tokens, &sequences, &blocks));
+    black_box(model.forward(&tokens, &sequences, &tables));
 }
 
 /// Reads every word, on all threads, each in `STREAMS` places at once.

@@ -14,7 +14,7 @@ mod model;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -30,6 +30,8 @@ pub struct CpuExecutor {
     /// Dropped first, which ends the thread.
     batches: Option<Sender<Batch>>,
     outputs: Receiver<Result<Output, ExecutorError>>,
+    /// A result that was fetched ahead of time.
+    fetched: Option<Result<Output, ExecutorError>>,
     /// Steps submitted and not given back.
     out: usize,
     thread: Option<JoinHandle<()>>,
@@ -46,7 +48,7 @@ impl CpuExecutor {
         capacity: Capacity,
         threads: usize,
     ) -> Result<CpuExecutor, ExecutorError> {
-        check(&config, &capacity)?;
+        capacity.check(&config)?;
         let fault = |what: &str, error: &dyn std::fmt::Display| ExecutorError(format!("{what}: {error}"));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
@@ -60,21 +62,8 @@ impl CpuExecutor {
             .name("executor".to_owned())
             .spawn(move || worker.serve(&pool, &queue, &results))
             .map_err(|error| fault("cannot start the executor's thread", &error))?;
-        Ok(CpuExecutor { capacity, batches: Some(batches), outputs, out: 0, thread: Some(thread) })
+        Ok(CpuExecutor { capacity, batches: Some(batches), outputs, fetched: None, out: 0, thread: Some(thread) })
     }
-}
-
-fn check(config: &Config, capacity: &Capacity) -> Result<(), ExecutorError> {
-    let wrong = if capacity.vocab as usize != config.vocab {
-        format!("a vocabulary of {} for a model of {}", capacity.vocab, config.vocab)
-    } else if capacity.blocks == 0 || capacity.block_tokens == 0 || capacity.max_model_len == 0 {
-        "no blocks, or blocks or sequences of no tokens".to_owned()
-    } else if capacity.max_model_len as usize > config.max_positions {
-        format!("sequences of {} tokens for a model made for {}", capacity.max_model_len, config.max_positions)
-    } else {
-        return Ok(());
-    };
-    Err(ExecutorError(wrong))
 }
 
 impl Executor for CpuExecutor {
@@ -82,22 +71,37 @@ impl Executor for CpuExecutor {
         self.capacity
     }
 
-    fn submit(&mut self, batch: Batch) -> Result<(), ExecutorError> {
+    fn submit(&mut self, _: usize, batch: Batch) -> Result<(), ExecutorError> {
         let sent = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
         // A failure that is not yet fetched explains why nothing runs any more.
         if !sent {
-            return self.wait().and(Err(stopped()));
+            return self.wait(0).and(Err(stopped()));
         }
         self.out += 1;
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<Output, ExecutorError> {
+    fn wait(&mut self, _: usize) -> Result<Output, ExecutorError> {
         if self.out == 0 {
             return Err(ExecutorError("waited for a step, and none is out".to_owned()));
         }
         self.out -= 1;
-        self.outputs.recv().unwrap_or_else(|_| Err(stopped()))
+        let fetched = self.fetched.take();
+        fetched.unwrap_or_else(|| self.outputs.recv().unwrap_or_else(|_| Err(stopped())))
+    }
+
+    fn ready(&mut self, _: usize) -> Result<bool, ExecutorError> {
+        if self.out == 0 {
+            return Err(ExecutorError("asked for a step, and none is out".to_owned()));
+        }
+        if self.fetched.is_none() {
+            self.fetched = match self.outputs.try_recv() {
+                Ok(output) => Some(output),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Err(stopped())),
+            };
+        }
+        Ok(self.fetched.is_some())
     }
 }
 
@@ -147,10 +151,11 @@ impl Worker {
     }
 
     fn step(&mut self, batch: Batch) -> Result<Vec<(Seat, u32)>, ExecutorError> {
-        let Batch { ends, begins, sequences, blocks } = batch;
-        self.histories.update(&ends, begins)?;
-        let inputs = self.histories.inputs(&sequences, &blocks)?;
-        let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &sequences, &blocks) };
+        let Batch { ends, begins, tables, sequences } = batch;
+        self.histories.update(&ends, begins, &tables)?;
+        let inputs = self.histories.inputs(&sequences)?;
+        let tables = self.histories.tables(&sequences);
+        let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &sequences, &tables) };
         Ok(self.histories.sample(&sequences, logits))
     }
 }

@@ -27,7 +27,7 @@ use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica};
 use overbook_sim::serving::step::Infeasible;
 use overbook_sim::time::{Span, Time};
 
-use crate::executor::{Batch, Begin, Executor, ExecutorError, Seat, Sequence};
+use crate::executor::{Batch, Begin, Executor, ExecutorError, Seat, Sequence, TableChange};
 use crate::tables::BlockTables;
 
 use client::{Client, Limit};
@@ -266,7 +266,7 @@ impl Driver {
                 }
                 None
             } else {
-                Some(self.executor.wait()?)
+                Some(self.executor.wait(0)?)
             };
             while open {
                 match inbox.try_recv() {
@@ -279,7 +279,7 @@ impl Driver {
             self.turn(clock, output, &mut news, !halts, observer)?;
             if halts {
                 while !self.flights.is_empty() {
-                    let output = self.executor.wait()?;
+                    let output = self.executor.wait(0)?;
                     self.turn(clock, Some(output), &mut news, false, observer)?;
                 }
                 self.fail_all(clock.now(), observer);
@@ -327,15 +327,21 @@ impl Driver {
         let mut batch = Batch { ends: std::mem::take(&mut self.ends), ..Batch::default() };
         let mut marks = Vec::new();
         let block_tokens = self.replica.pool().block_tokens();
+        for seat in self.tables.take_released() {
+            // One that has ended is forgotten with its table, and the next in its seat has not begun.
+            if matches!(self.clients.get(seat as usize), Some(Some(client)) if client.begun) {
+                batch.tables.push(TableChange { seat, from: 0, blocks: Vec::new() });
+            }
+        }
         for part in self.replica.step_parts(0) {
             let Some(Some(client)) = self.clients.get_mut(part.seat as usize) else {
                 return Err(DriveError::Blocks(format!("seat {} has no client", part.seat)));
             };
             batch.begins.extend(Self::begin(client, part.seat));
             let blocks = (part.past + part.tokens).div_ceil(block_tokens);
-            let table = self.tables.place(part.seat, blocks, &mut batch.blocks).map_err(DriveError::Blocks)?;
+            batch.tables.extend(self.tables.place(part.seat, blocks).map_err(DriveError::Blocks)?);
             let (seat, past, tokens, samples) = (part.seat, part.past, part.tokens, part.samples);
-            batch.sequences.push(Sequence { seat, past, tokens, samples, table });
+            batch.sequences.push(Sequence { seat, past, tokens, samples });
             if samples {
                 marks.push((seat, part.generation));
             }

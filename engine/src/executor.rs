@@ -15,6 +15,8 @@ use std::time::Instant;
 
 pub use rehearsal::Rehearsal;
 
+use crate::config::Config;
+
 /// Number of a sequence while it is known to the executor; the replica's seat.
 pub type Seat = u32;
 
@@ -71,8 +73,17 @@ pub struct Sequence {
     /// Whether a token is drawn from the last position's logits; it becomes the input of the position after it, unless that is
     /// known already.
     pub samples: bool,
-    /// Where its block table begins in [`Batch::blocks`], and how many blocks it has: enough for `past + tokens` positions.
-    pub table: (u32, u32),
+}
+
+/// News of a sequence's block table: the KV of position `p` lies in block `table[p / block_tokens]`, at `p % block_tokens`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableChange {
+    /// Whose.
+    pub seat: Seat,
+    /// Entries before this one stay; those from it on are gone.
+    pub from: u32,
+    /// What follows them now.
+    pub blocks: Vec<u32>,
 }
 
 /// One step in device terms: sequences of different lengths side by side.
@@ -82,22 +93,17 @@ pub struct Batch {
     pub ends: Vec<Seat>,
     /// New sequences.
     pub begins: Vec<Begin>,
+    /// What has changed in block tables since the batch before. With them the table of every sequence of this batch covers
+    /// `past + tokens` positions. They come after `begins`: a sequence begins with an empty table.
+    pub tables: Vec<TableChange>,
     /// What is computed. Tokens are drawn in this order.
     pub sequences: Vec<Sequence>,
-    /// Block tables: KV of position `p` lies in block `table[p / block_tokens]`, at `p % block_tokens`.
-    pub blocks: Vec<u32>,
 }
 
 impl Batch {
     /// Positions computed.
     pub fn tokens(&self) -> u64 {
         self.sequences.iter().map(|s| u64::from(s.tokens)).sum()
-    }
-
-    /// The block table of a sequence.
-    pub fn table(&self, sequence: &Sequence) -> &[u32] {
-        let (start, len) = sequence.table;
-        &self.blocks[start as usize..(start + len) as usize]
     }
 }
 
@@ -123,6 +129,33 @@ pub struct Capacity {
     pub max_model_len: u32,
     /// Size of the vocabulary.
     pub vocab: u32,
+    /// Positions of one step for which there is memory.
+    pub step_tokens: u32,
+    /// Sequences that have blocks at the same time.
+    pub sequences: u32,
+    /// Queues of steps that run side by side.
+    pub lanes: u32,
+}
+
+impl Capacity {
+    /// One lane with memory for any step: of a device whose activations grow with the step.
+    pub fn unbounded(blocks: u32, block_tokens: u32, max_model_len: u32, vocab: u32) -> Capacity {
+        Capacity { blocks, block_tokens, max_model_len, vocab, step_tokens: u32::MAX, sequences: u32::MAX, lanes: 1 }
+    }
+
+    /// Whether it is one for a model.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), ExecutorError> {
+        let wrong = if self.vocab as usize != config.vocab {
+            format!("a vocabulary of {} for a model of {}", self.vocab, config.vocab)
+        } else if [self.blocks, self.block_tokens, self.max_model_len, self.step_tokens, self.sequences].contains(&0) {
+            "no blocks, or blocks, sequences or steps of no tokens".to_owned()
+        } else if self.max_model_len as usize > config.max_positions {
+            format!("sequences of {} tokens for a model made for {}", self.max_model_len, config.max_positions)
+        } else {
+            return Ok(());
+        };
+        Err(ExecutorError(wrong))
+    }
 }
 
 /// The device is lost, or was asked for what it cannot do: fatal.
@@ -130,21 +163,27 @@ pub struct Capacity {
 #[error("{0}")]
 pub struct ExecutorError(pub String);
 
-/// Runs steps one after the other, in the order in which they are submitted. Within a step the KV of all its positions is
+/// Runs the steps of a lane one after the other, in the order in which they are submitted. Within a step the KV of all its positions is
 /// written before any of it is read (in every layer): a prefix may be shared by a sequence of the very step that computes it.
 pub trait Executor: Send {
     /// What it was built for.
     fn capacity(&self) -> Capacity;
 
-    /// Hands over the next step. May return before it has begun, or only when it is done.
+    /// Hands over the next step of a lane. May return before it has begun, or only when it is done.
     ///
     /// # Errors
-    /// The device failed.
-    fn submit(&mut self, batch: Batch) -> Result<(), ExecutorError>;
+    /// The device failed, or there is no such lane.
+    fn submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError>;
 
-    /// Waits for the oldest step that is not yet given back.
+    /// Waits for the oldest step of a lane that is not yet given back.
     ///
     /// # Errors
-    /// The device failed, or no step is out.
-    fn wait(&mut self) -> Result<Output, ExecutorError>;
+    /// The device failed, or no step of the lane is out.
+    fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError>;
+
+    /// Whether [`Executor::wait`] would give the oldest step of a lane back at once.
+    ///
+    /// # Errors
+    /// The device failed, or no step of the lane is out.
+    fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError>;
 }

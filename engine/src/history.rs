@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequence};
+use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequence, TableChange};
 use crate::sample::sample;
 
 /// Histories by seat.
 pub struct Histories {
     capacity: Capacity,
     seats: BTreeMap<Seat, History>,
+    /// Sequences that have begun so far.
+    begun: u64,
 }
 
 /// One sequence. Its tokens never change; a preempted sequence is recomputed from them.
@@ -17,19 +19,35 @@ struct History {
     tokens: Vec<u32>,
     sampling: Sampling,
     bans: Bans,
+    /// Its blocks.
+    table: Vec<u32>,
+    /// Tells it from others in its seat, before and after.
+    number: u64,
+}
+
+/// A token that a step draws, until it is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pending {
+    /// Of which sequence.
+    pub seat: Seat,
+    /// Its position.
+    pub position: u32,
+    /// Tells the sequence from others in its seat.
+    number: u64,
 }
 
 impl Histories {
     /// No sequences yet.
     pub fn new(capacity: Capacity) -> Histories {
-        Histories { capacity, seats: BTreeMap::new() }
+        Histories { capacity, seats: BTreeMap::new(), begun: 0 }
     }
 
-    /// Forgets and learns sequences.
+    /// Forgets and learns sequences, and where their blocks lie.
     ///
     /// # Errors
-    /// A seat ends that has not begun, begins while it runs, or begins with what cannot be run.
-    pub fn update(&mut self, ends: &[Seat], begins: Vec<Begin>) -> Result<(), ExecutorError> {
+    /// A seat ends that has not begun, begins while it runs, or begins with what cannot be run; or a block table changes that is
+    /// not there, beyond its end, or to blocks that the cache does not have.
+    pub fn update(&mut self, ends: &[Seat], begins: Vec<Begin>, tables: &[TableChange]) -> Result<(), ExecutorError> {
         for seat in ends {
             if self.seats.remove(seat).is_none() {
                 return Err(fault(*seat, "ends without having begun"));
@@ -44,39 +62,84 @@ impl Histories {
             if !temperature || !top_p {
                 return Err(fault(seat, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
-            if self.seats.insert(seat, History { tokens: prompt, sampling, bans }).is_some() {
+            self.begun += 1;
+            let history = History { tokens: prompt, sampling, bans, table: Vec::new(), number: self.begun };
+            if self.seats.insert(seat, history).is_some() {
                 return Err(fault(seat, "begins while it runs"));
             }
         }
+        for TableChange { seat, from, blocks } in tables {
+            let history = self.seats.get_mut(seat).ok_or_else(|| fault(*seat, "gets blocks without having begun"))?;
+            if *from as usize > history.table.len() {
+                return Err(fault(*seat, "has a gap in its block table"));
+            }
+            if blocks.iter().any(|block| *block >= self.capacity.blocks) {
+                return Err(fault(*seat, "has a block that the cache does not have"));
+            }
+            history.table.truncate(*from as usize);
+            history.table.extend_from_slice(blocks);
+        }
         Ok(())
+    }
+
+    /// The blocks of sequences, in their order; none for one that has not begun.
+    pub fn tables(&self, sequences: &[Sequence]) -> Vec<&[u32]> {
+        let table = |sequence: &Sequence| self.seats.get(&sequence.seat).map_or(&[][..], |history| &history.table);
+        sequences.iter().map(table).collect()
     }
 
     /// Input tokens of all positions of a step, in order.
     ///
     /// # Errors
     /// A sequence has not begun, lacks the input of a position, or has blocks that do not cover its positions.
-    pub fn inputs(&self, sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<u32>, ExecutorError> {
+    pub fn inputs(&self, sequences: &[Sequence]) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
-            let Sequence { seat, past, tokens, table: (start, len), .. } = *sequence;
-            let history = self.seats.get(&seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
-            let end = u64::from(past) + u64::from(tokens);
-            if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
-                return Err(fault(seat, "computes nothing, or more than the longest sequence"));
+            let known = self.known(sequence)?;
+            if known.len() < sequence.tokens as usize {
+                return Err(fault(sequence.seat, "lacks the input of a position"));
             }
-            let positions = past as usize..end as usize;
-            let known = history.tokens.get(positions).ok_or_else(|| fault(seat, "lacks the input of a position"))?;
             inputs.extend_from_slice(known);
-            let table = blocks.get(start as usize..).and_then(|rest| rest.get(..len as usize));
-            let table = table.ok_or_else(|| fault(seat, "has a block table outside the batch's"))?;
-            if u64::from(len) * u64::from(self.capacity.block_tokens) < end {
-                return Err(fault(seat, "has too few blocks for its positions"));
-            }
-            if table.iter().any(|block| *block >= self.capacity.blocks) {
-                return Err(fault(seat, "has a block that the cache does not have"));
-            }
         }
         Ok(inputs)
+    }
+
+    /// Input tokens of a sequence's positions as far as they are known: fewer than it computes where a step that is out draws
+    /// them.
+    ///
+    /// # Errors
+    /// The sequence has not begun, computes nothing or too much, or has blocks that do not cover its positions.
+    pub fn known(&self, sequence: &Sequence) -> Result<&[u32], ExecutorError> {
+        let Sequence { seat, past, tokens, .. } = *sequence;
+        let history = self.seats.get(&seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
+        let end = u64::from(past) + u64::from(tokens);
+        if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
+            return Err(fault(seat, "computes nothing, or more than the longest sequence"));
+        }
+        if history.table.len() as u64 * u64::from(self.capacity.block_tokens) < end {
+            return Err(fault(seat, "has too few blocks for its positions"));
+        }
+        let len = history.tokens.len();
+        Ok(&history.tokens[len.min(past as usize)..len.min(end as usize)])
+    }
+
+    /// How the token at the end of a sequence's part is drawn, and what is banned there.
+    pub fn draw(&self, sequence: &Sequence) -> Option<(Pending, Sampling, &[u32])> {
+        let (seat, position) = (sequence.seat, sequence.past + sequence.tokens);
+        let history = self.seats.get(&seat)?;
+        let banned = if position < history.bans.until { &history.bans.tokens[..] } else { &[] };
+        Some((Pending { seat, position, number: history.number }, history.sampling, banned))
+    }
+
+    /// Takes in a token that was drawn. Returns the sequence's token at that position: the one that was known, if there is one.
+    pub fn take(&mut self, pending: Pending, drawn: u32) -> u32 {
+        let Pending { seat, position, number } = pending;
+        // What is drawn for a sequence that has ended meanwhile is of no use.
+        let Some(history) = self.seats.get_mut(&seat).filter(|history| history.number == number) else { return drawn };
+        if history.tokens.len() == position as usize {
+            history.tokens.push(drawn);
+        }
+        history.tokens.get(position as usize).copied().unwrap_or(drawn)
     }
 
     /// The tokens of the sequences that sample: drawn from the logits, `[sequence that samples, vocab]`, or those that were
@@ -85,18 +148,16 @@ impl Histories {
         let mut logits = logits.chunks_exact(self.capacity.vocab as usize);
         let mut drawn = Vec::new();
         for sequence in sequences.iter().filter(|sequence| sequence.samples) {
-            let end = sequence.past + sequence.tokens;
-            let (Some(history), Some(logits)) = (self.seats.get_mut(&sequence.seat), logits.next()) else { continue };
-            // Drawn in any case: what is known saves an engine no work, and a step's time must not depend on it.
-            let token = if end < history.bans.until {
-                sample(&without(logits, &history.bans.tokens), &history.sampling, end)
-            } else {
-                sample(logits, &history.sampling, end)
+            let (Some((pending, sampling, banned)), Some(logits)) = (self.draw(sequence), logits.next()) else {
+                continue;
             };
-            if history.tokens.len() == end as usize {
-                history.tokens.push(token);
-            }
-            drawn.push((sequence.seat, history.tokens[end as usize]));
+            // Drawn in any case: what is known saves an engine no work, and a step's time must not depend on it.
+            let token = if banned.is_empty() {
+                sample(logits, &sampling, pending.position)
+            } else {
+                sample(&without(logits, banned), &sampling, pending.position)
+            };
+            drawn.push((sequence.seat, self.take(pending, token)));
         }
         drawn
     }
@@ -124,14 +185,14 @@ mod tests {
 
     #[test]
     fn banned_tokens_are_drawn_only_when_the_sequence_is_long_enough() {
-        let mut histories = Histories::new(Capacity { blocks: 4, block_tokens: 16, max_model_len: 64, vocab: 4 });
+        let mut histories = Histories::new(Capacity::unbounded(4, 16, 64, 4));
         let bans = Bans { tokens: vec![2, 99], until: 5 };
         let begin = Begin { seat: 0, prompt: vec![1, 1, 1], sampling: Sampling::GREEDY, bans };
-        assert!(histories.update(&[], vec![begin]).is_ok());
+        assert!(histories.update(&[], vec![begin], &[]).is_ok());
         // Token 2 is always the likeliest, 1 the next.
         let drawn: Vec<u32> = (2..6)
             .flat_map(|past| {
-                let step = [Sequence { seat: 0, past, tokens: 1, samples: true, table: (0, 1) }];
+                let step = [Sequence { seat: 0, past, tokens: 1, samples: true }];
                 histories.sample(&step, &[0.0, 1.0, 2.0, -1.0])
             })
             .map(|(_, token)| token)

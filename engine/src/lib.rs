@@ -30,7 +30,7 @@
 //! let weights = Arc::new(Weights::dummy(&config, 0, Dtype::F32)?);
 //! let mut spec = ClusterSpec::default();
 //! (spec.limits.blocks, spec.limits.max_model_len) = (32, 64);
-//! let capacity = Capacity { blocks: 32, block_tokens: 16, max_model_len: 64, vocab: config.vocab as u32 };
+//! let capacity = Capacity::unbounded(32, 16, 64, config.vocab as u32);
 //! let executor = CpuExecutor::new(config, weights, capacity, 1)?;
 //!
 //! let measured = run(&spec, &mut Four(0), Box::new(executor), &mut |_| true)?;
@@ -48,6 +48,7 @@ pub mod calibrate;
 pub mod client;
 pub mod config;
 pub mod cpu;
+pub mod cuda;
 pub mod driver;
 pub mod executor;
 pub mod history;

@@ -6,7 +6,7 @@
 
 use overbook_sim::kv::blocks::{BlockMove, HashedBlock};
 
-use crate::executor::Seat;
+use crate::executor::{Seat, TableChange};
 
 /// A sequence's block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,10 @@ pub struct BlockTables {
     free: Vec<u32>,
     /// By seat.
     tables: Vec<Vec<Entry>>,
+    /// Entries of each that the executor knows.
+    told: Vec<u32>,
+    /// Seats whose blocks are gone, which the executor does not know yet.
+    released: Vec<Seat>,
     /// By the name of cached content.
     frames: Vec<Option<u32>>,
 }
@@ -29,7 +33,13 @@ pub struct BlockTables {
 impl BlockTables {
     /// All of `blocks` frames free; the lowest is taken first.
     pub fn new(blocks: u32) -> Self {
-        BlockTables { free: (0..blocks).rev().collect(), tables: Vec::new(), frames: Vec::new() }
+        BlockTables {
+            free: (0..blocks).rev().collect(),
+            tables: Vec::new(),
+            told: Vec::new(),
+            released: Vec::new(),
+            frames: Vec::new(),
+        }
     }
 
     /// Frames that no sequence holds and that cache nothing.
@@ -69,22 +79,34 @@ impl BlockTables {
                     self.free.extend(table.iter().rev().filter(|entry| !entry.named).map(|entry| entry.frame));
                     table.clear();
                     *self.table_mut(seat) = table;
+                    if std::mem::take(&mut self.told[seat as usize]) > 0 {
+                        self.released.push(seat);
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes the first `blocks` frames of a sequence to the end of `into`, with new ones as far as it lacks them. Returns
-    /// where they begin, and how many they are.
+    /// Gives a sequence new frames as far as it has fewer than `blocks`. Returns those that the executor does not know yet, and
+    /// takes it that it will.
     ///
     /// # Errors
     /// No frame is free: the pool has promised more than there is.
-    pub fn place(&mut self, seat: Seat, blocks: u32, into: &mut Vec<u32>) -> Result<(u32, u32), String> {
+    pub fn place(&mut self, seat: Seat, blocks: u32) -> Result<Option<TableChange>, String> {
         self.grow(seat, blocks)?;
-        let start = into.len() as u32;
-        into.extend(self.tables[seat as usize][..blocks as usize].iter().map(|entry| entry.frame));
-        Ok((start, blocks))
+        let from = self.told[seat as usize];
+        if from >= blocks {
+            return Ok(None);
+        }
+        self.told[seat as usize] = blocks;
+        let news = &self.tables[seat as usize][from as usize..blocks as usize];
+        Ok(Some(TableChange { seat, from, blocks: news.iter().map(|entry| entry.frame).collect() }))
+    }
+
+    /// Seats whose blocks have gone since the last call.
+    pub fn take_released(&mut self) -> Vec<Seat> {
+        std::mem::take(&mut self.released)
     }
 
     fn frame(&self, block: HashedBlock) -> Option<u32> {
@@ -95,6 +117,7 @@ impl BlockTables {
         let index = seat as usize;
         if self.tables.len() <= index {
             self.tables.resize_with(index + 1, Vec::new);
+            self.told.resize(index + 1, 0);
         }
         &mut self.tables[index]
     }
@@ -121,19 +144,20 @@ mod tests {
         pool.take(2);
         let (a, b) = (pool.hash(1), pool.hash(2));
         let mut tables = BlockTables::new(4);
-        let mut blocks = Vec::new();
+        let news = |seat, from, blocks: &[u32]| Ok(Some(TableChange { seat, from, blocks: blocks.to_vec() }));
         tables.apply(&[BlockMove::Named { seat: 0, index: 0, block: a }]).expect("legal");
-        assert_eq!(tables.place(0, 2, &mut blocks), Ok((0, 2)));
-        assert_eq!(blocks, [0, 1]);
+        assert_eq!(tables.place(0, 1), news(0, 0, &[0]));
+        assert_eq!(tables.place(0, 2), news(0, 1, &[1]));
+        assert_eq!(tables.place(0, 2), Ok(None), "told once");
         tables.apply(&[BlockMove::Released { seat: 0 }]).expect("legal");
         assert_eq!(tables.free(), 3, "the named one stays");
+        assert_eq!((tables.take_released(), tables.take_released()), (vec![0], vec![]));
         tables.apply(&[BlockMove::Shared { seat: 1, block: a }]).expect("legal");
-        tables.place(1, 2, &mut blocks).expect("frames are free");
-        assert_eq!(blocks, [0, 1, 0, 1]);
+        assert_eq!(tables.place(1, 2), news(1, 0, &[0, 1]));
         tables.apply(&[BlockMove::Released { seat: 1 }, BlockMove::Dropped { block: a }]).expect("legal");
         assert_eq!(tables.free(), 4);
         assert!(tables.apply(&[BlockMove::Shared { seat: 1, block: b }]).is_err());
         assert!(tables.apply(&[BlockMove::Dropped { block: a }]).is_err());
-        assert!(tables.place(2, 5, &mut blocks).is_err());
+        assert!(tables.place(2, 5).is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Config;
 pub use dummy::Dummy;
 pub use files::Files;
 pub use matrix::Matrix;
-pub(crate) use matrix::pack_row;
+pub(crate) use matrix::{bf16, pack_row};
 
 /// How matrices and cached keys and values are stored; sums are in f32 either way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

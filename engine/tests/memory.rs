@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
-use overbook_engine::executor::{Bans, Batch, Begin, Capacity, Executor, Sampling, Sequence};
+use overbook_engine::executor::{Bans, Batch, Begin, Capacity, Executor, Sampling, Sequence, TableChange};
 use overbook_engine::weights::{Dtype, Weights};
 
 /// Resident memory of this process [KiB].
@@ -18,8 +18,7 @@ fn resident() -> i64 {
 /// Runs requests in groups of 20: a prefill of 12 tokens each in one step, then 3 decodes.
 fn serve(executor: &mut CpuExecutor, config: &Config, requests: u32) {
     let seats = 0..20_u32;
-    let part = |seat: u32, past: u32, tokens: u32| Sequence { seat, past, tokens, samples: true, table: (seat, 1) };
-    let blocks: Vec<u32> = seats.clone().collect();
+    let part = |seat: u32, past: u32, tokens: u32| Sequence { seat, past, tokens, samples: true };
     for group in 0..requests / 20 {
         let begin = |seat: u32| {
             let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9, seed: u64::from(group * 20 + seat) };
@@ -33,17 +32,18 @@ fn serve(executor: &mut CpuExecutor, config: &Config, requests: u32) {
         let ends = if group == 0 { Vec::new() } else { seats.clone().collect() };
         let begins = seats.clone().map(begin).collect();
         let sequences = seats.clone().map(|seat| part(seat, 0, 12)).collect();
-        executor.submit(Batch { ends, begins, sequences, blocks: blocks.clone() }).unwrap();
+        let tables = seats.clone().map(|seat| TableChange { seat, from: 0, blocks: vec![seat] }).collect();
+        executor.submit(0, Batch { ends, begins, tables, sequences }).unwrap();
         for at in 12..15 {
             let sequences = seats.clone().map(|seat| part(seat, at, 1)).collect();
-            executor.submit(Batch { sequences, blocks: blocks.clone(), ..Batch::default() }).unwrap();
-            assert_eq!(executor.wait().unwrap().tokens.len(), 20);
+            executor.submit(0, Batch { sequences, ..Batch::default() }).unwrap();
+            assert_eq!(executor.wait(0).unwrap().tokens.len(), 20);
         }
-        let last = executor.wait().unwrap().tokens;
+        let last = executor.wait(0).unwrap().tokens;
         assert!(last.len() == 20 && last.iter().all(|(_, token)| *token < config.vocab as u32));
     }
-    executor.submit(Batch { ends: seats.collect(), ..Batch::default() }).unwrap();
-    assert!(executor.wait().unwrap().tokens.is_empty());
+    executor.submit(0, Batch { ends: seats.collect(), ..Batch::default() }).unwrap();
+    assert!(executor.wait(0).unwrap().tokens.is_empty());
 }
 
 /// Alone in its process: what other tests take would count.
@@ -54,7 +54,7 @@ fn ten_thousand_requests_leave_nothing_behind() {
     let tiny = Config::preset("tiny").unwrap();
     let config = Config { layers: 1, hidden: 64, intermediate: 64, heads: 2, ..tiny };
     let weights = Weights::dummy(&config, 1, Dtype::Bf16).unwrap();
-    let capacity = Capacity { blocks: 20, block_tokens: 16, max_model_len: 64, vocab: 512 };
+    let capacity = Capacity::unbounded(20, 16, 64, 512);
     let mut executor = CpuExecutor::new(config.clone(), Arc::new(weights), capacity, 2).unwrap();
     serve(&mut executor, &config, 1_000);
     let before = resident();

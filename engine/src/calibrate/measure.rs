@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use overbook_sim::calibrate::steps::StepSample;
 
 use super::plan::Shape;
-use crate::executor::{Bans, Batch, Begin, Executor, ExecutorError, Sampling, Seat, Sequence};
+use crate::executor::{Bans, Batch, Begin, Executor, ExecutorError, Sampling, Seat, Sequence, TableChange};
 use overbook_sim::counter::mix;
 
 /// Fewer repeats have a mean of their own, which makes them look alike.
@@ -39,7 +39,7 @@ impl Bench {
     ) -> Result<StepSample, ExecutorError> {
         let mut batch = self.batch(shape);
         self.once(batch.clone())?;
-        (batch.ends, batch.begins) = (Vec::new(), Vec::new());
+        (batch.ends, batch.begins, batch.tables) = (Vec::new(), Vec::new(), Vec::new());
         let until = Instant::now() + time;
         let mut times = Vec::new();
         while times.len() < repeats.0 as usize || (times.len() < repeats.1 as usize && Instant::now() < until) {
@@ -65,8 +65,8 @@ impl Bench {
     }
 
     fn once(&mut self, batch: Batch) -> Result<Duration, ExecutorError> {
-        self.executor.submit(batch)?;
-        let output = self.executor.wait()?;
+        self.executor.submit(0, batch)?;
+        let output = self.executor.wait(0)?;
         Ok(output.end - output.start)
     }
 
@@ -77,6 +77,7 @@ impl Bench {
         let prefill =
             shape.prefill.iter().enumerate().map(|(i, part)| (part.past, part.tokens, (i as u32) < shape.prefill_ends));
         let decode = shape.decode_past.iter().map(|&past| (past, 1, true));
+        let mut taken = 0;
         for (seat, (past, tokens, samples)) in prefill.chain(decode).enumerate() {
             let seat = seat as Seat;
             let end = past + tokens;
@@ -85,9 +86,10 @@ impl Bench {
             };
             let (prompt, bans) = ((0..end).map(token).collect(), Bans::default());
             batch.begins.push(Begin { seat, prompt, sampling: Sampling::GREEDY, bans });
-            let (start, len) = (batch.blocks.len(), end.div_ceil(capacity.block_tokens));
-            batch.blocks.extend_from_slice(&self.frames[start..start + len as usize]);
-            batch.sequences.push(Sequence { seat, past, tokens, samples, table: (start as u32, len) });
+            let blocks = self.frames[taken..][..end.div_ceil(capacity.block_tokens) as usize].to_vec();
+            taken += blocks.len();
+            batch.tables.push(TableChange { seat, from: 0, blocks });
+            batch.sequences.push(Sequence { seat, past, tokens, samples });
             self.known.push(seat);
         }
         batch

@@ -58,12 +58,10 @@ impl Model {
     }
 
     /// Computes the positions of some sequences, whose input tokens stand in `tokens` in order, and gives logits
-    /// `[sequence that samples, vocab]`. Tables index `blocks` as in [`crate::executor::Batch`].
-    pub fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], blocks: &[u32]) -> &mut [f32] {
+    /// `[sequence that samples, vocab]`. Each sequence has its block table.
+    pub fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], tables: &[&[u32]]) -> &mut [f32] {
         let mut rows = Vec::with_capacity(tokens.len());
-        for sequence in sequences {
-            let (start, len) = sequence.table;
-            let table = &blocks[start as usize..(start + len) as usize];
+        for (sequence, table) in sequences.iter().zip(tables) {
             let contexts = sequence.past as usize + 1..=(sequence.past + sequence.tokens) as usize;
             rows.extend(contexts.map(|context| Query { table, context }));
         }

@@ -175,7 +175,7 @@ impl Driver {
             }
             let (batch, marks) = self.batch()?;
             let log = self.log(now, clock);
-            self.executor.submit(batch)?;
+            self.executor.submit(0, batch)?;
             self.flights.push_back(InFlight { log, marks, plans: std::mem::take(&mut self.plans) });
         }
         self.follow_blocks()

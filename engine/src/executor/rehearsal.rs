@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Batch, Capacity, Executor, ExecutorError, Output, Seat, Sequence};
+use super::{Batch, Capacity, Executor, ExecutorError, Output, Seat, Sequence, TableChange};
 use overbook_sim::counter::mix;
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
@@ -16,8 +16,9 @@ pub struct Rehearsal {
     per_token: Duration,
     /// By frame and offset.
     kv: Vec<u64>,
-    /// Tokens by seat.
+    /// Tokens and blocks by seat.
     tokens: Vec<Option<Vec<u32>>>,
+    tables: Vec<Vec<u32>>,
     /// Whether KV is checked.
     checks: bool,
     ready: VecDeque<(Vec<(Seat, u32)>, Duration)>,
@@ -27,7 +28,16 @@ impl Rehearsal {
     /// An executor whose steps take `base`, and `per_token` more for every position computed.
     pub fn new(capacity: Capacity, base: Duration, per_token: Duration) -> Self {
         let kv = vec![0; capacity.blocks as usize * capacity.block_tokens as usize];
-        Rehearsal { capacity, base, per_token, kv, tokens: Vec::new(), checks: true, ready: VecDeque::new() }
+        Rehearsal {
+            capacity,
+            base,
+            per_token,
+            kv,
+            tokens: Vec::new(),
+            tables: Vec::new(),
+            checks: true,
+            ready: VecDeque::new(),
+        }
     }
 
     /// The same without the check: contexts may be given that were never computed, as a calibration does.
@@ -45,17 +55,27 @@ impl Rehearsal {
             let seat = begin.seat as usize;
             if self.tokens.len() <= seat {
                 self.tokens.resize(seat + 1, None);
+                self.tables.resize(seat + 1, Vec::new());
             }
+            self.tables[seat].clear();
             if self.tokens[seat].replace(begin.prompt.clone()).is_some() {
                 return Err(ExecutorError(format!("seat {seat} begins twice")));
             }
         }
+        for TableChange { seat, from, blocks } in &batch.tables {
+            let table = self.tables.get_mut(*seat as usize).filter(|table| *from as usize <= table.len());
+            let table = table.ok_or_else(|| ExecutorError(format!("seat {seat} has no table up to block {from}")))?;
+            table.truncate(*from as usize);
+            table.extend_from_slice(blocks);
+        }
         Ok(())
     }
 
-    fn at(&self, table: &[u32], position: usize) -> usize {
+    fn at(&self, seat: Seat, position: usize) -> Result<usize, ExecutorError> {
         let block = self.capacity.block_tokens as usize;
-        table[position / block] as usize * block + position % block
+        let frame = self.tables.get(seat as usize).and_then(|table| table.get(position / block));
+        let frame = frame.ok_or_else(|| ExecutorError(format!("seat {seat} has no block for position {position}")))?;
+        Ok(*frame as usize * block + position % block)
     }
 
     /// Hashes of the prefixes of a sequence, as far as the step goes.
@@ -79,7 +99,7 @@ impl Rehearsal {
         for sequence in &batch.sequences {
             let chain = self.prefixes(sequence)?;
             for (position, &hash) in chain.iter().enumerate().skip(sequence.past as usize) {
-                let at = self.at(batch.table(sequence), position);
+                let at = self.at(sequence.seat, position)?;
                 self.kv[at] = hash;
             }
             chains.push(chain);
@@ -87,7 +107,7 @@ impl Rehearsal {
         let mut drawn = Vec::new();
         for (sequence, chain) in batch.sequences.iter().zip(&chains) {
             for (position, &hash) in chain.iter().enumerate() {
-                if self.checks && self.kv[self.at(batch.table(sequence), position)] != hash {
+                if self.checks && self.kv[self.at(sequence.seat, position)?] != hash {
                     let (seat, past) = (sequence.seat, sequence.past);
                     return Err(ExecutorError(format!("seat {seat} has other KV at {position} (past {past})")));
                 }
@@ -113,13 +133,17 @@ impl Executor for Rehearsal {
         self.capacity
     }
 
-    fn submit(&mut self, batch: Batch) -> Result<(), ExecutorError> {
+    fn submit(&mut self, _: usize, batch: Batch) -> Result<(), ExecutorError> {
         let tokens = self.compute(&batch)?;
         self.ready.push_back((tokens, self.base + self.per_token * batch.tokens() as u32));
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<Output, ExecutorError> {
+    fn ready(&mut self, _: usize) -> Result<bool, ExecutorError> {
+        Ok(true)
+    }
+
+    fn wait(&mut self, _: usize) -> Result<Output, ExecutorError> {
         let (tokens, length) = self.ready.pop_front().ok_or_else(|| ExecutorError("no step is out".into()))?;
         let start = Instant::now();
         if !length.is_zero() {

@@ -82,7 +82,7 @@ impl Running {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: CONTEXT, vocab: VOCAB };
+            let capacity = Capacity::unbounded(BLOCKS, BLOCK, CONTEXT, VOCAB);
             let executor = Box::new(Rehearsal::new(capacity, step, token));
             let mut driver = Driver::new(limits, scheduler.build(0, 0), executor).expect("it fits");
             let clock = Clock::new(std::time::Instant::now());

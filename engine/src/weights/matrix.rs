@@ -110,7 +110,7 @@ pub(crate) fn pack_row(values: &[f32], words: &mut [u32], dtype: Dtype) {
 }
 
 /// The nearest bf16, ties to even, as 16 bits; NaN stays NaN.
-fn bf16(value: f32) -> u32 {
+pub(crate) fn bf16(value: f32) -> u32 {
     let bits = value.to_bits();
     if value.is_nan() {
         return (bits >> 16) | 0x40;

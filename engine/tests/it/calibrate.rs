@@ -21,12 +21,7 @@ fn plan() -> ShapePlan {
 }
 
 fn build(plan: &ShapePlan) -> Box<dyn Executor> {
-    let capacity = Capacity {
-        blocks: plan.blocks,
-        block_tokens: plan.block_tokens,
-        max_model_len: plan.max_model_len,
-        vocab: 500,
-    };
+    let capacity = Capacity::unbounded(plan.blocks, plan.block_tokens, plan.max_model_len, 500);
     Box::new(Rehearsal::new(capacity, Duration::from_micros(300), Duration::from_micros(7)).unchecked())
 }
 

@@ -68,7 +68,7 @@ fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
 }
 
 fn rehearsal() -> Rehearsal {
-    let capacity = Capacity { blocks: BLOCKS, block_tokens: BLOCK, max_model_len: LONGEST, vocab: 1000 };
+    let capacity = Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000);
     Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1))
 }
 

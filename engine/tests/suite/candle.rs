@@ -151,12 +151,12 @@ impl CandleModel {
     ///
     /// # Errors
     /// Candle refuses: a bug here.
-    pub(crate) fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], blocks: &[u32]) -> Result<Vec<f32>> {
+    pub(crate) fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], tables: &[&[u32]]) -> Result<Vec<f32>> {
         let places = self.places(sequences)?;
         let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
         let mut x = self.embedding.index_select(&ids, 0)?;
         for index in 0..self.layers.len() {
-            let attended = self.attend(index, &x, &places, sequences, blocks)?;
+            let attended = self.attend(index, &x, &places, sequences, tables)?;
             x = (x + attended)?;
             let layer = &self.layers[index];
             let normed = self.rms_norm(&x, &layer.mlp_norm)?;
@@ -212,7 +212,7 @@ impl CandleModel {
         x: &Tensor,
         places: &Places,
         sequences: &[Sequence],
-        blocks: &[u32],
+        tables: &[&[u32]],
     ) -> Result<Tensor> {
         let layer = &self.layers[index];
         let (rows, dim) = (x.dim(0)?, self.config.head_dim);
@@ -225,28 +225,27 @@ impl CandleModel {
         let query = Self::rotate(&query, places)?;
         let keys: Vec<f32> = Self::rotate(&key, places)?.flatten_all()?.to_vec1()?;
         let values: Vec<f32> = layer.value.forward(&normed)?.flatten_all()?.to_vec1()?;
-        self.store(index, sequences, blocks, &keys, &values);
+        self.store(index, sequences, tables, &keys, &values);
         let mut attended = Vec::new();
-        for (sequence, first) in sequences.iter().zip(&places.first) {
+        for ((sequence, table), first) in sequences.iter().zip(tables).zip(&places.first) {
             let query = query.narrow(0, *first, sequence.tokens as usize)?;
-            attended.push(self.attention(index, sequence, blocks, &query)?);
+            attended.push(self.attention(index, sequence, table, &query)?);
         }
         self.layers[index].output.forward(&Tensor::cat(&attended, 0)?)
     }
 
     /// Places in the cache of a sequence's first positions.
-    fn slots(&self, sequence: &Sequence, blocks: &[u32]) -> Vec<usize> {
+    fn slots(&self, sequence: &Sequence, table: &[u32]) -> Vec<usize> {
         let block = self.capacity.block_tokens;
-        let table = &blocks[sequence.table.0 as usize..];
         let slot = |position: u32| (table[(position / block) as usize] * block + position % block) as usize;
         (0..sequence.past + sequence.tokens).map(slot).collect()
     }
 
-    fn store(&mut self, index: usize, sequences: &[Sequence], blocks: &[u32], keys: &[f32], values: &[f32]) {
+    fn store(&mut self, index: usize, sequences: &[Sequence], tables: &[&[u32]], keys: &[f32], values: &[f32]) {
         let width = self.config.kv_width();
         let mut row = 0;
-        for sequence in sequences {
-            for slot in self.slots(sequence, blocks).into_iter().skip(sequence.past as usize) {
+        for (sequence, table) in sequences.iter().zip(tables) {
+            for slot in self.slots(sequence, table).into_iter().skip(sequence.past as usize) {
                 let (from, to) = (row * width..(row + 1) * width, slot * width..(slot + 1) * width);
                 self.cache[index].keys[to.clone()].copy_from_slice(&keys[from.clone()]);
                 self.cache[index].values[to].copy_from_slice(&values[from]);
@@ -256,10 +255,10 @@ impl CandleModel {
     }
 
     /// Causal attention of one sequence's new positions, `[tokens, heads * head_dim]`.
-    fn attention(&self, index: usize, sequence: &Sequence, blocks: &[u32], query: &Tensor) -> Result<Tensor> {
+    fn attention(&self, index: usize, sequence: &Sequence, table: &[u32], query: &Tensor) -> Result<Tensor> {
         let Config { heads, kv_heads, head_dim: dim, .. } = self.config;
         let (new, group) = (sequence.tokens as usize, heads / kv_heads);
-        let slots = self.slots(sequence, blocks);
+        let slots = self.slots(sequence, table);
         let context = slots.len();
         let gather = |cache: &[f32]| {
             let width = kv_heads * dim;
@@ -302,22 +301,26 @@ impl Executor for CandleExecutor {
         self.model.capacity
     }
 
-    fn submit(&mut self, batch: Batch) -> std::result::Result<(), ExecutorError> {
+    fn submit(&mut self, _: usize, batch: Batch) -> std::result::Result<(), ExecutorError> {
         self.out.push_back(batch);
         Ok(())
     }
 
-    fn wait(&mut self) -> std::result::Result<Output, ExecutorError> {
+    fn ready(&mut self, _: usize) -> std::result::Result<bool, ExecutorError> {
+        Ok(true)
+    }
+
+    fn wait(&mut self, _: usize) -> std::result::Result<Output, ExecutorError> {
         let batch = self.out.pop_front();
         let batch = batch.ok_or_else(|| ExecutorError("waited for a step, and none is out".to_owned()))?;
         let start = Instant::now();
-        let Batch { ends, begins, sequences, blocks } = batch;
-        self.histories.update(&ends, begins)?;
-        let inputs = self.histories.inputs(&sequences, &blocks)?;
+        let Batch { ends, begins, tables, sequences } = batch;
+        self.histories.update(&ends, begins, &tables)?;
+        let inputs = self.histories.inputs(&sequences)?;
         let logits = if inputs.is_empty() {
             Vec::new()
         } else {
-            let computed = self.model.forward(&inputs, &sequences, &blocks);
+            let computed = self.model.forward(&inputs, &sequences, &self.histories.tables(&sequences));
             computed.map_err(|error| ExecutorError(format!("candle: {error}")))?
         };
         let tokens = self.histories.sample(&sequences, &logits);

@@ -4,10 +4,20 @@ use std::sync::Arc;
 
 use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
-use overbook_engine::executor::{Bans, Batch, Begin, Capacity, Executor, ExecutorError, Sampling, Sequence};
+use overbook_engine::executor::{
+    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Sampling, Sequence, TableChange,
+};
 use overbook_engine::weights::{Dtype, Weights};
 
-const CAPACITY: Capacity = Capacity { blocks: 32, block_tokens: 16, max_model_len: 128, vocab: 512 };
+const CAPACITY: Capacity = Capacity {
+    blocks: 32,
+    block_tokens: 16,
+    max_model_len: 128,
+    vocab: 512,
+    step_tokens: u32::MAX,
+    sequences: u32::MAX,
+    lanes: 1,
+};
 
 fn executor(threads: usize) -> CpuExecutor {
     let config = Config::preset("tiny").unwrap();
@@ -22,8 +32,8 @@ fn prompt(len: u32, seed: u32) -> Vec<u32> {
 /// One sequence's part of a step, in blocks from `first` on.
 fn part(seat: u32, past: u32, tokens: u32, samples: bool, first: u32) -> Batch {
     let blocks: Vec<u32> = (first..first + (past + tokens).div_ceil(16)).collect();
-    let table = (0, blocks.len() as u32);
-    Batch { sequences: vec![Sequence { seat, past, tokens, samples, table }], blocks, ..Batch::default() }
+    let tables = vec![TableChange { seat, from: 0, blocks }];
+    Batch { sequences: vec![Sequence { seat, past, tokens, samples }], tables, ..Batch::default() }
 }
 
 fn begin(mut batch: Batch, prompt: Vec<u32>, sampling: Sampling) -> Batch {
@@ -33,8 +43,8 @@ fn begin(mut batch: Batch, prompt: Vec<u32>, sampling: Sampling) -> Batch {
 }
 
 fn run(executor: &mut CpuExecutor, batch: Batch) -> Vec<(u32, u32)> {
-    executor.submit(batch).unwrap();
-    executor.wait().unwrap().tokens
+    executor.submit(0, batch).unwrap();
+    executor.wait(0).unwrap().tokens
 }
 
 /// The first `count` tokens of a sequence that runs alone, one step at a time.
@@ -54,15 +64,15 @@ fn two_steps_may_be_out_and_come_back_in_order() {
     let mut executor = executor(2);
     let wanted = generate(&mut executor, WARM, 4);
     // The second step is submitted before the first one's token is known.
-    executor.submit(begin(part(0, 0, 20, true, 0), prompt(20, 1), WARM)).unwrap();
-    executor.submit(part(0, 20, 1, true, 0)).unwrap();
-    let first = executor.wait().unwrap();
-    executor.submit(part(0, 21, 1, true, 0)).unwrap();
-    let second = executor.wait().unwrap();
+    executor.submit(0, begin(part(0, 0, 20, true, 0), prompt(20, 1), WARM)).unwrap();
+    executor.submit(0, part(0, 20, 1, true, 0)).unwrap();
+    let first = executor.wait(0).unwrap();
+    executor.submit(0, part(0, 21, 1, true, 0)).unwrap();
+    let second = executor.wait(0).unwrap();
     assert!(first.start < first.end && first.end <= second.start && second.start < second.end);
     assert_eq!((first.tokens, second.tokens), (vec![(0, wanted[0])], vec![(0, wanted[1])]));
-    assert_eq!(executor.wait().unwrap().tokens, [(0, wanted[2])]);
-    assert_eq!(executor.wait().unwrap_err().to_string(), "waited for a step, and none is out");
+    assert_eq!(executor.wait(0).unwrap().tokens, [(0, wanted[2])]);
+    assert_eq!(executor.wait(0).unwrap_err().to_string(), "waited for a step, and none is out");
 }
 
 #[test]
@@ -79,8 +89,9 @@ fn draws_depend_on_the_seed_alone_and_not_on_the_company() {
     let mut past = (7, 9);
     for (at, wanted) in wanted.iter().enumerate() {
         let (a, b) = (part(0, past.0, if at == 0 { 13 } else { 1 }, true, 0), part(5, past.1, 1, true, 20));
-        let mut batch = Batch { blocks: [a.blocks.clone(), b.blocks].concat(), ..a };
-        batch.sequences.push(Sequence { table: (a.blocks.len() as u32, b.sequences[0].table.1), ..b.sequences[0] });
+        let mut batch = a;
+        batch.tables.extend(b.tables);
+        batch.sequences.extend(b.sequences);
         let tokens = run(&mut executor, batch);
         assert_eq!((tokens[0], tokens[1].0), ((0, *wanted), 5));
         past = (past.0 + if at == 0 { 13 } else { 1 }, past.1 + 1);
@@ -106,22 +117,24 @@ fn a_preempted_sequence_is_recomputed_from_what_it_drew() {
 fn wrong_batches_are_refused_and_stop_the_executor() {
     let begun = |batch: Batch| begin(batch, prompt(20, 1), Sampling::GREEDY);
     let mut far = begun(part(0, 0, 20, true, 0));
-    far.blocks = vec![31, 32];
+    far.tables[0].blocks = vec![31, 32];
     let mut short = begun(part(0, 0, 20, true, 0));
-    short.sequences[0].table = (0, 1);
-    let mut outside = begun(part(0, 0, 20, true, 0));
-    outside.sequences[0].table = (1, 2);
+    short.tables[0].blocks.truncate(1);
+    let unknown = Batch { tables: Vec::new(), ..part(3, 0, 20, true, 0) };
+    let mut gap = begun(part(0, 0, 20, true, 0));
+    gap.tables[0].from = 1;
     let mut twice = begun(part(0, 0, 20, true, 0));
     twice.begins.push(twice.begins[0].clone());
     let cold = Sampling { temperature: f32::NAN, ..Sampling::GREEDY };
     for (batch, message) in [
-        (part(3, 0, 20, true, 0), "sequence in seat 3 is computed without having begun"),
+        (part(3, 0, 20, true, 0), "sequence in seat 3 gets blocks without having begun"),
+        (unknown, "sequence in seat 3 is computed without having begun"),
         (begun(part(0, 0, 21, true, 0)), "sequence in seat 0 lacks the input of a position"),
         (begun(part(0, 0, 0, true, 0)), "sequence in seat 0 computes nothing, or more than the longest sequence"),
         (begun(part(0, 100, 29, true, 0)), "sequence in seat 0 computes nothing, or more than the longest sequence"),
         (far, "sequence in seat 0 has a block that the cache does not have"),
         (short, "sequence in seat 0 has too few blocks for its positions"),
-        (outside, "sequence in seat 0 has a block table outside the batch's"),
+        (gap, "sequence in seat 0 has a gap in its block table"),
         (twice, "sequence in seat 0 begins while it runs"),
         (Batch { ends: vec![4], ..Batch::default() }, "sequence in seat 4 ends without having begun"),
         (
@@ -134,11 +147,11 @@ fn wrong_batches_are_refused_and_stop_the_executor() {
         ),
     ] {
         let mut executor = executor(1);
-        executor.submit(batch).unwrap();
-        let error = executor.wait().unwrap_err();
+        executor.submit(0, batch).unwrap();
+        let error = executor.wait(0).unwrap_err();
         assert_eq!(error.to_string(), message);
         // Nothing runs any more; whether that shows on submission or after it is a race.
-        let next = executor.submit(begun(part(0, 0, 20, true, 0))).and_then(|()| executor.wait().map(drop));
+        let next = executor.submit(0, begun(part(0, 0, 20, true, 0))).and_then(|()| executor.wait(0).map(drop));
         assert!(next.is_err(), "{message}");
     }
 }

@@ -2,16 +2,16 @@
 
 use overbook_engine::config::{Config, Family, RopeScaling};
 use overbook_engine::cpu::{CpuExecutor, Model};
-use overbook_engine::executor::{Bans, Batch, Begin, Executor, Sampling, Sequence};
+use overbook_engine::executor::{Bans, Batch, Begin, Executor, Sampling, Sequence, TableChange};
 use overbook_engine::weights::Dtype;
 
 use crate::candle::{CandleExecutor, CandleModel};
 use crate::support::{Loud, capacity, config, prompt, weights};
 
 /// Three sequences in one step: a prompt, a chunk after 21 positions, a decode after 37. Tables are out of order.
-fn ragged(first: bool) -> (Vec<u32>, Vec<Sequence>, Vec<u32>) {
-    let blocks = vec![7, 2, 5, 9, 0, 4, 8, 1, 3];
-    let part = |seat: u32, past: u32, tokens: u32| Sequence { seat, past, tokens, samples: true, table: (3 * seat, 3) };
+fn ragged(first: bool) -> (Vec<u32>, Vec<Sequence>, [&'static [u32]; 3]) {
+    let tables: [&[u32]; 3] = [&[7, 2, 5], &[9, 0, 4], &[8, 1, 3]];
+    let part = |seat: u32, past: u32, tokens: u32| Sequence { seat, past, tokens, samples: true };
     let (a, b, c) = (prompt(33, 1), prompt(40, 2), prompt(38, 3));
     let sequences = if first {
         vec![part(0, 0, 33), part(1, 0, 21), part(2, 0, 37)]
@@ -22,7 +22,7 @@ fn ragged(first: bool) -> (Vec<u32>, Vec<Sequence>, Vec<u32>) {
         .iter()
         .zip([a, b, c])
         .flat_map(|(part, tokens)| tokens[part.past as usize..(part.past + part.tokens) as usize].to_vec());
-    (inputs.collect(), sequences, blocks)
+    (inputs.collect(), sequences, tables)
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn logits_agree_with_candle() {
         let source = Loud { seed: 5, factor: 10.0 };
         let mut candle = CandleModel::new(config.clone(), &source, capacity).expect("a model");
         for first in [true, false] {
-            let (tokens, sequences, blocks) = ragged(first);
-            let theirs = candle.forward(&tokens, &sequences, &blocks).expect("computes");
-            let ours = ours.forward(&tokens, &sequences, &blocks);
+            let (tokens, sequences, tables) = ragged(first);
+            let theirs = candle.forward(&tokens, &sequences, &tables).expect("computes");
+            let ours = ours.forward(&tokens, &sequences, &tables);
             assert_eq!((ours.len(), theirs.len()), (3 * config.vocab, 3 * config.vocab));
             let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             let size = theirs.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
@@ -64,12 +64,16 @@ fn both_executors_draw_the_same_tokens() {
         for step in 0..12 {
             let begin = Begin { seat: 0, prompt: prompt(17, 4), sampling: Sampling::GREEDY, bans: Bans::default() };
             let (past, tokens) = if step == 0 { (0, 17) } else { (16 + step, 1) };
-            let sequence = Sequence { seat: 0, past, tokens, samples: true, table: (0, 2) };
-            let begins = if step == 0 { vec![begin] } else { Vec::new() };
+            let sequence = Sequence { seat: 0, past, tokens, samples: true };
+            let (begins, tables) = if step == 0 {
+                (vec![begin], vec![TableChange { seat: 0, from: 0, blocks: vec![11, 3] }])
+            } else {
+                (Vec::new(), Vec::new())
+            };
             executor
-                .submit(Batch { begins, sequences: vec![sequence], blocks: vec![11, 3], ..Batch::default() })
+                .submit(0, Batch { begins, tables, sequences: vec![sequence], ..Batch::default() })
                 .expect("submits");
-            drawn.extend(executor.wait().expect("computes").tokens);
+            drawn.extend(executor.wait(0).expect("computes").tokens);
         }
         drawn
     });

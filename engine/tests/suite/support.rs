@@ -30,7 +30,7 @@ pub(crate) fn config(family: Family, heads: usize, kv_heads: usize) -> Config {
 pub(crate) const BLOCK: u32 = 16;
 
 pub(crate) fn capacity(config: &Config, blocks: u32) -> Capacity {
-    Capacity { blocks, block_tokens: BLOCK, max_model_len: 256, vocab: config.vocab as u32 }
+    Capacity::unbounded(blocks, BLOCK, 256, config.vocab as u32)
 }
 
 pub(crate) fn weights(config: &Config, dtype: Dtype) -> Arc<Weights> {
@@ -65,19 +65,18 @@ pub(crate) struct Part<'a> {
 
 /// The logits of the last position of each part, computed in one step.
 pub(crate) fn step(model: &mut Model, vocab: usize, parts: &[Part]) -> Vec<Vec<f32>> {
-    let (mut tokens, mut blocks, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut tokens, mut tables, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
     for (seat, part) in parts.iter().enumerate() {
         sequences.push(Sequence {
             seat: seat as u32,
             past: part.past as u32,
             tokens: part.tokens.len() as u32,
             samples: true,
-            table: (blocks.len() as u32, part.table.len() as u32),
         });
         tokens.extend_from_slice(part.tokens);
-        blocks.extend_from_slice(part.table);
+        tables.push(part.table);
     }
-    model.forward(&tokens, &sequences, &blocks).chunks(vocab).map(<[f32]>::to_vec).collect()
+    model.forward(&tokens, &sequences, &tables).chunks(vocab).map(<[f32]>::to_vec).collect()
 }
 
 /// The largest difference of two rows of logits.

@@ -58,12 +58,8 @@ impl Device {
     pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
         let blocks = u32::try_from(limits.blocks)
             .map_err(|_| ExecutorError(format!("{} KV blocks are more than the engine can number", limits.blocks)))?;
-        let capacity = Capacity {
-            blocks,
-            block_tokens: limits.block_tokens,
-            max_model_len: limits.max_model_len,
-            vocab: self.config.vocab as u32,
-        };
+        let vocab = self.config.vocab as u32;
+        let capacity = Capacity::unbounded(blocks, limits.block_tokens, limits.max_model_len, vocab);
         Ok(Box::new(CpuExecutor::new(self.config.clone(), self.weights.clone(), capacity, self.threads)?))
     }
 

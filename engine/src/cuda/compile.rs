@@ -1,0 +1,218 @@
+//! From CUDA sources to code for the GPU at hand, by NVRTC, once: results are kept by the hash of what went in.
+
+use std::ffi::{CStr, CString, c_char};
+use std::path::{Path, PathBuf};
+
+use cudarc::nvrtc::sys;
+
+use super::CudaError;
+
+/// What a compilation depends on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Compute capability: 90 for 9.0.
+    pub sm: u32,
+    /// Constants that the sources take (`-DNAME=value`).
+    pub defines: Vec<(&'static str, u32)>,
+}
+
+/// Code for the driver, and what the compiler said beside it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compiled {
+    /// A cubin, or PTX that ends in zero where NVRTC is older than the GPU.
+    pub image: Vec<u8>,
+    /// Warnings, and whatever else was asked for.
+    pub log: String,
+}
+
+/// NVRTC.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compiler {
+    version: (i32, i32),
+    /// Compute capabilities that it knows.
+    known: Vec<u32>,
+}
+
+fn check(result: sys::nvrtcResult, call: &str) -> Result<(), CudaError> {
+    if result == sys::nvrtcResult::NVRTC_SUCCESS {
+        return Ok(());
+    }
+    Err(CudaError::Compile(format!("{call}: {result:?}")))
+}
+
+impl Compiler {
+    /// Looks for NVRTC.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn find() -> Result<Compiler, CudaError> {
+        // SAFETY: only looks whether the library can be loaded.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(CudaError::NoLibrary { name: "NVRTC (libnvrtc.so)" });
+        }
+        let (mut major, mut minor, mut count) = (0, 0, 0);
+        // SAFETY: each call writes numbers to where it is given some.
+        unsafe {
+            check(sys::nvrtcVersion(&raw mut major, &raw mut minor), "nvrtcVersion")?;
+            check(sys::nvrtcGetNumSupportedArchs(&raw mut count), "nvrtcGetNumSupportedArchs")?;
+        }
+        let mut known = vec![0_i32; count.max(0) as usize];
+        // SAFETY: writes as many numbers as it has said.
+        check(unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }, "nvrtcGetSupportedArchs")?;
+        Ok(Compiler { version: (major, minor), known: known.into_iter().map(|sm| sm as u32).collect() })
+    }
+
+    /// Its version: major, minor.
+    pub fn version(&self) -> (i32, i32) {
+        self.version
+    }
+
+    /// Compiles a source, or finds the result of an earlier time in a folder.
+    ///
+    /// # Errors
+    /// The source is wrong, or made for something that the compiler does not know.
+    pub fn compile(
+        &self,
+        source: &overbook_kernels::cuda::Source,
+        options: &Options,
+        cache: Option<&Path>,
+    ) -> Result<Compiled, CudaError> {
+        let flags = self.flags(options);
+        let place = cache.map(|folder| folder.join(format!("{}.cubin", self.key(source, &flags))));
+        if let Some(image) = place.as_ref().and_then(|place| std::fs::read(place).ok()) {
+            return Ok(Compiled { image, log: String::new() });
+        }
+        let compiled = self.run(source, &flags, &[])?;
+        if let Some(place) = place {
+            keep(&place, &compiled.image);
+        }
+        Ok(compiled)
+    }
+
+    /// Compiles with more options, and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_with(
+        &self,
+        source: &overbook_kernels::cuda::Source,
+        options: &Options,
+        more: &[&str],
+    ) -> Result<Compiled, CudaError> {
+        self.run(source, &self.flags(options), more)
+    }
+
+    fn flags(&self, options: &Options) -> Vec<String> {
+        let newest = self.known.iter().copied().max().unwrap_or(options.sm);
+        let arch = if self.known.contains(&options.sm) {
+            format!("sm_{}", options.sm)
+        } else {
+            // The driver compiles PTX for GPUs that are newer than this compiler.
+            format!("compute_{newest}")
+        };
+        let defines = options.defines.iter().map(|(name, value)| format!("-D{name}={value}"));
+        [format!("--gpu-architecture={arch}"), "--std=c++17".to_owned()].into_iter().chain(defines).collect()
+    }
+
+    fn key(&self, source: &overbook_kernels::cuda::Source, flags: &[String]) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let version = format!("{}.{}", self.version.0, self.version.1);
+        let parts = [&version, source.name, source.text, overbook_kernels::cuda::PRELUDE];
+        for part in parts.into_iter().chain(flags.iter().map(String::as_str)) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    fn run(
+        &self,
+        source: &overbook_kernels::cuda::Source,
+        flags: &[String],
+        more: &[&str],
+    ) -> Result<Compiled, CudaError> {
+        let text = |text: &str| CString::new(text).map_err(|_| CudaError::Compile("a source with a zero byte".into()));
+        let (code, name, header) = (text(source.text)?, text(source.name)?, text(overbook_kernels::cuda::PRELUDE)?);
+        let include = text("prelude.cuh")?;
+        let flags: Vec<CString> =
+            flags.iter().map(String::as_str).chain(more.iter().copied()).map(text).collect::<Result<_, _>>()?;
+        let pointers: Vec<*const c_char> = flags.iter().map(|flag| flag.as_ptr()).collect();
+        let mut program = Program(std::ptr::null_mut());
+        let (headers, names) = ([header.as_ptr()], [include.as_ptr()]);
+        // SAFETY: all texts end in zero and live until the call returns; the handle is destroyed when `program` is dropped.
+        let made = unsafe {
+            let (code, name) = (code.as_ptr(), name.as_ptr());
+            sys::nvrtcCreateProgram(&raw mut program.0, code, name, 1, headers.as_ptr(), names.as_ptr())
+        };
+        check(made, "nvrtcCreateProgram")?;
+        // SAFETY: the program is valid, and the options are as many as said.
+        let compiled = unsafe { sys::nvrtcCompileProgram(program.0, pointers.len() as i32, pointers.as_ptr()) };
+        let log = program.log()?;
+        if compiled != sys::nvrtcResult::NVRTC_SUCCESS {
+            return Err(CudaError::Compile(format!("{}: {compiled:?}\n{log}", source.name)));
+        }
+        Ok(Compiled { image: program.image()?, log })
+    }
+}
+
+/// Writes a file that others see whole or not at all. A cache that cannot be written costs time, not correctness.
+pub(super) fn keep(place: &Path, image: &[u8]) {
+    let Some(folder) = place.parent() else { return };
+    let unfinished = place.with_extension(format!("{}.part", std::process::id()));
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&unfinished, image))
+        .and_then(|()| std::fs::rename(&unfinished, place));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+}
+
+/// Where what was compiled or tuned is kept: `$OVERBOOK_CACHE`, else `overbook` in the user's cache folder. None: nothing is kept.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let users = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    set("OVERBOOK_CACHE").or_else(|| users().map(|folder| folder.join("overbook")))
+}
+
+struct Program(sys::nvrtcProgram);
+
+impl Program {
+    fn log(&self) -> Result<String, CudaError> {
+        let mut size = 0;
+        // SAFETY: the program is valid; writes one number.
+        check(unsafe { sys::nvrtcGetProgramLogSize(self.0, &raw mut size) }, "nvrtcGetProgramLogSize")?;
+        let mut text = vec![0_u8; size.max(1)];
+        // SAFETY: writes as many bytes as it has said, the last of which is zero.
+        check(unsafe { sys::nvrtcGetProgramLog(self.0, text.as_mut_ptr().cast()) }, "nvrtcGetProgramLog")?;
+        let text = CStr::from_bytes_until_nul(&text).map(|text| text.to_string_lossy().trim().to_owned());
+        Ok(text.unwrap_or_default())
+    }
+
+    /// The cubin, or the PTX where there is none.
+    fn image(&self) -> Result<Vec<u8>, CudaError> {
+        let mut size = 0;
+        // SAFETY: the program is valid; writes one number.
+        let cubin = unsafe { sys::nvrtcGetCUBINSize(self.0, &raw mut size) };
+        if cubin == sys::nvrtcResult::NVRTC_SUCCESS && size > 0 {
+            let mut image = vec![0_u8; size];
+            // SAFETY: writes as many bytes as it has said.
+            check(unsafe { sys::nvrtcGetCUBIN(self.0, image.as_mut_ptr().cast()) }, "nvrtcGetCUBIN")?;
+            return Ok(image);
+        }
+        // SAFETY: the program is valid; writes one number.
+        check(unsafe { sys::nvrtcGetPTXSize(self.0, &raw mut size) }, "nvrtcGetPTXSize")?;
+        let mut image = vec![0_u8; size];
+        // SAFETY: writes as many bytes as it has said, the last of which is zero.
+        check(unsafe { sys::nvrtcGetPTX(self.0, image.as_mut_ptr().cast()) }, "nvrtcGetPTX")?;
+        Ok(image)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: made once, destroyed once.
+            unsafe { sys::nvrtcDestroyProgram(&raw mut self.0) };
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The executor: sequences, block tables and lanes over one pool.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::CudaError;
+use super::blas::Blas;
+use super::driver::{Buffer, Gpu};
+use super::kernels::{Dims, Kernels, Tables};
+use super::lane::{Lane, Shared};
+use super::step::Owners;
+use super::stream::Stream;
+use super::weights::{self, Weights};
+use super::{compile, tuning};
+use crate::config::Config;
+use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output};
+use crate::history::Histories;
+use crate::weights::Source;
+
+/// Share of the device's memory that is kept free for graphs, kernels and the driver: one part in so many.
+const RESERVE: u64 = 100;
+/// Workspace of products, for each lane [bytes].
+const WORKSPACE: u64 = 32 << 20;
+
+/// A model's weights on a GPU, for any number of executors.
+#[derive(Debug)]
+pub struct Model {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) config: Config,
+    pub(super) weights: Weights,
+    /// Where compiled kernels and tuned algorithms are kept.
+    cache: Option<PathBuf>,
+}
+
+/// What a GPU has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fit {
+    /// Blocks of keys and values, at most.
+    pub blocks: u64,
+    /// Bytes of one block.
+    pub block_bytes: u64,
+    /// Device memory free beside the weights [bytes].
+    pub free: u64,
+    /// What steps of the capacity's size need of it, the reserve included [bytes].
+    pub work: u64,
+}
+
+impl Model {
+    /// Opens a GPU and loads weights.
+    ///
+    /// # Errors
+    /// CUDA or the GPU cannot be used, or the weights cannot be had or do not fit.
+    pub fn load(number: u32, config: Config, source: &dyn Source) -> Result<Arc<Model>, CudaError> {
+        let gpu = Gpu::open(number)?;
+        Dims::of(&config, 1)?;
+        let (wanted, free) = (weights::bytes(&config), gpu.free_memory()?);
+        if wanted > free {
+            return Err(CudaError::Memory { wanted, free });
+        }
+        let weights = Weights::load(&gpu, &config, source, config.max_positions as u32)?;
+        Ok(Arc::new(Model { gpu, config, weights, cache: compile::cache_folder() }))
+    }
+
+    /// The GPU.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Device memory of the weights [bytes].
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes()
+    }
+
+    /// How many blocks there is room for beside steps of a capacity, whose own number of blocks does not count.
+    ///
+    /// # Errors
+    /// The kernels are not written for such blocks, or the GPU is lost.
+    pub fn fit(&self, capacity: &Capacity) -> Result<Fit, CudaError> {
+        let dims = Dims::of(&self.config, capacity.block_tokens)?;
+        let width = table_width(capacity);
+        let sms = self.gpu.facts().multiprocessors;
+        let lane = Lane::bytes(&dims, capacity, width, sms) + WORKSPACE;
+        let tables = u64::from(capacity.sequences) * u64::from(width) * 4;
+        let (free, work) =
+            (self.gpu.free_memory()?, self.gpu.facts().memory / RESERVE + u64::from(capacity.lanes) * lane + tables);
+        let block_bytes = 2 * (self.config.layers * dims.slot_bytes()) as u64 * u64::from(capacity.block_tokens);
+        Ok(Fit { blocks: free.saturating_sub(work) / block_bytes, block_bytes, free, work })
+    }
+}
+
+/// Entries of a block table.
+fn table_width(capacity: &Capacity) -> u32 {
+    capacity.max_model_len.div_ceil(capacity.block_tokens)
+}
+
+/// Keys and values of all sequences, and where they lie.
+#[derive(Debug)]
+pub(super) struct Pool {
+    cache: Buffer,
+    tables: Buffer,
+    width: u32,
+}
+
+impl Pool {
+    /// The block tables.
+    pub(super) fn tables(&self) -> Tables {
+        Tables { at: self.tables.at(0), width: self.width }
+    }
+
+    /// `[layer][keys, values][slot][kv head][dim]`.
+    pub(super) fn cache(&self) -> &Buffer {
+        &self.cache
+    }
+}
+
+/// Runs steps on a GPU.
+pub struct CudaExecutor {
+    // Lanes go first: their streams are waited for before the memory goes that they use.
+    lanes: Vec<Lane>,
+    kernels: Kernels,
+    pool: Pool,
+    model: Arc<Model>,
+    capacity: Capacity,
+    histories: Histories,
+    owners: Owners,
+    /// Why nothing runs any more.
+    failed: Option<String>,
+}
+
+impl CudaExecutor {
+    /// Allocates everything, compiles and tunes what is not kept from an earlier time, and records the graphs.
+    ///
+    /// # Errors
+    /// The capacity does not fit the model or the memory, or a library is missing or refuses.
+    pub fn new(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, ExecutorError> {
+        capacity.check(&model.config)?;
+        Ok(CudaExecutor::open(model, capacity)?)
+    }
+
+    fn open(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, CudaError> {
+        let gpu = model.gpu.clone();
+        gpu.bind()?;
+        if capacity.step_tokens == u32::MAX || capacity.sequences == u32::MAX {
+            return Err(CudaError::Unfit("the CUDA executor needs to know how large a step can be".to_owned()));
+        }
+        if capacity.lanes != 1 {
+            return Err(CudaError::Unfit(format!("{} lanes; the CUDA executor has one", capacity.lanes)));
+        }
+        let dims = Dims::of(&model.config, capacity.block_tokens)?;
+        let fit = model.fit(&capacity)?;
+        let kernels = Kernels::load(&gpu, dims, model.cache.as_deref())?;
+        if u64::from(capacity.blocks) > fit.blocks {
+            let wanted = u64::from(capacity.blocks) * fit.block_bytes + fit.work;
+            return Err(CudaError::Memory { wanted, free: fit.free });
+        }
+        let width = table_width(&capacity);
+        let pool = Pool {
+            cache: Buffer::new(&gpu, capacity.blocks as usize * fit.block_bytes as usize)?,
+            tables: Buffer::new(&gpu, capacity.sequences as usize * width as usize * 4)?,
+            width,
+        };
+        let cache = model.cache.as_deref();
+        let mut lanes = Vec::new();
+        for _ in 0..capacity.lanes {
+            let blas = Blas::new(&gpu, tuning::load(cache, gpu.facts()))?;
+            let shared = Shared { model: &model, kernels: &kernels, pool: &pool };
+            let sms = gpu.facts().multiprocessors;
+            let mut lane = Lane::new(&gpu, Stream::new(&gpu)?, blas, &capacity, shared, sms)?;
+            if lane.tune(&capacity, shared)? {
+                tuning::keep(cache, gpu.facts(), lane.blas().tuned());
+            }
+            lane.record(&capacity, shared)?;
+            lanes.push(lane);
+        }
+        let (histories, owners) = (Histories::new(capacity), Owners::new(capacity.sequences));
+        Ok(CudaExecutor { lanes, kernels, pool, model, capacity, histories, owners, failed: None })
+    }
+
+    fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
+        let changes = self.owners.follow(&batch)?;
+        let Batch { ends, begins, tables, sequences } = batch;
+        self.histories.update(&ends, begins, &tables)?;
+        let shared = Shared { model: &self.model, kernels: &self.kernels, pool: &self.pool };
+        let lane = self.lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?;
+        lane.submit(&sequences, &changes, (&self.histories, &self.owners), shared, &self.capacity)
+    }
+
+    /// Does something unless an earlier step has failed, and remembers failures.
+    fn guard<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, ExecutorError>) -> Result<T, ExecutorError> {
+        if let Some(why) = &self.failed {
+            return Err(ExecutorError(format!("the executor has stopped after a failure: {why}")));
+        }
+        let done = act(self);
+        if let Err(error) = &done {
+            self.failed = Some(error.0.clone());
+        }
+        done
+    }
+}
+
+fn no_lane(lane: usize) -> ExecutorError {
+    ExecutorError(format!("there is no lane {lane}"))
+}
+
+impl Executor for CudaExecutor {
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
+        self.guard(|executor| executor.try_submit(lane, batch))
+    }
+
+    fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
+        self.guard(|executor| {
+            let CudaExecutor { lanes, histories, .. } = executor;
+            lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?.wait(histories)
+        })
+    }
+
+    fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError> {
+        self.guard(|executor| executor.lanes.get(lane).ok_or_else(|| no_lane(lane))?.ready())
+    }
+}
+
+impl Drop for CudaExecutor {
+    fn drop(&mut self) {
+        self.lanes.iter().for_each(Lane::drain);
+    }
+}

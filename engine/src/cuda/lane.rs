@@ -1,0 +1,367 @@
+//! A lane: steps in order on a stream of their own, two of them in flight, with all that two need at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::CudaError;
+use super::blas::Blas;
+use super::driver::{Buffer, Event, Gpu, Pinned};
+use super::executor::{Model, Pool};
+use super::forward::{Pass, Product, Work};
+use super::kernels::Kernels;
+use super::step::{Counts, Drawn, Layout, Owners, Step, pieces};
+use super::stream::{Graph, Stream};
+use crate::executor::{Capacity, ExecutorError, Output, Sequence};
+use crate::history::{Histories, Pending};
+
+/// Decodes that a graph is recorded for; smaller batches fill up.
+const BUCKETS: [u32; 16] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256];
+/// Positions of a step for which products are tuned, beside the buckets.
+const TUNED_ROWS: [u32; 5] = [512, 1024, 2048, 4096, 8192];
+/// Banned tokens of a step, for each of its sequences, for which there is room.
+const BANS: u32 = 64;
+
+/// What one step in flight needs for itself.
+#[derive(Debug)]
+struct Slot {
+    /// What the host writes of a step, and where it is copied to.
+    written: Pinned,
+    copied: Buffer,
+    /// The tokens drawn, and where they are copied to.
+    drawn: Buffer,
+    read: Pinned,
+    uploaded: Event,
+    begun: Event,
+    ended: Event,
+}
+
+/// A step that is out.
+#[derive(Debug)]
+struct Flight {
+    slot: usize,
+    draws: Vec<Pending>,
+}
+
+/// One lane.
+pub(super) struct Lane {
+    compute: Stream,
+    upload: Stream,
+    blas: Blas,
+    work: Work,
+    slots: [Slot; 2],
+    graphs: BTreeMap<(u32, usize), Graph>,
+    /// Steps submitted so far.
+    submitted: u64,
+    out: VecDeque<Flight>,
+    drawn: Drawn,
+    /// Bytes of a step, and changes of block tables, for which there is room.
+    room: (usize, u32),
+    /// Multiprocessors that its stream may use.
+    multiprocessors: u32,
+}
+
+/// What a lane computes with and does not own.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    pub(super) model: &'a Model,
+    pub(super) kernels: &'a Kernels,
+    pub(super) pool: &'a Pool,
+}
+
+/// Bytes of the largest step, and its changes of block tables.
+fn room(capacity: &Capacity, width: u32) -> (usize, u32) {
+    let (rows, draws) = (capacity.step_tokens.max(capacity.sequences), capacity.sequences);
+    let tiles = draws + rows.div_ceil(overbook_kernels::cuda::PREFILL_TILE);
+    let changes = rows.max(width) + draws;
+    let counts = Counts { rows, decodes: 0, tiles, draws };
+    (Layout::new(counts, BANS * draws).bytes(changes), changes)
+}
+
+impl Lane {
+    /// A lane on a stream, or on one of its own.
+    pub(super) fn new(
+        gpu: &Arc<Gpu>,
+        compute: Stream,
+        blas: Blas,
+        capacity: &Capacity,
+        shared: Shared,
+        multiprocessors: u32,
+    ) -> Result<Lane, CudaError> {
+        let dims = shared.kernels.dims();
+        let room = room(capacity, shared.pool.tables().width);
+        let slot = || -> Result<Slot, CudaError> {
+            Ok(Slot {
+                written: Pinned::new(gpu, room.0)?,
+                copied: Buffer::new(gpu, room.0)?,
+                drawn: Buffer::new(gpu, capacity.sequences as usize * 4)?,
+                read: Pinned::new(gpu, capacity.sequences as usize * 4)?,
+                uploaded: Event::new(gpu)?,
+                begun: Event::new(gpu)?,
+                ended: Event::new(gpu)?,
+            })
+        };
+        Ok(Lane {
+            compute,
+            upload: Stream::new(gpu)?,
+            blas,
+            work: Work::new(gpu, &dims, capacity.step_tokens, capacity.sequences)?,
+            slots: [slot()?, slot()?],
+            graphs: BTreeMap::new(),
+            submitted: 0,
+            out: VecDeque::new(),
+            drawn: Drawn::default(),
+            room,
+            multiprocessors,
+        })
+    }
+
+    /// Memory that a lane takes beside the workspace of its products [bytes].
+    pub(super) fn bytes(dims: &super::kernels::Dims, capacity: &Capacity, width: u32, sms: u32) -> u64 {
+        let work = Work::bytes(dims, capacity.step_tokens, capacity.sequences, sms);
+        work + 2 * (room(capacity, width).0 as u64 + u64::from(capacity.sequences) * 4)
+    }
+
+    /// Chooses the algorithms of all products. Returns whether any was timed.
+    pub(super) fn tune(&mut self, capacity: &Capacity, shared: Shared) -> Result<bool, CudaError> {
+        let dims = shared.kernels.dims();
+        let known = self.blas.tuned().len();
+        let rows = buckets(capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
+        for rows in rows {
+            for product in Product::ALL {
+                if product == Product::Head && rows > capacity.sequences.max(buckets(capacity).last().unwrap_or(0)) {
+                    continue;
+                }
+                let (x, y) = self.work.operands(product);
+                let weights = product.weights(&shared.model.weights);
+                // SAFETY: the operands have room for the rows, which are no more than the largest step's; nothing else runs.
+                unsafe { self.blas.tune(&self.compute, product.shape(&dims, rows), x, &weights, y)? };
+            }
+        }
+        Ok(self.blas.tuned().len() > known)
+    }
+
+    /// The library with what was tuned.
+    pub(super) fn blas(&self) -> &Blas {
+        &self.blas
+    }
+
+    /// Records the graphs. One step runs before, so that all kernels are loaded and all plans are made.
+    pub(super) fn record(&mut self, capacity: &Capacity, shared: Shared) -> Result<(), CudaError> {
+        for bucket in buckets(capacity) {
+            for slot in 0..2 {
+                let counts = Counts::decodes(bucket);
+                let layout = Layout::new(counts, 0);
+                let rows = layout.at(self.slots[slot].copied.at(0));
+                // All ones: no owner, no pick, no draw.
+                // SAFETY: the buffer lives, and the stream is waited for.
+                unsafe { self.compute.fill(self.slots[slot].copied.at(0), 0xff, layout.bytes(0))? };
+                // Inputs and positions are read whether there is an owner or not.
+                // SAFETY: as above.
+                unsafe { self.compute.fill(rows.inputs, 0, bucket as usize * 8)? };
+                self.pass(shared, slot, counts, &layout, 0)?;
+                self.compute.finish()?;
+                let Lane { compute, blas, work, slots, multiprocessors, .. } = self;
+                let drew = slots[1 - slot].drawn.at(0);
+                let drawn = slots[slot].drawn.at(0);
+                let graph = compute.capture(|| {
+                    let mut pass = pass(compute, blas, work, shared, *multiprocessors);
+                    // SAFETY: what is recorded reads the arrays of this slot, which is what they are written for before each
+                    // replay; the buffers live as long as the lane.
+                    unsafe { pass.run(counts, &rows, drew, drawn) }
+                })?;
+                self.graphs.insert((bucket, slot), graph);
+            }
+        }
+        Ok(())
+    }
+
+    /// Launches a step whose arrays are in a slot; its tokens go behind the first `from` of the slot.
+    fn pass(
+        &mut self,
+        shared: Shared,
+        slot: usize,
+        counts: Counts,
+        layout: &Layout,
+        from: usize,
+    ) -> Result<(), CudaError> {
+        let Lane { compute, blas, work, slots, multiprocessors, .. } = self;
+        let rows = layout.at(slots[slot].copied.at(0));
+        let (drew, drawn) = (slots[1 - slot].drawn.at(0), slots[slot].drawn.at(4 * from));
+        let mut pass = pass(compute, blas, work, shared, *multiprocessors);
+        // SAFETY: the arrays were written for these counts from histories and owners, which name rows and blocks that there are; the
+        // buffers live as long as the lane, whose stream is waited for before they go.
+        unsafe { pass.run(counts, &rows, drew, drawn) }
+    }
+
+    /// Puts a batch on the streams.
+    pub(super) fn submit(
+        &mut self,
+        sequences: &[Sequence],
+        changes: &[[u32; 3]],
+        (histories, owners): (&Histories, &Owners),
+        shared: Shared,
+        capacity: &Capacity,
+    ) -> Result<(), ExecutorError> {
+        if self.out.len() == 2 {
+            return Err(ExecutorError("a third step is submitted while two are out".to_owned()));
+        }
+        if sequences.len() > capacity.sequences as usize {
+            let (got, most) = (sequences.len(), capacity.sequences);
+            return Err(ExecutorError(format!("{got} sequences in a step: the executor was built for {most}")));
+        }
+        let slot = (self.submitted % 2) as usize;
+        self.submitted += 1;
+        let mut draws = Vec::with_capacity(sequences.len());
+        // What does not fit beside the step comes before it.
+        let (early, changes) = changes.split_at(changes.len() - changes.len().min(self.room.1 as usize));
+        for early in early.chunks(self.room.1 as usize) {
+            self.start(slot, draws.is_empty())?;
+            self.piece(slot, &Step::new(&[], histories), early, (histories, owners), shared, 0)?;
+            self.compute.finish()?;
+        }
+        let parts;
+        let whole = [sequences.to_vec()];
+        let positions: u64 = sequences.iter().map(|sequence| u64::from(sequence.tokens)).sum();
+        let cut: &[Vec<Sequence>] = if positions > u64::from(capacity.step_tokens) {
+            parts = pieces(sequences, capacity.step_tokens);
+            &parts
+        } else {
+            &whole
+        };
+        for (index, sequences) in cut.iter().enumerate() {
+            if index > 0 {
+                // The arrays of the part before are still read.
+                self.compute.finish()?;
+            }
+            let step = Step::new(sequences, histories);
+            let changes = if index == 0 { changes } else { &[] };
+            self.start(slot, index == 0 && early.is_empty())?;
+            self.piece(slot, &step, changes, (histories, owners), shared, draws.len())?;
+            draws.extend(step.draws);
+        }
+        for (index, pending) in draws.iter().enumerate() {
+            self.drawn.note(self.submitted, *pending, index as u32);
+        }
+        let Slot { drawn, read, ended, .. } = &mut self.slots[slot];
+        if !draws.is_empty() {
+            // SAFETY: the step before that used this slot was given back, and nothing reads the memory before `ended`.
+            unsafe { self.compute.download(read, drawn.at(0), draws.len() * 4)? };
+        }
+        self.compute.record(ended)?;
+        self.out.push_back(Flight { slot, draws });
+        Ok(())
+    }
+
+    /// Notes the beginning of a step.
+    fn start(&mut self, slot: usize, first: bool) -> Result<(), CudaError> {
+        if first { self.compute.record(&self.slots[slot].begun) } else { Ok(()) }
+    }
+
+    /// Writes, copies and launches one part of a batch.
+    fn piece(
+        &mut self,
+        slot: usize,
+        step: &Step,
+        changes: &[[u32; 3]],
+        (histories, owners): (&Histories, &Owners),
+        shared: Shared,
+        from: usize,
+    ) -> Result<(), ExecutorError> {
+        let bucket = self.bucket(step).filter(|_| from == 0);
+        let counts = bucket.map_or(step.counts, Counts::decodes);
+        let layout = Layout::new(counts, step.bans);
+        let bytes = layout.bytes(changes.len() as u32);
+        if bytes > self.room.0 {
+            return Err(ExecutorError(format!("more than {BANS} banned tokens for each sequence of a step")));
+        }
+        let before = self.submitted - 1;
+        let Slot { written, copied, uploaded, .. } = &mut self.slots[slot];
+        // SAFETY: the step before that used this slot was given back, and parts of this one before it are done.
+        let to = unsafe { written.bytes_mut() };
+        step.write(to, counts, &layout, histories, owners, (&self.drawn, before))?;
+        for (to, change) in to[layout.changes()..].chunks_exact_mut(12).zip(changes) {
+            to.chunks_exact_mut(4).zip(change).for_each(|(four, word)| four.copy_from_slice(&word.to_le_bytes()));
+        }
+        // SAFETY: nothing writes to the memory before the step is given back or waited for; the buffer is as large.
+        unsafe { self.upload.upload(copied.at(0), written, bytes)? };
+        self.upload.record(uploaded)?;
+        self.compute.wait_for(uploaded)?;
+        if !changes.is_empty() {
+            let (tables, at) = (shared.pool.tables(), copied.at(layout.changes()));
+            // SAFETY: the changes are in the buffer and name rows and columns of the tables.
+            unsafe { shared.kernels.update_tables(&self.compute, tables, at, changes.len() as u32)? };
+        }
+        if let Some(graph) = bucket.and_then(|bucket| self.graphs.get(&(bucket, slot))) {
+            // SAFETY: the arrays of the slot are those of a batch of this bucket; all buffers live as long as the lane.
+            unsafe { self.compute.replay(graph)? };
+        } else if counts.rows > 0 {
+            self.pass(shared, slot, counts, &layout, from)?;
+        }
+        Ok(())
+    }
+
+    /// The graph for a step, if there is one: of decodes, without banned tokens, whose place depends on the step.
+    fn bucket(&self, step: &Step) -> Option<u32> {
+        let fits = step.is_decode() && step.counts.rows > 0 && step.counts.draws == step.counts.rows;
+        let least = BUCKETS.into_iter().find(|bucket| *bucket >= step.counts.rows)?;
+        (fits && self.graphs.contains_key(&(least, 0))).then_some(least)
+    }
+
+    /// Whether the oldest step is done.
+    pub(super) fn ready(&self) -> Result<bool, ExecutorError> {
+        let flight = self.out.front().ok_or_else(none_out)?;
+        Ok(self.slots[flight.slot].ended.is_there()?)
+    }
+
+    /// Waits for the oldest step.
+    pub(super) fn wait(&mut self, histories: &mut Histories) -> Result<Output, ExecutorError> {
+        let Flight { slot, draws } = self.out.pop_front().ok_or_else(none_out)?;
+        let Slot { begun, ended, read, .. } = &self.slots[slot];
+        ended.wait()?;
+        let end = Instant::now();
+        let start = end.checked_sub(Duration::from_nanos(ended.since(begun)?)).unwrap_or(end);
+        // SAFETY: the copy was done before `ended`.
+        let bytes = unsafe { read.bytes() };
+        let drawn = bytes.as_chunks::<4>().0.iter().map(|four| u32::from_le_bytes(*four));
+        let tokens =
+            draws.into_iter().zip(drawn).map(|(pending, token)| (pending.seat, histories.take(pending, token)));
+        Ok(Output { tokens: tokens.collect(), start, end })
+    }
+
+    /// Waits for all that is out, whatever comes of it.
+    pub(super) fn drain(&self) {
+        let _ = self.upload.finish();
+        let _ = self.compute.finish();
+    }
+}
+
+fn none_out() -> ExecutorError {
+    ExecutorError("waited for a step, and none is out".to_owned())
+}
+
+fn pass<'a>(
+    stream: &'a Stream,
+    blas: &'a mut Blas,
+    work: &'a Work,
+    shared: Shared<'a>,
+    multiprocessors: u32,
+) -> Pass<'a> {
+    Pass {
+        stream,
+        kernels: shared.kernels,
+        weights: &shared.model.weights,
+        work,
+        blas,
+        tables: shared.pool.tables(),
+        cache: shared.pool.cache(),
+        multiprocessors,
+    }
+}
+
+/// Buckets up to the first that holds all sequences.
+fn buckets(capacity: &Capacity) -> impl Iterator<Item = u32> + use<> {
+    let most = capacity.sequences.min(capacity.step_tokens);
+    let last = BUCKETS.into_iter().find(|bucket| *bucket >= most).unwrap_or(u32::MAX);
+    BUCKETS.into_iter().filter(move |bucket| *bucket <= last)
+}

@@ -1,0 +1,367 @@
+//! A step in the words of the kernels, in one stretch of bytes that is copied to the device at once.
+
+use std::collections::BTreeMap;
+
+use overbook_kernels::cuda::{Draw, PREFILL_TILE};
+
+use super::driver::Address;
+use super::kernels::Rows;
+use crate::executor::{Batch, ExecutorError, Seat, Sequence, TableChange};
+use crate::history::{Histories, Pending};
+
+/// How much of everything a step has. Graphs have fixed counts, and steps with fewer fill up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Counts {
+    /// Positions.
+    pub(super) rows: u32,
+    /// Sequences of one position: the first rows.
+    pub(super) decodes: u32,
+    /// Tiles of the positions that follow.
+    pub(super) tiles: u32,
+    /// Tokens drawn.
+    pub(super) draws: u32,
+}
+
+impl Counts {
+    /// A batch of so many decodes.
+    pub(super) fn decodes(count: u32) -> Counts {
+        Counts { rows: count, decodes: count, tiles: 0, draws: count }
+    }
+}
+
+/// Where the arrays of a step begin [bytes].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    inputs: usize,
+    positions: usize,
+    owners: usize,
+    tiles: usize,
+    picks: usize,
+    draws: usize,
+    bans: usize,
+    /// Behind the banned tokens, which have no fixed number: what has changed in block tables.
+    changes: usize,
+}
+
+impl Layout {
+    pub(super) fn new(counts: Counts, bans: u32) -> Layout {
+        let rows = counts.rows as usize * 4;
+        let tiles = (3 * rows).next_multiple_of(16);
+        let picks = tiles + counts.tiles as usize * 16;
+        let draws = (picks + counts.draws as usize * 4).next_multiple_of(16);
+        let bans_at = draws + counts.draws as usize * size_of::<Draw>();
+        let changes = bans_at + bans as usize * 4;
+        Layout { inputs: 0, positions: rows, owners: 2 * rows, tiles, picks, draws, bans: bans_at, changes }
+    }
+
+    /// Bytes of a step with so many changes of block tables.
+    pub(super) fn bytes(&self, changes: u32) -> usize {
+        self.changes + changes as usize * 12
+    }
+
+    /// Where the changes of block tables begin.
+    pub(super) fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// The arrays of a step that was copied to an address.
+    pub(super) fn at(&self, start: Address) -> Rows {
+        let at = |byte: usize| start + byte as u64;
+        Rows {
+            inputs: at(self.inputs),
+            positions: at(self.positions),
+            owners: at(self.owners),
+            tiles: at(self.tiles),
+            picks: at(self.picks),
+            draws: at(self.draws),
+            bans: at(self.bans),
+        }
+    }
+}
+
+/// Which row of the device's block tables a sequence has.
+#[derive(Debug)]
+pub(super) struct Owners {
+    rows: BTreeMap<Seat, u32>,
+    free: Vec<u32>,
+    all: u32,
+}
+
+impl Owners {
+    pub(super) fn new(rows: u32) -> Owners {
+        Owners { rows: BTreeMap::new(), free: (0..rows).rev().collect(), all: rows }
+    }
+
+    /// Follows a batch; gives its changes as the device takes them: row, column, block.
+    pub(super) fn follow(&mut self, batch: &Batch) -> Result<Vec<[u32; 3]>, ExecutorError> {
+        for seat in &batch.ends {
+            self.release(*seat);
+        }
+        let mut changes = Vec::new();
+        for TableChange { seat, from, blocks } in &batch.tables {
+            if *from == 0 && blocks.is_empty() {
+                self.release(*seat);
+                continue;
+            }
+            let row = match self.rows.get(seat) {
+                Some(row) => *row,
+                None => self.take(*seat)?,
+            };
+            changes.extend(blocks.iter().zip(*from..).map(|(block, column)| [row, column, *block]));
+        }
+        Ok(changes)
+    }
+
+    fn take(&mut self, seat: Seat) -> Result<u32, ExecutorError> {
+        let row = self.free.pop().ok_or_else(|| {
+            ExecutorError(format!("more than {} sequences have blocks: the executor was built for no more", self.all))
+        })?;
+        self.rows.insert(seat, row);
+        Ok(row)
+    }
+
+    fn release(&mut self, seat: Seat) {
+        self.free.extend(self.rows.remove(&seat));
+    }
+
+    fn row(&self, seat: Seat) -> u32 {
+        self.rows.get(&seat).copied().unwrap_or(u32::MAX)
+    }
+}
+
+/// Which token of the step before a sequence drew: its index there, by seat.
+#[derive(Default, Debug)]
+pub(super) struct Drawn {
+    by_seat: Vec<(u64, u32, u32)>,
+}
+
+impl Drawn {
+    /// Step `number` draws token `index` for a position.
+    pub(super) fn note(&mut self, number: u64, pending: Pending, index: u32) {
+        let seat = pending.seat as usize;
+        if self.by_seat.len() <= seat {
+            self.by_seat.resize(seat + 1, (0, 0, 0));
+        }
+        self.by_seat[seat] = (number, pending.position, index);
+    }
+
+    /// Where the step with this number draws the token of a position, if it does.
+    fn find(&self, number: u64, seat: Seat, position: u32) -> Option<u32> {
+        let (step, at, index) = *self.by_seat.get(seat as usize)?;
+        (step == number && at == position).then_some(index)
+    }
+}
+
+/// Part of a batch that runs at once.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    sequences: &'a [Sequence],
+    /// Their order in the step: decodes first.
+    order: Vec<u32>,
+    pub(super) counts: Counts,
+    /// Banned tokens.
+    pub(super) bans: u32,
+    pub(super) draws: Vec<Pending>,
+}
+
+impl<'a> Step<'a> {
+    /// Counts what sequences need.
+    pub(super) fn new(sequences: &'a [Sequence], histories: &Histories) -> Step<'a> {
+        let (mut rows, mut tiles, mut bans) = (0, 0, 0);
+        let mut draws = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            rows += sequence.tokens;
+            if sequence.tokens > 1 {
+                tiles += sequence.tokens.div_ceil(PREFILL_TILE);
+            }
+            if sequence.samples
+                && let Some((pending, _, banned)) = histories.draw(sequence)
+            {
+                draws.push(pending);
+                bans += banned.len() as u32;
+            }
+        }
+        let of = |decodes: bool| (0..sequences.len()).filter(move |index| (sequences[*index].tokens == 1) == decodes);
+        let order: Vec<u32> = of(true).chain(of(false)).map(|index| index as u32).collect();
+        let decodes = of(true).count() as u32;
+        let counts = Counts { rows, decodes, tiles, draws: draws.len() as u32 };
+        Step { sequences, order, counts, bans, draws }
+    }
+
+    /// Whether it is nothing but decodes, each of which draws a token or not.
+    pub(super) fn is_decode(&self) -> bool {
+        self.counts.decodes == self.counts.rows
+    }
+
+    /// Writes it as `layout` has it, with room for `counts`. `before` is the number of the step before it, whose tokens may not be
+    /// there yet.
+    pub(super) fn write(
+        &self,
+        bytes: &mut [u8],
+        counts: Counts,
+        layout: &Layout,
+        histories: &Histories,
+        owners: &Owners,
+        (drawn, before): (&Drawn, u64),
+    ) -> Result<(), ExecutorError> {
+        let mut put = |array: usize, index: u32, value: u32| {
+            bytes[array + index as usize * 4..][..4].copy_from_slice(&value.to_le_bytes());
+        };
+        let mut last_row = vec![0; self.sequences.len()];
+        let (mut row, mut tile) = (0, 0);
+        for &index in &self.order {
+            let Sequence { seat, past, tokens, .. } = self.sequences[index as usize];
+            let known = histories.known(&self.sequences[index as usize])?;
+            let owner = owners.row(seat);
+            for offset in 0..tokens {
+                let position = past + offset;
+                let input = match known.get(offset as usize) {
+                    Some(token) => *token,
+                    None => !drawn.find(before, seat, position).ok_or_else(|| {
+                        ExecutorError(format!("sequence in seat {seat} lacks the input of a position"))
+                    })?,
+                };
+                put(layout.inputs, row + offset, input);
+                put(layout.positions, row + offset, position);
+                put(layout.owners, row + offset, owner);
+            }
+            if tokens > 1 {
+                for first in (0..tokens).step_by(PREFILL_TILE as usize) {
+                    let count = PREFILL_TILE.min(tokens - first);
+                    for (word, value) in (0..).zip([row + first, count, owner, past + first]) {
+                        put(layout.tiles, 4 * tile + word, value);
+                    }
+                    tile += 1;
+                }
+            }
+            row += tokens;
+            last_row[index as usize] = row - 1;
+        }
+        for at in row..counts.rows {
+            put(layout.inputs, at, 0);
+            put(layout.positions, at, 0);
+            put(layout.owners, at, u32::MAX);
+        }
+        self.write_draws(bytes, counts, layout, histories, &last_row);
+        Ok(())
+    }
+
+    fn write_draws(&self, bytes: &mut [u8], counts: Counts, layout: &Layout, histories: &Histories, last_row: &[u32]) {
+        let (mut index, mut bans) = (0, 0);
+        let mut put = |index: usize, pick: u32, draw: Draw| {
+            bytes[layout.picks + index * 4..][..4].copy_from_slice(&pick.to_le_bytes());
+            bytes[layout.draws + index * size_of::<Draw>()..][..size_of::<Draw>()].copy_from_slice(&draw.to_bytes());
+        };
+        let mut banned_tokens: Vec<u32> = Vec::new();
+        for (sequence, row) in self.sequences.iter().zip(last_row).filter(|(sequence, _)| sequence.samples) {
+            let Some((pending, sampling, banned)) = histories.draw(sequence) else { continue };
+            let draw = Draw {
+                temperature: sampling.temperature,
+                top_k: sampling.top_k,
+                top_p: sampling.top_p,
+                position: pending.position,
+                seed: sampling.seed,
+                bans_start: bans,
+                bans_len: banned.len() as u32,
+            };
+            put(index, *row, draw);
+            banned_tokens.extend_from_slice(banned);
+            bans += banned.len() as u32;
+            index += 1;
+        }
+        for index in index..counts.draws as usize {
+            put(index, u32::MAX, Draw::PADDING);
+        }
+        for (word, token) in bytes[layout.bans..].chunks_exact_mut(4).zip(&banned_tokens) {
+            word.copy_from_slice(&token.to_le_bytes());
+        }
+    }
+}
+
+/// Cuts a batch into parts of at most so many positions, in order: what comes later may read what came before.
+pub(super) fn pieces(sequences: &[Sequence], most: u32) -> Vec<Vec<Sequence>> {
+    let mut pieces = vec![Vec::new()];
+    let mut room = most;
+    for sequence in sequences {
+        let mut rest = *sequence;
+        while rest.tokens > room {
+            if room > 0 {
+                let part = Sequence { tokens: room, samples: false, ..rest };
+                pieces.last_mut().unwrap_or(&mut Vec::new()).push(part);
+                rest = Sequence { past: rest.past + room, tokens: rest.tokens - room, ..rest };
+            }
+            pieces.push(Vec::new());
+            room = most;
+        }
+        room -= rest.tokens;
+        pieces.last_mut().unwrap_or(&mut Vec::new()).push(rest);
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::{Bans, Begin, Capacity, Sampling};
+
+    #[test]
+    fn a_batch_is_cut_where_the_device_is_full() {
+        let part = |seat, past, tokens, samples| Sequence { seat, past, tokens, samples };
+        let batch = [part(0, 5, 1, true), part(1, 0, 10, true), part(2, 3, 2, true)];
+        assert_eq!(pieces(&batch, 13), [batch.to_vec()]);
+        let cut = [
+            vec![part(0, 5, 1, true), part(1, 0, 3, false)],
+            vec![part(1, 3, 4, false)],
+            vec![part(1, 7, 3, true), part(2, 3, 1, false)],
+            vec![part(2, 4, 1, true)],
+        ];
+        assert_eq!(pieces(&batch, 4), cut);
+    }
+
+    #[test]
+    fn decodes_come_first_and_tokens_that_are_out_are_referred_to() {
+        let capacity = Capacity::unbounded(64, 16, 512, 100);
+        let mut histories = Histories::new(capacity);
+        let begin = |seat, len: u32| Begin {
+            seat,
+            prompt: (0..len).collect(),
+            sampling: Sampling { seed: 7, ..Sampling::GREEDY },
+            bans: Bans { tokens: vec![9, 8], until: if seat == 1 { 300 } else { 0 } },
+        };
+        let change =
+            |seat: u32, blocks: u32| TableChange { seat, from: 0, blocks: (0..blocks).map(|b| b + seat).collect() };
+        let batch = Batch {
+            begins: vec![begin(0, 200), begin(1, 3)],
+            tables: vec![change(0, 13), change(1, 1)],
+            ..Batch::default()
+        };
+        let mut owners = Owners::new(2);
+        let changes = owners.follow(&batch).expect("rows are free");
+        assert_eq!((changes.len(), changes[13]), (14, [1, 0, 1]));
+        histories.update(&[], batch.begins, &batch.tables).expect("legal");
+        // Seat 1 has drawn the token of position 3 in step 6, which is out; seat 0 computes 140 positions of its prompt.
+        let mut drawn = Drawn::default();
+        let before = [Sequence { seat: 1, past: 2, tokens: 1, samples: true }];
+        drawn.note(6, histories.draw(&before[0]).expect("known").0, 4);
+        let sequences = [
+            Sequence { seat: 0, past: 10, tokens: 140, samples: false },
+            Sequence { seat: 1, past: 3, tokens: 1, samples: true },
+        ];
+        let step = Step::new(&sequences, &histories);
+        let counts = Counts { rows: 141, decodes: 1, tiles: 2, draws: 1 };
+        assert_eq!((step.counts, step.bans, step.is_decode()), (counts, 2, false));
+        let layout = Layout::new(counts, step.bans);
+        let mut bytes = vec![0xff; layout.bytes(0)];
+        step.write(&mut bytes, counts, &layout, &histories, &owners, (&drawn, 6)).expect("all inputs are known");
+        let word =
+            |at: usize, index: usize| i32::from_le_bytes(bytes[at + 4 * index..][..4].try_into().expect("four bytes"));
+        assert_eq!((word(layout.inputs, 0), word(layout.positions, 0), word(layout.owners, 0)), (-1 - 4, 3, 1));
+        assert_eq!((word(layout.inputs, 1), word(layout.positions, 1), word(layout.owners, 1)), (10, 10, 0));
+        let tile = |tile: usize| [0, 1, 2, 3].map(|at| word(layout.tiles, 4 * tile + at));
+        assert_eq!((tile(0), tile(1)), ([1, 128, 0, 10], [129, 12, 0, 138]));
+        assert_eq!((word(layout.picks, 0), word(layout.bans, 0), word(layout.bans, 1)), (0, 9, 8));
+        let late = step.write(&mut bytes, counts, &layout, &histories, &owners, (&drawn, 7));
+        assert_eq!(late.unwrap_err().to_string(), "sequence in seat 1 lacks the input of a position");
+        assert!(owners.follow(&Batch { tables: vec![change(2, 1)], ..Batch::default() }).is_err(), "two rows");
+    }
+}
