@@ -195,6 +195,8 @@ __device__ __forceinline__ void take(State& state, u8* queries, u8* stage, i32 r
 // Divides by the sums and writes `count` rows by way of the warp's part of the queries, which nobody else reads.
 __device__ __forceinline__ void write(State& state, u8* rows, bf16* out, i64 stride, i32 count) {
     const i32 lane = threadIdx.x % 32;
+    // All lanes have read the queries.
+    sync_warp();
 #pragma unroll
     for (i32 row = 0; row < 2 * PARTS; ++row) {
         const i32 part = row / 2, half = row % 2;
