@@ -76,6 +76,10 @@ impl Histories {
             if blocks.iter().any(|block| *block >= self.capacity.blocks) {
                 return Err(fault(*seat, "has a block that the cache does not have"));
             }
+            let longest = self.capacity.max_model_len.div_ceil(self.capacity.block_tokens) as usize;
+            if *from as usize + blocks.len() > longest {
+                return Err(fault(*seat, "has more blocks than the longest sequence"));
+            }
             history.table.truncate(*from as usize);
             history.table.extend_from_slice(blocks);
         }
@@ -129,6 +133,11 @@ impl Histories {
         let history = self.seats.get(&seat)?;
         let banned = if position < history.bans.until { &history.bans.tokens[..] } else { &[] };
         Some((Pending { seat, position, number: history.number }, history.sampling, banned))
+    }
+
+    /// Whether the token at a position is known, so that what is drawn there does not count.
+    pub fn is_known(&self, pending: Pending) -> bool {
+        self.seats.get(&pending.seat).is_some_and(|history| history.tokens.len() > pending.position as usize)
     }
 
     /// Takes in a token that was drawn. Returns the sequence's token at that position: the one that was known, if there is one.

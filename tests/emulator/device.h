@@ -300,11 +300,11 @@ inline T exchange_xor(T v, i32 mask, int line) {
   return exchange(v, (engine.current->rank ^ u32(mask)) % WARP, line);
 }
 
-inline void load_matrix(const Meeting& meeting, u32 (&r)[4], const void* row, int line) {
+OVERBOOK_UNSEEN inline void load_matrix(const Meeting& meeting, u32 (&r)[4], const void* row, int line) {
   check_shared(row, meeting.name, line);
   check_aligned(row, 16, meeting.name, line);
   (void)*static_cast<const volatile u8*>(row);  // a bad row is named by the lane that gave it
-  see(row, 16, Access::Read);
+  see(row, 16, Access::ReadTogether);
   Rows rows = {r, row};
   meet(meeting, &rows, line);
 }

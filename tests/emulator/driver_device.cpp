@@ -1,4 +1,5 @@
 // The device, its contexts and green contexts, and the names of errors.
+#include "host_compiler.h"
 #include "machine.h"
 
 #include <algorithm>
@@ -117,6 +118,7 @@ EXPORT int cuInit(unsigned flags) {
   if (flags) return CUDA_ERROR_INVALID_VALUE;
   if (settings().sm == 0) return CUDA_ERROR_NO_DEVICE;  // a driver without a GPU
   fault("");                                            // a misspelt fault is said at once
+  expect_edits();
   initialised = true;
   return CUDA_SUCCESS;
 }

@@ -31,9 +31,18 @@ struct Copy : Action {
 
 struct DeviceCopy : Copy {
   Home home_to, home_from;
+  size_t whole;  // also of a copy that a planted fault has shortened
   DeviceCopy(Address to_, Home home_to_, Address from_, Home home_from_, size_t bytes_)
-      : Copy(to_, from_, bytes_), home_to(home_to_), home_from(home_from_) {}
+      : Copy(to_, from_, bytes_), home_to(home_to_), home_from(home_from_), whole(bytes_) {}
+
+  /// From now on the copy may run at any time: whoever reads the host's side before its event must not find what an earlier copy left.
+  void enqueued() override {
+    if (home_from == Home::Pinned && staged.empty()) add_host_reader({from, bytes});
+    if (home_to == Home::Pinned && lies_in(home_to, to, whole) && !has_host_reader({to, whole})) memset(pointer(to), 0xFF, whole);
+  }
+
   void run() override {
+    if (home_from == Home::Pinned && staged.empty()) remove_host_reader({from, bytes});
     const bool live = lies_in(home_to, to, bytes) && (!staged.empty() || lies_in(home_from, from, bytes));
     if (!live) abandon("a copy of %zu bytes from %p to %p ran after its memory was freed", bytes, pointer(from), pointer(to));
     Copy::run();

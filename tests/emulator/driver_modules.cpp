@@ -82,12 +82,17 @@ struct KernelLaunch : Action {
   Launch launch;
   std::vector<unsigned char> arguments;
 
+  Address pointer_of(unsigned i) const {
+    Address at;
+    memcpy(&at, arguments.data() + kernel->parameter[i].offset, sizeof at);
+    return at;
+  }
+
   /// A pointer that leads nowhere is wrong even if this launch would not follow it.
   void check_pointers() const {
     for (unsigned i = 0; i < kernel->parameters; ++i) {
       if (!kernel->parameter[i].pointer) continue;
-      Address at;
-      memcpy(&at, arguments.data() + kernel->parameter[i].offset, sizeof at);
+      const Address at = pointer_of(i);
       if (!at || lies_in(Home::Device, at, 0) || lies_in(Home::Pinned, at, 0)) continue;
       char whose[256] = "no allocation";
       describe_address(reinterpret_cast<void*>(at), whose, sizeof whose);
@@ -95,8 +100,18 @@ struct KernelLaunch : Action {
     }
   }
 
+  template <class Visit>
+  void visit_pinned(Visit visit) const {
+    for (unsigned i = 0; i < kernel->parameters; ++i)
+      if (kernel->parameter[i].pointer)
+        if (const Extent e = extent_of(Home::Pinned, pointer_of(i)); e.bytes) visit(e);
+  }
+
+  void enqueued() override { visit_pinned(add_host_reader); }
+
   void run() override {
     if (settings().null) return;
+    visit_pinned(remove_host_reader);
     check_pointers();
     Launch now = launch;
     now.seed = random_bits();

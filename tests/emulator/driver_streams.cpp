@@ -106,6 +106,7 @@ const std::vector<std::shared_ptr<Stream>>& all_streams() { return queues().stre
 
 void push(Stream& stream, Work work) {
   if (!settings().null) {
+    if (work.kind == Work::Act) work.action->enqueued();
     stream.queue.push_back(std::move(work));
     return;
   }

@@ -264,6 +264,7 @@ inline void on_fault(int number, siginfo_t* info, void*) {
   else if (e.launch->describe) e.launch->describe(at, whose, sizeof whose);
   char text[512];
   snprintf(text, sizeof text, "access to %p: %s", static_cast<const void*>(at), whose);
+  if (number == SIGSEGV && !at) snprintf(text, sizeof text, "access to null, or to an address that no memory can have (poison in an index?)");
   if (number == SIGFPE) snprintf(text, sizeof text, "division by zero");
   if (number == SIGXCPU) snprintf(text, sizeof text, "still running after %u seconds", SECONDS_MAX);
   stop_at(e.current, text);
@@ -439,6 +440,8 @@ inline void place_dynamic_shared(unsigned bytes) {
 
 /// Runs all blocks of a launch on this host thread. One launch at a time.
 inline void run(const Launch& launch) {
+  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&one_at_a_time);
   Engine& e = engine;
   e.launch = &launch;
   e.host = pthread_self();
@@ -473,6 +476,7 @@ inline void run(const Launch& launch) {
   }
   free(order);
   e.launch = nullptr;
+  pthread_mutex_unlock(&one_at_a_time);
 }
 
 inline uint64_t seed_from_environment() {

@@ -82,7 +82,8 @@ void Product::begin() {
   require(g.b, g, 2, "B");
   require(g.d, g, out, "D");
   if (g.beta != 0.0f) require(g.c, g, out, "C");
-  if (workspace_bytes && !lies_in(Home::Device, workspace, workspace_bytes)) abandon("cublasLtMatmul: the workspace of %zu bytes is not in one device allocation", workspace_bytes);
+  if (workspace_bytes && !lies_in(Home::Device, workspace, workspace_bytes))
+    abandon("cublasLtMatmul: the workspace of %zu bytes is not in one device allocation", workspace_bytes);
   stamp = random_bits() | 0xFFF8000000000000ull;  // a NaN, whoever reads it
   visit_workspace(workspace, workspace_bytes, [&](uint64_t& word) { word = stamp; });
   if (g.beta != 0.0f) return;

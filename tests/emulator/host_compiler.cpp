@@ -95,9 +95,11 @@ std::string with_table(const Source& source) {
   out << "OVERBOOK_VISIBLE void overbook_emulator_run(const emulator::Launch* launch) { emulator::run(*launch); }\n";
   out << "extern \"C\" { extern __attribute__((visibility(\"default\"))) const emulator::Kernel overbook_emulator_kernels[]; }\n";
   out << "const emulator::Kernel overbook_emulator_kernels[] = {\n";
-  for (const Found& k : find_kernels(source.text))
-    out << "  {\"" << k.name << "\", emulator::first_of(" << k.bounds << "), decltype(emulator::signature(&" << k.name << "))::COUNT, decltype(emulator::signature(&"
-        << k.name << "))::parameters(), [](const void* buffer) { emulator::call_from(&" << k.name << ", buffer); }},\n";
+  for (const Found& k : find_kernels(source.text)) {
+    const std::string signature = "decltype(emulator::signature(&" + k.name + "))";
+    out << "  {\"" << k.name << "\", emulator::first_of(" << k.bounds << "), " << signature << "::COUNT, " << signature << "::parameters(), "
+        << "[](const void* buffer) { emulator::call_from(&" << k.name << ", buffer); }},\n";
+  }
   out << "  {nullptr, 0, 0, nullptr, nullptr}};\n";
   return out.str();
 }
@@ -163,6 +165,8 @@ const char* const FLAGS[] = {"-std=c++17", "-O2", "-fno-strict-aliasing", "-ffp-
 Compiled broken(const std::string& why) { return Compiled{"", "emulator: " + why + "\n", true}; }
 
 }  // namespace
+
+void expect_edits() { edits(); }
 
 Compiled compile_for_host(Source source, const std::vector<std::string>& macros) {
   const Settings& set = settings();

@@ -17,6 +17,9 @@ struct Compiled {
   bool broken = false;  // the failure is not the source's
 };
 
+/// Reads OVERBOOK_EMULATOR_EDIT, so that an edit is missed also by a program that compiles nothing.
+void expect_edits();
+
 /// Applies OVERBOOK_EMULATOR_EDIT, compiles, and keeps the result in OVERBOOK_EMULATOR_CACHE by the hash of all that went in. Any thread may call it.
 Compiled compile_for_host(Source source, const std::vector<std::string>& macros);
 

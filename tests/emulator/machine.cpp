@@ -99,6 +99,8 @@ static void at_exit() {
 }
 
 void complain_at_exit(std::function<std::string()> complaint) {
+  static std::mutex* one_at_a_time = new std::mutex;
+  std::lock_guard<std::mutex> lock(*one_at_a_time);
   if (complaints().empty()) atexit(at_exit);
   complaints().push_back(std::move(complaint));
 }

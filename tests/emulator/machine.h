@@ -68,6 +68,16 @@ Status allocate(Home home, size_t bytes, Address* at);
 Status release(Home home, Address at);
 /// Whether `bytes` from `at` lie in one live allocation.
 bool lies_in(Home home, Address at, size_t bytes);
+/// The allocation that an address lies in, or its end; of no bytes if there is none.
+struct Extent {
+  Address start;
+  size_t bytes;
+};
+Extent extent_of(Home home, Address at);
+/// Pinned memory that queued work will read.
+void add_host_reader(Extent range);
+void remove_host_reader(Extent range);
+bool has_host_reader(Extent range);
 void free_memory(size_t* free, size_t* total);
 void describe_address(const void* address, char* text, size_t size);
 /// Finds writes between an allocation's end and its guard page, in the name of what ran last.
@@ -84,6 +94,7 @@ struct Completion {
 /// Work that the device does at some time after it was enqueued. Captured work may run many times.
 struct Action {
   virtual ~Action() {}
+  virtual void enqueued() {}  // each time that it is put on a stream, before it runs as often
   virtual void run() = 0;
 };
 

@@ -26,6 +26,7 @@ struct Memory {
   std::map<Address, Allocation> all;  // by start, freed ones too
   size_t device_bytes = 0;
   unsigned device_count = 0, pinned_count = 0;
+  std::vector<Extent> host_readers;
 };
 
 Memory& memory() {
@@ -104,11 +105,34 @@ Status release(Home home, Address at) {
   return CUDA_SUCCESS;
 }
 
-bool lies_in(Home home, Address at, size_t bytes) {
+Extent extent_of(Home home, Address at) {
   const auto found = below(at);
-  if (found == memory().all.end()) return false;
-  const Allocation& a = found->second;
-  return a.live && a.home == home && at - found->first <= a.bytes && bytes <= a.bytes - (at - found->first);
+  if (found == memory().all.end()) return {0, 0};
+  const auto& [start, a] = *found;
+  return a.live && a.home == home && at - start <= a.bytes ? Extent{start, a.bytes} : Extent{0, 0};
+}
+
+bool lies_in(Home home, Address at, size_t bytes) {
+  const Extent e = extent_of(home, at);
+  return e.bytes && bytes <= e.bytes - (at - e.start);
+}
+
+void add_host_reader(Extent range) { memory().host_readers.push_back(range); }
+
+void remove_host_reader(Extent range) {
+  auto& all = memory().host_readers;
+  for (Extent& e : all)
+    if (e.start == range.start && e.bytes == range.bytes) {
+      e = all.back();
+      all.pop_back();
+      return;
+    }
+}
+
+bool has_host_reader(Extent range) {
+  for (const Extent& e : memory().host_readers)
+    if (e.start < range.start + range.bytes && range.start < e.start + e.bytes) return true;
+  return false;
 }
 
 void free_memory(size_t* free, size_t* total) {

@@ -73,7 +73,8 @@ bool read_option(const std::string& option, Options* o) {
     return !rest.empty();
   }
   // Nothing of what these ask for exists on the host.
-  const char* idle[] = {"--fmad=true", "--fmad=false", "--generate-line-info", "-lineinfo", "--use_fast_math", "-use_fast_math", "--extra-device-vectorization"};
+  const char* idle[] = {"--fmad=true",     "--fmad=false",    "--generate-line-info",        "-lineinfo",
+                        "--use_fast_math", "-use_fast_math", "--extra-device-vectorization"};
   for (const char* known : idle)
     if (option == known) return true;
   return starts(option, "--ptxas-options=", &rest) || starts(option, "--maxrregcount=", &rest);

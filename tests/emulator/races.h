@@ -5,7 +5,8 @@
 
 namespace emulator {
 
-enum class Access : unsigned char { Read, Write, Atomic };
+/// `ReadTogether`: by ldmatrix, which every lane has taken part in before it goes on to write.
+enum class Access : unsigned char { Read, ReadTogether, Write, Atomic };
 
 #if defined(__SANITIZE_THREAD__)
 // Not itself watched: it would call itself.
@@ -28,7 +29,7 @@ OVERBOOK_UNSEEN inline void stop_race(const unsigned char* at, Access access, co
   if (at < engine.dynamic || offset >= engine.launch->shared_bytes)
     for (const SharedArray* a = engine.arrays; a; a = a->next)
       if (at >= a->base && at < a->base + a->bytes) name = a->name, offset = size_t(at - a->base);
-  const char* doing = access == Access::Read ? "read" : access == Access::Write ? "written" : "added to";
+  const char* doing = access == Access::Write ? "written" : access == Access::Atomic ? "added to" : "read";
   if (thread < THREADS_MAX) {
     const Index t = engine.thread[thread].index;
     stop("race on byte %zu of %s: %s without a barrier after it was %s by thread (%u,%u,%u)", offset, name, doing, other, t.x, t.y, t.z);
@@ -41,19 +42,19 @@ OVERBOOK_UNSEEN inline void see_byte(Seen& s, const unsigned char* at, Access ac
   const uint32_t now = engine.barriers, warp_now = engine.warp_syncs[warp];
   if (s.written == now && s.writer != rank && !(s.atomic && access == Access::Atomic) && (s.writer / WARP != warp || s.written_warp == warp_now))
     stop_race(at, access, s.atomic ? "added to" : "written", s.writer);
-  if (access == Access::Read) {
+  if (access == Access::Read || access == Access::ReadTogether) {
     if (s.read != now) s.many_readers = false, s.read_lanes = 0, s.reader = uint8_t(warp), s.read_warp = warp_now;
     if (s.reader != warp) s.many_readers = true;
     else if (s.read_warp != warp_now) s.read_lanes = 0, s.read_warp = warp_now;
-    if (s.reader == warp) s.read_lanes |= 1u << lane;
+    if (s.reader == warp && access == Access::Read) s.read_lanes |= 1u << lane;
     s.read = now;
     return;
   }
   if (s.read == now) {
     if (s.many_readers) stop_race(at, access, "read", THREADS_MAX);
-    const uint32_t others = s.read_lanes & ~(s.reader == warp ? 1u << lane : 0u);
-    if (s.reader != warp ? s.read_lanes != 0 : s.read_warp == warp_now && others)
-      stop_race(at, access, "read", s.reader * WARP + unsigned(__builtin_ctz(s.reader != warp ? s.read_lanes : others)));
+    if (s.reader != warp) stop_race(at, access, "read", s.reader * WARP + unsigned(s.read_lanes ? __builtin_ctz(s.read_lanes) : 0));
+    const uint32_t others = s.read_lanes & ~(1u << lane);
+    if (s.read_warp == warp_now && others) stop_race(at, access, "read", warp * WARP + unsigned(__builtin_ctz(others)));
   }
   s.written = now;
   s.written_warp = warp_now;

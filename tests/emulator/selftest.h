@@ -37,7 +37,8 @@ typedef void* Opaque;      // any handle
   X(cublasLtMatmulDescSetAttribute, int(Opaque, int, const void*, size_t)) X(cublasLtMatrixLayoutCreate, int(Opaque*, int, uint64_t, uint64_t, int64_t)) \
   X(cublasLtMatmulPreferenceCreate, int(Opaque*)) X(cublasLtMatmulPreferenceSetAttribute, int(Opaque, int, const void*, size_t))                \
   X(cublasLtMatmulAlgoGetHeuristic, int(Opaque, Opaque, Opaque, Opaque, Opaque, Opaque, Opaque, int, void*, int*))                              \
-  X(cublasLtMatmul, int(Opaque, Opaque, const float*, Pointer, Opaque, Pointer, Opaque, const float*, Pointer, Opaque, Pointer, Opaque, const void*, Pointer, size_t, Opaque)) \
+  X(cublasLtMatmul, int(Opaque, Opaque, const float*, Pointer, Opaque, Pointer, Opaque, const float*,                                           \
+                        Pointer, Opaque, Pointer, Opaque, const void*, Pointer, size_t, Opaque)) \
   X(nvmlInit_v2, int()) X(nvmlDeviceGetHandleByIndex_v2, int(unsigned, Opaque*)) X(nvmlDeviceGetTotalEnergyConsumption, int(Opaque, unsigned long long*)) \
   X(nvmlDeviceGetPowerUsage, int(Opaque, unsigned*))
 

@@ -34,6 +34,28 @@ void copies_are_late() {
   EQUAL(out[3], 0);
 }
 
+/// From the moment of the call a copy to the host may happen: what an earlier one left there is gone. Work that reads it first still does.
+void results_are_gone_until_their_event() {
+  start();
+  const Opaque s = new_stream();
+  int* out = pinned<int>(N);
+  const Pointer d = device_memory(N * 4), e = device_memory(N * 4);
+  for (int round = 0; round < 3; ++round) {
+    OK(cuMemsetD32Async(d, unsigned(round), N, s));
+    OK(cuMemcpyDtoHAsync_v2(out, d, N * 4, s));
+    EQUAL(out[N - 1], -1);
+    OK(cuStreamSynchronize(s));
+    EQUAL(out[N - 1], round);
+  }
+  OK(cuMemcpyHtoDAsync_v2(e, out, N * 4, s));
+  OK(cuMemsetD32Async(d, 9, N, s));
+  OK(cuMemcpyDtoHAsync_v2(out, d, N * 4, s));
+  OK(cuStreamSynchronize(s));
+  EQUAL(out[0], 9);
+  OK(cuMemcpyDtoH_v2(out, e, N * 4));
+  EQUAL(out[0], 2);
+}
+
 /// Asking again and again gets there, and not at once every time.
 void queries_make_progress() {
   start();
@@ -178,8 +200,8 @@ void replay_equals_eager() {
     EQUAL(c.out[1], -1);
     OK(cuStreamSynchronize(c.s));
     for (int i = 0; i < N; ++i) EQUAL(c.out[i], i * round + 11);
-    c.enqueue(10);
     std::vector<int> replayed(c.out, c.out + N);
+    c.enqueue(10);
     OK(cuStreamSynchronize(c.s));
     CHECK(std::equal(replayed.begin(), replayed.end(), c.out));
   }
@@ -357,6 +379,7 @@ std::vector<Case> driver_cases() {
   const char *drop = "OVERBOOK_EMULATOR_FAULT=drop-wait:3", *early = "OVERBOOK_EMULATOR_FAULT=early-event:1";
   return {
       {"copies_are_late", copies_are_late, {}, 0, nullptr},
+      {"results_are_gone_until_their_event", results_are_gone_until_their_event, {}, 0, nullptr},
       {"queries_make_progress", queries_make_progress, {}, 0, nullptr},
       {"order_of_streams", order_of_streams, {}, 0, nullptr},
       {"events_keep_their_records", events_keep_their_records, {}, 0, nullptr},
@@ -375,6 +398,7 @@ std::vector<Case> driver_cases() {
       {"fault_short_copy", second_copy_arrives, {"OVERBOOK_EMULATOR_FAULT=short-copy:2"}, 1, "second[N - 1] is -1, not 3"},
       {"fault_lost_launch", launches_happen, {"OVERBOOK_EMULATOR_FAULT=lost-launch:2"}, 1, "c.out[5] is 15, not 16"},
       {"fault_never_happened", copies_arrive, {"OVERBOOK_EMULATOR_FAULT=lost-launch:2"}, 97, "never happened: only 0 such calls"},
+      {"edit_never_compiled", copies_arrive, {"OVERBOOK_EMULATOR_EDIT=x[i] += by=>x[i] -= by"}, 97, "matched no source"},
       {"fault_misspelt", copies_arrive, {"OVERBOOK_EMULATOR_FAULT=lose-launch:2"}, -6, "not a fault"},
       {"fault_drop_wait", waits_are_kept, {drop}, 1, "*out is"},
   };

@@ -212,8 +212,9 @@ void shapes() {
   std::vector<unsigned> got(24 * 32);
   OK(cuMemcpyDtoH_v2(got.data(), out, got.size() * 4));
   for (unsigned i = 0; i < got.size(); ++i) EQUAL(got[i], i);
-  void* two[] = {const_cast<Pointer*>(&none), const_cast<Pointer*>(&none), const_cast<Pointer*>(&none), const_cast<Pointer*>(&none), const_cast<Pointer*>(&none)};
-  EQUAL(cuLaunchKernel(kernel("tell"), 1, 1, 1, 64, 1, 1, 0, s, two, nullptr), INVALID_VALUE);  // more than __launch_bounds__
+  void* const zero = const_cast<Pointer*>(&none);
+  void* zeros[] = {zero, zero, zero, zero, zero};
+  EQUAL(cuLaunchKernel(kernel("tell"), 1, 1, 1, 64, 1, 1, 0, s, zeros, nullptr), INVALID_VALUE);  // more than __launch_bounds__
   EQUAL(cuLaunchKernel(kernel("spaced"), 1, 65536, 1, 32, 1, 1, 0, s, all, nullptr), INVALID_VALUE);
   EQUAL(cuLaunchKernel(kernel("spaced"), 1, 1, 1, 2048, 1, 1, 0, s, all, nullptr), INVALID_VALUE);
   EQUAL(cuLaunchKernel(kernel("spaced"), 1, 1, 1, 32, 1, 1, 50000, s, all, nullptr), INVALID_VALUE);

@@ -69,9 +69,15 @@ pub(super) struct Shared<'a> {
     pub(super) pool: &'a Pool,
 }
 
+/// Positions and draws of the largest step, those that fill up a graph's included.
+fn largest(capacity: &Capacity) -> (u32, u32) {
+    let bucket = buckets(capacity).last().unwrap_or(0);
+    (capacity.step_tokens.max(bucket), capacity.sequences.max(bucket))
+}
+
 /// Bytes of the largest step, and its changes of block tables.
 fn room(capacity: &Capacity, width: u32) -> (usize, u32) {
-    let (rows, draws) = (capacity.step_tokens.max(capacity.sequences), capacity.sequences);
+    let (rows, draws) = largest(capacity);
     let tiles = draws + rows.div_ceil(overbook_kernels::cuda::PREFILL_TILE);
     let changes = rows.max(width) + draws;
     let counts = Counts { rows, decodes: 0, tiles, draws };
@@ -90,12 +96,13 @@ impl Lane {
     ) -> Result<Lane, CudaError> {
         let dims = shared.kernels.dims();
         let room = room(capacity, shared.pool.tables().width);
+        let (rows, draws) = largest(capacity);
         let slot = || -> Result<Slot, CudaError> {
             Ok(Slot {
                 written: Pinned::new(gpu, room.0)?,
                 copied: Buffer::new(gpu, room.0)?,
-                drawn: Buffer::new(gpu, capacity.sequences as usize * 4)?,
-                read: Pinned::new(gpu, capacity.sequences as usize * 4)?,
+                drawn: Buffer::new(gpu, draws as usize * 4)?,
+                read: Pinned::new(gpu, draws as usize * 4)?,
                 uploaded: Event::new(gpu)?,
                 begun: Event::new(gpu)?,
                 ended: Event::new(gpu)?,
@@ -105,7 +112,7 @@ impl Lane {
             compute,
             upload: Stream::new(gpu)?,
             blas,
-            work: Work::new(gpu, &dims, capacity.step_tokens, capacity.sequences)?,
+            work: Work::new(gpu, &dims, rows, draws)?,
             slots: [slot()?, slot()?],
             graphs: BTreeMap::new(),
             submitted: 0,
@@ -118,8 +125,8 @@ impl Lane {
 
     /// Memory that a lane takes beside the workspace of its products [bytes].
     pub(super) fn bytes(dims: &super::kernels::Dims, capacity: &Capacity, width: u32, sms: u32) -> u64 {
-        let work = Work::bytes(dims, capacity.step_tokens, capacity.sequences, sms);
-        work + 2 * (room(capacity, width).0 as u64 + u64::from(capacity.sequences) * 4)
+        let (rows, draws) = largest(capacity);
+        Work::bytes(dims, rows, draws, sms) + 2 * (room(capacity, width).0 as u64 + u64::from(draws) * 4)
     }
 
     /// Chooses the algorithms of all products. Returns whether any was timed.
@@ -129,7 +136,7 @@ impl Lane {
         let rows = buckets(capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
         for rows in rows {
             for product in Product::ALL {
-                if product == Product::Head && rows > capacity.sequences.max(buckets(capacity).last().unwrap_or(0)) {
+                if product == Product::Head && rows > largest(capacity).1 {
                     continue;
                 }
                 let (x, y) = self.work.operands(product);

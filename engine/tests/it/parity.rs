@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use overbook_engine::executor::{Capacity, Rehearsal};
+use overbook_engine::executor::{Capacity, Executor, Rehearsal};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{EngineError, Measured, run};
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
@@ -15,9 +15,9 @@ use overbook_sim::workload::arrival::{Arrival, Content, Workload, WorkloadError}
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt as _, SeedableRng as _};
 
-const BLOCK: u32 = 8;
-const BLOCKS: u32 = 60;
-const LONGEST: u32 = 300;
+pub(crate) const BLOCK: u32 = 8;
+pub(crate) const BLOCKS: u32 = 60;
+pub(crate) const LONGEST: u32 = 300;
 
 struct Given(std::vec::IntoIter<Arrival>);
 
@@ -67,13 +67,13 @@ fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
     ClusterSpec { limits, scheduler, seed, ..ClusterSpec::default() }
 }
 
-fn rehearsal() -> Rehearsal {
+fn rehearsal(_: &ClusterSpec) -> Box<dyn Executor> {
     let capacity = Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000);
-    Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1))
+    Box::new(Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1)))
 }
 
 fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, EngineError> {
-    run(spec, &mut Given(arrivals.into_iter()), Box::new(rehearsal()), &mut |_| true)
+    run(spec, &mut Given(arrivals.into_iter()), rehearsal(spec), &mut |_| true)
 }
 
 /// Every scheduler that runs on one lane. Those that would swap compute again: the engine has no memory to swap to.
@@ -92,31 +92,62 @@ fn expect_parity(name: &str, parity: &Parity) {
     );
 }
 
-#[test]
-fn the_simulator_makes_the_batches_of_the_engine() {
-    let (mut preempted, mut cached, mut early, mut gone) = (0, 0, 0, 0);
+/// What runs have covered, or they prove little.
+#[derive(Default, Debug)]
+pub(crate) struct Covered {
+    pub preempted: u32,
+    pub cached: u32,
+    pub early: u32,
+    pub gone: u32,
+}
+
+/// Runs `count` requests through every scheduler of one lane, at their times times `slower`, and replays them on the simulator.
+pub(crate) fn every_scheduler(
+    count: u64,
+    slower: u64,
+    open: &mut dyn FnMut(&ClusterSpec) -> Box<dyn Executor>,
+) -> Covered {
+    let mut covered = Covered::default();
     for (seed, (name, scheduler)) in schedulers().into_iter().enumerate() {
         let spec = spec(scheduler, seed as u64);
-        let measured = measure(&spec, arrivals(seed as u64, 60)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(measured.rows.len(), 60, "{name}: every request ends (law 1)");
+        let arrivals = later(arrivals(seed as u64, count), slower);
+        let measured = run(&spec, &mut Given(arrivals.into_iter()), open(&spec), &mut |_| true);
+        let measured = measured.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(measured.rows.len() as u64, count, "{name}: every request ends (law 1)");
         let parity = replay(&spec, &measured).unwrap_or_else(|e| panic!("{name}: {e}"));
         expect_parity(&name, &parity);
-        assert_eq!((parity.steps, parity.requests), (measured.steps.len(), 60));
+        assert_eq!((parity.steps, parity.requests as u64), (measured.steps.len(), count));
         for row in &measured.rows {
             let sent = &measured.sent[row.request as usize];
-            preempted += row.preemptions;
-            cached += row.cached_tokens;
-            early += u32::from(row.outcome == Outcome::Finished && sent.max_new_tokens > Some(row.output_tokens));
-            gone += u32::from(matches!(row.outcome, Outcome::Cancelled | Outcome::Expired));
+            covered.preempted += row.preemptions;
+            covered.cached += row.cached_tokens;
+            covered.early +=
+                u32::from(row.outcome == Outcome::Finished && sent.max_new_tokens > Some(row.output_tokens));
+            covered.gone += u32::from(matches!(row.outcome, Outcome::Cancelled | Outcome::Expired));
             // One is too long for every replica.
             assert!(row.request != 7 || row.outcome == Outcome::Rejected, "{name}: {row:?}");
         }
     }
-    // What the runs have covered, or they prove little.
-    assert!(preempted > 100, "{preempted} preemptions");
-    assert!(cached > 1000, "{cached} tokens from the prefix cache");
-    assert!(early > 300, "{early} ends by an end-of-sequence token");
-    assert!(gone > 50, "{gone} clients gave up");
+    covered
+}
+
+/// The same requests on a slower clock.
+fn later(mut arrivals: Vec<Arrival>, slower: u64) -> Vec<Arrival> {
+    for arrival in &mut arrivals {
+        arrival.at = Time(arrival.at.0 * slower);
+        for span in [&mut arrival.cancel_after, &mut arrival.max_wait, &mut arrival.deadline].into_iter().flatten() {
+            *span = Span(span.0 * slower);
+        }
+    }
+    arrivals
+}
+
+#[test]
+fn the_simulator_makes_the_batches_of_the_engine() {
+    let covered = every_scheduler(60, 1, &mut rehearsal);
+    assert!(covered.preempted > 100 && covered.cached > 1000, "{covered:?}");
+    // Ends by an end-of-sequence token, and clients that gave up.
+    assert!(covered.early > 300 && covered.gone > 50, "{covered:?}");
 }
 
 #[test]

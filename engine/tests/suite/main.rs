@@ -5,7 +5,6 @@ mod candle;
 mod equality;
 mod files;
 mod goldens;
-mod protocol;
 mod reference;
 mod support;
 mod tokenizer;
