@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "the driver's calls take addresses; each use says why it is sound")]
 
 mod blas;
+pub mod check;
 pub mod compile;
 mod driver;
 mod executor;

@@ -16,7 +16,6 @@ constexpr i32 ATTEND_MERGE_THREADS = 128;
 constexpr i32 STEPS = HEAD_DIM / 16;
 // Rows of the tile beyond the eighth are used or not, for all lanes alike.
 constexpr i32 HALVES = GROUP > 8 ? 2 : 1;
-constexpr u32 NOWHERE = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;
 // Floats from one row of a warp's result to the next: rows lie in different banks.
 constexpr i32 RESULT_ROW = HEAD_DIM + 8;
@@ -24,32 +23,25 @@ static_assert(ATTEND_DECODE_WARPS * GROUP * RESULT_ROW * 4 <= ATTEND_DECODE_SHAR
 
 // Where a warp reads.
 struct Source {
-    const bf16* keys;
-    const bf16* values;
+    Cache cache;
     const i32* table;
     i32 length;
-    i32 kv_heads;
-    i32 kv_head;
 };
 
-// Slot of token `lane` % TILE of a tile; NOWHERE behind the end.
+// Slot of token `lane` % TILE of a tile; the first of the cache behind the end.
 __device__ __forceinline__ u32 slot_in(const Source& source, i32 tile, i32 last) {
     const i32 position = tile * TILE + static_cast<i32>(threadIdx.x) % TILE;
-    return tile < last && position < source.length ? static_cast<u32>(slot_of(source.table, position)) : NOWHERE;
+    return tile < last && position < source.length ? slot_of(source.table, position) : 0;
 }
 
 // Starts the copies of a tile into a stage; tokens behind the end become zeros.
-__device__ __forceinline__ void fetch(const Source& source, u32 slots, u8* stage) {
+__device__ __forceinline__ void fetch(const Source& source, i32 tile, u32 slots, u8* stage) {
     const i32 lane = threadIdx.x % 32;
+    const i32 valid = source.length - tile * TILE;
 #pragma unroll
     for (i32 i = 0; i < TILE * CHUNKS / 32; ++i) {
         const i32 row = (i * 32 + lane) / CHUNKS, chunk = (i * 32 + lane) % CHUNKS;
-        const u32 slot = shuffle(slots, row);
-        const bool valid = slot != NOWHERE;
-        const i64 head = static_cast<i64>(valid ? slot : 0) * source.kv_heads + source.kv_head;
-        const i64 at = head * HEAD_DIM + chunk * 8;
-        cp_async16(chunk_at(stage, row, chunk), source.keys + at, valid);
-        cp_async16(chunk_at(stage + TILE * ROW_BYTES, row, chunk), source.values + at, valid);
+        fetch_chunk(stage, TILE * ROW_BYTES, row, chunk, source.cache, shuffle(slots, row), row < valid);
     }
 }
 
@@ -92,10 +84,13 @@ __device__ __forceinline__ void soften(State& state, float (&s)[2][4], float sca
             sum += x;
         }
         state.sum[half] = state.sum[half] * shrink + sum;
+        // The further on, the rarer.
+        if (shrink != 1.0f) {
 #pragma unroll
-        for (i32 i = 0; i < 2 * STEPS; ++i) {
-            state.out[i][2 * half] *= shrink;
-            state.out[i][2 * half + 1] *= shrink;
+            for (i32 i = 0; i < 2 * STEPS; ++i) {
+                state.out[i][2 * half] *= shrink;
+                state.out[i][2 * half + 1] *= shrink;
+            }
         }
     }
 }
@@ -141,7 +136,7 @@ __device__ __forceinline__ void take_tiles(
     for (i32 i = 0; i < AHEAD; ++i) {
         const i32 tile = first + i * ATTEND_DECODE_WARPS;
         if (tile < last) {
-            fetch(source, slots, stages + i * STAGE_BYTES);
+            fetch(source, tile, slots, stages + i * STAGE_BYTES);
         }
         cp_async_commit();
         slots = slot_in(source, tile + ATTEND_DECODE_WARPS, last);
@@ -153,7 +148,7 @@ __device__ __forceinline__ void take_tiles(
         sync_warp();
         const i32 next = tile + AHEAD * ATTEND_DECODE_WARPS;
         if (next < last) {
-            fetch(source, slots, stages + (stage == 0 ? AHEAD : stage - 1) * STAGE_BYTES);
+            fetch(source, next, slots, stages + (stage == 0 ? AHEAD : stage - 1) * STAGE_BYTES);
         }
         // Possibly an empty group: the wait counts groups.
         cp_async_commit();
@@ -250,7 +245,8 @@ extern "C" __global__ void __launch_bounds__(ATTEND_DECODE_THREADS, 2) attend_de
     }
     const i32 kv_head = blockIdx.y, split = blockIdx.x, warp = threadIdx.x / 32;
     const i32 length = positions[row] + 1;
-    const Source source{keys, values, tables + static_cast<i64>(owner) * table_width, length, kv_heads, kv_head};
+    const i32* table = tables + static_cast<i64>(owner) * table_width;
+    const Source source{cache_of(keys, values, kv_heads, kv_head), table, length};
     const i32 tiles = (length + TILE - 1) / TILE;
     // Fewer tiles than warps are not worth a split.
     const i32 share = max((tiles + splits - 1) / splits, ATTEND_DECODE_WARPS);

@@ -32,33 +32,27 @@ struct Tile {
 
 // Where a block reads.
 struct Source {
-    const bf16* keys;
-    const bf16* values;
+    Cache cache;
     const i32* table;
     i32 length;
-    i32 kv_heads;
-    i32 kv_head;
 };
 
-// Slots of a tile's tokens, by its first threads; -1 behind the end.
-__device__ __forceinline__ void find_slots(const Source& source, i32 tile, i64* slots) {
+// Slots of a tile's tokens, by its first threads; the first of the cache behind the end.
+__device__ __forceinline__ void find_slots(const Source& source, i32 tile, u32* slots) {
     if (threadIdx.x < TOKENS) {
         const i32 position = tile * TOKENS + static_cast<i32>(threadIdx.x);
-        slots[threadIdx.x] = position < source.length ? slot_of(source.table, position) : -1;
+        slots[threadIdx.x] = position < source.length ? slot_of(source.table, position) : 0;
     }
 }
 
 // Starts the copies of a tile; tokens behind the end become zeros.
-__device__ __forceinline__ void fetch(const Source& source, const i64* slots, u8* stage) {
+__device__ __forceinline__ void fetch(const Source& source, i32 tile, const u32* slots, u8* stage) {
+    const i32 valid = source.length - tile * TOKENS;
 #pragma unroll
     for (i32 i = 0; i < TOKENS * CHUNKS / ATTEND_PREFILL_THREADS; ++i) {
         const i32 item = i * ATTEND_PREFILL_THREADS + threadIdx.x;
         const i32 token = item / CHUNKS, chunk = item % CHUNKS;
-        const i64 slot = slots[token];
-        const bool valid = slot >= 0;
-        const i64 at = ((valid ? slot : 0) * source.kv_heads + source.kv_head) * HEAD_DIM + chunk * 8;
-        cp_async16(chunk_at(stage, token, chunk), source.keys + at, valid);
-        cp_async16(chunk_at(stage + TOKENS * ROW_BYTES, token, chunk), source.values + at, valid);
+        fetch_chunk(stage, TOKENS * ROW_BYTES, token, chunk, source.cache, slots[token], token < valid);
     }
 }
 
@@ -201,6 +195,8 @@ __device__ __forceinline__ void take(State& state, u8* queries, u8* stage, i32 r
 // Divides by the sums and writes `count` rows by way of the warp's part of the queries, which nobody else reads.
 __device__ __forceinline__ void write(State& state, u8* rows, bf16* out, i64 stride, i32 count) {
     const i32 lane = threadIdx.x % 32;
+    // All lanes have read the queries.
+    sync_warp();
 #pragma unroll
     for (i32 row = 0; row < 2 * PARTS; ++row) {
         const i32 part = row / 2, half = row % 2;
@@ -233,7 +229,7 @@ extern "C" __global__ void __launch_bounds__(ATTEND_PREFILL_THREADS) attend_pref
     const bf16* __restrict__ values, const i32* __restrict__ tables, i32 table_width, const i32* __restrict__ tiles,
     i32 heads, i32 kv_heads, float scale) {
     DYNAMIC_SHARED(shared);
-    SHARED(i64, slots, [2 * TOKENS]);
+    SHARED(u32, slots, [2 * TOKENS]);
     const i32* own = tiles + 4 * static_cast<i64>(blockIdx.x);
     const i32 first_row = own[0], count = own[1], owner = own[2], position = own[3];
     if (count <= 0) {
@@ -241,14 +237,14 @@ extern "C" __global__ void __launch_bounds__(ATTEND_PREFILL_THREADS) attend_pref
     }
     const i32 head = blockIdx.y, warp = threadIdx.x / 32;
     const i64 stride = static_cast<i64>(heads + 2 * kv_heads) * HEAD_DIM;
-    const Source source{
-        keys, values, tables + static_cast<i64>(owner) * table_width, position + count, kv_heads, head / GROUP};
+    const i32* table = tables + static_cast<i64>(owner) * table_width;
+    const Source source{cache_of(keys, values, kv_heads, head / GROUP), table, position + count};
     const i32 last = (position + count + TOKENS - 1) / TOKENS;
     u8* stages = shared + PREFILL_TILE * ROW_BYTES;
     find_slots(source, 0, slots);
     __syncthreads();
     fetch_queries(qkv + first_row * stride + head * HEAD_DIM, stride, count, shared);
-    fetch(source, slots, stages);
+    fetch(source, 0, slots, stages);
     cp_async_commit();
     find_slots(source, 1, slots + TOKENS);
     State state = {};
@@ -264,7 +260,7 @@ extern "C" __global__ void __launch_bounds__(ATTEND_PREFILL_THREADS) attend_pref
         __syncthreads();
         const i32 now = tile % 2, then = 1 - now;
         if (tile + 1 < last) {
-            fetch(source, slots + then * TOKENS, stages + then * STAGE_BYTES);
+            fetch(source, tile + 1, slots + then * TOKENS, stages + then * STAGE_BYTES);
             cp_async_commit();
             find_slots(source, tile + 2, slots + now * TOKENS);
         }

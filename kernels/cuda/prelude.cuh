@@ -213,11 +213,11 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
-// Where a position's key and value stand in the cache of a layer.
+// Where a position's key and value stand in the cache of a layer. A cache has less than 2^32 slots.
 #if defined(BLOCK_SHIFT)
-__device__ __forceinline__ i64 slot_of(const i32* table, i32 position) {
-    const i32 offset = position & ((1 << BLOCK_SHIFT) - 1);
-    return (static_cast<i64>(table[position >> BLOCK_SHIFT]) << BLOCK_SHIFT) | offset;
+__device__ __forceinline__ u32 slot_of(const i32* table, i32 position) {
+    const u32 offset = static_cast<u32>(position) & ((1u << BLOCK_SHIFT) - 1);
+    return static_cast<u32>(table[position >> BLOCK_SHIFT]) << BLOCK_SHIFT | offset;
 }
 #endif
 
@@ -279,5 +279,29 @@ __device__ __forceinline__ void load_values(u32 (&near)[2], u32 (&far)[2], const
     near[1] = r[1];
     far[0] = r[2];
     far[1] = r[3];
+}
+
+// Keys and values of one KV head of a layer.
+struct Cache {
+    const u8* keys;
+    const u8* values;
+    // Bytes from a slot to the next.
+    u32 stride;
+};
+
+__device__ __forceinline__ Cache cache_of(const bf16* keys, const bf16* values, i32 kv_heads, i32 kv_head) {
+    const i32 start = kv_head * HEAD_DIM;
+    return Cache{reinterpret_cast<const u8*>(keys + start), reinterpret_cast<const u8*>(values + start),
+                 static_cast<u32>(kv_heads) * ROW_BYTES};
+}
+
+// Starts the copies of a chunk of a slot's key and value into a row of a stage: `values` bytes after the keys are the values.
+// Without `valid` they become zeros.
+__device__ __forceinline__ void fetch_chunk(
+    u8* stage, i32 values, i32 row, i32 chunk, const Cache& cache, u32 slot, bool valid) {
+    const u64 at = static_cast<u64>(slot) * cache.stride;
+    u8* to = chunk_at(stage, row, chunk);
+    cp_async16(to, cache.keys + chunk * 16 + at, valid);
+    cp_async16(to + values, cache.values + chunk * 16 + at, valid);
 }
 #endif

@@ -87,22 +87,19 @@ __device__ __forceinline__ i32 bucket_of(const Row& row, float logit) {
     return x < BUCKETS - 1 ? static_cast<i32>(x) : BUCKETS - 1;
 }
 
-// The run of logits from `start`, a multiple of RUN; anything beyond the end.
-__device__ __forceinline__ void load_run(const float* logits, i32 vocab, i32 start, float (&x)[RUN]) {
+// Four logits from `start`, a multiple of four; anything beyond the end.
+__device__ __forceinline__ void load_quad(const float* logits, i32 vocab, i32 start, float* x) {
+    // A row is only aligned if all rows are.
+    if (vocab % 4 == 0) {
+        const Vec16 v = start < vocab ? load16(logits + start) : Vec16{{0, 0, 0, 0}};
 #pragma unroll
-    for (i32 half = 0; half < RUN; half += 4) {
-        // A row is only aligned if all rows are.
-        if (vocab % 4 == 0) {
-            const Vec16 v = start + half < vocab ? load16(logits + start + half) : Vec16{{0, 0, 0, 0}};
+        for (i32 i = 0; i < 4; ++i) {
+            x[i] = float_from_bits(v.w[i]);
+        }
+    } else {
 #pragma unroll
-            for (i32 i = 0; i < 4; ++i) {
-                x[half + i] = float_from_bits(v.w[i]);
-            }
-        } else {
-#pragma unroll
-            for (i32 i = half; i < half + 4; ++i) {
-                x[i] = start + i < vocab ? logits[start + i] : 0.0f;
-            }
+        for (i32 i = 0; i < 4; ++i) {
+            x[i] = start + i < vocab ? logits[start + i] : 0.0f;
         }
     }
 }
@@ -110,11 +107,11 @@ __device__ __forceinline__ void load_run(const float* logits, i32 vocab, i32 sta
 // Calls visit(token, logit) for every token. A thread sees its tokens in order.
 template <class Visit>
 __device__ __forceinline__ void each_logit(const float* logits, i32 vocab, Visit visit) {
-    for (i32 start = threadIdx.x * RUN; start < vocab; start += SAMPLE_THREADS * RUN) {
-        float x[RUN];
-        load_run(logits, vocab, start, x);
+    for (i32 start = threadIdx.x * 4; start < vocab; start += SAMPLE_THREADS * 4) {
+        float x[4];
+        load_quad(logits, vocab, start, x);
 #pragma unroll
-        for (i32 i = 0; i < RUN; ++i) {
+        for (i32 i = 0; i < 4; ++i) {
             if (start + i < vocab) {
                 visit(start + i, x[i]);
             }
@@ -217,7 +214,8 @@ __device__ __forceinline__ void find_top(Shared& shared, Row& row) {
 // Weights of the tokens of a run, and their sum.
 __device__ __forceinline__ u64 run_weights(const Row& row, i32 start, u64 (&weights)[RUN]) {
     float x[RUN];
-    load_run(row.logits, row.vocab, start, x);
+    load_quad(row.logits, row.vocab, start, x);
+    load_quad(row.logits, row.vocab, start + 4, x + 4);
     u64 sum = 0;
 #pragma unroll
     for (i32 i = 0; i < RUN; ++i) {
@@ -357,7 +355,7 @@ __device__ __forceinline__ void place_in_list(
 __device__ __forceinline__ void place_among_equals(
     Shared& shared, const Row& row, const Goal& goal, u32 key, u32 count, u64 before) {
     const i32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    shared.counts[threadIdx.x] = 0;
+    shared.keys[threadIdx.x] = 0;
     __syncthreads();
     const i32 pieces = (row.vocab + PIECE - 1) / PIECE;
     for (i32 piece = warp; piece < pieces; piece += WARPS) {
@@ -368,12 +366,12 @@ __device__ __forceinline__ void place_among_equals(
         }
         equal = warp_sum(equal);
         if (lane == 0) {
-            shared.counts[piece] = equal;
+            shared.keys[piece] = equal;
         }
     }
     __syncthreads();
     u64 total = 0;
-    const u64 mine = shared.counts[threadIdx.x];
+    const u64 mine = shared.keys[threadIdx.x];
     u64 passed = sum_before(shared, mine, total);
     const float logit = float_from_bits(key & 0x80000000u ? key & 0x7fffffffu : ~key);
     const u64 weight = weight_of(row, logit);
@@ -409,8 +407,9 @@ __device__ __forceinline__ void count_keys(
     sum_before(shared, mine_weight, weight);
 }
 
-// Finds a place in a bucket with more tokens than can be listed: halves the range of keys until they can, or are all equal.
-__device__ __forceinline__ void place_in_crowd(
+// Finds a place in a bucket. Where it has more tokens than can be listed, halves the range of keys until they can, or are all
+// equal.
+__device__ __forceinline__ void place_in_bucket(
     Shared& shared, const Row& row, const Goal& goal, i32 bucket, u32 inside, u32 count, u64 before) {
     u32 least = 0, most = 0xffffffffu;
     while (inside > CANDIDATES && least < most) {
@@ -436,78 +435,78 @@ __device__ __forceinline__ void place_in_crowd(
     }
 }
 
-// Sums over all buckets, kept by the threads: bucket `threadIdx.x` and what is before it.
+// What is before bucket `threadIdx.x`: tokens, and their weight.
 struct Sums {
-    u32 inside;
     u32 count;
-    u64 weight;
     u64 before;
-    u64 total;
 };
 
-__device__ __forceinline__ Sums sum_buckets(Shared& shared) {
-    Sums sums;
+__device__ __forceinline__ u64 bucket_weight(const Shared& shared, u32 bucket) {
+    return static_cast<u64>(shared.weights_high[bucket]) << 32 | shared.weights_low[bucket];
+}
+
+// `total` gets the weight of all.
+__device__ __forceinline__ Sums sum_buckets(Shared& shared, u64& total) {
     u64 tokens = 0;
-    sums.inside = shared.counts[threadIdx.x];
-    sums.weight = static_cast<u64>(shared.weights_high[threadIdx.x]) << 32 | shared.weights_low[threadIdx.x];
-    sums.count = static_cast<u32>(sum_before(shared, sums.inside, tokens));
-    sums.before = sum_before(shared, sums.weight, sums.total);
-    return sums;
+    const u32 count = static_cast<u32>(sum_before(shared, shared.counts[threadIdx.x], tokens));
+    return Sums{count, sum_before(shared, bucket_weight(shared, threadIdx.x), total)};
 }
 
 // The place in the order of likelihood that a goal names.
-__device__ Place place_of(Shared& shared, const Row& row, const Sums& sums, const Goal& goal) {
+__device__ __forceinline__ Place place_of(Shared& shared, const Row& row, const Sums& sums, const Goal& goal) {
     // The last place is still read.
     __syncthreads();
-    const bool here = goal.by_weight ? holds(sums.before, sums.weight, goal.target)
-                                     : holds(sums.count, sums.inside, static_cast<u32>(goal.target));
-    if (here) {
+    const u32 own = shared.counts[threadIdx.x];
+    const u64 weight = bucket_weight(shared, threadIdx.x);
+    if (goal.by_weight ? holds(sums.before, weight, goal.target) : holds(sums.count, own, static_cast<u32>(goal.target))) {
         shared.found = threadIdx.x;
         shared.found_count = sums.count;
         shared.found_before = sums.before;
-        shared.listed = sums.inside;
+    }
+    __syncthreads();
+    const u32 bucket = shared.found, inside = shared.counts[bucket];
+    if (bucket_weight(shared, bucket) == 0) {
         // Where nothing has weight, places need no order.
-        shared.place = Place{sums.before, 0, sums.weight == 0 ? 0 : -1};
+        return Place{shared.found_before, 0, 0};
     }
-    __syncthreads();
-    const i32 bucket = static_cast<i32>(shared.found);
-    const u32 inside = shared.listed, count = shared.found_count;
-    const u64 before = shared.found_before;
-    const bool settled = shared.place.token == 0;
-    __syncthreads();
-    if (!settled) {
-        if (inside <= CANDIDATES) {
-            place_in_list(shared, row, goal, bucket, 0, 0xffffffffu, count, before);
-        } else {
-            place_in_crowd(shared, row, goal, bucket, inside, count, before);
-        }
-    }
+    place_in_bucket(shared, row, goal, static_cast<i32>(bucket), inside, shared.found_count, shared.found_before);
     return shared.place;
+}
+
+// The last token before which the sum of weights is below the share `top_p` of `total`. The first always stays.
+__device__ __forceinline__ Goal last_of_share(u64 total, float top_p) {
+    const double bound = static_cast<double>(total) * static_cast<double>(top_p);
+    u64 target = bound > 0.0 ? static_cast<u64>(bound) : 0;
+    if (target > 0 && static_cast<double>(target) >= bound) {
+        target -= 1;
+    }
+    return Goal{true, min(target, total - 1)};
 }
 
 // Draws in the order of likelihood among the first `keep` tokens, and of those among the fewest with the share `top_p`.
 __device__ __forceinline__ i32 draw_in_order(Shared& shared, const Row& row, const Draw* draw, i32 keep) {
     fill_buckets(shared, row);
-    const Sums sums = sum_buckets(shared);
-    u64 total = sums.total;
-    if (keep < row.vocab) {
-        const Place last = place_of(shared, row, sums, Goal{false, static_cast<u64>(keep - 1)});
-        total = last.before + last.weight;
-    }
-    if (total == 0) {
-        return row.top_token;
-    }
-    if (draw->top_p < 1.0f) {
-        // The last token before which the sum is below the bound; the first always stays.
-        const double bound = static_cast<double>(total) * static_cast<double>(draw->top_p);
-        u64 target = bound > 0.0 ? static_cast<u64>(bound) : 0;
-        if (target > 0 && static_cast<double>(target) >= bound) {
-            target -= 1;
+    u64 total = 0;
+    const Sums sums = sum_buckets(shared, total);
+    i32 token = row.top_token;
+    // Three searches: the last of the first `keep`, the last of the share, the draw among what is left. Unrolled it would be
+    // three times the code.
+#pragma unroll 1
+    for (i32 search = keep < row.vocab ? 0 : 1; search < 3 && total > 0; ++search) {
+        Goal goal{false, static_cast<u64>(keep - 1)};
+        if (search == 1) {
+            if (draw->top_p >= 1.0f) {
+                continue;
+            }
+            goal = last_of_share(total, draw->top_p);
+        } else if (search == 2) {
+            goal = Goal{true, target_of(draw, total)};
         }
-        const Place last = place_of(shared, row, sums, Goal{true, min(target, total - 1)});
-        total = last.before + last.weight;
+        const Place place = place_of(shared, row, sums, goal);
+        total = place.before + place.weight;
+        token = place.token;
     }
-    return place_of(shared, row, sums, Goal{true, target_of(draw, total)}).token;
+    return token;
 }
 
 // Grid: a block for each row of `logits`. Writes the row's token to `drawn`, and -inf over its banned logits. Ties go to the

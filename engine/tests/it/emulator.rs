@@ -45,9 +45,11 @@ pub(crate) fn folder() -> &'static Path {
 /// A command that finds the stand-in, with a seed and folders of its own kind of tests.
 pub(crate) fn command(program: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
-    // What edits of sources have made is for nobody else.
-    let edited = settings.iter().find(|(name, _)| *name == "OVERBOOK_EMULATOR_EDIT");
-    let kept = edited.map_or("kept".to_owned(), |(_, edit)| blake3::hash(edit.as_bytes()).to_hex()[..12].to_owned());
+    // What edits of sources and other ways to compile them have made is for nobody else.
+    let ways = ["OVERBOOK_EMULATOR_EDIT", "OVERBOOK_EMULATOR_RACES"];
+    let ways: Vec<_> = settings.iter().filter(|(name, _)| ways.contains(name)).map(|(_, value)| *value).collect();
+    let hash = |ways: &str| blake3::hash(ways.as_bytes()).to_hex()[..12].to_owned();
+    let kept = if ways.is_empty() { "kept".to_owned() } else { hash(&ways.join("\n")) };
     command
         .env("LD_LIBRARY_PATH", folder())
         .env("OVERBOOK_EMULATOR_SOURCE", sources())

@@ -5,6 +5,7 @@
 mod calibrate;
 mod cuda;
 mod emulator;
+mod kernels;
 mod loud;
 mod parity;
 mod protocol;

@@ -1,0 +1,73 @@
+//! Every kernel against its reference, on whatever device there is: a GPU, or the emulator of the tests.
+//!
+//! Inputs are random and the same every time; sizes are odd ones, around the edges of tiles and blocks. What a kernel writes to is
+//! full of ones before, which is no number, and so is what lies beside its arrays and must stay.
+
+mod attention;
+mod blocks;
+mod draws;
+mod elementwise;
+mod rig;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use overbook_kernels::Work;
+
+use super::CudaError;
+use super::driver::Gpu;
+use rig::Rig;
+
+/// One launch (with `attend_decode`, the merge that follows it too) beside its reference.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KernelCheck {
+    /// Which kernel.
+    pub kernel: &'static str,
+    /// On what.
+    pub case: String,
+    /// How far its result is from the reference's; infinite where something was written that must not be.
+    pub error: f64,
+    /// What the error may be.
+    pub bound: f64,
+    /// What the launch must at least move and compute.
+    pub work: Work,
+}
+
+impl KernelCheck {
+    /// Whether the kernel is right. An error that is no number is none to be content with.
+    pub fn passed(&self) -> bool {
+        self.error <= self.bound
+    }
+}
+
+/// What to check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scope<'a> {
+    /// One kernel, or all.
+    pub kernel: Option<&'a str>,
+    /// Shapes of heads and blocks, of those that there are.
+    pub shapes: usize,
+}
+
+impl Scope<'_> {
+    /// Everything.
+    pub const ALL: Scope<'static> = Scope { kernel: None, shapes: usize::MAX };
+
+    fn has(&self, kernel: &str) -> bool {
+        self.kernel.is_none_or(|only| only == kernel)
+    }
+}
+
+/// Runs checks. Compiled kernels are kept in a folder, if one is given.
+///
+/// # Errors
+/// A kernel does not compile, or the device fails.
+pub fn check(gpu: &Arc<Gpu>, cache: Option<&Path>, scope: Scope) -> Result<Vec<KernelCheck>, CudaError> {
+    let rig = Rig::new(gpu, cache)?;
+    let mut checks = Vec::new();
+    elementwise::check(&rig, scope, &mut checks)?;
+    blocks::check(&rig, scope, &mut checks)?;
+    draws::check(&rig, scope, &mut checks)?;
+    attention::check(&rig, scope, &mut checks)?;
+    Ok(checks)
+}
