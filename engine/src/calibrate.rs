@@ -95,7 +95,7 @@ const ROUNDS: usize = 3;
 /// # Errors
 /// The executor failed.
 pub fn anchors(plan: &ShapePlan, executor: Box<dyn Executor>) -> Result<Vec<AnchorTime>, ExecutorError> {
-    let mut bench = Bench::new(executor, plan.seed);
+    let mut bench = Bench::new(executor, plan.seed)?;
     let shapes = plan.anchors();
     let mut anchors: Vec<Anchor> =
         shapes.iter().map(|shape| Anchor { name: shape.name(), times_us: Vec::new() }).collect();
@@ -122,7 +122,7 @@ pub fn calibrate(
 ) -> Result<Calibration, CalibrateError> {
     let mut gauge = PressureGauge::start();
     let order = plan.order();
-    let mut bench = Bench::new(build()?, plan.seed);
+    let mut bench = Bench::new(build()?, plan.seed)?;
     // With their places in the order, which show drift.
     let mut samples: Vec<(usize, StepSample)> = Vec::new();
     let mut anchors: Vec<Anchor> = Vec::new();

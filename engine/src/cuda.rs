@@ -13,6 +13,7 @@
 mod blas;
 pub mod check;
 pub mod compile;
+mod device;
 mod driver;
 mod executor;
 mod forward;
@@ -26,6 +27,7 @@ mod weights;
 use crate::executor::ExecutorError;
 use crate::weights::WeightsError;
 
+pub use device::CudaDevice;
 pub use driver::{Facts, Gpu};
 pub use executor::{CudaExecutor, Fit, Model};
 

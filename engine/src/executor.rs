@@ -181,6 +181,13 @@ pub trait Executor: Send {
     /// The device failed, or no step of the lane is out.
     fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError>;
 
+    /// Sequences may from now on attend to positions that were never computed: a measurement gives contexts, and does not grow them.
+    /// Puts something into the cache that arithmetic goes well with.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn give_contexts(&mut self) -> Result<(), ExecutorError>;
+
     /// Whether [`Executor::wait`] would give the oldest step of a lane back at once.
     ///
     /// # Errors

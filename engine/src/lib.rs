@@ -49,6 +49,7 @@ pub mod client;
 pub mod config;
 pub mod cpu;
 pub mod cuda;
+pub mod device;
 pub mod driver;
 pub mod executor;
 pub mod history;
@@ -63,6 +64,7 @@ pub mod weights;
 
 pub use config::Config;
 pub use cpu::CpuExecutor;
+pub use device::Device;
 pub use executor::{Capacity, Executor};
 pub use run::{Measured, run};
 pub use weights::{Dtype, Weights};

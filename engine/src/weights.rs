@@ -158,7 +158,7 @@ impl Weights {
     }
 
     /// Takes tensors under their Hugging Face names.
-    pub fn from_source(config: &Config, source: &impl Source, dtype: Dtype) -> Result<Weights, WeightsError> {
+    pub fn from_source(config: &Config, source: &dyn Source, dtype: Dtype) -> Result<Weights, WeightsError> {
         check_widths(config)?;
         let (hidden, vocab) = (config.hidden, config.vocab);
         let matrix = |name: &str, rows: usize| {
@@ -188,7 +188,7 @@ impl Weights {
 }
 
 impl Layer {
-    fn from_source(config: &Config, source: &impl Source, dtype: Dtype, layer: usize) -> Result<Layer, WeightsError> {
+    fn from_source(config: &Config, source: &dyn Source, dtype: Dtype, layer: usize) -> Result<Layer, WeightsError> {
         let (hidden, query, kv) = (config.hidden, config.query_width(), config.kv_width());
         let intermediate = config.intermediate;
         let tensor = |name: &str, shape: &[usize]| source.tensor(&format!("model.layers.{layer}.{name}"), shape);

@@ -24,10 +24,11 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new(executor: Box<dyn Executor>, seed: u64) -> Self {
+    pub(super) fn new(mut executor: Box<dyn Executor>, seed: u64) -> Result<Self, ExecutorError> {
+        executor.give_contexts()?;
         let mut frames: Vec<u32> = (0..executor.capacity().blocks).collect();
         frames.sort_by_key(|&frame| mix(seed, u64::from(frame)));
-        Bench { executor, frames, known: Vec::new(), seed, ratios: Vec::new() }
+        Ok(Bench { executor, frames, known: Vec::new(), seed, ratios: Vec::new() })
     }
 
     /// Measures a shape for about `time`, `repeats` times at least and at most, after one step to get used to it.

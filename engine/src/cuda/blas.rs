@@ -71,15 +71,24 @@ impl Blas {
     /// # Errors
     /// It is not there, or there is no memory for its workspace.
     pub(super) fn new(gpu: &Arc<Gpu>, tuned: BTreeMap<Shape, Algorithm>) -> Result<Blas, CudaError> {
-        // SAFETY: only looks whether the library can be loaded.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(CudaError::NoLibrary { name: "cuBLASLt (libcublasLt.so)" });
-        }
+        Blas::find()?;
         gpu.bind()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: writes a handle, which is destroyed when the structure is dropped.
         check(unsafe { sys::cublasLtCreate(&raw mut handle) }, "cublasLtCreate")?;
         Ok(Blas { handle, workspace: Buffer::new(gpu, WORKSPACE)?, plans: BTreeMap::new(), tuned })
+    }
+
+    /// Whether the library is there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn find() -> Result<(), CudaError> {
+        // SAFETY: only looks whether the library can be loaded.
+        if unsafe { sys::is_culib_present() } {
+            return Ok(());
+        }
+        Err(CudaError::NoLibrary { name: "cuBLASLt (libcublasLt.so)" })
     }
 
     /// The library's version, as it counts.

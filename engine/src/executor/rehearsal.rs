@@ -40,12 +40,6 @@ impl Rehearsal {
         }
     }
 
-    /// The same without the check: contexts may be given that were never computed, as a calibration does.
-    #[must_use]
-    pub fn unchecked(self) -> Self {
-        Rehearsal { checks: false, ..self }
-    }
-
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
         for &seat in &batch.ends {
             let known = self.tokens.get_mut(seat as usize).and_then(Option::take);
@@ -136,6 +130,11 @@ impl Executor for Rehearsal {
     fn submit(&mut self, _: usize, batch: Batch) -> Result<(), ExecutorError> {
         let tokens = self.compute(&batch)?;
         self.ready.push_back((tokens, self.base + self.per_token * batch.tokens() as u32));
+        Ok(())
+    }
+
+    fn give_contexts(&mut self) -> Result<(), ExecutorError> {
+        self.checks = false;
         Ok(())
     }
 

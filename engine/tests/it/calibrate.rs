@@ -22,7 +22,7 @@ fn plan() -> ShapePlan {
 
 fn build(plan: &ShapePlan) -> Box<dyn Executor> {
     let capacity = Capacity::unbounded(plan.blocks, plan.block_tokens, plan.max_model_len, 500);
-    Box::new(Rehearsal::new(capacity, Duration::from_micros(300), Duration::from_micros(7)).unchecked())
+    Box::new(Rehearsal::new(capacity, Duration::from_micros(300), Duration::from_micros(7)))
 }
 
 #[test]

@@ -109,6 +109,10 @@ impl Executor for Shadow {
         self.cuda.submit(lane, batch)
     }
 
+    fn give_contexts(&mut self) -> Result<(), ExecutorError> {
+        self.cuda.give_contexts()
+    }
+
     fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError> {
         self.cuda.ready(lane)
     }

@@ -306,6 +306,10 @@ impl Executor for CandleExecutor {
         Ok(())
     }
 
+    fn give_contexts(&mut self) -> std::result::Result<(), ExecutorError> {
+        Ok(())
+    }
+
     fn ready(&mut self, _: usize) -> std::result::Result<bool, ExecutorError> {
         Ok(true)
     }

@@ -396,7 +396,7 @@ pub(crate) struct RunArgs {
 pub(crate) struct DeviceArgs {
     /// The real engine, in real time, on this device.
     #[arg(long, value_enum, value_name = "DEVICE")]
-    pub(crate) on: Option<DeviceKind>,
+    pub(crate) on: Option<On>,
     /// Folder with config.json and safetensors weights [default: dummy weights for the presets `small` and `tiny`].
     #[arg(long, value_name = "DIR", requires = "on")]
     pub(crate) weights: Option<PathBuf>,
@@ -489,9 +489,11 @@ pub(crate) struct ReplayArgs {
 
 /// A device of the real engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum DeviceKind {
+pub(crate) enum On {
     /// The CPU of this machine.
     Cpu,
+    /// The first NVIDIA GPU (A100 or newer); its driver, NVRTC and cuBLASLt are looked for when it is used.
+    Cuda,
 }
 
 /// What to compare, and against what. All points have the same seed: the same requests.

@@ -1,29 +1,34 @@
 //! What `--on` means: a model, its weights, and something that runs steps.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use overbook::TOOL;
 use overbook_engine::config::Config;
-use overbook_engine::cpu::CpuExecutor;
+use overbook_engine::device::{self, DeviceError, DeviceKind};
 use overbook_engine::executor::{Capacity, Executor, ExecutorError};
 use overbook_engine::serve::tokenizer::Tokenizer;
-use overbook_engine::weights::{Dtype, Weights};
 use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::schedulers::Needs;
 use overbook_sim::serving::replica::Limits;
 
-use crate::cli::DeviceArgs;
+use crate::cli::{DeviceArgs, On};
 use crate::output::{Failure, note};
+
+/// Positions of a step beyond which a device computes it in parts: activations of a prompt of 100,000 tokens are worth more as
+/// KV memory.
+const STEP_TOKENS: u32 = 16_384;
+/// Sequences of a step for which there is memory, where the scheduler sets no limit.
+const SEQUENCES: u32 = 1024;
 
 /// A model on a device.
 pub(crate) struct Device {
     config: Config,
-    weights: Arc<Weights>,
-    threads: usize,
+    device: Box<dyn device::Device>,
+    needs: Needs,
     /// Where the weights come from; `None` if they are dummies.
     folder: Option<PathBuf>,
 }
@@ -31,41 +36,71 @@ pub(crate) struct Device {
 impl Device {
     /// Loads or makes the weights of a point's model.
     pub(crate) fn open(point: &Point, args: &DeviceArgs) -> Result<Device, Failure> {
+        let kind = match args.on {
+            Some(On::Cuda) if args.threads.is_some() => {
+                return Err(Failure::Input("--threads is for --on cpu: a GPU has no compute threads".into()));
+            }
+            Some(On::Cuda) => DeviceKind::Cuda,
+            Some(On::Cpu) | None => DeviceKind::Cpu { threads: args.threads },
+        };
         if !point.pools.is_empty() {
             return Err(Failure::Input("the real engine is one replica; leave out `fleet.pools`".into()));
         }
         if point.scenario.engine.weights != WeightDtype::Bf16 {
-            return Err(Failure::Input("the CPU engine has bf16 weights; set `engine.weights: bf16`".into()));
+            return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
         }
         if point.scenario.fleet.gpus_per_replica() > 1 {
-            return Err(Failure::Input("the CPU engine is one device; set `fleet.tensor_parallel: 1`".into()));
+            return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
         }
         overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
-        let weights = match &folder {
-            Some(path) => Weights::load(&config, path, Dtype::Bf16),
-            None => Weights::dummy(&config, 0, Dtype::Bf16),
-        };
-        let weights = Arc::new(weights.map_err(Failure::input)?);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // With a compute thread on every core requests were sent and steps planned milliseconds late.
-        let spare = (cores - 1).max(1);
-        Ok(Device { config, weights, threads: args.threads.map_or(spare, usize::from), folder })
+        let device = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
+            DeviceError::Weights(error) => Failure::input(error),
+            // Nothing that was given is wrong: the machine lacks something.
+            DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
+        })?;
+        Ok(Device { config, device, needs: point.scenario.scheduler.needs(), folder })
     }
 
     /// An executor for a replica's limits, its cache empty.
     pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
         let blocks = u32::try_from(limits.blocks)
             .map_err(|_| ExecutorError(format!("{} KV blocks are more than the engine can number", limits.blocks)))?;
-        let vocab = self.config.vocab as u32;
-        let capacity = Capacity::unbounded(blocks, limits.block_tokens, limits.max_model_len, vocab);
-        Ok(Box::new(CpuExecutor::new(self.config.clone(), self.weights.clone(), capacity, self.threads)?))
+        let capacity = Capacity {
+            blocks,
+            block_tokens: limits.block_tokens,
+            max_model_len: limits.max_model_len,
+            vocab: self.config.vocab as u32,
+            step_tokens: self.needs.step_tokens.at(limits.max_model_len).min(STEP_TOKENS),
+            sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks),
+            lanes: limits.lanes.work().len() as u32,
+        };
+        if let Some(room) = self.device.room(&capacity)?
+            && room < limits.blocks
+        {
+            let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
+            return Err(ExecutorError(format!(
+                "{} has room for {} tokens of KV beside weights and activations, and the pool has {}; set \
+                 `engine.kv_tokens: {}` or less",
+                self.processor(),
+                tokens(room),
+                tokens(limits.blocks),
+                tokens(room)
+            )));
+        }
+        self.device.executor(capacity)
     }
 
-    /// Compute threads.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
+    /// What the device is called on the command line, with its settings.
+    pub(crate) fn flags(&self) -> String {
+        let threads = self.device.threads().map_or_else(String::new, |threads| format!(" --threads {threads}"));
+        format!("--on {}{threads}", self.device.name())
+    }
+
+    /// Compute threads, in words.
+    pub(crate) fn threads(&self) -> String {
+        self.device.threads().map_or_else(|| "none".to_owned(), |threads| threads.to_string())
     }
 
     /// What makes tokens of text: the tokenizer beside the weights, or bytes.
@@ -86,32 +121,39 @@ impl Device {
     pub(crate) fn profiled(&self, block_tokens: u32) -> ProfiledEngine {
         ProfiledEngine {
             name: TOOL.to_owned(),
-            executor: "cpu".to_owned(),
-            threads: Some(self.threads as u32),
+            executor: self.device.name().to_owned(),
+            threads: self.device.threads(),
             weights: "bf16".to_owned(),
             block_tokens,
         }
     }
 
     /// What a profile says of this machine.
-    pub(crate) fn hardware() -> Hardware {
+    pub(crate) fn hardware(&self) -> Hardware {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+        let software = self.device.software();
         Hardware {
-            device: Device::processor(),
-            count: std::thread::available_parallelism().map_or(1, usize::from) as u32,
-            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            device: self.processor(),
+            count: if self.device.threads().is_some() { cores } else { 1 },
+            system: if software.is_empty() { system } else { format!("{system}, {software}") },
         }
     }
 
     /// The processor, as the system calls it.
-    pub(crate) fn processor() -> String {
-        host_cpu().unwrap_or_else(|| format!("a CPU ({})", std::env::consts::ARCH))
+    pub(crate) fn processor(&self) -> String {
+        let host = || host_cpu().unwrap_or_else(|| format!("a CPU ({})", std::env::consts::ARCH));
+        self.device.processor().unwrap_or_else(host)
     }
 
     /// What runs the steps, in words.
     pub(crate) fn describe(&self) -> String {
-        let processor = Device::processor();
+        let (processor, software) = (self.processor(), self.device.software());
         let origin = self.folder.as_ref().map_or_else(|| "dummy weights".to_owned(), |path| path.display().to_string());
-        format!("CPU engine, {} threads, {processor}; bf16, {origin}", self.threads)
+        match self.device.threads() {
+            Some(threads) => format!("CPU engine, {threads} threads, {processor}; bf16, {origin}"),
+            None => format!("CUDA engine, {processor}, {software}; bf16, {origin}"),
+        }
     }
 }
 

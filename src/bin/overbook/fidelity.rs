@@ -128,10 +128,10 @@ fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
         if theirs == ours { Ok(()) } else { Err(Failure::Input(message)) }
     };
     if profile.kind == OriginKind::Measured {
-        let threads = profile.engine.threads.map_or_else(|| "unknown".to_owned(), |threads| threads.to_string());
-        ours("--threads", threads, device.threads().to_string())?;
+        let threads = profile.engine.threads.map_or_else(|| "none".to_owned(), |threads| threads.to_string());
+        ours("--threads", threads, device.threads())?;
         ours("blocks of", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;
-        ours("the processor", profile.hardware.device.clone(), Device::processor())?;
+        ours("the processor", profile.hardware.device.clone(), device.processor())?;
     }
     ours("the model", profile.model.clone(), point.model.name.clone())
 }
@@ -224,8 +224,7 @@ fn fidelity(
             replayed: load.replayed,
         });
     }
-    let mut command =
-        format!("overbook validate {} --on cpu --threads {} --repeats {repeats}", quote(scenario), device.threads());
+    let mut command = format!("overbook validate {} {} --repeats {repeats}", quote(scenario), device.flags());
     if let Some(weights) = &args.device.weights {
         command.extend([" --weights ", &quote(weights)]);
     }

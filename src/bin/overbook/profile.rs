@@ -48,7 +48,7 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
         name: name(out),
         model: point.model.name.clone(),
         engine: device.profiled(plan.block_tokens),
-        hardware: Device::hardware(),
+        hardware: device.hardware(),
         measured: today(),
         samples: keep(&samples, &calibration.samples, plan.seed)?,
     };

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
         return Err(Failure::Input("serve takes one scenario, this is a study; choose a point with --set".into()));
     }
     if args.device.on.is_none() {
-        return Err(Failure::Input("serve needs a device; add --on cpu".into()));
+        return Err(Failure::Input("serve needs a device; add --on cpu or --on cuda".into()));
     }
     let point = &study.points()[0];
     let spec = point.cluster().map_err(Failure::input)?;
