@@ -2,8 +2,8 @@
 
 use overbook_reports::{self as reports, Report, Status, html};
 use overbook_scenarios as scenarios;
-use overbook_scenarios::Point;
 use overbook_scenarios::scenario::Scenario;
+use overbook_scenarios::{Point, facts};
 use overbook_sim::digest::Digest;
 use overbook_sim::fleet::{Effort, Halt, RunResult};
 use overbook_sim::results::rows::Keep;
@@ -42,6 +42,8 @@ pub struct Outcome {
     pub expected: Vec<scenarios::Judgement>,
     /// The main facts of the resolved scenario: what, and its value with unit.
     pub assumptions: Vec<(String, String)>,
+    /// What the figures alone do not say, a sentence each.
+    pub remarks: Vec<String>,
     /// How far the figures are to be trusted, by measured runs of real engines; `None` for a run that was itself measured.
     pub trust: Option<Trust>,
     /// Where the step costs come from: one line.
@@ -71,6 +73,7 @@ impl Outcome {
             },
             halted,
             verdicts: verdicts(scenario, &summary),
+            remarks: facts::reservation(point, &summary).into_iter().collect(),
             summary,
             timeline,
             end,
@@ -109,6 +112,7 @@ impl Outcome {
             status: self.status,
             verdicts: self.verdicts.clone(),
             assumptions: self.assumptions.clone(),
+            remarks: self.remarks.clone(),
             trust: self.trust.clone(),
             calibration: self.calibration.clone(),
             trace_rows: self.trace_rows.clone(),
@@ -168,5 +172,58 @@ slo:
         assert_eq!((report.title.as_str(), report.command.as_str()), ("Some words", "again"));
         assert!(!report.all_met());
         assert_eq!(report.traffic.unwrap().requests, 100);
+    }
+
+    const RESERVED: &str = "
+version: 1
+name: reserved
+model: llama-3.1-8b
+gpu: h100
+workload:
+  generate: { arrivals: { poisson: { rate: 20/s } }, lengths: { fixed: { prompt: 800, output: 60 } }, requests: 60 }
+";
+
+    fn remarks(changes: &[(&str, &str)]) -> Vec<String> {
+        let experiment = Experiment::from_text("reserved", RESERVED);
+        let experiment = changes.iter().fold(experiment, |experiment, (path, value)| experiment.set_yaml(path, value));
+        experiment.run(&Options::default()).unwrap().remarks
+    }
+
+    #[test]
+    fn a_run_that_waits_for_reserved_memory_says_what_each_request_reserves() {
+        for scheduler in ["orca", "static", "conservative", "{ trtllm: { enable_chunked_context: true } }"] {
+            let said = remarks(&[("scheduler", scheduler)]);
+            let name = scheduler.trim_start_matches("{ ").split(':').next().unwrap();
+            let start =
+                format!("{name} reserves 131072 tokens a request (its prompt and output up to engine.max_model_len");
+            assert!(said.len() == 1 && said[0].starts_with(&start), "{scheduler}: {said:?}");
+            assert!(said[0].contains("requests at once, not the"), "{scheduler}: {said:?}");
+        }
+        let said = remarks(&[("scheduler", "orca"), ("workload.max_new_tokens", "{ fixed: 50000 }")]);
+        assert!(said[0].contains("50800 tokens a request (a mean prompt and 50000 of output"), "{said:?}");
+        let paper = remarks(&[("scheduler", "{ conservative: { max_new_tokens: 40000, overcommit: 1.5 } }")]);
+        assert!(paper[0].contains("scheduler.conservative.max_new_tokens"), "{paper:?}");
+    }
+
+    #[test]
+    fn nothing_is_said_where_reserved_memory_holds_nobody_up() {
+        assert!(remarks(&[]).is_empty(), "vllm reserves nothing");
+        assert!(remarks(&[("scheduler", "orca"), ("workload.max_new_tokens", "true")]).is_empty());
+        assert!(remarks(&[("scheduler", "orca"), ("workload.max_new_tokens", "{ fixed: 60 }")]).is_empty());
+        let few = [("scheduler", "{ orca: { max_batch_size: 2 } }")];
+        assert!(remarks(&few).is_empty(), "its own limit binds");
+    }
+
+    #[test]
+    fn a_study_says_at_which_points_reserved_memory_binds() {
+        let experiment = Experiment::from_text("reserved", RESERVED).vary("scheduler", "vllm,orca,static");
+        let study = experiment.study().unwrap();
+        let asked = crate::study::Asked { metrics: &["ttft_p50"], command: String::new(), by_load: false };
+        let table = study.run(&Options::default(), &|_| ()).unwrap().table(&study, &asked);
+        let text = table.terminal();
+        assert!(text.contains("\nNotes\n  orca: orca reserves 131072 tokens"), "{text}");
+        assert!(text.contains("  static: static reserves") && !text.contains("vllm: vllm reserves"), "{text}");
+        let page = table.html().unwrap();
+        assert!(page.contains("<h2>Notes</h2>") && page.contains("<dt>orca</dt><dd>orca reserves"), "{page}");
     }
 }

@@ -108,6 +108,13 @@ impl Policies {
         }
     }
 
+    /// Takes back what is said of the scenario's scheduler where another one runs.
+    pub(crate) fn withdraw(&self, remarks: &mut Vec<String>) {
+        if self.scheduler.is_some() {
+            remarks.clear();
+        }
+    }
+
     /// Where the step costs come from.
     pub(crate) fn calibration(&self, point: &Point) -> String {
         match &self.cost {

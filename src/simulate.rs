@@ -56,6 +56,7 @@ pub(crate) fn simulate<R: Recorder>(
     let mut assumptions = facts::assumptions(point)?;
     policies.correct(&mut assumptions);
     let trust = policies.trust(point, Some(&result.summary));
-    let outcome = Outcome::new(point, result, assumptions, policies.calibration(point));
+    let mut outcome = Outcome::new(point, result, assumptions, policies.calibration(point));
+    policies.withdraw(&mut outcome.remarks);
     Ok(Outcome { trust: Some(trust), trace_rows: rows, traffic: played, recorded_traffic: recorded, ..outcome })
 }

@@ -1,14 +1,12 @@
 //! The tokens of every sequence that an executor knows: every executor with a model keeps them the same way.
 
-use std::collections::BTreeMap;
-
 use crate::executor::{Bans, Begin, Capacity, ExecutorError, Sampling, Seat, Sequence, TableChange};
 use crate::sample::sample;
 
 /// Histories by seat.
 pub struct Histories {
     capacity: Capacity,
-    seats: BTreeMap<Seat, History>,
+    seats: Vec<Option<History>>,
     /// Sequences that have begun so far.
     begun: u64,
 }
@@ -39,7 +37,7 @@ pub struct Pending {
 impl Histories {
     /// No sequences yet.
     pub fn new(capacity: Capacity) -> Histories {
-        Histories { capacity, seats: BTreeMap::new(), begun: 0 }
+        Histories { capacity, seats: Vec::new(), begun: 0 }
     }
 
     /// Forgets and learns sequences, and where their blocks lie.
@@ -49,7 +47,7 @@ impl Histories {
     /// not there, beyond its end, or to blocks that the cache does not have.
     pub fn update(&mut self, ends: &[Seat], begins: Vec<Begin>, tables: &[TableChange]) -> Result<(), ExecutorError> {
         for seat in ends {
-            if self.seats.remove(seat).is_none() {
+            if self.seats.get_mut(*seat as usize).and_then(Option::take).is_none() {
                 return Err(fault(*seat, "ends without having begun"));
             }
         }
@@ -64,19 +62,23 @@ impl Histories {
             }
             self.begun += 1;
             let history = History { tokens: prompt, sampling, bans, table: Vec::new(), number: self.begun };
-            if self.seats.insert(seat, history).is_some() {
+            if self.seats.len() <= seat as usize {
+                self.seats.resize_with(seat as usize + 1, || None);
+            }
+            if self.seats[seat as usize].replace(history).is_some() {
                 return Err(fault(seat, "begins while it runs"));
             }
         }
+        let Capacity { blocks: all, max_model_len, block_tokens, .. } = self.capacity;
+        let longest = max_model_len.div_ceil(block_tokens) as usize;
         for TableChange { seat, from, blocks } in tables {
-            let history = self.seats.get_mut(seat).ok_or_else(|| fault(*seat, "gets blocks without having begun"))?;
+            let history = self.at_mut(*seat).ok_or_else(|| fault(*seat, "gets blocks without having begun"))?;
             if *from as usize > history.table.len() {
                 return Err(fault(*seat, "has a gap in its block table"));
             }
-            if blocks.iter().any(|block| *block >= self.capacity.blocks) {
+            if blocks.iter().any(|block| *block >= all) {
                 return Err(fault(*seat, "has a block that the cache does not have"));
             }
-            let longest = self.capacity.max_model_len.div_ceil(self.capacity.block_tokens) as usize;
             if *from as usize + blocks.len() > longest {
                 return Err(fault(*seat, "has more blocks than the longest sequence"));
             }
@@ -86,9 +88,22 @@ impl Histories {
         Ok(())
     }
 
+    fn at(&self, seat: Seat) -> Option<&History> {
+        self.seats.get(seat as usize)?.as_ref()
+    }
+
+    fn at_mut(&mut self, seat: Seat) -> Option<&mut History> {
+        self.seats.get_mut(seat as usize)?.as_mut()
+    }
+
+    /// The blocks of a sequence; none for one that has not begun.
+    pub fn table(&self, seat: Seat) -> &[u32] {
+        self.at(seat).map_or(&[], |history| &history.table)
+    }
+
     /// The blocks of sequences, in their order; none for one that has not begun.
     pub fn tables(&self, sequences: &[Sequence]) -> Vec<&[u32]> {
-        let table = |sequence: &Sequence| self.seats.get(&sequence.seat).map_or(&[][..], |history| &history.table);
+        let table = |sequence: &Sequence| self.table(sequence.seat);
         sequences.iter().map(table).collect()
     }
 
@@ -115,7 +130,7 @@ impl Histories {
     /// The sequence has not begun, computes nothing or too much, or has blocks that do not cover its positions.
     pub fn known(&self, sequence: &Sequence) -> Result<&[u32], ExecutorError> {
         let Sequence { seat, past, tokens, .. } = *sequence;
-        let history = self.seats.get(&seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
+        let history = self.at(seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
         let end = u64::from(past) + u64::from(tokens);
         if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
             return Err(fault(seat, "computes nothing, or more than the longest sequence"));
@@ -130,21 +145,21 @@ impl Histories {
     /// How the token at the end of a sequence's part is drawn, and what is banned there.
     pub fn draw(&self, sequence: &Sequence) -> Option<(Pending, Sampling, &[u32])> {
         let (seat, position) = (sequence.seat, sequence.past + sequence.tokens);
-        let history = self.seats.get(&seat)?;
+        let history = self.at(seat)?;
         let banned = if position < history.bans.until { &history.bans.tokens[..] } else { &[] };
         Some((Pending { seat, position, number: history.number }, history.sampling, banned))
     }
 
     /// Whether the token at a position is known, so that what is drawn there does not count.
     pub fn is_known(&self, pending: Pending) -> bool {
-        self.seats.get(&pending.seat).is_some_and(|history| history.tokens.len() > pending.position as usize)
+        self.at(pending.seat).is_some_and(|history| history.tokens.len() > pending.position as usize)
     }
 
     /// Takes in a token that was drawn. Returns the sequence's token at that position: the one that was known, if there is one.
     pub fn take(&mut self, pending: Pending, drawn: u32) -> u32 {
         let Pending { seat, position, number } = pending;
         // What is drawn for a sequence that has ended meanwhile is of no use.
-        let Some(history) = self.seats.get_mut(&seat).filter(|history| history.number == number) else { return drawn };
+        let Some(history) = self.at_mut(seat).filter(|history| history.number == number) else { return drawn };
         if history.tokens.len() == position as usize {
             history.tokens.push(drawn);
         }

@@ -71,7 +71,7 @@ const GROUPS: [(&str, &[Metric]); 3] = [
             Metric("preemptions", "Preemptions", 1.0, Unit::Count, Better::Less),
             Metric("recompute_tax", "Recomputed tokens", 1.0, Unit::Share, Better::Less),
             Metric("prefix_hit_rate", "Prefix cache hits", 1.0, Unit::Share, Better::More),
-            Metric("utilization", "Lanes busy", 1.0, Unit::Share, Better::None),
+            Metric("utilization", "Time in steps", 1.0, Unit::Share, Better::None),
             Metric("mean_batch_seqs", "Sequences per step, mean", 1.0, Unit::Count, Better::None),
             Metric("mean_step_time_ms", "Step time, mean", 1e-3, Unit::Seconds, Better::None),
         ],

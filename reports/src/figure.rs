@@ -54,6 +54,15 @@ pub struct Rug {
     pub ticks: Vec<(f64, f64)>,
 }
 
+/// Times that differ from the rest, shaded over the height of the plot.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Shades {
+    /// Their name in the legend.
+    pub label: String,
+    /// From where to where on the x axis.
+    pub spans: Vec<(f64, f64)>,
+}
+
 /// A figure with its caption, legend and text alternative.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Figure {
@@ -73,6 +82,8 @@ pub struct Figure {
     pub marks: Vec<Mark>,
     /// Events above the plot.
     pub rug: Option<Rug>,
+    /// Times that are shaded.
+    pub shades: Option<Shades>,
 }
 
 impl Figure {
@@ -98,7 +109,8 @@ impl Figure {
         };
         let series = self.series.iter().map(of_series);
         let rug = self.rug.iter().map(|rug| item("rug", &rug.label));
-        let items = series.chain(rug).collect::<String>();
+        let shades = self.shades.iter().map(|shades| item("shade", &shades.label));
+        let items = series.chain(rug).chain(shades).collect::<String>();
         format!("<ul class=\"legend\">{items}</ul>")
     }
 }

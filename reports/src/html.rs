@@ -71,7 +71,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let figures = |figures: Vec<Figure>| figures.iter().map(Figure::html).collect::<String>();
     let (classes, classes_left_out) = classes(summary);
     let pools = crate::pools::table(summary);
-    let tables = [std::slice::from_ref(&pools), tables].concat();
+    let outages = crate::outages::table(summary);
+    let tables = [&[outages, pools], tables].concat();
     let page = Page {
         report,
         tone: tone(report),
@@ -178,7 +179,7 @@ fn work(summary: &Summary) -> Vec<(&'static str, String)> {
     vec![
         ("Running requests", format!("mean {}, {}", show("running_mean"), on_one(load.running_max))),
         ("Waiting requests", format!("mean {}, {}", show("waiting_mean"), on_one(load.waiting_max))),
-        ("Lanes busy", show("utilization")),
+        ("Time in steps", format!("{} of the run: a step was running, however small its batch", show("utilization"))),
         ("Prompt tokens", format!("{} ({} from the prefix cache)", whole(tokens.prompt), show("prefix_hit_rate"))),
         ("Output tokens", whole(tokens.output)),
         ("Recomputed tokens", format!("{} ({} of all computed)", whole(tokens.recomputed), show("recompute_tax"))),

@@ -61,6 +61,7 @@ pub mod format;
 pub mod html;
 mod json;
 pub mod manifest;
+mod outages;
 pub mod parquet;
 pub mod perfetto;
 pub mod points;

@@ -26,14 +26,17 @@ fn output(pool: &PoolSummary, summary: &Summary) -> String {
     share(pool.output_tokens as f64, summary.tokens.finished_output as f64)
 }
 
-/// Lines for the terminal: (heading, text).
+/// Lines for the terminal: (heading, text), two for each pool.
 pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     let line = |pool: &PoolSummary| {
         let (out, busy, l) = (output(pool, summary), busy(pool, summary), &pool.latencies);
         let (ttft, tpot) = (time(&l.ttft, 0.99), time(&l.tpot, 0.99));
-        ("pool", format!("{}: {out} out, {busy} busy, TTFT p99 {ttft}, TPOT {tpot}", pool.name))
+        [
+            ("pool", format!("{}: {out} of output, {busy} of the time in steps", pool.name)),
+            ("", format!("TTFT p99 {ttft}, TPOT p99 {tpot}")),
+        ]
     };
-    let mut lines: Vec<(&str, String)> = summary.pools.iter().take(LINES).map(line).collect();
+    let mut lines: Vec<(&str, String)> = summary.pools.iter().take(LINES).flat_map(line).collect();
     if summary.pools.len() > LINES {
         lines.push(("", format!("and {} more pools", summary.pools.len() - LINES)));
     }
@@ -43,7 +46,7 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
 /// The page's table; empty for a uniform fleet.
 pub(crate) fn table(summary: &Summary) -> Table {
     let promised = summary.slo.is_set();
-    let mut header = vec!["Pool", "Finished", "Other ends", "Output", "Busy"];
+    let mut header = vec!["Pool", "Finished", "Other ends", "Output", "Time in steps"];
     header.extend(promised.then_some("Good"));
     header.extend(["TTFT p50", "TTFT p99", "TPOT p50", "TPOT p99", "E2EL p50", "E2EL p99"]);
     let row = |pool: &PoolSummary| {
@@ -64,8 +67,8 @@ pub(crate) fn table(summary: &Summary) -> Table {
         title: "Pools".to_owned(),
         header: header.into_iter().map(str::to_owned).collect(),
         rows: summary.pools.iter().map(row).collect(),
-        note: "Requests count for the replica on which they ended. Output is the share of all output tokens, busy that of \
-               the time in which a lane was in a step; latencies are those of finished requests."
+        note: "Requests count for the replica on which they ended. Output is the share of all output tokens, time in steps the share \
+               of the run in which a step was running, however small its batch; latencies are those of finished requests."
             .to_owned(),
     }
 }
@@ -106,13 +109,18 @@ mod tests {
         let all = report.summary.tokens.finished_output;
         report.summary.pools = (1..7).map(|n| pool(&format!("{n} × h100"), all / 4, 0.25, &report.summary)).collect();
         let text = terminal::summary(&report, false);
-        assert!(text.contains("  pool        1 × h100: 25.0 % out, 25 % busy, TTFT p99 250 ms, TPOT –\n"), "{text}");
+        let line = "  pool        1 × h100: 25.0 % of output, 25 % of the time in steps\n              TTFT p99 250 ms, TPOT p99 –\n";
+        assert!(text.contains(line), "{text}");
         assert!(text.contains("and 2 more pools") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        report.summary.pools[0].name =
+            "pool 0: 16 × 8 rtx-pro-6000-max-q with weights in fp8 and a pool of its own".to_owned();
+        let text = terminal::summary(&report, false);
+        assert!(!text.contains('…') && text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let json: Value = serde_json::from_str(&summary_json::summary_json(&report)).expect("JSON");
         let first = &json["per_pool"][0];
         assert_eq!(
             (&first["pool"], &first["completed"], &first["other_ends"]),
-            (&"1 × h100".into(), &3.into(), &1.into())
+            (&report.summary.pools[0].name.as_str().into(), &3.into(), &1.into())
         );
         assert!((first["utilization"].as_f64().expect("a share") - 0.25).abs() < 1e-6, "{first}");
         assert_eq!(first["count_ttft"], 1);

@@ -115,6 +115,8 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// The main facts of the resolved scenario: what, and its value with unit.
     pub assumptions: Vec<(String, String)>,
+    /// What the figures alone do not say, a sentence each.
+    pub remarks: Vec<String>,
     /// How far the figures are to be trusted, by measured runs of real engines; `None` for a run that was itself measured.
     pub trust: Option<Trust>,
     /// Where the cost model comes from: one line.
@@ -138,7 +140,18 @@ impl Report {
     /// Rows of the trace: left out and why, or that all of them are played.
     pub fn rows_text(&self) -> String {
         let left_out = self.left_out();
-        if left_out.is_empty() { "all that were read are played".to_owned() } else { format!("left out: {left_out}") }
+        let played = if left_out.is_empty() {
+            "all that were read are played".to_owned()
+        } else {
+            format!("left out: {left_out}")
+        };
+        let sorted = self.put_in_order();
+        if sorted.is_empty() { played } else { format!("{played}; sorted: {sorted}") }
+    }
+
+    /// Rows of the trace that `sort` has moved; empty if it has moved none.
+    pub fn put_in_order(&self) -> String {
+        put_in_order(&self.trace_rows)
     }
 
     /// Rows of the trace that are not played, by reason; empty if all are.
@@ -207,6 +220,19 @@ pub fn left_out(rows: &[(&'static str, u64)]) -> String {
     let lost = lost.into_iter().filter(|(_, rows)| *rows > 0);
     let parts: Vec<String> = lost.map(|(words, rows)| format!("{} {words}", format::count(rows as f64))).collect();
     format!("{} of {} rows: {}", format::count(all as f64), format::count(named("read") as f64), parts.join(", "))
+}
+
+/// Rows of a trace that `sort` has moved: "2 of 6 rows were earlier than a row above them". Empty if it has moved none.
+pub fn put_in_order(rows: &[(&'static str, u64)]) -> String {
+    let named = |name: &str| rows.iter().find(|(row, _)| *row == name).map_or(0, |(_, rows)| *rows);
+    match named("out_of_order") {
+        0 => String::new(),
+        1 => format!("1 of {} rows was earlier than a row above it", format::count(named("read") as f64)),
+        moved => {
+            let (moved, read) = (format::count(moved as f64), format::count(named("read") as f64));
+            format!("{moved} of {read} rows were earlier than a row above them")
+        }
+    }
 }
 
 fn lower_first(text: &str) -> String {

@@ -166,6 +166,7 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
             fact("Length knowledge", "max_new_tokens from the class quantile (no oracle)"),
             fact("Seed", "0"),
         ],
+        remarks: Vec::new(),
         trust: None,
         trace_rows: Vec::new(),
         calibration:

@@ -30,6 +30,8 @@ pub struct StudyPoint {
     pub values: Vec<Option<f64>>,
     /// How far its figures are to be trusted; `None` if it did not run or does not say.
     pub trust: Option<Trust>,
+    /// What its figures alone do not say, a sentence each.
+    pub remarks: Vec<String>,
     /// Whether it kept what the scenario promises; `None` if nothing is promised, or if it is not known.
     pub kept: Option<bool>,
 }
@@ -91,6 +93,8 @@ pub struct Study {
     pub verdicts: Vec<Judged>,
     /// Rows of traces that are not played, and why; empty if all are.
     pub left_out: String,
+    /// Rows of traces that `sort` has moved; empty if none.
+    pub sorted: String,
     /// Where the cost model comes from; how far each point is to be trusted stands with the point.
     pub calibration: String,
     /// The command that makes this study again.
@@ -122,10 +126,15 @@ impl Study {
         if !self.left_out.is_empty() {
             let _ = writeln!(text, "\nLeft out of the trace: {}", self.left_out);
         }
-        let trust = self.trust_lines();
-        if !trust.is_empty() {
-            text += "\nTrust\n";
-            for (place, line) in &trust {
+        if !self.sorted.is_empty() {
+            let _ = writeln!(text, "\nSorted: {}", self.sorted);
+        }
+        for (heading, by_place) in [("Notes", self.remark_lines()), ("Trust", self.trust_lines())] {
+            if by_place.is_empty() {
+                continue;
+            }
+            let _ = writeln!(text, "\n{heading}");
+            for (place, line) in &by_place {
                 let lines = folded(&format!("{place}: {line}"), COLUMNS - 4);
                 let _ = lines
                     .iter()
@@ -186,6 +195,8 @@ impl Study {
             command: &self.command,
             calibration: &self.calibration,
             left_out: &self.left_out,
+            sorted: &self.sorted,
+            remarks: self.remark_lines(),
             trust: self.trust_lines(),
             tally: Judged::tally(&self.verdicts),
             verdicts: &self.verdicts,
@@ -201,6 +212,25 @@ impl Study {
             rows: self.rows(),
         };
         Ok(page.render()?)
+    }
+
+    /// What the points say beside their figures, each sentence once, with the places of those that say it.
+    fn remark_lines(&self) -> Vec<(String, String)> {
+        let mut lines: Vec<(Vec<String>, String)> = Vec::new();
+        for point in &self.points {
+            for remark in &point.remarks {
+                let place = point.coordinates.join(", ");
+                match lines.iter_mut().find(|(_, other)| other == remark) {
+                    Some((places, _)) => places.push(place),
+                    None => lines.push((vec![place], remark.clone())),
+                }
+            }
+        }
+        let all = self.points.len();
+        let placed = |(places, remark): (Vec<String>, String)| {
+            (if places.len() == all { "all points".to_owned() } else { places.join("; ") }, remark)
+        };
+        lines.into_iter().map(placed).collect()
     }
 
     fn header(&self) -> Vec<String> {

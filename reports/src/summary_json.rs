@@ -2,9 +2,9 @@
 
 use overbook_sim::results::histogram::Histogram;
 use overbook_sim::results::rows::Outcome;
-use overbook_sim::results::summary::{Batches, Class, LATENCIES, PoolSummary, QUANTILES, Slo, Summary};
+use overbook_sim::results::summary::{Batches, Class, Hit, LATENCIES, Outage, PoolSummary, QUANTILES, Slo, Summary};
 use overbook_sim::results::trust::Trust;
-use overbook_sim::time::Span;
+use overbook_sim::time::{Span, Time};
 
 use crate::json::{self, Json};
 use crate::report::{Report, Side, Traffic};
@@ -71,6 +71,10 @@ pub fn summary_json(report: &Report) -> String {
     entries.push(("all_targets_met".into(), Json::Bool(report.all_met())));
     entries.push(("targets".into(), targets(report)));
     entries.push(("per_class".into(), Json::List(summary.classes.iter().map(|of| class(of, summary)).collect())));
+    // Most fleets have no outages.
+    if !summary.outages.spans().is_empty() {
+        entries.push(("outages".into(), outages(summary)));
+    }
     // A uniform fleet has no pools.
     if !summary.pools.is_empty() {
         let pools = summary.pools.iter().map(|of| pool(of, summary)).collect();
@@ -78,6 +82,10 @@ pub fn summary_json(report: &Report) -> String {
     }
     let facts = report.assumptions.iter().map(|(what, value)| (what.clone(), value.as_str().into()));
     entries.push(("assumptions".into(), Json::Object(facts.collect())));
+    if !report.remarks.is_empty() {
+        let remarks = report.remarks.iter().map(|remark| remark.as_str().into());
+        entries.push(("remarks".into(), Json::List(remarks.collect())));
+    }
     entries.push(("trust".into(), report.trust.as_ref().map_or(Json::Null, trust)));
     entries.push(("calibration".into(), report.calibration.as_str().into()));
     json::document(&Json::Object(entries))
@@ -96,6 +104,36 @@ fn trust(trust: &Trust) -> Json {
         ("text", trust.to_string().as_str().into()),
     ];
     Json::Object(entries.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// When replicas were down; the first ones, and all together, with what requests lived through.
+fn outages(summary: &Summary) -> Json {
+    let hit = |hit: &Hit| {
+        let mut entries: Entries = vec![
+            ("lost_attempts".into(), hit.lost.into()),
+            ("retried".into(), hit.retried.into()),
+            ("arrived".into(), hit.requests.into()),
+            ("completed".into(), hit.finished.into()),
+            ("good".into(), good(hit.good, summary)),
+        ];
+        latency(&mut entries, "ttft", &hit.ttft);
+        entries
+    };
+    let seconds = |time: Time| Json::Float(time.as_secs_f64());
+    let one = |(outage, own): (&Outage, &Hit)| {
+        let mut entries: Entries = vec![
+            ("from_s".into(), seconds(outage.from)),
+            ("to_s".into(), seconds(outage.to)),
+            ("replicas".into(), u64::from(outage.replicas).into()),
+        ];
+        entries.extend(hit(own));
+        Json::Object(entries)
+    };
+    let outages = &summary.outages;
+    let mut entries: Entries = vec![("count".into(), (outages.spans().len() as u64).into())];
+    entries.extend(hit(outages.all()));
+    entries.push(("each".into(), Json::List(outages.each().map(one).collect())));
+    Json::Object(entries)
 }
 
 /// Statistics over steps: `mean_batch_seqs`, `p99_batch_tokens`, `p50_step_time_ms`, …; null if there was no step.

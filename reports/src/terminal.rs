@@ -31,6 +31,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     lines.push(String::new());
     lines.extend(figures(report).into_iter().map(|(what, text)| format!("  {what:<12}{text}")));
     lines.push(String::new());
+    lines.extend(report.remarks.iter().flat_map(|remark| folded(&format!("Note: {remark}."), 80)));
     if let Some(trust) = &report.trust {
         lines.extend(folded(&trust.to_string(), 80));
     }
@@ -88,11 +89,9 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
     let show = |metric: &str| summary.metric(metric).map_or("–".into(), |v| Unit::of(metric).show(v));
     let load = &summary.load;
     let mut figures = vec![("requests", format!("{} in {}", requests(summary), show("makespan")))];
-    let left_out = report.left_out();
-    if !left_out.is_empty() {
-        figures.extend(
-            folded(&left_out, 66).into_iter().enumerate().map(|(at, text)| (["left out", ""][at.min(1)], text)),
-        );
+    for (what, rows) in [("left out", report.left_out()), ("sorted", report.put_in_order())] {
+        let lines = folded(&rows, 66).into_iter().filter(|line| !line.is_empty());
+        figures.extend(lines.enumerate().map(|(at, text)| ([what, ""][at.min(1)], text)));
     }
     figures.push((
         "throughput",
@@ -107,7 +106,9 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let share = show("goodput_fraction");
         figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));
     }
-    figures.extend(crate::pools::lines(summary).into_iter().map(|(what, text)| (what, paint::cut(&text, 66))));
+    for (what, text) in crate::pools::lines(summary) {
+        figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));
+    }
     figures.extend([
         (
             "running",
@@ -127,6 +128,11 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let mean = summary.fleet.replica_seconds(summary.makespan()) / summary.makespan().as_secs_f64().max(1e-9);
         let most = summary.fleet.replicas;
         figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
+    }
+    for (at, text) in folded(&crate::outages::line(summary), 66).into_iter().enumerate() {
+        if !text.is_empty() {
+            figures.push((["outages", ""][at.min(1)], text));
+        }
     }
     if summary.attempts > summary.ended() {
         let each = number(summary.attempts as f64 / summary.ended().max(1) as f64);

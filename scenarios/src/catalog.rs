@@ -72,6 +72,7 @@ const MODELS: Entries = embedded!("models":
     "qwen3-32b",
     "qwen3-4b",
     "qwen3-8b",
+    "qwq-32b",
     "small",
     "tiny",
 );

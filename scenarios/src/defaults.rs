@@ -66,21 +66,32 @@ impl Written<'_> {
     }
 }
 
+/// What an engine takes its limits by: the GPU, and the version of vLLM if one is stated.
+pub(crate) struct Kind<'a> {
+    pub(crate) gpu: &'a GpuSpec,
+    pub(crate) version: Option<(u32, u32)>,
+}
+
+impl<'a> Kind<'a> {
+    pub(crate) fn of(scenario: &Scenario, gpu: &'a GpuSpec) -> Kind<'a> {
+        Kind { gpu, version: scenario.engine.version.as_ref().map(EngineVersion::numbers) }
+    }
+}
+
 /// Fills limits that engines take by the memory of their GPUs; between pools the smallest hold for all, which share a scheduler.
 pub(crate) fn limits(
     scenario: &mut Scenario,
     written: &Written<'_>,
     model: &ModelSpec,
-    gpus: &[&GpuSpec],
+    kinds: &[Kind<'_>],
 ) -> Vec<Assumed> {
-    let known: Vec<&&GpuSpec> = gpus.iter().filter(|gpu| gpu.memory.0 > 0).collect();
+    let known: Vec<&Kind<'_>> = kinds.iter().filter(|kind| kind.gpu.memory.0 > 0).collect();
     let mut assumed = Vec::new();
     if known.is_empty() {
         return assumed;
     }
-    let version = scenario.engine.version.as_ref().map(EngineVersion::numbers);
     let longest = scenario.engine.max_model_len.and_then(MaxModelLen::tokens).unwrap_or(model.context);
-    let mut names: Vec<&str> = known.iter().map(|gpu| gpu.name.as_str()).collect();
+    let mut names: Vec<&str> = known.iter().map(|kind| kind.gpu.name.as_str()).collect();
     names.dedup();
     let shared = if names.len() > 1 { "the least of " } else { "" };
     let named = format!("{shared}{}", names.join(", "));
@@ -95,13 +106,14 @@ pub(crate) fn limits(
     };
     match &mut scenario.scheduler {
         SchedulerSpec::Vllm(spec) => {
-            let each = known.iter().map(|gpu| vllm_limits(&gpu.name, gpu.memory, version));
+            let each = known.iter().map(|kind| vllm_limits(&kind.gpu.name, kind.gpu.memory, kind.version));
             let (tokens, seqs) = each.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or((2048, 256));
             // Without chunks a step must hold the longest prompt.
             let tokens = if spec.enable_chunked_prefill { tokens } else { tokens.max(longest) };
             take("vllm.max_num_batched_tokens", &mut spec.max_num_batched_tokens, tokens, "vLLM's server");
             take("vllm.max_num_seqs", &mut spec.max_num_seqs, seqs, "vLLM's server");
-            if let Some(version) = version {
+            // The pools share a scheduler: they plan ahead if the oldest version does.
+            if let Some(version) = known.iter().filter_map(|kind| kind.version).min() {
                 let ahead = version >= ASYNC_SINCE;
                 if !written.has("scheduler.vllm.async_scheduling") {
                     spec.async_scheduling = ahead;
@@ -114,7 +126,7 @@ pub(crate) fn limits(
         }
         SchedulerSpec::Sglang(spec) => {
             let group = (scenario.fleet.tensor_parallel, scenario.fleet.stages());
-            let chunk = known.iter().map(|gpu| sglang_limits(gpu.memory, group.0, group.1).0).min();
+            let chunk = known.iter().map(|kind| sglang_limits(kind.gpu.memory, group.0, group.1).0).min();
             if let Some(size) = &mut spec.chunked_prefill_size {
                 take("sglang.chunked_prefill_size", size, chunk.unwrap_or(8192), "SGLang's server");
             }

@@ -1,6 +1,7 @@
 //! What a report says of a scenario besides its figures: the main facts, and where its step costs come from.
 
 mod calibration;
+mod reserved;
 
 use overbook_sim::lengths::LengthSpec;
 
@@ -9,6 +10,7 @@ use crate::scenario::MaxNewTokens;
 use crate::world::{PoolOrigin, WorldError};
 
 pub use calibration::{calibration, trust};
+pub use reserved::reservation;
 
 /// The main facts of the resolved scenario.
 pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
@@ -35,6 +37,9 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     if needs.sm_shares.is_some() {
         let told = "INFERRED: how steps slow down with fewer SMs is semi-PD's fit for Llama-3-8B on an A100, not measured here";
         facts.push(("SM shares".to_owned(), told.to_owned()));
+    }
+    if needs.reserves.is_some() && scenario.workload.max_new_tokens != MaxNewTokens::True {
+        facts.push(of_kinds("Reserved per request", point, reserved::fact)?);
     }
     if let Some(lengths) = &needs.lengths {
         facts.push(("Predicted lengths".to_owned(), predicted_lengths(lengths)));

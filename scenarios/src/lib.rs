@@ -54,6 +54,7 @@ mod point;
 mod provenance;
 pub mod scenario;
 mod schema;
+pub mod small_file;
 mod source;
 mod study;
 pub mod world;

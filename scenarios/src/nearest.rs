@@ -35,14 +35,20 @@ pub(crate) fn suggestion<'c>(name: &str, candidates: impl IntoIterator<Item = &'
     }
 }
 
-/// The size in the name of a model: `70b` of `llama-3.1-70b`, `8x7b` of `mixtral-8x7b`.
+/// The size in the name of a model: `70b` of `llama-3.1-70b`, `8x7b` of `mixtral-8x7b`, also where nothing stands between it and the
+/// family, as in `llama70b`.
 fn size(name: &str) -> Option<String> {
-    let is_size = |part: &&str| {
-        let number = part.strip_suffix('b').or_else(|| part.strip_suffix('m')).unwrap_or_default();
-        number.starts_with(|c: char| c.is_ascii_digit())
-            && number.chars().all(|c| c.is_ascii_digit() || ".x".contains(c))
+    let sizes = |glued: bool| {
+        let size = move |part: &str| {
+            let number = part.strip_suffix(['b', 'm'])?;
+            let before = number.trim_end_matches(|c: char| c.is_ascii_digit() || ".x".contains(c));
+            let size = part[before.len()..].trim_start_matches(['x', '.']);
+            let letters = before.chars().all(|c| c.is_ascii_alphabetic()) && before.len() > 2;
+            (size.len() > 1 && (before.is_empty() || glued && letters)).then(|| size.to_owned())
+        };
+        name.to_lowercase().split(['-', '_', ' ', ':', '/']).find_map(size)
     };
-    name.to_lowercase().split(['-', '_', ' ', ':', '/']).find(is_size).map(str::to_owned)
+    sizes(false).or_else(|| sizes(true))
 }
 
 /// The letters that the name of a model begins with: `qwen` of `Qwen2.5-7B`.
@@ -86,6 +92,9 @@ mod tests {
             ["llama-2-70b", "llama-3-70b", "llama-3.1-8b", "llama-7b", "mixtral-8x7b", "qwen3-30b-a3b", "qwen3-32b"];
         for (name, told) in [
             ("llama-70b", "did you mean `llama-2-70b` or `llama-3-70b`?"),
+            ("llama70b", "did you mean `llama-2-70b` or `llama-3-70b`?"),
+            ("llama8b", "did you mean `llama-3.1-8b`?"),
+            ("Mixtral8x7B", "did you mean `mixtral-8x7b`?"),
             ("Llama3-70B", "did you mean `llama-3-70b`?"),
             ("llama-3.1-8B-instruct", "did you mean `llama-3.1-8b`?"),
             ("llama-8b", "did you mean `llama-3.1-8b`?"),
@@ -96,6 +105,7 @@ mod tests {
             assert_eq!(suggestion(name, models), told, "{name}");
         }
         assert!(suggestion("mistral-24b", models).starts_with("expected one of"), "none has this size");
+        assert!(suggestion("llama13b", models).starts_with("expected one of"));
         assert!(suggestion("llama-13b", models).starts_with("expected one of"));
     }
 }

@@ -3,18 +3,15 @@
 pub(crate) mod renamed;
 mod vary;
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use crate::diagnostics::{Problems, Sources};
+use crate::small_file::{self, SETTINGS_MAX};
 use crate::yaml::{self, Detail, Fault, Node, NodeKind, Span};
 
 pub use vary::LoadError;
-
-/// Largest scenario [bytes]. It holds settings; an hour of rates by the second is some 20 KiB.
-const SIZE_MAX: u64 = 8 << 20;
 
 /// A scenario file and changes to it, not yet checked.
 #[derive(Clone, Debug)]
@@ -36,16 +33,16 @@ impl Source {
     /// The file cannot be read, is larger than 8 MiB, or is no text. What is wrong with its content is reported by [`Source::resolve`].
     pub fn load(path: &Path) -> Result<Source, Problems> {
         let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes))
-            .map_err(|error| Problems::unplaced(&name, format!("cannot read the scenario `{name}`: {error}")))?;
-        if bytes.len() as u64 > SIZE_MAX {
-            let most = SIZE_MAX >> 20;
-            let message = format!("`{name}` is larger than {most} MiB, the most that a scenario may have");
-            let help = "requests go into a file of their own, which `workload.trace` names";
-            return Err(Problems::unplaced(&name, format!("{message}; {help}")));
-        }
+        let bytes = small_file::read(path, SETTINGS_MAX).map_err(|error| {
+            let message = if error.kind() == ErrorKind::FileTooLarge {
+                let most = SETTINGS_MAX >> 20;
+                let help = "requests go into a file of their own, which `workload.trace` names";
+                format!("`{name}` is larger than {most} MiB, the most that a scenario may have; {help}")
+            } else {
+                format!("cannot read the scenario `{name}`: {error}")
+            };
+            Problems::unplaced(&name, message)
+        })?;
         let text = String::from_utf8(bytes).map_err(|error| not_text(&name, &error))?;
         let mut source = Source::from_text(&name, &text);
         path.parent().unwrap_or(Path::new("")).clone_into(&mut source.base);

@@ -163,15 +163,44 @@ fn resolve_point(
     check.files(&mut scenario, &source.base);
     let check::Hardware { model, gpu, topology, kv_link, profile, pools, assumed } =
         check.hardware(&mut scenario, Catalog::embedded())?;
-    notes.extend(defaults::without_effect(&scenario, &model));
+    if pools.is_empty() {
+        notes.extend(defaults::without_effect(&scenario, &model));
+    }
+    let of_pools: Vec<_> = pools.iter().map(|pool| defaults::without_effect(&pool.scenario, &model)).collect();
+    for (number, own) in of_pools.iter().enumerate() {
+        let shared = |note: &String| of_pools.iter().all(|other| other.contains(note));
+        notes.extend(own.iter().map(|note| if shared(note) { note.clone() } else { format!("pool {number}: {note}") }));
+    }
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed };
     check.servers(&point);
     if check.sound {
         check.longest(&point);
         check.prefixes(&point);
     }
+    if check.sound {
+        notes.extend(too_long(&point));
+    }
     let sound = check.sound && decoded.faults.is_empty();
     sound.then_some(point)
+}
+
+/// Fixed lengths that no replica takes whole: such requests are rejected, or their answers cut.
+fn too_long(point: &Point) -> Vec<String> {
+    let longest = point.kinds().iter().filter_map(|kind| Some(kind.limits().ok()?.0.max_model_len)).max();
+    let (Some(longest), Some(generate)) = (longest, &point.scenario.workload.generate) else { return Vec::new() };
+    let note = |(class, prompt, output): (Option<&str>, u32, Option<u32>)| {
+        let whose = class.map_or_else(|| "all requests".to_owned(), |class| format!("all requests of class `{class}`"));
+        let most = format!("and a sequence has at most {longest} (`engine.max_model_len`, or what the KV pool holds)");
+        if prompt >= longest {
+            return Some(format!("{whose} are rejected: their prompts have {prompt} tokens, {most}"));
+        }
+        let output = output.filter(|output| u64::from(prompt) + u64::from(*output) > u64::from(longest))?;
+        Some(format!(
+            "the answers to {whose} are cut to {} of {output} tokens: their prompts have {prompt}, {most}",
+            longest - prompt
+        ))
+    };
+    generate.lengths.fixed().into_iter().filter_map(note).collect()
 }
 
 fn resolve_expectations(entry: &Entry, axes: &[axes::Axis], problems: &mut Problems) -> Vec<Expectation> {

@@ -24,7 +24,8 @@ use overbook_traces::{GenerateError, TraceError};
 
 use crate::point::Point;
 use crate::scenario::{
-    AutoscaleSpec, CostSpec, FaultDomain, MaxModelLen, MaxNewTokens, PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
+    AutoscaleSpec, CostSpec, FaultDomain, FrontendSpec, MaxModelLen, MaxNewTokens, PoolSpec, RetryOn, RetrySpec,
+    ScaleTargetSpec,
 };
 
 pub use requests::Requests;
@@ -192,17 +193,19 @@ impl Point {
             },
             clients: workload.clients.as_ref().map(|c| Clients { count: c.count, think_time: c.think_time.0 }),
             max_concurrency: workload.max_concurrency,
-            frontend: self.kinds()[0]
-                .scenario
-                .engine
-                .frontend
-                .map(|frontend| Frontend { base: frontend.base.0, per_running: frontend.per_running.0 }),
+            frontend: self.frontend(),
             client_time: workload
                 .client_time
                 .as_ref()
                 .map(|time| ClientTime { base: time.base.0, per_concurrent: time.per_concurrent.0 }),
             drain: workload.drain,
         }
+    }
+
+    /// What the front end of its servers adds to latencies.
+    fn frontend(&self) -> Option<Frontend> {
+        let of = |frontend: FrontendSpec| Frontend { base: frontend.base.0, per_running: frontend.per_running.0 };
+        self.scenario.engine.frontend.map(of)
     }
 
     fn controllers(&self) -> Result<Controllers, WorldError> {
@@ -238,6 +241,7 @@ impl Point {
                 limits: pool.limits()?.0,
                 weight: spec.weight,
                 autoscale: spec.autoscale.map(autoscale),
+                frontend: pool.frontend(),
             })
         };
         pools.map(pool).collect()

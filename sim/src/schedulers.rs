@@ -41,7 +41,7 @@ pub use edf::{EdfSpec, OnLate};
 pub use fastserve::FastserveSpec;
 pub use lightllm_main::LightllmMainSpec;
 pub use ltr::LtrSpec;
-pub use needs::{Nearest, Needs, Prompts, StepTokens};
+pub use needs::{Nearest, Needs, Prompts, Reserve, StepTokens};
 pub use orca::OrcaSpec;
 pub use past_future::PastFutureSpec;
 pub use sarathi::SarathiSpec;

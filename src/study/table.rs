@@ -1,6 +1,9 @@
 //! The table of a study: its points, and the figures that were asked for.
 
-use overbook_reports::{report::left_out, study as reports};
+use overbook_reports::{
+    report::{left_out, put_in_order},
+    study as reports,
+};
 use overbook_scenarios::{Basis, Judgement, Point};
 
 use super::{Study, StudyOutcome};
@@ -73,6 +76,7 @@ impl StudyOutcome {
             coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
             values: metrics.iter().map(|metric| value(outcome, metric)).collect(),
             trust: outcome.as_ref().and_then(|one| one.trust.clone()),
+            remarks: outcome.as_ref().map_or_else(Vec::new, |one| one.remarks.clone()),
             kept: kept(outcome),
         });
         let first = &study.points()[0];
@@ -82,7 +86,8 @@ impl StudyOutcome {
             points: points.collect(),
             metrics,
             verdicts: judged_all(&self.expected),
-            left_out: self.left_out(),
+            left_out: self.of_rows(left_out),
+            sorted: self.of_rows(put_in_order),
             calibration: calibration(study),
             command: asked.command.clone(),
             tool: TOOL.to_owned(),
@@ -105,10 +110,10 @@ impl StudyOutcome {
         metrics
     }
 
-    /// Rows of traces that are not played: what the points say of them, each once.
-    fn left_out(&self) -> String {
+    /// What became of the rows of traces: what is to be said of the points', each once.
+    fn of_rows(&self, say: impl Fn(&[(&'static str, u64)]) -> String) -> String {
         let mut told: Vec<String> = Vec::new();
-        for line in self.points.iter().flatten().map(|outcome| left_out(&outcome.trace_rows)) {
+        for line in self.points.iter().flatten().map(|outcome| say(&outcome.trace_rows)) {
             if !line.is_empty() && !told.contains(&line) {
                 told.push(line);
             }

@@ -193,6 +193,19 @@ fn sessions_are_converted_and_read_back() {
 fn imports_are_bounded_and_wrong_changes_refused() {
     let home = Home::new();
     assert!(home.overbook("import vllm --log /dev/zero").ends(2).err.contains("larger than 64 MiB"));
+    for option in ["--constants", "--training"] {
+        let measured = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/data/measured");
+        let refused = home.run(["validate", "--measured", measured, option, "/dev/zero"]).ends(2);
+        assert!(refused.err.contains("/dev/zero: it is larger than 8 MiB"), "{refused:?}");
+    }
+    // A device is no file of costs; a file that is too long is none either.
+    home.write("small.yaml", SMALL);
+    home.write("long.yaml", " ".repeat((8 << 20) + 1));
+    for (cost, needs) in [("table", "kv_tokens: 32768, "), ("steps", "kv_tokens: 32768, "), ("profile", "")] {
+        let engine = format!("engine={{ {needs}cost: {{ {cost}: {{ path: long.yaml }} }} }}");
+        let refused = home.run(["run", "small.yaml", "--set", &engine]).ends(2);
+        assert!(refused.err.contains("larger than 8 MiB"), "{cost}: {refused:?}");
+    }
     let measured = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/data/measured");
     let ran = home.run(["validate", "--measured", measured, "--set", "fleet.replica=8"]).ends(2);
     assert!(ran.err.contains("replica"), "{}", ran.err);

@@ -37,6 +37,7 @@ fn check_tells_all_faults_of_a_log_at_once() {
     }
     home.write("log.yaml", scenario(&format!("{COLUMNS}, sort: true, leave_out: empty")));
     let checked = home.overbook("check log.yaml").ends(0);
+    assert!(checked.err.contains("3 taken, 2 with empty cells, 1 out of order and sorted"), "{checked:?}");
     assert!(checked.err.contains("of all 6 rows 3 are left out") && checked.out.contains("valid"), "{checked:?}");
 }
 
@@ -49,6 +50,10 @@ fn rows_that_are_left_out_are_named_everywhere() {
     let told = "3 of 6 rows: 1 failed (no tokens), 2 with empty cells";
     assert!(ran.out.contains("3 of 3 finished") && ran.out.contains(&format!("  left out    {told}\n")), "{}", ran.out);
     assert!(home.text("a/report.html").contains(told));
+    // What `sort` has moved stands beside it.
+    let sorted = "1 of 6 rows was earlier than a row above it";
+    assert!(ran.out.contains(&format!("  sorted      {sorted}\n")), "{}", ran.out);
+    assert!(home.text("a/report.html").contains(&format!("Sorted: {sorted}.")));
     for file in ["a/summary.json", "a/manifest.json"] {
         let rows = &home.json(file)["trace_rows"];
         let named = ["read", "taken", "failed_left_out", "empty", "out_of_order"].map(|name| rows[name].as_u64());
@@ -56,6 +61,15 @@ fn rows_that_are_left_out_are_named_everywhere() {
     }
     let study = home.overbook("compare log.yaml --over gpu=h100,mi300x --out b").ends(0);
     assert!(study.out.contains(&format!("Left out of the trace: {told}\n")), "{}", study.out);
+    assert!(study.out.contains(&format!("Sorted: {sorted}\n")), "{}", study.out);
+    assert!(home.text("b/report.html").contains(&format!("Sorted: {sorted}.")));
+    assert_eq!(home.json("b/manifest.json")["trace_rows"], home.json("a/manifest.json")["trace_rows"]);
+    // Points that play other rows say so themselves.
+    home.overbook("compare log.yaml --over workload.trace.requests=1,2 --out d").ends(0);
+    assert!(
+        home.json("d/manifest.json")["trace_rows"].is_null()
+            && !home.json("d/point-0001.summary.json")["trace_rows"].is_null()
+    );
     // A generated workload has no rows.
     home.write("small.yaml", SMALL);
     let ran = home.overbook("run small.yaml --out c").ends(0);

@@ -9,6 +9,14 @@ fn runs_are_compared_and_written_for_other_tools() {
     home.overbook("run small.yaml --set seed=7 --out b").ends(0);
     let compared = home.overbook("report a b --out cmp.html").ends(0);
     assert!(compared.out.contains("TTFT p99") && home.text("cmp.html").contains("</html>"));
+    home.write("cmp.html", "mine");
+    for command in ["report a b --out cmp.html", "report a --perfetto 0s..5s --out cmp.html"] {
+        let refused = home.overbook(command).ends(2).err;
+        assert!(refused.contains("cmp.html exists already; use --force"), "{refused}");
+        assert_eq!(home.text("cmp.html"), "mine");
+    }
+    home.overbook("report a b --out cmp.html --force").ends(0);
+    assert!(home.text("cmp.html").contains("</html>"));
     assert!(home.overbook("report a b --json").ends(0).json().is_object());
     let one = home.overbook("report a").ends(0);
     assert!(one.out.contains("TTFT p99") && one.out.contains("Scheduler: "), "{}", one.out);
@@ -124,6 +132,7 @@ fn studies_are_put_together() {
     assert!(home.text("both.html").contains("study = after"), "a curve per study");
     home.overbook("report before after --out both.csv --json").ends(0).json();
     assert_eq!(home.text("both.csv").lines().count(), 5);
+    assert!(home.overbook("report before after --out both.csv").ends(2).err.contains("use --force"));
     // A study alone is shown as it was.
     let alone = home.overbook("report before").ends(0);
     assert!(alone.out.starts_with("fleet.replicas  goodput") && alone.out.contains("\nTrust\n  1: "), "{}", alone.out);

@@ -115,6 +115,27 @@ fn training_runs_are_told_apart() {
     assert!(err.contains("unknown key `no`"), "{err}");
 }
 
+/// A change that some runs cannot have is not done as asked: the others are shown, and the exit code says so.
+#[test]
+fn runs_that_cannot_have_a_change_are_named_and_fail_the_command() {
+    let home = home("6.5");
+    let rows = home.text("runs.csv");
+    let even = rows.lines().find(|line| line.starts_with("even,")).expect("a run");
+    let small = even.replacen("even", "small", 1).replace(",100000,", ",50000,");
+    home.write("runs.csv", format!("{rows}\n{small}"));
+    home.overbook("validate --measured .").ends(0);
+    let ran = home.overbook("validate --measured . --set engine.max_model_len=90000").ends(1);
+    assert!(ran.out.starts_with("2 runs simulated, 2 not"), "{}", ran.out);
+    assert!(
+        ran.err.contains("1 of 4 runs cannot have what --set changes") && ran.err.contains(": small; "),
+        "{}",
+        ran.err
+    );
+    home.overbook("validate --measured . --run even --set engine.max_model_len=90000").ends(0);
+    let alone = home.refused(["validate", "--measured", ".", "--run", "small", "--set", "engine.max_model_len=90000"]);
+    assert!(alone.starts_with("error: `max_model_len` is 90000") && alone.contains("49984"), "{alone}");
+}
+
 /// The engine's host time is found again from a run that has it.
 #[test]
 fn constants_are_fitted_on_training_runs_alone() {

@@ -98,6 +98,15 @@ impl Columns {
         let empty = self.named().filter(|(_, name)| name.trim().is_empty());
         let mut problems: Vec<Problem> =
             empty.map(|(key, _)| (format!("columns.{key}"), "is empty; name a column".to_owned())).collect();
+        let needed: Vec<_> = self.named().take(3).collect();
+        for (at, (key, name)) in needed.iter().enumerate() {
+            if let Some((first, _)) =
+                needed[..at].iter().find(|(_, other)| other.trim().eq_ignore_ascii_case(name.trim()))
+            {
+                let told = format!("names `{}`, which is `columns.{first}` already", shorten(name));
+                problems.push((format!("columns.{key}"), told));
+            }
+        }
         if self.parent.is_some() && self.session.is_none() {
             problems
                 .push(("columns.parent".to_owned(), "names the turn before and needs `columns.session`".to_owned()));
@@ -143,31 +152,33 @@ impl Mapped {
         keep: &Keep,
         path: &std::path::Path,
     ) -> Result<(Mapped, Found), TraceError> {
-        let find = |key: &'static str, name: &str| {
-            header.position(name).ok_or_else(|| TraceError::NoColumn {
-                path: path.to_owned(),
-                setting: key,
-                name: shorten(name),
-                found: header.text(),
-            })
-        };
-        let maybe = |key, name: &Option<String>| name.as_deref().map(|name| find(key, name)).transpose();
+        let missing = columns.named().filter(|(_, name)| header.position(name).is_none());
+        let missing: Vec<String> =
+            missing.map(|(key, name)| format!("`{}` (`columns.{key}`)", shorten(name))).collect();
+        let lacks = |missing| TraceError::NoColumn { path: path.to_owned(), missing, found: header.text() };
+        let find = |name: &str| header.position(name);
+        let maybe = |name: &Option<String>| name.as_deref().and_then(find);
+        let needed = [&columns.arrival, &columns.prompt, &columns.output].map(|name| find(name));
+        let [Some(time), Some(prompt), Some(output)] = needed else { return Err(lacks(missing)) };
+        if !missing.is_empty() {
+            return Err(lacks(missing));
+        }
         let mapped = Mapped {
-            time: find("arrival", &columns.arrival)?,
+            time,
             unit: columns.unit,
-            prompt: find("prompt", &columns.prompt)?,
-            output: find("output", &columns.output)?,
-            class: maybe("class", &columns.class)?,
-            priority: maybe("priority", &columns.priority)?,
+            prompt,
+            output,
+            class: maybe(&columns.class),
+            priority: maybe(&columns.priority),
             keep: keep.clone(),
             seen: Vec::new(),
             recent: 0,
             classes: if columns.class.is_some() { Vec::new() } else { vec!["trace".to_owned()] },
         };
         let found = Found {
-            hash_ids: maybe("hash_ids", &columns.hash_ids)?,
-            session: maybe("session", &columns.session)?,
-            parent: maybe("parent", &columns.parent)?,
+            hash_ids: maybe(&columns.hash_ids),
+            session: maybe(&columns.session),
+            parent: maybe(&columns.parent),
         };
         Ok((mapped, found))
     }

@@ -52,7 +52,11 @@ impl fmt::Display for Counts {
             f,
             "{rows} rows read, {outside} outside the window, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken"
         )?;
-        for (rows, what) in [(self.empty, "with empty cells"), (self.invalid, "not readable")] {
+        for (rows, what) in [
+            (self.empty, "with empty cells"),
+            (self.invalid, "not readable"),
+            (self.out_of_order, "out of order and sorted"),
+        ] {
             if rows > 0 {
                 write!(f, ", {rows} {what}")?;
             }

@@ -87,17 +87,27 @@ pub enum TraceError {
         /// The header.
         found: String,
     },
-    /// The file lacks a column that `columns` names.
-    #[error("{path}:1: no column `{name}` (`columns.{setting}`) among `{found}`; help: name one of these", path = path.display())]
+    /// The file lacks columns that `columns` names.
+    #[error("{path}:1: no column {} among `{found}`; help: name {} of these", missing.join(", "), if missing.len() > 1 { "others" } else { "one" }, path = path.display())]
     NoColumn {
         /// The file.
         path: PathBuf,
-        /// Key in `columns`.
-        setting: &'static str,
-        /// The column named there.
-        name: String,
+        /// The columns named there, with their keys in `columns`: `in` (`columns.prompt`).
+        missing: Vec<String>,
         /// The header.
         found: String,
+    },
+    /// Two columns of the file have the name of one that is read.
+    #[error("{path}:1: the column `{name}` stands twice in the header, as number {first} and number {second}; help: rename one of them in the file", path = path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// Where the first one stands, from 1.
+        first: usize,
+        /// Where the second one stands.
+        second: usize,
     },
     /// A column of a Parquet file is of a type that has no meaning in a trace.
     #[error("{path}: column `{column}` holds {found}; expected integers, floats, timestamps or strings; help: choose another column in `columns`, or cast it", path = path.display())]

@@ -44,6 +44,9 @@ impl TraceSpec {
         // In the order of the file, so that the beginning of a large one is enough.
         let plain = TraceSpec { sort: false, skip: 0, requests: None, failures: Failures::Drop, ..self.clone() };
         let mut reader = Reader::open(&plain, 0)?;
+        if self.sort {
+            reader.in_any_order();
+        }
         let mut faults: Vec<RowFault> = Vec::new();
         loop {
             if reader.counts().rows >= rows_max {
@@ -52,7 +55,6 @@ impl TraceSpec {
             match reader.next_request() {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Inspection { counts: reader.counts(), whole: true, faults }),
-                Err(TraceError::Backwards { .. }) if self.sort => {}
                 Err(error) if about_row(&error).is_some() || matches!(error, TraceError::Backwards { .. }) => {
                     note(&mut faults, error);
                 }

@@ -76,6 +76,24 @@ impl LengthSpec {
         }
     }
 
+    /// Lengths that are the same for all requests of a class: its name if there are several, prompt, and output if that is the same
+    /// too [tokens].
+    pub fn fixed<'s>(&'s self) -> Vec<(Option<&'s str>, u32, Option<u32>)> {
+        let fixed = |dist: &LengthDist| if let LengthDist::Fixed(tokens) = dist { Some(*tokens) } else { None };
+        match self {
+            LengthSpec::Fixed { prompt, output } => vec![(None, *prompt, Some(*output))],
+            LengthSpec::Independent { prompt, output } => {
+                fixed(prompt).map(|prompt| (None, prompt, fixed(output))).into_iter().collect()
+            }
+            LengthSpec::Classes(classes) => {
+                let of =
+                    |one: &'s ClassLengths| Some((Some(one.class.as_str()), fixed(&one.prompt)?, fixed(&one.output)));
+                classes.iter().filter_map(of).collect()
+            }
+            LengthSpec::Quantiles { .. } | LengthSpec::Burstgpt | LengthSpec::BurstgptConversation => Vec::new(),
+        }
+    }
+
     /// Mean prompt and output length [tokens].
     pub fn means(&self) -> (f64, f64) {
         match self {

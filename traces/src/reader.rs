@@ -129,6 +129,8 @@ pub(crate) struct Reader {
     skip: u64,
     take: u64,
     above: Above,
+    /// Whether rows may be earlier than one above them: they are counted.
+    any_order: bool,
     counts: Counts,
     /// Rows that were counted before the first one is read: those that sorting has left out or found out of order.
     before: Counts,
@@ -197,6 +199,7 @@ impl Reader {
             skip: spec.skip,
             take: spec.requests.unwrap_or(u64::MAX),
             above: Above::default(),
+            any_order: false,
             counts: before,
             before,
             line: 1,
@@ -252,14 +255,17 @@ impl Reader {
         self.line = row.line;
         let Decoded { at_ns, outcome } = self.decoder.decode(&row)?;
         let time_column = self.decoder.time_column();
-        if at_ns < self.above.at_ns {
+        if at_ns >= self.above.at_ns {
+            self.above.at_ns = at_ns;
+            self.above.text.clear();
+            self.above.text.extend_from_slice(row.field(time_column));
+        } else if self.any_order {
+            self.counts.out_of_order += 1;
+        } else {
             return Err(backwards(&row, time_column, &self.above));
         }
-        self.above.at_ns = at_ns;
-        self.above.text.clear();
-        self.above.text.extend_from_slice(row.field(time_column));
         let session = self.sessions.as_mut().and_then(|sessions| sessions.of(&row));
-        let since_first = at_ns - *self.origin_ns.get_or_insert(at_ns);
+        let since_first = at_ns.saturating_sub(*self.origin_ns.get_or_insert(at_ns));
         if since_first >= self.to_ns {
             self.counts.outside += 1;
             return Ok(Step::End);
@@ -301,6 +307,11 @@ impl Reader {
             e2el,
             failed,
         }))
+    }
+
+    /// Takes rows that are earlier than one above them, and counts them.
+    pub(crate) fn in_any_order(&mut self) {
+        self.any_order = true;
     }
 
     /// What became of the rows of this pass.

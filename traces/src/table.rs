@@ -38,6 +38,13 @@ impl Header {
         self.names.iter().position(|column| column.eq_ignore_ascii_case(name.trim()))
     }
 
+    /// Numbers, from 1, of the first two columns that have the name of this one, if there are two.
+    fn twice(&self, column: usize) -> Option<(usize, usize)> {
+        let name = &self.names[column];
+        let mut alike = (1..).zip(&self.names).filter(|(_, other)| other.eq_ignore_ascii_case(name)).map(|(at, _)| at);
+        Some((alike.next()?, alike.next()?))
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.is_json
     }
@@ -116,8 +123,14 @@ impl Table {
     /// Says which columns will be read. Text is cut up whole; of a Parquet file nothing else is decoded.
     ///
     /// # Errors
-    /// A column is of a type that has no meaning in a trace.
+    /// A column is of a type that has no meaning in a trace, or another has its name.
     pub(crate) fn want(&mut self, columns: &[usize]) -> Result<(), TraceError> {
+        for &column in columns {
+            if let Some((first, second)) = self.header.twice(column) {
+                let name = shorten(&self.header.names[column]);
+                return Err(TraceError::Twice { path: self.path.clone(), name, first, second });
+            }
+        }
         match &mut self.body {
             Body::Text { .. } | Body::Sorted(_) => Ok(()),
             Body::Columns(file) => file.want(columns),

@@ -134,10 +134,19 @@ impl CudaExecutor {
     /// The capacity does not fit the model or the memory, or a library is missing or refuses.
     pub fn new(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, ExecutorError> {
         capacity.check(&model.config)?;
-        Ok(CudaExecutor::open(model, capacity)?)
+        Ok(CudaExecutor::open(model, capacity, true)?)
     }
 
-    fn open(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, CudaError> {
+    /// The same without graphs: every step is launched kernel by kernel.
+    ///
+    /// # Errors
+    /// As [`CudaExecutor::new`].
+    pub fn eager(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, ExecutorError> {
+        capacity.check(&model.config)?;
+        Ok(CudaExecutor::open(model, capacity, false)?)
+    }
+
+    fn open(model: Arc<Model>, capacity: Capacity, graphs: bool) -> Result<CudaExecutor, CudaError> {
         let gpu = model.gpu.clone();
         gpu.bind()?;
         if capacity.step_tokens == u32::MAX || capacity.sequences == u32::MAX {
@@ -169,7 +178,9 @@ impl CudaExecutor {
             if lane.tune(&capacity, shared)? {
                 tuning::keep(cache, gpu.facts(), lane.blas().tuned());
             }
-            lane.record(&capacity, shared)?;
+            if graphs {
+                lane.record(&capacity, shared)?;
+            }
             lanes.push(lane);
         }
         let (histories, owners) = (Histories::new(capacity), Owners::new(capacity.sequences));
@@ -177,9 +188,9 @@ impl CudaExecutor {
     }
 
     fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
-        let changes = self.owners.follow(&batch)?;
         let Batch { ends, begins, tables, sequences } = batch;
         self.histories.update(&ends, begins, &tables)?;
+        let changes = self.owners.follow(&ends, &tables, &sequences, &self.histories)?;
         let shared = Shared { model: &self.model, kernels: &self.kernels, pool: &self.pool };
         let lane = self.lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?;
         lane.submit(&sequences, &changes, (&self.histories, &self.owners), shared, &self.capacity)

@@ -1,12 +1,10 @@
 //! A step in the words of the kernels, in one stretch of bytes that is copied to the device at once.
 
-use std::collections::BTreeMap;
-
 use overbook_kernels::cuda::{Draw, PREFILL_TILE};
 
 use super::driver::Address;
 use super::kernels::Rows;
-use crate::executor::{Batch, ExecutorError, Seat, Sequence, TableChange};
+use crate::executor::{ExecutorError, Seat, Sequence, TableChange};
 use crate::history::{Histories, Pending};
 
 /// How much of everything a step has. Graphs have fixed counts, and steps with fewer fill up.
@@ -79,53 +77,99 @@ impl Layout {
     }
 }
 
-/// Which row of the device's block tables a sequence has.
+/// Which row of the device's block tables a sequence has, and how much of its table is there. More sequences may have blocks than
+/// there are rows: those that have not been computed for the longest time give up theirs, and get their tables back when it is
+/// their turn.
 #[derive(Debug)]
 pub(super) struct Owners {
-    rows: BTreeMap<Seat, u32>,
+    seats: Vec<Owner>,
+    /// Whose each row is.
+    rows: Vec<Option<Seat>>,
     free: Vec<u32>,
-    all: u32,
+    batch: u64,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    row: u32,
+    /// Entries of its table that are on the device.
+    known: u32,
+    /// Last batch that computed it.
+    used: u64,
+}
+
+const NO_ROW: u32 = u32::MAX;
 
 impl Owners {
     pub(super) fn new(rows: u32) -> Owners {
-        Owners { rows: BTreeMap::new(), free: (0..rows).rev().collect(), all: rows }
+        Owners { seats: Vec::new(), rows: vec![None; rows as usize], free: (0..rows).rev().collect(), batch: 0 }
     }
 
-    /// Follows a batch; gives its changes as the device takes them: row, column, block.
-    pub(super) fn follow(&mut self, batch: &Batch) -> Result<Vec<[u32; 3]>, ExecutorError> {
-        for seat in &batch.ends {
+    /// Follows a batch after the histories have; gives what the device must learn before it: row, column, block.
+    pub(super) fn follow(
+        &mut self,
+        ends: &[Seat],
+        tables: &[TableChange],
+        sequences: &[Sequence],
+        histories: &Histories,
+    ) -> Result<Vec<[u32; 3]>, ExecutorError> {
+        self.batch += 1;
+        for seat in ends {
             self.release(*seat);
         }
-        let mut changes = Vec::new();
-        for TableChange { seat, from, blocks } in &batch.tables {
+        for TableChange { seat, from, blocks } in tables {
             if *from == 0 && blocks.is_empty() {
                 self.release(*seat);
-                continue;
             }
-            let row = match self.rows.get(seat) {
-                Some(row) => *row,
-                None => self.take(*seat)?,
-            };
-            changes.extend(blocks.iter().zip(*from..).map(|(block, column)| [row, column, *block]));
+            if let Some(owner) = self.seats.get_mut(*seat as usize) {
+                owner.known = owner.known.min(*from);
+            }
+        }
+        for Sequence { seat, .. } in sequences {
+            if self.seats.len() <= *seat as usize {
+                self.seats.resize(*seat as usize + 1, Owner { row: NO_ROW, known: 0, used: 0 });
+            }
+            self.seats[*seat as usize].used = self.batch;
+        }
+        let mut changes = Vec::new();
+        for Sequence { seat, .. } in sequences {
+            if self.seats[*seat as usize].row == NO_ROW {
+                self.take(*seat)?;
+            }
+            let owner = &mut self.seats[*seat as usize];
+            let table = histories.table(*seat);
+            let news = table.iter().zip(0..).skip(owner.known as usize);
+            changes.extend(news.map(|(block, column)| [owner.row, column, *block]));
+            owner.known = table.len() as u32;
         }
         Ok(changes)
     }
 
-    fn take(&mut self, seat: Seat) -> Result<u32, ExecutorError> {
-        let row = self.free.pop().ok_or_else(|| {
-            ExecutorError(format!("more than {} sequences have blocks: the executor was built for no more", self.all))
-        })?;
-        self.rows.insert(seat, row);
-        Ok(row)
+    fn take(&mut self, seat: Seat) -> Result<(), ExecutorError> {
+        if self.free.is_empty() {
+            let used = |seat: Seat| self.seats[seat as usize].used;
+            let idle = self.rows.iter().flatten().copied().filter(|seat| used(*seat) < self.batch);
+            let idle = idle.min_by_key(|seat| (used(*seat), *seat)).ok_or_else(|| {
+                let rows = self.rows.len();
+                ExecutorError(format!("more than {rows} sequences in a step: the executor was built for no more"))
+            })?;
+            self.release(idle);
+        }
+        let Some(row) = self.free.pop() else { return Ok(()) };
+        self.rows[row as usize] = Some(seat);
+        (self.seats[seat as usize].row, self.seats[seat as usize].known) = (row, 0);
+        Ok(())
     }
 
     fn release(&mut self, seat: Seat) {
-        self.free.extend(self.rows.remove(&seat));
+        let Some(owner) = self.seats.get_mut(seat as usize).filter(|owner| owner.row != NO_ROW) else { return };
+        self.rows[owner.row as usize] = None;
+        self.free.push(owner.row);
+        (owner.row, owner.known) = (NO_ROW, 0);
     }
 
     fn row(&self, seat: Seat) -> u32 {
-        self.rows.get(&seat).copied().unwrap_or(u32::MAX)
+        self.seats.get(seat as usize).map_or(NO_ROW, |owner| owner.row)
     }
 }
 
@@ -302,7 +346,7 @@ pub(super) fn pieces(sequences: &[Sequence], most: u32) -> Vec<Vec<Sequence>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::{Bans, Begin, Capacity, Sampling};
+    use crate::executor::{Bans, Batch, Begin, Capacity, Sampling};
 
     #[test]
     fn a_batch_is_cut_where_the_device_is_full() {
@@ -320,7 +364,7 @@ mod tests {
 
     #[test]
     fn decodes_come_first_and_tokens_that_are_out_are_referred_to() {
-        let capacity = Capacity::unbounded(64, 16, 512, 100);
+        let capacity = Capacity::unbounded(64, 16, 512, 1000);
         let mut histories = Histories::new(capacity);
         let begin = |seat, len: u32| Begin {
             seat,
@@ -335,10 +379,8 @@ mod tests {
             tables: vec![change(0, 13), change(1, 1)],
             ..Batch::default()
         };
-        let mut owners = Owners::new(2);
-        let changes = owners.follow(&batch).expect("rows are free");
-        assert_eq!((changes.len(), changes[13]), (14, [1, 0, 1]));
         histories.update(&[], batch.begins, &batch.tables).expect("legal");
+        let mut owners = Owners::new(2);
         // Seat 1 has drawn the token of position 3 in step 6, which is out; seat 0 computes 140 positions of its prompt.
         let mut drawn = Drawn::default();
         let before = [Sequence { seat: 1, past: 2, tokens: 1, samples: true }];
@@ -347,6 +389,8 @@ mod tests {
             Sequence { seat: 0, past: 10, tokens: 140, samples: false },
             Sequence { seat: 1, past: 3, tokens: 1, samples: true },
         ];
+        let changes = owners.follow(&[], &batch.tables, &sequences, &histories).expect("rows are free");
+        assert_eq!((changes.len(), changes[13]), (14, [1, 0, 1]));
         let step = Step::new(&sequences, &histories);
         let counts = Counts { rows: 141, decodes: 1, tiles: 2, draws: 1 };
         assert_eq!((step.counts, step.bans, step.is_decode()), (counts, 2, false));
@@ -362,6 +406,28 @@ mod tests {
         assert_eq!((word(layout.picks, 0), word(layout.bans, 0), word(layout.bans, 1)), (0, 9, 8));
         let late = step.write(&mut bytes, counts, &layout, &histories, &owners, (&drawn, 7));
         assert_eq!(late.unwrap_err().to_string(), "sequence in seat 1 lacks the input of a position");
-        assert!(owners.follow(&Batch { tables: vec![change(2, 1)], ..Batch::default() }).is_err(), "two rows");
+    }
+    #[test]
+    fn rows_are_shared_by_more_sequences_than_there_are() {
+        let mut histories = Histories::new(Capacity::unbounded(64, 16, 512, 100));
+        let begin = |seat| Begin { seat, prompt: vec![1; 20], sampling: Sampling::GREEDY, bans: Bans::default() };
+        let change = |seat: u32, from: u32, blocks: &[u32]| TableChange { seat, from, blocks: blocks.to_vec() };
+        let tables = [change(0, 0, &[5, 6]), change(1, 0, &[7]), change(2, 0, &[8])];
+        histories.update(&[], vec![begin(0), begin(1), begin(2)], &tables).expect("legal");
+        let mut owners = Owners::new(2);
+        let part = |seat| Sequence { seat, past: 0, tokens: 1, samples: true };
+        let news = owners.follow(&[], &tables, &[part(0), part(1)], &histories);
+        assert_eq!(news.expect("two rows"), [[0, 0, 5], [0, 1, 6], [1, 0, 7]]);
+        // Seat 0 gives up its row, and gets another one and its whole table when it is computed again.
+        assert_eq!(owners.follow(&[], &[], &[part(2), part(1)], &histories).expect("a row"), [[0, 0, 8]]);
+        assert_eq!(owners.follow(&[], &[], &[part(0)], &histories).expect("a row"), [[1, 0, 5], [1, 1, 6]]);
+        // What changes in a table is told once; one that is gone is told anew.
+        let more = [change(0, 1, &[9, 10])];
+        histories.update(&[], Vec::new(), &more).expect("legal");
+        assert_eq!(owners.follow(&[], &more, &[part(0)], &histories).expect("its row"), [[1, 1, 9], [1, 2, 10]]);
+        let gone = [change(0, 0, &[]), change(0, 0, &[3])];
+        histories.update(&[], Vec::new(), &gone).expect("legal");
+        assert_eq!(owners.follow(&[], &gone, &[part(0)], &histories).expect("a row"), [[1, 0, 3]]);
+        assert!(owners.follow(&[], &[], &[part(0), part(1), part(2)], &histories).is_err(), "two rows");
     }
 }

@@ -95,8 +95,9 @@ struct Watched {
     gaps: Vec<f32>,
 }
 
-/// Two logits that lie no further apart are a tie: bf16 activations have eight bits, and logits here go to 30.
-const TIE: f32 = 0.25;
+/// Two logits that lie no further apart are a tie: activations of eight bits leave that much open, where the likeliest logits here
+/// are between 2 and 5. The largest distance seen is 0.06.
+const TIE: f32 = 0.1;
 
 impl Executor for Shadow {
     fn capacity(&self) -> Capacity {
@@ -158,7 +159,10 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
         let weights = Arc::new(Weights::from_source(&config, &source, Dtype::Bf16).expect("weights"));
         let model = Model::load(0, config.clone(), &source).expect("a model");
         let watched = Arc::new(Mutex::new(Watched::default()));
-        let covered = parity::every_scheduler(12, 20, &mut |spec| {
+        // One of each kind: the rehearsal goes through all their settings.
+        let mut schedulers = parity::schedulers();
+        schedulers.dedup_by_key(|(_, scheduler)| scheduler.name());
+        let covered = parity::every_scheduler(schedulers, 20, 20, &mut |spec| {
             let start = std::time::Instant::now();
             let needs = spec.scheduler.needs();
             let capacity = Capacity {
@@ -168,7 +172,8 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
                 vocab: config.vocab as u32,
                 // Smaller than some steps, so that they are cut.
                 step_tokens: needs.step_tokens.at(parity::LONGEST).min(160),
-                sequences: needs.max_seqs.min(32),
+                // A step has no more; more may have blocks.
+                sequences: needs.max_seqs.min(20),
                 lanes: 1,
             };
             let cuda = CudaExecutor::new(model.clone(), capacity).expect("an executor");
@@ -187,6 +192,6 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
         println!("{covered:?}: {tokens} tokens, {} ties of {close} that could be: {ties:?}", ties.len());
         assert!(covered.preempted > 20 && covered.cached > 200 && covered.gone > 10, "{covered:?}");
         // A tie is what the arithmetic leaves open, not a licence.
-        assert!(*tokens > 3000 && ties.len() * 50 < gaps.len() && close * 4 < gaps.len(), "{}", ties.len());
+        assert!(*tokens > 3000 && ties.len() * 40 < gaps.len() && close * 3 < gaps.len(), "{}", ties.len());
     });
 }

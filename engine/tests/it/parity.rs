@@ -77,7 +77,7 @@ fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, Engin
 }
 
 /// Every scheduler that runs on one lane. Those that would swap compute again: the engine has no memory to swap to.
-fn schedulers() -> Vec<(String, SchedulerSpec)> {
+pub(crate) fn schedulers() -> Vec<(String, SchedulerSpec)> {
     let every = SchedulerSpec::every().into_iter();
     every.filter(|(_, scheduler)| scheduler.needs().lanes() == Lanes::Unified).collect()
 }
@@ -101,14 +101,15 @@ pub(crate) struct Covered {
     pub gone: u32,
 }
 
-/// Runs `count` requests through every scheduler of one lane, at their times times `slower`, and replays them on the simulator.
+/// Runs `count` requests through schedulers of one lane, at their times times `slower`, and replays them on the simulator.
 pub(crate) fn every_scheduler(
+    schedulers: Vec<(String, SchedulerSpec)>,
     count: u64,
     slower: u64,
     open: &mut dyn FnMut(&ClusterSpec) -> Box<dyn Executor>,
 ) -> Covered {
     let mut covered = Covered::default();
-    for (seed, (name, scheduler)) in schedulers().into_iter().enumerate() {
+    for (seed, (name, scheduler)) in schedulers.into_iter().enumerate() {
         let spec = spec(scheduler, seed as u64);
         let arrivals = later(arrivals(seed as u64, count), slower);
         let measured = run(&spec, &mut Given(arrivals.into_iter()), open(&spec), &mut |_| true);
@@ -144,7 +145,7 @@ fn later(mut arrivals: Vec<Arrival>, slower: u64) -> Vec<Arrival> {
 
 #[test]
 fn the_simulator_makes_the_batches_of_the_engine() {
-    let covered = every_scheduler(60, 1, &mut rehearsal);
+    let covered = every_scheduler(schedulers(), 60, 1, &mut rehearsal);
     assert!(covered.preempted > 100 && covered.cached > 1000, "{covered:?}");
     // Ends by an end-of-sequence token, and clients that gave up.
     assert!(covered.early > 300 && covered.gone > 50, "{covered:?}");

@@ -58,6 +58,7 @@ fn figure(metric: usize, curves: &[(usize, [Curve; METRICS.len()])], names: &[St
         x: axis,
         marks: vec![],
         rug: None,
+        shades: None,
     })
 }
 

@@ -43,6 +43,7 @@ pub(super) fn svg(figure: &Figure, name: &str, width: u32, height: u32) -> Strin
         "<svg class=\"{name}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-{name}-t {id}-{name}-d\">\n\
          <title id=\"{id}-{name}-t\">{title}</title>\n<desc id=\"{id}-{name}-d\">{description}</desc>\n"
     );
+    shades(&mut svg, figure, &frame);
     axes(&mut svg, figure, &frame);
     for series in &figure.series {
         curve(&mut svg, figure, series, &frame);
@@ -57,6 +58,27 @@ macro_rules! put {
     ($svg:expr, $($format:tt)*) => {
         let _ = writeln!($svg, $($format)*);
     };
+}
+
+/// Narrowest shade that can be seen [px].
+const SHADE_MIN: f64 = 1.5;
+
+/// Shades lie under everything else. Those that would touch are one.
+fn shades(svg: &mut String, figure: &Figure, frame: &Frame) {
+    let Some(shades) = &figure.shades else { return };
+    let mut drawn: Vec<(f64, f64)> = Vec::new();
+    for &(from, to) in &shades.spans {
+        let from = frame.x(&figure.x, from);
+        let to = frame.x(&figure.x, to).max(from + SHADE_MIN);
+        match drawn.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => drawn.push((from, to)),
+        }
+    }
+    for (from, to) in drawn {
+        let (y, width, height) = (frame.top, to - from, frame.bottom - frame.top);
+        put!(svg, "<rect class=\"shade\" x=\"{from:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>");
+    }
 }
 
 fn axes(svg: &mut String, figure: &Figure, frame: &Frame) {

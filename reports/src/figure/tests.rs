@@ -48,6 +48,7 @@ fn figure() -> Figure {
         }],
         marks: vec![Mark { x: 9.9, label: "limit".into(), color: 2 }],
         rug: Some(Rug { label: "preemptions".into(), ticks: vec![(5.0, 0.5)] }),
+        shades: Some(Shades { label: "down".into(), spans: vec![(2.0, 4.0), (9.0, 9.0)] }),
     }
 }
 
@@ -57,6 +58,9 @@ fn a_figure_has_its_alternative_text_and_escapes_what_it_is_given() {
     assert_eq!(html.matches("<svg").count(), 2, "wide and narrow");
     assert!(html.contains("<title id=\"load-wide-t\">Load &lt;now&gt; &amp; &quot;then&quot;</title>"));
     assert!(html.contains("<desc id=\"load-narrow-d\">It rises.</desc>"));
+    assert_eq!(html.matches("class=\"shade\"").count(), 4, "two shades, each drawn twice");
+    assert!(html.contains("width=\"1.5\""), "a moment can be seen");
+    assert!(html.contains("<i class=\"swatch shade\"></i>down"));
     assert!(html.contains("class=\"note end c2\""), "a label at the right edge turns inward");
     assert!(!html.contains("NaN") && !html.contains("inf"));
 }

@@ -24,7 +24,15 @@ pub(super) fn over_time(report: &Report) -> Vec<Figure> {
     if bins.is_empty() {
         return Vec::new();
     }
-    vec![rates(&bins), queue(&bins), kv(report, &bins)]
+    let mut figures = vec![rates(&bins), queue(&bins), kv(report, &bins)];
+    let shades = crate::outages::shades(&report.summary);
+    for figure in &mut figures {
+        if let Some((shades, words)) = &shades {
+            figure.shades = Some(shades.clone());
+            figure.description = format!("{} {words}", figure.description);
+        }
+    }
+    figures
 }
 
 /// A curve over time: the value of every group of about `bins / points` bins, held until the next.
@@ -82,6 +90,7 @@ fn rates(bins: &[Bin]) -> Figure {
         series: curves,
         marks: vec![],
         rug: None,
+        shades: None,
     }
 }
 
@@ -100,6 +109,7 @@ fn queue(bins: &[Bin]) -> Figure {
         series: curves,
         marks: vec![],
         rug: None,
+        shades: None,
     }
 }
 
@@ -126,6 +136,7 @@ fn kv(report: &Report, bins: &[Bin]) -> Figure {
         y: Axis::share_up_to(&format!("of {} blocks", count(blocks)), used.iter().fold(0.0, |most, p| most.max(p.1))),
         series: vec![series("in use", 3, Style::Area, used)],
         marks: vec![],
+        shades: None,
         rug: (preemptions > 0).then(|| Rug { label: format!("preemptions ({})", count(preemptions as f64)), ticks }),
     }
 }
@@ -163,6 +174,7 @@ pub(super) fn distribution(report: &Report) -> Option<Figure> {
         x: axis,
         marks,
         rug: None,
+        shades: None,
     })
 }
 
@@ -202,6 +214,7 @@ fn batch_sizes(seqs: &Histogram) -> Option<Figure> {
         series: vec![series("steps", 1, Style::Area, points)],
         marks: vec![Mark { x: mean, label: format!("mean {}", number(mean)), color: 1 }],
         rug: None,
+        shades: None,
     })
 }
 
@@ -223,6 +236,7 @@ fn step_times(time: &Histogram) -> Option<Figure> {
         x: axis,
         marks: [mark(0.5, "p50"), mark(0.99, "p99")].into_iter().flatten().collect(),
         rug: None,
+        shades: None,
     })
 }
 

@@ -98,6 +98,7 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
         series,
         marks: vec![],
         rug: None,
+        shades: None,
     })
 }
 

@@ -42,7 +42,7 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         let values = header.iter().zip(record.iter()).take(metrics).skip(axes).map(value).collect::<Result<_, _>>()?;
         let coordinates = record.iter().take(axes).map(str::to_owned).collect();
         let trust = super::trust::read(&record.iter().skip(metrics).collect::<Vec<_>>());
-        points.push(StudyPoint { coordinates, values, trust, kept: None });
+        points.push(StudyPoint { coordinates, values, trust, remarks: Vec::new(), kept: None });
     }
     let names = |from: usize, to: usize| header.iter().take(to).skip(from).map(str::to_owned).collect();
     Ok(Study {
@@ -52,6 +52,7 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         points,
         verdicts: Vec::new(),
         left_out: String::new(),
+        sorted: String::new(),
         calibration: String::new(),
         command: String::new(),
         tool: String::new(),
@@ -97,6 +98,7 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
             coordinates: point.coordinates.iter().chain([&study.title]).cloned().collect(),
             values: columns.iter().map(|column| column.and_then(|at| point.values[at])).collect(),
             trust: point.trust.clone(),
+            remarks: point.remarks.clone(),
             kept: point.kept,
         }));
     }

@@ -10,7 +10,10 @@ pub(super) struct StudyPage<'a> {
     pub(super) tool: &'a str,
     pub(super) command: &'a str,
     pub(super) left_out: &'a str,
+    pub(super) sorted: &'a str,
     pub(super) calibration: &'a str,
+    /// Points, and what their figures alone do not say.
+    pub(super) remarks: Vec<(String, String)>,
     /// Points, and how far each is to be trusted.
     pub(super) trust: Vec<(String, String)>,
     /// How many expectations of each kind came so.

@@ -7,6 +7,7 @@ fn study() -> Study {
         for rate in [2.0, 4.0, 8.0, 12.0, 16.0] {
             let slow = if router == "round-robin" { 1.6 } else { 1.0 };
             points.push(StudyPoint {
+                remarks: Vec::new(),
                 coordinates: vec![format!("{rate}/s"), router.to_owned()],
                 values: vec![(rate < 16.0).then(|| slow * 0.1 / (1.0 - rate / 16.0)), Some(1.0 - rate / 40.0)],
                 trust: None,
@@ -21,6 +22,7 @@ fn study() -> Study {
         points,
         verdicts: vec![Judged { met: false, basis: "", text: "goodput ≥ 99 %, got 60 %".into() }],
         left_out: String::new(),
+        sorted: String::new(),
         calibration: "Cost model: roofline; extrapolated.".into(),
         command: "overbook run study.yaml".into(),
         tool: "overbook 0.1.0".into(),

@@ -138,5 +138,6 @@ fn timeline(run: &JudgedRun, level: &Level) -> Figure {
         series: vec![curve("measured", 1, &level.measured), curve("simulated", 2, &level.simulated)],
         marks: Vec::new(),
         rug: None,
+        shades: None,
     }
 }

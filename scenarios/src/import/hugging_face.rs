@@ -35,6 +35,15 @@ const REPOSITORIES: &[(&str, &str)] = &[
     ("qwen3-32b", "Qwen/Qwen3-32B"),
     ("qwen3-4b", "Qwen/Qwen3-4B"),
     ("qwen3-8b", "Qwen/Qwen3-8B"),
+    ("qwq-32b", "Qwen/QwQ-32B"),
+];
+
+/// Models of another name with the shape, vocabulary and context of one in the catalog.
+const ALIASES: &[(&str, &str)] = &[
+    ("deepseek-r1", "deepseek-v3"),
+    ("deepseek-r1-distill-llama-70b", "llama-3.3-70b"),
+    ("deepseek-r1-distill-llama-8b", "llama-3.1-8b"),
+    ("qwq-32b-preview", "qwen2.5-32b"),
 ];
 
 /// Endings that do not change the shape, and the number format that some of them state.
@@ -46,6 +55,7 @@ const ENDINGS: &[(&str, Option<WeightDtype>)] = &[
     ("-thinking", None),
     ("-2507", None),
     ("-0324", None),
+    ("-0528", None),
     ("-bf16", None),
     ("-fp8", Some(WeightDtype::Fp8)),
     ("-fp8-dynamic", Some(WeightDtype::Fp8)),
@@ -72,7 +82,7 @@ pub fn catalog_name(model: &str) -> Option<(&'static str, Option<WeightDtype>)> 
     }
     // "Mistral-7B-Instruct-v0.3": the version stands behind the variant.
     let name = name.replace("-instruct-v", "-v");
-    let name = if name == "deepseek-r1" { "deepseek-v3" } else { &name };
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name.as_str(), |(_, catalog)| *catalog);
     let same = |repository: &str| {
         let known = plain(repository);
         known == name || ["-hf", "-instruct"].iter().any(|ending| known.strip_suffix(ending) == Some(name))
@@ -127,6 +137,12 @@ mod tests {
             ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-30b-a3b", None),
             ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b", Some(WeightDtype::Int4)),
             ("deepseek-ai/DeepSeek-R1", "deepseek-v3", Some(WeightDtype::Fp8)),
+            ("deepseek-ai/DeepSeek-R1-0528", "deepseek-v3", Some(WeightDtype::Fp8)),
+            ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "llama-3.3-70b", None),
+            ("Qwen/QwQ-32B", "qwq-32b", None),
+            ("Qwen/QwQ-32B-AWQ", "qwq-32b", Some(WeightDtype::Int4)),
+            // The preview has the base's context.
+            ("Qwen/QwQ-32B-Preview", "qwen2.5-32b", None),
             ("openai/gpt-oss-20b", "gpt-oss-20b", Some(WeightDtype::Mxfp4)),
         ] {
             assert_eq!(catalog_name(model), Some((name, weights)), "{model}");

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 
+use crate::small_file;
+
 /// Why a folder or a table of it cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TablesError {
@@ -98,7 +100,7 @@ pub(super) struct Cells<'t> {
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Table, TablesError> {
         let failed = |message: String| TablesError::Read { path: path.to_owned(), message };
-        let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let bytes = small_file::read(path, small_file::TABLE_MAX).map_err(|error| failed(error.to_string()))?;
         if bytes.starts_with(b"version https://git-lfs") {
             return Err(TablesError::Pointer(path.to_owned()));
         }

@@ -7,7 +7,7 @@ use overbook_sim::units::Bandwidth;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoscaleSpec, CostSpec, EngineSpec, MaxModelLen, PipelineSpec, Scenario};
+use super::{AutoscaleSpec, CostSpec, EngineSpec, EngineVersion, FrontendSpec, MaxModelLen, PipelineSpec, Scenario};
 use crate::yaml::join;
 
 /// Replicas of one kind. What a pool does not say is what the scenario says above it; a pool that names a GPU or a server takes
@@ -62,6 +62,13 @@ pub struct PoolEngineSpec {
     /// Longest sequence, prompt and output [tokens].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<MaxModelLen>,
+    /// Version of vLLM, where its defaults depend on it. The pools share a scheduler: they get the least of their limits, and plan
+    /// ahead if all do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<EngineVersion>,
+    /// Whether steps run without CUDA graphs, each kernel launched by the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce_eager: Option<bool>,
     /// What a step costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostSpec>,
@@ -71,6 +78,9 @@ pub struct PoolEngineSpec {
     /// Host time per step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostCost>,
+    /// What the server's front end adds to the latencies of every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frontend: Option<FrontendSpec>,
 }
 
 fn one() -> u32 {
@@ -98,9 +108,9 @@ impl PoolEngineSpec {
             cost: self.cost.as_ref().unwrap_or(&engine.cost).clone(),
             host_link: self.host_link.unwrap_or(engine.host_link),
             host: self.host.or(engine.host),
-            version: engine.version.clone(),
-            enforce_eager: engine.enforce_eager,
-            frontend: engine.frontend,
+            version: self.version.clone().or_else(|| engine.version.clone()),
+            enforce_eager: self.enforce_eager.unwrap_or(engine.enforce_eager),
+            frontend: self.frontend.or(engine.frontend),
         }
     }
 
@@ -114,6 +124,9 @@ impl PoolEngineSpec {
             "cost" => self.cost.is_some(),
             "host_link" => self.host_link.is_some(),
             "host" => self.host.is_some(),
+            "version" => self.version.is_some(),
+            "enforce_eager" => self.enforce_eager.is_some(),
+            "frontend" => self.frontend.is_some(),
             _ => false,
         }
     }

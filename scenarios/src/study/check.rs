@@ -10,7 +10,7 @@ use overbook_sim::schedulers::{Prompts, SchedulerSpec};
 
 use super::fit;
 use crate::catalog::{Catalog, CatalogError};
-use crate::defaults::{self, Assumed, Written};
+use crate::defaults::{self, Assumed, Kind, Written};
 use crate::diagnostics::Problems;
 use crate::point::Point;
 use crate::scenario::{CostSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario, key_of};
@@ -154,7 +154,10 @@ impl PointCheck<'_> {
         let mut assumed = Vec::new();
         if let (Some(model), Some(gpu)) = (&model, &gpu) {
             let written = Written { tree: self.tree, pool: None };
-            assumed.extend(defaults::limits(scenario, &written, model, &[gpu]));
+            assumed.extend({
+                let kind = [Kind::of(scenario, gpu)];
+                defaults::limits(scenario, &written, model, &kind)
+            });
             assumed.extend(defaults::engine(scenario, &written, model, gpu));
         }
         let (gpu, profile) = self.suits(scenario, model.as_ref(), gpu, topology.as_ref())?;
@@ -176,11 +179,10 @@ impl PointCheck<'_> {
             self.pool = None;
             each.push((spec.clone(), own, placed));
         }
-        let gpus: Vec<GpuSpec> = each.iter().filter_map(|(_, _, placed)| placed.as_ref()?.gpu.clone()).collect();
+        let kinds = each.iter().filter_map(|(_, own, placed)| Some(Kind::of(own, placed.as_ref()?.gpu.as_ref()?)));
+        let kinds: Vec<Kind<'_>> = kinds.collect();
         let written = Written { tree: self.tree, pool: None };
-        let mut assumed = model.map_or_else(Vec::new, |model| {
-            defaults::limits(scenario, &written, model, &gpus.iter().collect::<Vec<_>>())
-        });
+        let mut assumed = model.map_or_else(Vec::new, |model| defaults::limits(scenario, &written, model, &kinds));
         for (number, (spec, mut own, placed)) in each.into_iter().enumerate() {
             let written = Written { tree: self.tree, pool: Some(&spec) };
             self.sound = before;
@@ -189,7 +191,6 @@ impl PointCheck<'_> {
             let mut taken = Vec::new();
             if let (Some(model), Some(gpu)) = (model, &gpu) {
                 taken = defaults::engine(&mut own, &written, model, gpu);
-                assumed.extend(taken.iter().filter(|one| !assumed.contains(one)).cloned().collect::<Vec<_>>());
             }
             self.pool = Some((number, spec));
             sound &= placed.is_some();
@@ -215,7 +216,17 @@ impl PointCheck<'_> {
         let kv_link = self.kv_link(scenario, None, catalog);
         let gpu = pools.first()?.gpu.clone();
         let whole = pools.len() == scenario.fleet.pools.len();
-        assumed.dedup();
+        // What only some pools take is theirs.
+        for (number, pool) in pools.iter().enumerate() {
+            for one in &pool.assumed {
+                let shared = pools.iter().all(|other| other.assumed.contains(one));
+                let path = if shared { one.path.clone() } else { format!("fleet.pools.{number}.{}", one.path) };
+                let one = Assumed { path, ..one.clone() };
+                if !assumed.contains(&one) {
+                    assumed.push(one);
+                }
+            }
+        }
         whole.then(|| Hardware {
             model: pools[0].model.clone(),
             gpu,

@@ -1,6 +1,5 @@
 //! The file of a cost profile.
 
-use std::fs;
 use std::path::Path;
 
 use overbook_sim::calibrate::{Profile, StepProfile};
@@ -8,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::WorldError;
 use crate::diagnostics::{Problems, Sources};
+use crate::small_file;
 use crate::yaml;
 
 /// Reads a profile of kernels. Everything wrong with the file is reported with its place.
@@ -22,7 +22,7 @@ pub(crate) fn read_steps(path: &Path) -> Result<StepProfile, WorldError> {
 
 fn decode<T: DeserializeOwned>(path: &Path, version: impl Fn(&T) -> u32) -> Result<T, WorldError> {
     let failed = |message: String| WorldError::Profile { path: path.to_owned(), message };
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = small_file::read_text(path, small_file::SETTINGS_MAX).map_err(|error| failed(error.to_string()))?;
     let mut sources = Sources::default();
     let id = sources.add(&path.display().to_string(), &text);
     let (tree, faults) = yaml::parse(id, &text);

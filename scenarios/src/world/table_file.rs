@@ -1,6 +1,5 @@
 //! The file of a cost table: device times of whole steps on two grids.
 
-use std::fs;
 use std::path::Path;
 
 use overbook_sim::cost::table::{Grid, Table, TableError};
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use super::WorldError;
 use crate::diagnostics::{Problems, Sources};
+use crate::small_file;
 use crate::yaml::{self, Node};
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +54,8 @@ const PREFILL: Names = Names { grid: "prefill", rows: "tokens", columns: "past" 
 
 /// Reads a table; `host` outranks the file's. Everything wrong with the file is reported with its place.
 pub(super) fn read(path: &Path, host: Option<HostCost>) -> Result<Box<dyn CostModel>, WorldError> {
-    let text = fs::read_to_string(path).map_err(|source| WorldError::ReadTable { path: path.to_owned(), source })?;
+    let text = small_file::read_text(path, small_file::SETTINGS_MAX)
+        .map_err(|source| WorldError::ReadTable { path: path.to_owned(), source })?;
     let mut sources = Sources::default();
     let id = sources.add(&path.display().to_string(), &text);
     let (tree, faults) = yaml::parse(id, &text);

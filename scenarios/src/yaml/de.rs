@@ -19,9 +19,9 @@ impl<'de> Deserializer<'de> for &'de Node {
             NodeKind::Scalar { text, plain } => match resolve(text, *plain) {
                 Scalar::Null => visitor.visit_unit(),
                 Scalar::Bool(value) => visitor.visit_bool(value),
-                Scalar::Unsigned(value) => visitor.visit_u64(value),
-                Scalar::Signed(value) => visitor.visit_i64(value),
-                Scalar::Float(value) => visitor.visit_f64(value),
+                Scalar::Unsigned(value) => visitor.visit_u64(value).map_err(|error: Error| error.written(text)),
+                Scalar::Signed(value) => visitor.visit_i64(value).map_err(|error: Error| error.written(text)),
+                Scalar::Float(value) => visitor.visit_f64(value).map_err(|error: Error| error.written(text)),
                 Scalar::Text(text) => visitor.visit_str(text),
             },
             NodeKind::List(items) => {

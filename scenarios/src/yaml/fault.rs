@@ -26,6 +26,13 @@ pub enum Detail {
         /// The names there are.
         expected: Vec<&'static str>,
     },
+    /// A value of another kind.
+    WrongKind {
+        /// What is wanted, in words.
+        expected: String,
+        /// What is there: in words, or as it is written.
+        found: String,
+    },
     /// A required key is not there.
     Missing(&'static str),
 }
@@ -34,7 +41,12 @@ impl Detail {
     /// What may help, if anything.
     pub fn help(&self) -> Option<String> {
         match self {
-            Detail::Message(_) | Detail::Missing(_) => None,
+            // What is a number to YAML, and was meant as text.
+            Detail::WrongKind { expected, found } if expected.contains("in quotes") => {
+                let written = found.strip_prefix('`')?.strip_suffix('`')?;
+                Some(format!("write it in quotes: '{written}'"))
+            }
+            Detail::Message(_) | Detail::WrongKind { .. } | Detail::Missing(_) => None,
             Detail::UnknownKey { key: name, expected } | Detail::UnknownName { name, expected } => {
                 match nearest(name, expected.iter().copied()) {
                     Some(near) => Some(format!("did you mean `{near}`?")),
@@ -58,6 +70,7 @@ impl Display for Detail {
             Detail::Message(message) => f.write_str(message),
             Detail::UnknownKey { key, .. } => write!(f, "unknown key `{key}`"),
             Detail::UnknownName { name, .. } => write!(f, "unknown name `{name}`"),
+            Detail::WrongKind { expected, found } => write!(f, "expected {expected}, found {found}"),
             Detail::Missing(key) => write!(f, "missing key `{key}`"),
         }
     }
@@ -97,6 +110,15 @@ impl Error {
         self.place.get_or_insert_with(|| (path.to_owned(), span));
         self
     }
+
+    /// Quotes a number as it is written: `0.10` is the number 0.1, and nobody finds that.
+    #[must_use]
+    pub fn written(mut self, text: &str) -> Error {
+        if let (Detail::WrongKind { found, .. }, None) = (&mut self.detail, &self.place) {
+            *found = format!("`{text}`");
+        }
+        self
+    }
 }
 
 impl From<Detail> for Error {
@@ -119,7 +141,7 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Error {
-        Detail::Message(format!("expected {}, found {}", plain_words(expected), found_words(found))).into()
+        Detail::WrongKind { expected: plain_words(expected), found: found_words(found) }.into()
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Error {

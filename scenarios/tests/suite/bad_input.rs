@@ -1,6 +1,6 @@
 //! Every kind of mistake, with its place and its help.
 
-use super::{FULL, LEAST, problems, resolve, told};
+use super::{FULL, LEAST, problems, resolve, study, told};
 use overbook_scenarios::Source;
 
 /// `LEAST` with one more line, which is line 6.
@@ -319,4 +319,38 @@ fn looks_like_cargo() {
   = help: did you mean `replicas`?"
     );
     assert!(problems.render(true).contains("\u{1b}["));
+}
+
+/// `0.10` is the number 0.1 to YAML.
+#[test]
+fn a_number_is_quoted_as_it_is_written() {
+    let found = problems(&format!("{LEAST}engine: {{ version: 0.10 }}\n"));
+    assert_eq!(
+        found,
+        ["6:20: expected a version in quotes, such as '0.14', found `0.10` (write it in quotes: '0.10')"]
+    );
+    let found = problems(&format!("{LEAST}engine: {{ version: 1 }}\n"));
+    assert!(found[0].contains("found `1`"), "{found:?}");
+    let found = problems(
+        &format!("{LEAST}name2: 1\n").replace("name: least\nworkload", "name: 1e3\nworkload").replace("name2: 1\n", ""),
+    );
+    assert!(found[0].contains("found `1e3`"), "{found:?}");
+}
+
+/// `check` says what a run would: fixed lengths that no replica takes.
+#[test]
+fn fixed_lengths_that_no_replica_takes_are_said() {
+    let notes = |lengths: &str| {
+        let text = LEAST.replace("lengths: burstgpt", &format!("lengths: {lengths}"));
+        study(&format!("{text}engine: {{ max_model_len: 4096 }}\n")).notes().join("\n")
+    };
+    let long = notes("{ fixed: { prompt: 4096, output: 1 } }");
+    assert!(long.starts_with("all requests are rejected: their prompts have 4096 tokens"), "{long}");
+    let cut = notes("{ fixed: { prompt: 4000, output: 97 } }");
+    assert!(cut.starts_with("the answers to all requests are cut to 96 of 97 tokens"), "{cut}");
+    assert_eq!(notes("{ fixed: { prompt: 4000, output: 96 } }"), "");
+    let class = notes(
+        "{ classes: [{ class: a, share: 1, prompt: { fixed: 5000 }, output: { fixed: 5 } }, { class: b, share: 1, prompt: { fixed: 50 }, output: { fixed: 5 } }] }",
+    );
+    assert!(class.contains("class `a` are rejected") && !class.contains("class `b`"), "{class}");
 }

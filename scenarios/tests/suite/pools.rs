@@ -202,3 +202,32 @@ fn each_pool_has_its_commands() {
     assert!(flags[1].vllm.contains("--num-gpu-blocks-override 2048"), "{flags:?}");
     assert!(flags[1].notes.iter().any(|note| note.starts_with("6 replicas")), "{flags:?}");
 }
+
+#[test]
+fn a_pool_may_have_every_setting_of_an_engine_but_the_block() {
+    let fleet = "{ pools: [{ replicas: 1 }, { replicas: 1, engine: { version: '0.10', enforce_eager: true, frontend: { base: 9ms } } }] }";
+    let both = study(&with(fleet));
+    let point = &both.points()[0];
+    let times = decode_ms(&both);
+    assert!(times[1] > times[0], "eager steps take longer: {times:?}");
+    let spec = point.cluster().unwrap();
+    let bases: Vec<f64> = spec.pools.iter().map(|pool| pool.frontend.unwrap().base.as_millis_f64()).collect();
+    assert_eq!(bases, [6.0, 9.0]);
+    // The pools share a scheduler: it plans ahead if all versions do.
+    let text = point.scenario.to_yaml();
+    assert!(text.contains("async_scheduling: false"), "{text}");
+    assert_eq!(study(&text).points()[0], *point);
+    let newer = study(&with(&fleet.replace("0.10", "0.15")));
+    assert!(newer.points()[0].scenario.to_yaml().contains("async_scheduling: true"));
+}
+
+#[test]
+fn defaults_and_notes_that_are_one_pools_say_which() {
+    let constant = "cost: { constant: { device: 1ms } }, kv_tokens: 32768, enforce_eager: true";
+    let fleet = format!("{{ pools: [{{ replicas: 1 }}, {{ replicas: 1, engine: {{ {constant} }} }}] }}");
+    let study = study(&with(&fleet));
+    let assumed: Vec<&str> = study.points()[0].assumed.iter().map(|one| one.path.as_str()).collect();
+    assert!(assumed.contains(&"fleet.pools.0.engine.host") && !assumed.contains(&"engine.host"), "{assumed:?}");
+    let notes = study.notes().join("\n");
+    assert!(notes.contains("pool 1: `engine.enforce_eager` changes nothing"), "{notes}");
+}

@@ -199,9 +199,10 @@ impl Running<'_> {
             served: scales.then(|| self.kernel.served(from, to)),
         };
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
-        let Kernel { now, digest, sink: Sink { tally, timeline, .. }, .. } = self.kernel;
+        let Kernel { now, digest, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
+        summary.outages = outages.finish(to);
         RunResult { summary, timeline, end: now, digest, effort, interrupted, halted }
     }
 
@@ -422,6 +423,7 @@ impl Running<'_> {
                 }
             }
         }
+        self.kernel.sink.outages.attempt(&row, again);
         if !again {
             return self.book(&row);
         }
@@ -438,6 +440,7 @@ impl Running<'_> {
         self.kernel.sink.timeline.finish(now);
         self.kernel.sink.tally.request(row);
         self.kernel.pools.book(row);
+        self.kernel.sink.outages.request(row, &self.spec.slo);
         self.kernel.sink.recorder.request(row).map_err(|error| self.kernel.stop(0, Stop::Record(error)))?;
         self.say(Event::Booked { row })
     }

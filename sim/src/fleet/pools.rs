@@ -1,6 +1,6 @@
 //! Replicas of several kinds in one fleet: how many of each, their limits, what a router weighs them with, what each pool has done.
 
-use super::controllers::Autoscale;
+use super::controllers::{Autoscale, Frontend};
 use super::drive::Drive;
 use super::{ClusterSpec, RunError};
 use crate::results::rows::RequestRow;
@@ -19,14 +19,22 @@ pub struct ReplicaPool {
     pub weight: u32,
     /// Replicas of this pool come and go with its load.
     pub autoscale: Option<Autoscale>,
+    /// What the servers' front ends add to the engine's latencies, if there are some.
+    pub frontend: Option<Frontend>,
 }
 
 impl ClusterSpec {
+    /// Whether replicas of some pool have a front end.
+    pub(super) fn has_frontend(&self) -> bool {
+        self.replica_pools().iter().any(|pool| pool.frontend.is_some())
+    }
+
     /// The pools of the fleet; a uniform fleet is one.
     pub(super) fn replica_pools(&self) -> Vec<ReplicaPool> {
         if self.pools.is_empty() {
             let autoscale = self.controllers.autoscale;
-            vec![ReplicaPool { replicas: self.replicas, limits: self.limits, weight: 1, autoscale }]
+            let frontend = self.traffic.frontend;
+            vec![ReplicaPool { replicas: self.replicas, limits: self.limits, weight: 1, autoscale, frontend }]
         } else {
             self.pools.clone()
         }
@@ -97,6 +105,11 @@ impl Pools {
     /// The limits of a replica, but for its role.
     pub(super) fn limits(&self, replica: usize) -> Limits {
         self.kinds[self.of(replica)].limits
+    }
+
+    /// What the front end of a replica's server adds to latencies.
+    pub(super) fn frontend(&self, replica: usize) -> Option<Frontend> {
+        self.kinds[self.of(replica)].frontend
     }
 
     /// Whether replicas of some pool come and go.

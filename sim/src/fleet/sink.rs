@@ -1,13 +1,14 @@
 //! Where the figures of a run go.
 
 use crate::results::rows::Recorder;
-use crate::results::summary::{Slo, Tally};
+use crate::results::summary::{Outages, Slo, Tally};
 use crate::results::timeline::Timeline;
 
 /// The one sink of a run. Rows of steps are made only if the recorder wants them.
 pub(crate) struct Sink<'a> {
     pub(crate) tally: Tally,
     pub(crate) timeline: Timeline,
+    pub(crate) outages: Outages,
     pub(crate) recorder: &'a mut dyn Recorder,
     pub(crate) wants_steps: bool,
 }
@@ -15,6 +16,12 @@ pub(crate) struct Sink<'a> {
 impl<'a> Sink<'a> {
     pub(crate) fn new(slo: Slo, recorder: &'a mut dyn Recorder) -> Sink<'a> {
         let wants_steps = recorder.wants_steps();
-        Sink { tally: Tally::new(slo), timeline: Timeline::default(), recorder, wants_steps }
+        Sink {
+            tally: Tally::new(slo),
+            timeline: Timeline::default(),
+            outages: Outages::default(),
+            recorder,
+            wants_steps,
+        }
     }
 }

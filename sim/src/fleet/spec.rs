@@ -43,7 +43,7 @@ pub struct Traffic {
     /// Requests that the client has under way at once at most, open loop: a further one waits at the client, and arrives when it
     /// is sent.
     pub max_concurrency: Option<u32>,
-    /// What the server's front end adds to the engine's latencies, if there is one.
+    /// What the server's front end adds to the engine's latencies, if there is one; pools have their own.
     pub frontend: Option<Frontend>,
     /// What clients see beyond the server, if their latencies are wanted too.
     pub client_time: Option<ClientTime>,

@@ -4,10 +4,12 @@
 //! finished requests and their tokens over the makespan; percentiles are nearest-rank, within 0.05 %.
 
 mod metric;
+mod outages;
 mod pool;
 mod tally;
 
 pub use metric::{LATENCIES, QUANTILES};
+pub use outages::{Hit, Outage, Outages};
 pub use pool::PoolSummary;
 pub use tally::Tally;
 
@@ -224,6 +226,8 @@ pub struct Summary {
     pub load: Load,
     /// Figures per pool, where replicas differ; empty for a uniform fleet.
     pub pools: Vec<PoolSummary>,
+    /// When replicas were down, and what requests lived through then.
+    pub outages: Outages,
 }
 
 impl Summary {

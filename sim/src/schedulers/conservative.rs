@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lightllm::{Gate, Intake, NEAREST, PeriodicAdmission};
 use super::orca::whole_blocks;
-use super::{Nearest, Needs, Scheduler, SchedulerPolicy};
+use super::{Nearest, Needs, Reserve, Scheduler, SchedulerPolicy};
 use crate::check::Check;
 use crate::serving::step::{Head, RequestView, StepBuilder};
 
@@ -60,7 +60,8 @@ impl ConservativeSpec {
 
 impl SchedulerPolicy for ConservativeSpec {
     fn needs(&self) -> Needs {
-        self.intake().needs()
+        let reserves = Some(Reserve { output: self.max_new_tokens, overcommit: self.overcommit });
+        Needs { reserves, ..self.intake().needs() }
     }
 
     fn nearest(&self) -> Nearest {
@@ -75,7 +76,7 @@ impl SchedulerPolicy for ConservativeSpec {
     }
 
     fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
-        Box::new(PeriodicAdmission::new(self.intake(), Box::new(Reserve::new(self))))
+        Box::new(PeriodicAdmission::new(self.intake(), Box::new(Reservations::new(self))))
     }
 
     fn examples() -> Vec<(&'static str, Self)> {
@@ -88,14 +89,14 @@ impl SchedulerPolicy for ConservativeSpec {
 
 /// Admits the head if the reservations of all, with its own, stay within the pool times the overcommit ratio.
 #[derive(Clone, Debug)]
-struct Reserve {
+struct Reservations {
     overcommit: f64,
     max_new_tokens: Option<u32>,
 }
 
-impl Reserve {
-    fn new(spec: &ConservativeSpec) -> Reserve {
-        Reserve { overcommit: spec.overcommit, max_new_tokens: spec.max_new_tokens }
+impl Reservations {
+    fn new(spec: &ConservativeSpec) -> Reservations {
+        Reservations { overcommit: spec.overcommit, max_new_tokens: spec.max_new_tokens }
     }
 
     fn blocks(&self, step: &StepBuilder<'_>, request: &RequestView) -> u64 {
@@ -103,7 +104,7 @@ impl Reserve {
     }
 }
 
-impl Gate for Reserve {
+impl Gate for Reservations {
     fn attempt(&mut self, _: &StepBuilder<'_>) {}
 
     fn admits(&mut self, step: &StepBuilder<'_>, head: &Head) -> bool {

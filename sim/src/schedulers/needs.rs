@@ -25,10 +25,26 @@ pub struct Needs {
     pub swap_space: Option<Bytes>,
     /// Whether it can serve where prompts and decodes are on different replicas: it admits by what is free, and reserves nothing.
     pub serves_apart: bool,
+    /// What it sets aside for a request until it ends; `None` if it admits by what is free or foreseen.
+    pub reserves: Option<Reserve>,
     /// Where its idea of output lengths comes from, if it has one. Reports print the oracles among them.
     pub lengths: Option<LengthSpec>,
     /// How a lane for prompts and a lane for decodes share the SMs; `None` if one lane does both.
     pub sm_shares: Option<SmShares>,
+}
+
+/// Memory that a scheduler sets aside for each request from its admission to its end: that of its prompt and its whole output.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Reserve {
+    /// Output tokens that each request is taken to have; `None`: those of its limit.
+    pub output: Option<u32>,
+    /// Memory that may be promised, over memory that there is.
+    pub overcommit: f64,
+}
+
+impl Reserve {
+    /// A request's limit, in memory that is there.
+    pub const LIMIT: Reserve = Reserve { output: None, overcommit: 1.0 };
 }
 
 /// Tokens of one step at most.
@@ -72,6 +88,7 @@ impl Needs {
             prefix_caching: false,
             swap_space: None,
             serves_apart: false,
+            reserves: None,
             lengths: None,
             sm_shares: None,
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTokens};
+use super::{Horizon, Nearest, Needs, Prompts, Reserve, Scheduler, SchedulerPolicy, StepTokens};
 use crate::check::Check;
 use crate::serving::step::{Infeasible, StepBuilder};
 
@@ -23,7 +23,8 @@ impl Default for OrcaSpec {
 
 impl SchedulerPolicy for OrcaSpec {
     fn needs(&self) -> Needs {
-        Needs::plain(self.max_batch_size, UNBUDGETED, Prompts::Whole(Vec::new()))
+        let plain = Needs::plain(self.max_batch_size, UNBUDGETED, Prompts::Whole(Vec::new()));
+        Needs { reserves: Some(Reserve::LIMIT), ..plain }
     }
 
     fn nearest(&self) -> Nearest {

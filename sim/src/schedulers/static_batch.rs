@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::orca::UNBUDGETED;
-use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy};
+use super::{Horizon, Nearest, Needs, Prompts, Reserve, Scheduler, SchedulerPolicy};
 use crate::check::Check;
 use crate::serving::step::{Infeasible, StepBuilder};
 
@@ -24,7 +24,8 @@ impl Default for StaticSpec {
 
 impl SchedulerPolicy for StaticSpec {
     fn needs(&self) -> Needs {
-        Needs::plain(self.batch_size, UNBUDGETED, Prompts::Whole(Vec::new()))
+        let plain = Needs::plain(self.batch_size, UNBUDGETED, Prompts::Whole(Vec::new()));
+        Needs { reserves: Some(Reserve::LIMIT), ..plain }
     }
 
     fn nearest(&self) -> Nearest {

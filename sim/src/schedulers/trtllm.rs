@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orca::{reserved_blocks, whole_blocks};
 use super::victim::{PreemptionMode, Victim, make_room};
-use super::{Horizon, Nearest, Needs, Prompts, Scheduler, SchedulerPolicy, StepTokens};
+use super::{Horizon, Nearest, Needs, Prompts, Reserve, Scheduler, SchedulerPolicy, StepTokens};
 use crate::check::Check;
 use crate::serving::step::{Head, Infeasible, StepBuilder};
 
@@ -50,11 +50,13 @@ impl SchedulerPolicy for TrtllmSpec {
     fn needs(&self) -> Needs {
         let whole = || Prompts::Whole(vec![("max_num_tokens", self.max_num_tokens)]);
         let prompts = if self.enable_chunked_context { Prompts::Split } else { whole() };
+        let (serves_apart, reserves) = match self.capacity_scheduler_policy {
+            Capacity::MaxUtilization => (true, None),
+            Capacity::GuaranteedNoEvict => (false, Some(Reserve::LIMIT)),
+        };
         Needs {
-            serves_apart: match self.capacity_scheduler_policy {
-                Capacity::MaxUtilization => true,
-                Capacity::GuaranteedNoEvict => false,
-            },
+            serves_apart,
+            reserves,
             ..Needs::plain(self.max_batch_size, StepTokens::Fixed(self.max_num_tokens), prompts)
         }
     }

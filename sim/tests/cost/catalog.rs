@@ -99,6 +99,8 @@ fn models_have_the_published_number_of_parameters() {
         ("qwen2.5-7b", 7_615_616_512.0, 2e-5),
         ("qwen2.5-14b", 14_770_033_664.0, 3e-5),
         ("qwen2.5-32b", 32_763_876_352.0, 2e-5),
+        // Its config.json has the sizes of Qwen2.5-32B.
+        ("qwq-32b", 32_763_876_352.0, 2e-5),
         ("gpt-oss-20b", 20_914_757_184.0, 5e-4),
         ("gpt-oss-120b", 116_829_156_672.0, 5e-4),
         ("deepseek-v3", 671_026_419_200.0, 1e-6),
@@ -106,7 +108,7 @@ fn models_have_the_published_number_of_parameters() {
         let error = model(name).parameters() as f64 / parameters - 1.0;
         assert!((-share..=0.0).contains(&error), "{name}: {error:e}");
     }
-    assert_eq!(published.len() + 7, MODELS.len() + MOE_MODELS.len());
+    assert_eq!(published.len() + 8, MODELS.len() + MOE_MODELS.len());
     let mut untied = model("qwen3-0.6b");
     untied.tied_embeddings = false;
     assert_eq!(untied.parameters(), 751_632_384);

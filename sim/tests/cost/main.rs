@@ -28,7 +28,7 @@ pub const PCIE: [&str; 2] = ["l40s", "rtx-pro-6000"];
 /// GPUs whose efficiencies are inferred.
 pub const INFERRED: [&str; 7] = ["a100-40", "a10g", "h100-64", "l4", "mi300x", "rtx-4090", "rtx-pro-6000-max-q"];
 /// Models with dense layers and grouped-query attention.
-pub const MODELS: [&str; 24] = [
+pub const MODELS: [&str; 25] = [
     "llama-13b",
     "llama-2-13b",
     "llama-2-70b",
@@ -47,6 +47,7 @@ pub const MODELS: [&str; 24] = [
     "qwen2.5-14b",
     "qwen2.5-32b",
     "qwen2.5-7b",
+    "qwq-32b",
     "qwen3-0.6b",
     "qwen3-1.7b",
     "qwen3-14b",

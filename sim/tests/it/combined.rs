@@ -167,6 +167,12 @@ fn a_server_takes_its_replicas_along() {
     let ends: Vec<_> = (0..5).map(|request| of(&run, request)).collect();
     assert_eq!(ends[..2], [(Outcome::Failed, 0, 10), (Outcome::Failed, 1, 10)]);
     assert_eq!(ends[2..], [(Outcome::Finished, 2, 50), (Outcome::Finished, 2, 25), (Outcome::Finished, 2, 26)]);
+    let outages = &run.result.summary.outages;
+    // The run ends before the server is back.
+    let spans: Vec<_> = outages.spans().iter().map(|span| (span.from.0 / MS, span.to.0 / MS, span.replicas)).collect();
+    assert_eq!(spans, [(10, 50, 2)]);
+    let hit = outages.all();
+    assert_eq!((hit.lost, hit.retried, hit.requests, hit.finished), (2, 0, 2, 2));
 }
 
 #[test]
@@ -194,7 +200,7 @@ fn each_pool_scales_by_its_own_load() {
         target: ScaleTarget::Outstanding(2.0),
         cool_down: Span(1000 * MS),
     };
-    let pool = |replicas, autoscale| ReplicaPool { replicas, limits, weight: 1, autoscale };
+    let pool = |replicas, autoscale| ReplicaPool { replicas, limits, weight: 1, autoscale, frontend: None };
     world.spec.pools = vec![pool(1, None), pool(3, Some(rules))];
     world.others = vec![Affine::constant(MS)];
     world.spec.router = RouterSpec::LeastOutstanding;

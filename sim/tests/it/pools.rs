@@ -50,6 +50,7 @@ fn into_pools(mut world: World, seed: u64) -> World {
             limits: Limits { blocks, max_model_len, ..limits },
             weight,
             autoscale: None,
+            frontend: world.spec.traffic.frontend,
         });
     }
     let slower = |cost: Affine, by: f64| Affine {
@@ -152,8 +153,9 @@ fn equal_pools_are_the_uniform_fleet() {
         }
         let mut split = uniform.clone();
         let (limits, weight) = (uniform.spec.limits, 1 + (seed % 3) as u32);
-        split.spec.pools =
-            [1, replicas - 1].map(|replicas| ReplicaPool { replicas, limits, weight, autoscale: None }).into();
+        split.spec.pools = [1, replicas - 1]
+            .map(|replicas| ReplicaPool { replicas, limits, weight, autoscale: None, frontend: None })
+            .into();
         split.others = vec![uniform.cost];
         let (one, two) = (uniform.run(How::JUMPS), split.run(How::JUMPS));
         assert_eq!(one.difference(&two), None, "world {seed}");
@@ -171,8 +173,10 @@ fn by_hand(costs: &[u64], weights: &[u32], router: RouterSpec, arrivals: Vec<Arr
     let spec = VllmSpec { async_scheduling: false, ..VllmSpec::default() };
     let mut world = World::vllm(spec, 64, 16, 512, arrivals);
     let limits = world.spec.limits;
-    world.spec.pools =
-        weights.iter().map(|&weight| ReplicaPool { replicas: 1, limits, weight, autoscale: None }).collect();
+    world.spec.pools = weights
+        .iter()
+        .map(|&weight| ReplicaPool { replicas: 1, limits, weight, autoscale: None, frontend: None })
+        .collect();
     world.cost = Affine::constant(costs[0] * MS);
     world.others = costs[1..].iter().map(|&ms| Affine::constant(ms * MS)).collect();
     world.spec.router = router;

@@ -100,7 +100,7 @@ fn rows(trace: &TraceSpec, globals: &Globals) -> Result<(), Failure> {
     }
     let counts = &found.counts;
     let left_out = counts.empty + counts.invalid + counts.dropped;
-    if left_out > 0 && !globals.quiet {
+    if left_out + counts.out_of_order > 0 && !globals.quiet {
         note(&format!(
             "note: {}: of {looked} {} rows {left_out} are left out: {counts}",
             trace.path.display(),

@@ -100,6 +100,9 @@ pub(crate) struct ReportArgs {
     /// Where the page (of studies also `.csv`) or the Perfetto trace goes.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Replace an existing file.
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
     /// Print one JSON document.
     #[arg(long)]
     pub(crate) json: bool,

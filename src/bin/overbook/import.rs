@@ -1,9 +1,9 @@
 //! `overbook import` and `overbook serve-flags`: between scenarios and what runs for real.
 
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use overbook_scenarios::{export, import};
+use overbook_scenarios::{export, import, small_file};
 
 use crate::check::load;
 use crate::cli::{Globals, ImportCommand, ScenarioArgs};
@@ -36,14 +36,10 @@ pub(crate) fn run(command: &ImportCommand) -> Result<u8, Failure> {
 const LONGEST: u64 = 64 << 20;
 
 fn read(file: &Path) -> Result<String, Failure> {
-    let failed = |error: std::io::Error| Failure::Input(format!("cannot read {}: {error}", file.display()));
-    let mut text = String::new();
-    let read =
-        std::fs::File::open(file).map_err(failed)?.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
-    if read as u64 > LONGEST {
-        return Err(Failure::Input(format!("{}: larger than 64 MiB; cut the log after its start", file.display())));
-    }
-    Ok(text)
+    small_file::read_text(file, LONGEST).map_err(|error| {
+        let help = if error.kind() == ErrorKind::FileTooLarge { "; cut the log after its start" } else { "" };
+        Failure::Input(format!("cannot read {}: {error}{help}", file.display()))
+    })
 }
 
 pub(crate) fn serve_flags(args: &ScenarioArgs, globals: &Globals) -> Result<u8, Failure> {

@@ -143,6 +143,7 @@ fn report(point: &Point, server: &Server, replayed: &Replayed, directory: String
         status: if replayed.result.interrupted { Status::Interrupted } else { Status::Complete },
         verdicts: verdicts(scenario, &replayed.result.summary),
         assumptions: conditions(point, replayed, &asked),
+        remarks: Vec::new(),
         trust: None,
         trace_rows: Vec::new(),
         calibration: format!("measured by an HTTP client, not simulated: {}, {version}, {}", asked.model, asked.url),

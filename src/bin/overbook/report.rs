@@ -1,7 +1,6 @@
 //! `overbook report`: run directories shown, compared or written for other tools; studies merged.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use overbook::TOOL;
@@ -12,6 +11,7 @@ use overbook_sim::units::Duration;
 
 use crate::cli::{Globals, ReportArgs};
 use crate::output::{DONE, Failure, color_stdout, note, print, print_painted};
+use crate::place;
 
 /// Events of a Perfetto trace at most: about 150 MB of JSON before packing, which the viewer still opens.
 const PERFETTO_EVENTS: usize = 1_000_000;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
             let wanted = Dialect::ALL.into_iter().find(|d| d.name() == name).unwrap_or(Dialect::Vllm);
             print(&dialect::export(run, wanted).map_err(Failure::input)?)?;
         }
-        ([run], None, Some(window)) => export(run, window, args.out.as_deref())?,
+        ([run], None, Some(window)) => export(run, window, args)?,
         ([run], None, None) => one(run, args, globals)?,
         (_, None, None) => comparison(&runs, args, globals)?,
         _ => return Err(Failure::Input("--as and --perfetto take a single run, and not both".into())),
@@ -43,6 +43,9 @@ pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
 fn studies(args: &ReportArgs) -> Result<u8, Failure> {
     if args.dialect.is_some() || args.perfetto.is_some() {
         return Err(Failure::Input("--as and --perfetto take a single run, and a study has many".into()));
+    }
+    if let Some(out) = &args.out {
+        place::file(out, args.force)?;
     }
     let is_metric = |name: &str| Metric::named(name).is_some();
     let mut read = Vec::new();
@@ -98,6 +101,7 @@ fn one(run: &RunData, args: &ReportArgs, globals: &Globals) -> Result<(), Failur
 
 fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<(), Failure> {
     if let Some(out) = &args.out {
+        place::file(out, args.force)?;
         let page = compare::compare_html(runs).map_err(Failure::input)?;
         fs::write(out, page).with_context(|| format!("cannot write {}", out.display()))?;
         note(&format!("comparison in {}", out.display()));
@@ -108,14 +112,18 @@ fn comparison(runs: &[RunData], args: &ReportArgs, globals: &Globals) -> Result<
     print_painted(&compare::compare_terminal(runs, color_stdout(globals)).map_err(Failure::input)?)
 }
 
-fn export(run: &RunData, window: &str, out: Option<&Path>) -> Result<(), Failure> {
+fn export(run: &RunData, window: &str, args: &ReportArgs) -> Result<(), Failure> {
     let ends = window
         .split_once("..")
         .and_then(|(from, to)| Some((from.trim().parse::<Duration>().ok()?, to.trim().parse::<Duration>().ok()?)));
     let Some((from, to)) = ends else {
         return Err(Failure::Input(format!("--perfetto {window}: expected FROM..TO with units, e.g. 60s..90s")));
     };
-    let out = out.map_or_else(|| run.dir().join("trace.json.gz"), PathBuf::from);
+    // The run directory's own file is Overbook's to replace.
+    if let Some(out) = &args.out {
+        place::file(out, args.force)?;
+    }
+    let out = args.out.clone().unwrap_or_else(|| run.dir().join("trace.json.gz"));
     let trace = perfetto::export(run, Time(from.0.0), Time(to.0.0), PERFETTO_EVENTS).map_err(Failure::input)?;
     let packed = out.extension().is_some_and(|ending| ending == "gz");
     let bytes = if packed { trace.gzip() } else { trace.json.clone().into_bytes() };

@@ -182,6 +182,7 @@ fn write(
         status,
         verdicts: verdicts(scenario, &summary),
         assumptions,
+        remarks: Vec::new(),
         trust: None,
         trace_rows: Vec::new(),
         calibration: format!("measured, not simulated: {}", device.describe()),

@@ -1,5 +1,7 @@
 //! A scenario with `sweep:`: many runs, one study.
 
+use std::collections::BTreeMap;
+
 use overbook::study::{Asked, judged_all};
 use overbook::{Options, Status, Study, StudyOutcome};
 use overbook_reports::manifest::Start;
@@ -48,7 +50,8 @@ pub(crate) fn run(
     let first = &points[0].scenario;
     let traces = first.workload.files();
     let plan = (study.plan().plan_hash(), first.seed);
-    let manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (status, code));
+    let mut manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (status, code));
+    manifest.trace_rows = trace_rows(&outcome);
     dir.finish(&manifest).map_err(anyhow::Error::new)?;
     if args.json {
         print(&json(study, &outcome)?)?;
@@ -71,6 +74,13 @@ pub(crate) fn run(
         note(&format!("error: point {number}: {halt}; its results end there"));
     }
     Ok(code)
+}
+
+/// What became of the rows of the trace, where it is the same at all points; else the summary of each says it.
+fn trace_rows(outcome: &StudyOutcome) -> BTreeMap<&'static str, u64> {
+    let mut all = outcome.points.iter().flatten().map(|point| &point.trace_rows);
+    let first = all.next().filter(|first| all.all(|rows| rows == *first));
+    first.into_iter().flatten().copied().collect()
 }
 
 fn write_files(

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context as _;
-use overbook_reports::report::left_out;
+use overbook_reports::report::{left_out, put_in_order};
 use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{Bounded, ExportError, Extra, Layout, burstiness, write_requests};
 
@@ -64,6 +64,10 @@ fn tell_left_out(rows: &[(&'static str, u64)]) {
     let left_out = left_out(rows);
     if !left_out.is_empty() {
         note(&format!("left out of the trace: {left_out}"));
+    }
+    let sorted = put_in_order(rows);
+    if !sorted.is_empty() {
+        note(&format!("sorted: {sorted}"));
     }
 }
 

@@ -8,15 +8,18 @@ use overbook::validation::{Judged, Simulated, Terms, Training, fit, judge};
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
-use overbook_scenarios::Source;
 use overbook_scenarios::hull::Hull;
 use overbook_scenarios::measured::{Constants, MeasuredRun};
+use overbook_scenarios::{Source, small_file};
 
 use crate::cli::{Globals, ValidateArgs};
 use crate::fidelity;
-use crate::output::{DONE, Failure, note, print};
+use crate::output::{DONE, FAILED, Failure, note, print};
 use crate::place;
 use crate::run::quote;
+
+/// Runs that cannot have a change and are named.
+const REFUSED_SHOWN: usize = 5;
 
 pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure> {
     let measured = match (&args.scenario, &args.measured) {
@@ -35,7 +38,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     let training = args.training.as_ref().map(|path| training(path, &runs)).transpose()?;
     let given = args.constants.as_ref().map(|path| constants(path)).transpose()?;
-    refuse_wrong_changes(&runs, &changes)?;
+    let refused = refuse_wrong_changes(&runs, &changes, globals)?;
     if let Some(out) = &args.out {
         place::folder(out)?;
     }
@@ -78,12 +81,22 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         print(&format!("{table}\n"))?;
     }
     print(&if args.json { validation_json(&validation) } else { validation_text(&validation) })?;
-    Ok(DONE)
+    let Some(Refused { runs: refused, why }) = refused else { return Ok(DONE) };
+    let (all, named) =
+        (runs.len(), refused.iter().take(REFUSED_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", "));
+    let more = refused.len().saturating_sub(REFUSED_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    note(&format!(
+        "error: {} of {all} runs cannot have what --set changes, and are not in the figures: {named}{more}; {why}; choose runs \
+         with --only or --run",
+        refused.len()
+    ));
+    Ok(FAILED)
 }
 
 fn constants(path: &Path) -> Result<Constants, Failure> {
     let told = |error: &dyn std::fmt::Display| Failure::Input(format!("{}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| told(&error))?;
+    let text = small_file::read_text(path, small_file::SETTINGS_MAX).map_err(|error| told(&error))?;
     Constants::parse(&text).map_err(|error| told(&error))
 }
 
@@ -96,11 +109,25 @@ fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
     args.iter().map(|change| change.split_once('=').ok_or_else(|| no_path(change))).collect()
 }
 
-/// A change that no run's scenario can have is a mistake of the command, not of the runs.
-fn refuse_wrong_changes(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Result<(), Failure> {
+/// Runs whose scenarios cannot have the changes, and why the first of them cannot. Changes that no run's can have are a mistake of
+/// the command, not of the runs.
+struct Refused {
+    runs: Vec<String>,
+    why: String,
+}
+
+fn refuse_wrong_changes(
+    runs: &[MeasuredRun],
+    changes: &[(&str, &str)],
+    globals: &Globals,
+) -> Result<Option<Refused>, Failure> {
+    if changes.is_empty() {
+        return Ok(None);
+    }
     let constants = Constants::embedded();
-    let mut first = None;
-    for imitation in runs.iter().filter_map(|run| run.scenario(&constants).ok()) {
+    let (mut refused, mut first, mut taken) = (Vec::new(), None, false);
+    for run in runs {
+        let Ok(imitation) = run.scenario(&constants) else { continue };
         let mut source = Source::from_text(&imitation.scenario.name, &imitation.scenario.to_yaml());
         if source.resolve().is_err() {
             continue;
@@ -109,16 +136,27 @@ fn refuse_wrong_changes(runs: &[MeasuredRun], changes: &[(&str, &str)]) -> Resul
             source.set(path.trim(), value);
         }
         match source.resolve() {
-            Ok(_) => return Ok(()),
-            Err(problems) => first = first.or(Some(problems)),
+            Ok(_) => taken = true,
+            Err(problems) => {
+                refused.push(run.id().to_owned());
+                first = first.or(Some(problems));
+            }
         }
     }
-    first.map_or(Ok(()), |problems| Err(Failure::input(problems)))
+    match first {
+        None => Ok(None),
+        Some(problems) if !taken => Err(Failure::of(overbook::Error::Scenario(problems), globals)),
+        Some(problems) => {
+            let why = problems.list().first().map_or_else(String::new, |problem| problem.message.clone());
+            Ok(Some(Refused { runs: refused, why }))
+        }
+    }
 }
 
 /// The list of training runs.
 fn training(path: &Path, runs: &[MeasuredRun]) -> Result<Vec<Training>, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
+    let text = small_file::read_text(path, small_file::SETTINGS_MAX)
+        .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
     let listed = Training::parse(&text).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
     if !listed.is_empty() && !runs.iter().any(|run| listed.iter().any(|one| one.id == run.id())) {
         note(&format!("{}: none of these runs is among those simulated", path.display()));

@@ -1,8 +1,8 @@
 //! A broken file must name its place, what was expected, what was found, and what to do.
 
-use overbook_traces::{Format, TraceError, TraceSpec};
+use overbook_traces::{Columns, Format, TraceError, TraceSpec};
 
-use crate::{AZURE, BURSTGPT, VIDUR, error_of};
+use crate::{AZURE, BURSTGPT, VIDUR, error_of, file};
 
 /// Checks the message of a broken file, with the path replaced by `FILE`.
 #[track_caller]
@@ -112,4 +112,24 @@ fn all_problems_of_a_specification() {
     let expected = ["path", "keep", "requests", "max_prompt_tokens", "rate", "time_scale", "rate", "repeat"];
     assert_eq!(paths, expected);
     assert!(matches!(spec.replay().err(), Some(TraceError::Spec(list)) if list == problems));
+}
+
+#[test]
+fn all_missing_columns_are_named_and_none_is_taken_twice() {
+    let read = |text: &str, columns: &Columns| {
+        let file = file(text);
+        let spec = TraceSpec { columns: Some(columns.clone()), ..TraceSpec::new(file.path()) };
+        let problems: Vec<String> = spec.problems().into_iter().map(|(path, text)| format!("{path} {text}")).collect();
+        spec.replay().err().map(|error| error.to_string()).into_iter().chain(problems).collect::<Vec<_>>().join("\n")
+    };
+    let plain = Columns::new("t", "in", "out");
+    let error = read("when,in,tokens\n0,1,1\n", &Columns { class: Some("user".to_owned()), ..plain.clone() });
+    let told = "no column `t` (`columns.arrival`), `out` (`columns.output`), `user` (`columns.class`) among `when,in,tokens`; help: name others";
+    assert!(error.contains(told), "{error}");
+    // The first of two was taken in silence.
+    let error = read("t,in,out,In\n0,1,1,9\n", &plain);
+    assert!(error.contains(":1: the column `in` stands twice in the header, as number 2 and number 4"), "{error}");
+    assert_eq!(read("t,in,out,x,x\n0,1,1,9,9\n", &plain), "", "columns that are not read may have one name");
+    let error = read("t,in,out\n0,1,1\n", &Columns::new("t", "in", "In"));
+    assert!(error.contains("columns.output names `In`, which is `columns.prompt` already"), "{error}");
 }

@@ -41,7 +41,8 @@ pub struct ClientTime {
 #[derive(Debug)]
 pub(super) struct Control {
     clients: Option<Clients>,
-    frontend: Option<Frontend>,
+    /// Whether replicas have front ends.
+    frontend: bool,
     time: Option<ClientTime>,
     /// The client's time of the requests under way.
     times: BTreeMap<u64, Span>,
@@ -50,8 +51,8 @@ pub(super) struct Control {
 impl Control {
     /// None where nothing stands between an open loop's clients and the engine.
     pub(super) fn new(spec: &ClusterSpec) -> Option<Control> {
-        let (clients, frontend, time) = (spec.traffic.clients, spec.traffic.frontend, spec.traffic.client_time);
-        let any = clients.is_some() || frontend.is_some() || time.is_some();
+        let (clients, frontend, time) = (spec.traffic.clients, spec.has_frontend(), spec.traffic.client_time);
+        let any = clients.is_some() || frontend || time.is_some();
         any.then(|| Control { clients, frontend, time, times: BTreeMap::new() })
     }
 
@@ -82,15 +83,17 @@ impl Controller for Control {
         // Only what is needed: most runs have a front end alone.
         let if_any = |any: bool, topics: Topics| if any { topics } else { Topics::NONE };
         let (clients, time) = (self.clients.is_some(), self.time.is_some());
-        if_any(self.frontend.is_some(), Topics::ENDED)
+        if_any(self.frontend, Topics::ENDED)
             .and(if_any(clients || time, Topics::BOOKED))
             .and(if_any(time, Topics::ARRIVED))
             .and(if_any(clients, Topics::TIMERS))
     }
 
     fn ended(&mut self, row: &mut RequestRow, kernel: &mut Kernel<'_>) -> Option<Time> {
-        if let Some(Frontend { base, per_running }) = self.frontend.filter(|_| row.outcome == Outcome::Finished) {
-            let running = u64::from(kernel.replicas[row.replica as usize].running()) + 1;
+        let at = row.replica as usize;
+        let frontend = kernel.pools.frontend(at).filter(|_| row.outcome == Outcome::Finished);
+        if let Some(Frontend { base, per_running }) = frontend {
+            let running = u64::from(kernel.replicas[at].running()) + 1;
             row.frontend = base + Span(per_running.0.saturating_mul(running));
         }
         None

@@ -102,6 +102,8 @@ impl Control {
                 *down = Some(down.map_or(until, |other| other.max(until)));
                 kernel.tick(until, Tick::Back(replica as u32));
                 kernel.hold(replica, Hold::Down);
+            } else if down.is_none() {
+                kernel.blink();
             }
             actions.push(Action::Fail { replica });
         }

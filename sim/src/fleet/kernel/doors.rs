@@ -61,6 +61,9 @@ impl Kernel<'_> {
         if self.takes_requests(at) {
             self.notify(Event::Closed { replica: at });
         }
+        if why == Hold::Down && self.doors.holds[at] & why as u8 == 0 {
+            self.sink.outages.begin(self.now);
+        }
         self.doors.holds[at] |= why as u8;
         self.find_open();
     }
@@ -68,11 +71,20 @@ impl Kernel<'_> {
     /// A replica takes requests again, as far as this reason is concerned.
     pub(in crate::fleet) fn release(&mut self, at: usize, why: Hold) {
         let before = self.doors.holds[at];
+        if why == Hold::Down && before & why as u8 != 0 {
+            self.sink.outages.end(self.now);
+        }
         self.doors.holds[at] &= !(why as u8);
         if before != 0 && self.takes_requests(at) {
             self.notify(Event::Opened);
         }
         self.find_open();
+    }
+
+    /// A replica fails and is back at the same moment.
+    pub(in crate::fleet) fn blink(&mut self) {
+        self.sink.outages.begin(self.now);
+        self.sink.outages.end(self.now);
     }
 
     fn find_open(&mut self) {

@@ -1,6 +1,6 @@
 //! Gathers the figures of a run while it goes, in memory that does not grow with the number of requests.
 
-use super::{Attained, Batches, Class, ClientLatencies, Fleet, Latencies, Load, Slo, Summary, Tokens, Work};
+use super::{Attained, Batches, Class, ClientLatencies, Fleet, Latencies, Load, Outages, Slo, Summary, Tokens, Work};
 use crate::results::histogram::Histogram;
 use crate::results::rows::{Outcome, RequestRow, StepRow};
 use crate::time::{Span, Time};
@@ -315,6 +315,7 @@ impl Tally {
             batches: self.batches,
             load: self.levels.load(makespan, &fleet),
             pools: Vec::new(),
+            outages: Outages::default(),
         }
     }
 }
