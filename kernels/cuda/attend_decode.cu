@@ -93,6 +93,8 @@ __device__ __forceinline__ void soften(State& state, float (&s)[2][4], float sca
             }
         }
     }
+    // Lanes may have parted, and matrix instructions want them together.
+    sync_warp();
 }
 
 // Takes in a tile that has arrived. `valid`: how many of its tokens there are; at least one.

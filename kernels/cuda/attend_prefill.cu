@@ -22,14 +22,6 @@ constexpr float LOG2_E = 1.4426950408889634f;
 static_assert(ATTEND_PREFILL_SHARED <= 98304, "more would exclude GPUs");
 static_assert(TOKENS * CHUNKS % ATTEND_PREFILL_THREADS == 0, "each thread copies as much");
 
-// As MAIN's tile of four numbers.
-struct Tile {
-    i32 row;
-    i32 count;
-    i32 owner;
-    i32 position;
-};
-
 // Where a block reads.
 struct Source {
     Cache cache;
@@ -145,6 +137,8 @@ __device__ __forceinline__ void soften(State& state, Scores& s, float scale) {
             }
         }
     }
+    // Lanes may have parted, and matrix instructions want them together.
+    sync_warp();
 }
 
 // Weights are where the fragments of A want them: they never leave the registers.
@@ -173,7 +167,8 @@ __device__ __forceinline__ void multiply_values(State& state, const Scores& s, c
     }
 }
 
-// Takes in what the warp's queries see of a tile of tokens that has arrived. `room`: how far the warp's first query is behind the tile's first token.
+// Takes in what the warp's queries see of a tile of tokens that has arrived. `room`: how far the warp's first query is behind
+// the tile's first token.
 __device__ __forceinline__ void take(State& state, u8* queries, u8* stage, i32 room, float scale) {
 #pragma unroll 1
     for (i32 first = 0; first < TOKENS && room - first + ROWS > 0; first += SPAN) {
@@ -230,7 +225,8 @@ extern "C" __global__ void __launch_bounds__(ATTEND_PREFILL_THREADS) attend_pref
     i32 heads, i32 kv_heads, float scale) {
     DYNAMIC_SHARED(shared);
     SHARED(u32, slots, [2 * TOKENS]);
-    const i32* own = tiles + 4 * static_cast<i64>(blockIdx.x);
+    // The last tiles of a prompt take the longest: they begin first.
+    const i32* own = tiles + 4 * static_cast<i64>(gridDim.x - 1 - blockIdx.x);
     const i32 first_row = own[0], count = own[1], owner = own[2], position = own[3];
     if (count <= 0) {
         return;
