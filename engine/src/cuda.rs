@@ -19,6 +19,7 @@ mod executor;
 mod forward;
 mod kernels;
 mod lane;
+mod partition;
 mod step;
 mod stream;
 mod tuning;

@@ -117,7 +117,7 @@ impl Device for CpuDevice {
     }
 
     fn executor(&self, capacity: Capacity) -> Result<Box<dyn Executor>, ExecutorError> {
-        if capacity.lanes > 1 {
+        if capacity.lanes.count() > 1 {
             return Err(ExecutorError(
                 "the CPU engine has one lane; a scheduler with two needs `--on cuda`".to_owned(),
             ));

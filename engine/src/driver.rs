@@ -23,17 +23,20 @@ use overbook_sim::cost::PrefillPart;
 use overbook_sim::kv::blocks::BlockMove;
 use overbook_sim::results::rows::StepRow;
 use overbook_sim::serving::Scheduler;
-use overbook_sim::serving::replica::{Happened, Lanes, Limits, Replica};
+use overbook_sim::serving::replica::{Happened, Limits, Replica};
 use overbook_sim::serving::step::Infeasible;
 use overbook_sim::time::{Span, Time};
 
-use crate::executor::{Batch, Begin, Executor, ExecutorError, Seat, Sequence, TableChange};
+use crate::executor::{Batch, Begin, Executor, ExecutorError, Output, Seat, Sequence, TableChange};
 use crate::tables::BlockTables;
 
 use client::{Client, Limit};
 pub(crate) use ledger::Ledger;
 
 pub use client::{Event, Message, Stop, Submission};
+
+/// How often several lanes are looked at.
+const LOOK_EVERY: Duration = Duration::from_micros(20);
 
 /// The clock of a run: nanoseconds since its start.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,8 @@ pub struct StepLog {
     pub delivered: u32,
     /// The turn that planned it.
     pub planned: Time,
+    /// Its place among all steps of the run as they were planned.
+    pub number: u64,
     /// When it was handed to the executor.
     pub submitted: Time,
     /// When the device began with it, and when its tokens were there.
@@ -162,6 +167,19 @@ struct InFlight {
     plans: u64,
 }
 
+/// What a driver keeps of a lane.
+#[derive(Debug, Default)]
+struct Lane {
+    flights: VecDeque<InFlight>,
+    /// The last step's end.
+    last_done: Time,
+    /// Preemptions, and blocks copied, by plans that made no step since the last one that did.
+    preempted: u32,
+    swapped: u64,
+    /// Plans made since the last step that was put in flight.
+    plans: u64,
+}
+
 /// One replica on one executor.
 pub struct Driver {
     replica: Replica,
@@ -172,19 +190,17 @@ pub struct Driver {
     clients: Vec<Option<Client>>,
     /// Of the requests that are here, by number.
     seats: HashMap<u64, Seat>,
-    flights: VecDeque<InFlight>,
+    lanes: Vec<Lane>,
     depth: usize,
     /// Patience that ends, earliest first.
     patience: BinaryHeap<Limit>,
     arrived: u64,
-    /// The last step's end, and the last turn's.
-    last_done: Time,
     last_turn: Time,
     levels: Levels,
     steps: u64,
     busy: u64,
-    /// Plans made since the last step that was put in flight.
-    plans: u64,
+    /// Steps planned so far.
+    planned: u64,
     ends: Vec<Seat>,
     moves: Vec<BlockMove>,
 }
@@ -193,12 +209,14 @@ impl Driver {
     /// An idle driver of one replica, which this scheduler plans.
     ///
     /// # Errors
-    /// The executor's pool, block size, or longest sequence is not the limits'; or the scheduler needs several lanes or swaps.
+    /// The executor's pool, block size, longest sequence or lanes are not the limits'; or the scheduler swaps.
     pub fn new(limits: Limits, scheduler: Box<dyn Scheduler>, executor: Box<dyn Executor>) -> Result<Self, DriveError> {
         let capacity = executor.capacity();
         let unfit = |what: String| Err(DriveError::Unfit(what));
-        if limits.lanes != Lanes::Unified {
-            return unfit("the engine runs one lane per replica: no scheduler with lanes of its own".into());
+        let (lanes, needed) = (capacity.lanes.count(), limits.lanes.work().len());
+        if lanes != needed {
+            let has = if lanes == 1 { "one lane".to_owned() } else { format!("{lanes} lanes") };
+            return unfit(format!("the executor has {has}, and the scheduler needs {needed}"));
         }
         if limits.swap.blocks > 0 {
             return unfit("the engine does not swap KV to the host; use `preemption_mode: recompute`".into());
@@ -220,15 +238,14 @@ impl Driver {
             tables: BlockTables::new(capacity.blocks),
             clients: Vec::new(),
             seats: HashMap::new(),
-            flights: VecDeque::new(),
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
             depth: limits.depth as usize,
             patience: BinaryHeap::new(),
             arrived: 0,
-            last_done: Time::ZERO,
             last_turn: Time::ZERO,
             steps: 0,
             busy: 0,
-            plans: 0,
+            planned: 0,
             ends: Vec::new(),
             moves: Vec::new(),
         })
@@ -260,13 +277,14 @@ impl Driver {
         let mut news = Vec::new();
         let mut open = true;
         loop {
-            let output = if self.flights.is_empty() {
-                if !self.replica.wants(0) && !self.listen(inbox, clock, &mut news, &mut open) {
+            let output = if self.is_idle() {
+                let wants = (0..self.lanes.len()).any(|lane| self.replica.wants(lane));
+                if !wants && !self.listen(inbox, clock, &mut news, &mut open) {
                     return Ok(());
                 }
                 None
             } else {
-                Some(self.executor.wait(0)?)
+                self.step_or_news(inbox, clock, &mut news, &mut open)?
             };
             while open {
                 match inbox.try_recv() {
@@ -278,12 +296,51 @@ impl Driver {
             let halts = news.iter().any(|message| matches!(message, Message::Halt));
             self.turn(clock, output, &mut news, !halts, observer)?;
             if halts {
-                while !self.flights.is_empty() {
-                    let output = self.executor.wait(0)?;
-                    self.turn(clock, Some(output), &mut news, false, observer)?;
+                while let Some(lane) = self.lanes.iter().position(|lane| !lane.flights.is_empty()) {
+                    let output = self.executor.wait(lane)?;
+                    self.turn(clock, Some((lane, output)), &mut news, false, observer)?;
                 }
                 self.fail_all(clock.now(), observer);
                 return Ok(());
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.flights.is_empty())
+    }
+
+    /// Waits for a step to end. Where a lane has nothing to do beside one that has, also for what may be for it.
+    fn step_or_news(
+        &mut self,
+        inbox: &Receiver<Message>,
+        clock: Clock,
+        news: &mut Vec<Message>,
+        open: &mut bool,
+    ) -> Result<Option<(usize, Output)>, DriveError> {
+        if self.lanes.len() == 1 {
+            return Ok(Some((0, self.executor.wait(0)?)));
+        }
+        loop {
+            for lane in 0..self.lanes.len() {
+                if !self.lanes[lane].flights.is_empty() && self.executor.ready(lane)? {
+                    return Ok(Some((lane, self.executor.wait(lane)?)));
+                }
+            }
+            if self.patience.peek().is_some_and(|limit| limit.at <= clock.now()) {
+                return Ok(None);
+            }
+            if !*open {
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            match inbox.recv_timeout(LOOK_EVERY) {
+                Ok(message) => {
+                    news.push(message);
+                    return Ok(None);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => *open = false,
             }
         }
     }
@@ -308,7 +365,7 @@ impl Driver {
     /// Ends every request as failed and informs their clients.
     fn fail_all(&mut self, now: Time, observer: &mut dyn Observer) {
         self.replica.fail(now);
-        self.replica.reap(0, now);
+        (0..self.lanes.len()).for_each(|lane| self.replica.reap(lane, now));
         self.tell(now, observer);
     }
 
@@ -322,7 +379,7 @@ impl Driver {
         })
     }
 
-    fn batch(&mut self) -> Result<(Batch, Vec<(Seat, u32)>), DriveError> {
+    fn batch(&mut self, lane: usize) -> Result<(Batch, Vec<(Seat, u32)>), DriveError> {
         self.follow_blocks()?;
         let mut batch = Batch { ends: std::mem::take(&mut self.ends), ..Batch::default() };
         let mut marks = Vec::new();
@@ -333,7 +390,7 @@ impl Driver {
                 batch.tables.push(TableChange { seat, from: 0, blocks: Vec::new() });
             }
         }
-        for part in self.replica.step_parts(0) {
+        for part in self.replica.step_parts(lane) {
             let Some(Some(client)) = self.clients.get_mut(part.seat as usize) else {
                 return Err(DriveError::Blocks(format!("seat {} has no client", part.seat)));
             };

@@ -134,13 +134,54 @@ pub struct Capacity {
     /// Sequences that have blocks at the same time.
     pub sequences: u32,
     /// Queues of steps that run side by side.
-    pub lanes: u32,
+    pub lanes: Lanes,
+}
+
+/// Lanes of an executor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lanes {
+    /// One, with all of the device.
+    One,
+    /// Two over one cache: prompts and decodes, each with a share of the device's multiprocessors [percent]. Together the
+    /// shares may be more than 100.
+    Two {
+        /// Of lane 0.
+        prefill: u32,
+        /// Of lane 1.
+        decode: u32,
+    },
+}
+
+impl Lanes {
+    /// How many.
+    pub fn count(self) -> usize {
+        match self {
+            Lanes::One => 1,
+            Lanes::Two { .. } => 2,
+        }
+    }
+
+    /// What a lane has of the device [percent].
+    pub fn share(self, lane: usize) -> u32 {
+        match self {
+            Lanes::One => 100,
+            Lanes::Two { prefill, decode } => [prefill, decode][lane.min(1)],
+        }
+    }
 }
 
 impl Capacity {
     /// One lane with memory for any step: of a device whose activations grow with the step.
     pub fn unbounded(blocks: u32, block_tokens: u32, max_model_len: u32, vocab: u32) -> Capacity {
-        Capacity { blocks, block_tokens, max_model_len, vocab, step_tokens: u32::MAX, sequences: u32::MAX, lanes: 1 }
+        Capacity {
+            blocks,
+            block_tokens,
+            max_model_len,
+            vocab,
+            step_tokens: u32::MAX,
+            sequences: u32::MAX,
+            lanes: Lanes::One,
+        }
     }
 
     /// Whether it is one for a model.

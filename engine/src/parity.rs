@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
 use overbook_sim::fleet::{Cluster, ClusterSpec, Controllers, Patience, RunError, Traffic};
+use overbook_sim::partitioners::ShareScaling;
 use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::run::Measured;
@@ -110,6 +112,15 @@ fn as_seen(measured: &Measured) -> VecDeque<Arrival> {
     sent.into()
 }
 
+/// The scheduler, with lanes that take as long as they did, whatever they share.
+fn unscaled(scheduler: &SchedulerSpec) -> SchedulerSpec {
+    let mut scheduler = scheduler.clone();
+    if let SchedulerSpec::SemiPd(spec) = &mut scheduler {
+        spec.scaling = ShareScaling { prefill: 0.0, decode: 0.0 };
+    }
+    scheduler
+}
+
 /// Replays a run on the simulator.
 ///
 /// # Errors
@@ -119,11 +130,15 @@ pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunErro
         jumps: false,
         traffic: Traffic { client_time: spec.traffic.client_time, drain: spec.traffic.drain, ..Traffic::default() },
         controllers: Controllers { patience: Patience::default(), ..spec.controllers.clone() },
+        scheduler: unscaled(&spec.scheduler),
         ..spec.clone()
     };
     let mut workload = Recorded { arrivals: as_seen(measured) };
-    let lengths = measured.steps.iter().map(|step| (step.row.end - step.row.start).0);
-    let mut cost = Durations { left: lengths.collect() };
+    // Steps are priced as they are planned, and written down as they end.
+    let mut planned: Vec<(u64, u64)> =
+        measured.steps.iter().map(|step| (step.number, (step.row.end - step.row.start).0)).collect();
+    planned.sort_unstable();
+    let mut cost = Durations { left: planned.into_iter().map(|(_, length)| length).collect() };
     let mut rows = Rows::default();
     let result = Cluster::new(spec)?.run(&mut workload, &mut cost, &mut rows, &mut |_| true)?;
     let mut parity = Parity {

@@ -104,6 +104,7 @@ mod tests {
             prefill_ends: parts.len() as u32,
             delivered: 2,
             planned: Time(planned * US),
+            number: planned,
             submitted: Time(from * US),
             device: (Time((from + 1) * US), Time(to * US)),
         }

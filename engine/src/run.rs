@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use overbook_sim::fleet::{ClusterSpec, Halt, Progress, RunResult};
 use overbook_sim::results::rows::RequestRow;
-use overbook_sim::serving::replica::Lanes;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload, WorkloadError};
 
@@ -113,7 +112,6 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
     let cases = [
         (!spec.pools.is_empty(), "its replicas are all alike; remove `fleet.pools`"),
         (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
-        (spec.limits.lanes != Lanes::Unified, "it has one lane; choose a scheduler without lanes of its own"),
         (spec.limits.swap.blocks > 0, "it does not swap KV to the host; use `preemption_mode: recompute`"),
         (spec.controllers.disaggregation.is_some(), "it has no replicas of their own for prompts"),
         (spec.controllers.early_rejection.is_some(), "it has no early rejection"),
@@ -199,7 +197,7 @@ pub fn run(
         return Err(EngineError::Unfit("its driver panicked"));
     };
     let halted = driven.or_else(|error| halt(spec, books.end(), error).map(Some))?;
-    let result = RunResult { halted, ..books.finish(limits.blocks, workload.classes(), interrupted) };
+    let result = RunResult { halted, ..books.finish(&limits, workload.classes(), interrupted) };
     Ok(Measured {
         result,
         sent,

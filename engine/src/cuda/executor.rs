@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::CudaError;
 use super::blas::Blas;
 use super::driver::{Buffer, Gpu};
-use super::kernels::{Dims, Kernels, Tables};
+use super::kernels::{Dims, Kernels};
 use super::lane::{Lane, Shared};
-use super::step::Owners;
+use super::partition::Partition;
 use super::stream::Stream;
 use super::weights::{self, Weights};
 use super::{compile, tuning};
 use crate::config::Config;
-use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output};
+use crate::executor::{Batch, Capacity, Executor, ExecutorError, Lanes, Output};
 use crate::history::Histories;
 use crate::weights::Source;
 
@@ -77,48 +77,28 @@ impl Model {
     /// The kernels are not written for such blocks, or the GPU is lost.
     pub fn fit(&self, capacity: &Capacity) -> Result<Fit, CudaError> {
         let dims = Dims::of(&self.config, capacity.block_tokens)?;
-        let width = table_width(capacity);
         let sms = self.gpu.facts().multiprocessors;
-        let lane = Lane::bytes(&dims, capacity, width, sms) + WORKSPACE;
-        let tables = u64::from(capacity.sequences) * u64::from(width) * 4;
-        let (free, work) =
-            (self.gpu.free_memory()?, self.gpu.facts().memory / RESERVE + u64::from(capacity.lanes) * lane + tables);
+        let lanes = lane_capacities(capacity).into_iter();
+        let lanes: u64 = lanes.map(|capacity| Lane::bytes(&dims, &capacity, sms) + WORKSPACE).sum();
+        let (free, work) = (self.gpu.free_memory()?, self.gpu.facts().memory / RESERVE + lanes);
         let block_bytes = 2 * (self.config.layers * dims.slot_bytes()) as u64 * u64::from(capacity.block_tokens);
         Ok(Fit { blocks: free.saturating_sub(work) / block_bytes, block_bytes, free, work })
     }
 }
 
+/// How large the steps of each lane are: one for prompts needs room for them, one for decodes does not.
+fn lane_capacities(capacity: &Capacity) -> Vec<Capacity> {
+    match capacity.lanes {
+        Lanes::One => vec![*capacity],
+        Lanes::Two { .. } => {
+            vec![*capacity, Capacity { step_tokens: capacity.sequences.min(capacity.step_tokens), ..*capacity }]
+        }
+    }
+}
+
 /// Entries of a block table.
-fn table_width(capacity: &Capacity) -> u32 {
+pub(super) fn table_width(capacity: &Capacity) -> u32 {
     capacity.max_model_len.div_ceil(capacity.block_tokens)
-}
-
-/// Keys and values of all sequences, and where they lie.
-#[derive(Debug)]
-pub(super) struct Pool {
-    cache: Buffer,
-    tables: Buffer,
-    width: u32,
-}
-
-impl Pool {
-    /// The block tables.
-    pub(super) fn tables(&self) -> Tables {
-        Tables { at: self.tables.at(0), width: self.width }
-    }
-
-    /// Fills the cache with a small number: 0.0115 in bf16.
-    fn fill(&self, gpu: &Arc<Gpu>) -> Result<(), CudaError> {
-        let stream = Stream::new(gpu)?;
-        // SAFETY: the whole of a buffer that lives; the stream is waited for.
-        unsafe { stream.fill(self.cache.at(0), 0x3c, self.cache.bytes())? };
-        stream.finish()
-    }
-
-    /// `[layer][keys, values][slot][kv head][dim]`.
-    pub(super) fn cache(&self) -> &Buffer {
-        &self.cache
-    }
 }
 
 /// Runs steps on a GPU.
@@ -126,11 +106,11 @@ pub struct CudaExecutor {
     // Lanes go first: their streams are waited for before the memory goes that they use.
     lanes: Vec<Lane>,
     kernels: Kernels,
-    pool: Pool,
+    /// Keys and values: `[layer][keys, values][slot][kv head][dim]`.
+    cache: Buffer,
     model: Arc<Model>,
     capacity: Capacity,
     histories: Histories,
-    owners: Owners,
     /// Why nothing runs any more.
     failed: Option<String>,
 }
@@ -160,9 +140,6 @@ impl CudaExecutor {
         if capacity.step_tokens == u32::MAX || capacity.sequences == u32::MAX {
             return Err(CudaError::Unfit("the CUDA executor needs to know how large a step can be".to_owned()));
         }
-        if capacity.lanes != 1 {
-            return Err(CudaError::Unfit(format!("{} lanes; the CUDA executor has one", capacity.lanes)));
-        }
         let dims = Dims::of(&model.config, capacity.block_tokens)?;
         let fit = model.fit(&capacity)?;
         let kernels = Kernels::load(&gpu, dims, model.cache.as_deref())?;
@@ -170,38 +147,47 @@ impl CudaExecutor {
             let wanted = u64::from(capacity.blocks) * fit.block_bytes + fit.work;
             return Err(CudaError::Memory { wanted, free: fit.free });
         }
-        let width = table_width(&capacity);
-        let pool = Pool {
-            cache: Buffer::new(&gpu, capacity.blocks as usize * fit.block_bytes as usize)?,
-            tables: Buffer::new(&gpu, capacity.sequences as usize * width as usize * 4)?,
-            width,
-        };
-        let cache = model.cache.as_deref();
+        let cache = Buffer::new(&gpu, capacity.blocks as usize * fit.block_bytes as usize)?;
+        let kept = model.cache.as_deref();
         let mut lanes = Vec::new();
-        for _ in 0..capacity.lanes {
-            let blas = Blas::new(&gpu, tuning::load(cache, gpu.facts()))?;
-            let shared = Shared { model: &model, kernels: &kernels, pool: &pool };
-            let sms = gpu.facts().multiprocessors;
-            let mut lane = Lane::new(&gpu, Stream::new(&gpu)?, blas, &capacity, shared, sms)?;
-            if lane.tune(&capacity, shared)? {
-                tuning::keep(cache, gpu.facts(), lane.blas().tuned());
+        for (index, own) in lane_capacities(&capacity).into_iter().enumerate() {
+            let shared = Shared { model: &model, kernels: &kernels, cache: &cache };
+            let compute = Partition::new(&gpu, capacity.lanes.share(index), index)?;
+            // Algorithms are chosen for the whole GPU: a part of it takes what was chosen, and times nothing.
+            let (part, blas) = (compute.is_part(), Blas::new(&gpu, tuning::load(kept, gpu.facts()))?);
+            let mut lane = Lane::new(&gpu, compute, blas, own, &dims)?;
+            if !part && lane.tune(shared)? {
+                tuning::keep(kept, gpu.facts(), lane.blas().tuned());
             }
-            if graphs {
-                lane.record(&capacity, shared)?;
+            // A lane for prompts has no batches of decodes.
+            if graphs && (capacity.lanes == Lanes::One || index == 1) {
+                lane.record(shared)?;
             }
             lanes.push(lane);
         }
-        let (histories, owners) = (Histories::new(capacity), Owners::new(capacity.sequences));
-        Ok(CudaExecutor { lanes, kernels, pool, model, capacity, histories, owners, failed: None })
+        let histories = Histories::new(capacity);
+        Ok(CudaExecutor { lanes, kernels, cache, model, capacity, histories, failed: None })
     }
 
     fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
         let Batch { ends, begins, tables, sequences } = batch;
         self.histories.update(&ends, begins, &tables)?;
-        let changes = self.owners.follow(&ends, &tables, &sequences, &self.histories)?;
-        let shared = Shared { model: &self.model, kernels: &self.kernels, pool: &self.pool };
+        for (index, other) in self.lanes.iter_mut().enumerate() {
+            let changed = tables.iter().map(|change| &change.seat).filter(|_| index != lane);
+            ends.iter().chain(changed).for_each(|seat| other.forget(*seat));
+        }
+        let shared = Shared { model: &self.model, kernels: &self.kernels, cache: &self.cache };
         let lane = self.lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?;
-        lane.submit(&sequences, &changes, (&self.histories, &self.owners), shared, &self.capacity)
+        let changes = lane.follow(&tables, &sequences, &self.histories)?;
+        lane.submit(&sequences, &changes, &self.histories, shared)
+    }
+
+    /// Fills the cache with a small number: 0.0115 in bf16.
+    fn fill(&self) -> Result<(), CudaError> {
+        let stream = Stream::new(&self.model.gpu)?;
+        // SAFETY: the whole of a buffer that lives; the stream is waited for.
+        unsafe { stream.fill(self.cache.at(0), 0x3c, self.cache.bytes())? };
+        stream.finish()
     }
 
     /// Does something unless an earlier step has failed, and remembers failures.
@@ -238,7 +224,7 @@ impl Executor for CudaExecutor {
     }
 
     fn give_contexts(&mut self) -> Result<(), ExecutorError> {
-        self.guard(|executor| Ok(executor.pool.fill(&executor.model.gpu)?))
+        self.guard(|executor| Ok(executor.fill()?))
     }
 
     fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError> {

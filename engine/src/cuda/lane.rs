@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use super::CudaError;
 use super::blas::Blas;
 use super::driver::{Buffer, Event, Gpu, Pinned};
-use super::executor::{Model, Pool};
+use super::executor::{Model, table_width};
 use super::forward::{Pass, Product, Work};
-use super::kernels::Kernels;
+use super::kernels::{Dims, Kernels, Tables};
+use super::partition::Partition;
 use super::step::{Counts, Drawn, Layout, Owners, Step, pieces};
 use super::stream::{Graph, Stream};
-use crate::executor::{Capacity, ExecutorError, Output, Sequence};
+use crate::executor::{Capacity, ExecutorError, Output, Seat, Sequence, TableChange};
 use crate::history::{Histories, Pending};
 
 /// Decodes that a graph is recorded for; smaller batches fill up.
@@ -45,7 +46,7 @@ struct Flight {
 
 /// One lane.
 pub(super) struct Lane {
-    compute: Stream,
+    compute: Partition,
     upload: Stream,
     blas: Blas,
     work: Work,
@@ -57,8 +58,11 @@ pub(super) struct Lane {
     drawn: Drawn,
     /// Bytes of a step, and changes of block tables, for which there is room.
     room: (usize, u32),
-    /// Multiprocessors that its stream may use.
-    multiprocessors: u32,
+    /// How large its steps are.
+    capacity: Capacity,
+    /// Block tables on the device, and whose each is.
+    tables: Buffer,
+    owners: Owners,
 }
 
 /// What a lane computes with and does not own.
@@ -66,7 +70,7 @@ pub(super) struct Lane {
 pub(super) struct Shared<'a> {
     pub(super) model: &'a Model,
     pub(super) kernels: &'a Kernels,
-    pub(super) pool: &'a Pool,
+    pub(super) cache: &'a Buffer,
 }
 
 /// Positions and draws of the largest step, those that fill up a graph's included.
@@ -76,7 +80,8 @@ fn largest(capacity: &Capacity) -> (u32, u32) {
 }
 
 /// Bytes of the largest step, and its changes of block tables.
-fn room(capacity: &Capacity, width: u32) -> (usize, u32) {
+fn room(capacity: &Capacity) -> (usize, u32) {
+    let width = table_width(capacity);
     let (rows, draws) = largest(capacity);
     let tiles = draws + rows.div_ceil(overbook_kernels::cuda::PREFILL_TILE);
     let changes = rows.max(width) + draws;
@@ -85,18 +90,17 @@ fn room(capacity: &Capacity, width: u32) -> (usize, u32) {
 }
 
 impl Lane {
-    /// A lane on a stream, or on one of its own.
+    /// A lane for steps of this capacity.
     pub(super) fn new(
         gpu: &Arc<Gpu>,
-        compute: Stream,
+        compute: Partition,
         blas: Blas,
-        capacity: &Capacity,
-        shared: Shared,
-        multiprocessors: u32,
+        capacity: Capacity,
+        dims: &Dims,
     ) -> Result<Lane, CudaError> {
-        let dims = shared.kernels.dims();
-        let room = room(capacity, shared.pool.tables().width);
-        let (rows, draws) = largest(capacity);
+        let width = table_width(&capacity);
+        let room = room(&capacity);
+        let (rows, draws) = largest(&capacity);
         let slot = || -> Result<Slot, CudaError> {
             Ok(Slot {
                 written: Pinned::new(gpu, room.0)?,
@@ -112,37 +116,41 @@ impl Lane {
             compute,
             upload: Stream::new(gpu)?,
             blas,
-            work: Work::new(gpu, &dims, rows, draws)?,
+            work: Work::new(gpu, dims, rows, draws)?,
             slots: [slot()?, slot()?],
             graphs: BTreeMap::new(),
             submitted: 0,
             out: VecDeque::new(),
             drawn: Drawn::default(),
             room,
-            multiprocessors,
+            capacity,
+            tables: Buffer::new(gpu, capacity.sequences as usize * width as usize * 4)?,
+            owners: Owners::new(capacity.sequences),
         })
     }
 
     /// Memory that a lane takes beside the workspace of its products [bytes].
-    pub(super) fn bytes(dims: &super::kernels::Dims, capacity: &Capacity, width: u32, sms: u32) -> u64 {
+    pub(super) fn bytes(dims: &Dims, capacity: &Capacity, sms: u32) -> u64 {
         let (rows, draws) = largest(capacity);
-        Work::bytes(dims, rows, draws, sms) + 2 * (room(capacity, width).0 as u64 + u64::from(draws) * 4)
+        Work::bytes(dims, rows, draws, sms)
+            + 2 * (room(capacity).0 as u64 + u64::from(draws) * 4)
+            + u64::from(capacity.sequences) * u64::from(table_width(capacity)) * 4
     }
 
     /// Chooses the algorithms of all products. Returns whether any was timed.
-    pub(super) fn tune(&mut self, capacity: &Capacity, shared: Shared) -> Result<bool, CudaError> {
+    pub(super) fn tune(&mut self, shared: Shared) -> Result<bool, CudaError> {
         let dims = shared.kernels.dims();
-        let known = self.blas.tuned().len();
-        let rows = buckets(capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
+        let (known, capacity) = (self.blas.tuned().len(), self.capacity);
+        let rows = buckets(&capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
         for rows in rows {
             for product in Product::ALL {
-                if product == Product::Head && rows > largest(capacity).1 {
+                if product == Product::Head && rows > largest(&capacity).1 {
                     continue;
                 }
                 let (x, y) = self.work.operands(product);
                 let weights = product.weights(&shared.model.weights);
                 // SAFETY: the operands have room for the rows, which are no more than the largest step's; nothing else runs.
-                unsafe { self.blas.tune(&self.compute, product.shape(&dims, rows), x, &weights, y)? };
+                unsafe { self.blas.tune(&self.compute.stream, product.shape(&dims, rows), x, &weights, y)? };
             }
         }
         Ok(self.blas.tuned().len() > known)
@@ -154,25 +162,26 @@ impl Lane {
     }
 
     /// Records the graphs. One step runs before, so that all kernels are loaded and all plans are made.
-    pub(super) fn record(&mut self, capacity: &Capacity, shared: Shared) -> Result<(), CudaError> {
-        for bucket in buckets(capacity) {
+    pub(super) fn record(&mut self, shared: Shared) -> Result<(), CudaError> {
+        for bucket in buckets(&self.capacity) {
             for slot in 0..2 {
                 let counts = Counts::decodes(bucket);
                 let layout = Layout::new(counts, 0);
                 let rows = layout.at(self.slots[slot].copied.at(0));
                 // All ones: no owner, no pick, no draw.
                 // SAFETY: the buffer lives, and the stream is waited for.
-                unsafe { self.compute.fill(self.slots[slot].copied.at(0), 0xff, layout.bytes(0))? };
+                unsafe { self.compute.stream.fill(self.slots[slot].copied.at(0), 0xff, layout.bytes(0))? };
                 // Inputs and positions are read whether there is an owner or not.
                 // SAFETY: as above.
-                unsafe { self.compute.fill(rows.inputs, 0, bucket as usize * 8)? };
+                unsafe { self.compute.stream.fill(rows.inputs, 0, bucket as usize * 8)? };
                 self.pass(shared, slot, counts, &layout, 0)?;
-                self.compute.finish()?;
-                let Lane { compute, blas, work, slots, multiprocessors, .. } = self;
+                self.compute.stream.finish()?;
+                let tables = self.tables();
+                let Lane { compute, blas, work, slots, .. } = self;
                 let drew = slots[1 - slot].drawn.at(0);
                 let drawn = slots[slot].drawn.at(0);
-                let graph = compute.capture(|| {
-                    let mut pass = pass(compute, blas, work, shared, *multiprocessors);
+                let graph = compute.stream.capture(|| {
+                    let mut pass = pass(compute, blas, work, shared, tables);
                     // SAFETY: what is recorded reads the arrays of this slot, which is what they are written for before each
                     // replay; the buffers live as long as the lane.
                     unsafe { pass.run(counts, &rows, drew, drawn) }
@@ -192,10 +201,11 @@ impl Lane {
         layout: &Layout,
         from: usize,
     ) -> Result<(), CudaError> {
-        let Lane { compute, blas, work, slots, multiprocessors, .. } = self;
+        let tables = self.tables();
+        let Lane { compute, blas, work, slots, .. } = self;
         let rows = layout.at(slots[slot].copied.at(0));
         let (drew, drawn) = (slots[1 - slot].drawn.at(0), slots[slot].drawn.at(4 * from));
-        let mut pass = pass(compute, blas, work, shared, *multiprocessors);
+        let mut pass = pass(compute, blas, work, shared, tables);
         // SAFETY: the arrays were written for these counts from histories and owners, which name rows and blocks that there are; the
         // buffers live as long as the lane, whose stream is waited for before they go.
         unsafe { pass.run(counts, &rows, drew, drawn) }
@@ -206,10 +216,10 @@ impl Lane {
         &mut self,
         sequences: &[Sequence],
         changes: &[[u32; 3]],
-        (histories, owners): (&Histories, &Owners),
+        histories: &Histories,
         shared: Shared,
-        capacity: &Capacity,
     ) -> Result<(), ExecutorError> {
+        let capacity = self.capacity;
         if self.out.len() == 2 {
             return Err(ExecutorError("a third step is submitted while two are out".to_owned()));
         }
@@ -224,8 +234,8 @@ impl Lane {
         let (early, changes) = changes.split_at(changes.len() - changes.len().min(self.room.1 as usize));
         for early in early.chunks(self.room.1 as usize) {
             self.start(slot, draws.is_empty())?;
-            self.piece(slot, &Step::new(&[], histories), early, (histories, owners), shared, 0)?;
-            self.compute.finish()?;
+            self.piece(slot, &Step::new(&[], histories), early, histories, shared, 0)?;
+            self.compute.stream.finish()?;
         }
         let parts;
         let whole = [sequences.to_vec()];
@@ -239,12 +249,12 @@ impl Lane {
         for (index, sequences) in cut.iter().enumerate() {
             if index > 0 {
                 // The arrays of the part before are still read.
-                self.compute.finish()?;
+                self.compute.stream.finish()?;
             }
             let step = Step::new(sequences, histories);
             let changes = if index == 0 { changes } else { &[] };
             self.start(slot, index == 0 && early.is_empty())?;
-            self.piece(slot, &step, changes, (histories, owners), shared, draws.len())?;
+            self.piece(slot, &step, changes, histories, shared, draws.len())?;
             draws.extend(step.draws);
         }
         for (index, pending) in draws.iter().enumerate() {
@@ -253,16 +263,16 @@ impl Lane {
         let Slot { drawn, read, ended, .. } = &mut self.slots[slot];
         if !draws.is_empty() {
             // SAFETY: the step before that used this slot was given back, and nothing reads the memory before `ended`.
-            unsafe { self.compute.download(read, drawn.at(0), draws.len() * 4)? };
+            unsafe { self.compute.stream.download(read, drawn.at(0), draws.len() * 4)? };
         }
-        self.compute.record(ended)?;
+        self.compute.stream.record(ended)?;
         self.out.push_back(Flight { slot, draws });
         Ok(())
     }
 
     /// Notes the beginning of a step.
     fn start(&mut self, slot: usize, first: bool) -> Result<(), CudaError> {
-        if first { self.compute.record(&self.slots[slot].begun) } else { Ok(()) }
+        if first { self.compute.stream.record(&self.slots[slot].begun) } else { Ok(()) }
     }
 
     /// Writes, copies and launches one part of a batch.
@@ -271,7 +281,7 @@ impl Lane {
         slot: usize,
         step: &Step,
         changes: &[[u32; 3]],
-        (histories, owners): (&Histories, &Owners),
+        histories: &Histories,
         shared: Shared,
         from: usize,
     ) -> Result<(), ExecutorError> {
@@ -286,22 +296,23 @@ impl Lane {
         let Slot { written, copied, uploaded, .. } = &mut self.slots[slot];
         // SAFETY: the step before that used this slot was given back, and parts of this one before it are done.
         let to = unsafe { written.bytes_mut() };
-        step.write(to, counts, &layout, histories, owners, (&self.drawn, before))?;
+        step.write(to, counts, &layout, histories, &self.owners, (&self.drawn, before))?;
         for (to, change) in to[layout.changes()..].chunks_exact_mut(12).zip(changes) {
             to.chunks_exact_mut(4).zip(change).for_each(|(four, word)| four.copy_from_slice(&word.to_le_bytes()));
         }
         // SAFETY: nothing writes to the memory before the step is given back or waited for; the buffer is as large.
         unsafe { self.upload.upload(copied.at(0), written, bytes)? };
         self.upload.record(uploaded)?;
-        self.compute.wait_for(uploaded)?;
+        self.compute.stream.wait_for(uploaded)?;
         if !changes.is_empty() {
-            let (tables, at) = (shared.pool.tables(), copied.at(layout.changes()));
+            let tables = Tables { at: self.tables.at(0), width: table_width(&self.capacity) };
+            let at = copied.at(layout.changes());
             // SAFETY: the changes are in the buffer and name rows and columns of the tables.
-            unsafe { shared.kernels.update_tables(&self.compute, tables, at, changes.len() as u32)? };
+            unsafe { shared.kernels.update_tables(&self.compute.stream, tables, at, changes.len() as u32)? };
         }
         if let Some(graph) = bucket.and_then(|bucket| self.graphs.get(&(bucket, slot))) {
             // SAFETY: the arrays of the slot are those of a batch of this bucket; all buffers live as long as the lane.
-            unsafe { self.compute.replay(graph)? };
+            unsafe { self.compute.stream.replay(graph)? };
         } else if counts.rows > 0 {
             self.pass(shared, slot, counts, &layout, from)?;
         }
@@ -336,10 +347,29 @@ impl Lane {
         Ok(Output { tokens: tokens.collect(), start, end })
     }
 
+    /// Follows a batch of its own, after the histories have; gives what its block tables must learn.
+    pub(super) fn follow(
+        &mut self,
+        tables: &[TableChange],
+        sequences: &[Sequence],
+        histories: &Histories,
+    ) -> Result<Vec<[u32; 3]>, ExecutorError> {
+        self.owners.follow(tables, sequences, histories)
+    }
+
+    /// A sequence has ended, or another lane's batch has changed its table.
+    pub(super) fn forget(&mut self, seat: Seat) {
+        self.owners.release(seat);
+    }
+
+    fn tables(&self) -> Tables {
+        Tables { at: self.tables.at(0), width: table_width(&self.capacity) }
+    }
+
     /// Waits for all that is out, whatever comes of it.
     pub(super) fn drain(&self) {
         let _ = self.upload.finish();
-        let _ = self.compute.finish();
+        let _ = self.compute.stream.finish();
     }
 }
 
@@ -348,21 +378,21 @@ fn none_out() -> ExecutorError {
 }
 
 fn pass<'a>(
-    stream: &'a Stream,
+    compute: &'a Partition,
     blas: &'a mut Blas,
     work: &'a Work,
     shared: Shared<'a>,
-    multiprocessors: u32,
+    tables: Tables,
 ) -> Pass<'a> {
     Pass {
-        stream,
+        stream: &compute.stream,
         kernels: shared.kernels,
         weights: &shared.model.weights,
         work,
         blas,
-        tables: shared.pool.tables(),
-        cache: shared.pool.cache(),
-        multiprocessors,
+        tables,
+        cache: shared.cache,
+        multiprocessors: compute.multiprocessors,
     }
 }
 

@@ -108,15 +108,11 @@ impl Owners {
     /// Follows a batch after the histories have; gives what the device must learn before it: row, column, block.
     pub(super) fn follow(
         &mut self,
-        ends: &[Seat],
         tables: &[TableChange],
         sequences: &[Sequence],
         histories: &Histories,
     ) -> Result<Vec<[u32; 3]>, ExecutorError> {
         self.batch += 1;
-        for seat in ends {
-            self.release(*seat);
-        }
         for TableChange { seat, from, blocks } in tables {
             if *from == 0 && blocks.is_empty() {
                 self.release(*seat);
@@ -161,7 +157,7 @@ impl Owners {
         Ok(())
     }
 
-    fn release(&mut self, seat: Seat) {
+    pub(super) fn release(&mut self, seat: Seat) {
         let Some(owner) = self.seats.get_mut(seat as usize).filter(|owner| owner.row != NO_ROW) else { return };
         self.rows[owner.row as usize] = None;
         self.free.push(owner.row);
@@ -389,7 +385,7 @@ mod tests {
             Sequence { seat: 0, past: 10, tokens: 140, samples: false },
             Sequence { seat: 1, past: 3, tokens: 1, samples: true },
         ];
-        let changes = owners.follow(&[], &batch.tables, &sequences, &histories).expect("rows are free");
+        let changes = owners.follow(&batch.tables, &sequences, &histories).expect("rows are free");
         assert_eq!((changes.len(), changes[13]), (14, [1, 0, 1]));
         let step = Step::new(&sequences, &histories);
         let counts = Counts { rows: 141, decodes: 1, tiles: 2, draws: 1 };
@@ -416,18 +412,18 @@ mod tests {
         histories.update(&[], vec![begin(0), begin(1), begin(2)], &tables).expect("legal");
         let mut owners = Owners::new(2);
         let part = |seat| Sequence { seat, past: 0, tokens: 1, samples: true };
-        let news = owners.follow(&[], &tables, &[part(0), part(1)], &histories);
+        let news = owners.follow(&tables, &[part(0), part(1)], &histories);
         assert_eq!(news.expect("two rows"), [[0, 0, 5], [0, 1, 6], [1, 0, 7]]);
         // Seat 0 gives up its row, and gets another one and its whole table when it is computed again.
-        assert_eq!(owners.follow(&[], &[], &[part(2), part(1)], &histories).expect("a row"), [[0, 0, 8]]);
-        assert_eq!(owners.follow(&[], &[], &[part(0)], &histories).expect("a row"), [[1, 0, 5], [1, 1, 6]]);
+        assert_eq!(owners.follow(&[], &[part(2), part(1)], &histories).expect("a row"), [[0, 0, 8]]);
+        assert_eq!(owners.follow(&[], &[part(0)], &histories).expect("a row"), [[1, 0, 5], [1, 1, 6]]);
         // What changes in a table is told once; one that is gone is told anew.
         let more = [change(0, 1, &[9, 10])];
         histories.update(&[], Vec::new(), &more).expect("legal");
-        assert_eq!(owners.follow(&[], &more, &[part(0)], &histories).expect("its row"), [[1, 1, 9], [1, 2, 10]]);
+        assert_eq!(owners.follow(&more, &[part(0)], &histories).expect("its row"), [[1, 1, 9], [1, 2, 10]]);
         let gone = [change(0, 0, &[]), change(0, 0, &[3])];
         histories.update(&[], Vec::new(), &gone).expect("legal");
-        assert_eq!(owners.follow(&[], &gone, &[part(0)], &histories).expect("a row"), [[1, 0, 3]]);
-        assert!(owners.follow(&[], &[], &[part(0), part(1), part(2)], &histories).is_err(), "two rows");
+        assert_eq!(owners.follow(&gone, &[part(0)], &histories).expect("a row"), [[1, 0, 3]]);
+        assert!(owners.follow(&[], &[part(0), part(1), part(2)], &histories).is_err(), "two rows");
     }
 }

@@ -51,9 +51,9 @@ impl Ledger {
         self.tally.request(row);
     }
 
-    /// The figures, of one replica with a pool of `blocks`.
-    pub(crate) fn finish(self, blocks: u64, classes: &[String]) -> (Summary, Timeline) {
-        let fleet = Fleet { replicas: 1, lanes: 1, blocks, served: None };
+    /// The figures, of one replica of so many lanes with a pool of `blocks`.
+    pub(crate) fn finish(self, lanes: u32, blocks: u64, classes: &[String]) -> (Summary, Timeline) {
+        let fleet = Fleet { replicas: 1, lanes, blocks, served: None };
         (self.tally.finish(fleet, classes), self.timeline)
     }
 }

@@ -1,5 +1,7 @@
 //! One turn: what has come in, what has ended, what is planned.
 
+use std::collections::VecDeque;
+
 use overbook_sim::results::rows::{Outcome, RequestRow, StepRow};
 use overbook_sim::serving::replica::Happened;
 use overbook_sim::time::{Span, Time};
@@ -14,7 +16,7 @@ impl Driver {
     pub(super) fn turn(
         &mut self,
         clock: Clock,
-        output: Option<Output>,
+        output: Option<(usize, Output)>,
         news: &mut Vec<Message>,
         plans: bool,
         observer: &mut dyn Observer,
@@ -34,13 +36,28 @@ impl Driver {
             }
         }
         self.tell(now, observer);
-        if let Some(output) = output {
-            self.complete(clock, &output, now, observer);
+        // Lanes at a boundary: the one whose step has ended, and those that wait for what may have come.
+        let mut due = VecDeque::new();
+        if let Some((lane, output)) = output {
+            self.complete(lane, clock, &output, now, observer);
+            due.push_back(lane);
         }
-        self.replica.reap(0, now);
-        self.tell(now, observer);
-        if plans {
-            self.plan(clock, now, observer)?;
+        let ended = due.front().copied();
+        due.extend((0..self.lanes.len()).filter(|lane| Some(*lane) != ended && self.lanes[*lane].flights.is_empty()));
+        while let Some(lane) = due.pop_front() {
+            self.replica.reap(lane, now);
+            self.tell(now, observer);
+            if plans && self.plan(lane, clock, now, observer)? {
+                // What it has taken or given is news for those that have nothing to do.
+                let idle = |other: &usize| self.lanes[*other].flights.is_empty() && self.replica.has_work(*other);
+                let news: Vec<usize> =
+                    (0..self.lanes.len()).filter(idle).filter(|other| !due.contains(other)).collect();
+                due.extend(news);
+            }
+        }
+        let stuck = self.is_idle() && (0..self.lanes.len()).any(|lane| self.replica.has_work(lane));
+        if plans && stuck && self.replica.waiting() > 0 {
+            return Err(DriveError::Stalled { waiting: self.replica.waiting() });
         }
         self.levels.running = self.replica.running();
         self.levels.waiting = self.replica.waiting();
@@ -109,23 +126,23 @@ impl Driver {
     }
 
     /// The oldest step in flight has ended.
-    fn complete(&mut self, clock: Clock, output: &Output, now: Time, observer: &mut dyn Observer) {
-        let Some(InFlight { mut log, marks, plans }) = self.flights.pop_front() else { return };
+    fn complete(&mut self, lane: usize, clock: Clock, output: &Output, now: Time, observer: &mut dyn Observer) {
+        let Some(InFlight { mut log, marks, plans }) = self.lanes[lane].flights.pop_front() else { return };
         log.device = (clock.at(output.start), clock.at(output.end));
-        log.row.start = log.planned.max(self.last_done);
+        log.row.start = log.planned.max(self.lanes[lane].last_done);
         log.row.end = now;
-        self.last_done = now;
+        self.lanes[lane].last_done = now;
         self.steps += 1;
         let length = log.row.end - log.row.start;
         self.busy += length.0;
-        let resumed: Vec<Time> = self.replica.resumed(0).collect();
+        let resumed: Vec<Time> = self.replica.resumed(lane).collect();
         for last in &resumed {
             observer.happened(now, &Happened::Gap { span: now.since(*last) }, self.steps, self.busy);
         }
-        self.replica.note_gaps(0, length.0, now, now);
-        let gaps = u64::from(self.replica.front_seqs(0)) - resumed.len() as u64;
+        self.replica.note_gaps(lane, length.0, now, now);
+        let gaps = u64::from(self.replica.front_seqs(lane)) - resumed.len() as u64;
         let stopped = self.deliver(output, &marks, now);
-        log.delivered = self.replica.complete(0, 1, now);
+        log.delivered = self.replica.complete(lane, 1, now);
         for (seat, generation) in stopped {
             if self.replica.generation(seat) == generation {
                 self.replica.cancel(seat, Outcome::Finished, now);
@@ -153,40 +170,43 @@ impl Driver {
         stopped
     }
 
-    fn plan(&mut self, clock: Clock, now: Time, observer: &mut dyn Observer) -> Result<(), DriveError> {
-        while self.flights.len() < self.depth && self.replica.has_work(0) {
-            self.plans += 1;
-            let busy = self.replica.plan(0, now, &mut *self.scheduler)?;
+    /// Plans steps of a lane until it is full. Returns whether anything came of it.
+    fn plan(&mut self, lane: usize, clock: Clock, now: Time, observer: &mut dyn Observer) -> Result<bool, DriveError> {
+        let mut effect = false;
+        while self.lanes[lane].flights.len() < self.depth && self.replica.has_work(lane) {
+            self.lanes[lane].plans += 1;
+            let busy = self.replica.plan(lane, now, &mut *self.scheduler)?;
             self.tell(now, observer);
             if self.replica.is_stuck() {
                 let (requests, plans) = (self.replica.outstanding(), self.replica.barren_max());
                 return Err(DriveError::NoProgress { requests, plans });
             }
+            let (step, own) = (self.replica.step(), &mut self.lanes[lane]);
+            own.preempted += step.preempted.len() as u32;
+            own.swapped += step.swapped_blocks;
+            effect |= busy || !step.preempted.is_empty();
             if !busy {
-                let stuck = self.flights.is_empty() && self.replica.step().preempted.is_empty();
-                let waiting = self.replica.waiting();
-                if stuck && waiting > 0 {
-                    return Err(DriveError::Stalled { waiting });
-                }
-                if stuck || !self.flights.is_empty() {
-                    break;
-                }
-                continue;
+                break;
             }
-            let (batch, marks) = self.batch()?;
-            let log = self.log(now, clock);
-            self.executor.submit(0, batch)?;
-            self.flights.push_back(InFlight { log, marks, plans: std::mem::take(&mut self.plans) });
+            let (batch, marks) = self.batch(lane)?;
+            let log = self.log(lane, now, clock);
+            self.executor.submit(lane, batch)?;
+            let own = &mut self.lanes[lane];
+            own.flights.push_back(InFlight { log, marks, plans: std::mem::take(&mut own.plans) });
         }
-        self.follow_blocks()
+        self.follow_blocks()?;
+        Ok(effect)
     }
 
     /// The step just planned; what is known only when it ends is filled in then.
-    fn log(&self, now: Time, clock: Clock) -> StepLog {
+    fn log(&mut self, lane: usize, now: Time, clock: Clock) -> StepLog {
+        self.planned += 1;
+        let own = &mut self.lanes[lane];
+        let (preempted, swapped_blocks) = (std::mem::take(&mut own.preempted), std::mem::take(&mut own.swapped));
         let step = self.replica.step();
         let row = StepRow {
             replica: 0,
-            lane: 0,
+            lane: lane as u32,
             start: now,
             end: now,
             steps: 1,
@@ -198,8 +218,8 @@ impl Driver {
             running: self.replica.running(),
             waiting: self.replica.waiting(),
             used_blocks: self.replica.pool().used(),
-            preempted: step.preempted.len() as u32,
-            swapped_blocks: step.swapped_blocks,
+            preempted,
+            swapped_blocks,
         };
         StepLog {
             row,
@@ -207,6 +227,7 @@ impl Driver {
             prefill_ends: step.prefill_ends,
             delivered: 0,
             planned: now,
+            number: self.planned,
             submitted: clock.now(),
             device: (Time::ZERO, Time::ZERO),
         }

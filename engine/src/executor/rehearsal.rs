@@ -21,23 +21,18 @@ pub struct Rehearsal {
     tables: Vec<Vec<u32>>,
     /// Whether KV is checked.
     checks: bool,
-    ready: VecDeque<(Vec<(Seat, u32)>, Duration)>,
+    /// Steps that are out, by lane: what they give, and when they begin and end.
+    out: Vec<VecDeque<Output>>,
+    /// When the last step of each lane ends.
+    free: Vec<Instant>,
 }
 
 impl Rehearsal {
     /// An executor whose steps take `base`, and `per_token` more for every position computed.
     pub fn new(capacity: Capacity, base: Duration, per_token: Duration) -> Self {
         let kv = vec![0; capacity.blocks as usize * capacity.block_tokens as usize];
-        Rehearsal {
-            capacity,
-            base,
-            per_token,
-            kv,
-            tokens: Vec::new(),
-            tables: Vec::new(),
-            checks: true,
-            ready: VecDeque::new(),
-        }
+        let (out, free) = (vec![VecDeque::new(); capacity.lanes.count()], vec![Instant::now(); capacity.lanes.count()]);
+        Rehearsal { capacity, base, per_token, kv, tokens: Vec::new(), tables: Vec::new(), checks: true, out, free }
     }
 
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
@@ -127,9 +122,14 @@ impl Executor for Rehearsal {
         self.capacity
     }
 
-    fn submit(&mut self, _: usize, batch: Batch) -> Result<(), ExecutorError> {
+    fn submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
         let tokens = self.compute(&batch)?;
-        self.ready.push_back((tokens, self.base + self.per_token * batch.tokens() as u32));
+        let free = self.free.get_mut(lane).ok_or_else(|| ExecutorError(format!("there is no lane {lane}")))?;
+        let start = Instant::now().max(*free);
+        // Its own account of the time is exact, however long a thread sleeps.
+        let end = start + self.base + self.per_token * batch.tokens() as u32;
+        *free = end;
+        self.out[lane].push_back(Output { tokens, start, end });
         Ok(())
     }
 
@@ -138,17 +138,21 @@ impl Executor for Rehearsal {
         Ok(())
     }
 
-    fn ready(&mut self, _: usize) -> Result<bool, ExecutorError> {
-        Ok(true)
+    fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError> {
+        let oldest = self.out.get(lane).and_then(VecDeque::front).ok_or_else(none_out)?;
+        Ok(Instant::now() >= oldest.end)
     }
 
-    fn wait(&mut self, _: usize) -> Result<Output, ExecutorError> {
-        let (tokens, length) = self.ready.pop_front().ok_or_else(|| ExecutorError("no step is out".into()))?;
-        let start = Instant::now();
-        if !length.is_zero() {
-            std::thread::sleep(length);
+    fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
+        let oldest = self.out.get_mut(lane).and_then(VecDeque::pop_front).ok_or_else(none_out)?;
+        let left = oldest.end.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            std::thread::sleep(left);
         }
-        // Its own account of the time is exact, however long the thread slept.
-        Ok(Output { tokens, start, end: start + length })
+        Ok(oldest)
     }
+}
+
+fn none_out() -> ExecutorError {
+    ExecutorError("no step is out".into())
 }

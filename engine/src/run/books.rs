@@ -4,7 +4,7 @@ use overbook_sim::digest::{Digest, EventKind};
 use overbook_sim::fleet::{Effort, RunResult};
 use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::results::summary::Slo;
-use overbook_sim::serving::replica::Happened;
+use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::Time;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -53,10 +53,10 @@ impl Books {
         self.ended = None;
     }
 
-    /// Closes the books of a run on one replica with a pool of `blocks`.
-    pub(super) fn finish(&mut self, blocks: u64, classes: &[String], interrupted: bool) -> RunResult {
+    /// Closes the books of a run on one replica.
+    pub(super) fn finish(&mut self, limits: &Limits, classes: &[String], interrupted: bool) -> RunResult {
         let ledger = std::mem::replace(&mut self.ledger, Ledger::new(Slo::default()));
-        let (summary, timeline) = ledger.finish(blocks, classes);
+        let (summary, timeline) = ledger.finish(limits.lanes.work().len() as u32, limits.blocks, classes);
         RunResult {
             summary,
             timeline,

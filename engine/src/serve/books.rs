@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use overbook_sim::results::rows::{RecordError, Recorder, RequestRow};
 use overbook_sim::results::summary::{Slo, Summary};
 use overbook_sim::results::timeline::Timeline;
-use overbook_sim::serving::replica::Happened;
+use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::Time;
 
 use crate::driver::{Ledger, Levels, Observer, StepLog};
@@ -26,14 +26,14 @@ impl<'a> Books<'a> {
         Books { ledger: Ledger::new(slo), recorder, fault: None, sent: HashMap::new() }
     }
 
-    /// Closes the books of a replica with a pool of `blocks`.
+    /// Closes the books of a replica.
     ///
     /// # Errors
     /// A row could not be kept.
-    pub fn finish(self, blocks: u64) -> Result<(Summary, Timeline), RecordError> {
+    pub fn finish(self, limits: &Limits) -> Result<(Summary, Timeline), RecordError> {
         match self.fault {
             Some(fault) => Err(fault),
-            None => Ok(self.ledger.finish(blocks, &["all".to_owned()])),
+            None => Ok(self.ledger.finish(limits.lanes.work().len() as u32, limits.blocks, &["all".to_owned()])),
         }
     }
 

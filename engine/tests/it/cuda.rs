@@ -7,7 +7,7 @@ use overbook_engine::config::Config;
 use overbook_engine::cpu::{self, CpuExecutor};
 use overbook_engine::cuda::{CudaExecutor, Model};
 use overbook_engine::executor::{
-    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Output, Sampling, Sequence, TableChange,
+    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Output, Sampling, Sequence, TableChange,
 };
 use overbook_engine::history::Histories;
 use overbook_engine::weights::{Dtype, Weights};
@@ -24,7 +24,7 @@ fn capacity(config: &Config) -> Capacity {
         vocab: config.vocab as u32,
         step_tokens: 256,
         sequences: 8,
-        lanes: 1,
+        lanes: Lanes::One,
     }
 }
 
@@ -81,7 +81,7 @@ struct Shadow {
     model: cpu::Model,
     histories: Histories,
     /// Sequences of the steps that are out, what the CPU has not computed of them yet.
-    out: VecDeque<Batch>,
+    out: [VecDeque<Batch>; 2],
     watched: Arc<Mutex<Watched>>,
 }
 
@@ -99,13 +99,25 @@ struct Watched {
 /// are between 2 and 5. The largest distance seen is 0.06.
 const TIE: f32 = 0.1;
 
+impl Shadow {
+    fn two_lanes(&self) -> bool {
+        self.cuda.capacity().lanes != Lanes::One
+    }
+}
+
 impl Executor for Shadow {
     fn capacity(&self) -> Capacity {
         self.cuda.capacity()
     }
 
     fn submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
-        self.out.push_back(batch.clone());
+        let mut own = batch.clone();
+        if self.two_lanes() {
+            // One step is out in each: what is in a step that is out has not ended.
+            let (ends, begins) = (std::mem::take(&mut own.ends), std::mem::take(&mut own.begins));
+            self.histories.update(&ends, begins, &std::mem::take(&mut own.tables))?;
+        }
+        self.out[lane].push_back(own);
         self.cuda.submit(lane, batch)
     }
 
@@ -119,7 +131,7 @@ impl Executor for Shadow {
 
     fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
         let output = self.cuda.wait(lane)?;
-        let Batch { ends, begins, tables, sequences } = self.out.pop_front().expect("a step is out");
+        let Batch { ends, begins, tables, sequences } = self.out[lane].pop_front().expect("a step is out");
         self.histories.update(&ends, begins, &tables)?;
         let inputs = self.histories.inputs(&sequences)?;
         let tables = self.histories.tables(&sequences);
@@ -178,7 +190,7 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
                 step_tokens: needs.step_tokens.at(parity::LONGEST).min(160),
                 // A step has no more; more may have blocks.
                 sequences: needs.max_seqs.min(20),
-                lanes: 1,
+                lanes: parity::lanes(spec),
             };
             let cuda = CudaExecutor::new(model.clone(), capacity).expect("an executor");
             println!("{}: opened {:?}", spec.scheduler.name(), start.elapsed());
@@ -186,7 +198,7 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
                 cuda,
                 model: cpu::Model::new(config.clone(), weights.clone(), &capacity),
                 histories: Histories::new(capacity),
-                out: VecDeque::new(),
+                out: Default::default(),
                 watched: watched.clone(),
             })
         });

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use overbook_engine::executor::{Capacity, Executor, Rehearsal};
+use overbook_engine::executor::{self, Capacity, Executor, Rehearsal};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{EngineError, Measured, run};
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
@@ -67,8 +67,8 @@ fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
     ClusterSpec { limits, scheduler, seed, ..ClusterSpec::default() }
 }
 
-fn rehearsal(_: &ClusterSpec) -> Box<dyn Executor> {
-    let capacity = Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000);
+fn rehearsal(spec: &ClusterSpec) -> Box<dyn Executor> {
+    let capacity = Capacity { lanes: lanes(spec), ..Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000) };
     Box::new(Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1)))
 }
 
@@ -76,10 +76,18 @@ fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, Engin
     run(spec, &mut Given(arrivals.into_iter()), rehearsal(spec), &mut |_| true)
 }
 
-/// Every scheduler that runs on one lane. Those that would swap compute again: the engine has no memory to swap to.
+/// The lanes that a scheduler needs.
+pub(crate) fn lanes(spec: &ClusterSpec) -> executor::Lanes {
+    match spec.limits.lanes {
+        Lanes::Split => executor::Lanes::Two { prefill: 75, decode: 50 },
+        _ => executor::Lanes::One,
+    }
+}
+
+/// Every scheduler that runs on one lane, or on two. Those that would swap compute again: the engine has no memory to swap to.
 pub(crate) fn schedulers() -> Vec<(String, SchedulerSpec)> {
     let every = SchedulerSpec::every().into_iter();
-    every.filter(|(_, scheduler)| scheduler.needs().lanes() == Lanes::Unified).collect()
+    every.collect()
 }
 
 fn expect_parity(name: &str, parity: &Parity) {
@@ -101,7 +109,7 @@ pub(crate) struct Covered {
     pub gone: u32,
 }
 
-/// Runs `count` requests through schedulers of one lane, at their times times `slower`, and replays them on the simulator.
+/// Runs `count` requests through schedulers, at their times times `slower`, and replays them on the simulator.
 pub(crate) fn every_scheduler(
     schedulers: Vec<(String, SchedulerSpec)>,
     count: u64,
@@ -188,15 +196,20 @@ fn a_planted_reorder_is_caught() {
 
 #[test]
 fn what_the_engine_cannot_do_is_refused() {
-    let semi = serde_json::from_str(r#"{"semi-pd": {}}"#).expect("a scheduler");
+    // An executor of one lane for a scheduler of two.
+    let semi = spec(serde_json::from_str(r#"{"semi-pd": {}}"#).expect("a scheduler"), 0);
+    let one = rehearsal(&spec(SchedulerSpec::default(), 0));
+    let refused = run(&semi, &mut Given(arrivals(1, 2).into_iter()), one, &mut |_| true).map(|_| ());
+    let refused = refused.expect_err("one lane").to_string();
+    assert!(refused.contains("one lane"), "{refused}");
     let swaps = serde_json::from_str(r#"{"vllm-v0": {"preemption_mode": "swap"}}"#).expect("a scheduler");
     let mut swapping = spec(swaps, 0);
     swapping.limits.swap.blocks = 10;
     let two = ClusterSpec { replicas: 2, ..spec(SchedulerSpec::default(), 0) };
     let mut wide = spec(SchedulerSpec::default(), 0);
     wide.limits.blocks += 1;
-    for (what, spec) in [("one lane", spec(semi, 0)), ("swap", swapping), ("one replica", two), ("61", wide)] {
-        let refused = measure(&spec, arrivals(1, 2)).expect_err(what).to_string();
+    for (what, spec) in [("swap", swapping), ("one replica", two), ("61", wide)] {
+        let refused = measure(&spec, arrivals(1, 2)).map(|_| ()).expect_err(what).to_string();
         assert!(refused.contains(what), "{refused}");
     }
 }

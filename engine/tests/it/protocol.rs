@@ -6,15 +6,22 @@ use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
 use overbook_engine::cuda::{CudaExecutor, Model};
 use overbook_engine::executor::{
-    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Sampling, Sequence, TableChange,
+    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Sampling, Sequence, TableChange,
 };
 use overbook_engine::weights::{Dtype, Weights};
 
 use crate::loud::Loud;
 
 const SOURCE: Loud = Loud { seed: 1, factor: 5.0 };
-const CAPACITY: Capacity =
-    Capacity { blocks: 32, block_tokens: 16, max_model_len: 128, vocab: 512, step_tokens: 64, sequences: 8, lanes: 1 };
+const CAPACITY: Capacity = Capacity {
+    blocks: 32,
+    block_tokens: 16,
+    max_model_len: 128,
+    vocab: 512,
+    step_tokens: 64,
+    sequences: 8,
+    lanes: Lanes::One,
+};
 
 /// What a test runs on.
 type Open<'a> = &'a dyn Fn() -> Box<dyn Executor>;

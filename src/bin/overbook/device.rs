@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use overbook::TOOL;
 use overbook_engine::config::Config;
 use overbook_engine::device::{self, DeviceError, DeviceKind};
-use overbook_engine::executor::{Capacity, Executor, ExecutorError};
+use overbook_engine::executor::{Capacity, Executor, ExecutorError, Lanes};
 use overbook_engine::serve::tokenizer::Tokenizer;
 use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
 use overbook_sim::serving::replica::Limits;
 
@@ -74,7 +75,7 @@ impl Device {
             vocab: self.config.vocab as u32,
             step_tokens: self.needs.step_tokens.at(limits.max_model_len).min(STEP_TOKENS),
             sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks),
-            lanes: limits.lanes.work().len() as u32,
+            lanes: self.lanes()?,
         };
         if let Some(room) = self.device.room(&capacity)?
             && room < limits.blocks
@@ -90,6 +91,18 @@ impl Device {
             )));
         }
         self.device.executor(capacity)
+    }
+
+    /// A lane, or two with the scheduler's shares.
+    fn lanes(&self) -> Result<Lanes, ExecutorError> {
+        let Some(shares) = &self.needs.sm_shares else { return Ok(Lanes::One) };
+        match &shares.partition {
+            PartitionSpec::Static(shares) => Ok(Lanes::Two { prefill: shares.prefill, decode: shares.decode }),
+            PartitionSpec::Paper(_) | PartitionSpec::Released(_) => Err(ExecutorError(
+                "the real engine does not move shares of the GPU while it runs; set `scheduler.semi-pd.partition.static`"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// What the device is called on the command line, with its settings.

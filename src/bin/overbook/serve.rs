@@ -123,7 +123,7 @@ fn serving(
         Err(error @ ServeError::Vocabulary { .. }) => return Err(Failure::input(error)),
         Err(error) => Err(Failure::Run(anyhow::Error::new(error))),
     };
-    Ok((ended, books.finish(spec.limits.blocks)))
+    Ok((ended, books.finish(&spec.limits)))
 }
 
 /// The key that clients must send, if there is one. An empty one would let every client in.
