@@ -53,7 +53,8 @@ pub(crate) fn command(program: &Path, settings: &[(&str, &str)]) -> Command {
     command
         .env("LD_LIBRARY_PATH", folder())
         .env("OVERBOOK_EMULATOR_SOURCE", sources())
-        .env("OVERBOOK_EMULATOR_CACHE", folder().join(format!("compiled-{kept}")))
+        // Named by all that goes in: safe to share.
+        .env("OVERBOOK_EMULATOR_CACHE", folder().join("compiled"))
         .env("OVERBOOK_CACHE", folder().join(kept))
         .env("OVERBOOK_EMULATOR_LEAKS", "1")
         .envs(settings.iter().copied());

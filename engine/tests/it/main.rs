@@ -5,7 +5,11 @@
 mod calibrate;
 mod cuda;
 mod emulator;
+mod faults;
+mod graphs;
 mod kernels;
 mod loud;
+mod mix;
 mod parity;
 mod protocol;
+mod refusals;
