@@ -73,6 +73,13 @@ pub(crate) fn run(test: &str, settings: &[(&str, &str)]) -> Output {
     command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(CHILD, test).output().expect("runs")
 }
 
+/// Runs a test of this program in a process that finds the libraries of a folder.
+pub(crate) fn run_with(test: &str, folder: &Path) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.env("LD_LIBRARY_PATH", folder).env(CHILD, test);
+    command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).output().expect("runs")
+}
+
 /// What a child has said.
 pub(crate) fn said(output: &Output) -> String {
     let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());

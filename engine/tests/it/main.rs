@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod calibrate;
+mod compiler;
 mod cuda;
 mod emulator;
 mod faults;
