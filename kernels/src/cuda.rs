@@ -223,6 +223,17 @@ mod tests {
     }
 
     #[test]
+    fn sources_take_the_macros_that_they_use() {
+        for source in SOURCES {
+            let head = ["HEAD_DIM", "CHUNKS", "ROW_BYTES", "fetch_chunk"];
+            let uses: [(&str, &[&str]); 3] =
+                [("HEAD_DIM", &head), ("GROUP", &["GROUP "]), ("BLOCK_SHIFT", &["slot_of"])];
+            let used = uses.iter().filter(|(_, words)| words.iter().any(|word| source.text.contains(word)));
+            assert_eq!(used.map(|(name, _)| *name).collect::<Vec<_>>(), source.takes, "{}", source.name);
+        }
+    }
+
+    #[test]
     fn a_draw_has_the_layout_of_the_source() {
         let text = source("sample").split_once("struct alignas(16) Draw {").expect("a structure").1;
         let fields: Vec<_> =

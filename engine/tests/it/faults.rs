@@ -97,6 +97,13 @@ fn the_run_passes_without_a_fault() {
     }
 }
 
+/// Every access of shared memory is watched: two that no barrier orders stop the process, in whatever order they come.
+#[test]
+fn the_run_has_no_races() {
+    let output = child(&[("OVERBOOK_EMULATOR_RACES", "1"), ("OVERBOOK_TEST_GRAPHS", "1")]);
+    assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
+}
+
 /// The CPU's logits for a token lie more than a tie's distance above those of the token that was drawn.
 const WRONG_TOKEN: &str = " below the CPU's in ";
 /// A draw lies outside of the token's share.
