@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use overbook::TOOL;
+use overbook_engine::calibrate::PROMPTS;
 use overbook_engine::config::Config;
 use overbook_engine::device::{self, DeviceError, DeviceKind};
 use overbook_engine::executor::{Capacity, Executor, ExecutorError, Lanes};
@@ -66,6 +67,15 @@ impl Device {
 
     /// An executor for a replica's limits, its cache empty.
     pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
+        self.build(limits, self.lanes()?, 0)
+    }
+
+    /// An executor for steps of given shape: one lane, and room for the mixed ones.
+    pub(crate) fn bench(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
+        self.build(limits, Lanes::One, PROMPTS)
+    }
+
+    fn build(&self, limits: &Limits, lanes: Lanes, more: u32) -> Result<Box<dyn Executor>, ExecutorError> {
         let blocks = u32::try_from(limits.blocks)
             .map_err(|_| ExecutorError(format!("{} KV blocks are more than the engine can number", limits.blocks)))?;
         let capacity = Capacity {
@@ -74,8 +84,8 @@ impl Device {
             max_model_len: limits.max_model_len,
             vocab: self.config.vocab as u32,
             step_tokens: self.needs.step_tokens.at(limits.max_model_len).min(STEP_TOKENS),
-            sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks),
-            lanes: self.lanes()?,
+            sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks) + more,
+            lanes,
         };
         if let Some(room) = self.device.room(&capacity)?
             && room < limits.blocks

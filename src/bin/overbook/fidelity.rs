@@ -112,7 +112,7 @@ impl<'a> Gauge<'a> {
     fn look(&mut self) -> Result<(), Failure> {
         let Some(profile) = &self.profile else { return Ok(()) };
         let limits = self.point.limits().map_err(Failure::input)?.0;
-        let executor = self.device.executor(&limits).map_err(Failure::input)?;
+        let executor = self.device.bench(&limits).map_err(Failure::input)?;
         let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
         self.slower.extend(profile.slower(&now));
         Ok(())
