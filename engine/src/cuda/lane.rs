@@ -20,8 +20,9 @@ use crate::history::{Histories, Pending};
 const BUCKETS: [u32; 16] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256];
 /// Positions of a step for which products are tuned, beside the buckets.
 const TUNED_ROWS: [u32; 5] = [512, 1024, 2048, 4096, 8192];
-/// Banned tokens of a step, for each of its sequences, for which there is room.
-const BANS: u32 = 64;
+/// Banned tokens of a step, for each of its sequences, for which there is room: the server takes up to 1,024 from a client, and adds
+/// the tokenizer's own ends.
+const BANS: u32 = 1088;
 
 /// What one step in flight needs for itself.
 #[derive(Debug)]
@@ -319,7 +320,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The graph for a step, if there is one: of decodes, without banned tokens, whose place depends on the step.
+    /// The graph for a step, if there is one: of decodes, each of which draws a token.
     fn bucket(&self, step: &Step) -> Option<u32> {
         let fits = step.is_decode() && step.counts.rows > 0 && step.counts.draws == step.counts.rows;
         let least = BUCKETS.into_iter().find(|bucket| *bucket >= step.counts.rows)?;

@@ -29,7 +29,7 @@ const SEQUENCES: u32 = 1024;
 /// A model on a device.
 pub(crate) struct Device {
     config: Config,
-    device: Box<dyn device::Device>,
+    place: Box<dyn device::Device>,
     needs: Needs,
     /// Where the weights come from; `None` if they are dummies.
     folder: Option<PathBuf>,
@@ -57,12 +57,12 @@ impl Device {
         overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
-        let device = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
+        let place = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
             DeviceError::Weights(error) => Failure::input(error),
             // Nothing that was given is wrong: the machine lacks something.
             DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
         })?;
-        Ok(Device { config, device, needs: point.scenario.scheduler.needs(), folder })
+        Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
     }
 
     /// An executor for a replica's limits, its cache empty.
@@ -87,7 +87,7 @@ impl Device {
             sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks) + more,
             lanes,
         };
-        if let Some(room) = self.device.room(&capacity)?
+        if let Some(room) = self.place.room(&capacity)?
             && room < limits.blocks
         {
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
@@ -100,7 +100,7 @@ impl Device {
                 tokens(room)
             )));
         }
-        self.device.executor(capacity)
+        self.place.executor(capacity)
     }
 
     /// A lane, or two with the scheduler's shares.
@@ -117,13 +117,13 @@ impl Device {
 
     /// What the device is called on the command line, with its settings.
     pub(crate) fn flags(&self) -> String {
-        let threads = self.device.threads().map_or_else(String::new, |threads| format!(" --threads {threads}"));
-        format!("--on {}{threads}", self.device.name())
+        let threads = self.place.threads().map_or_else(String::new, |threads| format!(" --threads {threads}"));
+        format!("--on {}{threads}", self.place.name())
     }
 
     /// Compute threads, in words.
     pub(crate) fn threads(&self) -> String {
-        self.device.threads().map_or_else(|| "none".to_owned(), |threads| threads.to_string())
+        self.place.threads().map_or_else(|| "none".to_owned(), |threads| threads.to_string())
     }
 
     /// What makes tokens of text: the tokenizer beside the weights, or bytes.
@@ -144,8 +144,8 @@ impl Device {
     pub(crate) fn profiled(&self, block_tokens: u32) -> ProfiledEngine {
         ProfiledEngine {
             name: TOOL.to_owned(),
-            executor: self.device.name().to_owned(),
-            threads: self.device.threads(),
+            executor: self.place.name().to_owned(),
+            threads: self.place.threads(),
             weights: "bf16".to_owned(),
             block_tokens,
         }
@@ -155,10 +155,10 @@ impl Device {
     pub(crate) fn hardware(&self) -> Hardware {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
         let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-        let software = self.device.software();
+        let software = self.place.software();
         Hardware {
             device: self.processor(),
-            count: if self.device.threads().is_some() { cores } else { 1 },
+            count: if self.place.threads().is_some() { cores } else { 1 },
             system: if software.is_empty() { system } else { format!("{system}, {software}") },
         }
     }
@@ -166,14 +166,14 @@ impl Device {
     /// The processor, as the system calls it.
     pub(crate) fn processor(&self) -> String {
         let host = || host_cpu().unwrap_or_else(|| format!("a CPU ({})", std::env::consts::ARCH));
-        self.device.processor().unwrap_or_else(host)
+        self.place.processor().unwrap_or_else(host)
     }
 
     /// What runs the steps, in words.
     pub(crate) fn describe(&self) -> String {
-        let (processor, software) = (self.processor(), self.device.software());
+        let (processor, software) = (self.processor(), self.place.software());
         let origin = self.folder.as_ref().map_or_else(|| "dummy weights".to_owned(), |path| path.display().to_string());
-        match self.device.threads() {
+        match self.place.threads() {
             Some(threads) => format!("CPU engine, {threads} threads, {processor}; bf16, {origin}"),
             None => format!("CUDA engine, {processor}, {software}; bf16, {origin}"),
         }
