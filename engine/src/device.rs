@@ -1,14 +1,17 @@
 //! Where steps can run: the one place where the command line learns what `cpu` and `cuda` are.
 
+mod cuda;
+
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::cpu::CpuExecutor;
-use crate::cuda::{CudaDevice, CudaError};
+use crate::cuda::CudaError;
 use crate::executor::{Capacity, Executor, ExecutorError};
 use crate::weights::{Dtype, Dummy, Files, Source, Weights, WeightsError};
+use cuda::CudaDevice;
 
 /// Kinds of devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
