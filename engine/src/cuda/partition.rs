@@ -32,9 +32,9 @@ fn resource(gpu: &Gpu, share: u32, lane: usize) -> Result<sys::CUdevResource, Cu
     let all = gpu.facts().multiprocessors;
     let own = (all * share).div_ceil(100).clamp(1, all - 1);
     let kind = sys::CUdevResourceType::CU_DEV_RESOURCE_TYPE_SM;
-    // SAFETY: plain data, which the calls below fill in.
-    let (mut whole, mut first, mut rest): (sys::CUdevResource, sys::CUdevResource, sys::CUdevResource) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
+    // SAFETY: plain data, of which zeros are a value; the calls below fill it in.
+    let nothing: sys::CUdevResource = unsafe { std::mem::zeroed() };
+    let (mut whole, mut first, mut rest) = (nothing, nothing, nothing);
     let mut groups = 1;
     // SAFETY: the device is valid; one resource is split into one group and what is left.
     unsafe {
