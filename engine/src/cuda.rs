@@ -108,9 +108,9 @@ pub enum CudaError {
 /// NVIDIA's software on this machine, in words: driver, NVRTC and cuBLASLt.
 ///
 /// # Errors
-/// One of them is missing or too old, or there is no GPU for them.
-pub fn software() -> Result<String, CudaError> {
-    let driver = Gpu::open(0)?.facts().driver;
+/// One of them is missing.
+pub fn software(gpu: &Gpu) -> Result<String, CudaError> {
+    let driver = gpu.facts().driver;
     let (major, minor) = compile::Compiler::find()?.version();
     blas::Blas::find()?;
     let blas = blas::Blas::version();

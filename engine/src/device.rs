@@ -25,6 +25,15 @@ pub enum DeviceKind {
     Cuda,
 }
 
+/// Blocks that a device has memory for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// So many, with room for everything else.
+    pub blocks: u64,
+    /// So many at most.
+    pub most: u64,
+}
+
 /// A model on a device.
 pub trait Device {
     /// What it is called where devices are chosen: `cpu`, `cuda`.
@@ -43,7 +52,7 @@ pub trait Device {
     ///
     /// # Errors
     /// The device cannot have such blocks at all, or is lost.
-    fn room(&self, capacity: &Capacity) -> Result<Option<u64>, ExecutorError>;
+    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, ExecutorError>;
 
     /// Something that runs steps of the model, its cache empty.
     ///
@@ -115,7 +124,7 @@ impl Device for CpuDevice {
         Some(self.threads as u32)
     }
 
-    fn room(&self, _: &Capacity) -> Result<Option<u64>, ExecutorError> {
+    fn room(&self, _: &Capacity) -> Result<Option<Room>, ExecutorError> {
         Ok(None)
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Device;
+use super::{Device, Room};
 use crate::config::Config;
-use crate::cuda::{CudaError, CudaExecutor, Model, software};
+use crate::cuda::{CudaError, CudaExecutor, Gpu, Model, software};
 use crate::executor::{Capacity, Executor, ExecutorError};
 use crate::weights::Source;
 
@@ -18,8 +18,9 @@ impl CudaDevice {
     /// Looks for the libraries, opens the GPU and loads the weights.
     pub(super) fn open(config: Config, source: &dyn Source) -> Result<CudaDevice, CudaError> {
         // Libraries first: weights take a while to load.
-        let software = software()?;
-        Ok(CudaDevice { model: Model::load(0, config, source)?, software })
+        let gpu = Gpu::open(0)?;
+        let software = software(&gpu)?;
+        Ok(CudaDevice { model: Model::on(&gpu, config, source)?, software })
     }
 }
 
@@ -40,8 +41,9 @@ impl Device for CudaDevice {
         None
     }
 
-    fn room(&self, capacity: &Capacity) -> Result<Option<u64>, ExecutorError> {
-        Ok(Some(self.model.fit(capacity)?.blocks))
+    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, ExecutorError> {
+        let fit = self.model.fit(capacity)?;
+        Ok(Some(Room { blocks: fit.blocks, most: fit.most }))
     }
 
     fn executor(&self, capacity: Capacity) -> Result<Box<dyn Executor>, ExecutorError> {

@@ -88,16 +88,16 @@ impl Device {
             lanes,
         };
         if let Some(room) = self.place.room(&capacity)?
-            && room < limits.blocks
+            && room.most < limits.blocks
         {
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
             return Err(ExecutorError(format!(
                 "{} has room for {} tokens of KV beside weights and activations, and the pool has {}; set \
                  `engine.kv_tokens: {}` or less",
                 self.processor(),
-                tokens(room),
+                tokens(room.blocks),
                 tokens(limits.blocks),
-                tokens(room)
+                tokens(room.blocks)
             )));
         }
         self.place.executor(capacity)
