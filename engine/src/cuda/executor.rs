@@ -173,6 +173,7 @@ impl CudaExecutor {
             if part.is_none() && lane.tune(shared)? {
                 tuning::keep(kept, gpu.facts(), lane.blas().tuned());
             }
+            lane.prepare(shared)?;
             // A lane for prompts has no batches of decodes.
             if graphs && (capacity.lanes == Lanes::One || index == 1) {
                 lane.record(shared)?;

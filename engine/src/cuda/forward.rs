@@ -96,6 +96,16 @@ impl Work {
         })
     }
 
+    /// Fills it with a small number: products of zeros, or of nothing in particular, take another time.
+    pub(super) fn fill(&self, stream: &Stream) -> Result<(), CudaError> {
+        let Work { x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats } = self;
+        for buffer in [x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats] {
+            // SAFETY: the whole of a buffer that lives as long as the lane, whose stream is waited for.
+            unsafe { stream.fill(buffer.at(0), 0x3c, buffer.bytes())? };
+        }
+        Ok(())
+    }
+
     /// Bytes that it takes.
     pub(super) fn bytes(dims: &Dims, rows: u32, draws: u32, sms: u32) -> u64 {
         sizes(dims, rows, draws, sms).iter().map(|bytes| *bytes as u64).sum()
