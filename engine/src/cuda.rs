@@ -43,7 +43,10 @@ pub enum CudaError {
         version: i32,
     },
     /// No such GPU.
-    #[error("there is no GPU number {number}: the driver sees {count}")]
+    #[error(
+        "there is no GPU number {number}: the NVIDIA driver sees {count}; GPUs are numbered from 0, and \
+             CUDA_VISIBLE_DEVICES may hide some"
+    )]
     NoDevice {
         /// What was asked for.
         number: u32,
@@ -71,7 +74,7 @@ pub enum CudaError {
         name: &'static str,
     },
     /// Too little memory.
-    #[error("the GPU has {} MiB free, and {} MiB more are needed", free >> 20, wanted >> 20)]
+    #[error("the GPU has {} MiB free, and {} MiB are needed", free >> 20, wanted.div_ceil(1 << 20))]
     Memory {
         /// What was asked for [bytes].
         wanted: u64,

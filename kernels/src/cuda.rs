@@ -13,6 +13,8 @@ pub struct Source {
     pub name: &'static str,
     /// What the file contains.
     pub text: &'static str,
+    /// Which macros of the model's shape it needs: code is the same for models that do not differ in these.
+    pub takes: &'static [&'static str],
     /// Its kernels.
     pub kernels: &'static [&'static str],
 }
@@ -22,20 +24,32 @@ pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 
 /// All sources.
 pub const SOURCES: [Source; 8] = [
-    Source { name: "embed", text: include_str!("../cuda/embed.cu"), kernels: &["embed"] },
-    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), kernels: &["add_norm"] },
-    Source { name: "rope_write", text: include_str!("../cuda/rope_write.cu"), kernels: &["rope_write"] },
+    Source { name: "embed", text: include_str!("../cuda/embed.cu"), takes: &[], kernels: &["embed"] },
+    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &[], kernels: &["add_norm"] },
+    Source {
+        name: "rope_write",
+        text: include_str!("../cuda/rope_write.cu"),
+        takes: &["HEAD_DIM", "BLOCK_SHIFT"],
+        kernels: &["rope_write"],
+    },
     Source {
         name: "attend_decode",
         text: include_str!("../cuda/attend_decode.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
         kernels: &["attend_decode", "attend_merge"],
     },
-    Source { name: "attend_prefill", text: include_str!("../cuda/attend_prefill.cu"), kernels: &["attend_prefill"] },
-    Source { name: "silu_mul", text: include_str!("../cuda/silu_mul.cu"), kernels: &["silu_mul"] },
-    Source { name: "sample", text: include_str!("../cuda/sample.cu"), kernels: &["sample"] },
+    Source {
+        name: "attend_prefill",
+        text: include_str!("../cuda/attend_prefill.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
+        kernels: &["attend_prefill"],
+    },
+    Source { name: "silu_mul", text: include_str!("../cuda/silu_mul.cu"), takes: &[], kernels: &["silu_mul"] },
+    Source { name: "sample", text: include_str!("../cuda/sample.cu"), takes: &[], kernels: &["sample"] },
     Source {
         name: "blocks",
         text: include_str!("../cuda/blocks.cu"),
+        takes: &[],
         kernels: &["update_tables", "copy_blocks", "gather_blocks", "scatter_blocks"],
     },
 ];

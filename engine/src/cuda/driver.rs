@@ -70,7 +70,10 @@ impl Gpu {
             if version < OLDEST_DRIVER {
                 return Err(CudaError::OldDriver { version });
             }
-            check(sys::cuInit(0), "cuInit")?;
+            match sys::cuInit(0) {
+                sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(CudaError::NoDevice { number, count }),
+                result => check(result, "cuInit")?,
+            }
             check(sys::cuDeviceGetCount(&raw mut count), "cuDeviceGetCount")?;
             if i64::from(number) >= i64::from(count) {
                 return Err(CudaError::NoDevice { number, count });

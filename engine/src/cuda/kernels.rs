@@ -185,9 +185,12 @@ fn module(
     cache: Option<&Path>,
 ) -> Result<Arc<Module>, CudaError> {
     let image = compiler.compile(source, options, cache)?.image;
-    match Module::load(gpu, &image) {
-        Err(_) if cache.is_some() => Module::load(gpu, &compiler.compile(source, options, None)?.image),
-        loaded => loaded,
+    match (Module::load(gpu, &image), cache) {
+        (Err(_), Some(folder)) => {
+            compiler.forget(source, options, folder);
+            Module::load(gpu, &compiler.compile(source, options, cache)?.image)
+        }
+        (loaded, _) => loaded,
     }
 }
 

@@ -346,11 +346,12 @@ impl Lane {
         Ok(())
     }
 
-    /// The graph for a step, if there is one: of decodes, each of which draws a token.
+    /// What a step of decodes fills up to. Without graphs too: how many parts attention is split into, and so the order of its sums,
+    /// depends on the number of rows.
     fn bucket(&self, step: &Step) -> Option<u32> {
         let fits = step.is_decode() && step.counts.rows > 0 && step.counts.draws == step.counts.rows;
         let least = BUCKETS.into_iter().find(|bucket| *bucket >= step.counts.rows)?;
-        (fits && self.graphs.contains_key(&(least, 0))).then_some(least)
+        (fits && buckets(&self.capacity).any(|bucket| bucket == least)).then_some(least)
     }
 
     /// Whether the oldest step is done.

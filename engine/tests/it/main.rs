@@ -3,9 +3,14 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod calibrate;
+mod compiler;
 mod cuda;
 mod emulator;
+mod faults;
+mod graphs;
 mod kernels;
 mod loud;
+mod mix;
 mod parity;
 mod protocol;
+mod refusals;
