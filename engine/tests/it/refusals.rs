@@ -38,8 +38,8 @@ fn no_gpu() -> String {
 
 /// Why there is no device for the model, and no executor of one that was loaded without looking for everything.
 fn no_executor() -> String {
-    let device = software(&Gpu::open(0).expect("a GPU")).err().expect("refused").to_string();
-    let executor = CudaExecutor::new(model(), mix::capacity(1024, 16)).err().expect("refused").to_string();
+    let device = software(&Gpu::open(0).expect("a GPU")).map(|_| ()).expect_err("refused").to_string();
+    let executor = CudaExecutor::new(model(), mix::capacity(1024, 16)).map(|_| ()).expect_err("refused").to_string();
     assert_eq!(device, executor);
     executor
 }
@@ -135,7 +135,7 @@ fn no_room_for_the_weights() {
 fn no_room_for_keys_and_values() {
     let act = || {
         let capacity = overbook_engine::executor::Capacity { blocks: 200_000, ..mix::capacity(1024, 16) };
-        CudaExecutor::new(model(), capacity).err().expect("refused").to_string()
+        CudaExecutor::new(model(), capacity).map(|_| ()).expect_err("refused").to_string()
     };
     emulated("refusals::no_room_for_keys_and_values", &[], || {
         let said = act();
