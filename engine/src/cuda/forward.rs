@@ -57,9 +57,8 @@ pub(super) struct Work {
 fn sizes(dims: &Dims, rows: u32, draws: u32, sms: u32) -> [usize; 11] {
     let (rows, draws) = (padded(rows) as usize, padded(draws) as usize);
     let wide = |width: u32| rows * width as usize * 2;
-    // Splits go down as rows go up: there are never more parts than this.
-    let parts = (2 * sms + dims.kv_heads * draws as u32).max(32 * dims.kv_heads) as usize;
-    let parts = parts * (dims.heads / dims.kv_heads) as usize;
+    // Where there is more than one split, all parts are computed in one wave of two blocks per multiprocessor.
+    let parts = (2 * sms * (dims.heads / dims.kv_heads)) as usize;
     [
         wide(dims.hidden),
         wide(dims.hidden),
