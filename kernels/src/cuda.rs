@@ -263,7 +263,8 @@ mod tests {
         assert_eq!(attend_decode_splits(8, 8, 132), 4);
         assert_eq!(attend_decode_splits(17, 8, 132), 1);
         assert_eq!(attend_decode_splits(256, 8, 132), 1);
-        for (rows, kv_heads, sms) in (1..40).flat_map(|rows| (1..10).map(move |heads| (rows, heads, 5 * rows + heads))) {
+        for (rows, kv_heads, sms) in (1..40).flat_map(|rows| (1..10).map(move |heads| (rows, heads, 5 * rows + heads)))
+        {
             let splits = attend_decode_splits(rows, kv_heads, sms);
             // One wave, and not two where half of the splits would do.
             assert!(splits == 1 || splits * rows * kv_heads <= 2 * sms);
