@@ -22,7 +22,7 @@ use crate::executor::{Executor, ExecutorError};
 use crate::run::{EngineError, Pressure, PressureGauge, run};
 use measure::Bench;
 
-pub use plan::{Shape, ShapePlan};
+pub use plan::{PROMPTS, Shape, ShapePlan};
 pub use profile::Described;
 
 /// A shape that is repeated over the whole measurement.

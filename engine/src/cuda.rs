@@ -13,7 +13,6 @@
 mod blas;
 pub mod check;
 pub mod compile;
-mod device;
 mod driver;
 mod executor;
 mod forward;
@@ -28,7 +27,6 @@ mod weights;
 use crate::executor::ExecutorError;
 use crate::weights::WeightsError;
 
-pub use device::CudaDevice;
 pub use driver::{Facts, Gpu};
 pub use executor::{CudaExecutor, Fit, Model};
 
@@ -108,6 +106,25 @@ pub enum CudaError {
     /// The weights cannot be had.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+}
+
+/// NVIDIA's software on this machine, in words: driver, NVRTC and cuBLASLt.
+///
+/// # Errors
+/// One of them is missing.
+pub fn software(gpu: &Gpu) -> Result<String, CudaError> {
+    let driver = gpu.facts().driver;
+    let (major, minor) = compile::Compiler::find()?.version();
+    blas::Blas::find()?;
+    let blas = blas::Blas::version();
+    Ok(format!(
+        "driver for CUDA {}.{}, NVRTC {major}.{minor}, cuBLASLt {}.{}.{}",
+        driver / 1000,
+        driver % 1000 / 10,
+        blas / 10_000,
+        blas / 100 % 100,
+        blas % 100
+    ))
 }
 
 impl From<CudaError> for ExecutorError {

@@ -71,6 +71,8 @@ pub const ADD_NORM_WIDTH_MAX: u32 = 16384;
 pub const ROPE_WRITE_THREADS: u32 = 256;
 /// Threads per block of `attend_decode`; grid: splits, KV heads, rows.
 pub const ATTEND_DECODE_THREADS: u32 = 128;
+/// Most splits of `attend_decode`: a lane of `attend_merge` for each.
+pub const ATTEND_SPLITS_MAX: u32 = 32;
 /// Threads per block of `attend_merge`; grid: query heads, rows.
 pub const ATTEND_MERGE_THREADS: u32 = 128;
 /// Threads per block of `attend_prefill`; grid: tiles, query heads.
@@ -99,11 +101,14 @@ pub const fn attend_prefill_shared(head_dim: u32) -> u32 {
     (PREFILL_TILE + 2 * 2 * 64) * 2 * head_dim
 }
 
-/// Splits for `attend_decode` that give each of `sms` multiprocessors the two blocks that it can hold.
+/// Splits for `attend_decode`: as many as `sms` multiprocessors take in one wave, two blocks on each. A block more than that would
+/// take as long as a second wave.
 pub const fn attend_decode_splits(rows: u32, kv_heads: u32, sms: u32) -> u32 {
-    let wanted = (2 * sms).div_ceil(rows * kv_heads);
-    // More are not worth what it takes to put them together.
-    if wanted < 32 { wanted } else { 32 }
+    match 2 * sms / (rows * kv_heads) {
+        0 => 1,
+        splits if splits > ATTEND_SPLITS_MAX => ATTEND_SPLITS_MAX,
+        splits => splits,
+    }
 }
 
 /// Blocks that should share a row of `silu_mul`, so that a few rows use more than as many multiprocessors.
@@ -188,6 +193,7 @@ mod tests {
             ("add_norm", "ADD_NORM_WIDTH_MAX", ADD_NORM_WIDTH_MAX),
             ("rope_write", "ROPE_WRITE_THREADS", ROPE_WRITE_THREADS),
             ("attend_decode", "ATTEND_DECODE_THREADS", ATTEND_DECODE_THREADS),
+            ("attend_decode", "ATTEND_SPLITS_MAX", ATTEND_SPLITS_MAX),
             ("attend_decode", "ATTEND_MERGE_THREADS", ATTEND_MERGE_THREADS),
             ("attend_prefill", "ATTEND_PREFILL_THREADS", ATTEND_PREFILL_THREADS),
             ("attend_prefill", "PREFILL_TILE", PREFILL_TILE),
@@ -265,8 +271,16 @@ mod tests {
     #[test]
     fn splits_fill_the_device() {
         assert_eq!(attend_decode_splits(1, 8, 132), 32);
-        assert_eq!(attend_decode_splits(8, 8, 132), 5);
+        assert_eq!(attend_decode_splits(8, 8, 132), 4);
+        assert_eq!(attend_decode_splits(17, 8, 132), 1);
         assert_eq!(attend_decode_splits(256, 8, 132), 1);
+        for (rows, kv_heads, sms) in (1..40).flat_map(|rows| (1..10).map(move |heads| (rows, heads, 5 * rows + heads)))
+        {
+            let splits = attend_decode_splits(rows, kv_heads, sms);
+            // One wave, and not two where half of the splits would do.
+            assert!(splits == 1 || splits * rows * kv_heads <= 2 * sms);
+            assert!(splits == ATTEND_SPLITS_MAX || (splits + 1) * rows * kv_heads > 2 * sms);
+        }
         assert_eq!(silu_mul_share(14_336), 7);
     }
 }

@@ -108,6 +108,8 @@ fn lengths(most: u32) -> Vec<u32> {
 
 /// Mixed shapes.
 const MIXED: u32 = 36;
+/// Prompts beside the decoding sequences of a mixed shape, at most: so many more sequences than the plan's may be in a step.
+pub const PROMPTS: u32 = 3;
 /// An anchor after so many shapes.
 const ANCHOR_EVERY: usize = 8;
 
@@ -157,7 +159,7 @@ impl ShapePlan {
         let seqs = draws.octave(1, self.max_seqs);
         let mean = draws.octave(16, longest / 2);
         let past = (0..seqs).map(|_| draws.octave(mean / 2, (mean * 2).min(longest - 1))).collect();
-        let chunks = 1 + draws.next() % 3;
+        let chunks = 1 + draws.next() % u64::from(PROMPTS);
         let room = self.max_tokens.saturating_sub(seqs) / chunks as u32;
         let part = |draws: &mut Draws| {
             let tokens = draws.octave(4, room.min(longest / 2).max(4));

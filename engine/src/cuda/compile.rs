@@ -82,7 +82,7 @@ impl Compiler {
         if let Some(image) = place.as_deref().and_then(kept) {
             return Ok(Compiled { image, log: String::new() });
         }
-        let compiled = self.run(source, &flags, &[])?;
+        let compiled = run(source, &flags, &[])?;
         if let Some(place) = place {
             keep(&place, &compiled.image);
         }
@@ -108,7 +108,7 @@ impl Compiler {
         options: &Options,
         more: &[&str],
     ) -> Result<Compiled, CudaError> {
-        self.run(source, &self.flags(source, options), more)
+        run(source, &self.flags(source, options), more)
     }
 
     fn flags(&self, source: &overbook_kernels::cuda::Source, options: &Options) -> Vec<String> {
@@ -134,35 +134,30 @@ impl Compiler {
         }
         hasher.finalize().to_hex()[..32].to_owned()
     }
+}
 
-    fn run(
-        &self,
-        source: &overbook_kernels::cuda::Source,
-        flags: &[String],
-        more: &[&str],
-    ) -> Result<Compiled, CudaError> {
-        let text = |text: &str| CString::new(text).map_err(|_| CudaError::Compile("a source with a zero byte".into()));
-        let (code, name, header) = (text(source.text)?, text(source.name)?, text(overbook_kernels::cuda::PRELUDE)?);
-        let include = text("prelude.cuh")?;
-        let flags: Vec<CString> =
-            flags.iter().map(String::as_str).chain(more.iter().copied()).map(text).collect::<Result<_, _>>()?;
-        let pointers: Vec<*const c_char> = flags.iter().map(|flag| flag.as_ptr()).collect();
-        let mut program = Program(std::ptr::null_mut());
-        let (headers, names) = ([header.as_ptr()], [include.as_ptr()]);
-        // SAFETY: all texts end in zero and live until the call returns; the handle is destroyed when `program` is dropped.
-        let made = unsafe {
-            let (code, name) = (code.as_ptr(), name.as_ptr());
-            sys::nvrtcCreateProgram(&raw mut program.0, code, name, 1, headers.as_ptr(), names.as_ptr())
-        };
-        check(made, "nvrtcCreateProgram")?;
-        // SAFETY: the program is valid, and the options are as many as said.
-        let compiled = unsafe { sys::nvrtcCompileProgram(program.0, pointers.len() as i32, pointers.as_ptr()) };
-        let log = program.log()?;
-        if compiled != sys::nvrtcResult::NVRTC_SUCCESS {
-            return Err(CudaError::Compile(format!("{}: {compiled:?}\n{log}", source.name)));
-        }
-        Ok(Compiled { image: program.image()?, log })
+fn run(source: &overbook_kernels::cuda::Source, flags: &[String], more: &[&str]) -> Result<Compiled, CudaError> {
+    let text = |text: &str| CString::new(text).map_err(|_| CudaError::Compile("a source with a zero byte".into()));
+    let (code, name, header) = (text(source.text)?, text(source.name)?, text(overbook_kernels::cuda::PRELUDE)?);
+    let include = text("prelude.cuh")?;
+    let flags: Vec<CString> =
+        flags.iter().map(String::as_str).chain(more.iter().copied()).map(text).collect::<Result<_, _>>()?;
+    let pointers: Vec<*const c_char> = flags.iter().map(|flag| flag.as_ptr()).collect();
+    let mut program = Program(std::ptr::null_mut());
+    let (headers, names) = ([header.as_ptr()], [include.as_ptr()]);
+    // SAFETY: all texts end in zero and live until the call returns; the handle is destroyed when `program` is dropped.
+    let made = unsafe {
+        let (code, name) = (code.as_ptr(), name.as_ptr());
+        sys::nvrtcCreateProgram(&raw mut program.0, code, name, 1, headers.as_ptr(), names.as_ptr())
+    };
+    check(made, "nvrtcCreateProgram")?;
+    // SAFETY: the program is valid, and the options are as many as said.
+    let compiled = unsafe { sys::nvrtcCompileProgram(program.0, pointers.len() as i32, pointers.as_ptr()) };
+    let log = program.log()?;
+    if compiled != sys::nvrtcResult::NVRTC_SUCCESS {
+        return Err(CudaError::Compile(format!("{}: {compiled:?}\n{log}", source.name)));
     }
+    Ok(Compiled { image: program.image()?, log })
 }
 
 /// Bytes of a kept file's first line: the hash of all that follows. Drivers and libraries trust what they are given, and a file may

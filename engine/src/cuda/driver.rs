@@ -387,7 +387,7 @@ impl Module {
         // SAFETY: the module is loaded; the name ends in zero.
         let found = unsafe { sys::cuModuleGetFunction(&raw mut function, self.module, text.as_ptr()) };
         check(found, "cuModuleGetFunction")?;
-        if shared > 48 << 10 {
+        if shared > 0 {
             let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is valid.
             check(unsafe { sys::cuFuncSetAttribute(function, which, shared as i32) }, "cuFuncSetAttribute")?;

@@ -401,7 +401,7 @@ mod tests {
         assert_eq!((tile(0), tile(1)), ([1, 128, 0, 10], [129, 12, 0, 138]));
         assert_eq!((word(layout.picks, 0), word(layout.bans, 0), word(layout.bans, 1)), (0, 9, 8));
         let late = step.write(&mut bytes, counts, &layout, &histories, &owners, (&drawn, 7));
-        assert_eq!(late.unwrap_err().to_string(), "sequence in seat 1 lacks the input of a position");
+        assert_eq!(late.expect_err("not in that step").to_string(), "sequence in seat 1 lacks the input of a position");
     }
     #[test]
     fn rows_are_shared_by_more_sequences_than_there_are() {

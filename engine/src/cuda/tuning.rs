@@ -49,13 +49,17 @@ pub(super) fn keep(folder: Option<&Path>, gpu: &Facts, tuned: &BTreeMap<Shape, A
         inputs: shape.inputs,
         outputs: shape.outputs,
         wide: shape.wide,
-        algorithm: algorithm.iter().map(|word| format!("{word:016x}")).collect(),
+        algorithm: to_hex(algorithm),
     });
     let entries: Vec<Entry> = entries.collect();
     let place = place(folder, gpu);
     if let Ok(text) = serde_json::to_string_pretty(&entries) {
         super::compile::keep(&place, text.as_bytes());
     }
+}
+
+fn to_hex(algorithm: &Algorithm) -> String {
+    algorithm.iter().fold(String::new(), |text, word| text + &format!("{word:016x}"))
 }
 
 fn from_hex(text: &str) -> Option<Algorithm> {
@@ -76,7 +80,7 @@ mod tests {
     #[test]
     fn hex_is_read_as_it_is_written_and_nothing_else() {
         let algorithm = [1, u64::MAX, 0, 5, 6, 7, 8, 0x0123_4567_89ab_cdef];
-        let text: String = algorithm.iter().map(|word| format!("{word:016x}")).collect();
+        let text = to_hex(&algorithm);
         assert_eq!(from_hex(&text), Some(algorithm));
         assert_eq!((from_hex(&text[1..]), from_hex(""), from_hex(&format!("{text}0"))), (None, None, None));
     }

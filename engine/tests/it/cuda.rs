@@ -64,14 +64,9 @@ fn greedy_tokens_are_the_cpu_engines() {
         let source = Loud { seed: 1, factor: 5.0 };
         let weights = Weights::from_source(&config, &source, Dtype::Bf16).expect("weights");
         let mut cpu = CpuExecutor::new(config.clone(), Arc::new(weights), capacity(&config), 1).expect("an executor");
-        let start = std::time::Instant::now();
         let model = Model::load(0, config.clone(), &source).expect("a model");
-        println!("loaded {:?}", start.elapsed());
         let mut cuda = CudaExecutor::new(model, capacity(&config)).expect("an executor");
-        println!("opened {:?}", start.elapsed());
         let (wanted, got) = (generate(&mut cpu, 8), generate(&mut cuda, 8));
-        println!("ran {:?}", start.elapsed());
-        println!("{wanted:?}\n{got:?}");
         assert_eq!(wanted, got);
     });
 }
@@ -179,7 +174,7 @@ impl Executor for Shadow {
                 continue;
             }
             let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-            for logit in logits.iter() {
+            for logit in logits {
                 (first, second) = if *logit > first { (*logit, first) } else { (first, second.max(*logit)) };
             }
             watched.gaps.push(first - second);
@@ -221,7 +216,6 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
         let mut schedulers = parity::schedulers();
         schedulers.dedup_by_key(|(_, scheduler)| scheduler.name());
         let covered = parity::every_scheduler(schedulers, 20, 20, &mut |spec| {
-            let start = std::time::Instant::now();
             let needs = spec.scheduler.needs();
             let capacity = Capacity {
                 blocks: parity::BLOCKS,
@@ -235,15 +229,16 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
                 lanes: parity::lanes(spec),
             };
             let cuda = CudaExecutor::new(model.clone(), capacity).expect("an executor");
-            println!("{}: opened {:?}", spec.scheduler.name(), start.elapsed());
             Box::new(Shadow::new(cuda, &config, weights.clone(), watched.clone()))
         });
         let watched = watched.lock().expect("no panic");
         let Watched { tokens, ties, gaps, .. } = &*watched;
         let close = gaps.iter().filter(|gap| **gap <= TIE).count();
-        println!("{covered:?}: {tokens} tokens, {} ties of {close} that could be: {ties:?}", ties.len());
         assert!(covered.preempted > 20 && covered.cached > 200 && covered.gone > 10, "{covered:?}");
         // A tie is what the arithmetic leaves open, not a licence.
-        assert!(*tokens > 3000 && ties.len() * 40 < gaps.len() && close * 3 < gaps.len(), "{}", ties.len());
+        assert!(
+            *tokens > 3000 && ties.len() * 40 < gaps.len() && close * 3 < gaps.len(),
+            "{close} of {tokens} close, {ties:?}"
+        );
     });
 }

@@ -133,14 +133,15 @@ fn hunt(what: &str, seeds: &[&str], settings: &[(&str, &str)], detectors: &[&str
     by.len()
 }
 
-/// Hunts faults, each a name, the emulator's setting, and what may find it; fails with those that some seed does not find.
+/// Hunts faults, each a name, the emulator's setting, and what may find it; fails with those that fewer than two of three seeds find.
 fn hunt_all(seeds: &[&str], variable: &str, faults: &[(String, String, &[&str])]) {
     let mut missed = Vec::new();
     for (index, (what, setting, detectors)) in faults.iter().enumerate() {
         // One seed alone: another one for each fault.
         let seeds = if seeds.is_empty() { &SEEDS[index % SEEDS.len()..][..1] } else { seeds };
         let found = hunt(what, seeds, &[(variable, setting)], detectors);
-        if found < seeds.len() {
+        // What depends on the order in which a device happens to work shows in most orders, not in all.
+        if found * 3 < seeds.len() * 2 {
             missed.push(format!("{what}: found by {found} of {} seeds", seeds.len()));
         }
     }

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use overbook_engine::config::Config;
-use overbook_engine::cuda::{CudaDevice, CudaExecutor, Gpu, Model};
-use overbook_engine::device::Device;
+use overbook_engine::cuda::{CudaExecutor, Gpu, Model, software};
 use overbook_engine::weights::Dummy;
 
 use crate::emulator::{emulated, folder};
@@ -39,8 +38,8 @@ fn no_gpu() -> String {
 
 /// Why there is no device for the model, and no executor of one that was loaded without looking for everything.
 fn no_executor() -> String {
-    let device = CudaDevice::open(config(), &Dummy { seed: 1 }).err().expect("refused").to_string();
-    let executor = CudaExecutor::new(model(), mix::capacity(1024, 16)).err().expect("refused").to_string();
+    let device = software(&Gpu::open(0).expect("a GPU")).map(|_| ()).expect_err("refused").to_string();
+    let executor = CudaExecutor::new(model(), mix::capacity(1024, 16)).map(|_| ()).expect_err("refused").to_string();
     assert_eq!(device, executor);
     executor
 }
@@ -136,7 +135,7 @@ fn no_room_for_the_weights() {
 fn no_room_for_keys_and_values() {
     let act = || {
         let capacity = overbook_engine::executor::Capacity { blocks: 200_000, ..mix::capacity(1024, 16) };
-        CudaExecutor::new(model(), capacity).err().expect("refused").to_string()
+        CudaExecutor::new(model(), capacity).map(|_| ()).expect_err("refused").to_string()
     };
     emulated("refusals::no_room_for_keys_and_values", &[], || {
         let said = act();
@@ -207,7 +206,6 @@ fn a_folder_that_cannot_be_written_costs_time_alone() {
     let folder = file.path().join("kept");
     let settings = [("OVERBOOK_CACHE", folder.to_str().expect("UTF-8"))];
     emulated("refusals::a_folder_that_cannot_be_written_costs_time_alone", &settings, || {
-        let device = CudaDevice::open(config(), &Dummy { seed: 1 }).expect("a device");
-        device.executor(mix::capacity(1024, 16)).expect("an executor");
+        CudaExecutor::new(model(), mix::capacity(1024, 16)).expect("an executor");
     });
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use overbook::TOOL;
+use overbook_engine::calibrate::PROMPTS;
 use overbook_engine::config::Config;
 use overbook_engine::device::{self, DeviceError, DeviceKind};
 use overbook_engine::executor::{Capacity, Executor, ExecutorError, Lanes};
@@ -11,7 +12,7 @@ use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
-use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
 use overbook_sim::serving::replica::Limits;
@@ -22,13 +23,11 @@ use crate::output::{Failure, note};
 /// Positions of a step beyond which a device computes it in parts: activations of a prompt of 100,000 tokens are worth more as
 /// KV memory.
 const STEP_TOKENS: u32 = 16_384;
-/// Sequences of a step for which there is memory, where the scheduler sets no limit.
-const SEQUENCES: u32 = 1024;
 
 /// A model on a device.
 pub(crate) struct Device {
     config: Config,
-    device: Box<dyn device::Device>,
+    place: Box<dyn device::Device>,
     needs: Needs,
     /// Where the weights come from; `None` if they are dummies.
     folder: Option<PathBuf>,
@@ -50,22 +49,34 @@ impl Device {
         if point.scenario.engine.weights != WeightDtype::Bf16 {
             return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
         }
+        if point.scenario.engine.kv != KvDtype::Bf16 {
+            return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
+        }
         if point.scenario.fleet.gpus_per_replica() > 1 {
             return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
         }
         overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
-        let device = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
+        let place = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
             DeviceError::Weights(error) => Failure::input(error),
             // Nothing that was given is wrong: the machine lacks something.
             DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
         })?;
-        Ok(Device { config, device, needs: point.scenario.scheduler.needs(), folder })
+        Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
     }
 
     /// An executor for a replica's limits, its cache empty.
     pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
+        self.build(limits, self.lanes()?, 0)
+    }
+
+    /// An executor for steps of given shape: one lane, and room for the mixed ones.
+    pub(crate) fn bench(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
+        self.build(limits, Lanes::One, PROMPTS)
+    }
+
+    fn build(&self, limits: &Limits, lanes: Lanes, more: u32) -> Result<Box<dyn Executor>, ExecutorError> {
         let blocks = u32::try_from(limits.blocks)
             .map_err(|_| ExecutorError(format!("{} KV blocks are more than the engine can number", limits.blocks)))?;
         let capacity = Capacity {
@@ -74,23 +85,33 @@ impl Device {
             max_model_len: limits.max_model_len,
             vocab: self.config.vocab as u32,
             step_tokens: self.needs.step_tokens.at(limits.max_model_len).min(STEP_TOKENS),
-            sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks),
-            lanes: self.lanes()?,
+            // Each of them holds a block at least.
+            sequences: self.needs.max_seqs.min(blocks) + more,
+            lanes,
         };
-        if let Some(room) = self.device.room(&capacity)?
-            && room < limits.blocks
+        if let Some(room) = self.place.room(&capacity)?
+            && room.most < limits.blocks
         {
+            if room.blocks == 0 {
+                return Err(ExecutorError(format!(
+                    "{} has no room for KV beside weights and the activations of {} positions and {} sequences a step; \
+                     lower the scheduler's limits, or choose a smaller model",
+                    self.processor(),
+                    capacity.step_tokens,
+                    capacity.sequences
+                )));
+            }
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
             return Err(ExecutorError(format!(
                 "{} has room for {} tokens of KV beside weights and activations, and the pool has {}; set \
                  `engine.kv_tokens: {}` or less",
                 self.processor(),
-                tokens(room),
+                tokens(room.blocks),
                 tokens(limits.blocks),
-                tokens(room)
+                tokens(room.blocks)
             )));
         }
-        self.device.executor(capacity)
+        self.place.executor(capacity)
     }
 
     /// A lane, or two with the scheduler's shares.
@@ -105,15 +126,20 @@ impl Device {
         }
     }
 
+    /// What the device is called on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        self.place.name()
+    }
+
     /// What the device is called on the command line, with its settings.
     pub(crate) fn flags(&self) -> String {
-        let threads = self.device.threads().map_or_else(String::new, |threads| format!(" --threads {threads}"));
-        format!("--on {}{threads}", self.device.name())
+        let threads = self.place.threads().map_or_else(String::new, |threads| format!(" --threads {threads}"));
+        format!("--on {}{threads}", self.place.name())
     }
 
     /// Compute threads, in words.
     pub(crate) fn threads(&self) -> String {
-        self.device.threads().map_or_else(|| "none".to_owned(), |threads| threads.to_string())
+        self.place.threads().map_or_else(|| "none".to_owned(), |threads| threads.to_string())
     }
 
     /// What makes tokens of text: the tokenizer beside the weights, or bytes.
@@ -134,8 +160,8 @@ impl Device {
     pub(crate) fn profiled(&self, block_tokens: u32) -> ProfiledEngine {
         ProfiledEngine {
             name: TOOL.to_owned(),
-            executor: self.device.name().to_owned(),
-            threads: self.device.threads(),
+            executor: self.place.name().to_owned(),
+            threads: self.place.threads(),
             weights: "bf16".to_owned(),
             block_tokens,
         }
@@ -145,10 +171,10 @@ impl Device {
     pub(crate) fn hardware(&self) -> Hardware {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
         let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-        let software = self.device.software();
+        let software = self.place.software();
         Hardware {
             device: self.processor(),
-            count: if self.device.threads().is_some() { cores } else { 1 },
+            count: if self.place.threads().is_some() { cores } else { 1 },
             system: if software.is_empty() { system } else { format!("{system}, {software}") },
         }
     }
@@ -156,14 +182,14 @@ impl Device {
     /// The processor, as the system calls it.
     pub(crate) fn processor(&self) -> String {
         let host = || host_cpu().unwrap_or_else(|| format!("a CPU ({})", std::env::consts::ARCH));
-        self.device.processor().unwrap_or_else(host)
+        self.place.processor().unwrap_or_else(host)
     }
 
     /// What runs the steps, in words.
     pub(crate) fn describe(&self) -> String {
-        let (processor, software) = (self.processor(), self.device.software());
+        let (processor, software) = (self.processor(), self.place.software());
         let origin = self.folder.as_ref().map_or_else(|| "dummy weights".to_owned(), |path| path.display().to_string());
-        match self.device.threads() {
+        match self.place.threads() {
             Some(threads) => format!("CPU engine, {threads} threads, {processor}; bf16, {origin}"),
             None => format!("CUDA engine, {processor}, {software}; bf16, {origin}"),
         }

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     let plan = plan(point, args)?;
     catch_interrupts();
     let bar = progress(!globals.quiet && shows_progress(), "{bar:28} {pos}/{len} shapes  {elapsed}  about {eta} left");
-    let measured = calibrate(&plan, &mut || device.executor(&limits), &mut |at| {
+    let measured = calibrate(&plan, &mut || device.bench(&limits), &mut |at| {
         bar.set_length(at.of as u64);
         bar.set_position(at.done as u64);
         !interrupted()
