@@ -8,6 +8,7 @@ mod blocks;
 mod draws;
 mod elementwise;
 mod rig;
+pub mod whole;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -25,9 +25,18 @@ impl CudaDevice {
     pub fn open(config: Config, source: &dyn Source) -> Result<CudaDevice, CudaError> {
         // Libraries first: weights take minutes to load.
         Gpu::open(0)?;
+        Compiler::find()?;
+        Blas::find()?;
+        CudaDevice::of(Model::load(0, config, source)?)
+    }
+
+    /// A model that is on a GPU already.
+    ///
+    /// # Errors
+    /// A library is missing.
+    pub fn of(model: Arc<Model>) -> Result<CudaDevice, CudaError> {
         let compiler = Compiler::find()?;
         Blas::find()?;
-        let model = Model::load(0, config, source)?;
         let (driver, (major, minor), blas) = (model.gpu().facts().driver, compiler.version(), Blas::version());
         let software = format!(
             "driver for CUDA {}.{}, NVRTC {major}.{minor}, cuBLASLt {}.{}.{}",

@@ -94,6 +94,19 @@ impl Gpu {
         &self.facts
     }
 
+    /// Its id, by which other libraries know it: `GPU-` and 32 digits in hex.
+    ///
+    /// # Errors
+    /// The GPU is lost.
+    pub fn uuid(&self) -> Result<String, CudaError> {
+        let mut uuid = sys::CUuuid { bytes: [0; 16] };
+        // SAFETY: the device is valid; writes 16 bytes.
+        check(unsafe { sys::cuDeviceGetUuid_v2(&raw mut uuid, self.device) }, "cuDeviceGetUuid")?;
+        let hex: String = uuid.bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect();
+        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+        Ok(format!("GPU-{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)))
+    }
+
     /// The driver's number of it.
     pub(super) fn device(&self) -> sys::CUdevice {
         self.device

@@ -6,6 +6,5 @@ mod calibrate;
 mod cuda;
 mod emulator;
 mod kernels;
-mod loud;
 mod parity;
 mod protocol;
