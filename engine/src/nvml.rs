@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 const POWER_INSTANT: u32 = 186;
 
 /// Time between two looks of a watch.
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(50);
+/// The counter of energy says nothing of less time.
+const COUNTED: f64 = 0.05;
 
 /// What does not change while a program runs.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
@@ -107,7 +109,7 @@ impl Meter {
     fn read(&self) -> Reading {
         let Some(device) = self.device() else { return Reading::default() };
         let instant = device.field_values_for(&[FieldId(POWER_INSTANT)]).ok();
-        let instant = instant.and_then(|mut values| values.pop()?.ok()?.value.ok()).and_then(number);
+        let instant = instant.and_then(|mut values| values.pop()?.ok()?.value.ok()).map(|value| number(&value));
         Reading {
             power_w: instant.map(|mw| mw / 1e3),
             energy_mj: device.total_energy_consumption().ok(),
@@ -135,12 +137,12 @@ impl Meter {
     }
 }
 
-fn number(value: SampleValue) -> Option<f64> {
+fn number(value: &SampleValue) -> f64 {
     match value {
-        SampleValue::U32(value) => Some(f64::from(value)),
-        SampleValue::U64(value) => Some(value as f64),
-        SampleValue::I64(value) => Some(value as f64),
-        SampleValue::F64(value) => Some(value),
+        SampleValue::U32(value) => f64::from(*value),
+        SampleValue::U64(value) => *value as f64,
+        SampleValue::I64(value) => *value as f64,
+        SampleValue::F64(value) => *value,
     }
 }
 
@@ -176,7 +178,7 @@ fn window(looks: &[(Instant, Reading)]) -> Window {
     let steps = counts.get(1..).filter(|steps| steps.len() > 1).unwrap_or(&counts);
     let power = steps.first().zip(steps.last()).and_then(|(first, last)| {
         let (time, energy) = ((last.0 - first.0).as_secs_f64(), last.1.checked_sub(first.1)?);
-        (time > 0.0).then(|| energy as f64 / 1e3 / time)
+        (time > COUNTED).then(|| energy as f64 / 1e3 / time)
     });
     let reasons: Vec<ThrottleReasons> = looks.iter().filter_map(|(_, reading)| reading.reasons).collect();
     let named = |reasons: &ThrottleReasons| reasons.iter_names().map(|(name, _)| plain(name)).collect::<Vec<_>>();

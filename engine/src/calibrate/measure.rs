@@ -56,12 +56,7 @@ impl Bench {
     ///
     /// # Errors
     /// The executor failed.
-    pub fn measure(
-        &mut self,
-        shape: &Shape,
-        time: Duration,
-        repeats: (u32, u32),
-    ) -> Result<StepSample, ExecutorError> {
+    pub fn measure(&mut self, shape: &Shape, time: Duration, repeats: (u32, u32)) -> Result<StepSample, ExecutorError> {
         let mut batch = self.batch(shape);
         self.once(batch.clone())?;
         (batch.ends, batch.begins, batch.tables) = (Vec::new(), Vec::new(), Vec::new());

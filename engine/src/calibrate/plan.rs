@@ -54,8 +54,7 @@ impl Shape {
     /// causal attention, logits of those rows alone that draw. What lies between two kernels need not leave the chip, and does not
     /// count.
     pub fn work(&self, config: &Config) -> Work {
-        let heads =
-            Heads { query: config.heads as u64, kv: config.kv_heads as u64, dim: config.head_dim as u64 };
+        let heads = Heads { query: config.heads as u64, kv: config.kv_heads as u64, dim: config.head_dim as u64 };
         let (hidden, inner, rows) = (config.hidden as u64, config.intermediate as u64, u64::from(self.tokens()));
         let product = |rows, outputs, inputs| matmul(rows, outputs, inputs, 16, 0);
         let queries = heads.query * heads.dim;

@@ -199,8 +199,18 @@ impl Ceilings {
             ceiling("eager_issue_us", issue * 1e6, "µs", format!("the host's time, {}", of(count))),
             ceiling("eager_launch_us", eager * 1e6, "µs", format!("the device's time, {}", of(count))),
             ceiling("graph_node_us", node * 1e6, "µs", format!("a graph of {}", of(count))),
-            ceiling("graph_issue_us", median(&mut issues) * 1e6, "µs", format!("the host's time, a graph of {}", of(count))),
-            ceiling("graph_launch_and_sync_us", median(&mut waits) * 1e6, "µs", "the host's time, a graph of 1".to_owned()),
+            ceiling(
+                "graph_issue_us",
+                median(&mut issues) * 1e6,
+                "µs",
+                format!("the host's time, a graph of {}", of(count)),
+            ),
+            ceiling(
+                "graph_launch_and_sync_us",
+                median(&mut waits) * 1e6,
+                "µs",
+                "the host's time, a graph of 1".to_owned(),
+            ),
         ])
     }
 

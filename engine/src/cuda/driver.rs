@@ -102,9 +102,16 @@ impl Gpu {
         let mut uuid = sys::CUuuid { bytes: [0; 16] };
         // SAFETY: the device is valid; writes 16 bytes.
         check(unsafe { sys::cuDeviceGetUuid_v2(&raw mut uuid, self.device) }, "cuDeviceGetUuid")?;
-        let hex: String = uuid.bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect();
-        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-        Ok(format!("GPU-{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)))
+        let number = u128::from_be_bytes(uuid.bytes.map(|byte| byte as u8));
+        let part = |shift: u32, digits: u32| number >> shift & ((1 << (4 * digits)) - 1);
+        Ok(format!(
+            "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            part(96, 8),
+            part(80, 4),
+            part(64, 4),
+            part(48, 4),
+            part(0, 12)
+        ))
     }
 
     /// The driver's number of it.

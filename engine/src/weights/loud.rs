@@ -16,7 +16,9 @@ impl Source for Loud {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         let mut values = Dummy { seed: self.seed }.tensor(name, shape)?;
         if !name.ends_with("norm.weight") {
-            values.iter_mut().for_each(|value| *value *= self.factor);
+            for value in &mut values {
+                *value *= self.factor;
+            }
         }
         Ok(values)
     }

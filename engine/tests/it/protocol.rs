@@ -10,7 +10,6 @@ use overbook_engine::executor::{
 };
 use overbook_engine::weights::{Dtype, Loud, Weights};
 
-
 const SOURCE: Loud = Loud { seed: 1, factor: 5.0 };
 const CAPACITY: Capacity = Capacity {
     blocks: 32,

@@ -14,7 +14,7 @@ use crate::weights::{Dtype, Source, Weights};
 
 /// How far logits of the two engines may lie apart: length of the difference over the length of the CPU's. Activations of the CUDA
 /// engine are rounded to eight bits between kernels.
-pub const LOGITS: f64 = 0.04;
+pub const LOGITS: f64 = 0.06;
 /// The CPU's logits of two tokens that lie no further apart than this share of their root mean square are a tie, which rounding may
 /// decide.
 pub const TIE: f64 = 0.1;
@@ -56,7 +56,8 @@ pub struct Script {
     pub decodes: u32,
 }
 
-const BLOCK: u32 = 16;
+/// Tokens of a block.
+pub(super) const BLOCK: u32 = 16;
 
 impl Script {
     fn longest(&self) -> u32 {
@@ -139,7 +140,8 @@ pub fn against_cpu(
     let config = &model.config;
     let capacity = script.capacity(config);
     let mut cuda = CudaExecutor::new(model.clone(), capacity)?;
-    let weights = Weights::from_source(config, source, Dtype::Bf16).map_err(|error| ExecutorError(error.to_string()))?;
+    let weights =
+        Weights::from_source(config, source, Dtype::Bf16).map_err(|error| ExecutorError(error.to_string()))?;
     let mut cpu = cpu::Model::new(config.clone(), Arc::new(weights), &capacity);
     let mut histories = Histories::new(capacity);
     let what = format!("{name} beside the CPU engine");
