@@ -13,6 +13,7 @@ constexpr i32 TILE = 16;
 constexpr i32 STAGE_BYTES = 2 * TILE * ROW_BYTES;
 constexpr i32 ATTEND_DECODE_SHARED = ATTEND_DECODE_WARPS * ATTEND_DECODE_STAGES * STAGE_BYTES;
 constexpr i32 ATTEND_MERGE_THREADS = 128;
+constexpr i32 ATTEND_SPLITS_MAX = 32;
 constexpr i32 STEPS = HEAD_DIM / 16;
 // Rows of the tile beyond the eighth are used or not, for all lanes alike.
 constexpr i32 HALVES = GROUP > 8 ? 2 : 1;

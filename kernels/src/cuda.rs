@@ -13,6 +13,8 @@ pub struct Source {
     pub name: &'static str,
     /// What the file contains.
     pub text: &'static str,
+    /// Which macros of the model's shape it needs: code is the same for models that do not differ in these.
+    pub takes: &'static [&'static str],
     /// Its kernels.
     pub kernels: &'static [&'static str],
 }
@@ -22,20 +24,32 @@ pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 
 /// All sources.
 pub const SOURCES: [Source; 8] = [
-    Source { name: "embed", text: include_str!("../cuda/embed.cu"), kernels: &["embed"] },
-    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), kernels: &["add_norm"] },
-    Source { name: "rope_write", text: include_str!("../cuda/rope_write.cu"), kernels: &["rope_write"] },
+    Source { name: "embed", text: include_str!("../cuda/embed.cu"), takes: &[], kernels: &["embed"] },
+    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &[], kernels: &["add_norm"] },
+    Source {
+        name: "rope_write",
+        text: include_str!("../cuda/rope_write.cu"),
+        takes: &["HEAD_DIM", "BLOCK_SHIFT"],
+        kernels: &["rope_write"],
+    },
     Source {
         name: "attend_decode",
         text: include_str!("../cuda/attend_decode.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
         kernels: &["attend_decode", "attend_merge"],
     },
-    Source { name: "attend_prefill", text: include_str!("../cuda/attend_prefill.cu"), kernels: &["attend_prefill"] },
-    Source { name: "silu_mul", text: include_str!("../cuda/silu_mul.cu"), kernels: &["silu_mul"] },
-    Source { name: "sample", text: include_str!("../cuda/sample.cu"), kernels: &["sample"] },
+    Source {
+        name: "attend_prefill",
+        text: include_str!("../cuda/attend_prefill.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
+        kernels: &["attend_prefill"],
+    },
+    Source { name: "silu_mul", text: include_str!("../cuda/silu_mul.cu"), takes: &[], kernels: &["silu_mul"] },
+    Source { name: "sample", text: include_str!("../cuda/sample.cu"), takes: &[], kernels: &["sample"] },
     Source {
         name: "blocks",
         text: include_str!("../cuda/blocks.cu"),
+        takes: &[],
         kernels: &["update_tables", "copy_blocks", "gather_blocks", "scatter_blocks"],
     },
 ];
@@ -45,6 +59,7 @@ pub const CEILINGS: Source = Source {
     name: "ceilings",
     text: include_str!("../cuda/ceilings.cu"),
     kernels: &["ceiling_read", "ceiling_write", "ceiling_copy", "ceiling_empty"],
+    takes: &[],
 };
 
 /// Widths of a head that the kernels are written for.
@@ -64,6 +79,8 @@ pub const ADD_NORM_WIDTH_MAX: u32 = 16384;
 pub const ROPE_WRITE_THREADS: u32 = 256;
 /// Threads per block of `attend_decode`; grid: splits, KV heads, rows.
 pub const ATTEND_DECODE_THREADS: u32 = 128;
+/// Most splits of `attend_decode`: a lane of `attend_merge` for each.
+pub const ATTEND_SPLITS_MAX: u32 = 32;
 /// Threads per block of `attend_merge`; grid: query heads, rows.
 pub const ATTEND_MERGE_THREADS: u32 = 128;
 /// Threads per block of `attend_prefill`; grid: tiles, query heads.
@@ -97,11 +114,14 @@ pub const fn attend_prefill_shared(head_dim: u32) -> u32 {
     (PREFILL_TILE + 2 * 2 * 64) * 2 * head_dim
 }
 
-/// Splits for `attend_decode` that give each of `sms` multiprocessors the two blocks that it can hold.
+/// Splits for `attend_decode`: as many as `sms` multiprocessors take in one wave, two blocks on each. A block more than that would
+/// take as long as a second wave.
 pub const fn attend_decode_splits(rows: u32, kv_heads: u32, sms: u32) -> u32 {
-    let wanted = (2 * sms).div_ceil(rows * kv_heads);
-    // More are not worth what it takes to put them together.
-    if wanted < 32 { wanted } else { 32 }
+    match 2 * sms / (rows * kv_heads) {
+        0 => 1,
+        splits if splits > ATTEND_SPLITS_MAX => ATTEND_SPLITS_MAX,
+        splits => splits,
+    }
 }
 
 /// Blocks that should share a row of `silu_mul`, so that a few rows use more than as many multiprocessors.
@@ -186,6 +206,7 @@ mod tests {
             ("add_norm", "ADD_NORM_WIDTH_MAX", ADD_NORM_WIDTH_MAX),
             ("rope_write", "ROPE_WRITE_THREADS", ROPE_WRITE_THREADS),
             ("attend_decode", "ATTEND_DECODE_THREADS", ATTEND_DECODE_THREADS),
+            ("attend_decode", "ATTEND_SPLITS_MAX", ATTEND_SPLITS_MAX),
             ("attend_decode", "ATTEND_MERGE_THREADS", ATTEND_MERGE_THREADS),
             ("attend_prefill", "ATTEND_PREFILL_THREADS", ATTEND_PREFILL_THREADS),
             ("attend_prefill", "PREFILL_TILE", PREFILL_TILE),
@@ -254,8 +275,16 @@ mod tests {
     #[test]
     fn splits_fill_the_device() {
         assert_eq!(attend_decode_splits(1, 8, 132), 32);
-        assert_eq!(attend_decode_splits(8, 8, 132), 5);
+        assert_eq!(attend_decode_splits(8, 8, 132), 4);
+        assert_eq!(attend_decode_splits(17, 8, 132), 1);
         assert_eq!(attend_decode_splits(256, 8, 132), 1);
+        for (rows, kv_heads, sms) in (1..40).flat_map(|rows| (1..10).map(move |heads| (rows, heads, 5 * rows + heads)))
+        {
+            let splits = attend_decode_splits(rows, kv_heads, sms);
+            // One wave, and not two where half of the splits would do.
+            assert!(splits == 1 || splits * rows * kv_heads <= 2 * sms);
+            assert!(splits == ATTEND_SPLITS_MAX || (splits + 1) * rows * kv_heads > 2 * sms);
+        }
         assert_eq!(silu_mul_share(14_336), 7);
     }
 }

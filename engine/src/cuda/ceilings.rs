@@ -227,7 +227,7 @@ impl Ceilings {
         let bytes = (size as usize).pow(2) * 2;
         let buffer = |name: &str| self.random(name, bytes);
         let (x, weights, y) = (buffer("x")?, buffer("w")?, Buffer::new(&self.gpu, bytes)?);
-        let mut blas = Blas::new(&self.gpu, std::collections::BTreeMap::new())?;
+        let mut blas = Blas::new(&self.gpu, std::collections::BTreeMap::new(), None)?;
         let shape = Shape { rows: size, inputs: size, outputs: size, wide: false };
         // SAFETY: matrices of the shape's sizes, which live as long as the structure; nothing else runs.
         unsafe { blas.tune(&self.stream, shape, x.at(0), &[weights.at(0)], y.at(0))? };

@@ -70,7 +70,10 @@ impl Gpu {
             if version < OLDEST_DRIVER {
                 return Err(CudaError::OldDriver { version });
             }
-            check(sys::cuInit(0), "cuInit")?;
+            match sys::cuInit(0) {
+                sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(CudaError::NoDevice { number, count }),
+                result => check(result, "cuInit")?,
+            }
             check(sys::cuDeviceGetCount(&raw mut count), "cuDeviceGetCount")?;
             if i64::from(number) >= i64::from(count) {
                 return Err(CudaError::NoDevice { number, count });
@@ -404,7 +407,7 @@ impl Module {
         // SAFETY: the module is loaded; the name ends in zero.
         let found = unsafe { sys::cuModuleGetFunction(&raw mut function, self.module, text.as_ptr()) };
         check(found, "cuModuleGetFunction")?;
-        if shared > 48 << 10 {
+        if shared > 0 {
             let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is valid.
             check(unsafe { sys::cuFuncSetAttribute(function, which, shared as i32) }, "cuFuncSetAttribute")?;

@@ -185,9 +185,12 @@ fn module(
     cache: Option<&Path>,
 ) -> Result<Arc<Module>, CudaError> {
     let image = compiler.compile(source, options, cache)?.image;
-    match Module::load(gpu, &image) {
-        Err(_) if cache.is_some() => Module::load(gpu, &compiler.compile(source, options, None)?.image),
-        loaded => loaded,
+    match (Module::load(gpu, &image), cache) {
+        (Err(_), Some(folder)) => {
+            compiler.forget(source, options, folder);
+            Module::load(gpu, &compiler.compile(source, options, cache)?.image)
+        }
+        (loaded, _) => loaded,
     }
 }
 
@@ -199,6 +202,9 @@ const fn line(blocks: u32, threads: u32) -> Grid {
 /// For each of them: addresses are of arrays as the kernel's source describes them, in buffers that live until it has run.
 impl Kernels {
     /// `x[row] = table[token of the row]`.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn embed(
         &self,
         stream: &Stream,
@@ -214,6 +220,9 @@ impl Kernels {
     }
 
     /// `x += delta; out = norm(x) · weight`, or only rows `picks` of it.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn add_norm(
         &self,
@@ -232,6 +241,9 @@ impl Kernels {
     }
 
     /// Biases, norms and rotation of queries and keys; keys and values to the cache.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn rope_write(
         &self,
@@ -253,6 +265,9 @@ impl Kernels {
     }
 
     /// Attention of the first `count` rows, one position each.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn attend_decode(
         &self,
@@ -283,6 +298,9 @@ impl Kernels {
     }
 
     /// Attention of chunks of prompts.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn attend_prefill(
         &self,
@@ -304,6 +322,9 @@ impl Kernels {
     }
 
     /// `out = silu(gate) · up`.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn silu_mul(
         &self,
         stream: &Stream,
@@ -318,6 +339,9 @@ impl Kernels {
     }
 
     /// Draws a token from each row of logits.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn sample(
         &self,
         stream: &Stream,
@@ -332,6 +356,9 @@ impl Kernels {
     }
 
     /// Changes block tables.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn update_tables(
         &self,
         stream: &Stream,

@@ -55,7 +55,8 @@ pub(crate) fn command(program: &Path, settings: &[(&str, &str)]) -> Command {
     command
         .env("LD_LIBRARY_PATH", folder())
         .env("OVERBOOK_EMULATOR_SOURCE", sources())
-        .env("OVERBOOK_EMULATOR_CACHE", folder().join(format!("compiled-{kept}")))
+        // Named by all that goes in: safe to share.
+        .env("OVERBOOK_EMULATOR_CACHE", folder().join("compiled"))
         .env("OVERBOOK_CACHE", folder().join(kept))
         .env("OVERBOOK_EMULATOR_LEAKS", "1")
         .envs(settings.iter().copied());
@@ -72,6 +73,13 @@ pub(crate) fn run(test: &str, settings: &[(&str, &str)]) -> Output {
     let program = std::env::current_exe().expect("this program");
     let mut command = command(&program, settings);
     command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(CHILD, test).output().expect("runs")
+}
+
+/// Runs a test of this program in a process that finds the libraries of a folder.
+pub(crate) fn run_with(test: &str, folder: &Path) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.env("LD_LIBRARY_PATH", folder).env(CHILD, test);
+    command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).output().expect("runs")
 }
 
 /// What a child has said.

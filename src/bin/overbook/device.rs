@@ -12,7 +12,7 @@ use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
-use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
 use overbook_sim::serving::replica::Limits;
@@ -23,8 +23,6 @@ use crate::output::{Failure, note};
 /// Positions of a step beyond which a device computes it in parts: activations of a prompt of 100,000 tokens are worth more as
 /// KV memory.
 const STEP_TOKENS: u32 = 16_384;
-/// Sequences of a step for which there is memory, where the scheduler sets no limit.
-const SEQUENCES: u32 = 1024;
 
 /// A model on a device.
 pub(crate) struct Device {
@@ -83,20 +81,30 @@ impl Device {
             max_model_len: limits.max_model_len,
             vocab: self.config.vocab as u32,
             step_tokens: self.needs.step_tokens.at(limits.max_model_len).min(STEP_TOKENS),
-            sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks) + more,
+            // Each of them holds a block at least.
+            sequences: self.needs.max_seqs.min(blocks) + more,
             lanes,
         };
         if let Some(room) = self.place.room(&capacity)?
-            && room < limits.blocks
+            && room.most < limits.blocks
         {
+            if room.blocks == 0 {
+                return Err(ExecutorError(format!(
+                    "{} has no room for KV beside weights and the activations of {} positions and {} sequences a step; \
+                     lower the scheduler's limits, or choose a smaller model",
+                    self.processor(),
+                    capacity.step_tokens,
+                    capacity.sequences
+                )));
+            }
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
             return Err(ExecutorError(format!(
                 "{} has room for {} tokens of KV beside weights and activations, and the pool has {}; set \
                  `engine.kv_tokens: {}` or less",
                 self.processor(),
-                tokens(room),
+                tokens(room.blocks),
                 tokens(limits.blocks),
-                tokens(room)
+                tokens(room.blocks)
             )));
         }
         self.place.executor(capacity)
@@ -112,6 +120,11 @@ impl Device {
                     .to_owned(),
             )),
         }
+    }
+
+    /// What the device is called on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        self.place.name()
     }
 
     /// What the device is called on the command line, with its settings.
@@ -186,6 +199,9 @@ fn possible(point: &Point) -> Result<(), Failure> {
     }
     if point.scenario.engine.weights != WeightDtype::Bf16 {
         return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
+    }
+    if point.scenario.engine.kv != KvDtype::Bf16 {
+        return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
     }
     if point.scenario.fleet.gpus_per_replica() > 1 {
         return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));

@@ -123,13 +123,15 @@ struct Gauge<'a> {
     profile: Option<StepProfile>,
     /// How much slower it was than when the profile was measured, look by look.
     slower: Vec<f64>,
+    /// Whether it was said that nothing can be told.
+    told: bool,
 }
 
 impl<'a> Gauge<'a> {
     fn new(point: &'a Point, device: &'a Device, idle: bool) -> Result<Self, Failure> {
         let profile = if idle { None } else { point.step_profile().map_err(Failure::input)? };
         let profile = profile.filter(|profile| !profile.anchors.is_empty());
-        Ok(Gauge { point, device, idle, profile, slower: Vec::new() })
+        Ok(Gauge { point, device, idle, profile, slower: Vec::new(), told: false })
     }
 
     fn look(&mut self) -> Result<(), Failure> {
@@ -137,7 +139,16 @@ impl<'a> Gauge<'a> {
         let limits = self.point.limits().map_err(Failure::input)?.0;
         let executor = self.device.bench(&limits).map_err(Failure::input)?;
         let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-        self.slower.extend(profile.slower(&now));
+        let looked = profile.slower(&now);
+        if looked.is_none() && self.slower.is_empty() && !self.told {
+            self.told = true;
+            note(&format!(
+                "warning: whether the machine is as fast as when {} was measured cannot be told: its anchors are steps of another \
+                 size than this scenario's limits allow; calibrate with this scenario",
+                profile.name
+            ));
+        }
+        self.slower.extend(looked);
         Ok(())
     }
 }
@@ -151,6 +162,7 @@ fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
         if theirs == ours { Ok(()) } else { Err(Failure::Input(message)) }
     };
     if profile.kind == OriginKind::Measured {
+        ours("the engine on", profile.engine.executor.clone(), device.name().to_owned())?;
         let threads = profile.engine.threads.map_or_else(|| "none".to_owned(), |threads| threads.to_string());
         ours("--threads", threads, device.threads())?;
         ours("blocks of", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;

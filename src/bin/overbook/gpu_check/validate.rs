@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use overbook::{Experiment, Options, Point, Study};
 use overbook_engine::calibrate::{CalibrateError, calibrate};
-use overbook_engine::cuda::CudaDevice;
+use overbook_engine::device::CudaDevice;
 use overbook_reports::fidelity::Trial;
 
 use super::Check;
