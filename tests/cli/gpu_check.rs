@@ -1,7 +1,10 @@
 //! `gpu-check` from end to end, on the emulated driver.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -88,7 +91,10 @@ fn a_whole_check_runs_goes_on_and_never_measures_twice() {
 fn a_kernel_that_is_wrong_is_named_and_fails_the_check() {
     let home = Home::new();
     let edit = ("OVERBOOK_EMULATOR_EDIT", "g[i] / (1.0f + expf(-g[i])) * u[i]=>g[i] / (1.0f + expf(g[i])) * u[i]");
-    let ran = check(&home, "--out r --part verify", &[edit]).ends(3);
+    // An edit that nothing is compiled with is an error: what is kept of an earlier time would do.
+    let cache = home.path("cache");
+    let kept = ("OVERBOOK_CACHE", cache.to_str().expect("UTF-8"));
+    let ran = check(&home, "--out r --part verify", &[edit, kept]).ends(3);
     assert!(ran.out.contains("WRONG  silu_mul, "), "{}", ran.out);
     assert!(!ran.out.contains("WRONG  add_norm"), "{}", ran.out);
     // So are the models that it is in, and the rest is measured all the same.
@@ -97,7 +103,56 @@ fn a_kernel_that_is_wrong_is_named_and_fails_the_check() {
     let summary = home.json("r/summary.json");
     assert!(summary["parts"][0]["wrong"].as_u64() > Some(0), "{summary}");
     // It stays so for who goes on.
-    check(&home, "--out r --part verify --resume", &[edit]).ends(3);
+    check(&home, "--out r --part verify --resume", &[]).ends(3);
+}
+
+#[test]
+fn an_interrupted_check_keeps_what_it_has_and_goes_on() {
+    let home = Home::new();
+    let mut command = command(&home, "--out r --part grids --part shares", &[]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let begun = Instant::now();
+    let measured = || std::fs::read_to_string(home.path("r/grids.jsonl")).unwrap_or_default().contains("decode 1 x 32");
+    while !measured() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it measures nothing");
+        sleep(Duration::from_millis(10));
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    let ran = Ran::of(&child.wait_with_output().expect("it ends")).ends(130);
+    assert!(ran.out.contains("grids: NOT COMPLETE") && ran.out.contains(": interrupted"), "{}", ran.out);
+    assert_eq!(home.json("r/summary.json")["parts"][0]["complete"], false);
+    let before = rows(&lines(&home, "r/grids.jsonl"), "cell").len();
+    assert!((1..4).contains(&before), "{before} cells");
+    let again = check(&home, "--out r --part grids --part shares --resume", &[]).ends(0);
+    assert!(again.out.contains("grids: complete") && !again.err.contains("grids: tiny decode 1 x 32"), "{again:?}");
+}
+
+#[test]
+fn a_packed_check_runs_where_there_is_no_rust() {
+    let home = Home::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/gpu-pack.sh");
+    let bash = |arguments: &[&str]| {
+        let script = Command::new("bash").arg(&script).args(arguments).current_dir(home.path("")).output();
+        Ran::of(&script.expect("bash runs"))
+    };
+    let packed = bash(&["--binary", "/bin/true", "pack"]).ends(0);
+    assert!(packed.out.trim_end().ends_with("sh pack/gpu-check.sh --budget 9min"), "{}", packed.out);
+    assert!(bash(&["--nonsense"]).ends(2).err.contains("no option --nonsense"));
+    // In the program's place one that says how it was called, and leaves a file.
+    home.write("pack/overbook", "#!/bin/sh\necho \"$@\"\nls \"$3\"\ntouch \"$3/$6.jsonl\"\nexit 3\n");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(home.path("pack/overbook"), mode).expect("a mode");
+    let run = |part: &str, out: &str| {
+        let mut sh = Command::new("sh");
+        sh.args(["pack/gpu-check.sh", "--part", part]).env("OUT", home.path(out)).current_dir(home.path(""));
+        Ran::of(&sh.output().expect("sh runs")).ends(3)
+    };
+    let first = run("verify", "one");
+    assert!(first.out.contains("one --resume --part verify"), "{}", first.out);
+    // What the call before has measured is there for the next, and comes back with it.
+    assert!(run("grids", "two").out.contains("verify.jsonl"));
+    assert_eq!(home.names("two"), ["grids.jsonl", "verify.jsonl"]);
 }
 
 #[test]

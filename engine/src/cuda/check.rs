@@ -81,12 +81,18 @@ pub fn compile(gpu: &Gpu, cache: &Path, scope: Scope, models: &[&Config]) -> Res
     for config in models {
         defines.push(Dims::of(config, whole::BLOCK)?.defines());
     }
-    defines.sort_unstable();
-    defines.dedup();
-    let sources = SOURCES.iter().flat_map(|source| defines.iter().map(move |defines| (source, defines)));
-    let jobs: Vec<_> = sources.collect();
+    let mut jobs = Vec::new();
+    for source in &SOURCES {
+        for defines in &defines {
+            // Sources that do not ask for a constant are the same whatever it is.
+            let taken: Vec<_> = defines.iter().copied().filter(|(name, _)| source.takes.contains(name)).collect();
+            if !jobs.contains(&(source, taken.clone())) {
+                jobs.push((source, taken));
+            }
+        }
+    }
     jobs.par_iter().try_for_each(|(source, defines)| {
-        let options = Options { sm: gpu.facts().sm, defines: (*defines).clone() };
+        let options = Options { sm: gpu.facts().sm, defines: defines.clone() };
         compiler.compile(source, &options, Some(cache)).map(drop)
     })?;
     Ok(jobs.len())

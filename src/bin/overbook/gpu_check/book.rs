@@ -1,7 +1,7 @@
 //! A part's file: written line by line as things are measured, read again where a check goes on.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,8 +31,13 @@ pub(crate) fn path(dir: &Path, part: Part) -> PathBuf {
 
 /// What a part's file holds; nothing if there is none. A line that was cut off as it was written is left out.
 pub(crate) fn read(dir: &Path, part: Part) -> Vec<Line> {
+    texts(dir, part).into_iter().map(|(_, line)| line).collect()
+}
+
+/// The same, with the very text of each line.
+fn texts(dir: &Path, part: Part) -> Vec<(String, Line)> {
     let text = fs::read_to_string(path(dir, part)).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    text.lines().filter_map(|line| Some((line.to_owned(), serde_json::from_str(line).ok()?))).collect()
 }
 
 /// Whether a part has come to its end with nothing left.
@@ -43,15 +48,21 @@ pub(crate) fn is_complete(lines: &[Line]) -> bool {
 impl Book {
     /// Opens the file of a part that may take so much time. What an earlier time has measured is kept, but for what it could not.
     pub(crate) fn open(dir: &Path, part: Part, budget: Duration, quiet: bool) -> Result<Book, Failure> {
-        let mut lines = read(dir, part);
-        lines.retain(|line| !matches!(line.row, Row::Left { .. } | Row::Failed { .. } | Row::Ended { .. }));
+        let again = |row: &Row| matches!(row, Row::Left { .. } | Row::Failed { .. } | Row::Ended { .. });
+        let mut kept = texts(dir, part);
+        kept.retain(|(_, line)| !again(&line.row));
         let path = path(dir, part);
-        let file = File::create(&path).map_err(|error| failed(&path, &error))?;
+        // As it stands there: a number that is read and written again may be another in its last digit.
+        let (texts, lines): (Vec<String>, Vec<Line>) = kept.into_iter().unzip();
+        let text: String = texts.into_iter().flat_map(|text| [text, "\n".to_owned()]).collect();
+        let aside = path.with_extension("partial");
+        let opened = fs::write(&aside, text)
+            .and_then(|()| fs::rename(&aside, &path))
+            .and_then(|()| OpenOptions::new().append(true).open(&path));
+        let file = opened.map_err(|error| failed(&path, &error))?;
         let done = lines.iter().map(|line| line.item.clone()).collect();
         let began = Instant::now();
-        let mut book = Book { part, path, file, lines: Vec::new(), done, began, until: began + budget, quiet };
-        book.append(lines)?;
-        Ok(book)
+        Ok(Book { part, path, file, lines, done, began, until: began + budget, quiet })
     }
 
     /// Whether an item that takes about so long is to be measured now: it was not yet, nobody has interrupted, and there is time.
