@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "the driver's calls take addresses; each use says why it is sound")]
 
 mod blas;
+mod ceilings;
 pub mod check;
 pub mod compile;
 mod driver;
@@ -27,6 +28,7 @@ mod weights;
 use crate::executor::ExecutorError;
 use crate::weights::WeightsError;
 
+pub use ceilings::{Ceiling, Ceilings, SquareProduct};
 pub use driver::{Facts, Gpu};
 pub use executor::{CudaExecutor, Fit, Model};
 

@@ -11,7 +11,7 @@ use crate::cpu::CpuExecutor;
 use crate::cuda::CudaError;
 use crate::executor::{Capacity, Executor, ExecutorError};
 use crate::weights::{Dtype, Dummy, Files, Source, Weights, WeightsError};
-use cuda::CudaDevice;
+pub use cuda::CudaDevice;
 
 /// Kinds of devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -54,6 +54,14 @@ pub const SOURCES: [Source; 8] = [
     },
 ];
 
+/// Kernels that only measure: what memory and launches cost alone.
+pub const CEILINGS: Source = Source {
+    name: "ceilings",
+    text: include_str!("../cuda/ceilings.cu"),
+    kernels: &["ceiling_read", "ceiling_write", "ceiling_copy", "ceiling_empty"],
+    takes: &[],
+};
+
 /// Widths of a head that the kernels are written for.
 pub const HEAD_DIMS: [u32; 4] = [32, 64, 96, 128];
 /// Most query heads per KV head.
@@ -90,6 +98,11 @@ pub const PADDING: u32 = u32::MAX;
 /// Threads per block of `update_tables` (grid: as many blocks as there are changes for their threads), `copy_blocks` (grid: pairs,
 /// planes), `gather_blocks` and `scatter_blocks` (grid: blocks, planes; a plane is the keys or the values of a layer).
 pub const BLOCKS_THREADS: u32 = 256;
+
+/// Threads per block of the kernels of [`CEILINGS`].
+pub const CEILING_THREADS: u32 = 256;
+/// What their memory is a multiple of [16 bytes].
+pub const CEILING_TILE: u32 = 2048;
 
 /// Dynamic shared memory of a block of `attend_decode` [bytes]: three tiles of 16 keys and values for each of four warps.
 pub const fn attend_decode_shared(head_dim: u32) -> u32 {
@@ -182,7 +195,7 @@ mod tests {
     }
 
     fn source(name: &str) -> &'static str {
-        SOURCES.iter().find(|source| source.name == name).expect("a source").text
+        SOURCES.iter().chain([&CEILINGS]).find(|source| source.name == name).expect("a source").text
     }
 
     #[test]
@@ -201,6 +214,8 @@ mod tests {
             ("sample", "SAMPLE_THREADS", SAMPLE_THREADS),
             ("sample", "SAMPLE_VOCAB_MAX", SAMPLE_VOCAB_MAX),
             ("blocks", "BLOCKS_THREADS", BLOCKS_THREADS),
+            ("ceilings", "CEILING_THREADS", CEILING_THREADS),
+            ("ceilings", "CEILING_TILE", CEILING_TILE),
         ] {
             assert_eq!(constant(source(file), 128, name), wanted, "{name}");
         }
@@ -215,7 +230,7 @@ mod tests {
 
     #[test]
     fn kernels_are_those_of_the_sources() {
-        for source in SOURCES {
+        for source in SOURCES.into_iter().chain([CEILINGS]) {
             let starts = source.text.lines().filter_map(|line| line.strip_prefix("extern \"C\" __global__ void "));
             let named = starts.map(|line| {
                 let line =

@@ -97,6 +97,26 @@ impl Gpu {
         &self.facts
     }
 
+    /// Its id, by which other libraries know it: `GPU-` and 32 digits in hex.
+    ///
+    /// # Errors
+    /// The GPU is lost.
+    pub fn uuid(&self) -> Result<String, CudaError> {
+        let mut uuid = sys::CUuuid { bytes: [0; 16] };
+        // SAFETY: the device is valid; writes 16 bytes.
+        check(unsafe { sys::cuDeviceGetUuid_v2(&raw mut uuid, self.device) }, "cuDeviceGetUuid")?;
+        let number = u128::from_be_bytes(uuid.bytes.map(|byte| byte as u8));
+        let part = |shift: u32, digits: u32| number >> shift & ((1 << (4 * digits)) - 1);
+        Ok(format!(
+            "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            part(96, 8),
+            part(80, 4),
+            part(64, 4),
+            part(48, 4),
+            part(0, 12)
+        ))
+    }
+
     /// The driver's number of it.
     pub(super) fn device(&self) -> sys::CUdevice {
         self.device

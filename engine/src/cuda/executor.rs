@@ -184,6 +184,14 @@ impl CudaExecutor {
         Ok(CudaExecutor { lanes, kernels, cache, model, capacity, histories, failed: None })
     }
 
+    /// Logits that the last step of the first lane has drawn so many tokens from, `[draw, vocab]`: for checks. No step is out.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn logits(&self, draws: usize) -> Result<Vec<f32>, ExecutorError> {
+        Ok(self.lanes[0].logits(draws * self.capacity.vocab as usize)?)
+    }
+
     fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
         let Batch { ends, begins, tables, sequences } = batch;
         self.histories.update(&ends, begins, &tables)?;

@@ -375,6 +375,17 @@ impl Lane {
         Ok(Output { tokens: tokens.collect(), start, end })
     }
 
+    /// Logits that the last step has drawn from, `[draw, vocab]`, so many numbers of them: for checks. Nothing is out.
+    pub(super) fn logits(&self, numbers: usize) -> Result<Vec<f32>, CudaError> {
+        let mut read = Pinned::new(self.upload.gpu(), 4 * numbers)?;
+        // SAFETY: nothing else uses the memory before the stream is waited for; the draws' logits are in the buffer.
+        unsafe { self.compute.stream.download(&mut read, self.work.operands(Product::Head).1, 4 * numbers)? };
+        self.compute.stream.finish()?;
+        // SAFETY: the copy is done.
+        let words = unsafe { read.bytes() }.as_chunks::<4>().0;
+        Ok(words.iter().take(numbers).map(|four| f32::from_le_bytes(*four)).collect())
+    }
+
     /// Follows a batch of its own, after the histories have; gives what its block tables must learn.
     pub(super) fn follow(
         &mut self,

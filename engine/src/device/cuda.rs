@@ -9,7 +9,7 @@ use crate::executor::{Capacity, Executor, ExecutorError};
 use crate::weights::Source;
 
 /// A model on the first GPU.
-pub(super) struct CudaDevice {
+pub struct CudaDevice {
     model: Arc<Model>,
     software: String,
 }
@@ -21,6 +21,15 @@ impl CudaDevice {
         let gpu = Gpu::open(0)?;
         let software = software(&gpu)?;
         Ok(CudaDevice { model: Model::on(&gpu, config, source)?, software })
+    }
+
+    /// A model that is on a GPU already.
+    ///
+    /// # Errors
+    /// A library is missing.
+    pub fn of(model: Arc<Model>) -> Result<CudaDevice, CudaError> {
+        let software = software(model.gpu())?;
+        Ok(CudaDevice { model, software })
     }
 }
 

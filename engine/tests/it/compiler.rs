@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use overbook_engine::cuda::compile::{Compiler, Options};
-use overbook_kernels::cuda::{SOURCES, Source};
+use overbook_kernels::cuda::{CEILINGS, SOURCES, Source};
 
 use crate::emulator::{is_child, run_with, said};
 
@@ -65,7 +65,7 @@ fn table() -> (String, Vec<String>) {
     assert_eq!(compiler.version(), (13, 0), "the table is of NVRTC 13.0.88");
     let mut table = "kernel,compute_capability,head_dim,group,registers,static_shared_bytes,stack_bytes\n".to_owned();
     let mut spills = Vec::new();
-    for source in &SOURCES {
+    for source in SOURCES.iter().chain([&CEILINGS]) {
         for defines in shapes(source) {
             for sm in GPUS {
                 let options = Options { sm, defines: defines.clone() };

@@ -10,11 +10,10 @@ use overbook_engine::executor::{
     Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Output, Sampling, Sequence, TableChange,
 };
 use overbook_engine::history::Histories;
-use overbook_engine::weights::{Dtype, Weights};
+use overbook_engine::weights::{Dtype, Loud, Weights};
 use overbook_sim::counter;
 
 use crate::emulator::emulated;
-use crate::loud::Loud;
 use crate::parity;
 
 fn capacity(config: &Config) -> Capacity {

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use overbook_engine::config::{Config, Family};
 use overbook_engine::cuda::{CudaExecutor, Model};
-use overbook_engine::weights::{Dtype, Source, Weights, WeightsError};
+use overbook_engine::weights::{Dtype, Loud, Source, Weights, WeightsError};
 
 use crate::cuda::{Shadow, Watched};
 use crate::emulator::{is_child, run, said};
-use crate::loud::Loud;
 use crate::mix;
 
 const SEEDS: [&str; 3] = ["1", "2", "3"];

@@ -4,11 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use overbook_engine::config::{Config, Family};
 use overbook_engine::cuda::{CudaExecutor, Model};
-use overbook_engine::weights::{Dtype, Weights};
+use overbook_engine::weights::{Dtype, Loud, Weights};
 
 use crate::cuda::{Shadow, Watched};
 use crate::emulator::{emulated, is_child};
-use crate::loud::Loud;
 use crate::mix;
 
 /// Family, width of a head, query heads, KV heads, tokens per block.

@@ -3,7 +3,7 @@
 use overbook_engine::cuda::Gpu;
 use overbook_engine::cuda::check::{KernelCheck, Scope, check};
 
-use crate::emulator::{emulated, is_child, run, said};
+use crate::emulator::{emulated, folder, is_child, run, said};
 
 fn checks(scope: Scope) -> Vec<KernelCheck> {
     let gpu = Gpu::open(0).expect("a GPU");
@@ -68,4 +68,10 @@ fn planted_faults_are_found() {
         let seen = said.contains("wrong are") || said.contains(&format!("emulator: kernel {kernel}"));
         assert!(seen, "{kernel} fails for another reason than {edit}: {said}");
     }
+}
+
+#[test]
+fn every_rule_and_detector_of_the_emulator_works() {
+    let output = std::process::Command::new(folder().join("selftest")).arg(folder()).output().expect("runs");
+    assert!(output.status.success(), "{}", said(&output));
 }

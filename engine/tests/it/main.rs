@@ -10,7 +10,6 @@ mod emulator;
 mod faults;
 mod graphs;
 mod kernels;
-mod loud;
 mod mix;
 mod parity;
 mod protocol;

@@ -43,19 +43,7 @@ impl Device {
             Some(On::Cuda) => DeviceKind::Cuda,
             Some(On::Cpu) | None => DeviceKind::Cpu { threads: args.threads },
         };
-        if !point.pools.is_empty() {
-            return Err(Failure::Input("the real engine is one replica; leave out `fleet.pools`".into()));
-        }
-        if point.scenario.engine.weights != WeightDtype::Bf16 {
-            return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
-        }
-        if point.scenario.engine.kv != KvDtype::Bf16 {
-            return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
-        }
-        if point.scenario.fleet.gpus_per_replica() > 1 {
-            return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
-        }
-        overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
+        possible(point)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
         let place = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
@@ -63,6 +51,14 @@ impl Device {
             // Nothing that was given is wrong: the machine lacks something.
             DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
         })?;
+        Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
+    }
+
+    /// A device that has a point's model, with dummy weights, already.
+    pub(crate) fn with(point: &Point, place: Box<dyn device::Device>) -> Result<Device, Failure> {
+        possible(point)?;
+        let (config, folder) = config(point, None)?;
+        fits(&config, &point.model)?;
         Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
     }
 
@@ -194,6 +190,23 @@ impl Device {
             None => format!("CUDA engine, {processor}, {software}; bf16, {origin}"),
         }
     }
+}
+
+/// Whether the real engine can run a point at all.
+fn possible(point: &Point) -> Result<(), Failure> {
+    if !point.pools.is_empty() {
+        return Err(Failure::Input("the real engine is one replica; leave out `fleet.pools`".into()));
+    }
+    if point.scenario.engine.weights != WeightDtype::Bf16 {
+        return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
+    }
+    if point.scenario.engine.kv != KvDtype::Bf16 {
+        return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
+    }
+    if point.scenario.fleet.gpus_per_replica() > 1 {
+        return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
+    }
+    overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)
 }
 
 /// The model's configuration, and the folder of its weights if there is one.

@@ -14,7 +14,7 @@ const ATTENTION: f64 = 5e-3;
 const NO_BLOCK: i32 = i32::MAX;
 
 /// Widths of heads, query heads for a KV head, tokens of a block, KV heads: with and without a power of two.
-const SHAPES: [(Shape, usize); 6] = [
+pub(super) const SHAPES: [(Shape, usize); 6] = [
     (Shape { dim: 128, group: 4, shift: 4 }, 2),
     (Shape { dim: 64, group: 1, shift: 0 }, 3),
     (Shape { dim: 96, group: 7, shift: 3 }, 1),

@@ -38,8 +38,7 @@ impl<'a> Rig<'a> {
     pub(super) fn kernel(&self, name: &str, shape: Shape, shared: u32) -> Result<Function, CudaError> {
         let source = SOURCES.iter().find(|source| source.kernels.contains(&name));
         let source = source.ok_or_else(|| CudaError::Compile(format!("no source has a kernel {name}")))?;
-        let defines = vec![("HEAD_DIM", shape.dim), ("GROUP", shape.group), ("BLOCK_SHIFT", shape.shift)];
-        let options = Options { sm: self.gpu.facts().sm, defines };
+        let options = Options { sm: self.gpu.facts().sm, defines: shape.defines() };
         let image = self.compiler.compile(source, &options, self.cache)?.image;
         Module::load(self.gpu, &image)?.function(name, shared)
     }
@@ -111,6 +110,11 @@ pub(super) struct Shape {
 impl Shape {
     /// For kernels that do not ask.
     pub(super) const ANY: Shape = Shape { dim: 128, group: 4, shift: 4 };
+
+    /// What the sources are compiled with.
+    pub(super) fn defines(self) -> Vec<(&'static str, u32)> {
+        vec![("HEAD_DIM", self.dim), ("GROUP", self.group), ("BLOCK_SHIFT", self.shift)]
+    }
 }
 
 /// Numbers on the device.
