@@ -36,6 +36,8 @@ pub(super) fn check(rig: &Rig, scope: Scope, checks: &mut Vec<KernelCheck>) -> R
             for splits in [1, 2, 5] {
                 checks.push(decode(rig, shape, kv_heads, &lengths, splits)?);
             }
+            // All splits have tokens, one has, none has, two have.
+            checks.push(decode(rig, shape, kv_heads, &[2100, 3, 0, 70], cuda::ATTEND_SPLITS_MAX as usize)?);
         }
         if scope.has("attend_prefill") {
             checks.push(prefill(rig, shape, kv_heads, &[(0, 1), (0, 129), (37, 17), (200, 128), (63, 2)])?);
