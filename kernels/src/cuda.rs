@@ -2,7 +2,7 @@
 //!
 //! A source is compiled for the GPU at hand by NVRTC, with [`PRELUDE`] as the header `prelude.cuh` and the shape of the model as
 //! macros: `HEAD_DIM` (one of [`HEAD_DIMS`]), `GROUP` (query heads per KV head, 1 to [`GROUP_MAX`]) and `BLOCK_SHIFT` (log2 of
-//! the tokens per block, 0 to [`BLOCK_SHIFT_MAX`]). It includes nothing else. Arguments are pointers, 32-bit integers and floats;
+//! the tokens per block, 0 to [`BLOCK_SHIFT_MAX`]); `HIDDEN` (width of the rows of `add_norm`) is optional. It includes nothing else. Arguments are pointers, 32-bit integers and floats;
 //! what they mean stands above each kernel. Pointers to what is read or written by 16 bytes must be multiples of 16, and so must
 //! rows: widths are multiples of 8.
 
@@ -25,7 +25,7 @@ pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 /// All sources.
 pub const SOURCES: [Source; 8] = [
     Source { name: "embed", text: include_str!("../cuda/embed.cu"), takes: &[], kernels: &["embed"] },
-    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &[], kernels: &["add_norm"] },
+    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &["HIDDEN"], kernels: &["add_norm"] },
     Source {
         name: "rope_write",
         text: include_str!("../cuda/rope_write.cu"),
@@ -232,10 +232,11 @@ mod tests {
     fn sources_take_the_macros_that_they_use() {
         for source in SOURCES {
             let head = ["HEAD_DIM", "CHUNKS", "ROW_BYTES", "fetch_chunk"];
-            let uses: [(&str, &[&str]); 3] = [
+            let uses: [(&str, &[&str]); 4] = [
                 ("HEAD_DIM", &head),
                 ("GROUP", &["GROUP ", "GROUP}", "GROUP)", "GROUP;"]),
                 ("BLOCK_SHIFT", &["slot_of"]),
+                ("HIDDEN", &["HIDDEN"]),
             ];
             let used = uses.iter().filter(|(_, words)| words.iter().any(|word| source.text.contains(word)));
             assert_eq!(used.map(|(name, _)| *name).collect::<Vec<_>>(), source.takes, "{}", source.name);

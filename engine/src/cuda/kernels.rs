@@ -83,7 +83,8 @@ impl Dims {
 
     /// What the sources are compiled with.
     pub(super) fn defines(&self) -> Vec<(&'static str, u32)> {
-        vec![("HEAD_DIM", self.dim), ("GROUP", self.heads / self.kv_heads), ("BLOCK_SHIFT", self.block_shift)]
+        let group = self.heads / self.kv_heads;
+        vec![("HEAD_DIM", self.dim), ("GROUP", group), ("BLOCK_SHIFT", self.block_shift), ("HIDDEN", self.hidden)]
     }
 }
 
