@@ -67,8 +67,8 @@ pub const EMBED_THREADS: u32 = 128;
 pub const ADD_NORM_THREADS: u32 = 256;
 /// Widest row of `add_norm`.
 pub const ADD_NORM_WIDTH_MAX: u32 = 16384;
-/// Threads per block of `rope_write`; grid: rows.
-pub const ROPE_WRITE_THREADS: u32 = 256;
+/// Threads per block of `rope_write`; grid: rows, blocks for all heads of a row (see [`rope_write_share`]).
+pub const ROPE_WRITE_THREADS: u32 = 128;
 /// Threads per block of `attend_decode`; grid: splits, KV heads, rows.
 pub const ATTEND_DECODE_THREADS: u32 = 128;
 /// Most splits of `attend_decode`: a lane of `attend_merge` for each.
@@ -109,6 +109,12 @@ pub const fn attend_decode_splits(rows: u32, kv_heads: u32, sms: u32) -> u32 {
         splits if splits > ATTEND_SPLITS_MAX => ATTEND_SPLITS_MAX,
         splits => splits,
     }
+}
+
+/// Blocks of `rope_write` for a row of so many heads, those of queries, keys and values: a thread has a part of one of them.
+pub const fn rope_write_share(all_heads: u32, head_dim: u32) -> u32 {
+    // Lanes of a head have 16 numbers each.
+    all_heads.div_ceil(ROPE_WRITE_THREADS / (head_dim / 16).next_power_of_two())
 }
 
 /// Blocks that should share a row of `silu_mul`, so that a few rows use more than as many multiprocessors.
@@ -286,5 +292,6 @@ mod tests {
             assert!(splits == ATTEND_SPLITS_MAX || (splits + 1) * rows * kv_heads > 2 * sms);
         }
         assert_eq!(silu_mul_share(14_336), 7);
+        assert_eq!(HEAD_DIMS.map(|dim| rope_write_share(48, dim)), [1, 2, 3, 3]);
     }
 }

@@ -167,7 +167,8 @@ fn rope_write(rig: &Rig, shape: Shape, kv_heads: usize, before: Before) -> Resul
     let args = args.int(world.table_width as u32).at(keys.at()).at(values.at());
     let args = args.int(heads as u32).int(kv_heads as u32).float(epsilon);
     let kernel = rig.kernel("rope_write", shape, 0)?;
-    let grid = Grid { blocks: [owners.len() as u32, 1, 1], threads: cuda::ROPE_WRITE_THREADS, shared: 0 };
+    let share = cuda::rope_write_share((heads + 2 * kv_heads) as u32, shape.dim);
+    let grid = Grid { blocks: [owners.len() as u32, share, 1], threads: cuda::ROPE_WRITE_THREADS, shared: 0 };
     // SAFETY: the arguments of `rope_write`; positions have blocks and angles.
     unsafe { rig.run(&kernel, grid, args)? };
     let launch = reference::RopeWrite {
