@@ -2,7 +2,7 @@
 //!
 //! A source is compiled for the GPU at hand by NVRTC, with [`PRELUDE`] as the header `prelude.cuh` and the shape of the model as
 //! macros: `HEAD_DIM` (one of [`HEAD_DIMS`]), `GROUP` (query heads per KV head, 1 to [`GROUP_MAX`]) and `BLOCK_SHIFT` (log2 of
-//! the tokens per block, 0 to [`BLOCK_SHIFT_MAX`]). It includes nothing else. Arguments are pointers, 32-bit integers and floats;
+//! the tokens per block, 0 to [`BLOCK_SHIFT_MAX`]); `HIDDEN` (width of the rows of `add_norm`) is optional. It includes nothing else. Arguments are pointers, 32-bit integers and floats;
 //! what they mean stands above each kernel. Pointers to what is read or written by 16 bytes must be multiples of 16, and so must
 //! rows: widths are multiples of 8.
 
@@ -25,7 +25,7 @@ pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 /// All sources.
 pub const SOURCES: [Source; 8] = [
     Source { name: "embed", text: include_str!("../cuda/embed.cu"), takes: &[], kernels: &["embed"] },
-    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &[], kernels: &["add_norm"] },
+    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &["HIDDEN"], kernels: &["add_norm"] },
     Source {
         name: "rope_write",
         text: include_str!("../cuda/rope_write.cu"),
@@ -75,8 +75,8 @@ pub const EMBED_THREADS: u32 = 128;
 pub const ADD_NORM_THREADS: u32 = 256;
 /// Widest row of `add_norm`.
 pub const ADD_NORM_WIDTH_MAX: u32 = 16384;
-/// Threads per block of `rope_write`; grid: rows.
-pub const ROPE_WRITE_THREADS: u32 = 256;
+/// Threads per block of `rope_write`; grid: rows, blocks for all heads of a row (see [`rope_write_share`]).
+pub const ROPE_WRITE_THREADS: u32 = 128;
 /// Threads per block of `attend_decode`; grid: splits, KV heads, rows.
 pub const ATTEND_DECODE_THREADS: u32 = 128;
 /// Most splits of `attend_decode`: a lane of `attend_merge` for each.
@@ -122,6 +122,12 @@ pub const fn attend_decode_splits(rows: u32, kv_heads: u32, sms: u32) -> u32 {
         splits if splits > ATTEND_SPLITS_MAX => ATTEND_SPLITS_MAX,
         splits => splits,
     }
+}
+
+/// Blocks of `rope_write` for a row of so many heads, those of queries, keys and values: a thread has a part of one of them.
+pub const fn rope_write_share(all_heads: u32, head_dim: u32) -> u32 {
+    // Lanes of a head have 16 numbers each.
+    all_heads.div_ceil(ROPE_WRITE_THREADS / (head_dim / 16).next_power_of_two())
 }
 
 /// Blocks that should share a row of `silu_mul`, so that a few rows use more than as many multiprocessors.
@@ -247,10 +253,11 @@ mod tests {
     fn sources_take_the_macros_that_they_use() {
         for source in SOURCES {
             let head = ["HEAD_DIM", "CHUNKS", "ROW_BYTES", "fetch_chunk"];
-            let uses: [(&str, &[&str]); 3] = [
+            let uses: [(&str, &[&str]); 4] = [
                 ("HEAD_DIM", &head),
                 ("GROUP", &["GROUP ", "GROUP}", "GROUP)", "GROUP;"]),
                 ("BLOCK_SHIFT", &["slot_of"]),
+                ("HIDDEN", &["HIDDEN"]),
             ];
             let used = uses.iter().filter(|(_, words)| words.iter().any(|word| source.text.contains(word)));
             assert_eq!(used.map(|(name, _)| *name).collect::<Vec<_>>(), source.takes, "{}", source.name);
@@ -300,5 +307,6 @@ mod tests {
             assert!(splits == ATTEND_SPLITS_MAX || (splits + 1) * rows * kv_heads > 2 * sms);
         }
         assert_eq!(silu_mul_share(14_336), 7);
+        assert_eq!(HEAD_DIMS.map(|dim| rope_write_share(48, dim)), [1, 2, 3, 3]);
     }
 }

@@ -83,7 +83,8 @@ impl Dims {
 
     /// What the sources are compiled with.
     pub(super) fn defines(&self) -> Vec<(&'static str, u32)> {
-        vec![("HEAD_DIM", self.dim), ("GROUP", self.heads / self.kv_heads), ("BLOCK_SHIFT", self.block_shift)]
+        let group = self.heads / self.kv_heads;
+        vec![("HEAD_DIM", self.dim), ("GROUP", group), ("BLOCK_SHIFT", self.block_shift), ("HIDDEN", self.hidden)]
     }
 }
 
@@ -260,8 +261,10 @@ impl Kernels {
         let args = args.at(rows.positions).at(rows.owners).at(tables.at).int(tables.width);
         let args = args.at(cache.keys).at(cache.values).int(self.dims.heads).int(self.dims.kv_heads);
         let args = args.float(self.dims.epsilon);
+        let share = source::rope_write_share(self.dims.heads + 2 * self.dims.kv_heads, self.dims.dim);
+        let grid = Grid { blocks: [count, share, 1], threads: source::ROPE_WRITE_THREADS, shared: 0 };
         // SAFETY: as the caller vouches.
-        unsafe { stream.launch(&self.rope_write, line(count, source::ROPE_WRITE_THREADS), args) }
+        unsafe { stream.launch(&self.rope_write, grid, args) }
     }
 
     /// Attention of the first `count` rows, one position each.

@@ -14,6 +14,8 @@ const TEST: &str = "compiler::by_nvrtc::the_table_of_registers_is_up_to_date";
 const GPUS: [u32; 3] = [80, 90, 100];
 /// Widths of heads, and query heads for each KV head, that models have.
 const SHAPES: [(u32, u32); 9] = [(32, 4), (64, 1), (64, 4), (64, 7), (96, 1), (128, 1), (128, 4), (128, 7), (128, 16)];
+/// Widths of their residual streams, up to the widest.
+const HIDDEN: [u32; 5] = [896, 2048, 4096, 8192, 16384];
 
 /// What a kernel takes, as the assembler says.
 struct Entry {
@@ -49,8 +51,8 @@ fn entries(log: &str) -> Vec<Entry> {
 /// The shapes that make a difference for a source.
 fn shapes(source: &Source) -> Vec<Vec<(&'static str, u32)>> {
     let mut all = Vec::new();
-    for (head_dim, group) in SHAPES {
-        let mut defines = vec![("HEAD_DIM", head_dim), ("GROUP", group), ("BLOCK_SHIFT", 4)];
+    for ((head_dim, group), hidden) in SHAPES.into_iter().flat_map(|shape| HIDDEN.map(|hidden| (shape, hidden))) {
+        let mut defines = vec![("HEAD_DIM", head_dim), ("GROUP", group), ("BLOCK_SHIFT", 4), ("HIDDEN", hidden)];
         defines.retain(|(name, _)| source.takes.contains(name));
         if !all.contains(&defines) {
             all.push(defines);
@@ -63,7 +65,8 @@ fn shapes(source: &Source) -> Vec<Vec<(&'static str, u32)>> {
 fn table() -> (String, Vec<String>) {
     let compiler = Compiler::find().expect("NVRTC");
     assert_eq!(compiler.version(), (13, 0), "the table is of NVRTC 13.0.88");
-    let mut table = "kernel,compute_capability,head_dim,group,registers,static_shared_bytes,stack_bytes\n".to_owned();
+    let mut table =
+        "kernel,compute_capability,head_dim,group,hidden,registers,static_shared_bytes,stack_bytes\n".to_owned();
     let mut spills = Vec::new();
     for source in SOURCES.iter().chain([&CEILINGS]) {
         for defines in shapes(source) {
@@ -76,7 +79,7 @@ fn table() -> (String, Vec<String>) {
                 let define = |name| defines.iter().find(|define| define.0 == name);
                 let define = |name| define(name).map_or_else(|| "any".to_owned(), |define| define.1.to_string());
                 for Entry { kernel, registers, shared, stack, spilled } in entries {
-                    let row = format!("{kernel},{sm},{},{}", define("HEAD_DIM"), define("GROUP"));
+                    let row = format!("{kernel},{sm},{},{},{}", define("HEAD_DIM"), define("GROUP"), define("HIDDEN"));
                     if spilled > 0 {
                         spills.push(format!("{row}: {spilled} bytes"));
                     }

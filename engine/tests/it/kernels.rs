@@ -30,7 +30,7 @@ fn every_kernel_agrees_with_its_reference() {
 }
 
 /// A kernel, and a change of its source that makes it wrong.
-const FAULTS: [(&str, &str); 13] = [
+const FAULTS: [(&str, &str); 14] = [
     // Block tables: a position in the block after its own.
     ("rope_write", "table[position >> BLOCK_SHIFT]=>table[(position + 1) >> BLOCK_SHIFT]"),
     ("attend_decode", "table[position >> BLOCK_SHIFT]=>table[(position + 1) >> BLOCK_SHIFT]"),
@@ -48,6 +48,8 @@ const FAULTS: [(&str, &str); 13] = [
     ("attend_prefill", "token <= query=>token < query"),
     ("attend_prefill", "if (row < count) {=>if (row <= count) {"),
     ("sample", "before <= target &&=>before < target &&"),
+    // Where no logit is larger than none.
+    ("sample", "token < row.vocab ? token : 0=>token"),
 ];
 
 #[test]

@@ -36,9 +36,22 @@ impl<'a> Rig<'a> {
 
     /// A kernel for heads of a width, so many query heads for a KV head, and blocks of some size.
     pub(super) fn kernel(&self, name: &str, shape: Shape, shared: u32) -> Result<Function, CudaError> {
+        self.kernel_for(name, shape, shared, None)
+    }
+
+    /// The same for a width of the residual stream.
+    pub(super) fn kernel_for(
+        &self,
+        name: &str,
+        shape: Shape,
+        shared: u32,
+        hidden: Option<u32>,
+    ) -> Result<Function, CudaError> {
         let source = SOURCES.iter().find(|source| source.kernels.contains(&name));
         let source = source.ok_or_else(|| CudaError::Compile(format!("no source has a kernel {name}")))?;
-        let options = Options { sm: self.gpu.facts().sm, defines: shape.defines() };
+        let mut defines = shape.defines();
+        defines.extend(hidden.map(|hidden| ("HIDDEN", hidden)));
+        let options = Options { sm: self.gpu.facts().sm, defines };
         let image = self.compiler.compile(source, &options, self.cache)?.image;
         Module::load(self.gpu, &image)?.function(name, shared)
     }
