@@ -3,7 +3,7 @@
 //! Slutz, Traiger, *Evaluation techniques for storage hierarchies*, 1970). With pins, or where hits change what comes next, it is a
 //! reference and no bound.
 
-use super::heap::Heap;
+use super::heap::{Heap, Key, key};
 use super::{Block, BlockEviction, BlockView, EvictionNeeds, EvictionPolicy};
 
 pub(super) struct BeladySpec;
@@ -26,16 +26,16 @@ impl EvictionPolicy for BeladySpec {
 #[derive(Debug)]
 struct Belady {
     heap: Heap,
-    keys: Vec<[u64; 2]>,
+    keys: Vec<Key>,
     tick: u64,
 }
 
 impl Belady {
     /// Furthest first; of those that nobody uses again, the one used last: it lies deepest.
-    fn key(&mut self, block: Block, view: &BlockView) -> [u64; 2] {
+    fn next(&mut self, block: Block, view: &BlockView) -> Key {
         let next = view.next_use.expect("belady is refused where the accesses to come are not known");
         self.tick += 1;
-        self.keys[block as usize] = [!next, !self.tick];
+        self.keys[block as usize] = key(!next, !self.tick);
         self.keys[block as usize]
     }
 }
@@ -44,13 +44,13 @@ impl BlockEviction for Belady {
     fn admit(&mut self, block: Block, view: &BlockView) {
         let at = block as usize;
         if at >= self.keys.len() {
-            self.keys.resize(at + 1, [0; 2]);
+            self.keys.resize(at + 1, 0);
         }
-        self.key(block, view);
+        self.next(block, view);
     }
 
     fn hit(&mut self, block: Block, view: &BlockView) {
-        let key = self.key(block, view);
+        let key = self.next(block, view);
         self.heap.change(block, key);
     }
 

@@ -1,6 +1,7 @@
 //! Mooncake's length-aware policy: as least frequently used, but what lies late in a prompt goes first (Qin et al., *Mooncake*,
 //! arXiv 2407.00079, §4.2, table of cache policies).
 
+use super::heap::{first, key};
 use super::ranked::Ranked;
 use super::{Block, BlockEviction, BlockView, EvictionPolicy};
 
@@ -31,7 +32,7 @@ impl LengthAware {
         self.tick += 1;
         // 2²⁴ blocks deep is a prompt of 268 million tokens of 16-token blocks; the rest of the word is time.
         let shallow = (1_u64 << 24) - 1 - u64::from(view.depth).min((1 << 24) - 1);
-        let key = [uses, (shallow << UNTIL) | (self.tick & ((1 << UNTIL) - 1))];
+        let key = key(uses, (shallow << UNTIL) | (self.tick & ((1 << UNTIL) - 1)));
         self.blocks.used(block, view.request, key, |_| true);
     }
 }
@@ -46,7 +47,7 @@ impl BlockEviction for LengthAware {
     }
 
     fn hit(&mut self, block: Block, view: &BlockView) {
-        self.used(block, self.blocks.key(block)[0] + 1, view);
+        self.used(block, first(self.blocks.key(block)) + 1, view);
     }
 
     fn evictable(&mut self, block: Block) {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::heap::Heap;
+use super::heap::{Heap, Key, first, key};
 use super::{Block, BlockEviction, BlockView, EvictionPolicy};
 
 /// Least frequently used.
@@ -37,7 +37,7 @@ impl EvictionPolicy for LfuSpec {
 #[derive(Clone, Copy, Default, Debug)]
 struct Kept {
     uses: u64,
-    key: [u64; 2],
+    key: Key,
 }
 
 /// Blocks by what their uses are worth, plus the age of the cache when they were used last.
@@ -73,7 +73,7 @@ impl BlockEviction for Aged {
         self.tick += 1;
         let kept = &mut self.kept[block as usize];
         kept.uses += 1;
-        kept.key = [self.age.saturating_add((self.worth)(kept.uses, view)), self.tick];
+        kept.key = key(self.age.saturating_add((self.worth)(kept.uses, view)), self.tick);
         self.heap.change(block, kept.key);
     }
 
@@ -87,9 +87,9 @@ impl BlockEviction for Aged {
     }
 
     fn victim(&mut self) -> Option<Block> {
-        let ([key, _], block) = self.heap.pop()?;
+        let (key, block) = self.heap.pop()?;
         if self.aging {
-            self.age = key;
+            self.age = first(key);
         }
         Some(block)
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::heap::Key;
+use super::heap::key;
 use super::ranked::Ranked;
 use super::tree::Tree;
 use super::{Block, BlockEviction, BlockView, EvictionNeeds, EvictionPolicy};
@@ -101,16 +101,16 @@ impl Sglang {
         node.uses += 1;
         node.urgency = node.urgency.max(-i64::from(view.priority));
         let now = self.tick;
-        let key: Key = match self.order {
-            LeafOrder::Lru => [now, 0],
-            LeafOrder::Lfu => [node.uses, now],
-            LeafOrder::Fifo => [node.came, 0],
-            LeafOrder::Mru => [!now, 0],
-            LeafOrder::Filo => [!node.came, 0],
-            LeafOrder::Priority => [node.urgency.wrapping_sub(i64::MIN) as u64, now],
-            LeafOrder::Slru => [u64::from(node.uses >= 2), now],
+        let (first, second) = match self.order {
+            LeafOrder::Lru => (now, 0),
+            LeafOrder::Lfu => (node.uses, now),
+            LeafOrder::Fifo => (node.came, 0),
+            LeafOrder::Mru => (!now, 0),
+            LeafOrder::Filo => (!node.came, 0),
+            LeafOrder::Priority => (node.urgency.wrapping_sub(i64::MIN) as u64, now),
+            LeafOrder::Slru => (u64::from(node.uses >= 2), now),
         };
-        self.blocks.used(block, view.request, key, |other| self.tree.is_leaf(other));
+        self.blocks.used(block, view.request, key(first, second), |other| self.tree.is_leaf(other));
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Block, BlockView};
 use crate::counter::finish;
 
 /// A content that is cached, or whose children are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
     content: u64,
     /// Cached blocks that go on from it.
@@ -19,10 +19,11 @@ struct Node {
 }
 
 /// A block's place in the tree.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 struct Place {
-    content: u64,
-    parent: Option<u64>,
+    /// Its node, and that of its parent or [`NONE`].
+    node: u32,
+    parent: u32,
     /// The next block with the same content.
     copy: Block,
 }
@@ -30,8 +31,12 @@ struct Place {
 /// The prefix tree of a cache, by content: a block may be cached while its parent is not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
-    nodes: HashTable<Node>,
+    nodes: Vec<Node>,
+    vacant: Vec<u32>,
+    index: HashTable<u32>,
     places: Vec<Place>,
+    /// The node that came last: most often the next one's parent.
+    last: u32,
 }
 
 impl Tree {
@@ -39,15 +44,21 @@ impl Tree {
     pub(super) fn admit(&mut self, block: Block, view: &BlockView, leaf: impl FnOnce(Block)) {
         let at = block as usize;
         if at >= self.places.len() {
-            self.places.resize(at + 1, Place { content: 0, parent: None, copy: NONE });
+            self.places.resize(at + 1, Place::default());
         }
-        let node = self.node(view.content);
+        let parent = view.parent.map_or(NONE, |parent| {
+            let last = self.nodes.get(self.last as usize);
+            let near = last.is_some_and(|node| node.content == parent && node.children + node.copies > 0);
+            let parent = if near { self.last } else { self.node(parent) };
+            self.nodes[parent as usize].children += 1;
+            parent
+        });
+        let own = self.node(view.content);
+        let node = &mut self.nodes[own as usize];
         node.copies += 1;
         let copy = std::mem::replace(&mut node.first, block);
-        self.places[at] = Place { content: view.content, parent: view.parent, copy };
-        if let Some(parent) = view.parent {
-            self.node(parent).children += 1;
-        }
+        self.places[at] = Place { node: own, parent, copy };
+        self.last = own;
         if copy != NONE {
             leaf(copy);
         }
@@ -55,15 +66,14 @@ impl Tree {
 
     /// Whether nothing cached is lost with a block: nothing goes on from it, or another block holds the same.
     pub(super) fn is_leaf(&self, block: Block) -> bool {
-        let content = self.places[block as usize].content;
-        let node = self.nodes.find(finish(content), |node| node.content == content);
-        node.is_none_or(|node| node.children == 0 || node.copies > 1)
+        let node = &self.nodes[self.places[block as usize].node as usize];
+        node.children == 0 || node.copies > 1
     }
 
     /// A block left the cache. Calls `leaf` with the blocks that may be leaves now and were none.
     pub(super) fn remove(&mut self, block: Block, mut leaf: impl FnMut(Block)) {
-        let Place { content, parent, copy } = self.places[block as usize];
-        let node = self.node(content);
+        let Place { node: own, parent, copy } = self.places[block as usize];
+        let node = &mut self.nodes[own as usize];
         node.copies -= 1;
         let mut before = node.first;
         if before == block {
@@ -74,9 +84,11 @@ impl Tree {
             }
             self.places[before as usize].copy = copy;
         }
-        self.forget(content);
-        let Some(parent) = parent else { return };
-        let node = self.node(parent);
+        self.forget(own);
+        if parent == NONE {
+            return;
+        }
+        let node = &mut self.nodes[parent as usize];
         node.children -= 1;
         let (last, mut other) = (node.children == 0, node.first);
         while last && other != NONE {
@@ -86,20 +98,33 @@ impl Tree {
         self.forget(parent);
     }
 
-    fn node(&mut self, content: u64) -> &mut Node {
-        let made = || Node { content, children: 0, copies: 0, first: NONE };
-        let entry = self.nodes.entry(finish(content), |node| node.content == content, |node| finish(node.content));
-        entry.or_insert_with(made).into_mut()
+    /// The node of a content; a new one, if there is none.
+    fn node(&mut self, content: u64) -> u32 {
+        let nodes = &self.nodes;
+        if let Some(&found) = self.index.find(finish(content), |&at| nodes[at as usize].content == content) {
+            return found;
+        }
+        let node = Node { content, children: 0, copies: 0, first: NONE };
+        let at = if let Some(at) = self.vacant.pop() {
+            self.nodes[at as usize] = node;
+            at
+        } else {
+            self.nodes.push(node);
+            (self.nodes.len() - 1) as u32
+        };
+        let nodes = &self.nodes;
+        self.index.insert_unique(finish(content), at, |&at| finish(nodes[at as usize].content));
+        at
     }
 
     /// Drops a node that stands for nothing cached.
-    fn forget(&mut self, content: u64) {
-        let found = self.nodes.find_entry(finish(content), |node| node.content == content);
-        if let Ok(entry) = found
-            && entry.get().children == 0
-            && entry.get().copies == 0
+    fn forget(&mut self, at: u32) {
+        let Node { content, children, copies, .. } = self.nodes[at as usize];
+        if children + copies == 0
+            && let Ok(entry) = self.index.find_entry(finish(content), |&other| other == at)
         {
             entry.remove();
+            self.vacant.push(at);
         }
     }
 }

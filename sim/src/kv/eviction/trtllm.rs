@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use serde::{Deserialize, Serialize};
 
+use super::heap::{key, second};
 use super::ranked::Ranked;
 use super::tree::Tree;
 use super::{Block, BlockEviction, BlockView, EvictionPolicy, Retention};
@@ -97,7 +98,7 @@ impl Trtllm {
     fn tidy(&mut self) {
         if self.ends.len() > 2 * self.blocks.seen() + 64 {
             let blocks = &self.blocks;
-            self.ends.retain(|&Reverse((_, tick, block))| blocks.key(block)[1] == tick);
+            self.ends.retain(|&Reverse((_, tick, block))| second(blocks.key(block)) == tick);
         }
     }
 
@@ -107,9 +108,9 @@ impl Trtllm {
             && end <= self.now
         {
             self.ends.pop();
-            if self.blocks.key(block)[1] == tick {
+            if second(self.blocks.key(block)) == tick {
                 self.tick += 1;
-                self.blocks.change(block, [DEFAULT_PRIORITY.into(), self.tick]);
+                self.blocks.change(block, key(DEFAULT_PRIORITY.into(), self.tick));
             }
         }
     }
@@ -130,7 +131,7 @@ impl BlockEviction for Trtllm {
         self.now = view.at;
         self.tick += 1;
         let Retention { priority, duration } = self.retention(view);
-        let key = [priority.min(PRIORITY_MAX).into(), self.tick];
+        let key = key(priority.min(PRIORITY_MAX).into(), self.tick);
         self.blocks.used(block, view.request, key, |other| self.tree.is_leaf(other));
         if let Some(duration) = duration
             && priority != DEFAULT_PRIORITY
