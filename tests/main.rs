@@ -7,12 +7,16 @@ mod cli {
     mod commands;
     mod compare;
     mod disk;
+    #[path = "../../engine/tests/it/emulator.rs"]
+    #[allow(dead_code, reason = "tests of the engine use all of it")]
+    mod emulator;
     mod engine;
     mod fetch;
     #[cfg(feature = "frames")]
     mod fitted;
     mod gates;
     mod golden;
+    mod gpu_check;
     mod home;
     mod infer;
     mod interrupt;

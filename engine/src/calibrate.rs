@@ -20,8 +20,7 @@ use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::executor::{Executor, ExecutorError};
 use crate::run::{EngineError, Pressure, PressureGauge, run};
-use measure::Bench;
-
+pub use measure::{Bench, Streamed};
 pub use plan::{PROMPTS, Shape, ShapePlan};
 pub use profile::Described;
 

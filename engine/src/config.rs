@@ -113,23 +113,34 @@ pub enum ConfigError {
         detail: String,
     },
     /// No such preset.
-    #[error("no preset `{name}`; there are: tiny, small")]
+    #[error("no preset `{name}`; there are: {}", PRESETS.map(|(name, _)| name).join(", "))]
     Preset {
         /// What was asked for.
         name: String,
     },
 }
 
+/// Models that come with the engine, without weights: `tiny` (3 million of them, for tests), `small` (217 million, far larger than a
+/// CPU's cache), and the shapes of public models, as their own `config.json` states them.
+const PRESETS: [(&str, &str); 5] = [
+    ("tiny", include_str!("../presets/tiny.json")),
+    ("small", include_str!("../presets/small.json")),
+    ("llama-3.1-8b", include_str!("../presets/llama-3.1-8b.json")),
+    ("llama-3.2-1b", include_str!("../presets/llama-3.2-1b.json")),
+    ("qwen3-0.6b", include_str!("../presets/qwen3-0.6b.json")),
+];
+
 impl Config {
-    /// A model that comes with the engine, without weights: `tiny` (3 million of them, for tests) or `small` (217 million,
-    /// far larger than a cache, for measurements).
+    /// A model that comes with the engine, without weights, under its name in scenarios.
     pub fn preset(name: &str) -> Result<Config, ConfigError> {
-        let text = match name {
-            "tiny" => include_str!("../presets/tiny.json"),
-            "small" => include_str!("../presets/small.json"),
-            _ => return Err(ConfigError::Preset { name: name.to_owned() }),
-        };
+        let found = PRESETS.iter().find(|(preset, _)| *preset == name);
+        let (_, text) = found.ok_or_else(|| ConfigError::Preset { name: name.to_owned() })?;
         Config::parse(text, &format!("preset {name}"))
+    }
+
+    /// Names of all models that come with the engine.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _)| *name)
     }
 
     /// The first size in which this model is another than a simulated one: what, here, there.
@@ -217,8 +228,11 @@ mod tests {
     fn presets_have_the_sizes_that_they_promise() {
         assert_eq!(Config::preset("tiny").unwrap().step_weights(), 3_145_728);
         assert_eq!(Config::preset("small").unwrap().step_weights(), 217_579_520);
+        assert_eq!(Config::preset("llama-3.1-8b").unwrap().step_weights(), 7_504_658_432);
+        assert_eq!(Config::preset("llama-3.2-1b").unwrap().step_weights(), 1_235_746_816);
+        assert_eq!(Config::preset("qwen3-0.6b").unwrap().step_weights(), 595_984_384);
         let error = Config::preset("medium").unwrap_err().to_string();
-        assert_eq!(error, "no preset `medium`; there are: tiny, small");
+        assert_eq!(error, "no preset `medium`; there are: tiny, small, llama-3.1-8b, llama-3.2-1b, qwen3-0.6b");
     }
 
     #[test]

@@ -11,9 +11,9 @@
 #![allow(unsafe_code, reason = "the driver's calls take addresses; each use says why it is sound")]
 
 mod blas;
+mod ceilings;
 pub mod check;
 pub mod compile;
-mod device;
 mod driver;
 mod executor;
 mod forward;
@@ -28,7 +28,7 @@ mod weights;
 use crate::executor::ExecutorError;
 use crate::weights::WeightsError;
 
-pub use device::CudaDevice;
+pub use ceilings::{Ceiling, Ceilings, SquareProduct};
 pub use driver::{Facts, Gpu};
 pub use executor::{CudaExecutor, Fit, Model};
 
@@ -45,7 +45,10 @@ pub enum CudaError {
         version: i32,
     },
     /// No such GPU.
-    #[error("there is no GPU number {number}: the driver sees {count}")]
+    #[error(
+        "there is no GPU number {number}: the NVIDIA driver sees {count}; GPUs are numbered from 0, and \
+             CUDA_VISIBLE_DEVICES may hide some"
+    )]
     NoDevice {
         /// What was asked for.
         number: u32,
@@ -73,7 +76,7 @@ pub enum CudaError {
         name: &'static str,
     },
     /// Too little memory.
-    #[error("the GPU has {} MiB free, and {} MiB more are needed", free >> 20, wanted >> 20)]
+    #[error("the GPU has {} MiB free, and {} MiB are needed", free >> 20, wanted.div_ceil(1 << 20))]
     Memory {
         /// What was asked for [bytes].
         wanted: u64,
@@ -105,6 +108,25 @@ pub enum CudaError {
     /// The weights cannot be had.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+}
+
+/// NVIDIA's software on this machine, in words: driver, NVRTC and cuBLASLt.
+///
+/// # Errors
+/// One of them is missing.
+pub fn software(gpu: &Gpu) -> Result<String, CudaError> {
+    let driver = gpu.facts().driver;
+    let (major, minor) = compile::Compiler::find()?.version();
+    blas::Blas::find()?;
+    let blas = blas::Blas::version();
+    Ok(format!(
+        "driver for CUDA {}.{}, NVRTC {major}.{minor}, cuBLASLt {}.{}.{}",
+        driver / 1000,
+        driver % 1000 / 10,
+        blas / 10_000,
+        blas / 100 % 100,
+        blas % 100
+    ))
 }
 
 impl From<CudaError> for ExecutorError {

@@ -1,14 +1,17 @@
 //! Where steps can run: the one place where the command line learns what `cpu` and `cuda` are.
 
+mod cuda;
+
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::cpu::CpuExecutor;
-use crate::cuda::{CudaDevice, CudaError};
+use crate::cuda::CudaError;
 use crate::executor::{Capacity, Executor, ExecutorError};
 use crate::weights::{Dtype, Dummy, Files, Source, Weights, WeightsError};
+pub use cuda::CudaDevice;
 
 /// Kinds of devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +23,15 @@ pub enum DeviceKind {
     },
     /// The first NVIDIA GPU.
     Cuda,
+}
+
+/// Blocks that a device has memory for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// So many, with room for everything else.
+    pub blocks: u64,
+    /// So many at most.
+    pub most: u64,
 }
 
 /// A model on a device.
@@ -40,7 +52,7 @@ pub trait Device {
     ///
     /// # Errors
     /// The device cannot have such blocks at all, or is lost.
-    fn room(&self, capacity: &Capacity) -> Result<Option<u64>, ExecutorError>;
+    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, ExecutorError>;
 
     /// Something that runs steps of the model, its cache empty.
     ///
@@ -112,7 +124,7 @@ impl Device for CpuDevice {
         Some(self.threads as u32)
     }
 
-    fn room(&self, _: &Capacity) -> Result<Option<u64>, ExecutorError> {
+    fn room(&self, _: &Capacity) -> Result<Option<Room>, ExecutorError> {
         Ok(None)
     }
 

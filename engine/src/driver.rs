@@ -218,6 +218,9 @@ impl Driver {
             let has = if lanes == 1 { "one lane".to_owned() } else { format!("{lanes} lanes") };
             return unfit(format!("the executor has {has}, and the scheduler needs {needed}"));
         }
+        if lanes > 1 && limits.depth > 1 {
+            return unfit("several lanes with several steps in flight each".into());
+        }
         if limits.swap.blocks > 0 {
             return unfit("the engine does not swap KV to the host; use `preemption_mode: recompute`".into());
         }

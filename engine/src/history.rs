@@ -61,6 +61,9 @@ impl Histories {
                 return Err(fault(seat, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
             self.begun += 1;
+            // A token that is not in the vocabulary is never drawn.
+            let mut bans = bans;
+            bans.tokens.retain(|token| *token < self.capacity.vocab);
             let history = History { tokens: prompt, sampling, bans, table: Vec::new(), number: self.begun };
             if self.seats.len() <= seat as usize {
                 self.seats.resize_with(seat as usize + 1, || None);

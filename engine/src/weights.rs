@@ -2,6 +2,7 @@
 
 mod dummy;
 mod files;
+mod loud;
 mod matrix;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use crate::config::Config;
 
 pub use dummy::Dummy;
 pub use files::Files;
+pub use loud::Loud;
 pub use matrix::Matrix;
 pub(crate) use matrix::{bf16, pack_row};
 
@@ -39,6 +41,12 @@ pub trait Source {
     /// # Errors
     /// It is missing, has another shape or a type that is not a float, or cannot be read.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError>;
+
+    /// Writes some numbers of a tensor in bf16, two bytes each, from the one of number `first` on, and makes no others. `false`: it
+    /// cannot, and [`Source::tensor`] has them.
+    fn narrow(&self, _name: &str, _first: usize, _bytes: &mut [u8]) -> bool {
+        false
+    }
 }
 
 /// One decoder layer.

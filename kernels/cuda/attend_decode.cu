@@ -13,6 +13,7 @@ constexpr i32 TILE = 16;
 constexpr i32 STAGE_BYTES = 2 * TILE * ROW_BYTES;
 constexpr i32 ATTEND_DECODE_SHARED = ATTEND_DECODE_WARPS * ATTEND_DECODE_STAGES * STAGE_BYTES;
 constexpr i32 ATTEND_MERGE_THREADS = 128;
+constexpr i32 ATTEND_SPLITS_MAX = 32;
 constexpr i32 STEPS = HEAD_DIM / 16;
 // Rows of the tile beyond the eighth are used or not, for all lanes alike.
 constexpr i32 HALVES = GROUP > 8 ? 2 : 1;
@@ -293,13 +294,14 @@ extern "C" __global__ void __launch_bounds__(ATTEND_DECODE_THREADS, 2) attend_de
     }
 }
 
-// Grid: (heads, rows). Puts the splits of `attend_decode` together.
-extern "C" __global__ void __launch_bounds__(ATTEND_MERGE_THREADS) attend_merge(
+// Grid: (heads, rows). Puts the splits of `attend_decode` together, at most ATTEND_SPLITS_MAX.
+extern "C" __global__ void __launch_bounds__(ATTEND_MERGE_THREADS, 8) attend_merge(
     bf16* __restrict__ out, const float* __restrict__ partial, const float* __restrict__ stats,
     const i32* __restrict__ owners, i32 heads, i32 splits) {
     // A thread has four numbers of a row and every GROUPS-th split.
     constexpr i32 QUADS = HEAD_DIM / 4;
     constexpr i32 GROUPS = ATTEND_MERGE_THREADS / QUADS;
+    constexpr i32 TURNS = (ATTEND_SPLITS_MAX + GROUPS - 1) / GROUPS;
     SHARED(float, sums, [GROUPS * HEAD_DIM]);
     const i64 row = blockIdx.y;
     if (owners[row] < 0) {
@@ -307,25 +309,29 @@ extern "C" __global__ void __launch_bounds__(ATTEND_MERGE_THREADS) attend_merge(
     }
     const i64 head = row * heads + blockIdx.x;
     const float* own = stats + head * splits * 2;
-    float most = -infinity();
-    for (i32 split = 0; split < splits; ++split) {
-        most = fmaxf(most, own[2 * split]);
-    }
-    const i32 group = threadIdx.x / QUADS, quad = threadIdx.x % QUADS;
-    float sum = 0.0f, x[4] = {};
-    for (i32 split = 0; split < splits; ++split) {
-        // An empty split has written nothing else.
-        const float inside = own[2 * split + 1];
-        if (inside > 0.0f) {
-            const float weight = exp2_fast(own[2 * split] - most);
-            sum += weight * inside;
-            if (split % GROUPS == group) {
-                const Vec16 v = load16(partial + (head * splits + split) * HEAD_DIM + quad * 4);
+    const i32 lane = threadIdx.x % 32, group = threadIdx.x / QUADS, quad = threadIdx.x % QUADS;
+    // Every warp weighs all splits, one in each lane. An empty split weighs nothing and has written nothing else.
+    const float mine = lane < splits ? own[2 * lane] : -infinity();
+    const float inside = lane < splits ? own[2 * lane + 1] : 0.0f;
+    const float most = warp_max(mine);
+    const float weight = inside > 0.0f ? exp2_fast(mine - most) : 0.0f;
+    const float sum = warp_sum(weight * inside);
+    float weights[TURNS];
+    Vec16 parts[TURNS];
 #pragma unroll
-                for (i32 i = 0; i < 4; ++i) {
-                    x[i] += weight * float_from_bits(v.w[i]);
-                }
-            }
+    for (i32 turn = 0; turn < TURNS; ++turn) {
+        const i32 split = turn * GROUPS + group;
+        const float given = shuffle(weight, split % 32);
+        weights[turn] = group < GROUPS && split < splits ? given : 0.0f;
+        parts[turn] = weights[turn] > 0.0f ? load16(partial + (head * splits + split) * HEAD_DIM + quad * 4)
+                                           : Vec16{{0, 0, 0, 0}};
+    }
+    float x[4] = {};
+#pragma unroll
+    for (i32 turn = 0; turn < TURNS; ++turn) {
+#pragma unroll
+        for (i32 i = 0; i < 4; ++i) {
+            x[i] += weights[turn] * float_from_bits(parts[turn].w[i]);
         }
     }
     if (group < GROUPS) {
@@ -334,14 +340,22 @@ extern "C" __global__ void __launch_bounds__(ATTEND_MERGE_THREADS) attend_merge(
     }
     __syncthreads();
     if (threadIdx.x < CHUNKS) {
-        float y[8];
+        float y[8] = {};
+#pragma unroll
+        for (i32 other = 0; other < GROUPS; ++other) {
+#pragma unroll
+            for (i32 i = 0; i < 8; i += 4) {
+                const Vec16 v = load16(sums + other * HEAD_DIM + threadIdx.x * 8 + i);
+#pragma unroll
+                for (i32 j = 0; j < 4; ++j) {
+                    y[i + j] += float_from_bits(v.w[j]);
+                }
+            }
+        }
+        const float scale = sum > 0.0f ? 1.0f / sum : 0.0f;
 #pragma unroll
         for (i32 i = 0; i < 8; ++i) {
-            y[i] = 0.0f;
-            for (i32 other = 0; other < GROUPS; ++other) {
-                y[i] += sums[other * HEAD_DIM + threadIdx.x * 8 + i];
-            }
-            y[i] = sum > 0.0f ? y[i] / sum : 0.0f;
+            y[i] *= scale;
         }
         store16(out + head * HEAD_DIM + threadIdx.x * 8, pack8(y));
     }

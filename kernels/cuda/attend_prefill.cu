@@ -39,12 +39,19 @@ __device__ __forceinline__ void find_slots(const Source& source, i32 tile, u32* 
 
 // Starts the copies of a tile; tokens behind the end become zeros.
 __device__ __forceinline__ void fetch(const Source& source, i32 tile, const u32* slots, u8* stage) {
+    constexpr i32 TURNS = TOKENS * CHUNKS / ATTEND_PREFILL_THREADS;
     const i32 valid = source.length - tile * TOKENS;
+    // All are read before the first copy: none of these reads may pass a copy, and each would be waited for.
+    u32 own[TURNS];
 #pragma unroll
-    for (i32 i = 0; i < TOKENS * CHUNKS / ATTEND_PREFILL_THREADS; ++i) {
+    for (i32 i = 0; i < TURNS; ++i) {
+        own[i] = slots[(i * ATTEND_PREFILL_THREADS + threadIdx.x) / CHUNKS];
+    }
+#pragma unroll
+    for (i32 i = 0; i < TURNS; ++i) {
         const i32 item = i * ATTEND_PREFILL_THREADS + threadIdx.x;
         const i32 token = item / CHUNKS, chunk = item % CHUNKS;
-        fetch_chunk(stage, TOKENS * ROW_BYTES, token, chunk, source.cache, slots[token], token < valid);
+        fetch_chunk(stage, TOKENS * ROW_BYTES, token, chunk, source.cache, own[i], token < valid);
     }
 }
 

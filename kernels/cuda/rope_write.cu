@@ -2,7 +2,7 @@
 
 #include "prelude.cuh"
 
-constexpr i32 ROPE_WRITE_THREADS = 256;
+constexpr i32 ROPE_WRITE_THREADS = 128;
 // A lane holds 8 numbers of a head's lower half and the 8 that they are rotated with.
 constexpr i32 ROPE_WRITE_USED = HEAD_DIM / 16;
 // Lanes of a head, a power of two, so that shuffles stay inside.
@@ -30,13 +30,11 @@ __device__ __forceinline__ void load_floats(const float* from, Halves& to) {
     load_floats(from + HALF, to.high);
 }
 
-__device__ __forceinline__ void add_bias(Halves& x, const float* bias) {
-    Halves b;
-    load_floats(bias, b);
+__device__ __forceinline__ void add_bias(Halves& x, const Halves& bias) {
 #pragma unroll
     for (i32 i = 0; i < 8; ++i) {
-        x.low[i] += b.low[i];
-        x.high[i] += b.high[i];
+        x.low[i] += bias.low[i];
+        x.high[i] += bias.high[i];
     }
 }
 
@@ -54,32 +52,28 @@ __device__ __forceinline__ float square_sum(const Halves& x) {
     return sum;
 }
 
-__device__ __forceinline__ void multiply(Halves& x, float scale, const float* weight) {
-    Halves w;
-    load_floats(weight, w);
+__device__ __forceinline__ void multiply(Halves& x, float scale, const Halves& weight) {
 #pragma unroll
     for (i32 i = 0; i < 8; ++i) {
-        x.low[i] = x.low[i] * scale * w.low[i];
-        x.high[i] = x.high[i] * scale * w.high[i];
+        x.low[i] = x.low[i] * scale * weight.low[i];
+        x.high[i] = x.high[i] * scale * weight.high[i];
     }
 }
 
-__device__ __forceinline__ void rotate(Halves& x, const float* cos, const float* sin) {
-    float c[8], s[8];
-    load_floats(cos, c);
-    load_floats(sin, s);
+// `angle`: cosines in `low`, sines in `high`.
+__device__ __forceinline__ void rotate(Halves& x, const Halves& angle) {
 #pragma unroll
     for (i32 i = 0; i < 8; ++i) {
         const float low = x.low[i], high = x.high[i];
-        x.low[i] = low * c[i] - high * s[i];
-        x.high[i] = high * c[i] + low * s[i];
+        x.low[i] = low * angle.low[i] - high * angle.high[i];
+        x.high[i] = high * angle.low[i] + low * angle.high[i];
     }
 }
 
-// Grid: a block for each row of `qkv`, which is [heads | kv_heads | kv_heads] x HEAD_DIM. Adds `bias` (may be null) to all;
-// norms each head of queries and keys (if the norms' weights are not null) and rotates it by the row's position (pairs i and
-// i + HEAD_DIM / 2; `cos`, `sin` [position][HEAD_DIM / 2]). Queries stay in `qkv`, keys and values go to their slot.
-// Rows without an owner are left alone.
+// Grid: (rows, blocks for all heads of a row: ROPE_WRITE_HEADS for each warp). A row of `qkv` is
+// [heads | kv_heads | kv_heads] x HEAD_DIM. Adds `bias` (may be null) to all; norms each head of queries and keys (if the norms'
+// weights are not null) and rotates it by the row's position (pairs i and i + HEAD_DIM / 2; `cos`, `sin`
+// [position][HEAD_DIM / 2]). Queries stay in `qkv`, keys and values go to their slot. Rows without an owner are left alone.
 extern "C" __global__ void __launch_bounds__(ROPE_WRITE_THREADS) rope_write(
     bf16* __restrict__ qkv, const float* __restrict__ bias, const float* __restrict__ query_norm,
     const float* __restrict__ key_norm, const float* __restrict__ cos, const float* __restrict__ sin,
@@ -87,46 +81,54 @@ extern "C" __global__ void __launch_bounds__(ROPE_WRITE_THREADS) rope_write(
     bf16* __restrict__ keys, bf16* __restrict__ values, i32 heads, i32 kv_heads, float eps) {
     const i64 row = blockIdx.x;
     const i32 owner = owners[row];
+    const i32 position = positions[row];
+    const i32 lane = threadIdx.x % 32, warp = blockIdx.y * (ROPE_WRITE_THREADS / 32) + threadIdx.x / 32;
+    const i32 part = lane % ROPE_WRITE_LANES, head = warp * ROPE_WRITE_HEADS + lane / ROPE_WRITE_LANES;
+    const i32 all = heads + 2 * kv_heads;
+    const bool used = head < all && part < ROPE_WRITE_USED;
+    bf16* from = qkv + (row * all + head) * HEAD_DIM + part * 8;
+    const float* norm = head < heads ? query_norm : key_norm;
+    // What depends on nothing is read while the owner and the position are on their way.
+    Halves x = {}, offset = {}, weight = {}, angle = {};
+    if (used) {
+        unpack8(load16(from), x.low);
+        unpack8(load16(from + HALF), x.high);
+        if (bias != nullptr) {
+            load_floats(bias + head * HEAD_DIM + part * 8, offset);
+        }
+        if (norm != nullptr) {
+            load_floats(norm + part * 8, weight);
+        }
+    }
     if (owner < 0) {
         return;
     }
-    const i32 position = positions[row];
-    const i64 slot = slot_of(tables + static_cast<i64>(owner) * table_width, position);
-    const i32 lane = threadIdx.x % 32;
-    const i32 part = lane % ROPE_WRITE_LANES;
-    const i32 all = heads + 2 * kv_heads;
-    const i64 angle = static_cast<i64>(position) * HALF + part * 8;
-    // The bound is the same for a whole warp, since its lanes shuffle.
-    for (i32 first = threadIdx.x / 32 * ROPE_WRITE_HEADS; first < all; first += ROPE_WRITE_THREADS / 32 * ROPE_WRITE_HEADS) {
-        const i32 head = first + lane / ROPE_WRITE_LANES;
-        const bool used = head < all && part < ROPE_WRITE_USED;
-        bf16* from = qkv + (row * all + head) * HEAD_DIM + part * 8;
-        Halves x = {};
-        if (used) {
-            unpack8(load16(from), x.low);
-            unpack8(load16(from + HALF), x.high);
-            if (bias != nullptr) {
-                add_bias(x, bias + head * HEAD_DIM + part * 8);
-            }
-        }
-        const float scale = 1.0f / sqrtf(square_sum(x) / HEAD_DIM + eps);
-        if (!used) {
-            continue;
-        }
-        const float* norm = head < heads ? query_norm : key_norm;
-        if (head < heads + kv_heads) {
-            if (norm != nullptr) {
-                multiply(x, scale, norm + part * 8);
-            }
-            rotate(x, cos + angle, sin + angle);
-        }
-        bf16* to = from;
-        if (head >= heads) {
-            const bool is_key = head < heads + kv_heads;
-            const i32 kv_head = head - heads - (is_key ? 0 : kv_heads);
-            to = (is_key ? keys : values) + (slot * kv_heads + kv_head) * HEAD_DIM + part * 8;
-        }
-        store16(to, pack8(x.low));
-        store16(to + HALF, pack8(x.high));
+    const i64 angle_at = static_cast<i64>(position) * HALF + part * 8;
+    // The slot is needed last, the angles before it.
+    if (used) {
+        load_floats(cos + angle_at, angle.low);
+        load_floats(sin + angle_at, angle.high);
     }
+    const i64 slot = slot_of(tables + static_cast<i64>(owner) * table_width, position);
+    if (bias != nullptr) {
+        add_bias(x, offset);
+    }
+    const float scale = 1.0f / sqrtf(square_sum(x) / HEAD_DIM + eps);
+    if (!used) {
+        return;
+    }
+    if (head < heads + kv_heads) {
+        if (norm != nullptr) {
+            multiply(x, scale, weight);
+        }
+        rotate(x, angle);
+    }
+    bf16* to = from;
+    if (head >= heads) {
+        const bool is_key = head < heads + kv_heads;
+        const i32 kv_head = head - heads - (is_key ? 0 : kv_heads);
+        to = (is_key ? keys : values) + (slot * kv_heads + kv_head) * HEAD_DIM + part * 8;
+    }
+    store16(to, pack8(x.low));
+    store16(to + HALF, pack8(x.high));
 }

@@ -511,7 +511,8 @@ __device__ __forceinline__ i32 draw_in_order(Shared& shared, const Row& row, con
 
 // Grid: a block for each row of `logits`. Writes the row's token to `drawn`, and -inf over its banned logits. Ties go to the
 // lower token. Temperature 0 takes the largest logit. Else the token is the CPU engine's, but where the draw's number falls
-// within vocab 2^-45 (in weights of the likeliest token) of the border between two. Logits are not NaN.
+// within vocab 2^-45 (in weights of the likeliest token) of the border between two. A NaN is never the largest and weighs nothing;
+// whatever the logits are, the token is one of the vocabulary.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(
     i32* __restrict__ drawn, float* logits, const Draw* __restrict__ draws, const u32* __restrict__ bans, i32 vocab) {
     SHARED(Shared, shared, [1]);

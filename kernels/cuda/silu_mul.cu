@@ -3,6 +3,7 @@
 #include "prelude.cuh"
 
 constexpr i32 SILU_MUL_THREADS = 256;
+constexpr float LOG2_E = 1.4426950408889634f;
 
 // Grid: (rows, any number of blocks that share a row). A row of `gate_up` is [gate | up], each `inner` wide, a multiple of 8;
 // out = gate / (1 + exp(-gate)) * up.
@@ -19,7 +20,9 @@ extern "C" __global__ void __launch_bounds__(SILU_MUL_THREADS) silu_mul(
         unpack8(load16(up + at), u);
 #pragma unroll
         for (i32 i = 0; i < 8; ++i) {
-            g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+            // Both are exact to 2^-16, and the result is rounded to 8 bits. Where exp(-gate) is too large for a float, or the
+            // quotient's divisor for the division, it is 0.
+            g[i] = __fdividef(g[i], 1.0f + exp2_fast(-LOG2_E * g[i])) * u[i];
         }
         store16(to + at, pack8(g));
     }

@@ -2,7 +2,7 @@
 //!
 //! A source is compiled for the GPU at hand by NVRTC, with [`PRELUDE`] as the header `prelude.cuh` and the shape of the model as
 //! macros: `HEAD_DIM` (one of [`HEAD_DIMS`]), `GROUP` (query heads per KV head, 1 to [`GROUP_MAX`]) and `BLOCK_SHIFT` (log2 of
-//! the tokens per block, 0 to [`BLOCK_SHIFT_MAX`]). It includes nothing else. Arguments are pointers, 32-bit integers and floats;
+//! the tokens per block, 0 to [`BLOCK_SHIFT_MAX`]); `HIDDEN` (width of the rows of `add_norm`) is optional. It includes nothing else. Arguments are pointers, 32-bit integers and floats;
 //! what they mean stands above each kernel. Pointers to what is read or written by 16 bytes must be multiples of 16, and so must
 //! rows: widths are multiples of 8.
 
@@ -13,6 +13,8 @@ pub struct Source {
     pub name: &'static str,
     /// What the file contains.
     pub text: &'static str,
+    /// Which macros of the model's shape it needs: code is the same for models that do not differ in these.
+    pub takes: &'static [&'static str],
     /// Its kernels.
     pub kernels: &'static [&'static str],
 }
@@ -22,23 +24,43 @@ pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 
 /// All sources.
 pub const SOURCES: [Source; 8] = [
-    Source { name: "embed", text: include_str!("../cuda/embed.cu"), kernels: &["embed"] },
-    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), kernels: &["add_norm"] },
-    Source { name: "rope_write", text: include_str!("../cuda/rope_write.cu"), kernels: &["rope_write"] },
+    Source { name: "embed", text: include_str!("../cuda/embed.cu"), takes: &[], kernels: &["embed"] },
+    Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &["HIDDEN"], kernels: &["add_norm"] },
+    Source {
+        name: "rope_write",
+        text: include_str!("../cuda/rope_write.cu"),
+        takes: &["HEAD_DIM", "BLOCK_SHIFT"],
+        kernels: &["rope_write"],
+    },
     Source {
         name: "attend_decode",
         text: include_str!("../cuda/attend_decode.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
         kernels: &["attend_decode", "attend_merge"],
     },
-    Source { name: "attend_prefill", text: include_str!("../cuda/attend_prefill.cu"), kernels: &["attend_prefill"] },
-    Source { name: "silu_mul", text: include_str!("../cuda/silu_mul.cu"), kernels: &["silu_mul"] },
-    Source { name: "sample", text: include_str!("../cuda/sample.cu"), kernels: &["sample"] },
+    Source {
+        name: "attend_prefill",
+        text: include_str!("../cuda/attend_prefill.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
+        kernels: &["attend_prefill"],
+    },
+    Source { name: "silu_mul", text: include_str!("../cuda/silu_mul.cu"), takes: &[], kernels: &["silu_mul"] },
+    Source { name: "sample", text: include_str!("../cuda/sample.cu"), takes: &[], kernels: &["sample"] },
     Source {
         name: "blocks",
         text: include_str!("../cuda/blocks.cu"),
+        takes: &[],
         kernels: &["update_tables", "copy_blocks", "gather_blocks", "scatter_blocks"],
     },
 ];
+
+/// Kernels that only measure: what memory and launches cost alone.
+pub const CEILINGS: Source = Source {
+    name: "ceilings",
+    text: include_str!("../cuda/ceilings.cu"),
+    kernels: &["ceiling_read", "ceiling_write", "ceiling_copy", "ceiling_empty"],
+    takes: &[],
+};
 
 /// Widths of a head that the kernels are written for.
 pub const HEAD_DIMS: [u32; 4] = [32, 64, 96, 128];
@@ -53,10 +75,12 @@ pub const EMBED_THREADS: u32 = 128;
 pub const ADD_NORM_THREADS: u32 = 256;
 /// Widest row of `add_norm`.
 pub const ADD_NORM_WIDTH_MAX: u32 = 16384;
-/// Threads per block of `rope_write`; grid: rows.
-pub const ROPE_WRITE_THREADS: u32 = 256;
+/// Threads per block of `rope_write`; grid: rows, blocks for all heads of a row (see [`rope_write_share`]).
+pub const ROPE_WRITE_THREADS: u32 = 128;
 /// Threads per block of `attend_decode`; grid: splits, KV heads, rows.
 pub const ATTEND_DECODE_THREADS: u32 = 128;
+/// Most splits of `attend_decode`: a lane of `attend_merge` for each.
+pub const ATTEND_SPLITS_MAX: u32 = 32;
 /// Threads per block of `attend_merge`; grid: query heads, rows.
 pub const ATTEND_MERGE_THREADS: u32 = 128;
 /// Threads per block of `attend_prefill`; grid: tiles, query heads.
@@ -75,6 +99,11 @@ pub const PADDING: u32 = u32::MAX;
 /// planes), `gather_blocks` and `scatter_blocks` (grid: blocks, planes; a plane is the keys or the values of a layer).
 pub const BLOCKS_THREADS: u32 = 256;
 
+/// Threads per block of the kernels of [`CEILINGS`].
+pub const CEILING_THREADS: u32 = 256;
+/// What their memory is a multiple of [16 bytes].
+pub const CEILING_TILE: u32 = 2048;
+
 /// Dynamic shared memory of a block of `attend_decode` [bytes]: three tiles of 16 keys and values for each of four warps.
 pub const fn attend_decode_shared(head_dim: u32) -> u32 {
     4 * 3 * 2 * 16 * 2 * head_dim
@@ -85,11 +114,20 @@ pub const fn attend_prefill_shared(head_dim: u32) -> u32 {
     (PREFILL_TILE + 2 * 2 * 64) * 2 * head_dim
 }
 
-/// Splits for `attend_decode` that give each of `sms` multiprocessors the two blocks that it can hold.
+/// Splits for `attend_decode`: as many as `sms` multiprocessors take in one wave, two blocks on each. A block more than that would
+/// take as long as a second wave.
 pub const fn attend_decode_splits(rows: u32, kv_heads: u32, sms: u32) -> u32 {
-    let wanted = (2 * sms).div_ceil(rows * kv_heads);
-    // More are not worth what it takes to put them together.
-    if wanted < 32 { wanted } else { 32 }
+    match 2 * sms / (rows * kv_heads) {
+        0 => 1,
+        splits if splits > ATTEND_SPLITS_MAX => ATTEND_SPLITS_MAX,
+        splits => splits,
+    }
+}
+
+/// Blocks of `rope_write` for a row of so many heads, those of queries, keys and values: a thread has a part of one of them.
+pub const fn rope_write_share(all_heads: u32, head_dim: u32) -> u32 {
+    // Lanes of a head have 16 numbers each.
+    all_heads.div_ceil(ROPE_WRITE_THREADS / (head_dim / 16).next_power_of_two())
 }
 
 /// Blocks that should share a row of `silu_mul`, so that a few rows use more than as many multiprocessors.
@@ -163,7 +201,7 @@ mod tests {
     }
 
     fn source(name: &str) -> &'static str {
-        SOURCES.iter().find(|source| source.name == name).expect("a source").text
+        SOURCES.iter().chain([&CEILINGS]).find(|source| source.name == name).expect("a source").text
     }
 
     #[test]
@@ -174,6 +212,7 @@ mod tests {
             ("add_norm", "ADD_NORM_WIDTH_MAX", ADD_NORM_WIDTH_MAX),
             ("rope_write", "ROPE_WRITE_THREADS", ROPE_WRITE_THREADS),
             ("attend_decode", "ATTEND_DECODE_THREADS", ATTEND_DECODE_THREADS),
+            ("attend_decode", "ATTEND_SPLITS_MAX", ATTEND_SPLITS_MAX),
             ("attend_decode", "ATTEND_MERGE_THREADS", ATTEND_MERGE_THREADS),
             ("attend_prefill", "ATTEND_PREFILL_THREADS", ATTEND_PREFILL_THREADS),
             ("attend_prefill", "PREFILL_TILE", PREFILL_TILE),
@@ -181,6 +220,8 @@ mod tests {
             ("sample", "SAMPLE_THREADS", SAMPLE_THREADS),
             ("sample", "SAMPLE_VOCAB_MAX", SAMPLE_VOCAB_MAX),
             ("blocks", "BLOCKS_THREADS", BLOCKS_THREADS),
+            ("ceilings", "CEILING_THREADS", CEILING_THREADS),
+            ("ceilings", "CEILING_TILE", CEILING_TILE),
         ] {
             assert_eq!(constant(source(file), 128, name), wanted, "{name}");
         }
@@ -195,7 +236,7 @@ mod tests {
 
     #[test]
     fn kernels_are_those_of_the_sources() {
-        for source in SOURCES {
+        for source in SOURCES.into_iter().chain([CEILINGS]) {
             let starts = source.text.lines().filter_map(|line| line.strip_prefix("extern \"C\" __global__ void "));
             let named = starts.map(|line| {
                 let line =
@@ -205,6 +246,21 @@ mod tests {
             assert_eq!(named.collect::<Vec<_>>(), source.kernels, "{}", source.name);
             let includes: Vec<_> = source.text.lines().filter(|line| line.starts_with("#include")).collect();
             assert_eq!(includes, ["#include \"prelude.cuh\""], "{}", source.name);
+        }
+    }
+
+    #[test]
+    fn sources_take_the_macros_that_they_use() {
+        for source in SOURCES {
+            let head = ["HEAD_DIM", "CHUNKS", "ROW_BYTES", "fetch_chunk"];
+            let uses: [(&str, &[&str]); 4] = [
+                ("HEAD_DIM", &head),
+                ("GROUP", &["GROUP ", "GROUP}", "GROUP)", "GROUP;"]),
+                ("BLOCK_SHIFT", &["slot_of"]),
+                ("HIDDEN", &["HIDDEN"]),
+            ];
+            let used = uses.iter().filter(|(_, words)| words.iter().any(|word| source.text.contains(word)));
+            assert_eq!(used.map(|(name, _)| *name).collect::<Vec<_>>(), source.takes, "{}", source.name);
         }
     }
 
@@ -240,8 +296,17 @@ mod tests {
     #[test]
     fn splits_fill_the_device() {
         assert_eq!(attend_decode_splits(1, 8, 132), 32);
-        assert_eq!(attend_decode_splits(8, 8, 132), 5);
+        assert_eq!(attend_decode_splits(8, 8, 132), 4);
+        assert_eq!(attend_decode_splits(17, 8, 132), 1);
         assert_eq!(attend_decode_splits(256, 8, 132), 1);
+        for (rows, kv_heads, sms) in (1..40).flat_map(|rows| (1..10).map(move |heads| (rows, heads, 5 * rows + heads)))
+        {
+            let splits = attend_decode_splits(rows, kv_heads, sms);
+            // One wave, and not two where half of the splits would do.
+            assert!(splits == 1 || splits * rows * kv_heads <= 2 * sms);
+            assert!(splits == ATTEND_SPLITS_MAX || (splits + 1) * rows * kv_heads > 2 * sms);
+        }
         assert_eq!(silu_mul_share(14_336), 7);
+        assert_eq!(HEAD_DIMS.map(|dim| rope_write_share(48, dim)), [1, 2, 3, 3]);
     }
 }

@@ -32,6 +32,7 @@
 //!     traffic: None,
 //!     recorded_traffic: None,
 //!     assumptions: vec![("Step cost".to_owned(), "12 ms".to_owned())],
+//!     remarks: Vec::new(),
 //!     trust: None,
 //!     trace_rows: Vec::new(),
 //!     calibration: "constant step cost; no hardware is modelled".to_owned(),

@@ -20,6 +20,21 @@ engine: { kv_tokens: 1024, max_model_len: 512, cost: { constant: { device: 2ms }
 scheduler: { vllm: { max_num_seqs: 8, max_num_batched_tokens: 64 } }
 ";
 
+#[test]
+fn the_engines_own_models_are_the_catalogs() {
+    let catalog = overbook_scenarios::catalog::Catalog::embedded();
+    let mut seen = 0;
+    for name in overbook_engine::Config::presets() {
+        let config = overbook_engine::Config::preset(name).expect("a preset");
+        let model = catalog.model(name).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.difference(&model), None, "{name}");
+        assert_eq!(config.tied, model.tied_embeddings, "{name}");
+        assert_eq!(config.qk_norm(), model.qk_norm, "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen}");
+}
+
 fn home() -> Home {
     let home = Home::new();
     home.write("tiny.yaml", TINY);

@@ -149,6 +149,8 @@ Blas set_description(Description& d, int which, const void* from, size_t bytes) 
     case 7:  // EPILOGUE: only the default
       if (const Blas s = read_attribute(from, bytes, &value)) return s;
       return value == 1 ? SUCCESS : NOT_SUPPORTED;
+    case 15:  // SM_COUNT_TARGET: changes no result
+      return read_attribute(from, bytes, &value);
     default: return NOT_SUPPORTED;
   }
 }

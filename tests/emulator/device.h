@@ -77,6 +77,12 @@ inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+/// As on the GPU: 0 where the divisor is beyond 2^126, and nothing that is rounded to the last bit.
+inline float __fdividef(float a, float b) {
+  const float size = fabsf(b);
+  if (size > 0x1p126f && size < HUGE_VALF) return isinf(a) ? NAN : copysignf(0.0f, a * copysignf(1.0f, b));
+  return a * (1.0f / b);
+}
 inline float __fsqrt_rn(float a) { return sqrtf(a); }
 
 // ---- Numbers ----

@@ -35,6 +35,8 @@ struct DeviceCopy : Copy {
   DeviceCopy(Address to_, Home home_to_, Address from_, Home home_from_, size_t bytes_)
       : Copy(to_, from_, bytes_), home_to(home_to_), home_from(home_from_), whole(bytes_) {}
 
+  bool meets_host() const override { return staged.empty() && (home_from == Home::Pinned || home_to == Home::Pinned); }
+
   /// From now on the copy may run at any time: whoever reads the host's side before its event must not find what an earlier copy left.
   void enqueued() override {
     if (home_from == Home::Pinned && staged.empty()) add_host_reader({from, bytes});

@@ -1,5 +1,5 @@
 // What is queued on streams, and who goes next. Nothing runs until the host waits or asks; then heads of streams run in random order, as far as the
-// order within a stream and events allow.
+// order within a stream and events allow. Half of the time copies from and to the host run only when nothing else can.
 #include "machine.h"
 
 #include <algorithm>
@@ -12,7 +12,7 @@ struct Queues {
   std::vector<std::shared_ptr<Stream>> streams;
   std::unordered_map<void*, std::shared_ptr<Event>> events;
   unsigned turns_left = 0;  // until the next change of mood
-  bool ranked = false;
+  bool ranked = false, late_copies = false;
 };
 
 Queues& queues() {
@@ -20,15 +20,17 @@ Queues& queues() {
   return *one;
 }
 
-/// Half of the time any stream may be next; otherwise one stream runs as far ahead of the others as it can.
+/// Any stream may be next, or one stream runs as far ahead of the others as it can; and copies may have to wait for all others.
 void change_mood() {
   Queues& q = queues();
   if (q.turns_left > 0) {
     --q.turns_left;
     return;
   }
-  q.turns_left = 1 + random_under(24);
   q.ranked = random_under(2) == 0;
+  q.late_copies = random_under(2) == 0;
+  // Long enough for a whole step to overtake its copy.
+  q.turns_left = 1 + random_under(q.late_copies ? 120 : 24);
   for (auto& s : q.streams) s->rank = random_bits();
 }
 
@@ -40,7 +42,7 @@ void skip_waits(Stream& s) {
 bool step() {
   Queues& q = queues();
   change_mood();
-  Stream* next = nullptr;
+  Stream *next = nullptr, *copies = nullptr;
   unsigned candidates = 0;
   bool emptied = false;
   for (auto& s : q.streams) {
@@ -49,10 +51,16 @@ bool step() {
       emptied |= !s->visible;
       continue;
     }
-    if (s->queue.front().kind == Work::Wait) continue;
+    const Work& head = s->queue.front();
+    if (head.kind == Work::Wait) continue;
+    if (q.late_copies && head.kind == Work::Act && head.action->meets_host()) {
+      copies = s.get();
+      continue;
+    }
     ++candidates;
     if (!next || (q.ranked ? s->rank > next->rank : random_under(candidates) == 0)) next = s.get();
   }
+  if (!next) next = copies;
   if (next) {
     const Work work = next->queue.front();
     next->queue.pop_front();
@@ -189,6 +197,10 @@ Status elapsed(float* ms, void* start_handle, void* end_handle) {
   if (const Status s = finished_event(end_handle, &end)) return s;
   if (!ms) return CUDA_ERROR_INVALID_VALUE;
   if (!start->timing || !end->timing || !start->last || !end->last) return CUDA_ERROR_INVALID_HANDLE;
+  if (fault_lasts("early-event")) {  // as if both had come
+    *ms = 0.0005f;
+    return CUDA_SUCCESS;
+  }
   if (!start->last->done || !end->last->done) return CUDA_ERROR_NOT_READY;
   const int64_t ns = end->last->time_ns - start->last->time_ns;
   const int64_t halves = std::max<int64_t>(1, (std::abs(ns) + 250) / 500);  // the device's clock has half microseconds

@@ -108,6 +108,7 @@ void complain_at_exit(std::function<std::string()> complaint) {
 struct PlantedFault {
   std::string kind;
   uint64_t at = 0, seen = 0;
+  bool onwards = false;
 };
 
 static PlantedFault* planted() {
@@ -117,7 +118,9 @@ static PlantedFault* planted() {
     if (text.empty()) return f;
     const size_t colon = text.find(':');
     f->kind = text.substr(0, colon);
-    f->at = colon == std::string::npos ? 0 : strtoull(text.c_str() + colon + 1, nullptr, 10);
+    char* end = nullptr;
+    f->at = colon == std::string::npos ? 0 : strtoull(text.c_str() + colon + 1, &end, 10);
+    f->onwards = end && *end == '+';
     const char* kinds[] = {"drop-wait", "early-event", "short-copy", "lost-launch"};
     bool known = false;
     for (const char* kind : kinds) known |= f->kind == kind;
@@ -134,7 +137,9 @@ bool fault(const char* kind, bool onwards) {
   PlantedFault& f = *planted();
   if (f.kind != kind) return false;
   ++f.seen;
-  return onwards ? f.seen >= f.at : f.seen == f.at;
+  return onwards || f.onwards ? f.seen >= f.at : f.seen == f.at;
 }
+
+bool fault_lasts(const char* kind) { return planted()->kind == kind && planted()->seen >= planted()->at; }
 
 }  // namespace emulator

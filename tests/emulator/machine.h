@@ -43,6 +43,8 @@ int64_t now_ns();
 
 /// Faults that a test plants by OVERBOOK_EMULATOR_FAULT=kind:N. True if this call, one of its kind, is the Nth; with `onwards` also for all after it.
 bool fault(const char* kind, bool onwards = false);
+/// Whether a fault that lasts has begun.
+bool fault_lasts(const char* kind);
 
 /// A finding about the program under test that no status code can tell: says it and aborts.
 [[noreturn]] void abandon(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -96,6 +98,7 @@ struct Action {
   virtual ~Action() {}
   virtual void enqueued() {}  // each time that it is put on a stream, before it runs as often
   virtual void run() = 0;
+  virtual bool meets_host() const { return false; }  // reads or writes pinned memory by itself
 };
 
 struct Work {

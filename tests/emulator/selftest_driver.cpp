@@ -364,6 +364,27 @@ void second_copy_arrives() {
   EQUAL(second[N - 1], 3);
 }
 
+/// A copy from the host that nobody waits for comes, often enough, only after sixty pieces of work that were put on another stream after it.
+void copies_are_overtaken() {
+  start();
+  const Opaque a = new_stream(), b = new_stream();
+  int *in = pinned<int>(1), *out = pinned<int>(1);
+  const Pointer d = device_memory(4), other = device_memory(4);
+  int late = 0;
+  for (int round = 1; round <= 100; ++round) {
+    *in = round;
+    OK(cuMemcpyHtoDAsync_v2(d, in, 4, a));
+    for (int i = 0; i < 60; ++i) OK(cuMemsetD32Async(other, 0, 1, b));
+    OK(cuMemcpyDtoDAsync_v2(other, d, 4, b));
+    OK(cuStreamSynchronize(b));
+    OK(cuStreamSynchronize(a));
+    OK(cuMemcpyDtoHAsync_v2(out, other, 4, b));
+    OK(cuStreamSynchronize(b));
+    late += *out != round;
+  }
+  EQUAL(late > 10 && late < 90, true);
+}
+
 void launches_happen() {
   start();
   Chain c;
@@ -380,6 +401,7 @@ std::vector<Case> driver_cases() {
   return {
       {"copies_are_late", copies_are_late, {}, 0, nullptr},
       {"results_are_gone_until_their_event", results_are_gone_until_their_event, {}, 0, nullptr},
+      {"copies_are_overtaken", copies_are_overtaken, {}, 0, nullptr},
       {"queries_make_progress", queries_make_progress, {}, 0, nullptr},
       {"order_of_streams", order_of_streams, {}, 0, nullptr},
       {"events_keep_their_records", events_keep_their_records, {}, 0, nullptr},
@@ -401,6 +423,7 @@ std::vector<Case> driver_cases() {
       {"edit_never_compiled", copies_arrive, {"OVERBOOK_EMULATOR_EDIT=x[i] += by=>x[i] -= by"}, 97, "matched no source"},
       {"fault_misspelt", copies_arrive, {"OVERBOOK_EMULATOR_FAULT=lose-launch:2"}, -6, "not a fault"},
       {"fault_drop_wait", waits_are_kept, {drop}, 1, "*out is"},
+      {"fault_drop_waits", waits_are_kept, {"OVERBOOK_EMULATOR_FAULT=drop-wait:3+"}, 1, "*out is"},
   };
 }
 

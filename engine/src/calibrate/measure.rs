@@ -12,8 +12,9 @@ use overbook_sim::counter::mix;
 const OFTEN: usize = 5;
 
 /// An executor on the bench.
-pub(super) struct Bench {
+pub struct Bench {
     executor: Box<dyn Executor>,
+    lane: usize,
     /// Frames in an order that no kernel can profit from.
     frames: Vec<u32>,
     /// Sequences that the executor knows.
@@ -23,21 +24,39 @@ pub(super) struct Bench {
     pub(super) ratios: Vec<f64>,
 }
 
+/// Steps of one shape, one right after the other: the next is submitted before the one before is waited for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Streamed {
+    /// How many.
+    pub steps: u32,
+    /// Mean time from the end of one to the end of the next, as the host sees it [µs].
+    pub host_us: f64,
+    /// Their mean time on the device [µs].
+    pub device_us: f64,
+}
+
 impl Bench {
-    pub(super) fn new(mut executor: Box<dyn Executor>, seed: u64) -> Result<Self, ExecutorError> {
+    /// Puts an executor on the bench. Contexts are given, not grown.
+    ///
+    /// # Errors
+    /// The executor failed.
+    pub fn new(mut executor: Box<dyn Executor>, seed: u64) -> Result<Self, ExecutorError> {
         executor.give_contexts()?;
         let mut frames: Vec<u32> = (0..executor.capacity().blocks).collect();
         frames.sort_by_key(|&frame| mix(seed, u64::from(frame)));
-        Ok(Bench { executor, frames, known: Vec::new(), seed, ratios: Vec::new() })
+        Ok(Bench { executor, lane: 0, frames, known: Vec::new(), seed, ratios: Vec::new() })
+    }
+
+    /// Steps go to another lane from now on.
+    pub fn use_lane(&mut self, lane: usize) {
+        self.lane = lane;
     }
 
     /// Measures a shape for about `time`, `repeats` times at least and at most, after one step to get used to it.
-    pub(super) fn measure(
-        &mut self,
-        shape: &Shape,
-        time: Duration,
-        repeats: (u32, u32),
-    ) -> Result<StepSample, ExecutorError> {
+    ///
+    /// # Errors
+    /// The executor failed.
+    pub fn measure(&mut self, shape: &Shape, time: Duration, repeats: (u32, u32)) -> Result<StepSample, ExecutorError> {
         let mut batch = self.batch(shape);
         self.once(batch.clone())?;
         (batch.ends, batch.begins, batch.tables) = (Vec::new(), Vec::new(), Vec::new());
@@ -65,9 +84,34 @@ impl Bench {
         })
     }
 
+    /// Runs steps of a shape for about `time`, `least` of them at least, with always one more out than is waited for.
+    ///
+    /// # Errors
+    /// The executor failed.
+    pub fn stream(&mut self, shape: &Shape, time: Duration, least: u32) -> Result<Streamed, ExecutorError> {
+        let mut batch = self.batch(shape);
+        self.once(batch.clone())?;
+        (batch.ends, batch.begins, batch.tables) = (Vec::new(), Vec::new(), Vec::new());
+        self.executor.submit(self.lane, batch.clone())?;
+        self.executor.submit(self.lane, batch.clone())?;
+        self.executor.wait(self.lane)?;
+        let began = Instant::now();
+        let (mut steps, mut device) = (0, Duration::ZERO);
+        while steps < least || began.elapsed() < time {
+            self.executor.submit(self.lane, batch.clone())?;
+            let output = self.executor.wait(self.lane)?;
+            device += output.end - output.start;
+            steps += 1;
+        }
+        let host = began.elapsed();
+        self.executor.wait(self.lane)?;
+        let mean = |all: Duration| all.as_secs_f64() * 1e6 / f64::from(steps.max(1));
+        Ok(Streamed { steps, host_us: mean(host), device_us: mean(device) })
+    }
+
     fn once(&mut self, batch: Batch) -> Result<Duration, ExecutorError> {
-        self.executor.submit(0, batch)?;
-        let output = self.executor.wait(0)?;
+        self.executor.submit(self.lane, batch)?;
+        let output = self.executor.wait(self.lane)?;
         Ok(output.end - output.start)
     }
 

@@ -1,10 +1,14 @@
 //! Which steps are measured, and in which order.
 
+use std::ops::Add;
 use std::time::Duration;
 
+use overbook_kernels::Work;
+use overbook_kernels::work::{Chunk, Heads, matmul, paged_decode_attention, prefill_attention};
 use overbook_sim::cost::PrefillPart;
-
 use overbook_sim::counter::draw;
+
+use crate::config::Config;
 
 /// The shape of a step to measure.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,11 +24,13 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn decode(kind: &'static str, past: Vec<u32>) -> Self {
+    /// Sequences that decode, each with so many KV tokens before the step.
+    pub fn decode(kind: &'static str, past: Vec<u32>) -> Self {
         Shape { kind, decode_past: past, prefill: Vec::new(), prefill_ends: 0 }
     }
 
-    fn prefill(kind: &'static str, tokens: u32, past: u32) -> Self {
+    /// The end of a prompt: so many tokens behind so many others.
+    pub fn prefill(kind: &'static str, tokens: u32, past: u32) -> Self {
         Shape { kind, decode_past: Vec::new(), prefill: vec![PrefillPart { tokens, past }], prefill_ends: 1 }
     }
 
@@ -42,6 +48,30 @@ impl Shape {
         let decode = self.decode_past.iter().map(|past| past + 1);
         let prefill = self.prefill.iter().map(|part| part.past + part.tokens);
         decode.chain(prefill).map(|tokens| u64::from(tokens.div_ceil(block_tokens))).sum()
+    }
+
+    /// What a step of this shape must at least move and compute: every weight read once, the keys and values of each sequence once,
+    /// causal attention, logits of those rows alone that draw. What lies between two kernels need not leave the chip, and does not
+    /// count.
+    pub fn work(&self, config: &Config) -> Work {
+        let heads = Heads { query: config.heads as u64, kv: config.kv_heads as u64, dim: config.head_dim as u64 };
+        let (hidden, inner, rows) = (config.hidden as u64, config.intermediate as u64, u64::from(self.tokens()));
+        let product = |rows, outputs, inputs| matmul(rows, outputs, inputs, 16, 0);
+        let queries = heads.query * heads.dim;
+        let chunks = self.prefill.iter().map(|part| Chunk { tokens: part.tokens.into(), past: part.past.into() });
+        let parts = [
+            product(rows, queries + 2 * heads.kv * heads.dim, hidden),
+            product(rows, hidden, queries),
+            product(rows, 2 * inner, hidden),
+            product(rows, hidden, inner),
+            paged_decode_attention(heads, 2, self.decode_past.iter().map(|past| u64::from(*past) + 1)),
+            prefill_attention(heads, 2, chunks),
+        ];
+        let layer = parts.into_iter().fold(Work::default(), Work::add);
+        let layers = config.layers as u64;
+        let draws = self.decode_past.len() as u64 + u64::from(self.prefill_ends);
+        let head = if draws > 0 { product(draws, config.vocab as u64, hidden) } else { Work::default() };
+        Work { bytes: layers * layer.bytes, flop: layers * layer.flop } + head
     }
 
     fn tokens(&self) -> u32 {
@@ -222,6 +252,21 @@ mod tests {
         assert_eq!(order, ShapePlan::default().order(), "the same seed, the same order");
         assert!(order.iter().filter(|s| s.kind == "anchor").count() >= 3 * (shapes.len() / ANCHOR_EVERY));
         assert_ne!(order[3..20], shapes[..17]);
+    }
+
+    #[test]
+    fn floors_of_steps_are_those_worked_out_by_hand() {
+        let config = Config::preset("llama-3.1-8b").expect("a preset");
+        let floor = |shape: Shape| shape.work(&config).floor_s(4.3e12, 788e12) * 1e3;
+        // 15 GB of weights and 128 KiB for each token; 8 B weights but the embedding, twice, for each position of a prompt.
+        for (rows, context, ms) in [(1, 512, 3.51), (32, 2048, 5.49), (64, 8192, 19.47), (256, 512, 7.49)] {
+            let got = floor(Shape::decode("", vec![context - 1; rows]));
+            assert!((got / ms - 1.0).abs() < 0.005, "{rows} x {context}: {got}");
+        }
+        for (tokens, ms) in [(512, 9.16), (2048, 37.7), (8192, 167.0)] {
+            let got = floor(Shape::prefill("", tokens, 0));
+            assert!((got / ms - 1.0).abs() < 0.01, "{tokens}: {got}");
+        }
     }
 
     #[test]

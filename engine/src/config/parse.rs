@@ -112,7 +112,13 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
         kv_heads,
         head_dim,
         vocab: check.size("vocab_size", file.vocab_size)?,
-        max_positions: check.size("max_position_embeddings", file.max_position_embeddings)?,
+        max_positions: match check.size("max_position_embeddings", file.max_position_embeddings)? {
+            longest if longest > LONGEST => {
+                let detail = format!("{longest} is more than the engine can place; {LONGEST} at most");
+                return Err(check.wrong("max_position_embeddings", detail));
+            }
+            longest => longest,
+        },
         norm_eps: check.positive("rms_norm_eps", file.rms_norm_eps)? as f32,
         rope_theta: check.positive("rope_theta", inside.or(file.rope_theta).or(Some(10_000.0)))?,
         rope_scaling: rope_scaling(&check, file.rope_parameters.as_ref().or(file.rope_scaling.as_ref()))?,
@@ -120,10 +126,18 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
         eos: match file.eos_token_id {
             None => Vec::new(),
             Some(Tokens::One(token)) => vec![token],
+            Some(Tokens::Many(tokens)) if tokens.len() > ENDS => {
+                return Err(check.wrong("eos_token_id", format!("{} tokens end a text; {ENDS} at most", tokens.len())));
+            }
             Some(Tokens::Many(tokens)) => tokens,
         },
     })
 }
+
+/// Longest sequence of a model [tokens]: angles of all positions are kept.
+const LONGEST: usize = 1 << 24;
+/// Tokens that end a text, at most.
+const ENDS: usize = 64;
 
 fn family(check: &Check, file: &File) -> Result<Family, ConfigError> {
     match file.model_type.as_deref() {

@@ -17,9 +17,14 @@ const WORKSPACE: usize = 32 << 20;
 /// `CUBLAS_OP_T`, which the bindings have only with cuBLAS itself.
 static TRANSPOSED: i32 = 1;
 /// Algorithms that are timed for a shape.
-const CANDIDATES: usize = 8;
-/// Times that each is run.
-const RUNS: u32 = 3;
+const CANDIDATES: usize = 16;
+/// Products in a row that are timed together, and how long they should take at least [ns]: longer ones are timed in fewer.
+const RUNS: u64 = 12;
+const LONG: u64 = 2_000_000;
+/// Times that each algorithm is looked at, in another order; the shortest counts.
+const ROUNDS: usize = 2;
+/// Memory that is written before, so that the products wait on the device and not for the host [bytes].
+const HOLD_UP: u64 = 512 << 20;
 
 fn check(status: sys::cublasStatus_t, call: &'static str) -> Result<(), CudaError> {
     if status == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS {
@@ -51,6 +56,8 @@ pub(super) struct Blas {
     plans: BTreeMap<Shape, Plan>,
     /// Of an earlier time.
     tuned: BTreeMap<Shape, Algorithm>,
+    /// Multiprocessors that products may use, if not all.
+    part: Option<u32>,
 }
 
 // SAFETY: the library's handles may be used from any thread, one at a time.
@@ -70,13 +77,13 @@ impl Blas {
     ///
     /// # Errors
     /// It is not there, or there is no memory for its workspace.
-    pub(super) fn new(gpu: &Arc<Gpu>, tuned: BTreeMap<Shape, Algorithm>) -> Result<Blas, CudaError> {
+    pub(super) fn new(gpu: &Arc<Gpu>, tuned: BTreeMap<Shape, Algorithm>, part: Option<u32>) -> Result<Blas, CudaError> {
         Blas::find()?;
         gpu.bind()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: writes a handle, which is destroyed when the structure is dropped.
         check(unsafe { sys::cublasLtCreate(&raw mut handle) }, "cublasLtCreate")?;
-        Ok(Blas { handle, workspace: Buffer::new(gpu, WORKSPACE)?, plans: BTreeMap::new(), tuned })
+        Ok(Blas { handle, workspace: Buffer::new(gpu, WORKSPACE)?, plans: BTreeMap::new(), tuned, part })
     }
 
     /// Whether the library is there.
@@ -119,7 +126,28 @@ impl Blas {
         }
         let Some(plan) = self.plans.get(&shape) else { return Err(CudaError::Compile("no plan".into())) };
         // SAFETY: as the caller vouches.
-        unsafe { self.run(stream, plan, &plan.algorithm, x, weights, y) }
+        let ran = unsafe { self.run(stream, plan, &plan.algorithm, x, weights, y) };
+        if ran.is_ok() || self.tuned.remove(&shape).is_none() {
+            return ran;
+        }
+        // An algorithm that was kept and that the library does not take any more.
+        let plan = self.plan(shape)?;
+        // SAFETY: as the caller vouches.
+        let ran = unsafe { self.run(stream, &plan, &plan.algorithm, x, weights, y) };
+        self.plans.insert(shape, plan);
+        ran
+    }
+
+    /// Makes the plan of a shape, so that no step has to.
+    ///
+    /// # Errors
+    /// The library has no algorithm for it.
+    pub(super) fn prepare(&mut self, shape: Shape) -> Result<(), CudaError> {
+        if !self.plans.contains_key(&shape) {
+            let plan = self.plan(shape)?;
+            self.plans.insert(shape, plan);
+        }
+        Ok(())
     }
 
     /// # Safety
@@ -162,7 +190,7 @@ impl Blas {
 
     /// Everything for a shape, with the algorithm that was tuned or that the library thinks best.
     fn plan(&self, shape: Shape) -> Result<Plan, CudaError> {
-        let mut plan = Plan::new(shape)?;
+        let mut plan = Plan::new(shape, self.part)?;
         match self.tuned.get(&shape) {
             Some(algorithm) => plan.algorithm.data = *algorithm,
             None => plan.algorithm = self.candidates(&plan, 1)?[0],
@@ -239,36 +267,65 @@ impl Blas {
         if let Some(algorithm) = self.tuned.get(&shape) {
             return Ok(*algorithm);
         }
-        let plan = Plan::new(shape)?;
-        let (begin, end) = (Event::new(stream.gpu())?, Event::new(stream.gpu())?);
-        let mut best: Option<(u64, Algorithm)> = None;
-        let mut layers = weights.iter().cycle();
-        for algorithm in self.candidates(&plan, CANDIDATES)? {
-            let mut time = 0;
-            for run in 0..=RUNS {
-                let Some(weights) = layers.next() else { break };
-                stream.record(&begin)?;
+        let plan = Plan::new(shape, self.part)?;
+        let candidates = self.candidates(&plan, CANDIDATES)?;
+        let mut times = vec![u64::MAX; candidates.len()];
+        let mut layers = weights.iter().copied().cycle();
+        for round in 0..ROUNDS {
+            for index in 0..candidates.len() {
+                let index = if round % 2 == 0 { index } else { candidates.len() - 1 - index };
                 // SAFETY: as the caller vouches.
-                let ran = unsafe { self.run(stream, &plan, &algorithm, x, *weights, y) };
-                stream.record(&end)?;
-                if ran.is_err() {
-                    time = u64::MAX;
-                    break;
-                }
-                end.wait()?;
-                // The first run loads the kernel.
-                time += if run == 0 { 0 } else { end.since(&begin)? };
-            }
-            if best.is_none_or(|(least, _)| time < least) {
-                best = Some((time, algorithm.data));
+                let time = unsafe { self.time(stream, &plan, &candidates[index], x, &mut layers, y, round == 0) };
+                times[index] = times[index].min(time.unwrap_or(u64::MAX));
             }
         }
-        let Some((_, algorithm)) = best.filter(|(time, _)| *time < u64::MAX) else {
+        let best = times.iter().zip(&candidates).min_by_key(|(time, _)| **time).filter(|(time, _)| **time < u64::MAX);
+        let Some((_, algorithm)) = best else {
             return Err(CudaError::Blas { call: "cublasLtMatmul", status: "no algorithm runs".to_owned() });
         };
+        let algorithm = algorithm.data;
         self.plans.remove(&shape);
         self.tuned.insert(shape, algorithm);
         Ok(algorithm)
+    }
+
+    /// Time of a product by one algorithm, in a row of them [2⁻⁸ ns]. The first time it `loads` its kernel.
+    ///
+    /// # Safety
+    /// As [`Blas::tune`].
+    #[expect(clippy::too_many_arguments, reason = "a product's, and how it is timed")]
+    unsafe fn time(
+        &self,
+        stream: &Stream,
+        plan: &Plan,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        x: Address,
+        layers: &mut dyn Iterator<Item = Address>,
+        y: Address,
+        loads: bool,
+    ) -> Result<u64, CudaError> {
+        let (begin, end) = (Event::new(stream.gpu())?, Event::new(stream.gpu())?);
+        let mut row = |runs: u64| {
+            let hold_up = HOLD_UP.min(stream.gpu().facts().memory / 256);
+            for _ in 0..hold_up.div_ceil(WORKSPACE as u64) {
+                // SAFETY: the workspace lives, and nothing that is needed is in it between two products.
+                unsafe { stream.fill(self.workspace.at(0), 0, (hold_up as usize).min(WORKSPACE))? };
+            }
+            stream.record(&begin)?;
+            for weights in layers.take(runs as usize) {
+                // SAFETY: as the caller vouches.
+                unsafe { self.run(stream, plan, algorithm, x, weights, y)? };
+            }
+            stream.record(&end)?;
+            end.wait()?;
+            end.since(&begin)
+        };
+        if loads {
+            row(1)?;
+        }
+        let one = row(1)?.max(1);
+        let runs = (LONG / one).clamp(1, RUNS);
+        Ok((if runs == 1 { one } else { row(runs)? } << 8) / runs)
     }
 
     /// What was tuned.
@@ -286,7 +343,7 @@ impl Drop for Blas {
 }
 
 impl Plan {
-    fn new(shape: Shape) -> Result<Plan, CudaError> {
+    fn new(shape: Shape, part: Option<u32>) -> Result<Plan, CudaError> {
         let Shape { rows, inputs, outputs, wide } = shape;
         let null = std::ptr::null_mut();
         // From here on dropping it destroys what has been made.
@@ -310,6 +367,12 @@ impl Plan {
             let (value, size) = ((&raw const TRANSPOSED).cast(), size_of::<i32>());
             let set = sys::cublasLtMatmulDescSetAttribute(plan.product, attribute, value, size);
             check(set, "cublasLtMatmulDescSetAttribute")?;
+            if let Some(part) = part {
+                let attribute = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET;
+                let value = (&raw const part).cast();
+                let set = sys::cublasLtMatmulDescSetAttribute(plan.product, attribute, value, size_of::<u32>());
+                check(set, "cublasLtMatmulDescSetAttribute")?;
+            }
             let call = "cublasLtMatrixLayoutCreate";
             let (layout_w, layout_x) = (&raw mut plan.weights, &raw mut plan.x);
             check(sys::cublasLtMatrixLayoutCreate(layout_w, narrow, inputs, outputs, inputs as i64), call)?;

@@ -8,14 +8,20 @@ mod blocks;
 mod draws;
 mod elementwise;
 mod rig;
+pub mod whole;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use overbook_kernels::Work;
+use overbook_kernels::cuda::SOURCES;
+use rayon::prelude::*;
 
 use super::CudaError;
+use super::compile::{Compiler, Options};
 use super::driver::Gpu;
+use super::kernels::Dims;
+use crate::config::Config;
 use rig::Rig;
 
 /// One launch (with `attend_decode`, the merge that follows it too) beside its reference.
@@ -56,6 +62,40 @@ impl Scope<'_> {
     fn has(&self, kernel: &str) -> bool {
         self.kernel.is_none_or(|only| only == kernel)
     }
+}
+
+/// Kernels that are checked, each with those that are checked with it: what is split is merged, what is gathered is scattered.
+pub fn kernels() -> impl Iterator<Item = &'static str> {
+    let all = SOURCES.iter().flat_map(|source| source.kernels.iter().copied());
+    all.filter(|kernel| !["attend_merge", "gather_blocks", "scatter_blocks"].contains(kernel))
+}
+
+/// Compiles what checks and models need, on all cores, into the folder where it is then found. Returns how many sources.
+///
+/// # Errors
+/// A source does not compile, or the kernels are not written for a model.
+pub fn compile(gpu: &Gpu, cache: &Path, scope: Scope, models: &[&Config]) -> Result<usize, CudaError> {
+    let compiler = Compiler::find()?;
+    let shapes = attention::SHAPES.iter().take(scope.shapes).map(|(shape, _)| shape).chain([&rig::Shape::ANY]);
+    let mut defines: Vec<_> = shapes.map(|shape| shape.defines()).collect();
+    for config in models {
+        defines.push(Dims::of(config, whole::BLOCK)?.defines());
+    }
+    let mut jobs = Vec::new();
+    for source in &SOURCES {
+        for defines in &defines {
+            // Sources that do not ask for a constant are the same whatever it is.
+            let taken: Vec<_> = defines.iter().copied().filter(|(name, _)| source.takes.contains(name)).collect();
+            if !jobs.contains(&(source, taken.clone())) {
+                jobs.push((source, taken));
+            }
+        }
+    }
+    jobs.par_iter().try_for_each(|(source, defines)| {
+        let options = Options { sm: gpu.facts().sm, defines: defines.clone() };
+        compiler.compile(source, &options, Some(cache)).map(drop)
+    })?;
+    Ok(jobs.len())
 }
 
 /// Runs checks. Compiled kernels are kept in a folder, if one is given.

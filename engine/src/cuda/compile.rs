@@ -12,7 +12,7 @@ use super::CudaError;
 pub struct Options {
     /// Compute capability: 90 for 9.0.
     pub sm: u32,
-    /// Constants that the sources take (`-DNAME=value`).
+    /// Constants for the sources that take them (`-DNAME=value`).
     pub defines: Vec<(&'static str, u32)>,
 }
 
@@ -77,9 +77,9 @@ impl Compiler {
         options: &Options,
         cache: Option<&Path>,
     ) -> Result<Compiled, CudaError> {
-        let flags = self.flags(options);
-        let place = cache.map(|folder| folder.join(format!("{}.cubin", self.key(source, &flags))));
-        if let Some(image) = place.as_ref().and_then(|place| std::fs::read(place).ok()) {
+        let flags = self.flags(source, options);
+        let place = cache.map(|folder| self.place(folder, source, &flags));
+        if let Some(image) = place.as_deref().and_then(kept) {
             return Ok(Compiled { image, log: String::new() });
         }
         let compiled = run(source, &flags, &[])?;
@@ -87,6 +87,15 @@ impl Compiler {
             keep(&place, &compiled.image);
         }
         Ok(compiled)
+    }
+
+    /// Forgets what was kept of a source.
+    pub(super) fn forget(&self, source: &overbook_kernels::cuda::Source, options: &Options, cache: &Path) {
+        let _ = std::fs::remove_file(self.place(cache, source, &self.flags(source, options)));
+    }
+
+    fn place(&self, folder: &Path, source: &overbook_kernels::cuda::Source, flags: &[String]) -> PathBuf {
+        folder.join(format!("{}.cubin", self.key(source, flags)))
     }
 
     /// Compiles with more options, and keeps nothing.
@@ -99,10 +108,10 @@ impl Compiler {
         options: &Options,
         more: &[&str],
     ) -> Result<Compiled, CudaError> {
-        run(source, &self.flags(options), more)
+        run(source, &self.flags(source, options), more)
     }
 
-    fn flags(&self, options: &Options) -> Vec<String> {
+    fn flags(&self, source: &overbook_kernels::cuda::Source, options: &Options) -> Vec<String> {
         let newest = self.known.iter().copied().max().unwrap_or(options.sm);
         let arch = if self.known.contains(&options.sm) {
             format!("sm_{}", options.sm)
@@ -110,7 +119,8 @@ impl Compiler {
             // The driver compiles PTX for GPUs that are newer than this compiler.
             format!("compute_{newest}")
         };
-        let defines = options.defines.iter().map(|(name, value)| format!("-D{name}={value}"));
+        let defines = options.defines.iter().filter(|(name, _)| source.takes.contains(name));
+        let defines = defines.map(|(name, value)| format!("-D{name}={value}"));
         [format!("--gpu-architecture={arch}"), "--std=c++17".to_owned()].into_iter().chain(defines).collect()
     }
 
@@ -150,12 +160,27 @@ fn run(source: &overbook_kernels::cuda::Source, flags: &[String], more: &[&str])
     Ok(Compiled { image: program.image()?, log })
 }
 
-/// Writes a file that others see whole or not at all. A cache that cannot be written costs time, not correctness.
-pub(super) fn keep(place: &Path, image: &[u8]) {
+/// Bytes of a kept file's first line: the hash of all that follows. Drivers and libraries trust what they are given, and a file may
+/// have been cut off or damaged.
+const SEAL: usize = 65;
+
+/// What was kept at a place, if it is whole.
+pub(super) fn kept(place: &Path) -> Option<Vec<u8>> {
+    let mut file = std::fs::read(place).ok()?;
+    let (seal, content) = file.split_at_checked(SEAL)?;
+    let whole = seal[..SEAL - 1] == *blake3::hash(content).to_hex().as_bytes();
+    file.drain(..SEAL);
+    whole.then_some(file)
+}
+
+/// Keeps something at a place, where others see it whole or not at all. A cache that cannot be written costs time, not correctness.
+pub(super) fn keep(place: &Path, content: &[u8]) {
     let Some(folder) = place.parent() else { return };
     let unfinished = place.with_extension(format!("{}.part", std::process::id()));
+    let seal = blake3::hash(content).to_hex();
+    let file = [seal.as_bytes(), b"\n", content].concat();
     let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&unfinished, image))
+        .and_then(|()| std::fs::write(&unfinished, file))
         .and_then(|()| std::fs::rename(&unfinished, place));
     if written.is_err() {
         let _ = std::fs::remove_file(&unfinished);

@@ -70,7 +70,10 @@ impl Gpu {
             if version < OLDEST_DRIVER {
                 return Err(CudaError::OldDriver { version });
             }
-            check(sys::cuInit(0), "cuInit")?;
+            match sys::cuInit(0) {
+                sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(CudaError::NoDevice { number, count }),
+                result => check(result, "cuInit")?,
+            }
             check(sys::cuDeviceGetCount(&raw mut count), "cuDeviceGetCount")?;
             if i64::from(number) >= i64::from(count) {
                 return Err(CudaError::NoDevice { number, count });
@@ -92,6 +95,26 @@ impl Gpu {
     /// What it is.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Its id, by which other libraries know it: `GPU-` and 32 digits in hex.
+    ///
+    /// # Errors
+    /// The GPU is lost.
+    pub fn uuid(&self) -> Result<String, CudaError> {
+        let mut uuid = sys::CUuuid { bytes: [0; 16] };
+        // SAFETY: the device is valid; writes 16 bytes.
+        check(unsafe { sys::cuDeviceGetUuid_v2(&raw mut uuid, self.device) }, "cuDeviceGetUuid")?;
+        let number = u128::from_be_bytes(uuid.bytes.map(|byte| byte as u8));
+        let part = |shift: u32, digits: u32| number >> shift & ((1 << (4 * digits)) - 1);
+        Ok(format!(
+            "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            part(96, 8),
+            part(80, 4),
+            part(64, 4),
+            part(48, 4),
+            part(0, 12)
+        ))
     }
 
     /// The driver's number of it.
@@ -384,7 +407,7 @@ impl Module {
         // SAFETY: the module is loaded; the name ends in zero.
         let found = unsafe { sys::cuModuleGetFunction(&raw mut function, self.module, text.as_ptr()) };
         check(found, "cuModuleGetFunction")?;
-        if shared > 48 << 10 {
+        if shared > 0 {
             let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is valid.
             check(unsafe { sys::cuFuncSetAttribute(function, which, shared as i32) }, "cuFuncSetAttribute")?;

@@ -1,5 +1,6 @@
 //! The executor: sequences, block tables and lanes over one pool.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::executor::{Batch, Capacity, Executor, ExecutorError, Lanes, Output};
 use crate::history::Histories;
 use crate::weights::Source;
 
-/// Share of the device's memory that is kept free for graphs, kernels and the driver: one part in so many.
-const RESERVE: u64 = 100;
+/// Kept free for graphs, kernels and what the libraries load [bytes]; of a small device no more than a twentieth.
+const RESERVE: u64 = 1 << 30;
 /// Workspace of products, for each lane [bytes].
 const WORKSPACE: u64 = 32 << 20;
 
@@ -35,13 +36,15 @@ pub struct Model {
 /// What a GPU has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fit {
-    /// Blocks of keys and values, at most.
+    /// Blocks of keys and values that leave room for everything.
     pub blocks: u64,
+    /// Blocks that may still do: the libraries have loaded by then what the room is for.
+    pub most: u64,
     /// Bytes of one block.
     pub block_bytes: u64,
     /// Device memory free beside the weights [bytes].
     pub free: u64,
-    /// What steps of the capacity's size need of it, the reserve included [bytes].
+    /// What steps of the capacity's size need of it [bytes].
     pub work: u64,
 }
 
@@ -51,14 +54,21 @@ impl Model {
     /// # Errors
     /// CUDA or the GPU cannot be used, or the weights cannot be had or do not fit.
     pub fn load(number: u32, config: Config, source: &dyn Source) -> Result<Arc<Model>, CudaError> {
-        let gpu = Gpu::open(number)?;
+        Model::on(&Gpu::open(number)?, config, source)
+    }
+
+    /// Loads weights onto a GPU.
+    ///
+    /// # Errors
+    /// They cannot be had or do not fit.
+    pub fn on(gpu: &Arc<Gpu>, config: Config, source: &dyn Source) -> Result<Arc<Model>, CudaError> {
         Dims::of(&config, 1)?;
         let (wanted, free) = (weights::bytes(&config), gpu.free_memory()?);
         if wanted > free {
             return Err(CudaError::Memory { wanted, free });
         }
-        let weights = Weights::load(&gpu, &config, source, config.max_positions as u32)?;
-        Ok(Arc::new(Model { gpu, config, weights, cache: compile::cache_folder() }))
+        let weights = Weights::load(gpu, &config, source, config.max_positions as u32)?;
+        Ok(Arc::new(Model { gpu: gpu.clone(), config, weights, cache: compile::cache_folder() }))
     }
 
     /// The GPU.
@@ -80,9 +90,12 @@ impl Model {
         let sms = self.gpu.facts().multiprocessors;
         let lanes = lane_capacities(capacity).into_iter();
         let lanes: u64 = lanes.map(|capacity| Lane::bytes(&dims, &capacity, sms) + WORKSPACE).sum();
-        let (free, work) = (self.gpu.free_memory()?, self.gpu.facts().memory / RESERVE + lanes);
+        let (free, work) = (self.gpu.free_memory()?, lanes);
+        let reserve = RESERVE.min(self.gpu.facts().memory / 20);
         let block_bytes = 2 * (self.config.layers * dims.slot_bytes()) as u64 * u64::from(capacity.block_tokens);
-        Ok(Fit { blocks: free.saturating_sub(work) / block_bytes, block_bytes, free, work })
+        let left = free.saturating_sub(work);
+        let blocks = left.saturating_sub(reserve) / block_bytes;
+        Ok(Fit { blocks, most: left.saturating_sub(reserve / 2) / block_bytes, block_bytes, free, work })
     }
 }
 
@@ -143,22 +156,24 @@ impl CudaExecutor {
         let dims = Dims::of(&model.config, capacity.block_tokens)?;
         let fit = model.fit(&capacity)?;
         let kernels = Kernels::load(&gpu, dims, model.cache.as_deref())?;
-        if u64::from(capacity.blocks) > fit.blocks {
+        if u64::from(capacity.blocks) > fit.most {
             let wanted = u64::from(capacity.blocks) * fit.block_bytes + fit.work;
             return Err(CudaError::Memory { wanted, free: fit.free });
         }
         let cache = Buffer::new(&gpu, capacity.blocks as usize * fit.block_bytes as usize)?;
         let kept = model.cache.as_deref();
-        let mut lanes = Vec::new();
+        let (mut lanes, mut partitions) = (Vec::new(), Partition::of(&gpu, capacity.lanes)?);
         for (index, own) in lane_capacities(&capacity).into_iter().enumerate() {
             let shared = Shared { model: &model, kernels: &kernels, cache: &cache };
-            let compute = Partition::new(&gpu, capacity.lanes.share(index), index)?;
-            // Algorithms are chosen for the whole GPU: a part of it takes what was chosen, and times nothing.
-            let (part, blas) = (compute.is_part(), Blas::new(&gpu, tuning::load(kept, gpu.facts()))?);
-            let mut lane = Lane::new(&gpu, compute, blas, own, &dims)?;
-            if !part && lane.tune(shared)? {
+            let compute = partitions.remove(0);
+            // What was timed was timed on the whole GPU. On a part of it the library chooses, and knows how large it is.
+            let part = compute.part();
+            let tuned = if part.is_some() { BTreeMap::new() } else { tuning::load(kept, gpu.facts()) };
+            let mut lane = Lane::new(&gpu, compute, Blas::new(&gpu, tuned, part)?, own, &dims)?;
+            if part.is_none() && lane.tune(shared)? {
                 tuning::keep(kept, gpu.facts(), lane.blas().tuned());
             }
+            lane.prepare(shared)?;
             // A lane for prompts has no batches of decodes.
             if graphs && (capacity.lanes == Lanes::One || index == 1) {
                 lane.record(shared)?;
@@ -167,6 +182,14 @@ impl CudaExecutor {
         }
         let histories = Histories::new(capacity);
         Ok(CudaExecutor { lanes, kernels, cache, model, capacity, histories, failed: None })
+    }
+
+    /// Logits that the last step of the first lane has drawn so many tokens from, `[draw, vocab]`: for checks. No step is out.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn logits(&self, draws: usize) -> Result<Vec<f32>, ExecutorError> {
+        Ok(self.lanes[0].logits(draws * self.capacity.vocab as usize)?)
     }
 
     fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {

@@ -57,9 +57,8 @@ pub(super) struct Work {
 fn sizes(dims: &Dims, rows: u32, draws: u32, sms: u32) -> [usize; 11] {
     let (rows, draws) = (padded(rows) as usize, padded(draws) as usize);
     let wide = |width: u32| rows * width as usize * 2;
-    // Splits go down as rows go up: there are never more parts than this.
-    let parts = (2 * sms + dims.kv_heads * draws as u32).max(32 * dims.kv_heads) as usize;
-    let parts = parts * (dims.heads / dims.kv_heads) as usize;
+    // Where there is more than one split, all parts are computed in one wave of two blocks per multiprocessor.
+    let parts = (2 * sms * (dims.heads / dims.kv_heads)) as usize;
     [
         wide(dims.hidden),
         wide(dims.hidden),
@@ -94,6 +93,16 @@ impl Work {
             partial: buffer(partial)?,
             stats: buffer(stats)?,
         })
+    }
+
+    /// Fills it with a small number: products of zeros, or of nothing in particular, take another time.
+    pub(super) fn fill(&self, stream: &Stream) -> Result<(), CudaError> {
+        let Work { x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats } = self;
+        for buffer in [x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats] {
+            // SAFETY: the whole of a buffer that lives as long as the lane, whose stream is waited for.
+            unsafe { stream.fill(buffer.at(0), 0x3c, buffer.bytes())? };
+        }
+        Ok(())
     }
 
     /// Bytes that it takes.

@@ -83,7 +83,8 @@ impl Dims {
 
     /// What the sources are compiled with.
     pub(super) fn defines(&self) -> Vec<(&'static str, u32)> {
-        vec![("HEAD_DIM", self.dim), ("GROUP", self.heads / self.kv_heads), ("BLOCK_SHIFT", self.block_shift)]
+        let group = self.heads / self.kv_heads;
+        vec![("HEAD_DIM", self.dim), ("GROUP", group), ("BLOCK_SHIFT", self.block_shift), ("HIDDEN", self.hidden)]
     }
 }
 
@@ -185,9 +186,12 @@ fn module(
     cache: Option<&Path>,
 ) -> Result<Arc<Module>, CudaError> {
     let image = compiler.compile(source, options, cache)?.image;
-    match Module::load(gpu, &image) {
-        Err(_) if cache.is_some() => Module::load(gpu, &compiler.compile(source, options, None)?.image),
-        loaded => loaded,
+    match (Module::load(gpu, &image), cache) {
+        (Err(_), Some(folder)) => {
+            compiler.forget(source, options, folder);
+            Module::load(gpu, &compiler.compile(source, options, cache)?.image)
+        }
+        (loaded, _) => loaded,
     }
 }
 
@@ -199,6 +203,9 @@ const fn line(blocks: u32, threads: u32) -> Grid {
 /// For each of them: addresses are of arrays as the kernel's source describes them, in buffers that live until it has run.
 impl Kernels {
     /// `x[row] = table[token of the row]`.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn embed(
         &self,
         stream: &Stream,
@@ -214,6 +221,9 @@ impl Kernels {
     }
 
     /// `x += delta; out = norm(x) · weight`, or only rows `picks` of it.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn add_norm(
         &self,
@@ -232,6 +242,9 @@ impl Kernels {
     }
 
     /// Biases, norms and rotation of queries and keys; keys and values to the cache.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn rope_write(
         &self,
@@ -248,11 +261,16 @@ impl Kernels {
         let args = args.at(rows.positions).at(rows.owners).at(tables.at).int(tables.width);
         let args = args.at(cache.keys).at(cache.values).int(self.dims.heads).int(self.dims.kv_heads);
         let args = args.float(self.dims.epsilon);
+        let share = source::rope_write_share(self.dims.heads + 2 * self.dims.kv_heads, self.dims.dim);
+        let grid = Grid { blocks: [count, share, 1], threads: source::ROPE_WRITE_THREADS, shared: 0 };
         // SAFETY: as the caller vouches.
-        unsafe { stream.launch(&self.rope_write, line(count, source::ROPE_WRITE_THREADS), args) }
+        unsafe { stream.launch(&self.rope_write, grid, args) }
     }
 
     /// Attention of the first `count` rows, one position each.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn attend_decode(
         &self,
@@ -283,6 +301,9 @@ impl Kernels {
     }
 
     /// Attention of chunks of prompts.
+    ///
+    /// # Safety
+    /// As above.
     #[expect(clippy::too_many_arguments, reason = "the kernel's")]
     pub(super) unsafe fn attend_prefill(
         &self,
@@ -304,6 +325,9 @@ impl Kernels {
     }
 
     /// `out = silu(gate) · up`.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn silu_mul(
         &self,
         stream: &Stream,
@@ -318,6 +342,9 @@ impl Kernels {
     }
 
     /// Draws a token from each row of logits.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn sample(
         &self,
         stream: &Stream,
@@ -332,6 +359,9 @@ impl Kernels {
     }
 
     /// Changes block tables.
+    ///
+    /// # Safety
+    /// As above.
     pub(super) unsafe fn update_tables(
         &self,
         stream: &Stream,

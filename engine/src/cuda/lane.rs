@@ -8,7 +8,7 @@ use super::CudaError;
 use super::blas::Blas;
 use super::driver::{Buffer, Event, Gpu, Pinned};
 use super::executor::{Model, table_width};
-use super::forward::{Pass, Product, Work};
+use super::forward::{Pass, Product, Work, padded};
 use super::kernels::{Dims, Kernels, Tables};
 use super::partition::Partition;
 use super::step::{Counts, Drawn, Layout, Owners, Step, pieces};
@@ -20,6 +20,8 @@ use crate::history::{Histories, Pending};
 const BUCKETS: [u32; 16] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256];
 /// Positions of a step for which products are tuned, beside the buckets.
 const TUNED_ROWS: [u32; 5] = [512, 1024, 2048, 4096, 8192];
+/// Positions beyond which a step is long: the library has other kernels for it.
+const LONG_STEP: u32 = 512;
 /// Banned tokens of a step, for each of its sequences, for which there is room: the server takes up to 1,024 from a client, and adds
 /// the tokenizer's own ends.
 const BANS: u32 = 1088;
@@ -47,12 +49,13 @@ struct Flight {
 
 /// One lane.
 pub(super) struct Lane {
+    // Graphs and events go before the context that they were made in.
+    graphs: BTreeMap<(u32, usize), Graph>,
+    slots: [Slot; 2],
     compute: Partition,
     upload: Stream,
     blas: Blas,
     work: Work,
-    slots: [Slot; 2],
-    graphs: BTreeMap<(u32, usize), Graph>,
     /// Steps submitted so far.
     submitted: u64,
     out: VecDeque<Flight>,
@@ -142,6 +145,7 @@ impl Lane {
     pub(super) fn tune(&mut self, shared: Shared) -> Result<bool, CudaError> {
         let dims = shared.kernels.dims();
         let (known, capacity) = (self.blas.tuned().len(), self.capacity);
+        self.work.fill(&self.compute.stream)?;
         let rows = buckets(&capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
         for rows in rows {
             for product in Product::ALL {
@@ -155,6 +159,29 @@ impl Lane {
             }
         }
         Ok(self.blas.tuned().len() > known)
+    }
+
+    /// Makes the plans of all products that steps of prompts may need. Those of long steps are also run: the library loads kernels
+    /// when they are first used, and no step should wait for that.
+    pub(super) fn prepare(&mut self, shared: Shared) -> Result<(), CudaError> {
+        let dims = shared.kernels.dims();
+        let most = padded(largest(&self.capacity).0);
+        let mut rows = 1;
+        while rows <= most {
+            for product in Product::ALL.into_iter().filter(|product| *product != Product::Head) {
+                let shape = product.shape(&dims, rows);
+                self.blas.prepare(shape)?;
+                let (x, y) = self.work.operands(product);
+                if most > LONG_STEP
+                    && let Some(weights) = product.weights(&shared.model.weights).first()
+                {
+                    // SAFETY: the operands have room for the rows; nothing else runs.
+                    unsafe { self.blas.multiply(&self.compute.stream, shape, x, *weights, y)? };
+                }
+            }
+            rows = padded(rows) + 1;
+        }
+        self.compute.stream.finish()
     }
 
     /// The library with what was tuned.
@@ -230,12 +257,12 @@ impl Lane {
         }
         let slot = (self.submitted % 2) as usize;
         self.submitted += 1;
-        let mut draws = Vec::with_capacity(sequences.len());
+        let (mut draws, mut begun) = (Vec::with_capacity(sequences.len()), false);
         // What does not fit beside the step comes before it.
         let (early, changes) = changes.split_at(changes.len() - changes.len().min(self.room.1 as usize));
         for early in early.chunks(self.room.1 as usize) {
-            self.start(slot, draws.is_empty())?;
-            self.piece(slot, &Step::new(&[], histories), early, histories, shared, 0)?;
+            self.piece(slot, &Step::new(&[], histories), early, histories, shared, (0, !begun))?;
+            begun = true;
             self.compute.stream.finish()?;
         }
         let parts;
@@ -254,8 +281,8 @@ impl Lane {
             }
             let step = Step::new(sequences, histories);
             let changes = if index == 0 { changes } else { &[] };
-            self.start(slot, index == 0 && early.is_empty())?;
-            self.piece(slot, &step, changes, histories, shared, draws.len())?;
+            self.piece(slot, &step, changes, histories, shared, (draws.len(), !begun))?;
+            begun = true;
             draws.extend(step.draws);
         }
         for (index, pending) in draws.iter().enumerate() {
@@ -271,12 +298,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Notes the beginning of a step.
-    fn start(&mut self, slot: usize, first: bool) -> Result<(), CudaError> {
-        if first { self.compute.stream.record(&self.slots[slot].begun) } else { Ok(()) }
-    }
-
-    /// Writes, copies and launches one part of a batch.
+    /// Writes, copies and launches one part of a batch: its tokens go behind the first `from`, and the `first` part begins the step.
     fn piece(
         &mut self,
         slot: usize,
@@ -284,7 +306,7 @@ impl Lane {
         changes: &[[u32; 3]],
         histories: &Histories,
         shared: Shared,
-        from: usize,
+        (from, first): (usize, bool),
     ) -> Result<(), ExecutorError> {
         let bucket = self.bucket(step).filter(|_| from == 0);
         let counts = bucket.map_or(step.counts, Counts::decodes);
@@ -294,7 +316,7 @@ impl Lane {
             return Err(ExecutorError(format!("more than {BANS} banned tokens for each sequence of a step")));
         }
         let before = self.submitted - 1;
-        let Slot { written, copied, uploaded, .. } = &mut self.slots[slot];
+        let Slot { written, copied, uploaded, begun, .. } = &mut self.slots[slot];
         // SAFETY: the step before that used this slot was given back, and parts of this one before it are done.
         let to = unsafe { written.bytes_mut() };
         step.write(to, counts, &layout, histories, &self.owners, (&self.drawn, before))?;
@@ -305,6 +327,10 @@ impl Lane {
         unsafe { self.upload.upload(copied.at(0), written, bytes)? };
         self.upload.record(uploaded)?;
         self.compute.stream.wait_for(uploaded)?;
+        if first {
+            // Before it a device with nothing to do waits for the host, which is the host's time.
+            self.compute.stream.record(begun)?;
+        }
         if !changes.is_empty() {
             let tables = Tables { at: self.tables.at(0), width: table_width(&self.capacity) };
             let at = copied.at(layout.changes());
@@ -320,11 +346,12 @@ impl Lane {
         Ok(())
     }
 
-    /// The graph for a step, if there is one: of decodes, each of which draws a token.
+    /// What a step of decodes fills up to. Without graphs too: how many parts attention is split into, and so the order of its sums,
+    /// depends on the number of rows.
     fn bucket(&self, step: &Step) -> Option<u32> {
         let fits = step.is_decode() && step.counts.rows > 0 && step.counts.draws == step.counts.rows;
         let least = BUCKETS.into_iter().find(|bucket| *bucket >= step.counts.rows)?;
-        (fits && self.graphs.contains_key(&(least, 0))).then_some(least)
+        (fits && buckets(&self.capacity).any(|bucket| bucket == least)).then_some(least)
     }
 
     /// Whether the oldest step is done.
@@ -346,6 +373,17 @@ impl Lane {
         let tokens =
             draws.into_iter().zip(drawn).map(|(pending, token)| (pending.seat, histories.take(pending, token)));
         Ok(Output { tokens: tokens.collect(), start, end })
+    }
+
+    /// Logits that the last step has drawn from, `[draw, vocab]`, so many numbers of them: for checks. Nothing is out.
+    pub(super) fn logits(&self, numbers: usize) -> Result<Vec<f32>, CudaError> {
+        let mut read = Pinned::new(self.upload.gpu(), 4 * numbers)?;
+        // SAFETY: nothing else uses the memory before the stream is waited for; the draws' logits are in the buffer.
+        unsafe { self.compute.stream.download(&mut read, self.work.operands(Product::Head).1, 4 * numbers)? };
+        self.compute.stream.finish()?;
+        // SAFETY: the copy is done.
+        let words = unsafe { read.bytes() }.as_chunks::<4>().0;
+        Ok(words.iter().take(numbers).map(|four| f32::from_le_bytes(*four)).collect())
     }
 
     /// Follows a batch of its own, after the histories have; gives what its block tables must learn.

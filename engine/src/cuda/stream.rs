@@ -227,16 +227,21 @@ impl Stream {
         let mut graph = std::ptr::null_mut();
         // SAFETY: ends what was begun above, whatever came of it; writes a handle.
         let ended = check(unsafe { sys::cuStreamEndCapture(self.stream, &raw mut graph) }, "cuStreamEndCapture");
-        enqueued.and(ended)?;
         let mut exec = std::ptr::null_mut();
-        // SAFETY: the graph is valid; it is not needed any more once it can be launched.
-        let made = unsafe {
-            let made = sys::cuGraphInstantiateWithFlags(&raw mut exec, graph, 0);
-            sys::cuGraphDestroy(graph);
-            made
-        };
-        check(made, "cuGraphInstantiate")?;
-        Ok(Graph { gpu: self.gpu.clone(), exec })
+        let made = enqueued.and(ended).and_then(|()| {
+            // SAFETY: the graph is valid; writes a handle.
+            check(unsafe { sys::cuGraphInstantiateWithFlags(&raw mut exec, graph, 0) }, "cuGraphInstantiate")
+        });
+        if !graph.is_null() {
+            // SAFETY: the graph was made once; it is not needed any more once it can be launched.
+            unsafe { sys::cuGraphDestroy(graph) };
+        }
+        made?;
+        let graph = Graph { gpu: self.gpu.clone(), exec };
+        // The first replay is no slower than the others.
+        // SAFETY: both handles are valid.
+        check(unsafe { sys::cuGraphUpload(graph.exec, self.stream) }, "cuGraphUpload")?;
+        Ok(graph)
     }
 
     /// Does what a graph has recorded.

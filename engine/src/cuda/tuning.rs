@@ -23,13 +23,15 @@ struct Entry {
 fn place(folder: &Path, gpu: &Facts) -> PathBuf {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = gpu.name.chars().map(plain).collect();
-    folder.join(format!("cublaslt-{}-{name}-sm{}.json", Blas::version(), gpu.sm))
+    folder.join(format!("cublaslt-{}-{name}-sm{}.tuned", Blas::version(), gpu.sm))
 }
 
 /// Those of earlier times. What cannot be read is measured again.
 pub(super) fn load(folder: Option<&Path>, gpu: &Facts) -> BTreeMap<Shape, Algorithm> {
-    let text = folder.and_then(|folder| std::fs::read_to_string(place(folder, gpu)).ok()).unwrap_or_default();
-    let entries: Vec<Entry> = serde_json::from_str(&text).unwrap_or_default();
+    // Their file is named after the library's version.
+    let folder = folder.filter(|_| Blas::find().is_ok());
+    let text = folder.and_then(|folder| super::compile::kept(&place(folder, gpu))).unwrap_or_default();
+    let entries: Vec<Entry> = serde_json::from_slice(&text).unwrap_or_default();
     let known = entries.into_iter().filter_map(|entry| {
         let Entry { rows, inputs, outputs, wide, algorithm } = entry;
         Some((Shape { rows, inputs, outputs, wide }, from_hex(&algorithm)?))

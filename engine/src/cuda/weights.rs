@@ -10,7 +10,7 @@ use super::stream::Stream;
 use crate::config::Config;
 use crate::weights::{Source, WeightsError, bf16};
 
-/// Bytes that are copied at once.
+/// Bytes that are copied at once. The next ones are made meanwhile.
 const CHUNK: usize = 32 << 20;
 
 /// Addresses of one decoder layer's weights. Zero where the model has none.
@@ -79,7 +79,7 @@ impl Weights {
             positions.flat_map(|at| frequencies.iter().map(move |f| of(f64::from(at) * f) as f32)).collect()
         };
         let (cos, sin) = (loader.floats(&angles(f64::cos))?, loader.floats(&angles(f64::sin))?);
-        Ok(Weights { embedding, head, norm, cos, sin, layers, buffers: loader.buffers })
+        Ok(Weights { embedding, head, norm, cos, sin, layers, buffers: loader.finish()? })
     }
 
     /// Device memory that they take [bytes].
@@ -101,21 +101,17 @@ struct Loader<'a> {
     gpu: Arc<Gpu>,
     source: &'a dyn Source,
     stream: Stream,
-    pinned: Pinned,
-    copied: Event,
+    /// What is written while the other is copied.
+    pinned: [(Pinned, Event); 2],
+    turn: usize,
     buffers: Vec<Buffer>,
 }
 
 impl<'a> Loader<'a> {
     fn new(gpu: &Arc<Gpu>, source: &'a dyn Source) -> Result<Loader<'a>, CudaError> {
-        Ok(Loader {
-            gpu: gpu.clone(),
-            source,
-            stream: Stream::new(gpu)?,
-            pinned: Pinned::new(gpu, CHUNK)?,
-            copied: Event::new(gpu)?,
-            buffers: Vec::new(),
-        })
+        let half = || Ok::<_, CudaError>((Pinned::new(gpu, CHUNK)?, Event::new(gpu)?));
+        let (stream, pinned) = (Stream::new(gpu)?, [half()?, half()?]);
+        Ok(Loader { gpu: gpu.clone(), source, stream, pinned, turn: 0, buffers: Vec::new() })
     }
 
     fn layer(&mut self, config: &Config, layer: usize) -> Result<Layer, CudaError> {
@@ -152,14 +148,21 @@ impl<'a> Loader<'a> {
         let buffer = Buffer::new(&self.gpu, rows * width * 2)?;
         let mut at = 0;
         for (name, rows) in parts {
-            let values = self.tensor(name, &[*rows, width])?;
-            for values in values.chunks(CHUNK / 2) {
-                self.copy(buffer.at(at), values.len() * 2, |bytes| {
+            let (source, len) = (self.source, rows * width);
+            // What can be made piece by piece never lies in memory as a whole.
+            let whole = if source.narrow(name, 0, &mut []) { None } else { Some(self.tensor(name, &[*rows, width])?) };
+            for first in (0..len).step_by(CHUNK / 2) {
+                let count = (len - first).min(CHUNK / 2);
+                self.copy(buffer.at(at), count * 2, |bytes| {
+                    let Some(values) = &whole else {
+                        source.narrow(name, first, bytes);
+                        return;
+                    };
                     let (bytes, _) = bytes.as_chunks_mut::<2>();
                     let narrow = |(two, value): (&mut [u8; 2], &f32)| *two = (bf16(*value) as u16).to_le_bytes();
-                    bytes.par_iter_mut().zip(values).with_min_len(1 << 16).for_each(narrow);
+                    bytes.par_iter_mut().zip(&values[first..]).with_min_len(1 << 16).for_each(narrow);
                 })?;
-                at += values.len() * 2;
+                at += count * 2;
             }
         }
         self.buffers.push(buffer);
@@ -191,13 +194,22 @@ impl<'a> Loader<'a> {
         self.source.tensor(name, shape)
     }
 
-    /// Lets `write` fill pinned memory, and copies so many bytes of it.
+    /// Lets `write` fill pinned memory, and begins to copy so many bytes of it.
     fn copy(&mut self, to: Address, bytes: usize, write: impl FnOnce(&mut [u8])) -> Result<(), CudaError> {
-        // SAFETY: the copy before is done.
-        write(unsafe { &mut self.pinned.bytes_mut()[..bytes] });
+        let (pinned, copied) = &mut self.pinned[self.turn];
+        self.turn = 1 - self.turn;
+        // One that was never recorded is there.
+        copied.wait()?;
+        // SAFETY: the copy before from this memory is done.
+        write(unsafe { &mut pinned.bytes_mut()[..bytes] });
         // SAFETY: the target was allocated for it and is kept; the source is not touched before the copy is done.
-        unsafe { self.stream.upload(to, &self.pinned, bytes)? };
-        self.stream.record(&self.copied)?;
-        self.copied.wait()
+        unsafe { self.stream.upload(to, pinned, bytes)? };
+        self.stream.record(copied)
+    }
+
+    /// Waits for all copies; the memory that they went to.
+    fn finish(self) -> Result<Vec<Buffer>, CudaError> {
+        self.stream.finish()?;
+        Ok(self.buffers)
     }
 }

@@ -1,6 +1,6 @@
 //! One turn: what has come in, what has ended, what is planned.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
 use overbook_sim::results::rows::{Outcome, RequestRow, StepRow};
 use overbook_sim::serving::replica::Happened;
@@ -10,6 +10,15 @@ use overbook_sim::workload::arrival::Arrival;
 use super::client::{Client, Event, Limit, Message, Submission, Why};
 use super::{Clock, DriveError, Driver, InFlight, Observer, StepLog};
 use crate::executor::Output;
+
+/// Which lanes with nothing to do look at what there is.
+#[derive(Clone, Copy)]
+struct Looks {
+    /// All: a request has ended.
+    all: bool,
+    /// The one that reads the queue: a request has come.
+    queue: bool,
+}
 
 impl Driver {
     /// Takes in the news, completes the step that has ended, and plans unless the driver is about to stop.
@@ -25,36 +34,18 @@ impl Driver {
         let now = clock.now().max(self.last_turn + Span(1));
         observer.held(self.last_turn, now, self.levels);
         self.last_turn = now;
-        self.lose_patience(now);
+        let mut looks = Looks { all: self.lose_patience(now) || (output.is_none() && news.is_empty()), queue: false };
         for message in news.drain(..) {
             // The next request may get the seat of one that has just ended.
             self.tell(now, observer);
             match message {
-                Message::Submit(submission) => self.submit(*submission, now, observer),
-                Message::End { id, outcome } => self.end(id, outcome, now),
+                Message::Submit(submission) => looks.queue |= self.submit(*submission, now, observer),
+                Message::End { id, outcome } => looks.all |= self.end(id, outcome, now),
                 Message::Halt => {}
             }
         }
         self.tell(now, observer);
-        // Lanes at a boundary: the one whose step has ended, and those that wait for what may have come.
-        let mut due = VecDeque::new();
-        if let Some((lane, output)) = output {
-            self.complete(lane, clock, &output, now, observer);
-            due.push_back(lane);
-        }
-        let ended = due.front().copied();
-        due.extend((0..self.lanes.len()).filter(|lane| Some(*lane) != ended && self.lanes[*lane].flights.is_empty()));
-        while let Some(lane) = due.pop_front() {
-            self.replica.reap(lane, now);
-            self.tell(now, observer);
-            if plans && self.plan(lane, clock, now, observer)? {
-                // What it has taken or given is news for those that have nothing to do.
-                let idle = |other: &usize| self.lanes[*other].flights.is_empty() && self.replica.has_work(*other);
-                let news: Vec<usize> =
-                    (0..self.lanes.len()).filter(idle).filter(|other| !due.contains(other)).collect();
-                due.extend(news);
-            }
-        }
+        self.boundaries(looks, output, clock, now, plans, observer)?;
         let stuck = self.is_idle() && (0..self.lanes.len()).any(|lane| self.replica.has_work(lane));
         if plans && stuck && self.replica.waiting() > 0 {
             return Err(DriveError::Stalled { waiting: self.replica.waiting() });
@@ -65,7 +56,42 @@ impl Driver {
         Ok(())
     }
 
-    fn submit(&mut self, submission: Submission, now: Time, observer: &mut dyn Observer) {
+    /// Lanes at a boundary, the first ones first: the one whose step has ended, and those with nothing to do for which there may
+    /// be something now. The simulator's lanes look at the same moments.
+    fn boundaries(
+        &mut self,
+        looks: Looks,
+        output: Option<(usize, Output)>,
+        clock: Clock,
+        now: Time,
+        plans: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), DriveError> {
+        let mut ended = output;
+        let mut due: BTreeSet<usize> = ended.iter().map(|(lane, _)| *lane).collect();
+        let asked = |lane: &usize| looks.all || (looks.queue && *lane == 0);
+        due.extend((0..self.lanes.len()).filter(asked).filter(|lane| self.lanes[*lane].flights.is_empty()));
+        while let Some(lane) = due.pop_first() {
+            let before = self.replica.ended_count();
+            let output = ended.take_if(|(of, _)| *of == lane);
+            if let Some((_, output)) = &output {
+                self.complete(lane, clock, output, now, observer);
+            }
+            self.replica.reap(lane, now);
+            let mut effect = output.is_some() || self.replica.ended_count() != before;
+            self.tell(now, observer);
+            effect |= plans && self.plan(lane, clock, now, observer)?;
+            if plans && effect {
+                // What it has taken or given is news for those that have nothing to do.
+                let idle = |other: &usize| self.lanes[*other].flights.is_empty() && self.replica.has_work(*other);
+                due.extend((0..self.lanes.len()).filter(idle));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a request. Returns whether it waits now.
+    fn submit(&mut self, submission: Submission, now: Time, observer: &mut dyn Observer) -> bool {
         let Submission { arrival, prompt, sampling, bans, stop, client: sender } = submission;
         let (id, scheduled) = (self.arrived, arrival.at);
         self.arrived += 1;
@@ -87,7 +113,7 @@ impl Driver {
                 let row = RequestRow::without_service(id, 0, &arrival, Outcome::Rejected, now);
                 observer.happened(now, &Happened::Ended(row.clone()), self.steps, self.busy);
                 sender.map(|sender| sender.send(Event::Ended(Box::new(row))));
-                return;
+                return false;
             }
         };
         let generation = self.replica.generation(seat);
@@ -103,16 +129,18 @@ impl Driver {
         self.seats.insert(id, seat);
         self.clients[index] =
             Some(Client { generation, prompt, begun: false, sampling, bans, stop, delivered: 0, sender });
+        true
     }
 
     /// A client, or its server, ends a request.
-    fn end(&mut self, id: u64, outcome: Outcome, now: Time) {
-        if let Some(&seat) = self.seats.get(&id) {
-            self.replica.cancel(seat, outcome, now);
-        }
+    fn end(&mut self, id: u64, outcome: Outcome, now: Time) -> bool {
+        let seat = self.seats.get(&id).copied();
+        seat.map(|seat| self.replica.cancel(seat, outcome, now)).is_some()
     }
 
-    fn lose_patience(&mut self, now: Time) {
+    /// Ends requests whose clients' patience has ended. Returns whether there were any.
+    fn lose_patience(&mut self, now: Time) -> bool {
+        let mut any = false;
         while let Some(&Limit { at, seat, generation, why }) = self.patience.peek()
             && at <= now
         {
@@ -121,8 +149,10 @@ impl Driver {
             if !gone && (why != Why::MaxWait || self.replica.never_started(seat)) {
                 let outcome = if why == Why::Cancel { Outcome::Cancelled } else { Outcome::Expired };
                 self.replica.cancel(seat, outcome, now);
+                any = true;
             }
         }
+        any
     }
 
     /// The oldest step in flight has ended.

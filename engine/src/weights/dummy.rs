@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use overbook_sim::counter;
 
-use super::{Source, WeightsError};
+use super::{Source, WeightsError, bf16};
 
 /// Uniform numbers of standard deviation 0.02, the usual initialisation's, never exactly zero; norms lie around 1.
 ///
@@ -17,16 +17,45 @@ pub struct Dummy {
 
 /// Half the width of a uniform distribution of standard deviation 0.02: 0.02 √3.
 const HALF_WIDTH: f32 = 0.034_641_016;
+/// Numbers that a thread makes at once.
+const RUN: usize = 1 << 15;
+
+/// The numbers of a tensor, by their places.
+struct Numbers {
+    key: u64,
+    centre: f32,
+}
+
+impl Numbers {
+    fn of(seed: u64, name: &str) -> Numbers {
+        // Norms scale: around 1. All others add up: around 0.
+        Numbers { key: key(seed, name), centre: if name.ends_with("norm.weight") { 1.0 } else { 0.0 } }
+    }
+
+    fn at(&self, index: usize) -> f32 {
+        self.centre + HALF_WIDTH * unit(self.key, index as u64)
+    }
+}
+
 impl Source for Dummy {
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
-        let key = key(self.seed, name);
-        // Norms scale: around 1. All others add up: around 0.
-        let centre = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
-        let len = shape.iter().product::<usize>();
-        let mut values = vec![0.0; len];
-        let number = |index: usize| centre + HALF_WIDTH * unit(key, index as u64);
-        values.par_iter_mut().enumerate().for_each(|(index, value)| *value = number(index));
+        let numbers = Numbers::of(self.seed, name);
+        let mut values = vec![0.0; shape.iter().product::<usize>()];
+        values.par_chunks_mut(RUN).enumerate().for_each(|(run, values)| {
+            values.iter_mut().enumerate().for_each(|(index, value)| *value = numbers.at(run * RUN + index));
+        });
         Ok(values)
+    }
+
+    fn narrow(&self, name: &str, first: usize, bytes: &mut [u8]) -> bool {
+        let numbers = Numbers::of(self.seed, name);
+        bytes.par_chunks_mut(2 * RUN).enumerate().for_each(|(run, bytes)| {
+            let first = first + run * RUN;
+            for (index, two) in bytes.chunks_exact_mut(2).enumerate() {
+                two.copy_from_slice(&(bf16(numbers.at(first + index)) as u16).to_le_bytes());
+            }
+        });
+        true
     }
 }
 
@@ -47,6 +76,18 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::float_cmp)]
 
     use super::*;
+
+    #[test]
+    fn narrow_numbers_are_the_tensors_from_any_place_on() {
+        let (dummy, len) = (Dummy { seed: 3 }, 70_000);
+        let whole = dummy.tensor("b.weight", &[len]).unwrap();
+        for first in [0, 1, 33_000] {
+            let mut bytes = vec![0; 2 * (len - first)];
+            assert!(dummy.narrow("b.weight", first, &mut bytes));
+            let narrow = whole[first..].iter().flat_map(|value| (bf16(*value) as u16).to_le_bytes());
+            assert!(bytes.iter().copied().eq(narrow), "from {first}");
+        }
+    }
 
     #[test]
     fn numbers_depend_on_seed_name_and_place_alone() {

@@ -10,10 +10,10 @@ use overbook_engine::executor::{
     Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Output, Sampling, Sequence, TableChange,
 };
 use overbook_engine::history::Histories;
-use overbook_engine::weights::{Dtype, Weights};
+use overbook_engine::weights::{Dtype, Loud, Weights};
+use overbook_sim::counter;
 
 use crate::emulator::emulated;
-use crate::loud::Loud;
 use crate::parity;
 
 fn capacity(config: &Config) -> Capacity {
@@ -71,7 +71,7 @@ fn greedy_tokens_are_the_cpu_engines() {
 }
 
 /// A CUDA executor beside the CPU's forward pass, which computes the same batches and takes over the tokens drawn.
-struct Shadow {
+pub(crate) struct Shadow {
     cuda: CudaExecutor,
     model: cpu::Model,
     histories: Histories,
@@ -82,19 +82,39 @@ struct Shadow {
 
 /// What was compared.
 #[derive(Default, Debug)]
-struct Watched {
-    tokens: u64,
+pub(crate) struct Watched {
+    pub(crate) tokens: u64,
     /// Tokens that were not the CPU's likeliest, and how far its logits lay apart.
-    ties: Vec<f32>,
+    pub(crate) ties: Vec<f32>,
     /// Differences of the CPU's first and second logit, to know what the distance of a tie is worth.
-    gaps: Vec<f32>,
+    pub(crate) gaps: Vec<f32>,
+    /// Of tokens that are not the likeliest on purpose: how far the draw's number lies from the token's share of the CPU's.
+    pub(crate) draws: Vec<f64>,
 }
 
 /// Two logits that lie no further apart are a tie: activations of eight bits leave that much open, where the likeliest logits here
 /// are between 2 and 5. The largest distance seen is 0.06.
 const TIE: f32 = 0.1;
+/// As much of the probability may lie elsewhere.
+const DRAW: f64 = 0.02;
 
 impl Shadow {
+    pub(crate) fn new(
+        cuda: CudaExecutor,
+        config: &Config,
+        weights: Arc<Weights>,
+        watched: Arc<Mutex<Watched>>,
+    ) -> Shadow {
+        let capacity = cuda.capacity();
+        Shadow {
+            cuda,
+            model: cpu::Model::new(config.clone(), weights, &capacity),
+            histories: Histories::new(capacity),
+            out: [const { VecDeque::new() }; 2],
+            watched,
+        }
+    }
+
     fn two_lanes(&self) -> bool {
         self.cuda.capacity().lanes != Lanes::One
     }
@@ -137,18 +157,25 @@ impl Executor for Shadow {
             samples.zip(logits.chunks(self.cuda.capacity().vocab as usize)).zip(&output.tokens)
         {
             assert_eq!(sequence.seat, *seat);
-            let (pending, _, _) = self.histories.draw(sequence).expect("it has begun");
+            let (pending, sampling, _) = self.histories.draw(sequence).expect("it has begun");
             let given = self.histories.is_known(pending);
+            assert!((*token as usize) < logits.len(), "token {token} is none of the vocabulary in {sequence:?}");
             // One that is given, and of a sequence that has ended before its step, may be the one drawn.
             self.histories.take(pending, *token);
             if given {
+                continue;
+            }
+            watched.tokens += 1;
+            if sampling.temperature > 0.0 {
+                let apart = beside(logits, sampling, pending.position, *token);
+                assert!(apart <= DRAW, "the draw lies {apart} beside the CPU's share of token {token} in {sequence:?}");
+                watched.draws.push(apart);
                 continue;
             }
             let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
             for logit in logits {
                 (first, second) = if *logit > first { (*logit, first) } else { (first, second.max(*logit)) };
             }
-            watched.tokens += 1;
             watched.gaps.push(first - second);
             let apart = first - logits[*token as usize];
             if apart > 0.0 {
@@ -158,6 +185,20 @@ impl Executor for Shadow {
         }
         Ok(output)
     }
+}
+
+/// How far a draw among all tokens lies outside of a token's share of the probability.
+fn beside(logits: &[f32], sampling: Sampling, position: u32, token: u32) -> f64 {
+    assert!(sampling.top_k == 0 && sampling.top_p >= 1.0, "all tokens, in their order");
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights = logits.iter().map(|logit| f64::from((logit - top) / sampling.temperature).exp());
+    let weights: Vec<f64> = weights.collect();
+    let total: f64 = weights.iter().sum();
+    let number = counter::draw(counter::draw(sampling.seed, 0), u64::from(position)) >> 11;
+    let number = number as f64 / (1_u64 << 53) as f64;
+    let before = weights[..token as usize].iter().sum::<f64>() / total;
+    let after = before + weights[token as usize] / total;
+    (before - number).max(number - after).max(0.0)
 }
 
 #[test]
@@ -187,16 +228,10 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
                 lanes: parity::lanes(spec),
             };
             let cuda = CudaExecutor::new(model.clone(), capacity).expect("an executor");
-            Box::new(Shadow {
-                cuda,
-                model: cpu::Model::new(config.clone(), weights.clone(), &capacity),
-                histories: Histories::new(capacity),
-                out: Default::default(),
-                watched: watched.clone(),
-            })
+            Box::new(Shadow::new(cuda, &config, weights.clone(), watched.clone()))
         });
         let watched = watched.lock().expect("no panic");
-        let Watched { tokens, ties, gaps } = &*watched;
+        let Watched { tokens, ties, gaps, .. } = &*watched;
         let close = gaps.iter().filter(|gap| **gap <= TIE).count();
         assert!(covered.preempted > 20 && covered.cached > 200 && covered.gone > 10, "{covered:?}");
         // A tie is what the arithmetic leaves open, not a licence.

@@ -3,7 +3,7 @@
 use overbook_engine::cuda::Gpu;
 use overbook_engine::cuda::check::{KernelCheck, Scope, check};
 
-use crate::emulator::{emulated, is_child, run, said};
+use crate::emulator::{emulated, folder, is_child, run, said};
 
 fn checks(scope: Scope) -> Vec<KernelCheck> {
     let gpu = Gpu::open(0).expect("a GPU");
@@ -30,7 +30,7 @@ fn every_kernel_agrees_with_its_reference() {
 }
 
 /// A kernel, and a change of its source that makes it wrong.
-const FAULTS: [(&str, &str); 13] = [
+const FAULTS: [(&str, &str); 14] = [
     // Block tables: a position in the block after its own.
     ("rope_write", "table[position >> BLOCK_SHIFT]=>table[(position + 1) >> BLOCK_SHIFT]"),
     ("attend_decode", "table[position >> BLOCK_SHIFT]=>table[(position + 1) >> BLOCK_SHIFT]"),
@@ -48,6 +48,8 @@ const FAULTS: [(&str, &str); 13] = [
     ("attend_prefill", "token <= query=>token < query"),
     ("attend_prefill", "if (row < count) {=>if (row <= count) {"),
     ("sample", "before <= target &&=>before < target &&"),
+    // Where no logit is larger than none.
+    ("sample", "token < row.vocab ? token : 0=>token"),
 ];
 
 #[test]
@@ -68,4 +70,10 @@ fn planted_faults_are_found() {
         let seen = said.contains("wrong are") || said.contains(&format!("emulator: kernel {kernel}"));
         assert!(seen, "{kernel} fails for another reason than {edit}: {said}");
     }
+}
+
+#[test]
+fn every_rule_and_detector_of_the_emulator_works() {
+    let output = std::process::Command::new(folder().join("selftest")).arg(folder()).output().expect("runs");
+    assert!(output.status.success(), "{}", said(&output));
 }

@@ -8,9 +8,7 @@ use overbook_engine::cuda::{CudaExecutor, Model};
 use overbook_engine::executor::{
     Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Sampling, Sequence, TableChange,
 };
-use overbook_engine::weights::{Dtype, Weights};
-
-use crate::loud::Loud;
+use overbook_engine::weights::{Dtype, Loud, Weights};
 
 const SOURCE: Loud = Loud { seed: 1, factor: 5.0 };
 const CAPACITY: Capacity = Capacity {

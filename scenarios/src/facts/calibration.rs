@@ -1,6 +1,6 @@
 //! Where step costs come from, and how far they are to be trusted.
 
-use overbook_sim::calibrate::{Hardware, ProfiledEngine};
+use overbook_sim::calibrate::{Hardware, ProfiledEngine, StepModel};
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::trust::{Standing, Trust};
 
@@ -90,8 +90,11 @@ fn steps_status(point: &Point) -> String {
     if matches!(&scenario.engine.cost, CostSpec::Steps(steps) if steps.jitter) {
         parts.push("steps drawn with the spread of its repeats".to_owned());
     }
-    if let Some(all) = profile.form_errors.last() {
-        parts.push(format!("steps held out {:.1} % off (p95 {:.1} %)", all.mape_percent, all.p95_percent));
+    let table = matches!(&scenario.engine.cost, CostSpec::Steps(steps) if steps.model == StepModel::Table);
+    let (which, errors) =
+        if table { ("steps beside its grid", &profile.table_errors) } else { ("steps held out", &profile.form_errors) };
+    if let Some(all) = errors.last() {
+        parts.push(format!("{which} {:.1} % off (p95 {:.1} %)", all.mape_percent, all.p95_percent));
     }
     let ProfiledEngine { name, executor, .. } = &profile.engine;
     let Hardware { device, count, .. } = &profile.hardware;

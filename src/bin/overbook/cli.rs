@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use overbook::kv::CacheSize;
 use overbook_sim::units::Duration;
 
+use crate::gpu_check::GpuCheckArgs;
+
 /// Trace-driven simulation and capacity planning of LLM serving.
 ///
 /// Exit codes: 0 done, 1 failed, 2 invalid input, 3 a gate failed, 130 interrupted (partial results are kept and marked).
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Send a scenario's requests to a running server (vLLM, SGLang, this one, ...) at their times, and record what it does.
     Replay(ReplayArgs),
+    /// Check the GPU at hand in a quarter of an hour: its kernels, its ceilings, steps beside them, and how well they are predicted.
+    GpuCheck(GpuCheckArgs),
     /// Print the commands that serve a scenario for real.
     ServeFlags(ScenarioArgs),
     /// Print the JSON Schema of scenario files.
@@ -438,7 +442,7 @@ pub(crate) struct DeviceArgs {
     /// The real engine, in real time, on this device.
     #[arg(long, value_enum, value_name = "DEVICE")]
     pub(crate) on: Option<On>,
-    /// Folder with config.json and safetensors weights [default: dummy weights for the presets `small` and `tiny`].
+    /// Folder with config.json and safetensors weights [default: dummy weights for the engine's presets].
     #[arg(long, value_name = "DIR", requires = "on")]
     pub(crate) weights: Option<PathBuf>,
     /// Compute threads [default: one per core less one, which the driver and the clients get].

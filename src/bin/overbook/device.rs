@@ -12,7 +12,7 @@ use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
-use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
 use overbook_sim::serving::replica::Limits;
@@ -23,8 +23,6 @@ use crate::output::{Failure, note};
 /// Positions of a step beyond which a device computes it in parts: activations of a prompt of 100,000 tokens are worth more as
 /// KV memory.
 const STEP_TOKENS: u32 = 16_384;
-/// Sequences of a step for which there is memory, where the scheduler sets no limit.
-const SEQUENCES: u32 = 1024;
 
 /// A model on a device.
 pub(crate) struct Device {
@@ -45,16 +43,7 @@ impl Device {
             Some(On::Cuda) => DeviceKind::Cuda,
             Some(On::Cpu) | None => DeviceKind::Cpu { threads: args.threads },
         };
-        if !point.pools.is_empty() {
-            return Err(Failure::Input("the real engine is one replica; leave out `fleet.pools`".into()));
-        }
-        if point.scenario.engine.weights != WeightDtype::Bf16 {
-            return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
-        }
-        if point.scenario.fleet.gpus_per_replica() > 1 {
-            return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
-        }
-        overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)?;
+        possible(point)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
         let place = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
@@ -62,6 +51,14 @@ impl Device {
             // Nothing that was given is wrong: the machine lacks something.
             DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
         })?;
+        Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
+    }
+
+    /// A device that has a point's model, with dummy weights, already.
+    pub(crate) fn with(point: &Point, place: Box<dyn device::Device>) -> Result<Device, Failure> {
+        possible(point)?;
+        let (config, folder) = config(point, None)?;
+        fits(&config, &point.model)?;
         Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
     }
 
@@ -84,20 +81,30 @@ impl Device {
             max_model_len: limits.max_model_len,
             vocab: self.config.vocab as u32,
             step_tokens: self.needs.step_tokens.at(limits.max_model_len).min(STEP_TOKENS),
-            sequences: self.needs.max_seqs.min(SEQUENCES).min(blocks) + more,
+            // Each of them holds a block at least.
+            sequences: self.needs.max_seqs.min(blocks) + more,
             lanes,
         };
         if let Some(room) = self.place.room(&capacity)?
-            && room < limits.blocks
+            && room.most < limits.blocks
         {
+            if room.blocks == 0 {
+                return Err(ExecutorError(format!(
+                    "{} has no room for KV beside weights and the activations of {} positions and {} sequences a step; \
+                     lower the scheduler's limits, or choose a smaller model",
+                    self.processor(),
+                    capacity.step_tokens,
+                    capacity.sequences
+                )));
+            }
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
             return Err(ExecutorError(format!(
                 "{} has room for {} tokens of KV beside weights and activations, and the pool has {}; set \
                  `engine.kv_tokens: {}` or less",
                 self.processor(),
-                tokens(room),
+                tokens(room.blocks),
                 tokens(limits.blocks),
-                tokens(room)
+                tokens(room.blocks)
             )));
         }
         self.place.executor(capacity)
@@ -113,6 +120,11 @@ impl Device {
                     .to_owned(),
             )),
         }
+    }
+
+    /// What the device is called on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        self.place.name()
     }
 
     /// What the device is called on the command line, with its settings.
@@ -178,6 +190,23 @@ impl Device {
             None => format!("CUDA engine, {processor}, {software}; bf16, {origin}"),
         }
     }
+}
+
+/// Whether the real engine can run a point at all.
+fn possible(point: &Point) -> Result<(), Failure> {
+    if !point.pools.is_empty() {
+        return Err(Failure::Input("the real engine is one replica; leave out `fleet.pools`".into()));
+    }
+    if point.scenario.engine.weights != WeightDtype::Bf16 {
+        return Err(Failure::Input("the real engine has bf16 weights; set `engine.weights: bf16`".into()));
+    }
+    if point.scenario.engine.kv != KvDtype::Bf16 {
+        return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
+    }
+    if point.scenario.fleet.gpus_per_replica() > 1 {
+        return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
+    }
+    overbook_engine::run::check(&point.cluster().map_err(Failure::input)?).map_err(Failure::input)
 }
 
 /// The model's configuration, and the folder of its weights if there is one.

@@ -43,6 +43,9 @@ struct Load<'a> {
     steps: Vec<Priced>,
 }
 
+/// Loads that have run, and how much slower than its profile the machine was at each look; `None`: it was interrupted.
+type Ran<T> = Option<(Vec<T>, Vec<f64>)>;
+
 pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let asked = ScenarioArgs { scenario: scenario.to_owned(), set: args.set.clone(), seed: None };
@@ -50,30 +53,15 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     let dir = args.out.as_ref().map(|out| place::run_dir(out, args.force)).transpose()?;
     let repeats = if args.replay { 1 } else { args.repeats.get() };
     catch_interrupts();
-    let mut loads = study.points().iter().map(begin).collect::<Result<Vec<_>, _>>()?;
     let device = Device::open(&study.points()[0], &args.device)?;
-    for load in &loads {
-        same_engine(load.point, &device)?;
-    }
-    calibrated(&study.points()[0])?;
-    // Round by round, so that what changes on the machine meanwhile changes all loads alike.
-    let mut gauge = Gauge::new(&study.points()[0], &device, args.replay)?;
-    for round in 0..repeats {
-        for load in &mut loads {
-            if !globals.quiet {
-                note(&format!("run {} of {repeats}: {}", round + 1, name(load.point, &study)));
-            }
-            once(load, &device, &mut gauge, globals)?;
-            if interrupted() {
-                note("interrupted: a comparison needs all its runs");
-                return Ok(INTERRUPTED);
-            }
-        }
-    }
+    let Some((loads, slower)) = measured(&study, &device, (repeats, AGAIN), args.replay, globals)? else {
+        note("interrupted: a comparison needs all its runs");
+        return Ok(INTERRUPTED);
+    };
     if args.replay {
         return told_replay(&loads, &study);
     }
-    let fidelity = fidelity(args, scenario, &study, &device, loads, gauge.slower)?;
+    let fidelity = fidelity(args, scenario, &study, &device, loads, slower)?;
     let failed = args.gate && fidelity.finding() != Finding::Passed;
     let code = if failed { GATE_FAILED } else { DONE };
     let kept = dir.map_or(Ok(()), |dir| {
@@ -90,6 +78,41 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     kept.map(|()| code)
 }
 
+/// All loads of a study for real, so many times, void runs so many times again.
+fn measured<'a>(
+    study: &'a Study,
+    device: &Device,
+    (repeats, again): (usize, usize),
+    replay: bool,
+    globals: &Globals,
+) -> Result<Ran<Load<'a>>, Failure> {
+    let mut loads = study.points().iter().map(begin).collect::<Result<Vec<_>, _>>()?;
+    for load in &loads {
+        same_engine(load.point, device)?;
+    }
+    calibrated(&study.points()[0])?;
+    // Round by round, so that what changes on the machine meanwhile changes all loads alike.
+    let mut gauge = Gauge::new(&study.points()[0], device, replay)?;
+    for round in 0..repeats {
+        for load in &mut loads {
+            if !globals.quiet {
+                note(&format!("run {} of {repeats}: {}", round + 1, name(load.point, study)));
+            }
+            once(load, device, &mut gauge, again, globals)?;
+            if interrupted() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some((loads, gauge.slower)))
+}
+
+/// What one real run of each load of a study gave, beside its simulation. Void runs are kept as they are.
+pub(crate) fn once_each(study: &Study, device: &Device, globals: &Globals) -> Result<Ran<FidelityPoint>, Failure> {
+    let Some((loads, slower)) = measured(study, device, (1, 0), false, globals)? else { return Ok(None) };
+    Ok(Some((loads.into_iter().map(|load| compared(load, study)).collect::<Result<_, _>>()?, slower)))
+}
+
 /// How fast the machine is, by the anchors of the profile, looked at before every run.
 struct Gauge<'a> {
     point: &'a Point,
@@ -100,13 +123,15 @@ struct Gauge<'a> {
     profile: Option<StepProfile>,
     /// How much slower it was than when the profile was measured, look by look.
     slower: Vec<f64>,
+    /// Whether it was said that nothing can be told.
+    told: bool,
 }
 
 impl<'a> Gauge<'a> {
     fn new(point: &'a Point, device: &'a Device, idle: bool) -> Result<Self, Failure> {
         let profile = if idle { None } else { point.step_profile().map_err(Failure::input)? };
         let profile = profile.filter(|profile| !profile.anchors.is_empty());
-        Ok(Gauge { point, device, idle, profile, slower: Vec::new() })
+        Ok(Gauge { point, device, idle, profile, slower: Vec::new(), told: false })
     }
 
     fn look(&mut self) -> Result<(), Failure> {
@@ -114,7 +139,16 @@ impl<'a> Gauge<'a> {
         let limits = self.point.limits().map_err(Failure::input)?.0;
         let executor = self.device.bench(&limits).map_err(Failure::input)?;
         let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-        self.slower.extend(profile.slower(&now));
+        let looked = profile.slower(&now);
+        if looked.is_none() && self.slower.is_empty() && !self.told {
+            self.told = true;
+            note(&format!(
+                "warning: whether the machine is as fast as when {} was measured cannot be told: its anchors are steps of another \
+                 size than this scenario's limits allow; calibrate with this scenario",
+                profile.name
+            ));
+        }
+        self.slower.extend(looked);
         Ok(())
     }
 }
@@ -128,6 +162,7 @@ fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
         if theirs == ours { Ok(()) } else { Err(Failure::Input(message)) }
     };
     if profile.kind == OriginKind::Measured {
+        ours("the engine on", profile.engine.executor.clone(), device.name().to_owned())?;
         let threads = profile.engine.threads.map_or_else(|| "none".to_owned(), |threads| threads.to_string());
         ours("--threads", threads, device.threads())?;
         ours("blocks of", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;
@@ -151,8 +186,14 @@ fn name(point: &Point, study: &Study) -> String {
 const AGAIN: usize = 2;
 
 /// One real run of a load; made again if it is void, and taken as it is if it stays so.
-fn once(load: &mut Load<'_>, device: &Device, gauge: &mut Gauge<'_>, globals: &Globals) -> Result<(), Failure> {
-    for attempt in 0..=AGAIN {
+fn once(
+    load: &mut Load<'_>,
+    device: &Device,
+    gauge: &mut Gauge<'_>,
+    again: usize,
+    globals: &Globals,
+) -> Result<(), Failure> {
+    for attempt in 0..=again {
         gauge.look()?;
         let display = Display::new(!globals.quiet && shows_progress(), load.point.scenario.workload.requests());
         let measured = on_device(load.point, device, &load.spec, &display)?;
@@ -165,7 +206,7 @@ fn once(load: &mut Load<'_>, device: &Device, gauge: &mut Gauge<'_>, globals: &G
         load.replayed[1] += parity.requests;
         load.replayed[2] += parity.differences + usize::from(!parity.digest && parity.differences == 0);
         let void = measured.void();
-        if !void.is_empty() && attempt < AGAIN && !gauge.idle {
+        if !void.is_empty() && attempt < again && !gauge.idle {
             load.again += 1;
             note(&format!("void, and made again: {}", void.join("; ")));
             continue;
@@ -200,6 +241,22 @@ fn simulated(load: &Load<'_>) -> Result<Summary, Failure> {
     Ok(result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?.summary)
 }
 
+/// A load beside its simulation.
+fn compared(load: Load<'_>, study: &Study) -> Result<FidelityPoint, Failure> {
+    let summary = simulated(&load)?;
+    Ok(FidelityPoint {
+        name: name(load.point, study),
+        plan: load.point.plan_hash(),
+        seed: load.point.scenario.seed,
+        trials: FIGURES.into_iter().filter_map(|figure| Trial::of(figure, &load.summaries, &summary)).collect(),
+        steps: errors(&load.steps),
+        void: load.void,
+        again: load.again,
+        runs: load.runs,
+        replayed: load.replayed,
+    })
+}
+
 fn fidelity(
     args: &ValidateArgs,
     scenario: &Path,
@@ -209,21 +266,8 @@ fn fidelity(
     slower: Vec<f64>,
 ) -> Result<Fidelity, Failure> {
     let first = &study.points()[0];
-    let (mut points, repeats) = (Vec::new(), args.repeats.get());
-    for load in loads {
-        let summary = simulated(&load)?;
-        points.push(FidelityPoint {
-            name: name(load.point, study),
-            plan: load.point.plan_hash(),
-            seed: load.point.scenario.seed,
-            trials: FIGURES.into_iter().filter_map(|figure| Trial::of(figure, &load.summaries, &summary)).collect(),
-            steps: errors(&load.steps),
-            void: load.void,
-            again: load.again,
-            runs: load.runs,
-            replayed: load.replayed,
-        });
-    }
+    let repeats = args.repeats.get();
+    let points = loads.into_iter().map(|load| compared(load, study)).collect::<Result<_, _>>()?;
     let mut command = format!("overbook validate {} {} --repeats {repeats}", quote(scenario), device.flags());
     if let Some(weights) = &args.device.weights {
         command.extend([" --weights ", &quote(weights)]);

@@ -13,6 +13,7 @@ mod device;
 mod facts;
 mod fidelity;
 mod floor;
+mod gpu_check;
 mod import;
 mod infer;
 mod kv;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Import(command) => import::run(command),
         Command::Serve(args) => serve::run(args, &cli.globals),
         Command::Replay(args) => replay::run(args, &cli.globals),
+        Command::GpuCheck(args) => gpu_check::run(args, &cli.globals),
         Command::ServeFlags(args) => import::serve_flags(args, &cli.globals),
         Command::Completions { shell } => {
             let mut text = Vec::new();

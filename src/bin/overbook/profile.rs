@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use overbook_engine::calibrate::{CalibrateError, Described, ShapePlan, calibrate};
+use overbook_engine::calibrate::{CalibrateError, Calibration, Described, ShapePlan, calibrate};
 use overbook_reports::manifest::{hash_file, utc};
 use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
@@ -44,18 +44,30 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
         }
         Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
     };
+    let profile = keep_profile(out, point, &device, &plan, &calibration)?;
+    print(&format!("{}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
+    Ok(DONE)
+}
+
+/// Writes what was measured as a profile, and the steps that it is fitted to beside it.
+pub(crate) fn keep_profile(
+    out: &Path,
+    point: &Point,
+    device: &Device,
+    plan: &ShapePlan,
+    calibration: &Calibration,
+) -> Result<StepProfile, Failure> {
     let described = Described {
         name: name(out),
         model: point.model.name.clone(),
         engine: device.profiled(plan.block_tokens),
         hardware: device.hardware(),
         measured: today(),
-        samples: keep(&samples, &calibration.samples, plan.seed)?,
+        samples: keep(&out.with_extension("steps.parquet"), &calibration.samples, plan.seed)?,
     };
     let profile = calibration.profile(described).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
     write(out, &Point::steps_yaml(&profile), true)?;
-    print(&format!("{}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
-    Ok(DONE)
+    Ok(profile)
 }
 
 /// Where a profile goes, and the steps that it is fitted to; neither is replaced unasked.

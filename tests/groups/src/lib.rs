@@ -9,6 +9,7 @@
 //! | [`whole_files!`] | `OVERBOOK_DATA` | absolute path of the folder of whole files (`traces/data/README.md`) |
 //! | [`in_browser!`] | `OVERBOOK_BROWSER` | name of Chromium or Chrome |
 //! | [`on_full_disk!`] | `OVERBOOK_MOUNT` | `1` where `unshare -rm` or root may mount a file system |
+//! | [`by_nvrtc!`] | `OVERBOOK_NVRTC` | absolute path of the folder of `libnvrtc.so.13` (`pip install nvidia-cuda-nvrtc==13.0.88`) |
 //!
 //! A group is a list of functions at the end of a file: `whole_files!(the_function, another);`.
 
@@ -39,6 +40,17 @@ pub fn whole(path: &str) -> PathBuf {
 /// If the variable was not set when the tests were compiled.
 pub fn browser() -> &'static str {
     option_env!("OVERBOOK_BROWSER").unwrap_or_else(|| panic!("OVERBOOK_BROWSER is not set"))
+}
+
+/// The folder of NVIDIA's compiler that `OVERBOOK_NVRTC` names.
+///
+/// # Panics
+/// If the variable was not set when the tests were compiled, or there is none.
+pub fn nvrtc() -> PathBuf {
+    let folder = Path::new(option_env!("OVERBOOK_NVRTC").unwrap_or_else(|| panic!("OVERBOOK_NVRTC is not set")));
+    let library = folder.join("libnvrtc.so.13");
+    assert!(library.exists(), "{}: there is no such file", library.display());
+    folder.to_owned()
 }
 
 fn there(path: PathBuf) -> PathBuf {
@@ -108,6 +120,28 @@ macro_rules! on_full_disk {
     ($($test:ident),+ $(,)?) => {
         mod on_full_disk {
             $(#[test] #[ignore = "needs OVERBOOK_MOUNT=1 and leave to mount"] fn $test() { super::$test(); })+
+        }
+    };
+}
+
+/// Tests that compile with NVIDIA's compiler: see [`nvrtc`].
+#[cfg(overbook_nvrtc)]
+#[macro_export]
+macro_rules! by_nvrtc {
+    ($($test:ident),+ $(,)?) => {
+        mod by_nvrtc {
+            $(#[test] fn $test() { super::$test(); })+
+        }
+    };
+}
+
+/// Tests that compile with NVIDIA's compiler: see [`nvrtc`].
+#[cfg(not(overbook_nvrtc))]
+#[macro_export]
+macro_rules! by_nvrtc {
+    ($($test:ident),+ $(,)?) => {
+        mod by_nvrtc {
+            $(#[test] #[ignore = "needs OVERBOOK_NVRTC: a folder with libnvrtc.so.13, of nvidia-cuda-nvrtc 13.0.88"] fn $test() { super::$test(); })+
         }
     };
 }

@@ -14,7 +14,7 @@ const ATTENTION: f64 = 5e-3;
 const NO_BLOCK: i32 = i32::MAX;
 
 /// Widths of heads, query heads for a KV head, tokens of a block, KV heads: with and without a power of two.
-const SHAPES: [(Shape, usize); 6] = [
+pub(super) const SHAPES: [(Shape, usize); 6] = [
     (Shape { dim: 128, group: 4, shift: 4 }, 2),
     (Shape { dim: 64, group: 1, shift: 0 }, 3),
     (Shape { dim: 96, group: 7, shift: 3 }, 1),
@@ -36,6 +36,8 @@ pub(super) fn check(rig: &Rig, scope: Scope, checks: &mut Vec<KernelCheck>) -> R
             for splits in [1, 2, 5] {
                 checks.push(decode(rig, shape, kv_heads, &lengths, splits)?);
             }
+            // All splits have tokens, one has, none has, two have.
+            checks.push(decode(rig, shape, kv_heads, &[2100, 3, 0, 70], cuda::ATTEND_SPLITS_MAX as usize)?);
         }
         if scope.has("attend_prefill") {
             checks.push(prefill(rig, shape, kv_heads, &[(0, 1), (0, 129), (37, 17), (200, 128), (63, 2)])?);
@@ -165,7 +167,8 @@ fn rope_write(rig: &Rig, shape: Shape, kv_heads: usize, before: Before) -> Resul
     let args = args.int(world.table_width as u32).at(keys.at()).at(values.at());
     let args = args.int(heads as u32).int(kv_heads as u32).float(epsilon);
     let kernel = rig.kernel("rope_write", shape, 0)?;
-    let grid = Grid { blocks: [owners.len() as u32, 1, 1], threads: cuda::ROPE_WRITE_THREADS, shared: 0 };
+    let share = cuda::rope_write_share((heads + 2 * kv_heads) as u32, shape.dim);
+    let grid = Grid { blocks: [owners.len() as u32, share, 1], threads: cuda::ROPE_WRITE_THREADS, shared: 0 };
     // SAFETY: the arguments of `rope_write`; positions have blocks and angles.
     unsafe { rig.run(&kernel, grid, args)? };
     let launch = reference::RopeWrite {

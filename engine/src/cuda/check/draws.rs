@@ -11,7 +11,8 @@ use super::{KernelCheck, Scope};
 use crate::executor::Sampling;
 use crate::sample;
 
-/// How logits lie: spread, wide, rounded to 16 bits (many are equal), all equal, mostly impossible, crowded with outliers.
+/// How logits lie: spread, wide, rounded to 16 bits (many are equal), all equal, mostly impossible, crowded with outliers; some or
+/// all of them no numbers or infinite, as a fault elsewhere would make them.
 #[derive(Clone, Copy, Debug)]
 enum Lie {
     Spread,
@@ -20,6 +21,8 @@ enum Lie {
     Equal,
     Impossible,
     Crowded,
+    Broken,
+    Lost,
 }
 
 const LIES: [Lie; 6] = [Lie::Spread, Lie::Wide, Lie::Rounded, Lie::Equal, Lie::Impossible, Lie::Crowded];
@@ -32,6 +35,10 @@ pub(super) fn check(rig: &Rig, scope: Scope, checks: &mut Vec<KernelCheck>) -> R
         for lie in LIES {
             checks.push(draw(rig, vocab, lie, 8)?);
         }
+    }
+    for vocab in [1, 7, 2050, 5000] {
+        checks.push(draw(rig, vocab, Lie::Broken, 24)?);
+        checks.push(draw(rig, vocab, Lie::Lost, 12)?);
     }
     checks.push(draw(rig, 131_071, Lie::Spread, 2)?);
     checks.push(draw(rig, 262_144, Lie::Rounded, 2)?);
@@ -57,6 +64,14 @@ fn logit(noise: &mut Noise, lie: Lie) -> f32 {
             1 => -1e4,
             _ => 1e-3 * number,
         },
+        Lie::Broken => match noise.below(8) {
+            0 | 1 => f32::NAN,
+            2 => -f32::NAN,
+            3 => f32::NEG_INFINITY,
+            4 if noise.below(500) == 0 => f32::INFINITY,
+            _ => number,
+        },
+        Lie::Lost => f32::NAN,
     }
 }
 
@@ -103,7 +118,10 @@ fn draw(rig: &Rig, vocab: usize, lie: Lie, rows: usize) -> Result<KernelCheck, C
     let tokens = rig.read(&mut drawn)?;
     let mut error: f64 = 0.0;
     for ((row, draw), token) in logits.chunks_exact_mut(vocab).zip(&draws).zip(tokens) {
-        error = error.max(distance(row, draw, &bans, token));
+        error = error.max(match lie {
+            Lie::Broken | Lie::Lost => broken_distance(row, draw, &bans, token),
+            _ => distance(row, draw, &bans, token),
+        });
     }
     let same = rig.read(&mut on_logits)?.iter().zip(&logits).all(|(got, wanted)| got.to_bits() == wanted.to_bits());
     Ok(KernelCheck {
@@ -113,6 +131,22 @@ fn draw(rig: &Rig, vocab: usize, lie: Lie, rows: usize) -> Result<KernelCheck, C
         bound: vocab as f64 * f64::exp2(-45.0),
         work: work::sample(rows as u64, vocab as u64),
     })
+}
+
+/// 0 where the token is one of the vocabulary, and the first of the largest where the draw takes that; no number is none to be
+/// larger than. Bans the row's tokens.
+fn broken_distance(row: &mut [f32], draw: &Draw, bans: &[u32], token: i32) -> f64 {
+    if draw.position == cuda::PADDING {
+        return if token == -1 { 0.0 } else { f64::INFINITY };
+    }
+    for token in &bans[draw.bans_start as usize..][..draw.bans_len as usize] {
+        row[*token as usize] = f32::NEG_INFINITY;
+    }
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    // Where there is none, the first of all.
+    let first = row.iter().position(|logit| *logit >= largest && largest > f32::NEG_INFINITY).unwrap_or(0);
+    let right = if draw.temperature == 0.0 { token == first as i32 } else { (0..row.len() as i32).contains(&token) };
+    if right { 0.0 } else { f64::INFINITY }
 }
 
 /// How far the draw would have to move to give this token, as far as is known; 0 where it is the CPU's. Bans the row's tokens.

@@ -16,7 +16,9 @@ pub(super) fn check(rig: &Rig, scope: Scope, checks: &mut Vec<KernelCheck>) -> R
     if scope.has("add_norm") {
         for (rows, width) in [(1, 8), (15, 64), (3, 2040), (2, 4096), (1, 16384)] {
             for (delta, pick) in [(false, false), (true, false), (false, true), (true, true)] {
-                checks.push(add_norm(rig, rows, width, delta, pick)?);
+                for known in [false, true] {
+                    checks.push(add_norm(rig, (rows, width), delta, pick, known)?);
+                }
             }
         }
     }
@@ -55,7 +57,14 @@ fn embed(rig: &Rig, rows: usize, width: usize) -> Result<KernelCheck, CudaError>
     })
 }
 
-fn add_norm(rig: &Rig, rows: usize, width: usize, adds: bool, picks: bool) -> Result<KernelCheck, CudaError> {
+/// `known`: the kernel is compiled for the width.
+fn add_norm(
+    rig: &Rig,
+    (rows, width): (usize, usize),
+    adds: bool,
+    picks: bool,
+    known: bool,
+) -> Result<KernelCheck, CudaError> {
     let mut noise = Noise::new(2);
     let epsilon = 1e-5;
     // Two rows more than are asked for.
@@ -69,7 +78,7 @@ fn add_norm(rig: &Rig, rows: usize, width: usize, adds: bool, picks: bool) -> Re
     let (mut out, on_pick) = (rig.poison::<u16>(rows * width)?, rig.array(&pick)?);
     let args = Args::new().at(on_x.at()).at(if adds { on_delta.at() } else { 0 }).at(on_weight.at()).at(out.at());
     let args = args.at(if picks { on_pick.at() } else { 0 }).int(width as u32).float(epsilon);
-    let kernel = rig.kernel("add_norm", Shape::ANY, 0)?;
+    let kernel = rig.kernel_for("add_norm", Shape::ANY, 0, known.then_some(width as u32))?;
     // SAFETY: the arguments of `add_norm`; picked rows are rows of the stream.
     unsafe { rig.run(&kernel, line(rows, cuda::ADD_NORM_THREADS), args)? };
     let (mut stream, delta) = (widen(&x), widen(&delta));
@@ -77,10 +86,10 @@ fn add_norm(rig: &Rig, rows: usize, width: usize, adds: bool, picks: bool) -> Re
     let wanted = reference::add_norm(&mut stream, adds.then_some(&delta[..]), &weight, pick, rows, epsilon);
     let stays = different(&rig.read(&mut on_x)?, &narrow(&stream));
     let error = farthest(&rig.read(&mut out)?, &wanted, 1e-3);
-    let picked = if picks { ", picked" } else { "" };
+    let more = format!("{}{}", if picks { ", picked" } else { "" }, if known { ", compiled for them" } else { "" });
     Ok(KernelCheck {
         kernel: "add_norm",
-        case: format!("{rows} rows of {width}{}{picked}", if adds { ", a sum" } else { "" }),
+        case: format!("{rows} rows of {width}{}{more}", if adds { ", a sum" } else { "" }),
         error: rig.judge(if stays > 0.0 { f64::INFINITY } else { error }),
         bound: ROUNDING,
         work: work::add_norm(rows as u64, width as u64, adds),

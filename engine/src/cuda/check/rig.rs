@@ -36,9 +36,21 @@ impl<'a> Rig<'a> {
 
     /// A kernel for heads of a width, so many query heads for a KV head, and blocks of some size.
     pub(super) fn kernel(&self, name: &str, shape: Shape, shared: u32) -> Result<Function, CudaError> {
+        self.kernel_for(name, shape, shared, None)
+    }
+
+    /// The same for a width of the residual stream.
+    pub(super) fn kernel_for(
+        &self,
+        name: &str,
+        shape: Shape,
+        shared: u32,
+        hidden: Option<u32>,
+    ) -> Result<Function, CudaError> {
         let source = SOURCES.iter().find(|source| source.kernels.contains(&name));
         let source = source.ok_or_else(|| CudaError::Compile(format!("no source has a kernel {name}")))?;
-        let defines = vec![("HEAD_DIM", shape.dim), ("GROUP", shape.group), ("BLOCK_SHIFT", shape.shift)];
+        let mut defines = shape.defines();
+        defines.extend(hidden.map(|hidden| ("HIDDEN", hidden)));
         let options = Options { sm: self.gpu.facts().sm, defines };
         let image = self.compiler.compile(source, &options, self.cache)?.image;
         Module::load(self.gpu, &image)?.function(name, shared)
@@ -111,6 +123,11 @@ pub(super) struct Shape {
 impl Shape {
     /// For kernels that do not ask.
     pub(super) const ANY: Shape = Shape { dim: 128, group: 4, shift: 4 };
+
+    /// What the sources are compiled with.
+    pub(super) fn defines(self) -> Vec<(&'static str, u32)> {
+        vec![("HEAD_DIM", self.dim), ("GROUP", self.group), ("BLOCK_SHIFT", self.shift)]
+    }
 }
 
 /// Numbers on the device.

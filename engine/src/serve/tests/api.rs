@@ -134,7 +134,8 @@ fn metrics_count_what_was_served() {
         assert!((figure(&metrics, name) - value).abs() < 1e-9, "{name}: {}", figure(&metrics, name));
     }
     let itl = figure(&metrics, "vllm:inter_token_latency_seconds_sum") / 9.0;
-    assert!((0.002..0.05).contains(&itl), "a step of 2 ms: {itl}");
+    // A step begins on the device while the host still hears of the one before: a moment less than two milliseconds.
+    assert!((0.0015..0.05).contains(&itl), "a step of 2 ms: {itl}");
     assert!(metrics.contains("vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"512\""));
     server.stop();
 }
