@@ -27,10 +27,8 @@ impl EvictionPolicy for GdsfSpec {
     }
 
     fn build(&self, _: u32, _: u64) -> Box<dyn BlockEviction> {
-        let worth: fn(u64, &BlockView) -> u64 = match self.frequency {
-            true => |uses, view| uses.saturating_mul(view.cost),
-            false => |_, view| view.cost,
-        };
+        let worth: fn(u64, &BlockView) -> u64 =
+            if self.frequency { |uses, view| uses.saturating_mul(view.cost) } else { |_, view| view.cost };
         Box::new(Aged::new(true, worth))
     }
 }
