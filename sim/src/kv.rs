@@ -1,7 +1,9 @@
 //! The KV memory of a replica: one [store](KvStore) of blocks, and what each request holds of it.
 
 pub mod blocks;
+pub mod eviction;
 mod holding;
+pub mod replay;
 mod store;
 
 pub(crate) use holding::KvHolding;
