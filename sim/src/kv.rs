@@ -3,11 +3,22 @@
 pub mod blocks;
 pub mod eviction;
 mod holding;
+mod link;
+mod record;
 pub mod replay;
+mod spec;
 mod store;
+mod tiers;
+mod traffic;
+mod turns;
 
 pub(crate) use holding::KvHolding;
-pub(crate) use store::KvStore;
+pub(crate) use link::Link;
+pub use record::{Bound, Record};
+pub use spec::{LoadRule, StoreSpec, TierSpec, WriteRule};
+pub(crate) use store::{KvStore, User};
+pub use tiers::TierTraffic;
+pub use traffic::{KvTraffic, NamedTraffic};
 
 /// Where an active request sits in the tables of its replica; reused after the request has ended. (A *slot* is one token's keys
 /// and values in one layer and head.)

@@ -13,6 +13,7 @@ use super::sink::Sink;
 use super::spec::ClusterSpec;
 use crate::cost::CostModel;
 use crate::digest::EventKind;
+use crate::kv::{KvTraffic, StoreSpec};
 use crate::partitioners::{FirstToken, Sharing};
 use crate::results::rows::{Outcome, Recorder, RequestRow};
 use crate::results::summary::Fleet;
@@ -198,10 +199,16 @@ impl Running<'_> {
             blocks: self.kernel.replicas.iter().map(|replica| replica.pool().total()).sum(),
             served: scales.then(|| self.kernel.served(from, to)),
         };
+        let kv = (self.spec.store != StoreSpec::default()).then(|| {
+            let mut traffic = KvTraffic::new(&self.spec.store, self.kernel.pools.limits(0).block_tokens);
+            self.kernel.replicas.iter().for_each(|replica| replica.add_kv_traffic(&mut traffic));
+            traffic
+        });
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
         let Kernel { now, digest, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
+        summary.kv = kv;
         summary.outages = outages.finish(to);
         RunResult { summary, timeline, end: now, digest, effort, interrupted, halted }
     }
@@ -239,6 +246,7 @@ impl Running<'_> {
             Entry::Due { place, limit } => self.say(Event::Due { place, limit })?,
             Entry::Timer(timer) => self.say(Event::Timer(timer))?,
             Entry::Switch(at) => self.kernel.switch(at as usize)?,
+            Entry::Loaded(at) => self.disturb(at as usize, Replica::land_loads)?,
             Entry::Probe => self.kernel.settle_all()?,
         }
         Ok(true)

@@ -34,6 +34,8 @@ pub(super) enum Entry {
     Timer(Timer),
     /// New shares of the SMs are ready for the lanes of a replica.
     Switch(u32),
+    /// KV has come up from a tier below the GPUs of a replica.
+    Loaded(u32),
     /// Every replica is settled, for tests.
     Probe,
 }
@@ -105,7 +107,8 @@ impl<'a> Kernel<'a> {
             Some(apart) if id < apart.prefill => Lanes::Prefill,
             Some(_) => Lanes::Decode,
         };
-        let replica = |id| Replica::new(id, Limits { lanes: roles(id), ..pools.limits(id as usize) });
+        let limits_of = |id| Limits { lanes: roles(id), ..pools.limits(id as usize) };
+        let replica = |id| Replica::with_store(id, limits_of(id), &spec.store);
         let lanes = limits.lanes.work().len();
         let places = (0..count).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
         let entrances = spec.controllers.disaggregation.map_or(count, |apart| apart.prefill as usize);
@@ -166,7 +169,7 @@ impl<'a> Kernel<'a> {
         let replicas = &self.replicas;
         self.calendar.retain(|entry| match *entry {
             Entry::Due { place, .. } => replicas[place.replica as usize].generation(place.seat) == place.generation,
-            Entry::Lane(_) | Entry::Timer(_) | Entry::Switch(_) | Entry::Probe => true,
+            Entry::Lane(_) | Entry::Timer(_) | Entry::Switch(_) | Entry::Loaded(_) | Entry::Probe => true,
         });
         self.calendar_max = 2 * self.calendar.len() + 1024;
     }

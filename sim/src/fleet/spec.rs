@@ -4,6 +4,7 @@ use super::controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
 };
 use super::pools::ReplicaPool;
+use crate::kv::StoreSpec;
 use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
@@ -95,6 +96,8 @@ pub struct ClusterSpec {
     pub limits: Limits,
     /// Replicas of several kinds, numbered in this order, in place of equal ones.
     pub pools: Vec<ReplicaPool>,
+    /// How each keeps KV that no request holds.
+    pub store: StoreSpec,
     /// Scheduler of each.
     pub scheduler: SchedulerSpec,
     /// Router before them.
@@ -121,6 +124,7 @@ impl Default for ClusterSpec {
             replicas: 1,
             limits: scheduler.needs().limits(4096, 16, 8192),
             pools: Vec::new(),
+            store: StoreSpec::default(),
             scheduler,
             router: RouterSpec::default(),
             traffic: Traffic::default(),

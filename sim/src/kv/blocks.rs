@@ -1,6 +1,6 @@
 //! The KV block pool with vLLM's prefix cache and free queue.
 //!
-//! A block is *free*, *used* or *cached* (free but still hashed). vLLM's free queue is one list in which blocks without a
+//! A block is *free*, *used* or *cached* (free but still hashed). Another order of eviction than vLLM's is a [`BlockEviction`]. vLLM's free queue is one list in which blocks without a
 //! hash always stand in front: they are freed to the front and taken from the front, while hashed ones are freed to the
 //! back (`vllm/v1/core/block_pool.py`, 0.33). Blocks without a hash are interchangeable, so a counter holds them; only
 //! hashed blocks have an identity here.
@@ -8,6 +8,7 @@
 use hashbrown::HashTable;
 
 use crate::kv::Seat;
+use crate::kv::eviction::{BlockEviction, BlockView};
 
 const NONE: u32 = u32::MAX;
 
@@ -75,7 +76,7 @@ pub struct Hit {
 }
 
 /// The KV blocks of one replica.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BlockPool {
     block_tokens: u32,
     total: u64,
@@ -86,6 +87,12 @@ pub struct BlockPool {
     oldest: u32,
     newest: u32,
     index: HashTable<u32>,
+    /// Says which cached block goes; `None`: the queue from `oldest` to `newest` does.
+    policy: Option<Box<dyn BlockEviction>>,
+    /// The latest use of every hashed block, where a policy or a tier below asks for it.
+    views: Option<Vec<BlockView>>,
+    /// What was dropped since it was last taken, where there are views.
+    dropped: Vec<BlockView>,
     distinct_sum: u128,
     evictions: u64,
     /// Contents that came into the cache (true) or left it since they were last taken; `None` unless a caller asked for them.
@@ -113,11 +120,25 @@ impl BlockPool {
             oldest: NONE,
             newest: NONE,
             index: HashTable::new(),
+            policy: None,
+            views: None,
+            dropped: Vec::new(),
             distinct_sum: 0,
             evictions: 0,
             changes: None,
             moves: None,
         }
+    }
+
+    /// From now on a policy says which cached block goes. Call before the first block is taken.
+    pub(crate) fn evict_by(&mut self, policy: Box<dyn BlockEviction>) {
+        self.policy = Some(policy);
+        self.keep_views();
+    }
+
+    /// From now on the latest use of every hashed block is kept, and [`BlockPool::take_dropped`] tells of those that go.
+    pub(crate) fn keep_views(&mut self) {
+        self.views = Some(Vec::new());
     }
 
     /// Tokens per block.
@@ -133,6 +154,11 @@ impl BlockPool {
     /// Blocks that can be taken, cached ones included.
     pub fn free(&self) -> u64 {
         self.anonymous_free + self.cached_free
+    }
+
+    /// Free blocks without cached content.
+    pub fn blank(&self) -> u64 {
+        self.anonymous_free
     }
 
     /// Blocks held by requests.
@@ -169,12 +195,30 @@ impl BlockPool {
         let plain = n.min(self.anonymous_free);
         self.anonymous_free -= plain;
         for _ in plain..n {
-            let block = self.oldest;
-            self.unlink(block);
+            let block = self.victim();
             self.unhash(block);
             self.evictions += 1;
+            if let Some(views) = &self.views {
+                self.dropped.push(views[block as usize]);
+            }
             self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
         }
+    }
+
+    /// Takes the cached block that goes next out of the free ones.
+    fn victim(&mut self) -> u32 {
+        if let Some(policy) = &mut self.policy {
+            self.cached_free -= 1;
+            return policy.victim().expect("a cached block is free");
+        }
+        let block = self.oldest;
+        self.unlink(block);
+        block
+    }
+
+    /// The latest uses of the blocks that were dropped to make room since the last call, in order.
+    pub(crate) fn take_dropped(&mut self) -> std::vec::Drain<'_, BlockView> {
+        self.dropped.drain(..)
     }
 
     /// Returns `n` used blocks without content to the front of the free queue.
@@ -185,9 +229,8 @@ impl BlockPool {
 
     /// Drops the content of all free blocks.
     pub(crate) fn forget(&mut self) {
-        while self.oldest != NONE {
-            let block = self.oldest;
-            self.unlink(block);
+        while self.cached_free > 0 {
+            let block = self.victim();
             self.unhash(block);
             self.anonymous_free += 1;
             self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
@@ -212,10 +255,50 @@ impl BlockPool {
     pub fn share(&mut self, content: u64) -> HashedBlock {
         let block = self.find(content).expect("shared content was looked up before");
         if self.slab[block as usize].refs == 0 {
-            self.unlink(block);
+            if let Some(policy) = &mut self.policy {
+                policy.pinned(block);
+                self.cached_free -= 1;
+            } else {
+                self.unlink(block);
+            }
         }
         self.slab[block as usize].refs += 1;
         HashedBlock(block)
+    }
+
+    /// Tells the policy of the use of a block that was just shared.
+    pub(crate) fn used_again(&mut self, block: HashedBlock, view: BlockView) {
+        if let Some(policy) = &mut self.policy {
+            policy.hit(block.0, &view);
+        }
+        self.keep_view(block, view);
+    }
+
+    /// Tells the policy of a block that was just given its content. `found` if another one had the content already.
+    pub(crate) fn came(&mut self, block: HashedBlock, view: BlockView, found: bool) {
+        if let Some(policy) = &mut self.policy {
+            if !found {
+                policy.missed(&view);
+            }
+            policy.admit(block.0, &view);
+        }
+        self.keep_view(block, view);
+    }
+
+    fn keep_view(&mut self, block: HashedBlock, view: BlockView) {
+        if let Some(views) = &mut self.views {
+            let at = block.index();
+            if at == views.len() {
+                views.push(view);
+            } else {
+                views[at] = view;
+            }
+        }
+    }
+
+    /// Whether a content is cached.
+    pub(crate) fn contains(&self, content: u64) -> bool {
+        self.find(content).is_some()
     }
 
     /// Gives a used block without content the identity `content`; it is now shareable.
@@ -248,6 +331,11 @@ impl BlockPool {
         assert!(entry.refs > 0, "law 2: a free block is released");
         entry.refs -= 1;
         if entry.refs > 0 {
+            return;
+        }
+        if let Some(policy) = &mut self.policy {
+            policy.evictable(block.0);
+            self.cached_free += 1;
             return;
         }
         entry.prev = self.newest;
@@ -341,6 +429,12 @@ impl BlockPool {
     /// # Errors
     /// What disagrees.
     pub fn audit(&self) -> Result<(), String> {
+        if self.free() > self.total {
+            return Err(format!("{} of {} blocks are free", self.free(), self.total));
+        }
+        if self.policy.is_some() {
+            return self.audit_cached();
+        }
         let (mut n, mut at, mut before) = (0, self.oldest, NONE);
         while at != NONE {
             let entry = &self.slab[at as usize];
@@ -352,8 +446,22 @@ impl BlockPool {
         if n != self.cached_free || before != self.newest {
             return Err(format!("free queue holds {n} cached blocks, counter says {}", self.cached_free));
         }
-        if self.free() > self.total {
-            return Err(format!("{} of {} blocks are free", self.free(), self.total));
+        Ok(())
+    }
+
+    /// The same where a policy keeps the free blocks: those that the index leads to are counted.
+    fn audit_cached(&self) -> Result<(), String> {
+        let mut cached = 0;
+        for &first in &self.index {
+            let mut at = first;
+            while at != NONE {
+                let entry = &self.slab[at as usize];
+                cached += u64::from(entry.refs == 0);
+                at = entry.younger;
+            }
+        }
+        if cached != self.cached_free {
+            return Err(format!("{cached} free blocks are cached, the counter says {}", self.cached_free));
         }
         Ok(())
     }

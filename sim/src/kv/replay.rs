@@ -7,12 +7,9 @@
 use hashbrown::HashTable;
 
 use super::eviction::{Block, BlockEviction, BlockView, EvictionSpec, NEVER};
+use super::turns::Turns;
 use crate::counter::finish;
 use crate::workload::arrival::{Arrival, Workload, WorkloadError};
-
-/// Position at which attention to all tokens before costs as much as the rest of a token: 2 · 8.0 · 10⁹ operations over
-/// 4 · 32 layers · 4,096 of each token before, as for Llama-3.1-8B.
-const ATTENTION_EQUALS_AT: u64 = 30_518;
 
 /// Why a workload cannot be replayed on caches.
 #[derive(Debug, thiserror::Error)]
@@ -106,24 +103,21 @@ pub struct Found {
 pub struct Accesses {
     requests: u64,
     made: u64,
-    /// Turns of every session so far.
-    turns: HashTable<(u64, u32)>,
+    turns: Turns,
 }
 
 impl Accesses {
     /// Adds the accesses of a request. `next_uses` are those of all accesses in order, if they are known.
     pub fn of(&mut self, arrival: &Arrival, next_uses: Option<&[u32]>, into: &mut Vec<Access>) {
-        let turn = arrival.session.map_or(1, |session| self.turn(session.get()));
+        let turn = self.turns.count(arrival.session);
         let Some(content) = arrival.content.as_deref() else { return };
         let full = arrival.prompt_tokens / content.block_tokens;
-        let tokens = u64::from(content.block_tokens);
         let mut parent = None;
         for (depth, &id) in (0_u32..).zip(&content.ids) {
             let next_use = next_uses.map(|next| match next.get(self.made as usize) {
                 Some(&next) if next != u32::MAX => u64::from(next),
                 _ => NEVER,
             });
-            let position = u64::from(depth) * tokens;
             let view = BlockView {
                 content: id,
                 parent,
@@ -135,7 +129,7 @@ impl Accesses {
                 turn,
                 priority: arrival.priority,
                 retention: None,
-                cost: tokens * 1000 + tokens * 1000 * position / ATTENTION_EQUALS_AT,
+                cost: BlockView::cost_at(depth, content.block_tokens),
                 next_use,
             };
             into.push(Access { view, prompt: depth < full });
@@ -148,14 +142,6 @@ impl Accesses {
     /// Accesses so far.
     pub fn count(&self) -> u64 {
         self.made
-    }
-
-    fn turn(&mut self, session: u64) -> u32 {
-        let entry = self.turns.entry(finish(session), |entry| entry.0 == session, |entry| finish(entry.0));
-        let mut entry = entry.or_insert((session, 0));
-        let turns = &mut entry.get_mut().1;
-        *turns = turns.saturating_add(1);
-        *turns
     }
 }
 

@@ -1,25 +1,68 @@
-//! The KV memory of a replica: the blocks of its GPUs, what lies below them, and the operations on what requests hold.
+//! The KV memory of a replica: the blocks of its GPUs, the tiers below them, and the operations on what requests hold.
 
 use super::Seat;
-use super::blocks::{BlockMove, BlockPool};
+use super::blocks::{BlockMove, BlockPool, Hit};
+use super::eviction::{BlockView, EvictionSpec};
 use super::holding::KvHolding;
+use super::link::Link;
+use super::record::Record;
+use super::spec::StoreSpec;
+use super::tiers::{Below, Tiers};
+use super::traffic::KvTraffic;
+use super::turns::Turns;
+use crate::counter::mix;
+use crate::time::Time;
+use crate::workload::arrival::{ClassId, SessionId};
 
 /// The host's memory, as far as whole requests are kept there.
 const HOST: u8 = 1;
 
+/// Who uses blocks, as policies may see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct User {
+    /// Another number at every admission.
+    pub(crate) admission: u64,
+    pub(crate) class: ClassId,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) priority: i32,
+    /// Blocks that it asked for when it was admitted.
+    pub(crate) asked: u32,
+}
+
 /// The KV memory of one replica.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct KvStore {
     pool: BlockPool,
     /// Blocks of the host for requests that were swapped out, and how many of them are taken.
     room: u64,
     swapped: u64,
+    tiers: Tiers,
+    /// Whether uses of blocks are described: for a policy other than the pool's own, or for tiers.
+    watched: bool,
+    /// Whether its decisions depend on the time, so that steps with such decisions are not jumped over.
+    timed: bool,
+    turns: Turns,
+    record: Option<Record>,
+    /// Time of the last event.
+    now: Time,
 }
 
 impl KvStore {
     /// `blocks` free blocks of `block_tokens` tokens on the GPUs, and room for `room` blocks of swapped requests on the host.
-    pub(crate) fn new(blocks: u64, block_tokens: u32, room: u64) -> Self {
-        KvStore { pool: BlockPool::new(blocks, block_tokens), room, swapped: 0 }
+    pub(crate) fn new((blocks, block_tokens): (u64, u32), room: u64, spec: &StoreSpec, replica: u32) -> Self {
+        let mut pool = BlockPool::new(blocks, block_tokens);
+        let tiers = Tiers::new(spec, replica);
+        let own = spec.eviction == EvictionSpec::Lru;
+        if !own {
+            let capacity = u32::try_from(blocks).unwrap_or(u32::MAX - 3);
+            pool.evict_by(spec.eviction.build(capacity, mix(mix(spec.seed, u64::from(replica)), 0)));
+        } else if !tiers.is_empty() {
+            pool.keep_views();
+        }
+        let timed = !tiers.is_empty() || spec.eviction.needs().clock;
+        let watched = !own || !tiers.is_empty();
+        let record = spec.record.then(Record::default);
+        KvStore { pool, room, swapped: 0, tiers, watched, timed, turns: Turns::default(), record, now: Time::ZERO }
     }
 
     /// The blocks of the GPUs.
@@ -30,6 +73,16 @@ impl KvStore {
     /// The same, to follow them.
     pub(crate) fn pool_mut(&mut self) -> &mut BlockPool {
         &mut self.pool
+    }
+
+    /// What follows happens at this time.
+    pub(crate) fn at(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// Whether what goes and what comes depends on the time: then no step that drops or names blocks may be jumped over.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed
     }
 
     /// Free blocks on the GPUs, cached ones included.
@@ -53,6 +106,9 @@ impl KvStore {
     /// If fewer are free.
     pub(crate) fn take(&mut self, blocks: u64) {
         self.pool.take(blocks);
+        for view in self.pool.take_dropped() {
+            self.tiers.dropped(view, self.now);
+        }
     }
 
     /// Gives a holding `tokens` more tokens.
@@ -60,7 +116,7 @@ impl KvStore {
     /// # Panics
     /// If their blocks are not free.
     pub(crate) fn grow(&mut self, holding: &mut KvHolding, tokens: u32) {
-        self.pool.take(self.need(holding, tokens));
+        self.take(self.need(holding, tokens));
         holding.settle(tokens, self.pool.block_tokens());
     }
 
@@ -68,9 +124,13 @@ impl KvStore {
     ///
     /// # Panics
     /// If a content is not cached.
-    pub(crate) fn adopt(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64]) {
-        for &content in contents {
+    pub(crate) fn adopt(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
+        for (index, &content) in contents.iter().enumerate() {
             let block = self.pool.share(content);
+            if self.watched {
+                let view = self.view(contents, index, user);
+                self.pool.used_again(block, view);
+            }
             self.pool.note_move(BlockMove::Shared { seat, block });
             holding.named.push(block);
         }
@@ -78,11 +138,93 @@ impl KvStore {
     }
 
     /// Tells the cache the contents of a holding's leading blocks; those that it knows already come first.
-    pub(crate) fn name(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64]) {
+    pub(crate) fn name(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
+        let first = holding.named.len();
+        self.identify(seat, holding, contents, user);
+        for index in first..holding.named.len() {
+            if let Some(record) = &mut self.record
+                && index >= user.asked as usize
+            {
+                record.filled(contents[index], index as u32);
+            }
+            if !self.tiers.is_empty() {
+                self.tiers.computed(self.view(contents, index, user), self.now);
+            }
+        }
+    }
+
+    /// The same for blocks that the tiers below know.
+    fn identify(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
         while let Some(&content) = contents.get(holding.named.len()) {
+            let found = self.watched && self.pool.contains(content);
             let block = self.pool.hash(content);
+            if self.watched {
+                let view = self.view(contents, holding.named.len(), user);
+                self.pool.came(block, view, found);
+            }
             self.pool.note_move(BlockMove::Named { seat, index: holding.named.len() as u32, block });
             holding.named.push(block);
+        }
+    }
+
+    fn view(&self, contents: &[u64], index: usize, user: User) -> BlockView {
+        let tokens = self.pool.block_tokens();
+        BlockView {
+            content: contents[index],
+            parent: index.checked_sub(1).map(|before| contents[before]),
+            depth: index as u32,
+            tokens,
+            at: self.now,
+            request: user.admission,
+            class: user.class,
+            turn: self.turns.of(user.session),
+            priority: user.priority,
+            retention: None,
+            cost: BlockView::cost_at(index as u32, tokens),
+            next_use: None,
+        }
+    }
+
+    /// A request arrives.
+    pub(crate) fn arrives(&mut self, contents: &[u64], user: User) {
+        if !self.watched {
+            return;
+        }
+        self.turns.count(user.session);
+        if !self.tiers.is_empty() {
+            let hit = self.pool.lookup(contents).blocks as usize;
+            let views: Vec<BlockView> = (hit..contents.len()).map(|index| self.view(contents, index, user)).collect();
+            self.tiers.prefetch(&views, self.now);
+        }
+    }
+
+    /// A request that needs `contents` is admitted: notes them, if they are recorded.
+    pub(crate) fn admitted(&mut self, contents: &[u64], found: u32) {
+        if let Some(record) = &mut self.record {
+            record.asked(contents, found);
+        }
+        if !self.tiers.is_empty() {
+            let below = self.tiers.lookup(&contents[found as usize..]);
+            self.tiers.pass(&below);
+        }
+    }
+
+    /// The replica's link to others.
+    pub(crate) fn network(&mut self) -> &mut Link {
+        self.tiers.network()
+    }
+
+    /// Adds what has gone through the store.
+    pub(crate) fn add_traffic(&self, traffic: &mut KvTraffic) {
+        traffic.evicted += self.pool.evictions();
+        let mut blocks = self.pool.total();
+        for (sum, own) in traffic.tiers.iter_mut().zip(self.tiers.traffic()) {
+            sum.traffic.add(own);
+            blocks += u64::from(sum.blocks);
+        }
+        if let Some(record) = &self.record {
+            let bound = record.bound(blocks, self.pool.block_tokens());
+            traffic.bound.get_or_insert_default().add(&bound);
         }
     }
 
@@ -131,7 +273,7 @@ impl KvStore {
     /// # Panics
     /// If its blocks are not free.
     pub(crate) fn swap_in(&mut self, holding: &mut KvHolding) {
-        self.pool.take(holding.blocks());
+        self.take(holding.blocks());
         self.swapped -= holding.blocks();
         holding.tier = 0;
     }
@@ -149,6 +291,54 @@ impl KvStore {
         self.swapped
     }
 
+    /// Whether there are copies of blocks below the GPUs.
+    pub(crate) fn has_tiers(&self) -> bool {
+        !self.tiers.is_empty()
+    }
+
+    /// What of `contents` is on the GPUs, and what of the rest is below and is to be loaded.
+    pub(crate) fn look_below(&self, contents: &[u64]) -> (Hit, Below) {
+        let hit = self.pool.lookup(contents);
+        let below = self.tiers.lookup(&contents[hit.blocks as usize..]);
+        let pays = self.tiers.pays(&below, self.pool.block_tokens());
+        (hit, if pays { below } else { Below::default() })
+    }
+
+    /// Begins to load what was found: an empty holding gets the blocks that are on the GPUs, and others for what comes. Returns when it
+    /// is there.
+    ///
+    /// # Panics
+    /// If the blocks are not free.
+    pub(crate) fn load(
+        &mut self,
+        seat: Seat,
+        holding: &mut KvHolding,
+        contents: &[u64],
+        (hit, below): (Hit, &Below),
+        user: User,
+    ) -> Time {
+        let (hit, all) = (hit.blocks as usize, (hit.blocks + below.blocks()) as usize);
+        self.adopt(seat, holding, &contents[..hit], user);
+        let views: Vec<BlockView> = (hit..all).map(|index| self.view(contents, index, user)).collect();
+        // First, for what the GPUs drop may push out of a tier what is loaded from it.
+        let end = self.tiers.load(below, views.into_iter(), self.now);
+        self.grow(holding, below.blocks() * self.pool.block_tokens());
+        end
+    }
+
+    /// What was loaded is there: the cache knows it from now on, and nobody holds it.
+    pub(crate) fn loaded(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
+        let blocks = holding.blocks as usize;
+        self.identify(seat, holding, &contents[..blocks], user);
+        self.release(seat, holding);
+    }
+
+    /// All that no request holds is lost.
+    pub(crate) fn forget(&mut self) {
+        self.pool.forget();
+        self.tiers.forget();
+    }
+
     /// A wrong count, for tests of the audit.
     #[cfg(test)]
     pub(crate) fn spoil_swapped(&mut self) {
@@ -162,6 +352,7 @@ impl KvStore {
     /// What disagrees.
     pub(crate) fn audit<'a>(&self, holdings: impl Iterator<Item = (u64, &'a KvHolding)>) -> Result<(), String> {
         self.pool.audit()?;
+        self.tiers.audit()?;
         let (mut private, mut swapped, mut named) = (0, 0, Vec::new());
         for (blocks, holding) in holdings {
             if holding.tier == 0 {

@@ -13,6 +13,7 @@ pub use outages::{Hit, Outage, Outages};
 pub use pool::PoolSummary;
 pub use tally::Tally;
 
+use crate::kv::KvTraffic;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 use crate::time::{Span, Time};
@@ -226,6 +227,8 @@ pub struct Summary {
     pub load: Load,
     /// Figures per pool, where replicas differ; empty for a uniform fleet.
     pub pools: Vec<PoolSummary>,
+    /// What has gone through the KV stores, where another than vLLM's cache on the GPUs is asked for.
+    pub kv: Option<KvTraffic>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod delivery;
+mod loading;
 mod own;
 mod placement;
 mod plan;
@@ -14,7 +15,7 @@ mod transfer;
 use std::collections::VecDeque;
 
 use crate::kv::blocks::BlockPool;
-use crate::kv::{KvStore, Seat};
+use crate::kv::{KvStore, Seat, StoreSpec};
 use crate::results::rows::Outcome;
 use crate::serving::Scheduler;
 use crate::serving::lane::Lane;
@@ -23,8 +24,10 @@ use crate::serving::request::{Phase, Request, known};
 use crate::serving::step::{Infeasible, StepBuilder};
 use crate::time::Time;
 use crate::workload::arrival::Arrival;
+use loading::Loads;
 use progress::Progress;
 
+pub(crate) use loading::Fetch;
 pub(crate) use own::name_own;
 pub(crate) use transfer::Outgoing;
 
@@ -47,6 +50,8 @@ pub struct Replica {
     /// Requests whose KV is on its way here, and KV on its way from here.
     pub(crate) arriving: u32,
     pub(crate) outgoing: Vec<Outgoing>,
+    /// KV that comes up from a tier below.
+    loads: Loads,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) step: PlannedStep,
     pub(crate) happened: VecDeque<Happened>,
@@ -69,12 +74,17 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// An idle replica.
+    /// An idle replica that caches blocks as vLLM does.
     pub fn new(id: u32, limits: Limits) -> Self {
+        Replica::with_store(id, limits, &StoreSpec::default())
+    }
+
+    /// An idle replica.
+    pub fn with_store(id: u32, limits: Limits, store: &StoreSpec) -> Self {
         Replica {
             id,
             limits,
-            kv: KvStore::new(limits.blocks, limits.block_tokens, limits.swap.blocks),
+            kv: KvStore::new((limits.blocks, limits.block_tokens), limits.swap.blocks, store, id),
             requests: Vec::new(),
             vacant: Vec::new(),
             waiting: WaitQueue::new(limits.order),
@@ -82,6 +92,7 @@ impl Replica {
             ready_len: 0,
             arriving: 0,
             outgoing: Vec::new(),
+            loads: Loads::default(),
             lanes: limits.lanes.work().iter().map(|&w| Lane::new(w, limits.depth, limits.block_tokens)).collect(),
             step: PlannedStep::default(),
             happened: VecDeque::new(),
@@ -120,8 +131,11 @@ impl Replica {
         }
         let room = self.limits.max_model_len - arrival.prompt_tokens;
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
+        self.kv.at(arrival.at);
         let seat = self.settle_in(Request::new(id, arrival, limit));
-        self.waiting.push(seat, &self.requests[seat as usize]);
+        let request = &self.requests[seat as usize];
+        self.kv.arrives(request.contents(request.prompt - 1), request.user());
+        self.waiting.push(seat, request);
         self.waiting_tokens += u64::from(self.requests[seat as usize].prompt);
         Ok(seat)
     }
@@ -205,9 +219,9 @@ impl Replica {
         self.requests[seat as usize].phase == Phase::Decode
     }
 
-    /// Waiting requests, preempted ones included.
+    /// Waiting requests, preempted ones and those included whose KV comes up from a tier below.
     pub fn waiting(&self) -> u32 {
-        self.waiting.len() as u32
+        self.waiting.len() as u32 + self.loads.len()
     }
 
     /// Prefilled requests that wait for a lane that decodes.
@@ -228,7 +242,7 @@ impl Replica {
 
     /// Whether an idle lane would look at a request.
     pub fn wants(&self, lane: usize) -> bool {
-        let waiting = self.waiting() > 0 && self.lanes[lane].work != LaneWork::Decode;
+        let waiting = self.waiting.len() > 0 && self.lanes[lane].work != LaneWork::Decode;
         waiting || (self.ready_len > 0 && self.lanes[lane].work != LaneWork::Prefill)
     }
 
@@ -249,6 +263,11 @@ impl Replica {
     /// The pool, to follow which contents it caches.
     pub(crate) fn pool_mut(&mut self) -> &mut BlockPool {
         self.kv.pool_mut()
+    }
+
+    /// What no request holds is lost: the machine has failed or gone.
+    pub(crate) fn forget(&mut self) {
+        self.kv.forget();
     }
 
     /// Requests that there is memory for: the most that were here at once (law: memory grows with active requests only).
@@ -291,6 +310,7 @@ impl Replica {
     /// # Errors
     /// The scheduler asked for something impossible: a bug in it, fatal in every driver.
     pub fn plan(&mut self, lane: usize, now: Time, scheduler: &mut dyn Scheduler) -> Result<bool, Infeasible> {
+        self.kv.at(now);
         self.drain(lane);
         let mut step = std::mem::take(&mut self.step);
         step.clear();
@@ -302,8 +322,12 @@ impl Replica {
                 builder.take_over(next.seat)?;
             }
         }
-        let horizon = scheduler.plan(&mut builder)?;
+        let mut horizon = scheduler.plan(&mut builder)?;
         let busy = builder.commit();
+        if std::mem::take(&mut self.loads.held_back) {
+            // The head of the queue waits for room to load into: the scheduler has not seen it.
+            (horizon.wake_on_arrival, horizon.wake_on_end) = (true, true);
+        }
         self.finished.clear();
         self.step.horizon = horizon;
         self.note_progress(busy);
@@ -325,9 +349,12 @@ impl Replica {
     /// How often the step just planned could be planned again (before a member leaves, before blocks run out that are not
     /// promised to prompts of another lane).
     pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
-        let free = self.kv.free().saturating_sub(self.owed_blocks());
+        let (owed, timed) = (self.owed_blocks(), self.kv.is_timed());
+        let free = if timed { self.kv.pool().blank() } else { self.kv.free() };
         let lane = &mut self.lanes[lane];
-        (lane.steps_to_first_leave(&self.requests), lane.steps_within(free))
+        // Where time counts, no step of a jump drops or names blocks.
+        let within = if timed && lane.is_hashing() { 0 } else { lane.steps_within(free.saturating_sub(owed)) };
+        (lane.steps_to_first_leave(&self.requests), within)
     }
 
     /// Blocks that requests in prefill, on any lane, still lack for their prompts.
@@ -399,7 +426,8 @@ impl Replica {
 
 /// Gives the blocks among the first `tokens` tokens of a request their identity.
 pub(crate) fn hash_to(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
-    kv.name(seat, &mut request.kv, known(request.content.as_deref(), tokens));
+    let user = request.user();
+    kv.name(seat, &mut request.kv, known(request.content.as_deref(), tokens), user);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The state of one active request inside a replica.
 
-use crate::kv::KvHolding;
+use crate::kv::{KvHolding, User};
 use crate::time::Time;
 use crate::workload::arrival::{Arrival, ClassId, Content, SessionId};
 
@@ -12,6 +12,8 @@ use crate::workload::arrival::{Arrival, ClassId, Content, SessionId};
 ///    └───────────────preempt────────────────┴───────────────────────────┘        (every phase may end)
 /// ```
 ///
+/// Where KV of a waiting request comes up from a tier below: `Waiting ─► Loading ─► Waiting`.
+///
 /// On a lane that only prefills, the way from the last chunk to the standing set of another lane is longer:
 ///
 /// ```text
@@ -22,6 +24,8 @@ use crate::workload::arrival::{Arrival, ClassId, Content, SessionId};
 pub enum Phase {
     /// In the waiting queue, new or preempted.
     Waiting,
+    /// Its KV, or the beginning of it, comes up from a tier below; it waits again when that is there.
+    Loading,
     /// Running, prompt (or recomputed) tokens left to plan.
     Prefill,
     /// Running on a lane that only prefills: nothing left to plan there, its token is in flight.
@@ -89,6 +93,8 @@ pub(crate) struct Request {
     pub(crate) lane: u8,
     /// Whether the first step plan it was part of has been recorded in `start`.
     pub(crate) started: bool,
+    /// Whether KV has been loaded for it since it waits.
+    pub(crate) loaded: bool,
     /// Whether its first token has been delivered.
     pub(crate) has_first: bool,
     /// Whether the client has gone; the request ends at the next step boundary.
@@ -128,9 +134,18 @@ impl Request {
             phase: Phase::Waiting,
             lane: 0,
             started: false,
+            loaded: false,
             has_first: false,
             doomed: false,
         }
+    }
+
+    /// Who it is, for policies that look at users of blocks.
+    pub(crate) fn user(&self) -> User {
+        let asked = self.contents(self.target.saturating_sub(1)).len() as u32;
+        // Another number at every admission.
+        let admission = (self.id << 8) | u64::from(self.preemptions & 0xff);
+        User { admission, class: self.class, session: self.session, priority: self.priority, asked }
     }
 
     pub(crate) fn is_waiting(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::cost::PrefillPart;
 use crate::kv::Seat;
 use crate::kv::blocks::Hit;
 use crate::serving::lane::{Lane, Running};
-use crate::serving::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own};
+use crate::serving::replica::{Admission, Chunk, Fetch, Happened, LaneWork, Limits, Replica, hash_to, name_own};
 use crate::serving::request::{Phase, Request, known};
 use crate::time::Time;
 use crate::workload::Truth;
@@ -403,10 +403,17 @@ impl<'a> StepBuilder<'a> {
         Ok(refund)
     }
 
-    /// The request that is next in the waiting queue.
+    /// The request that is next in the waiting queue. If KV of it lies in a tier below and is to be loaded, that begins now, and the
+    /// next one is returned; while there is no room to load into, none is.
     pub fn head(&mut self) -> Option<Head> {
-        let seat = self.replica.waiting.head(&self.replica.requests)?;
-        Some(self.waiting_request(seat))
+        loop {
+            let seat = self.replica.waiting.head(&self.replica.requests)?;
+            match self.replica.fetch(seat) {
+                Fetch::Nothing => return Some(self.waiting_request(seat)),
+                Fetch::Begun => {}
+                Fetch::NoRoom => return None,
+            }
+        }
     }
 
     /// A waiting request with its prefix-cache hit.
@@ -447,14 +454,17 @@ impl<'a> StepBuilder<'a> {
         }
         let request = &mut replica.requests[seat as usize];
         replica.waiting_tokens -= u64::from(request.prompt);
-        replica.kv.adopt(seat, &mut request.kv, known(request.content.as_deref(), head.cached));
-        replica.kv.grow(&mut request.kv, tokens);
         request.target = head.tokens;
+        request.seq = replica.next_seq;
+        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
+        let user = request.user();
+        replica.kv.admitted(known(request.content.as_deref(), head.tokens - 1), head.hit.blocks);
+        replica.kv.adopt(seat, &mut request.kv, known(request.content.as_deref(), head.cached), user);
+        replica.kv.grow(&mut request.kv, tokens);
         hash_to(&mut replica.kv, seat, request, head.cached + tokens);
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;
-        request.seq = replica.next_seq;
-        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
+        request.loaded = false;
         let resumed = request.preemptions > 0;
         replica.own_waiting -= u32::from(resumed && replica.limits.prefix_caching);
         if !request.started {

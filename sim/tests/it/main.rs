@@ -30,6 +30,7 @@ mod scaling;
 mod schedulers;
 mod schedules;
 mod shards;
+mod stores;
 mod theory;
 mod world;
 mod world_random;

@@ -215,6 +215,7 @@ impl Run {
             ("classes", a.summary.classes == b.summary.classes),
             ("busy", a.summary.work.busy == b.summary.work.busy),
             ("load", a.summary.load == b.summary.load),
+            ("kv", a.summary.kv == b.summary.kv),
             ("interrupted", a.interrupted == b.interrupted),
             ("halted", a.halted == b.halted),
         ];

@@ -125,7 +125,7 @@ impl Control {
             let ready = kernel.now + start_up;
             self.states[at] = State::Starting(ready);
             kernel.join(at);
-            kernel.replicas[at].pool_mut().forget();
+            kernel.replicas[at].forget();
             kernel.tick(ready, Tick::Started(at as u32));
         }
     }

@@ -126,7 +126,7 @@ impl Control {
         }
         self.down_until[at] = None;
         kernel.settle(at)?;
-        kernel.replicas[at].pool_mut().forget();
+        kernel.replicas[at].forget();
         kernel.release(at, Hold::Down);
         for domain in 0..self.domains.len() {
             if self.domains[domain].replicas.contains(&(at as u32)) {

@@ -8,7 +8,7 @@ use crate::fleet::controller::{Action, Controller, Event, Place, Placement, Time
 use crate::fleet::kernel::{Kernel, RANK_PATIENCE};
 use crate::kv::Seat;
 use crate::routers::Weighed;
-use crate::time::{Span, Time};
+use crate::time::Span;
 use crate::workload::arrival::Arrival;
 
 /// Replicas that compute prompts only, and the way of the KV to those that decode, which take sequences of the same length.
@@ -61,21 +61,13 @@ pub(super) struct Control {
     bridges: Vec<VecDeque<Prefilled>>,
     /// Prefilled requests for which no decoding replica is up.
     stranded: VecDeque<Prefilled>,
-    /// When the link of each replica is free again. A replica sends or receives one request at a time.
-    link_free: Vec<Time>,
     under_way: Vec<Option<Transfer>>,
 }
 
 impl Control {
     pub(super) fn new(apart: Disaggregation, replicas: u32) -> Control {
         let replicas = replicas as usize;
-        Control {
-            apart,
-            bridges: vec![VecDeque::new(); replicas],
-            stranded: VecDeque::new(),
-            link_free: vec![Time::ZERO; replicas],
-            under_way: Vec::new(),
-        }
+        Control { apart, bridges: vec![VecDeque::new(); replicas], stranded: VecDeque::new(), under_way: Vec::new() }
     }
 
     /// The replicas that decode.
@@ -151,9 +143,9 @@ impl Control {
         kernel: &mut Kernel<'_>,
     ) -> Result<(), RunError> {
         let (request, place) = kernel.move_request(from, seat, to)?;
-        let links = &mut self.link_free;
-        let end = kernel.now.max(links[from]).max(links[to]) + length;
-        (links[from], links[to]) = (end, end);
+        let [sender, receiver] =
+            kernel.replicas.get_disjoint_mut([from, to]).expect("a transfer is between two replicas");
+        let end = sender.network().carry_with(receiver.network(), kernel.now, length);
         let number = self.under_way.iter().position(Option::is_none).unwrap_or_else(|| {
             self.under_way.push(None);
             self.under_way.len() - 1

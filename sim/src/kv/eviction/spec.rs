@@ -53,6 +53,8 @@ pub struct EvictionNeeds {
     pub categories: bool,
     /// Priorities of requests.
     pub priorities: bool,
+    /// The time: equal steps are then not jumped over while blocks come or go.
+    pub clock: bool,
 }
 
 /// The settings of a policy: they check themselves, and build it.

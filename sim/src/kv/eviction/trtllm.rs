@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::heap::{key, second};
 use super::ranked::Ranked;
 use super::tree::Tree;
-use super::{Block, BlockEviction, BlockView, EvictionPolicy, Retention};
+use super::{Block, BlockEviction, BlockView, EvictionNeeds, EvictionPolicy, Retention};
 use crate::check::Check;
 use crate::time::Time;
 use crate::units::Duration;
@@ -45,6 +45,10 @@ pub struct RetainSpec {
 }
 
 impl EvictionPolicy for TrtllmSpec {
+    fn needs(&self) -> EvictionNeeds {
+        EvictionNeeds { clock: true, ..EvictionNeeds::default() }
+    }
+
     fn about(&self) -> &'static str {
         if self.retain.is_empty() {
             "No priorities are stated, so that all are 35: least recently used leaves. The request at hand goes last."

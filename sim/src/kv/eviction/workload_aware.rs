@@ -28,7 +28,7 @@ impl Default for WorkloadAwareSpec {
 
 impl EvictionPolicy for WorkloadAwareSpec {
     fn needs(&self) -> EvictionNeeds {
-        EvictionNeeds { categories: true, ..EvictionNeeds::default() }
+        EvictionNeeds { categories: true, clock: true, ..EvictionNeeds::default() }
     }
 
     fn about(&self) -> &'static str {

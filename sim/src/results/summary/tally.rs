@@ -315,6 +315,7 @@ impl Tally {
             batches: self.batches,
             load: self.levels.load(makespan, &fleet),
             pools: Vec::new(),
+            kv: None,
             outages: Outages::default(),
         }
     }

@@ -24,6 +24,7 @@ impl Replica {
                     waiting += 1;
                     tokens += if request.kv.below() == 0 { u64::from(request.prompt) } else { 0 };
                 }
+                Phase::Loading => waiting += 1,
                 _ => running += 1,
             }
             let kv = &request.kv;

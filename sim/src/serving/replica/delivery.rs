@@ -177,7 +177,7 @@ impl Replica {
             if request.generation != generation {
                 continue;
             }
-            if usize::from(request.lane) == lane && request.phase != Phase::Arriving {
+            if usize::from(request.lane) == lane && !matches!(request.phase, Phase::Arriving | Phase::Loading) {
                 self.end(seat, outcome, now);
             } else {
                 self.doomed.push((seat, generation, outcome));
@@ -188,6 +188,7 @@ impl Replica {
     /// Ends a request in any phase and frees what it holds.
     #[expect(clippy::too_many_lines, reason = "each phase ends in its own way; it is to be split")]
     pub(crate) fn end(&mut self, seat: Seat, outcome: Outcome, now: Time) {
+        self.kv.at(now);
         let request = &mut self.requests[seat as usize];
         let lane = &mut self.lanes[usize::from(request.lane)];
         let output_tokens = lane.generated(request);
@@ -205,6 +206,7 @@ impl Replica {
             Phase::Prefilled => {}
             Phase::Ready => self.ready_len -= 1,
             Phase::Arriving => self.arriving -= 1,
+            Phase::Loading => self.own_waiting -= u32::from(request.preemptions > 0 && self.limits.prefix_caching),
             Phase::Decode => {
                 // At depth 2 the step in flight has planned one token more, which is thrown away.
                 let in_flight = (lane.planned - lane.done.max(request.joined)) as u32;
@@ -223,7 +225,7 @@ impl Replica {
             }
             Phase::Vacant => unreachable!("a vacant seat has no request to end"),
         }
-        if !matches!(request.phase, Phase::Waiting | Phase::Ready | Phase::Arriving) {
+        if !matches!(request.phase, Phase::Waiting | Phase::Loading | Phase::Ready | Phase::Arriving) {
             let at = lane.position(request.seq);
             lane.running.remove(at);
         }

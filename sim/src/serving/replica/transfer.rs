@@ -26,7 +26,7 @@ impl Replica {
 
     /// Whether blocks here belong to requests on their way, which will free them without a step.
     pub(crate) fn has_transfers(&self) -> bool {
-        self.ready_len + self.arriving > 0 || !self.outgoing.is_empty()
+        self.ready_len + self.arriving + self.loads.len() > 0 || !self.outgoing.is_empty()
     }
 
     /// Whether the request is still there to be sent.

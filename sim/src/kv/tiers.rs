@@ -1,0 +1,304 @@
+//! Memories below that of the GPUs: copies of cached blocks, and the links by which they come and go.
+//!
+//! ```text
+//! GPUs ── down: blocks that are computed (write through) or dropped (write back) ──► tier 1 ──► tier 2 …
+//!      ◄── up: blocks that a request finds there, after all that it finds above ────
+//! ```
+//!
+//! A copy counts from the moment at which its move ends. A move takes its place on the link at once; the block that it comes from may
+//! be used again meanwhile. A tier keeps what it gives (it is *inclusive*), and nothing in it is pinned.
+
+use hashbrown::HashTable;
+
+use super::eviction::{Block, BlockEviction, BlockView};
+use super::link::Link;
+use super::spec::{LoadRule, StoreSpec, TierSpec, WriteRule};
+use crate::counter::{finish, mix};
+use crate::time::{Span, Time};
+
+/// What has gone through a tier.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TierTraffic {
+    /// Blocks found in it and moved to the GPUs.
+    pub loaded: u64,
+    /// Blocks that requests found in it, and that were computed again because that was sooner, or for want of room.
+    pub passed: u64,
+    /// Blocks copied into it.
+    pub written: u64,
+    /// Blocks dropped from it to make room.
+    pub dropped: u64,
+    /// Blocks moved from it to the first tier before they were needed.
+    pub prefetched: u64,
+    /// Time that its links were in use, both ways together [ns].
+    pub busy: u64,
+}
+
+impl TierTraffic {
+    /// Adds that of another replica.
+    pub(super) fn add(&mut self, other: &TierTraffic) {
+        self.loaded += other.loaded;
+        self.passed += other.passed;
+        self.written += other.written;
+        self.dropped += other.dropped;
+        self.prefetched += other.prefetched;
+        self.busy += other.busy;
+    }
+}
+
+#[derive(Debug)]
+struct Copy {
+    view: BlockView,
+    /// From when on it is there.
+    ready: Time,
+}
+
+/// One memory.
+#[derive(Debug)]
+struct Tier {
+    spec: TierSpec,
+    index: HashTable<(u64, Block)>,
+    copies: Vec<Copy>,
+    policy: Box<dyn BlockEviction>,
+    down: Link,
+    up: Link,
+    traffic: TierTraffic,
+}
+
+impl Tier {
+    fn find(&self, content: u64) -> Option<Block> {
+        self.index.find(finish(content), |entry| entry.0 == content).map(|entry| entry.1)
+    }
+
+    /// A place for a copy, and the copy that had to go for it.
+    fn room(&mut self, view: BlockView) -> (Block, Option<BlockView>) {
+        let copy = Copy { view, ready: Time::ZERO };
+        if self.copies.len() < self.spec.blocks as usize {
+            self.copies.push(copy);
+            return ((self.copies.len() - 1) as Block, None);
+        }
+        let victim = self.policy.victim().expect("nothing is pinned, so that there is a victim");
+        let gone = std::mem::replace(&mut self.copies[victim as usize], copy).view;
+        let entry = self.index.find_entry(finish(gone.content), |entry| *entry == (gone.content, victim));
+        entry.expect("law 2: a victim is in its tier").remove();
+        self.traffic.dropped += 1;
+        (victim, Some(gone))
+    }
+}
+
+/// What a request finds below the GPUs, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Below {
+    /// The tier of each block.
+    tiers: Vec<u8>,
+}
+
+impl Below {
+    /// Blocks found.
+    pub(crate) fn blocks(&self) -> u32 {
+        self.tiers.len() as u32
+    }
+}
+
+/// All tiers of a replica.
+#[derive(Debug)]
+pub(crate) struct Tiers {
+    list: Vec<Tier>,
+    load: LoadRule,
+    prefetch: bool,
+    /// The replica's link to others, for tiers beyond it.
+    network: Link,
+}
+
+impl Tiers {
+    pub(crate) fn new(spec: &StoreSpec, replica: u32) -> Tiers {
+        let tier = |(number, tier): (u64, &TierSpec)| Tier {
+            spec: tier.clone(),
+            index: HashTable::new(),
+            copies: Vec::new(),
+            policy: tier.eviction.build(tier.blocks, mix(mix(spec.seed, u64::from(replica)), number)),
+            down: Link::default(),
+            up: Link::default(),
+            traffic: TierTraffic::default(),
+        };
+        let tiers = (1..).zip(&spec.tiers).map(tier).collect();
+        Tiers { list: tiers, load: spec.load, prefetch: spec.prefetch, network: Link::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// What has gone through each tier.
+    pub(crate) fn traffic(&self) -> impl Iterator<Item = &TierTraffic> {
+        self.list.iter().map(|tier| &tier.traffic)
+    }
+
+    /// The replica's link to others.
+    pub(crate) fn network(&mut self) -> &mut Link {
+        &mut self.network
+    }
+
+    /// A block is in the memory of the GPUs from now on.
+    pub(crate) fn computed(&mut self, view: BlockView, now: Time) {
+        self.came(0, view, now);
+    }
+
+    /// A block goes from the memory of the GPUs.
+    pub(crate) fn dropped(&mut self, view: BlockView, now: Time) {
+        self.went(0, view, now);
+    }
+
+    /// A block came into the memory above a tier.
+    fn came(&mut self, number: usize, view: BlockView, at: Time) {
+        if self.list.get(number).is_some_and(|tier| tier.spec.write == WriteRule::Through) {
+            self.put(number, view, at);
+        }
+    }
+
+    /// A block went from the memory above a tier.
+    fn went(&mut self, number: usize, view: BlockView, at: Time) {
+        if self.list.get(number).is_some_and(|tier| tier.spec.write == WriteRule::Back) {
+            self.put(number, view, at);
+        }
+    }
+
+    /// Copies a block into a tier, unless it is there.
+    fn put(&mut self, number: usize, view: BlockView, at: Time) {
+        let tier = &mut self.list[number];
+        if let Some(block) = tier.find(view.content) {
+            tier.policy.hit(block, &view);
+            return;
+        }
+        let length = tier.spec.length(1);
+        let down = if tier.spec.network { &mut self.network } else { &mut tier.down };
+        let ready = down.carry(at, length) + tier.spec.latency;
+        tier.traffic.busy += length.0;
+        self.insert(number, view, at, ready);
+    }
+
+    /// Puts a copy into a tier that will be there at a moment.
+    fn insert(&mut self, number: usize, view: BlockView, at: Time, ready: Time) {
+        let tier = &mut self.list[number];
+        tier.policy.missed(&view);
+        let (block, gone) = tier.room(view);
+        tier.copies[block as usize].ready = ready;
+        tier.index.insert_unique(finish(view.content), (view.content, block), |entry| finish(entry.0));
+        tier.policy.admit(block, &view);
+        tier.policy.evictable(block);
+        tier.traffic.written += 1;
+        if let Some(gone) = gone {
+            self.went(number + 1, gone, at);
+        }
+        self.came(number + 1, view, ready);
+    }
+
+    /// The leading blocks among `contents` that are in some tier: the nearest one that has it.
+    pub(crate) fn lookup(&self, contents: &[u64]) -> Below {
+        let nearest = |content: &u64| self.list.iter().position(|tier| tier.find(*content).is_some());
+        Below { tiers: contents.iter().map_while(nearest).map(|number| number as u8).collect() }
+    }
+
+    /// Whether the rule has what was found loaded: an unused link must bring it in time, so that the answer does not change while a
+    /// request waits.
+    pub(crate) fn pays(&self, found: &Below, block_tokens: u32) -> bool {
+        let mut time = Span::ZERO;
+        for (number, tier) in (0..).zip(&self.list) {
+            // The links are used side by side: the slowest one counts, and the latencies add up.
+            let through = found.tiers.iter().filter(|&&at| at >= number).count() as u32;
+            if through > 0 {
+                time = Span(time.0.max(tier.spec.length(through).0 + tier.spec.latency.0));
+            }
+        }
+        found.blocks() > 0 && self.load.takes(found.blocks() * block_tokens, time)
+    }
+
+    /// What was found is computed again.
+    pub(crate) fn pass(&mut self, found: &Below) {
+        for &number in &found.tiers {
+            self.list[usize::from(number)].traffic.passed += 1;
+        }
+    }
+
+    /// Moves what was found to the GPUs. `views` are those of its blocks. Returns when all of it is there.
+    pub(crate) fn load(&mut self, found: &Below, views: impl Iterator<Item = BlockView>, now: Time) -> Time {
+        let mut from = vec![now; self.list.len()];
+        for (&number, view) in found.tiers.iter().zip(views) {
+            let tier = &mut self.list[usize::from(number)];
+            let block = tier.find(view.content).expect("what is loaded was found");
+            tier.policy.hit(block, &view);
+            tier.traffic.loaded += 1;
+            let from = &mut from[usize::from(number)];
+            *from = (*from).max(tier.copies[block as usize].ready);
+        }
+        let mut end = now;
+        for (number, from) in from.into_iter().enumerate() {
+            let blocks = found.tiers.iter().filter(|&&at| usize::from(at) == number).count() as u32;
+            end = end.max(self.up(number, 0, blocks, from));
+        }
+        end
+    }
+
+    /// Carries blocks from a tier up to above another one: all links at once, block after block. Returns when they are there.
+    fn up(&mut self, number: usize, above: usize, blocks: u32, from: Time) -> Time {
+        let mut end = from;
+        if blocks > 0 {
+            for tier in self.list[above..=number].iter_mut().rev() {
+                let length = tier.spec.length(blocks);
+                let up = if tier.spec.network { &mut self.network } else { &mut tier.up };
+                end = end.max(up.carry(from, length)) + tier.spec.latency;
+                tier.traffic.busy += length.0;
+            }
+        }
+        end
+    }
+
+    /// A request that needs blocks has arrived: those in the second tier and below move to the first one, after all that are there.
+    pub(crate) fn prefetch(&mut self, views: &[BlockView], now: Time) {
+        if !self.prefetch || self.list.len() < 2 {
+            return;
+        }
+        for view in views {
+            if self.list[0].find(view.content).is_some() {
+                continue;
+            }
+            let Some(number) = self.list.iter().position(|tier| tier.find(view.content).is_some()) else { break };
+            let tier = &mut self.list[number];
+            let block = tier.find(view.content).expect("just seen");
+            tier.policy.hit(block, view);
+            tier.traffic.prefetched += 1;
+            let from = now.max(tier.copies[block as usize].ready);
+            let ready = self.up(number, 1, 1, from);
+            self.insert(0, *view, now, ready);
+        }
+    }
+
+    /// Forgets all copies: the memory is lost.
+    pub(crate) fn forget(&mut self) {
+        for tier in &mut self.list {
+            for block in 0..tier.copies.len() as Block {
+                tier.policy.gone(block);
+            }
+            tier.index.clear();
+            tier.copies.clear();
+        }
+    }
+
+    /// Law 2 for the tiers: every copy is in the index once, and none is beyond the size.
+    ///
+    /// # Errors
+    /// What disagrees.
+    pub(crate) fn audit(&self) -> Result<(), String> {
+        for tier in &self.list {
+            let name = &tier.spec.name;
+            if tier.copies.len() > tier.spec.blocks as usize || tier.copies.len() != tier.index.len() {
+                return Err(format!("{} copies and {} contents in {name}", tier.copies.len(), tier.index.len()));
+            }
+            for (block, copy) in (0..).zip(&tier.copies) {
+                if tier.find(copy.view.content) != Some(block) {
+                    return Err(format!("copy {block} in {name} is not where its content is"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
