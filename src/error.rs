@@ -32,6 +32,9 @@ pub enum Error {
     /// The requests cannot be counted.
     #[error("{0}")]
     Requests(#[source] WorkloadError),
+    /// The requests lack what the scenario goes by.
+    #[error("{0}")]
+    Unsuited(String),
     /// A single run was asked of a scenario that has a sweep.
     #[error("this is a study of {runs} runs; set a value in place of its sweep, or run it as a study")]
     Sweep {
@@ -65,6 +68,7 @@ impl Error {
             | Error::Value { .. }
             | Error::World(_)
             | Error::Requests(_)
+            | Error::Unsuited(_)
             | Error::Sweep { .. } => true,
             Error::Run(error) => match error {
                 RunError::Workload(_)

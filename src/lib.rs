@@ -49,6 +49,7 @@ mod policies;
 mod pool;
 mod shared;
 mod simulate;
+mod suited;
 pub mod study;
 mod traffic;
 pub mod validation;

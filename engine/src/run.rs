@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use overbook_sim::fleet::{ClusterSpec, Halt, Progress, RunResult};
+use overbook_sim::kv::StoreSpec;
 use overbook_sim::results::rows::RequestRow;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload, WorkloadError};
@@ -113,6 +114,10 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
         (!spec.pools.is_empty(), "its replicas are all alike; remove `fleet.pools`"),
         (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
         (spec.limits.swap.blocks > 0, "it does not swap KV to the host; use `preemption_mode: recompute`"),
+        (
+            spec.store != StoreSpec::default(),
+            "its pool has vLLM's order of eviction and no tiers below it; remove `engine.prefix_cache`",
+        ),
         (spec.controllers.disaggregation.is_some(), "it has no replicas of their own for prompts"),
         (spec.controllers.early_rejection.is_some(), "it has no early rejection"),
         (spec.controllers.autoscale.is_some(), "its replica does not come and go"),

@@ -72,7 +72,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let (classes, classes_left_out) = classes(summary);
     let pools = crate::pools::table(summary);
     let outages = crate::outages::table(summary);
-    let tables = [&[outages, pools], tables].concat();
+    let kv = crate::kv_traffic::table(summary);
+    let tables = [&[outages, pools, kv], tables].concat();
     let page = Page {
         report,
         tone: tone(report),

@@ -61,6 +61,7 @@ pub mod figure;
 pub mod format;
 pub mod html;
 mod json;
+mod kv_traffic;
 pub mod manifest;
 mod outages;
 pub mod parquet;

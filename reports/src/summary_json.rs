@@ -75,6 +75,8 @@ pub fn summary_json(report: &Report) -> String {
     if !summary.outages.spans().is_empty() {
         entries.push(("outages".into(), outages(summary)));
     }
+    // Most caches are on the GPUs alone.
+    entries.extend(crate::kv_traffic::entry(summary).map(|kv| ("prefix_cache".to_owned(), kv)));
     // A uniform fleet has no pools.
     if !summary.pools.is_empty() {
         let pools = summary.pools.iter().map(|of| pool(of, summary)).collect();

@@ -129,6 +129,9 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let most = summary.fleet.replicas;
         figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
     }
+    for (what, text) in crate::kv_traffic::lines(summary) {
+        figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));
+    }
     for (at, text) in folded(&crate::outages::line(summary), 66).into_iter().enumerate() {
         if !text.is_empty() {
             figures.push((["outages", ""][at.min(1)], text));

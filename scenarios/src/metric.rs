@@ -84,6 +84,8 @@ pub const NAMES: &[&str] = &[
     "swapped_tokens",
     "recompute_tax",
     "prefix_hit_rate",
+    "loaded_tokens",
+    "cache_gap",
     "kv_usage_mean",
     "kv_usage_max",
     "running_mean",

@@ -8,12 +8,13 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
-use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Eager, Roofline, StepCost};
+use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Eager, PrefillPart, Roofline, StepCost, StepShape};
 use overbook_sim::fleet::{
     Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, Frontend,
     OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
+use overbook_sim::kv::{LoadRule, StoreSpec, TierSpec};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
 use overbook_sim::schedulers::SchedulerSpec;
@@ -24,8 +25,8 @@ use overbook_traces::{GenerateError, TraceError};
 
 use crate::point::Point;
 use crate::scenario::{
-    AutoscaleSpec, CostSpec, FaultDomain, FrontendSpec, MaxModelLen, MaxNewTokens, PoolSpec, RetryOn, RetrySpec,
-    ScaleTargetSpec,
+    AutoscaleSpec, CacheTierSpec, CostSpec, FaultDomain, FrontendSpec, LoadSpec, MaxModelLen, MaxNewTokens, PoolSpec,
+    RetryOn, RetrySpec, ScaleTargetSpec,
 };
 
 pub use requests::Requests;
@@ -82,6 +83,16 @@ pub enum WorldError {
         context: u32,
         /// Tokens of the pool.
         pool: u64,
+    },
+    /// A tier below the GPUs holds no block.
+    #[error("`engine.prefix_cache`: the tier `{tier}` of {size} holds no block: one takes {block}")]
+    Tier {
+        /// The tier.
+        tier: String,
+        /// Its size.
+        size: Bytes,
+        /// Bytes of a block on all GPUs of a replica.
+        block: Bytes,
     },
     /// The trace cannot be replayed.
     #[error(transparent)]
@@ -156,6 +167,61 @@ impl Point {
         Ok(SwapSpace { blocks: space.0 / block.max(1), block_cost: Cost::from_ns(seconds * 1e9) })
     }
 
+    /// Bytes that a block takes on all GPUs of a replica together.
+    fn block_bytes(&self) -> Result<u64, WorldError> {
+        let engine = &self.scenario.engine;
+        let layout = self.scenario.layout(&self.model);
+        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let token = memory::kv_bytes_per_token(&self.model, &shard, engine.kv) * u64::from(layout.tensor_parallel);
+        Ok(token * u64::from(engine.block_tokens))
+    }
+
+    /// How a replica keeps KV that no request holds.
+    fn store(&self) -> Result<StoreSpec, WorldError> {
+        let engine = &self.scenario.engine;
+        let Some(cache) = &engine.prefix_cache else { return Ok(StoreSpec::default()) };
+        let layout = self.scenario.layout(&self.model);
+        let gpus = f64::from(layout.tensor_parallel * layout.stages.max(1));
+        let block = self.block_bytes()?;
+        let tier = |tier: &CacheTierSpec| {
+            let blocks = tier.size.0 / block.max(1);
+            if blocks == 0 {
+                return Err(WorldError::Tier { tier: tier.name.clone(), size: tier.size, block: Bytes(block) });
+            }
+            let bandwidth = tier.bandwidth.map_or(engine.host_link.0 * gpus, |bandwidth| bandwidth.0);
+            Ok(TierSpec {
+                name: tier.name.clone(),
+                blocks: u32::try_from(blocks).unwrap_or(u32::MAX - 3).min(u32::MAX - 3),
+                latency: tier.latency.0,
+                block_cost: Cost::from_ns(block as f64 / bandwidth * 1e9),
+                network: tier.over_network,
+                write: tier.write.into(),
+                eviction: tier.eviction.clone(),
+            })
+        };
+        Ok(StoreSpec {
+            eviction: cache.eviction.clone(),
+            tiers: cache.tiers.iter().map(tier).collect::<Result<_, _>>()?,
+            load: match cache.load {
+                LoadSpec::Always => LoadRule::Always,
+                LoadSpec::AtLeast(tokens) => LoadRule::AtLeast(tokens),
+                LoadSpec::WhenFaster => LoadRule::Faster(self.prefill_cost()?),
+            },
+            prefetch: cache.prefetch,
+            record: cache.bound,
+            seed: self.scenario.seed,
+        })
+    }
+
+    /// What a token of a lone prompt of 2,048 tokens takes, or of a whole step if that is less.
+    fn prefill_cost(&self) -> Result<Cost, WorldError> {
+        let tokens = self.scenario.layout(&self.model).max_batched_tokens.clamp(1, 2048);
+        let prefill = [PrefillPart { tokens, past: 0 }];
+        let shape = StepShape { decode_seqs: 0, decode_context: 0, prefill: &prefill, prefill_ends: 1 };
+        let StepCost { device, host } = self.cost()?.step(&shape);
+        Ok(Cost((device + host).0 / u64::from(tokens)))
+    }
+
     /// The fleet.
     ///
     /// # Errors
@@ -167,6 +233,7 @@ impl Point {
             replicas: scenario.fleet.replicas,
             limits: self.kinds()[0].limits()?.0,
             pools: self.replica_pools()?,
+            store: self.store()?,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
             traffic: self.traffic(),

@@ -9,7 +9,7 @@ use overbook_sim::units::{Bandwidth, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EngineVersion, MaxModelLen};
+use super::{EngineVersion, MaxModelLen, PrefixCacheSpec};
 
 /// The inference engine on each replica.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,9 @@ pub struct EngineSpec {
     pub cost: CostSpec,
     /// What copies between a GPU and its host's memory get, one direction, for schedulers that swap.
     pub host_link: Bandwidth,
+    /// What becomes of KV that no request holds; by default vLLM's prefix cache on the GPUs, where the scheduler has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_cache: Option<PrefixCacheSpec>,
     /// Host time per step, and the time to draw tokens; by default what published runs of the engine show, or what the cost
     /// table says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +67,7 @@ impl Default for EngineSpec {
             cost: CostSpec::default(),
             // What is left of PCIe 4.0 x16 in the catalog: 31.5 GB/s, of which large messages get 0.64.
             host_link: Bandwidth(20e9),
+            prefix_cache: None,
             host: None,
             frontend: None,
         }

@@ -40,6 +40,10 @@ impl Scenario {
         } else {
             self.check_pools(&mut list);
         }
+        if let Some(cache) = &self.engine.prefix_cache {
+            let mut check = Check::new("engine.prefix_cache", &mut list);
+            cache.check(&self.scheduler, self.fleet.pools.is_empty(), &mut check);
+        }
         self.scheduler.check(&mut Check::new("scheduler", &mut list));
         for (metric, bound) in self.slo.bounds() {
             Check::new("slo", &mut list).that(bound.0.0 > 0, metric, "is 0; it must be above 0");

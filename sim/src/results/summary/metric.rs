@@ -72,7 +72,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 31] = [
+const SINGLE: [(&str, Figure); 33] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -90,6 +90,15 @@ const SINGLE: [(&str, Figure); 31] = [
     ("swapped_tokens", |s| Some(s.tokens.swapped as f64)),
     ("recompute_tax", |s| ratio(s.tokens.recomputed as f64, s.tokens.computed as f64)),
     ("prefix_hit_rate", |s| ratio(s.tokens.cached as f64, s.tokens.prompt as f64)),
+    ("loaded_tokens", |s| {
+        let kv = s.kv.as_ref()?;
+        let blocks: u64 = kv.tiers.iter().map(|tier| tier.traffic.loaded).sum();
+        Some((blocks * u64::from(kv.block_tokens)) as f64)
+    }),
+    ("cache_gap", |s| {
+        let bound = s.kv.as_ref()?.bound?;
+        ratio(bound.belady as f64 - bound.found as f64, bound.asked as f64)
+    }),
     ("kv_usage_mean", |s| Some(s.load.kv_usage_mean)),
     ("kv_usage_max", |s| Some(s.load.kv_usage_max)),
     ("running_mean", |s| Some(s.load.running_mean)),
