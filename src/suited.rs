@@ -1,7 +1,7 @@
 //! Whether the requests have what the orders of eviction of a scenario go by.
 
 use overbook_scenarios::Point;
-use overbook_sim::workload::arrival::Workload;
+use overbook_sim::kv::eviction::EvictionSpec;
 
 use crate::Error;
 
@@ -17,8 +17,8 @@ impl Wanted {
     fn of(point: &Point) -> Option<Wanted> {
         let cache = point.scenario.engine.prefix_cache.as_ref()?;
         let orders = || std::iter::once(&cache.eviction).chain(cache.tiers.iter().map(|tier| &tier.eviction));
-        let categories = orders().find(|order| order.needs().categories).map(|order| order.name());
-        let priorities = orders().find(|order| order.needs().priorities).map(|order| order.name());
+        let categories = orders().find(|order| order.needs().categories).map(EvictionSpec::name);
+        let priorities = orders().find(|order| order.needs().priorities).map(EvictionSpec::name);
         Some(Wanted { contents: true, categories, priorities })
     }
 

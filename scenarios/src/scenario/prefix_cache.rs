@@ -92,11 +92,12 @@ const fn no_time() -> Duration {
 
 impl PrefixCacheSpec {
     /// The rules on it, for a scheduler.
-    pub(super) fn check(&self, scheduler: &SchedulerSpec, uniform: bool, check: &mut Check<'_>) {
+    pub(super) fn check(&self, scheduler: &SchedulerSpec, uniform: bool, engine: &mut Check<'_>) {
         let needs = scheduler.needs();
         let caches = needs.prefix_caching;
-        let told = "has no effect: the scheduler keeps no prefix cache (vllm, sglang and sarathi can)";
-        check.that(caches || *self == PrefixCacheSpec::default(), "", told);
+        let told = "has no effect: the scheduler keeps no prefix cache (vllm with `enable_prefix_caching: true` and sglang do)";
+        engine.that(caches, "prefix_cache", told);
+        let check = &mut engine.below("prefix_cache");
         let told = "knows all accesses to come, which a live cache does not: `overbook kv replay` runs it, and `bound: true` reports it";
         let live = |eviction: &EvictionSpec| !eviction.needs().next_uses;
         check.that(live(&self.eviction), "eviction", told);

@@ -41,8 +41,7 @@ impl Scenario {
             self.check_pools(&mut list);
         }
         if let Some(cache) = &self.engine.prefix_cache {
-            let mut check = Check::new("engine.prefix_cache", &mut list);
-            cache.check(&self.scheduler, self.fleet.pools.is_empty(), &mut check);
+            cache.check(&self.scheduler, self.fleet.pools.is_empty(), &mut Check::new("engine", &mut list));
         }
         self.scheduler.check(&mut Check::new("scheduler", &mut list));
         for (metric, bound) in self.slo.bounds() {
