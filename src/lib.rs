@@ -49,8 +49,8 @@ mod policies;
 mod pool;
 mod shared;
 mod simulate;
-mod suited;
 pub mod study;
+mod suited;
 mod traffic;
 pub mod validation;
 

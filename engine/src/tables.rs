@@ -16,6 +16,17 @@ struct Entry {
     named: bool,
 }
 
+/// A copy of a block between the pool and the tier below it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TierCopy {
+    /// From the tier to the pool, and not down.
+    pub up: bool,
+    /// The frame in the pool.
+    pub frame: u32,
+    /// The slot in the tier.
+    pub slot: u32,
+}
+
 /// The frames of all sequences.
 #[derive(Clone, Debug)]
 pub struct BlockTables {
@@ -28,6 +39,8 @@ pub struct BlockTables {
     released: Vec<Seat>,
     /// By the name of cached content.
     frames: Vec<Option<u32>>,
+    /// Copies to be made before the next step, in this order.
+    copies: Vec<TierCopy>,
 }
 
 impl BlockTables {
@@ -39,6 +52,7 @@ impl BlockTables {
             told: Vec::new(),
             released: Vec::new(),
             frames: Vec::new(),
+            copies: Vec::new(),
         }
     }
 
@@ -69,6 +83,15 @@ impl BlockTables {
                     if self.frames[block.index()].replace(frame).is_some() {
                         return Err("two blocks have one name".to_owned());
                     }
+                }
+                BlockMove::Stored { block, slot } => {
+                    let frame = self.frame(block).ok_or("a block that is stored has no frame")?;
+                    self.copies.push(TierCopy { up: false, frame, slot });
+                }
+                BlockMove::Loaded { seat, index, slot } => {
+                    self.grow(seat, index + 1)?;
+                    let frame = self.table_mut(seat)[index as usize].frame;
+                    self.copies.push(TierCopy { up: true, frame, slot });
                 }
                 BlockMove::Dropped { block } => {
                     let frame = self.frames.get_mut(block.index()).and_then(Option::take);
@@ -107,6 +130,11 @@ impl BlockTables {
     /// Seats whose blocks have gone since the last call.
     pub fn take_released(&mut self) -> Vec<Seat> {
         std::mem::take(&mut self.released)
+    }
+
+    /// Copies between the pool and the tier below it since the last call, in the order in which they are to be made.
+    pub fn take_copies(&mut self) -> Vec<TierCopy> {
+        std::mem::take(&mut self.copies)
     }
 
     fn frame(&self, block: HashedBlock) -> Option<u32> {

@@ -54,6 +54,22 @@ pub enum BlockMove {
         /// Its content.
         block: HashedBlock,
     },
+    /// The content of a block is copied to a slot of the first tier below. It may be dropped right after.
+    Stored {
+        /// The block.
+        block: HashedBlock,
+        /// The slot, from 0.
+        slot: u32,
+    },
+    /// A slot of the first tier below is copied to a block of a request.
+    Loaded {
+        /// The request.
+        seat: Seat,
+        /// Which of its blocks, from 0; it is its own.
+        index: u32,
+        /// The slot.
+        slot: u32,
+    },
     /// A free block lost its content, to be allocated again.
     Dropped {
         /// The block.
@@ -91,8 +107,6 @@ pub struct BlockPool {
     policy: Option<Box<dyn BlockEviction>>,
     /// The latest use of every hashed block, where a policy or a tier below asks for it.
     views: Option<Vec<BlockView>>,
-    /// What was dropped since it was last taken, where there are views.
-    dropped: Vec<BlockView>,
     distinct_sum: u128,
     evictions: u64,
     /// Contents that came into the cache (true) or left it since they were last taken; `None` unless a caller asked for them.
@@ -122,7 +136,6 @@ impl BlockPool {
             index: HashTable::new(),
             policy: None,
             views: None,
-            dropped: Vec::new(),
             distinct_sum: 0,
             evictions: 0,
             changes: None,
@@ -136,7 +149,7 @@ impl BlockPool {
         self.keep_views();
     }
 
-    /// From now on the latest use of every hashed block is kept, and [`BlockPool::take_dropped`] tells of those that go.
+    /// From now on the latest use of every hashed block is kept
     pub(crate) fn keep_views(&mut self) {
         self.views = Some(Vec::new());
     }
@@ -192,17 +205,30 @@ impl BlockPool {
     /// If fewer than `n` blocks are free: the caller must have checked.
     pub fn take(&mut self, n: u64) {
         assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
+        for _ in 0..self.take_blank(n) {
+            let block = self.drop_next();
+            self.note_move(BlockMove::Dropped { block });
+        }
+    }
+
+    /// Takes up to `n` blocks without content. Returns how many are missing.
+    pub(crate) fn take_blank(&mut self, n: u64) -> u64 {
         let plain = n.min(self.anonymous_free);
         self.anonymous_free -= plain;
-        for _ in plain..n {
-            let block = self.victim();
-            self.unhash(block);
-            self.evictions += 1;
-            if let Some(views) = &self.views {
-                self.dropped.push(views[block as usize]);
-            }
-            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
-        }
+        n - plain
+    }
+
+    /// Drops the content that goes next and takes its block. The move is for the caller to note.
+    pub(crate) fn drop_next(&mut self) -> HashedBlock {
+        let block = self.victim();
+        self.unhash(block);
+        self.evictions += 1;
+        HashedBlock(block)
+    }
+
+    /// The latest use of a block, which may have been dropped just now. Only where they are kept.
+    pub(crate) fn latest_use(&self, block: HashedBlock) -> BlockView {
+        self.views.as_ref().expect("uses are kept")[block.index()]
     }
 
     /// Takes the cached block that goes next out of the free ones.
@@ -214,11 +240,6 @@ impl BlockPool {
         let block = self.oldest;
         self.unlink(block);
         block
-    }
-
-    /// The latest uses of the blocks that were dropped to make room since the last call, in order.
-    pub(crate) fn take_dropped(&mut self) -> std::vec::Drain<'_, BlockView> {
-        self.dropped.drain(..)
     }
 
     /// Returns `n` used blocks without content to the front of the free queue.
@@ -296,9 +317,9 @@ impl BlockPool {
         }
     }
 
-    /// Whether a content is cached.
-    pub(crate) fn contains(&self, content: u64) -> bool {
-        self.find(content).is_some()
+    /// The oldest block that holds a content, if it is cached.
+    pub(crate) fn cached(&self, content: u64) -> Option<HashedBlock> {
+        self.find(content).map(HashedBlock)
     }
 
     /// Gives a used block without content the identity `content`; it is now shareable.

@@ -1,5 +1,7 @@
 //! The KV memory of a replica: the blocks of its GPUs, the tiers below them, and the operations on what requests hold.
 
+use std::collections::VecDeque;
+
 use super::Seat;
 use super::blocks::{BlockMove, BlockPool, Hit};
 use super::eviction::{BlockView, EvictionSpec};
@@ -29,6 +31,14 @@ pub(crate) struct User {
     pub(crate) asked: u32,
 }
 
+/// A block that has a name.
+#[derive(Debug)]
+struct Fresh {
+    /// The step that computes it; `None` if it is computed.
+    step: Option<(usize, u64)>,
+    view: BlockView,
+}
+
 /// The KV memory of one replica.
 #[derive(Debug)]
 pub(crate) struct KvStore {
@@ -43,6 +53,10 @@ pub(crate) struct KvStore {
     timed: bool,
     turns: Turns,
     record: Option<Record>,
+    /// Blocks that have a name and are not below yet: the steps that compute them may be in flight.
+    fresh: VecDeque<Fresh>,
+    /// The step that is being planned: its lane, and the lane's clock when it is done.
+    planned: Option<(usize, u64)>,
     /// Time of the last event.
     now: Time,
 }
@@ -62,7 +76,19 @@ impl KvStore {
         let timed = !tiers.is_empty() || spec.eviction.needs().clock;
         let watched = !own || !tiers.is_empty();
         let record = spec.record.then(Record::default);
-        KvStore { pool, room, swapped: 0, tiers, watched, timed, turns: Turns::default(), record, now: Time::ZERO }
+        KvStore {
+            pool,
+            room,
+            swapped: 0,
+            tiers,
+            watched,
+            timed,
+            turns: Turns::default(),
+            record,
+            fresh: VecDeque::new(),
+            planned: None,
+            now: Time::ZERO,
+        }
     }
 
     /// The blocks of the GPUs.
@@ -78,6 +104,28 @@ impl KvStore {
     /// What follows happens at this time.
     pub(crate) fn at(&mut self, now: Time) {
         self.now = now;
+    }
+
+    /// A step is being planned on a lane, whose clock will have this reading when it is done; `None`: no longer.
+    pub(crate) fn plans(&mut self, step: Option<(usize, u64)>) {
+        self.planned = step;
+    }
+
+    /// The steps of a lane up to a reading of its clock are done: what they have computed goes below, where it is to.
+    pub(crate) fn done(&mut self, lane: usize, clock: u64) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        for block in fresh {
+            if block.step.is_some_and(|(of, at)| of != lane || at > clock) {
+                self.fresh.push_back(block);
+            } else if let Some(cached) = self.pool.cached(block.view.content)
+                && let Some(slot) = self.tiers.computed(block.view, self.now)
+            {
+                self.pool.note_move(BlockMove::Stored { block: cached, slot });
+            }
+        }
     }
 
     /// Whether what goes and what comes depends on the time: then no step that drops or names blocks may be jumped over.
@@ -105,9 +153,16 @@ impl KvStore {
     /// # Panics
     /// If fewer are free.
     pub(crate) fn take(&mut self, blocks: u64) {
-        self.pool.take(blocks);
-        for view in self.pool.take_dropped() {
-            self.tiers.dropped(view, self.now);
+        if self.tiers.is_empty() {
+            return self.pool.take(blocks);
+        }
+        assert!(blocks <= self.free(), "took {blocks} blocks with {} free", self.free());
+        for _ in 0..self.pool.take_blank(blocks) {
+            let block = self.pool.drop_next();
+            if let Some(slot) = self.tiers.dropped(self.pool.latest_use(block), self.now) {
+                self.pool.note_move(BlockMove::Stored { block, slot });
+            }
+            self.pool.note_move(BlockMove::Dropped { block });
         }
     }
 
@@ -148,7 +203,7 @@ impl KvStore {
                 record.filled(contents[index], index as u32);
             }
             if !self.tiers.is_empty() {
-                self.tiers.computed(self.view(contents, index, user), self.now);
+                self.fresh.push_back(Fresh { step: self.planned, view: self.view(contents, index, user) });
             }
         }
     }
@@ -156,7 +211,7 @@ impl KvStore {
     /// The same for blocks that the tiers below know.
     fn identify(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
         while let Some(&content) = contents.get(holding.named.len()) {
-            let found = self.watched && self.pool.contains(content);
+            let found = self.watched && self.pool.cached(content).is_some();
             let block = self.pool.hash(content);
             if self.watched {
                 let view = self.view(contents, holding.named.len(), user);
@@ -320,9 +375,12 @@ impl KvStore {
         let (hit, all) = (hit.blocks as usize, (hit.blocks + below.blocks()) as usize);
         self.adopt(seat, holding, &contents[..hit], user);
         let views: Vec<BlockView> = (hit..all).map(|index| self.view(contents, index, user)).collect();
-        // First, for what the GPUs drop may push out of a tier what is loaded from it.
-        let end = self.tiers.load(below, views.into_iter(), self.now);
+        let (end, slots) = self.tiers.load(below, views.into_iter(), self.now);
         self.grow(holding, below.blocks() * self.pool.block_tokens());
+        self.tiers.unpin(below, &slots);
+        for (index, slot) in (hit as u32..).zip(slots) {
+            self.pool.note_move(BlockMove::Loaded { seat, index, slot });
+        }
         end
     }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A copy counts from the moment at which its move ends. A move takes its place on the link at once; the block that it comes from may
-//! be used again meanwhile. A tier keeps what it gives (it is *inclusive*), and nothing in it is pinned.
+//! be used again meanwhile. A tier keeps what it gives (it is *inclusive*). What is being
+//! loaded is pinned until the load has its blocks, so that what these blocks held does not take its place.
 
 use hashbrown::HashTable;
 
@@ -69,19 +70,19 @@ impl Tier {
         self.index.find(finish(content), |entry| entry.0 == content).map(|entry| entry.1)
     }
 
-    /// A place for a copy, and the copy that had to go for it.
-    fn room(&mut self, view: BlockView) -> (Block, Option<BlockView>) {
+    /// A place for a copy, and the copy that had to go for it; `None` if all are pinned.
+    fn room(&mut self, view: BlockView) -> Option<(Block, Option<BlockView>)> {
         let copy = Copy { view, ready: Time::ZERO };
         if self.copies.len() < self.spec.blocks as usize {
             self.copies.push(copy);
-            return ((self.copies.len() - 1) as Block, None);
+            return Some(((self.copies.len() - 1) as Block, None));
         }
-        let victim = self.policy.victim().expect("nothing is pinned, so that there is a victim");
+        let victim = self.policy.victim()?;
         let gone = std::mem::replace(&mut self.copies[victim as usize], copy).view;
         let entry = self.index.find_entry(finish(gone.content), |entry| *entry == (gone.content, victim));
         entry.expect("law 2: a victim is in its tier").remove();
         self.traffic.dropped += 1;
-        (victim, Some(gone))
+        Some((victim, Some(gone)))
     }
 }
 
@@ -139,48 +140,55 @@ impl Tiers {
     }
 
     /// A block is in the memory of the GPUs from now on.
-    pub(crate) fn computed(&mut self, view: BlockView, now: Time) {
-        self.came(0, view, now);
+    /// Returns the slot of the first tier that it is copied to, if it is.
+    pub(crate) fn computed(&mut self, view: BlockView, now: Time) -> Option<Block> {
+        self.came(0, view, now)
     }
 
     /// A block goes from the memory of the GPUs.
-    pub(crate) fn dropped(&mut self, view: BlockView, now: Time) {
-        self.went(0, view, now);
+    /// Returns the slot of the first tier that it is copied to, if it is.
+    pub(crate) fn dropped(&mut self, view: BlockView, now: Time) -> Option<Block> {
+        self.went(0, view, now)
     }
 
     /// A block came into the memory above a tier.
-    fn came(&mut self, number: usize, view: BlockView, at: Time) {
-        if self.list.get(number).is_some_and(|tier| tier.spec.write == WriteRule::Through) {
-            self.put(number, view, at);
-        }
+    fn came(&mut self, number: usize, view: BlockView, at: Time) -> Option<Block> {
+        let copies = self.list.get(number).is_some_and(|tier| tier.spec.write == WriteRule::Through);
+        if copies { self.put(number, view, at) } else { None }
     }
 
     /// A block went from the memory above a tier.
-    fn went(&mut self, number: usize, view: BlockView, at: Time) {
-        if self.list.get(number).is_some_and(|tier| tier.spec.write == WriteRule::Back) {
-            self.put(number, view, at);
-        }
+    fn went(&mut self, number: usize, view: BlockView, at: Time) -> Option<Block> {
+        let copies = self.list.get(number).is_some_and(|tier| tier.spec.write == WriteRule::Back);
+        if copies { self.put(number, view, at) } else { None }
     }
 
-    /// Copies a block into a tier, unless it is there.
-    fn put(&mut self, number: usize, view: BlockView, at: Time) {
+    /// Copies a block into a tier, unless it is there. Returns its slot there if it is copied.
+    fn put(&mut self, number: usize, view: BlockView, at: Time) -> Option<Block> {
         let tier = &mut self.list[number];
         if let Some(block) = tier.find(view.content) {
             tier.policy.hit(block, &view);
-            return;
+            return None;
         }
+        tier.policy.missed(&view);
+        let (block, gone) = tier.room(view)?;
         let length = tier.spec.length(1);
         let down = if tier.spec.network { &mut self.network } else { &mut tier.down };
         let ready = down.carry(at, length) + tier.spec.latency;
         tier.traffic.busy += length.0;
-        self.insert(number, view, at, ready);
+        self.insert((number, block), view, gone, (at, ready));
+        Some(block)
     }
 
-    /// Puts a copy into a tier that will be there at a moment.
-    fn insert(&mut self, number: usize, view: BlockView, at: Time, ready: Time) {
+    /// Puts a copy into its place in a tier, where it will be at a moment.
+    fn insert(
+        &mut self,
+        (number, block): (usize, Block),
+        view: BlockView,
+        gone: Option<BlockView>,
+        (at, ready): (Time, Time),
+    ) {
         let tier = &mut self.list[number];
-        tier.policy.missed(&view);
-        let (block, gone) = tier.room(view);
         tier.copies[block as usize].ready = ready;
         tier.index.insert_unique(finish(view.content), (view.content, block), |entry| finish(entry.0));
         tier.policy.admit(block, &view);
@@ -219,14 +227,23 @@ impl Tiers {
         }
     }
 
-    /// Moves what was found to the GPUs. `views` are those of its blocks. Returns when all of it is there.
-    pub(crate) fn load(&mut self, found: &Below, views: impl Iterator<Item = BlockView>, now: Time) -> Time {
+    /// Moves what was found to the GPUs. `views` are those of its blocks. Returns when all of it is there, and the slot of each block in
+    /// its tier.
+    pub(crate) fn load(
+        &mut self,
+        found: &Below,
+        views: impl Iterator<Item = BlockView>,
+        now: Time,
+    ) -> (Time, Vec<Block>) {
+        let mut slots = Vec::with_capacity(found.tiers.len());
         let mut from = vec![now; self.list.len()];
         for (&number, view) in found.tiers.iter().zip(views) {
             let tier = &mut self.list[usize::from(number)];
             let block = tier.find(view.content).expect("what is loaded was found");
+            tier.policy.pinned(block);
             tier.policy.hit(block, &view);
             tier.traffic.loaded += 1;
+            slots.push(block);
             let from = &mut from[usize::from(number)];
             *from = (*from).max(tier.copies[block as usize].ready);
         }
@@ -235,7 +252,14 @@ impl Tiers {
             let blocks = found.tiers.iter().filter(|&&at| usize::from(at) == number).count() as u32;
             end = end.max(self.up(number, 0, blocks, from));
         }
-        end
+        (end, slots)
+    }
+
+    /// What is loaded has its blocks on the GPUs.
+    pub(crate) fn unpin(&mut self, found: &Below, slots: &[Block]) {
+        for (&number, &block) in found.tiers.iter().zip(slots).rev() {
+            self.list[usize::from(number)].policy.evictable(block);
+        }
     }
 
     /// Carries blocks from a tier up to above another one: all links at once, block after block. Returns when they are there.
@@ -265,10 +289,13 @@ impl Tiers {
             let tier = &mut self.list[number];
             let block = tier.find(view.content).expect("just seen");
             tier.policy.hit(block, view);
-            tier.traffic.prefetched += 1;
             let from = now.max(tier.copies[block as usize].ready);
+            let first = &mut self.list[0];
+            first.policy.missed(view);
+            let Some((place, gone)) = first.room(*view) else { break };
+            self.list[number].traffic.prefetched += 1;
             let ready = self.up(number, 1, 1, from);
-            self.insert(0, *view, now, ready);
+            self.insert((0, place), *view, gone, (now, ready));
         }
     }
 

@@ -312,6 +312,7 @@ impl Replica {
     pub fn plan(&mut self, lane: usize, now: Time, scheduler: &mut dyn Scheduler) -> Result<bool, Infeasible> {
         self.kv.at(now);
         self.drain(lane);
+        self.kv.plans(Some((lane, self.lanes[lane].planned + 1)));
         let mut step = std::mem::take(&mut self.step);
         step.clear();
         self.step = step;
@@ -324,6 +325,7 @@ impl Replica {
         }
         let mut horizon = scheduler.plan(&mut builder)?;
         let busy = builder.commit();
+        self.kv.plans(None);
         if std::mem::take(&mut self.loads.held_back) {
             // The head of the queue waits for room to load into: the scheduler has not seen it.
             (horizon.wake_on_arrival, horizon.wake_on_end) = (true, true);

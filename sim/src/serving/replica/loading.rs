@@ -77,14 +77,23 @@ impl Replica {
     }
 
     /// When loads end that began since the last call: [`Replica::land_loads`] is to be called then.
-    pub(crate) fn take_loads(&mut self) -> Vec<Time> {
+    pub fn take_loads(&mut self) -> Vec<Time> {
         std::mem::take(&mut self.loads.untold)
     }
 
     /// KV that has come up by now is in the cache, and its requests are back in the queue, where they were.
     pub(crate) fn land_loads(&mut self, now: Time) {
+        self.land_expected(now, now);
+    }
+
+    /// The same for all KV on its way, whenever it was expected: a driver with real memory has copied it.
+    pub fn land_all(&mut self, now: Time) {
+        self.land_expected(now, Time::MAX);
+    }
+
+    fn land_expected(&mut self, now: Time, by: Time) {
         self.kv.at(now);
-        let (landed, under_way) = self.loads.under_way.iter().partition(|load| load.at <= now);
+        let (landed, under_way) = self.loads.under_way.iter().partition(|load| load.at <= by);
         self.loads.under_way = under_way;
         let landed: Vec<Load> = landed;
         for &Load { seat, .. } in landed.iter().rev() {
