@@ -11,14 +11,16 @@ mod store;
 mod tiers;
 mod traffic;
 mod turns;
+mod watch;
 
 pub(crate) use holding::KvHolding;
 pub(crate) use link::Link;
 pub use record::{Bound, Record};
 pub use spec::{LoadRule, StoreSpec, TierSpec, WriteRule};
-pub(crate) use store::{KvStore, User};
+pub(crate) use store::KvStore;
 pub use tiers::TierTraffic;
 pub use traffic::{KvTraffic, NamedTraffic};
+pub(crate) use watch::User;
 
 /// Where an active request sits in the tables of its replica; reused after the request has ended. (A *slot* is one token's keys
 /// and values in one layer and head.)

@@ -1,43 +1,19 @@
 //! The KV memory of a replica: the blocks of its GPUs, the tiers below them, and the operations on what requests hold.
 
-use std::collections::VecDeque;
-
 use super::Seat;
 use super::blocks::{BlockMove, BlockPool, Hit};
-use super::eviction::{BlockView, EvictionSpec};
+use super::eviction::EvictionSpec;
 use super::holding::KvHolding;
 use super::link::Link;
-use super::record::Record;
 use super::spec::StoreSpec;
-use super::tiers::{Below, Tiers};
+use super::tiers::Below;
 use super::traffic::KvTraffic;
-use super::turns::Turns;
+use super::watch::{User, Watch};
 use crate::counter::mix;
 use crate::time::Time;
-use crate::workload::arrival::{ClassId, SessionId};
 
 /// The host's memory, as far as whole requests are kept there.
 const HOST: u8 = 1;
-
-/// Who uses blocks, as policies may see it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct User {
-    /// Another number at every admission.
-    pub(crate) admission: u64,
-    pub(crate) class: ClassId,
-    pub(crate) session: Option<SessionId>,
-    pub(crate) priority: i32,
-    /// Blocks that it asked for when it was admitted.
-    pub(crate) asked: u32,
-}
-
-/// A block that has a name.
-#[derive(Debug)]
-struct Fresh {
-    /// The step that computes it; `None` if it is computed.
-    step: Option<(usize, u64)>,
-    view: BlockView,
-}
 
 /// The KV memory of one replica.
 #[derive(Debug)]
@@ -46,49 +22,29 @@ pub(crate) struct KvStore {
     /// Blocks of the host for requests that were swapped out, and how many of them are taken.
     room: u64,
     swapped: u64,
-    tiers: Tiers,
-    /// Whether uses of blocks are described: for a policy other than the pool's own, or for tiers.
-    watched: bool,
     /// Whether its decisions depend on the time, so that steps with such decisions are not jumped over.
     timed: bool,
-    turns: Turns,
-    record: Option<Record>,
-    /// Blocks that have a name and are not below yet: the steps that compute them may be in flight.
-    fresh: VecDeque<Fresh>,
-    /// The step that is being planned: its lane, and the lane's clock when it is done.
-    planned: Option<(usize, u64)>,
-    /// Time of the last event.
-    now: Time,
+    /// What there is beside vLLM's cache on the GPUs. Most runs have nothing: the store stays small.
+    watch: Option<Box<Watch>>,
+    /// The replica's link to others, as long as no tier shares it.
+    network: Link,
 }
 
 impl KvStore {
     /// `blocks` free blocks of `block_tokens` tokens on the GPUs, and room for `room` blocks of swapped requests on the host.
     pub(crate) fn new((blocks, block_tokens): (u64, u32), room: u64, spec: &StoreSpec, replica: u32) -> Self {
         let mut pool = BlockPool::new(blocks, block_tokens);
-        let tiers = Tiers::new(spec, replica);
         let own = spec.eviction == EvictionSpec::Lru;
         if !own {
             let capacity = u32::try_from(blocks).unwrap_or(u32::MAX - 3);
             pool.evict_by(spec.eviction.build(capacity, mix(mix(spec.seed, u64::from(replica)), 0)));
-        } else if !tiers.is_empty() {
+        } else if !spec.tiers.is_empty() {
             pool.keep_views();
         }
-        let timed = !tiers.is_empty() || spec.eviction.needs().clock;
-        let watched = !own || !tiers.is_empty();
-        let record = spec.record.then(Record::default);
-        KvStore {
-            pool,
-            room,
-            swapped: 0,
-            tiers,
-            watched,
-            timed,
-            turns: Turns::default(),
-            record,
-            fresh: VecDeque::new(),
-            planned: None,
-            now: Time::ZERO,
-        }
+        let timed = !spec.tiers.is_empty() || spec.eviction.needs().clock;
+        let watched = !own || !spec.tiers.is_empty() || spec.record;
+        let watch = watched.then(|| Box::new(Watch::new(spec, replica, block_tokens)));
+        KvStore { pool, room, swapped: 0, timed, watch, network: Link::default() }
     }
 
     /// The blocks of the GPUs.
@@ -103,28 +59,22 @@ impl KvStore {
 
     /// What follows happens at this time.
     pub(crate) fn at(&mut self, now: Time) {
-        self.now = now;
+        if let Some(watch) = &mut self.watch {
+            watch.now = now;
+        }
     }
 
     /// A step is being planned on a lane, whose clock will have this reading when it is done; `None`: no longer.
     pub(crate) fn plans(&mut self, step: Option<(usize, u64)>) {
-        self.planned = step;
+        if let Some(watch) = &mut self.watch {
+            watch.planned = step;
+        }
     }
 
     /// The steps of a lane up to a reading of its clock are done: what they have computed goes below, where it is to.
     pub(crate) fn done(&mut self, lane: usize, clock: u64) {
-        if self.fresh.is_empty() {
-            return;
-        }
-        let fresh = std::mem::take(&mut self.fresh);
-        for block in fresh {
-            if block.step.is_some_and(|(of, at)| of != lane || at > clock) {
-                self.fresh.push_back(block);
-            } else if let Some(cached) = self.pool.cached(block.view.content)
-                && let Some(slot) = self.tiers.computed(block.view, self.now)
-            {
-                self.pool.note_move(BlockMove::Stored { block: cached, slot });
-            }
+        if let Some(watch) = &mut self.watch {
+            watch.done(lane, clock, &mut self.pool);
         }
     }
 
@@ -153,16 +103,9 @@ impl KvStore {
     /// # Panics
     /// If fewer are free.
     pub(crate) fn take(&mut self, blocks: u64) {
-        if self.tiers.is_empty() {
-            return self.pool.take(blocks);
-        }
-        assert!(blocks <= self.free(), "took {blocks} blocks with {} free", self.free());
-        for _ in 0..self.pool.take_blank(blocks) {
-            let block = self.pool.drop_next();
-            if let Some(slot) = self.tiers.dropped(self.pool.latest_use(block), self.now) {
-                self.pool.note_move(BlockMove::Stored { block, slot });
-            }
-            self.pool.note_move(BlockMove::Dropped { block });
+        match &mut self.watch {
+            Some(watch) if !watch.tiers.is_empty() => watch.take(blocks, &mut self.pool),
+            _ => self.pool.take(blocks),
         }
     }
 
@@ -182,9 +125,8 @@ impl KvStore {
     pub(crate) fn adopt(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
         for (index, &content) in contents.iter().enumerate() {
             let block = self.pool.share(content);
-            if self.watched {
-                let view = self.view(contents, index, user);
-                self.pool.used_again(block, view);
+            if let Some(watch) = &self.watch {
+                self.pool.used_again(block, watch.view(contents, index, user));
             }
             self.pool.note_move(BlockMove::Shared { seat, block });
             holding.named.push(block);
@@ -196,14 +138,9 @@ impl KvStore {
     pub(crate) fn name(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
         let first = holding.named.len();
         self.identify(seat, holding, contents, user);
-        for index in first..holding.named.len() {
-            if let Some(record) = &mut self.record
-                && index >= user.asked as usize
-            {
-                record.filled(contents[index], index as u32);
-            }
-            if !self.tiers.is_empty() {
-                self.fresh.push_back(Fresh { step: self.planned, view: self.view(contents, index, user) });
+        if let Some(watch) = &mut self.watch {
+            for index in first..holding.named.len() {
+                watch.named(contents, index, user);
             }
         }
     }
@@ -211,75 +148,43 @@ impl KvStore {
     /// The same for blocks that the tiers below know.
     fn identify(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
         while let Some(&content) = contents.get(holding.named.len()) {
-            let found = self.watched && self.pool.cached(content).is_some();
+            let found = self.watch.is_some() && self.pool.cached(content).is_some();
             let block = self.pool.hash(content);
-            if self.watched {
-                let view = self.view(contents, holding.named.len(), user);
-                self.pool.came(block, view, found);
+            if let Some(watch) = &self.watch {
+                self.pool.came(block, watch.view(contents, holding.named.len(), user), found);
             }
             self.pool.note_move(BlockMove::Named { seat, index: holding.named.len() as u32, block });
             holding.named.push(block);
         }
     }
 
-    fn view(&self, contents: &[u64], index: usize, user: User) -> BlockView {
-        let tokens = self.pool.block_tokens();
-        BlockView {
-            content: contents[index],
-            parent: index.checked_sub(1).map(|before| contents[before]),
-            depth: index as u32,
-            tokens,
-            at: self.now,
-            request: user.admission,
-            class: user.class,
-            turn: self.turns.of(user.session),
-            priority: user.priority,
-            retention: None,
-            cost: BlockView::cost_at(index as u32, tokens),
-            next_use: None,
+    /// A request arrives that will ask for `contents`.
+    pub(crate) fn arrives(&mut self, contents: &[u64], user: impl FnOnce() -> User) {
+        if let Some(watch) = &mut self.watch {
+            watch.arrives(contents, user(), &self.pool);
         }
     }
 
-    /// A request arrives.
-    pub(crate) fn arrives(&mut self, contents: &[u64], user: User) {
-        if !self.watched {
-            return;
-        }
-        self.turns.count(user.session);
-        if !self.tiers.is_empty() {
-            let hit = self.pool.lookup(contents).blocks as usize;
-            let views: Vec<BlockView> = (hit..contents.len()).map(|index| self.view(contents, index, user)).collect();
-            self.tiers.prefetch(&views, self.now);
-        }
-    }
-
-    /// A request that needs `contents` is admitted: notes them, if they are recorded.
+    /// A request that asks for `contents` is admitted, the leading ones of which were found.
     pub(crate) fn admitted(&mut self, contents: &[u64], found: u32) {
-        if let Some(record) = &mut self.record {
-            record.asked(contents, found);
-        }
-        if !self.tiers.is_empty() {
-            let below = self.tiers.lookup(&contents[found as usize..]);
-            self.tiers.pass(&below);
+        if let Some(watch) = &mut self.watch {
+            watch.admitted(contents, found);
         }
     }
 
     /// The replica's link to others.
     pub(crate) fn network(&mut self) -> &mut Link {
-        self.tiers.network()
+        match &mut self.watch {
+            Some(watch) => watch.tiers.network(),
+            None => &mut self.network,
+        }
     }
 
     /// Adds what has gone through the store.
     pub(crate) fn add_traffic(&self, traffic: &mut KvTraffic) {
         traffic.evicted += self.pool.evictions();
-        let mut blocks = self.pool.total();
-        for (sum, own) in traffic.tiers.iter_mut().zip(self.tiers.traffic()) {
-            sum.traffic.add(own);
-            blocks += u64::from(sum.blocks);
-        }
-        if let Some(record) = &self.record {
-            let bound = record.bound(blocks, self.pool.block_tokens());
-            traffic.bound.get_or_insert_default().add(&bound);
+        if let Some(watch) = &self.watch {
+            watch.add_traffic(self.pool.total(), traffic);
         }
     }
 
@@ -348,15 +253,14 @@ impl KvStore {
 
     /// Whether there are copies of blocks below the GPUs.
     pub(crate) fn has_tiers(&self) -> bool {
-        !self.tiers.is_empty()
+        self.watch.as_ref().is_some_and(|watch| !watch.tiers.is_empty())
     }
 
     /// What of `contents` is on the GPUs, and what of the rest is below and is to be loaded.
     pub(crate) fn look_below(&self, contents: &[u64]) -> (Hit, Below) {
         let hit = self.pool.lookup(contents);
-        let below = self.tiers.lookup(&contents[hit.blocks as usize..]);
-        let pays = self.tiers.pays(&below, self.pool.block_tokens());
-        (hit, if pays { below } else { Below::default() })
+        let below = self.watch.as_ref().map(|watch| watch.look_below(&contents[hit.blocks as usize..]));
+        (hit, below.unwrap_or_default())
     }
 
     /// Begins to load what was found: an empty holding gets the blocks that are on the GPUs, and others for what comes. Returns when it
@@ -372,13 +276,14 @@ impl KvStore {
         (hit, below): (Hit, &Below),
         user: User,
     ) -> Time {
-        let (hit, all) = (hit.blocks as usize, (hit.blocks + below.blocks()) as usize);
-        self.adopt(seat, holding, &contents[..hit], user);
-        let views: Vec<BlockView> = (hit..all).map(|index| self.view(contents, index, user)).collect();
-        let (end, slots) = self.tiers.load(below, views.into_iter(), self.now);
+        self.adopt(seat, holding, &contents[..hit.blocks as usize], user);
+        let watch = self.watch.as_mut().expect("what is below was found");
+        let (end, slots) = watch.load(contents, (hit.blocks, below), user);
         self.grow(holding, below.blocks() * self.pool.block_tokens());
-        self.tiers.unpin(below, &slots);
-        for (index, slot) in (hit as u32..).zip(slots) {
+        if let Some(watch) = &mut self.watch {
+            watch.tiers.unpin(below, &slots);
+        }
+        for (index, slot) in (hit.blocks..).zip(slots) {
             self.pool.note_move(BlockMove::Loaded { seat, index, slot });
         }
         end
@@ -394,7 +299,9 @@ impl KvStore {
     /// All that no request holds is lost.
     pub(crate) fn forget(&mut self) {
         self.pool.forget();
-        self.tiers.forget();
+        if let Some(watch) = &mut self.watch {
+            watch.tiers.forget();
+        }
     }
 
     /// A wrong count, for tests of the audit.
@@ -410,7 +317,9 @@ impl KvStore {
     /// What disagrees.
     pub(crate) fn audit<'a>(&self, holdings: impl Iterator<Item = (u64, &'a KvHolding)>) -> Result<(), String> {
         self.pool.audit()?;
-        self.tiers.audit()?;
+        if let Some(watch) = &self.watch {
+            watch.tiers.audit()?;
+        }
         let (mut private, mut swapped, mut named) = (0, 0, Vec::new());
         for (blocks, holding) in holdings {
             if holding.tier == 0 {

@@ -276,11 +276,13 @@ impl Tiers {
         end
     }
 
+    /// Whether it moves blocks up before they are needed.
+    pub(crate) fn prefetches(&self) -> bool {
+        self.prefetch && self.list.len() > 1
+    }
+
     /// A request that needs blocks has arrived: those in the second tier and below move to the first one, after all that are there.
     pub(crate) fn prefetch(&mut self, views: &[BlockView], now: Time) {
-        if !self.prefetch || self.list.len() < 2 {
-            return;
-        }
         for view in views {
             if self.list[0].find(view.content).is_some() {
                 continue;

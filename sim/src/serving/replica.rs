@@ -134,7 +134,7 @@ impl Replica {
         self.kv.at(arrival.at);
         let seat = self.settle_in(Request::new(id, arrival, limit));
         let request = &self.requests[seat as usize];
-        self.kv.arrives(request.contents(request.prompt - 1), request.user());
+        self.kv.arrives(request.contents(request.prompt - 1), || request.user());
         self.waiting.push(seat, request);
         self.waiting_tokens += u64::from(self.requests[seat as usize].prompt);
         Ok(seat)
@@ -428,8 +428,10 @@ impl Replica {
 
 /// Gives the blocks among the first `tokens` tokens of a request their identity.
 pub(crate) fn hash_to(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
-    let user = request.user();
-    kv.name(seat, &mut request.kv, known(request.content.as_deref(), tokens), user);
+    if request.contents(tokens).len() > request.kv.named().len() {
+        let user = request.user();
+        kv.name(seat, &mut request.kv, known(request.content.as_deref(), tokens), user);
+    }
 }
 
 #[cfg(test)]
