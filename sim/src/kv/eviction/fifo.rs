@@ -25,6 +25,8 @@ struct Kept {
     pinned: bool,
     /// Its turn came while it was pinned.
     passed: bool,
+    /// It stands in the heap of these: once, however often it is pinned and given back.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct Fifo {
 
 impl BlockEviction for Fifo {
     fn admit(&mut self, block: Block, _: &BlockView) {
-        *self.nodes.kept(block) = Kept { came: self.came, pinned: true, passed: false };
+        *self.nodes.kept(block) = Kept { came: self.came, pinned: true, ..Kept::default() };
         self.came += 1;
         self.queue.push(&mut self.nodes, block);
     }
@@ -49,7 +51,8 @@ impl BlockEviction for Fifo {
     fn evictable(&mut self, block: Block) {
         let kept = self.nodes.kept(block);
         kept.pinned = false;
-        if kept.passed {
+        if kept.passed && !kept.waits {
+            kept.waits = true;
             self.passed.push(Reverse((kept.came, block)));
         }
     }
@@ -61,9 +64,12 @@ impl BlockEviction for Fifo {
     fn victim(&mut self) -> Option<Block> {
         while let Some(Reverse((came, block))) = self.passed.pop() {
             let kept = self.nodes.kept(block);
-            if kept.passed && kept.came == came && !kept.pinned {
-                kept.passed = false;
-                return Some(block);
+            if kept.came == came {
+                kept.waits = false;
+                if kept.passed && !kept.pinned {
+                    kept.passed = false;
+                    return Some(block);
+                }
             }
         }
         while let Some(block) = self.queue.oldest() {
