@@ -211,6 +211,18 @@ fn a_block_size_of_ones_own() {
     assert!(err.contains("512 tokens each, which blocks of 100 tokens do not divide"), "{err}");
 }
 
+/// Blocks of a file of our own are as long as its ids say, and the file gives what its scenario gave.
+#[test]
+fn a_converted_workload_gives_the_same() {
+    let home = Home::new();
+    home.write("talks.yaml", format!("{TALKS}engine: {{ block_tokens: 32 }}\n"));
+    home.overbook("trace convert talks.yaml --out talks.jsonl").ends(0);
+    let [here, there] = ["talks.yaml", "talks.jsonl"]
+        .map(|source| home.overbook(&format!("kv replay {source} --sizes 5% --json")).ends(0).out);
+    assert!(here.contains("\"block_tokens\": 32"), "{here}");
+    assert_eq!(here, there);
+}
+
 #[test]
 fn what_cannot_be_compared_is_refused() {
     let home = Home::new();

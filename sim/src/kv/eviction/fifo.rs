@@ -90,3 +90,36 @@ impl BlockEviction for Fifo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_whose_turn_came_waits_once_however_often_it_is_held() {
+        let mut fifo = Fifo { nodes: Nodes::new(), queue: List::EMPTY, passed: BinaryHeap::new(), came: 0 };
+        let view = BlockView {
+            content: 1,
+            parent: None,
+            depth: 0,
+            tokens: 16,
+            at: crate::time::Time::ZERO,
+            request: 0,
+            class: crate::workload::arrival::ClassId(0),
+            turn: 1,
+            priority: 0,
+            retention: None,
+            cost: 16_000,
+            next_use: None,
+        };
+        fifo.admit(7, &view);
+        assert_eq!(fifo.victim(), None, "it is held");
+        for _ in 0..1000 {
+            fifo.evictable(7);
+            fifo.pinned(7);
+        }
+        assert_eq!((fifo.passed.len(), fifo.victim()), (1, None));
+        fifo.evictable(7);
+        assert_eq!((fifo.passed.len(), fifo.victim(), fifo.victim()), (1, Some(7), None));
+    }
+}

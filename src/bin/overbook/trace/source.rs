@@ -51,15 +51,12 @@ impl Requests {
             }
             trace.replay_seeded(0).map_err(Failure::input)
         };
-        let replay = match block_tokens {
-            Some(block_tokens) => open(block_tokens)?,
-            None => {
-                // Blocks of one token divide those of any file.
-                let named = open(1)?.id_tokens();
-                open(named.unwrap_or(plain(args)?.block_tokens))?
-            }
+        let block_tokens = match block_tokens {
+            Some(tokens) => tokens,
+            // Blocks of one token divide those of any file.
+            None => open(1)?.id_tokens().unwrap_or(plain(args)?.block_tokens),
         };
-        Ok(Requests::Recorded(Box::new(replay)))
+        Ok(Requests::Recorded(Box::new(open(block_tokens)?)))
     }
 
     fn of(point: &Point) -> Result<Requests, Failure> {
