@@ -17,13 +17,23 @@ const BATCH: usize = 1 << 14;
 #[derive(Clone, Debug)]
 pub struct CacheStudy {
     /// Policies; Belady's is always run, as the bound.
-    pub policies: Vec<EvictionSpec>,
+    pub policies: Vec<Candidate>,
     /// Sizes of every policy's caches.
     pub sizes: Vec<CacheSize>,
     /// Seed of the policies that draw.
     pub seed: u64,
     /// Threads; by default one per processor.
     pub jobs: Option<NonZeroUsize>,
+}
+
+/// A policy that is to be compared.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Candidate {
+    /// The policy.
+    pub policy: EvictionSpec,
+    /// What happens where the workload lacks what the policy goes by (classes, sessions, priorities): it is refused if the
+    /// policy is required; else the policy is left out, and the table says so.
+    pub required: bool,
 }
 
 /// Size of a cache.
@@ -68,6 +78,9 @@ impl CacheSize {
     }
 }
 
+/// Policies that are compared, and those that are not with the reason.
+type Suited = (Vec<EvictionSpec>, Vec<(EvictionSpec, &'static str)>);
+
 /// What every policy found in every cache.
 #[derive(Clone, Debug)]
 pub struct CacheTable {
@@ -79,9 +92,16 @@ pub struct CacheTable {
     pub bound: Vec<Found>,
     /// The policies and what they found at each size.
     pub rows: Vec<(EvictionSpec, Vec<Found>)>,
+    /// Policies that were left out, and why.
+    pub left_out: Vec<(EvictionSpec, &'static str)>,
 }
 
 impl CacheTable {
+    /// Share of the trace's contents that a cache of so many blocks holds at once, at most 1.
+    pub fn share(&self, blocks: u32) -> f64 {
+        (f64::from(blocks) / self.traffic.distinct as f64).min(1.0)
+    }
+
     /// Share of all blocks that the bound finds and a policy does not, at a size.
     pub fn below_bound(&self, found: Found, size: usize) -> f64 {
         self.traffic.block_rate(self.bound[size]) - self.traffic.block_rate(found)
@@ -94,7 +114,7 @@ impl CacheStudy {
     /// and a session; it does not hold the trace. `Ok(None)` if the token was cancelled.
     ///
     /// # Errors
-    /// The workload is broken, names no contents, or changed in between.
+    /// The workload is broken, names no contents, lacks what a required policy goes by, or changed in between.
     pub fn run(
         &self,
         open: &dyn Fn() -> Result<Box<dyn Workload>, CacheReplayError>,
@@ -111,7 +131,8 @@ impl CacheStudy {
         let mut sizes: Vec<u32> = self.sizes.iter().map(|size| size.blocks(traffic.distinct)).collect();
         sizes.sort_unstable();
         sizes.dedup();
-        let policies: Vec<&EvictionSpec> = std::iter::once(&EvictionSpec::Belady).chain(&self.policies).collect();
+        let (compared, left_out) = self.suited(&traffic)?;
+        let policies: Vec<&EvictionSpec> = std::iter::once(&EvictionSpec::Belady).chain(&compared).collect();
         let caches: Vec<Mutex<Cache>> = policies
             .iter()
             .flat_map(|policy| sizes.iter().map(|&size| Mutex::new(Cache::new(size, policy, self.seed))))
@@ -152,8 +173,21 @@ impl CacheStudy {
             .collect();
         let mut found = found.chunks(sizes.len()).map(<[Found]>::to_vec);
         let bound = found.next().unwrap_or_default();
-        let rows = self.policies.iter().cloned().zip(found).collect();
-        Ok(Some(CacheTable { traffic, sizes, bound, rows }))
+        let rows = compared.into_iter().zip(found).collect();
+        Ok(Some(CacheTable { traffic, sizes, bound, rows, left_out }))
+    }
+
+    /// The policies that find in this workload what they go by, and the others with the reason.
+    fn suited(&self, traffic: &CacheTraffic) -> Result<Suited, CacheReplayError> {
+        let (mut compared, mut left_out) = (Vec::new(), Vec::new());
+        for Candidate { policy, required } in &self.policies {
+            match traffic.lacks(policy.needs()) {
+                None => compared.push(policy.clone()),
+                Some(lacks) if *required => return Err(CacheReplayError::Lacks { policy: policy.label(), lacks }),
+                Some(lacks) => left_out.push((policy.clone(), lacks)),
+            }
+        }
+        Ok((compared, left_out))
     }
 }
 

@@ -20,6 +20,7 @@ mod cli {
     mod home;
     mod infer;
     mod interrupt;
+    mod kv;
     mod out_dir;
     mod own_log;
     mod pages;

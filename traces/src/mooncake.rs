@@ -64,13 +64,21 @@ pub(crate) struct Blocks {
     column: usize,
     size: IdSize,
     block_tokens: u32,
+    /// Tokens that an id stands for: of the last row, where rows say it.
+    id_tokens: Option<u32>,
     ids: Vec<u64>,
 }
 
 impl Blocks {
     /// `block_tokens` divides the size of the ids.
     pub(crate) fn new(column: usize, size: IdSize, block_tokens: u32) -> Blocks {
-        Blocks { column, size, block_tokens, ids: Vec::new() }
+        let id_tokens = if let IdSize::Tokens(tokens) = size { Some(tokens) } else { None };
+        Blocks { column, size, block_tokens, id_tokens, ids: Vec::new() }
+    }
+
+    /// How many tokens an id stands for; where rows say it, of the last one, and `None` before a row had ids.
+    pub(crate) fn id_tokens(&self) -> Option<u32> {
+        self.id_tokens
     }
 
     /// The content of a row's prompt, of which `kept` tokens are left; `None` if the row names no blocks.
@@ -91,6 +99,7 @@ impl Blocks {
             IdSize::Tokens(tokens) => (tokens, false),
             IdSize::Column(column) => (self.tokens_per_id(row, column)?, true),
         };
+        self.id_tokens = Some(hash_tokens);
         let full = if whole { prompt_tokens / hash_tokens } else { prompt_tokens.div_ceil(hash_tokens) };
         // Files of ours may have the ids of answers behind those of prompts: the history of a conversation.
         let fits = if whole { self.ids.len() >= full as usize } else { self.ids.len() == full as usize };

@@ -333,6 +333,11 @@ impl Reader {
         self.format
     }
 
+    /// How many tokens an id of contents stands for in the row that was read last.
+    pub(crate) fn id_tokens(&self) -> Option<u32> {
+        self.blocks.as_ref()?.id_tokens()
+    }
+
     /// The line that was read last.
     pub(crate) fn line(&self) -> u64 {
         self.line

@@ -99,6 +99,12 @@ impl Replay {
         self.rows.reader().format()
     }
 
+    /// How many tokens one id of contents stands for in the file [tokens], as its first request has them; `None` if it names no
+    /// contents. Blocks of this size lose nothing and split nothing.
+    pub fn id_tokens(&self) -> Option<u32> {
+        self.rows.reader().id_tokens()
+    }
+
     /// When the first request arrived, by the clock of the file: since 1970 for dates, else since what the file counts from.
     pub fn first_at(&self) -> Time {
         Time(self.rows.reader().first_ns().unwrap_or(0))

@@ -6,7 +6,7 @@
 
 use hashbrown::HashTable;
 
-use super::eviction::{Block, BlockEviction, BlockView, EvictionSpec, NEVER};
+use super::eviction::{Block, BlockEviction, BlockView, EvictionNeeds, EvictionSpec, NEVER};
 use super::turns::Turns;
 use crate::counter::finish;
 use crate::workload::arrival::{Arrival, Workload, WorkloadError};
@@ -36,6 +36,14 @@ pub enum CacheReplayError {
     /// It has more accesses than are counted.
     #[error("there are more than {} accesses to blocks; take a part of the trace", u32::MAX - 2)]
     TooLong,
+    /// It lacks what a policy goes by.
+    #[error("`{policy}` cannot be compared here: {lacks}")]
+    Lacks {
+        /// The policy.
+        policy: String,
+        /// What it goes by and the workload does not have, and what it would be without.
+        lacks: &'static str,
+    },
     /// It gave other requests when it was read again.
     #[error("the workload was another one when it was read again; a trace must not change meanwhile")]
     Changed,
@@ -81,6 +89,18 @@ impl CacheTraffic {
     /// Share of all blocks that were found.
     pub fn block_rate(&self, found: Found) -> f64 {
         found.blocks as f64 / self.blocks.max(1) as f64
+    }
+
+    /// What a policy goes by that these requests do not have, and what it would be without; `None` if they have all of it.
+    pub fn lacks(&self, needs: EvictionNeeds) -> Option<&'static str> {
+        if needs.categories && !self.categories {
+            return Some(
+                "it tells classes of requests and turns of sessions apart, and here all requests are of one class without \
+                 sessions; it would be `lru`",
+            );
+        }
+        let lacks = "it goes by the priorities of requests, and here all have the same; it would be `sglang lru`";
+        (needs.priorities && !self.priorities).then_some(lacks)
     }
 
     /// Share of the tokens of prompts that lie in leading blocks that were found: what an engine does not compute.

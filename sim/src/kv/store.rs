@@ -57,7 +57,14 @@ impl KvStore {
         &mut self.pool
     }
 
+    /// Whether there is anything beside vLLM's cache on the GPUs.
+    #[inline]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// What follows happens at this time.
+    #[inline]
     pub(crate) fn at(&mut self, now: Time) {
         if let Some(watch) = &mut self.watch {
             watch.now = now;
@@ -102,10 +109,11 @@ impl KvStore {
     ///
     /// # Panics
     /// If fewer are free.
+    #[inline]
     pub(crate) fn take(&mut self, blocks: u64) {
         match &mut self.watch {
-            Some(watch) if !watch.tiers.is_empty() => watch.take(blocks, &mut self.pool),
-            _ => self.pool.take(blocks),
+            None => self.pool.take(blocks),
+            Some(watch) => watch.take(blocks, &mut self.pool),
         }
     }
 
@@ -113,6 +121,7 @@ impl KvStore {
     ///
     /// # Panics
     /// If their blocks are not free.
+    #[inline]
     pub(crate) fn grow(&mut self, holding: &mut KvHolding, tokens: u32) {
         self.take(self.need(holding, tokens));
         holding.settle(tokens, self.pool.block_tokens());
@@ -159,9 +168,9 @@ impl KvStore {
     }
 
     /// A request arrives that will ask for `contents`.
-    pub(crate) fn arrives(&mut self, contents: &[u64], user: impl FnOnce() -> User) {
+    pub(crate) fn arrives(&mut self, contents: &[u64], user: User) {
         if let Some(watch) = &mut self.watch {
-            watch.arrives(contents, user(), &self.pool);
+            watch.arrives(contents, user, &self.pool);
         }
     }
 
@@ -190,14 +199,17 @@ impl KvStore {
 
     /// Frees all that a request holds on the GPUs, its last block first. What the cache knows of it stays there until the room
     /// is needed.
+    #[inline]
     pub(crate) fn release(&mut self, seat: Seat, holding: &mut KvHolding) {
         self.pool.note_move(BlockMove::Released { seat });
-        self.free_blocks(std::mem::take(holding));
+        self.free_blocks(holding);
     }
 
-    /// Frees a holding that has left its request.
-    pub(crate) fn free_blocks(&mut self, mut holding: KvHolding) {
+    /// Frees a holding, which may have left its request.
+    #[inline]
+    pub(crate) fn free_blocks(&mut self, holding: &mut KvHolding) {
         self.pool.give_back(holding.private());
+        (holding.positions, holding.kept, holding.blocks) = (0, 0, 0);
         while let Some(block) = holding.named.pop() {
             self.pool.release(block);
         }
@@ -252,6 +264,7 @@ impl KvStore {
     }
 
     /// Whether there are copies of blocks below the GPUs.
+    #[inline]
     pub(crate) fn has_tiers(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| !watch.tiers.is_empty())
     }

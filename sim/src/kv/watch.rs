@@ -80,6 +80,9 @@ impl Watch {
 
     /// As [`KvStore::take`](super::store::KvStore::take), with tiers below.
     pub(super) fn take(&mut self, blocks: u64, pool: &mut BlockPool) {
+        if self.tiers.is_empty() {
+            return pool.take(blocks);
+        }
         assert!(blocks <= pool.free(), "took {blocks} blocks with {} free", pool.free());
         for _ in 0..pool.take_blank(blocks) {
             let block = pool.drop_next();

@@ -131,10 +131,13 @@ impl Replica {
         }
         let room = self.limits.max_model_len - arrival.prompt_tokens;
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
-        self.kv.at(arrival.at);
+        let at = arrival.at;
         let seat = self.settle_in(Request::new(id, arrival, limit));
         let request = &self.requests[seat as usize];
-        self.kv.arrives(request.contents(request.prompt - 1), || request.user());
+        if self.kv.is_watched() {
+            self.kv.at(at);
+            self.kv.arrives(request.contents(request.prompt - 1), request.user());
+        }
         self.waiting.push(seat, request);
         self.waiting_tokens += u64::from(self.requests[seat as usize].prompt);
         Ok(seat)
@@ -310,9 +313,11 @@ impl Replica {
     /// # Errors
     /// The scheduler asked for something impossible: a bug in it, fatal in every driver.
     pub fn plan(&mut self, lane: usize, now: Time, scheduler: &mut dyn Scheduler) -> Result<bool, Infeasible> {
-        self.kv.at(now);
         self.drain(lane);
-        self.kv.plans(Some((lane, self.lanes[lane].planned + 1)));
+        if self.kv.is_watched() {
+            self.kv.at(now);
+            self.kv.plans(Some((lane, self.lanes[lane].planned + 1)));
+        }
         let mut step = std::mem::take(&mut self.step);
         step.clear();
         self.step = step;
@@ -325,10 +330,12 @@ impl Replica {
         }
         let mut horizon = scheduler.plan(&mut builder)?;
         let busy = builder.commit();
-        self.kv.plans(None);
-        if std::mem::take(&mut self.loads.held_back) {
-            // The head of the queue waits for room to load into: the scheduler has not seen it.
-            (horizon.wake_on_arrival, horizon.wake_on_end) = (true, true);
+        if self.kv.is_watched() {
+            self.kv.plans(None);
+            if std::mem::take(&mut self.loads.held_back) {
+                // The head of the queue waits for room to load into: the scheduler has not seen it.
+                (horizon.wake_on_arrival, horizon.wake_on_end) = (true, true);
+            }
         }
         self.finished.clear();
         self.step.horizon = horizon;

@@ -406,6 +406,10 @@ impl<'a> StepBuilder<'a> {
     /// The request that is next in the waiting queue. If KV of it lies in a tier below and is to be loaded, that begins now, and the
     /// next one is returned; while there is no room to load into, none is.
     pub fn head(&mut self) -> Option<Head> {
+        if !self.replica.kv.has_tiers() {
+            let seat = self.replica.waiting.head(&self.replica.requests)?;
+            return Some(self.waiting_request(seat));
+        }
         loop {
             let seat = self.replica.waiting.head(&self.replica.requests)?;
             match self.replica.fetch(seat) {
@@ -457,9 +461,13 @@ impl<'a> StepBuilder<'a> {
         request.target = head.tokens;
         request.seq = replica.next_seq;
         replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
-        let user = request.user();
-        replica.kv.admitted(known(request.content.as_deref(), head.tokens - 1), head.hit.blocks);
-        replica.kv.adopt(seat, &mut request.kv, known(request.content.as_deref(), head.cached), user);
+        if replica.kv.is_watched() {
+            replica.kv.admitted(known(request.content.as_deref(), head.tokens - 1), head.hit.blocks);
+        }
+        if head.cached > 0 {
+            let user = request.user();
+            replica.kv.adopt(seat, &mut request.kv, known(request.content.as_deref(), head.cached), user);
+        }
         replica.kv.grow(&mut request.kv, tokens);
         hash_to(&mut replica.kv, seat, request, head.cached + tokens);
         request.phase = Phase::Prefill;

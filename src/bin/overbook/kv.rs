@@ -1,24 +1,28 @@
 //! `overbook kv`: eviction policies on recorded accesses, beside their bound.
 
+mod args;
 mod table;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
-use overbook::kv::{CacheStudy, CacheTable};
+use overbook::kv::{CacheStudy, CacheTable, Candidate};
 use overbook_scenarios::yaml::{self, SourceId};
 use overbook_sim::check::Check;
 use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::kv::replay::CacheReplayError;
 use overbook_sim::workload::arrival::Workload;
 
-use crate::cli::{Globals, KvCommand, KvReplayArgs};
+use crate::cli::Globals;
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
 use crate::place;
 use crate::trace::aside;
 use crate::trace::source::Requests;
 use crate::watch::{Display, catch_interrupts};
+
+pub(crate) use args::KvCommand;
+use args::KvReplayArgs;
 
 pub(crate) fn run(command: &KvCommand, globals: &Globals) -> Result<u8, Failure> {
     match command {
@@ -27,7 +31,7 @@ pub(crate) fn run(command: &KvCommand, globals: &Globals) -> Result<u8, Failure>
 }
 
 fn replay(args: &KvReplayArgs, globals: &Globals) -> Result<u8, Failure> {
-    let policies = policies(&args.policies)?;
+    let policies = candidates(&args.policies)?;
     let seed = args.source.seed.unwrap_or(0);
     let study = CacheStudy { policies, sizes: args.sizes.clone(), seed, jobs: args.jobs };
     // What is wrong with the source is said before anything is made.
@@ -46,7 +50,7 @@ fn replay(args: &KvReplayArgs, globals: &Globals) -> Result<u8, Failure> {
                 let _ = fs::remove_dir(out);
             }
             failed.map_err(|error| Failure::Input(format!("{}{error}", place_of(args, &error))))?;
-            note("interrupted: nothing is kept");
+            note("interrupted: a bound needs the whole trace; nothing was written");
             return Ok(INTERRUPTED);
         }
     };
@@ -67,11 +71,7 @@ fn place_of(args: &KvReplayArgs, error: &CacheReplayError) -> String {
 }
 
 fn open(args: &KvReplayArgs, globals: &Globals) -> Result<Box<dyn Workload>, Failure> {
-    let requests = match args.block_tokens {
-        Some(block_tokens) => Requests::in_blocks(&args.source, block_tokens, globals)?,
-        None => Requests::open(&args.source, globals)?,
-    };
-    Ok(requests.into_workload())
+    Ok(Requests::in_blocks(&args.source, args.block_tokens, globals)?.into_workload())
 }
 
 fn told(failure: Failure) -> String {
@@ -81,21 +81,30 @@ fn told(failure: Failure) -> String {
     }
 }
 
-/// The policies that are named; all of them, if none is. Belady's is the bound, and needs no name.
-fn policies(named: &[String]) -> Result<Vec<EvictionSpec>, Failure> {
-    let all = || EvictionSpec::defaults().into_iter().filter(|policy| *policy != EvictionSpec::Belady);
+/// The policies that are named, each once; all that suit the trace, if none is. Belady's is the bound, and needs no name.
+fn candidates(named: &[String]) -> Result<Vec<Candidate>, Failure> {
+    let all: Vec<EvictionSpec> =
+        EvictionSpec::defaults().into_iter().filter(|policy| *policy != EvictionSpec::Belady).collect();
     if named.is_empty() {
-        return Ok(all().collect());
+        return Ok(all.into_iter().map(|policy| Candidate { policy, required: false }).collect());
     }
-    let mut policies = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let mut add = |policy: EvictionSpec, required: bool| match candidates.iter_mut().find(|one| one.policy == policy) {
+        Some(there) => there.required |= required,
+        None => candidates.push(Candidate { policy, required }),
+    };
     for text in named {
-        let before = policies.len();
-        policies.extend(all().filter(|policy| policy.name() == text || policy.label() == *text));
-        if policies.len() == before && text != EvictionSpec::Belady.name() {
-            policies.push(policy(text)?);
+        let meant: Vec<&EvictionSpec> =
+            all.iter().filter(|policy| policy.name() == text || policy.label() == *text).collect();
+        match meant.as_slice() {
+            [] if text == EvictionSpec::Belady.name() => {}
+            [] => add(policy(text)?, true),
+            [one] => add((*one).clone(), true),
+            // A name that stands for several: those that suit the trace are meant.
+            several => several.iter().for_each(|&policy| add(policy.clone(), false)),
         }
     }
-    Ok(policies)
+    Ok(candidates)
 }
 
 /// A policy with settings, as a scenario would say it.

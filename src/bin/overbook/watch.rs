@@ -64,10 +64,7 @@ impl Display {
 
     /// Shows how many requests were read, of how many if that is known.
     pub(crate) fn read(&self, requests: u64, of: Option<u64>) {
-        if let Some(of) = of {
-            self.0.set_length(of);
-        }
-        self.0.set_message(if of.is_some() { "replayed" } else { "read" });
+        self.0.set_message(of.map_or_else(|| "read".to_owned(), |of| format!("replayed of {of}")));
         self.0.set_position(requests);
     }
 

@@ -85,8 +85,10 @@ impl Kernel<'_> {
         let cost = &mut *self.costs[self.pools.of(at)];
         let (replica, scheduler) = (&mut self.replicas[at], &mut *self.schedulers[at]);
         let effect = self.drives[lane].fire(now, replica, scheduler, cost, &mut self.sink);
-        for end in replica.take_loads() {
-            self.calendar.schedule(end, RANK_PATIENCE, Entry::Loaded(at as u32));
+        if replica.has_new_loads() {
+            for end in replica.take_loads() {
+                self.calendar.schedule(end, RANK_PATIENCE, Entry::Loaded(at as u32));
+            }
         }
         Ok(Fired { lane, replica: at, effect })
     }

@@ -21,7 +21,7 @@ impl EvictionPolicy for ArcSpec {
             lists: [List::EMPTY; 2],
             blocks: [0; 2],
             ghosts: [Ghost::default(), Ghost::default()],
-            coming: Vec::new(),
+            coming: Ghost::default(),
             was_often: false,
             forget_once: false,
         })
@@ -51,8 +51,9 @@ struct Arc {
     blocks: [usize; 2],
     /// B1 and B2.
     ghosts: [Ghost; 2],
-    /// Contents that were remembered when they were missed, and have not come in yet.
-    coming: Vec<u64>,
+    /// Contents that were remembered when they were missed, and have not come in yet: at most as many as the cache has blocks,
+    /// because a pool may give a request up that it had announced.
+    coming: Ghost,
     /// The content missed last was in B2.
     was_often: bool,
     /// T1 alone fills the cache: what goes is not remembered.
@@ -101,19 +102,15 @@ impl BlockEviction for Arc {
         (self.was_often, self.forget_once) = (false, false);
         if self.recall(view.content) {
             self.coming.push(view.content);
+            self.coming.trim(self.capacity);
         } else {
             self.make_room();
         }
     }
 
     fn admit(&mut self, block: Block, view: &BlockView) {
-        let announced = self.coming.iter().rposition(|&content| content == view.content);
-        let remembered = announced.is_some_and(|at| {
-            self.coming.swap_remove(at);
-            true
-        });
         // A pool that announces nothing teaches here.
-        let list = if remembered || self.recall(view.content) { OFTEN } else { ONCE };
+        let list = if self.coming.take(view.content) || self.recall(view.content) { OFTEN } else { ONCE };
         *self.nodes.kept(block) = Kept { content: view.content, list };
         self.blocks[list] += 1;
     }

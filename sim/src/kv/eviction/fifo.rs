@@ -25,6 +25,8 @@ struct Kept {
     pinned: bool,
     /// Its turn came while it was pinned.
     passed: bool,
+    /// It stands in the heap of these: once, however often it is pinned and given back.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct Fifo {
 
 impl BlockEviction for Fifo {
     fn admit(&mut self, block: Block, _: &BlockView) {
-        *self.nodes.kept(block) = Kept { came: self.came, pinned: true, passed: false };
+        *self.nodes.kept(block) = Kept { came: self.came, pinned: true, ..Kept::default() };
         self.came += 1;
         self.queue.push(&mut self.nodes, block);
     }
@@ -49,7 +51,8 @@ impl BlockEviction for Fifo {
     fn evictable(&mut self, block: Block) {
         let kept = self.nodes.kept(block);
         kept.pinned = false;
-        if kept.passed {
+        if kept.passed && !kept.waits {
+            kept.waits = true;
             self.passed.push(Reverse((kept.came, block)));
         }
     }
@@ -61,9 +64,12 @@ impl BlockEviction for Fifo {
     fn victim(&mut self) -> Option<Block> {
         while let Some(Reverse((came, block))) = self.passed.pop() {
             let kept = self.nodes.kept(block);
-            if kept.passed && kept.came == came && !kept.pinned {
-                kept.passed = false;
-                return Some(block);
+            if kept.came == came {
+                kept.waits = false;
+                if kept.passed && !kept.pinned {
+                    kept.passed = false;
+                    return Some(block);
+                }
             }
         }
         while let Some(block) = self.queue.oldest() {
@@ -82,5 +88,38 @@ impl BlockEviction for Fifo {
         if self.nodes.is_listed(block) {
             self.queue.remove(&mut self.nodes, block);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_whose_turn_came_waits_once_however_often_it_is_held() {
+        let mut fifo = Fifo { nodes: Nodes::new(), queue: List::EMPTY, passed: BinaryHeap::new(), came: 0 };
+        let view = BlockView {
+            content: 1,
+            parent: None,
+            depth: 0,
+            tokens: 16,
+            at: crate::time::Time::ZERO,
+            request: 0,
+            class: crate::workload::arrival::ClassId(0),
+            turn: 1,
+            priority: 0,
+            retention: None,
+            cost: 16_000,
+            next_use: None,
+        };
+        fifo.admit(7, &view);
+        assert_eq!(fifo.victim(), None, "it is held");
+        for _ in 0..1000 {
+            fifo.evictable(7);
+            fifo.pinned(7);
+        }
+        assert_eq!((fifo.passed.len(), fifo.victim()), (1, None));
+        fifo.evictable(7);
+        assert_eq!((fifo.passed.len(), fifo.victim(), fifo.victim()), (1, Some(7), None));
     }
 }

@@ -46,7 +46,7 @@ impl Replica {
     /// Begins to load what a waiting request has below, if the rule says so and it was not loaded for already.
     pub(crate) fn fetch(&mut self, seat: Seat) -> Fetch {
         let request = &self.requests[seat as usize];
-        if !self.kv.has_tiers() || request.loaded || request.kv.below() > 0 {
+        if request.loaded || request.kv.below() > 0 {
             return Fetch::Nothing;
         }
         let contents = known(request.content.as_deref(), request.prompt + request.generated - 1);
@@ -76,9 +76,15 @@ impl Replica {
         Fetch::Begun
     }
 
+    /// Whether loads began since the driver last asked when they end.
+    #[inline]
+    pub(crate) fn has_new_loads(&self) -> bool {
+        !self.loads.untold.is_empty()
+    }
+
     /// When loads end that began since the last call: [`Replica::land_loads`] is to be called then.
-    pub fn take_loads(&mut self) -> Vec<Time> {
-        std::mem::take(&mut self.loads.untold)
+    pub fn take_loads(&mut self) -> impl Iterator<Item = Time> + '_ {
+        self.loads.untold.drain(..)
     }
 
     /// KV that has come up by now is in the cache, and its requests are back in the queue, where they were.

@@ -65,7 +65,7 @@ impl Replica {
     /// The KV of a request that has left is not needed here any more.
     pub(crate) fn sent(&mut self, request: u64) {
         let at = self.outgoing.iter().position(|o| o.request == request).expect("a transfer that ends was under way");
-        self.kv.free_blocks(self.outgoing.swap_remove(at).kv);
+        self.kv.free_blocks(&mut self.outgoing.swap_remove(at).kv);
     }
 
     /// Makes room for a request whose KV is on its way here.

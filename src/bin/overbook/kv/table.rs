@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use overbook::kv::CacheTable;
-use overbook_sim::kv::eviction::{EvictionNeeds, EvictionSpec};
-use overbook_sim::kv::replay::{CacheTraffic, Found};
+use overbook_sim::kv::eviction::EvictionSpec;
+use overbook_sim::kv::replay::Found;
 use serde_json::{Value, json};
 
 use crate::trace::columns::numbers;
@@ -26,12 +26,33 @@ fn percent(rate: f64) -> String {
     format!("{:.2}", rate * 100.0)
 }
 
-/// What a policy goes by and this trace does not say.
-fn lacks(needs: EvictionNeeds, traffic: &CacheTraffic) -> Option<&'static str> {
-    if needs.categories && !traffic.categories {
-        return Some("Here all requests are of one class and no session: one category, which is `lru`.");
+/// Three digits, without zeros at the end.
+fn short(number: f64) -> String {
+    let decimals = (2.0 - number.abs().max(1e-6).log10().floor()).clamp(0.0, 8.0) as usize;
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A policy's name with the settings that are not its own: two rows of one policy must not look alike.
+fn name(policy: &EvictionSpec) -> String {
+    let defaults = EvictionSpec::defaults();
+    if defaults.contains(policy) {
+        return policy.label();
     }
-    (needs.priorities && !traffic.priorities).then_some("Here all requests have one priority: `sglang lru`.")
+    let settings = |policy: &EvictionSpec| json!(policy)[policy.name()].clone();
+    let usual = defaults.iter().find(|other| other.name() == policy.name()).map(settings).unwrap_or_default();
+    let mut name = policy.label();
+    for (key, value) in settings(policy).as_object().into_iter().flatten() {
+        if usual.get(key) != Some(value) {
+            let _ = write!(name, " {key}={value}");
+        }
+    }
+    name
+}
+
+/// A cell of a CSV file.
+fn cell(text: &str) -> String {
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 /// The bound first, then the policies.
@@ -42,16 +63,33 @@ fn rows(table: &CacheTable) -> impl Iterator<Item = (&EvictionSpec, &[Found])> {
 
 pub(super) fn text(table: &CacheTable) -> String {
     let traffic = &table.traffic;
+    let unlimited = traffic.unlimited;
+    let mut text = summary(table);
+    let blocks = |found: Found| traffic.block_rate(found);
+    let tokens = |found: Found| traffic.token_rate(found);
+    for part in [
+        part(table, "Blocks found [% of all blocks]", blocks(unlimited), &|found, _| blocks(found)),
+        part(table, "Prompt tokens found [% of all prompt tokens]", tokens(unlimited), &|found, _| tokens(found)),
+        part(table, "Blocks missed that the bound finds [points]", 0.0, &|found, at| table.below_bound(found, at)),
+    ] {
+        text.push_str(&part);
+        text.push_str("\n\n");
+    }
+    text.push_str(&notes(table));
+    text
+}
+
+/// What the requests are, and the most that a cache can find.
+fn summary(table: &CacheTable) -> String {
+    let traffic = &table.traffic;
     let mut text = format!(
-        "{} requests with {} prompt tokens: {} blocks of {} tokens, of which {} are full and named; {} contents, at most {} in a \
-         request\n",
+        "{} requests, {} prompt tokens: {} blocks of {} tokens, {} of them full and named, with {} contents\n",
         grouped(traffic.requests - traffic.unnamed),
         grouped(traffic.prompt_tokens),
         grouped(traffic.blocks),
         traffic.block_tokens,
         grouped(traffic.accesses),
         grouped(traffic.distinct),
-        grouped(u64::from(traffic.longest)),
     );
     if traffic.unnamed > 0 {
         let _ = writeln!(
@@ -60,47 +98,56 @@ pub(super) fn text(table: &CacheTable) -> String {
             grouped(traffic.unnamed)
         );
     }
-    let unlimited = traffic.unlimited;
-    let (blocks, tokens) = (percent(traffic.block_rate(unlimited)), percent(traffic.token_rate(unlimited)));
-    let _ = writeln!(text, "a cache without limit finds {blocks} % of the blocks, {tokens} % of the prompt tokens\n");
-    let part = |title: &str, cell: &dyn Fn(Found, usize) -> String| {
-        let head = std::iter::once(title.to_owned());
-        let mut cells = vec![head.chain(table.sizes.iter().map(|&size| grouped(u64::from(size)))).collect::<Vec<_>>()];
-        for (policy, found) in rows(table) {
-            let name = match policy {
-                EvictionSpec::Belady => "belady (bound)".to_owned(),
-                policy => policy.label(),
-            };
-            let found = found.iter().enumerate().map(|(size, &found)| cell(found, size));
-            cells.push(std::iter::once(name).chain(found).collect());
-        }
-        numbers(&cells)
-    };
-    text.push_str(&part("blocks found [%], cache of", &|found, _| percent(traffic.block_rate(found))));
-    text.push_str("\n\n");
-    text.push_str(&part("prompt tokens found [%]", &|found, _| percent(traffic.token_rate(found))));
-    text.push_str("\n\n");
-    text.push_str(&part("below the bound [points]", &|found, size| percent(table.below_bound(found, size))));
-    text.push_str("\n\n");
-    text.push_str(&notes(table));
+    if let Some(small) = table.sizes.iter().rfind(|&&size| size < traffic.longest) {
+        let _ = writeln!(
+            text,
+            "the longest request has {} blocks: caches up to {} cannot hold it",
+            grouped(u64::from(traffic.longest)),
+            grouped(u64::from(*small))
+        );
+    }
+    text.push('\n');
     text
 }
 
+/// A figure of every policy at every size.
+fn part(table: &CacheTable, title: &str, unlimited: f64, cell: &dyn Fn(Found, usize) -> f64) -> String {
+    let line = |head: &str, cells: Vec<String>, last: String| -> Vec<String> {
+        std::iter::once(head.to_owned()).chain(cells).chain([last]).collect()
+    };
+    let sizes = table.sizes.iter().map(|&size| grouped(u64::from(size))).collect();
+    let shares = table.sizes.iter().map(|&size| format!("{} %", short(table.share(size) * 100.0))).collect();
+    let mut lines = vec![
+        line("  cache [blocks]", sizes, "unlimited".to_owned()),
+        line("  of all contents", shares, "100 %".to_owned()),
+    ];
+    for (policy, found) in rows(table) {
+        let name = match policy {
+            EvictionSpec::Belady => "  belady (bound)".to_owned(),
+            policy => format!("  {}", name(policy)),
+        };
+        let cells = found.iter().enumerate().map(|(at, &found)| percent(cell(found, at))).collect();
+        lines.push(line(&name, cells, percent(unlimited)));
+    }
+    format!("{title}\n{}", numbers(&lines))
+}
+
 fn notes(table: &CacheTable) -> String {
-    let mut notes =
-        "Nothing is pinned, and what is missing is admitted. Tokens count up to the first block that is missing.\n"
-            .to_owned();
+    let mut notes = "An unlimited cache finds every content but its first use: the ceiling. Belady's policy knows all uses to come; \
+                     no policy finds more blocks in a\ncache of that size. Nothing is pinned, and what is missing is admitted. \
+                     Tokens count up to a prompt's first missing block: what an engine\nneed not compute.\n"
+        .to_owned();
     let mut before = "";
     for (policy, _) in rows(table) {
-        let (name, about) = (policy.label(), policy.about());
-        // SGLang's seven orders have one note.
+        let (name, about) = (name(policy), policy.about());
+        // SGLang's orders have one note.
         if about != before {
             let _ = writeln!(notes, "{}: {about}", if policy.name() == "sglang" { "sglang" } else { &name });
         }
         before = about;
-        if let Some(lacks) = lacks(policy.needs(), &table.traffic) {
-            let _ = writeln!(notes, "{name}: {lacks}");
-        }
+    }
+    for (policy, lacks) in &table.left_out {
+        let _ = writeln!(notes, "left out, {}: {lacks}", policy.label());
     }
     notes
 }
@@ -114,7 +161,7 @@ pub(super) fn csv(table: &CacheTable) -> String {
             let _ = writeln!(
                 csv,
                 "{},{},{},{block_rate:.6},{},{token_rate:.6},{:.6}",
-                policy.label(),
+                cell(&name(policy)),
                 table.sizes[size],
                 found.blocks,
                 found.leading,
@@ -138,7 +185,8 @@ pub(super) fn json(table: &CacheTable) -> String {
     let policies: Vec<Value> = rows(table)
         .map(|(policy, all)| {
             let at = |(size, &one): (usize, &Found)| {
-                let mut cell = json!({ "cache_blocks": table.sizes[size] });
+                let mut cell =
+                    json!({ "cache_blocks": table.sizes[size], "share_of_contents": table.share(table.sizes[size]) });
                 if let (Value::Object(cell), Value::Object(more)) = (&mut cell, found(one)) {
                     cell.extend(more);
                     cell.insert("below_bound".to_owned(), json!(table.below_bound(one, size)));
@@ -149,10 +197,14 @@ pub(super) fn json(table: &CacheTable) -> String {
                 "policy": policy.label(),
                 "settings": policy,
                 "about": policy.about(),
-                "lacks": lacks(policy.needs(), traffic),
                 "caches": all.iter().enumerate().map(at).collect::<Vec<_>>(),
             })
         })
+        .collect();
+    let left_out: Vec<Value> = table
+        .left_out
+        .iter()
+        .map(|(policy, lacks)| json!({ "policy": policy.label(), "settings": policy, "lacks": lacks }))
         .collect();
     let document = json!({
         "requests": traffic.requests,
@@ -162,8 +214,10 @@ pub(super) fn json(table: &CacheTable) -> String {
         "blocks": traffic.blocks,
         "accesses": traffic.accesses,
         "contents": traffic.distinct,
+        "longest_request_blocks": traffic.longest,
         "unlimited": found(traffic.unlimited),
         "policies": policies,
+        "left_out": left_out,
     });
     format!("{document:#}")
 }

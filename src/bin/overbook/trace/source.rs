@@ -29,18 +29,34 @@ impl Requests {
         Requests::of(&point)
     }
 
-    /// The same of a trace file with blocks of so many tokens; a scenario states its own.
-    pub(crate) fn in_blocks(args: &TraceArgs, block_tokens: u32, globals: &Globals) -> Result<Requests, Failure> {
-        if point(args, globals)?.is_some() {
-            let message =
-                "--block-tokens is of a trace file; a scenario has `engine.block_tokens`, which --set changes";
-            return Err(Failure::Input(message.to_owned()));
+    /// The same of a trace file with blocks of so many tokens, by default as many as its ids of contents stand for; a scenario
+    /// states its own.
+    pub(crate) fn in_blocks(
+        args: &TraceArgs,
+        block_tokens: Option<u32>,
+        globals: &Globals,
+    ) -> Result<Requests, Failure> {
+        if let Some(point) = point(args, globals)? {
+            if block_tokens.is_some() {
+                let message =
+                    "--block-tokens is of a trace file; a scenario has `engine.block_tokens`, which --set changes";
+                return Err(Failure::Input(message.to_owned()));
+            }
+            return Requests::of(&point);
         }
-        let trace = TraceSpec { block_tokens, ..plain(args)? };
-        if let Some((path, message)) = trace.problems().into_iter().next() {
-            return Err(Failure::Input(format!("--{}: {message}", path.replace('_', "-"))));
-        }
-        Ok(Requests::Recorded(Box::new(trace.replay_seeded(0).map_err(Failure::input)?)))
+        let open = |block_tokens| {
+            let trace = TraceSpec { block_tokens, ..plain(args)? };
+            if let Some((path, message)) = trace.problems().into_iter().next() {
+                return Err(Failure::Input(format!("--{}: {message}", path.replace('_', "-"))));
+            }
+            trace.replay_seeded(0).map_err(Failure::input)
+        };
+        let block_tokens = match block_tokens {
+            Some(tokens) => tokens,
+            // Blocks of one token divide those of any file.
+            None => open(1)?.id_tokens().unwrap_or(plain(args)?.block_tokens),
+        };
+        Ok(Requests::Recorded(Box::new(open(block_tokens)?)))
     }
 
     fn of(point: &Point) -> Result<Requests, Failure> {
