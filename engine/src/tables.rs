@@ -70,6 +70,18 @@ impl BlockTables {
                         return Err("two blocks have one name".to_owned());
                     }
                 }
+                BlockMove::Merged { seat, index, block } => {
+                    let frame = self.frame(block).ok_or("a merged block has no frame")?;
+                    self.grow(seat, index + 1)?;
+                    let entry = &mut self.table_mut(seat)[index as usize];
+                    if entry.named {
+                        return Err("a cached block was merged into another".to_owned());
+                    }
+                    let own = std::mem::replace(entry, Entry { frame, named: true }).frame;
+                    self.free.push(own);
+                    let told = &mut self.told[seat as usize];
+                    *told = index.min(*told);
+                }
                 BlockMove::Dropped { block } => {
                     let frame = self.frames.get_mut(block.index()).and_then(Option::take);
                     self.free.push(frame.ok_or("a dropped block has no frame")?);

@@ -25,7 +25,7 @@ struct Hashed {
 
 /// Index of a hashed block in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HashedBlock(u32);
+pub struct HashedBlock(pub(super) u32);
 
 impl HashedBlock {
     /// Its number among the blocks of its pool that have or had content.
@@ -51,6 +51,15 @@ pub enum BlockMove {
         /// Which of its blocks, from 0.
         index: u32,
         /// Its content.
+        block: HashedBlock,
+    },
+    /// A block of a request has the content of a cached one: the request goes on with that one, and its own is free.
+    Merged {
+        /// The request.
+        seat: Seat,
+        /// Which of its blocks, from 0.
+        index: u32,
+        /// The cached block.
         block: HashedBlock,
     },
     /// A free block lost its content, to be allocated again.
@@ -95,7 +104,7 @@ pub struct BlockPool {
 }
 
 /// Content ids are dense or already mixed; one multiplication spreads them over the table.
-fn spread(content: u64) -> u64 {
+pub(super) fn spread(content: u64) -> u64 {
     let x = content.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     x ^ (x >> 32)
 }
