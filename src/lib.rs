@@ -43,6 +43,7 @@ mod cancel;
 mod error;
 pub mod estimate;
 mod experiment;
+pub mod kv;
 mod outcome;
 mod policies;
 mod pool;

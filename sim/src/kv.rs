@@ -1,6 +1,13 @@
-//! The KV memory of a replica.
+//! The KV memory of a replica: one [store](KvStore) of blocks, and what each request holds of it.
 
 pub mod blocks;
+pub mod eviction;
+mod holding;
+pub mod replay;
+mod store;
+
+pub(crate) use holding::KvHolding;
+pub(crate) use store::KvStore;
 pub(crate) mod radix;
 
 /// Where an active request sits in the tables of its replica; reused after the request has ended. (A *slot* is one token's keys

@@ -21,6 +21,8 @@ pub enum Purpose {
     Failing = 105,
     /// How far single steps lie from what their shape costs.
     Jitter = 106,
+    /// Choices of random eviction.
+    Evicting = 107,
 }
 
 /// The stream of a purpose under a seed.

@@ -20,7 +20,6 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::kv::Seat;
-use crate::kv::blocks::BlockPool;
 use crate::serving::gaps::LongestSteps;
 use crate::serving::replica::LaneWork;
 use crate::serving::request::{Phase, Request};
@@ -61,7 +60,7 @@ pub(crate) struct Lane {
     pub(crate) prefilling: Vec<Seat>,
     /// Size of the standing set.
     pub(crate) members: u32,
-    /// Sum over members of (computed - joined): their computed tokens at clock 0, so to say.
+    /// Sum over members of (slots - joined): what they keep at clock 0, so to say.
     base_sum: i64,
     pub(crate) planned: u64,
     pub(crate) done: u64,
@@ -192,7 +191,18 @@ impl Lane {
 
     fn residue(&self, request: &Request) -> usize {
         let cycle = self.residues.len() as i64;
-        (request.joined as i64 - i64::from(request.computed)).rem_euclid(cycle) as usize
+        (request.joined as i64 - i64::from(request.kv.kept())).rem_euclid(cycle) as usize
+    }
+
+    /// Blocks that a request holds; a member's as it would settle.
+    pub(crate) fn blocks(&self, request: &Request) -> u64 {
+        match request.phase {
+            Phase::Decode => {
+                let slots = u64::from(request.kv.kept()) + (self.planned - request.joined);
+                slots.div_ceil(self.residues.len() as u64)
+            }
+            _ => request.kv.blocks(),
+        }
     }
 
     /// Whether a member needs a block in the next planned step.
@@ -203,8 +213,8 @@ impl Lane {
     /// Tokens of a member whose KV is planned so far.
     pub(crate) fn computed(&self, request: &Request) -> u32 {
         match request.phase {
-            Phase::Decode => request.computed + (self.planned - request.joined) as u32,
-            _ => request.computed,
+            Phase::Decode => request.kv.positions() + (self.planned - request.joined) as u32,
+            _ => request.kv.present(),
         }
     }
 
@@ -240,7 +250,7 @@ impl Lane {
         request.settled
     }
 
-    /// Adds a request whose `computed` (planned) and `generated` (in flight included) are set to the standing set.
+    /// Adds a request whose KV (planned) and `generated` (in flight included) are set to the standing set.
     pub(crate) fn join(&mut self, seat: Seat, request: &mut Request) {
         request.phase = Phase::Decode;
         request.joined = self.planned;
@@ -260,10 +270,10 @@ impl Lane {
     fn enter(&mut self, seat: Seat, request: &Request) {
         self.members += 1;
         self.version += 1;
-        self.base_sum += i64::from(request.computed) - request.joined as i64;
+        self.base_sum += i64::from(request.kv.kept()) - request.joined as i64;
         let residue = self.residue(request);
         self.residues[residue] += 1;
-        if request.content.as_ref().is_some_and(|c| request.hashed.len() < c.ids.len()) {
+        if request.content.as_ref().is_some_and(|c| request.kv.named().len() < c.ids.len()) {
             let entry = Running { seq: request.seq, seat };
             let list = &mut self.hashers[residue];
             let at = list.partition_point(|e| e.seq < entry.seq);
@@ -280,12 +290,17 @@ impl Lane {
         }
     }
 
-    /// Takes a member out of the set; `computed` becomes explicit again, `joined`, `settled` and `generated` stay.
+    /// Takes a member out of the set; what it holds is written down, `joined`, `settled` and `generated` stay.
     pub(crate) fn leave(&mut self, request: &mut Request) {
+        self.leave_at(self.planned, request);
+    }
+
+    /// The same for a member that was part of the steps before a clock only.
+    fn leave_at(&mut self, clock: u64, request: &mut Request) {
         assert_eq!(request.phase, Phase::Decode, "law 4: only members leave the decode set");
         self.members -= 1;
         self.version += 1;
-        self.base_sum -= i64::from(request.computed) - request.joined as i64;
+        self.base_sum -= i64::from(request.kv.kept()) - request.joined as i64;
         let residue = self.residue(request);
         self.residues[residue] -= 1;
         if self.hashing > 0 {
@@ -295,7 +310,7 @@ impl Lane {
                 self.hashing -= 1;
             }
         }
-        request.computed = self.computed(request);
+        request.kv.settle((clock - request.joined) as u32, self.residues.len() as u32);
     }
 
     /// Records that a member was left out of the step just planned (clock already advanced).
@@ -303,8 +318,7 @@ impl Lane {
         let before = self.planned - 1;
         self.note_last_token(request);
         self.stalled.push((seat, request.generation));
-        self.leave(request);
-        request.computed -= 1;
+        self.leave_at(before, request);
         if before > request.joined {
             request.generated += (before - request.joined) as u32;
             request.settled = before;
@@ -440,7 +454,7 @@ impl Lane {
     ///
     /// # Errors
     /// What disagrees.
-    pub(crate) fn audit(&self, requests: &[Request], pool: &BlockPool) -> Result<(), String> {
+    pub(crate) fn audit(&self, requests: &[Request]) -> Result<(), String> {
         let mut residues = vec![0; self.residues.len()];
         let (mut members, mut base, mut prefilling) = (0, 0, Vec::new());
         for pair in self.running.windows(2) {
@@ -456,15 +470,12 @@ impl Lane {
             match request.phase {
                 Phase::Decode => {
                     members += 1;
-                    base += i64::from(request.computed) - request.joined as i64;
+                    base += i64::from(request.kv.kept()) - request.joined as i64;
                     residues[self.residue(request)] += 1;
                 }
                 Phase::Prefill => prefilling.push(entry.seat),
                 Phase::Draining | Phase::Prefilled => {}
                 phase => return Err(format!("request {} runs in phase {phase:?}", request.id)),
-            }
-            if request.hashed.len() as u64 > pool.blocks_for(u64::from(self.computed(request))) {
-                return Err(format!("request {} has more hashed blocks than blocks", request.id));
             }
         }
         if (members, base) != (self.members, self.base_sum)

@@ -158,7 +158,7 @@ impl WaitQueue {
         match self {
             WaitQueue::Fcfs { swapped, len, .. } => {
                 *len -= 1;
-                if request.swapped {
+                if request.kv.below() > 0 {
                     swapped.retain(|&s| s != seat);
                 }
             }

@@ -13,13 +13,13 @@ mod transfer;
 
 use std::collections::VecDeque;
 
-use crate::kv::Seat;
-use crate::kv::blocks::{BlockMove, BlockPool};
+use crate::kv::blocks::BlockPool;
+use crate::kv::{KvStore, Seat};
 use crate::results::rows::Outcome;
 use crate::serving::Scheduler;
 use crate::serving::lane::Lane;
 use crate::serving::queue::WaitQueue;
-use crate::serving::request::{Phase, Request};
+use crate::serving::request::{Phase, Request, known};
 use crate::serving::step::{Infeasible, StepBuilder};
 use crate::time::Time;
 use crate::workload::arrival::Arrival;
@@ -37,7 +37,7 @@ pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep,
 pub struct Replica {
     pub(crate) id: u32,
     pub(crate) limits: Limits,
-    pub(crate) pool: BlockPool,
+    pub(crate) kv: KvStore,
     pub(crate) requests: Vec<Request>,
     vacant: Vec<Seat>,
     pub(crate) waiting: WaitQueue,
@@ -61,8 +61,6 @@ pub struct Replica {
     pub(crate) computed_tokens: u64,
     /// Prompt tokens of the waiting requests whose KV is not on the host.
     pub(crate) waiting_tokens: u64,
-    /// Blocks that waiting requests hold on the host.
-    pub(crate) swapped_blocks: u64,
     /// Tokens copied to the host so far by the request in each seat, as far as any was.
     swapped: Vec<u64>,
     pub(crate) progress: Progress,
@@ -76,7 +74,7 @@ impl Replica {
         Replica {
             id,
             limits,
-            pool: BlockPool::new(limits.blocks, limits.block_tokens),
+            kv: KvStore::new(limits.blocks, limits.block_tokens, limits.swap.blocks),
             requests: Vec::new(),
             vacant: Vec::new(),
             waiting: WaitQueue::new(limits.order),
@@ -96,7 +94,6 @@ impl Replica {
             planned_version: 0,
             computed_tokens: 0,
             waiting_tokens: 0,
-            swapped_blocks: 0,
             swapped: Vec::new(),
             progress: Progress::default(),
             own_waiting: 0,
@@ -107,7 +104,7 @@ impl Replica {
     pub fn accepts(&self, prompt_tokens: u32) -> bool {
         prompt_tokens > 0
             && prompt_tokens < self.limits.max_model_len
-            && self.pool.blocks_for(u64::from(prompt_tokens)) <= self.limits.blocks
+            && self.kv.blocks_for(prompt_tokens) <= self.limits.blocks
     }
 
     /// Puts an arrival into the waiting queue; `Err` gives it back if it can never run here.
@@ -244,14 +241,14 @@ impl Replica {
     pub fn pending_tokens(&self) -> u64 {
         let left = |&seat: &Seat| {
             let request = &self.requests[seat as usize];
-            u64::from(request.target - request.computed)
+            u64::from(request.target - request.kv.positions())
         };
         self.waiting_tokens + self.lanes.iter().flat_map(|lane| &lane.prefilling).map(left).sum::<u64>()
     }
 
     /// The pool, to follow which contents it caches.
     pub(crate) fn pool_mut(&mut self) -> &mut BlockPool {
-        &mut self.pool
+        self.kv.pool_mut()
     }
 
     /// Requests that there is memory for: the most that were here at once (law: memory grows with active requests only).
@@ -261,7 +258,7 @@ impl Replica {
 
     /// The block pool.
     pub fn pool(&self) -> &BlockPool {
-        &self.pool
+        self.kv.pool()
     }
 
     /// The step planned last.
@@ -328,7 +325,7 @@ impl Replica {
     /// How often the step just planned could be planned again (before a member leaves, before blocks run out that are not
     /// promised to prompts of another lane).
     pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
-        let free = self.pool.free().saturating_sub(self.owed_blocks());
+        let free = self.kv.free().saturating_sub(self.owed_blocks());
         let lane = &mut self.lanes[lane];
         (lane.steps_to_first_leave(&self.requests), lane.steps_within(free))
     }
@@ -338,8 +335,7 @@ impl Replica {
         let prefilling = self.lanes.iter().flat_map(|lane| &lane.prefilling);
         let owed = prefilling.map(|&seat| {
             let request = &self.requests[seat as usize];
-            let blocks_for = |tokens: u32| self.pool.blocks_for(u64::from(tokens));
-            blocks_for(request.target) - blocks_for(request.computed)
+            self.kv.need(&request.kv, request.target - request.kv.positions())
         });
         owed.sum()
     }
@@ -353,12 +349,12 @@ impl Replica {
         let growth = self.lanes[lane].growth_over(times);
         if self.lanes[lane].is_hashing() {
             for _ in 0..times {
-                self.pool.take(self.lanes[lane].growth());
+                self.kv.take(self.lanes[lane].growth());
                 self.hash_members(lane);
                 self.lanes[lane].planned += 1;
             }
         } else {
-            self.pool.take(growth);
+            self.kv.take(growth);
             self.lanes[lane].planned += times;
         }
         let lane = &mut self.lanes[lane];
@@ -390,8 +386,8 @@ impl Replica {
         for &entry in self.lanes[lane].hashers_now() {
             let request = &mut self.requests[entry.seat as usize];
             let filled = self.lanes[lane].computed(request) + u32::from(self.lanes[lane].depth == 1);
-            hash_to(&mut self.pool, entry.seat, request, filled);
-            if request.content.as_ref().is_some_and(|c| c.ids.len() == request.hashed.len()) {
+            hash_to(&mut self.kv, entry.seat, request, filled);
+            if request.content.as_ref().is_some_and(|c| c.ids.len() == request.kv.named().len()) {
                 exhausted.push(entry.seat);
             }
         }
@@ -402,24 +398,8 @@ impl Replica {
 }
 
 /// Gives the blocks among the first `tokens` tokens of a request their identity.
-pub(crate) fn hash_to(pool: &mut BlockPool, seat: Seat, request: &mut Request, tokens: u32) {
-    let full = request.contents(tokens).len();
-    while request.hashed.len() < full {
-        let content = request.contents(tokens)[request.hashed.len()];
-        let block = pool.hash(content);
-        pool.note_move(BlockMove::Named { seat, index: request.hashed.len() as u32, block });
-        request.hashed.push(block);
-    }
-}
-
-/// Frees all blocks of a request that holds `tokens` tokens, last block first.
-pub(crate) fn release_blocks(pool: &mut BlockPool, seat: Seat, request: &mut Request, tokens: u32) {
-    pool.note_move(BlockMove::Released { seat });
-    let held = pool.blocks_for(u64::from(tokens));
-    pool.give_back(held - request.hashed.len() as u64);
-    while let Some(block) = request.hashed.pop() {
-        pool.release(block);
-    }
+pub(crate) fn hash_to(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
+    kv.name(seat, &mut request.kv, known(request.content.as_deref(), tokens));
 }
 
 #[cfg(test)]

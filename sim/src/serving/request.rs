@@ -1,6 +1,6 @@
 //! The state of one active request inside a replica.
 
-use crate::kv::blocks::HashedBlock;
+use crate::kv::KvHolding;
 use crate::time::Time;
 use crate::workload::arrival::{Arrival, ClassId, Content, SessionId};
 
@@ -52,9 +52,10 @@ pub(crate) struct Request {
     pub(crate) first_token: Time,
     /// Last delivered token, kept only while the request is not in the standing set, or misses steps of it.
     pub(crate) last_token: Time,
-    /// Identity of full blocks; `hashed` are those of them that are in the cache's index.
+    /// Identity of full blocks.
     pub(crate) content: Option<Box<Content>>,
-    pub(crate) hashed: Vec<HashedBlock>,
+    /// Its KV as planned; for a member: at the time it joined.
+    pub(crate) kv: KvHolding,
     /// Standing clock at which the member joined; see [`crate::serving::lane::Lane`].
     pub(crate) joined: u64,
     /// Standing clock (delivered) at which the `generated` tokens are all delivered.
@@ -73,14 +74,12 @@ pub(crate) struct Request {
     pub(crate) output: u32,
     /// Output limit that policies may see.
     pub(crate) limit: u32,
-    /// Planned tokens; for a member: at the time it joined.
-    pub(crate) computed: u32,
     /// Delivered output tokens; for a member: at the time it joined, tokens in flight then included.
     pub(crate) generated: u32,
     /// Tokens this prefill must compute before decoding (prompt, plus outputs after a preemption).
     pub(crate) target: u32,
     pub(crate) cached: u32,
-    /// Tokens whose KV the last preemption dropped, or moved to the host.
+    /// Tokens whose KV the last preemption dropped, or moved to a tier below.
     pub(crate) lost: u32,
     pub(crate) preemptions: u32,
     pub(crate) priority: i32,
@@ -90,8 +89,6 @@ pub(crate) struct Request {
     pub(crate) lane: u8,
     /// Whether the first step plan it was part of has been recorded in `start`.
     pub(crate) started: bool,
-    /// Whether its KV (`lost`) waits on the host.
-    pub(crate) swapped: bool,
     /// Whether its first token has been delivered.
     pub(crate) has_first: bool,
     /// Whether the client has gone; the request ends at the next step boundary.
@@ -109,7 +106,7 @@ impl Request {
             first_token: Time::ZERO,
             last_token: Time::ZERO,
             content: arrival.content,
-            hashed: Vec::new(),
+            kv: KvHolding::default(),
             joined: 0,
             settled: 0,
             recomputed: 0,
@@ -121,7 +118,6 @@ impl Request {
             prompt: arrival.prompt_tokens,
             output: arrival.output_tokens.min(limit),
             limit,
-            computed: 0,
             generated: 0,
             target: arrival.prompt_tokens,
             cached: 0,
@@ -132,7 +128,6 @@ impl Request {
             phase: Phase::Waiting,
             lane: 0,
             started: false,
-            swapped: false,
             has_first: false,
             doomed: false,
         }
@@ -140,11 +135,6 @@ impl Request {
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.phase == Phase::Waiting
-    }
-
-    /// Tokens whose KV waits on the host.
-    pub(crate) fn on_host(&self) -> u32 {
-        if self.swapped { self.lost } else { 0 }
     }
 
     /// Whether it is, or was until its last token was planned, in the standing set.
@@ -159,14 +149,16 @@ impl Request {
 
     /// Contents of the full blocks among the first `tokens` tokens, as far as they are known.
     pub(crate) fn contents(&self, tokens: u32) -> &[u64] {
-        match &self.content {
-            Some(content) => {
-                let full = (tokens / content.block_tokens) as usize;
-                &content.ids[..full.min(content.ids.len())]
-            }
-            None => &[],
-        }
+        known(self.content.as_deref(), tokens)
     }
 }
 
-const _: () = assert!(size_of::<Request>() <= 192, "a waiting request must stay small");
+/// Contents of the full blocks among the first `tokens` tokens, as far as they are known.
+pub(crate) fn known(content: Option<&Content>, tokens: u32) -> &[u64] {
+    content.map_or(&[], |content| {
+        let full = (tokens / content.block_tokens) as usize;
+        &content.ids[..full.min(content.ids.len())]
+    })
+}
+
+const _: () = assert!(size_of::<Request>() <= 208, "a waiting request must stay small");

@@ -12,12 +12,10 @@ mod swap;
 
 use crate::cost::PrefillPart;
 use crate::kv::Seat;
-use crate::kv::blocks::{BlockMove, Hit};
+use crate::kv::blocks::Hit;
 use crate::serving::lane::{Lane, Running};
-use crate::serving::replica::{
-    Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own, release_blocks,
-};
-use crate::serving::request::{Phase, Request};
+use crate::serving::replica::{Admission, Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own};
+use crate::serving::request::{Phase, Request, known};
 use crate::time::Time;
 use crate::workload::Truth;
 use crate::workload::arrival::ClassId;
@@ -74,6 +72,15 @@ pub struct Head {
     hit: Hit,
 }
 
+/// Where the KV of a preempted request goes.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// Its blocks are freed; at most its first `cached` tokens stay in the prefix cache.
+    Dropped { cached: u32 },
+    /// To the host.
+    Host,
+}
+
 /// A step plan in the making.
 #[derive(Debug)]
 pub struct StepBuilder<'a> {
@@ -118,12 +125,12 @@ impl<'a> StepBuilder<'a> {
 
     /// Free blocks, cached ones included.
     pub fn free_blocks(&self) -> u64 {
-        self.replica.pool.free()
+        self.replica.kv.free()
     }
 
     /// Blocks for `tokens` tokens.
     pub fn blocks_for(&self, tokens: u32) -> u64 {
-        self.replica.pool.blocks_for(u64::from(tokens))
+        self.replica.kv.blocks_for(tokens)
     }
 
     /// Requests in the running list.
@@ -201,7 +208,7 @@ impl<'a> StepBuilder<'a> {
             priority: request.priority,
             arrival_key: request.arrival_key,
             preemptions: request.preemptions,
-            on_host: request.on_host(),
+            on_host: request.kv.below(),
             class: request.class,
             deadline: request.deadline,
             truth: Truth::seal(request.output),
@@ -223,7 +230,7 @@ impl<'a> StepBuilder<'a> {
         if need > self.free_blocks() {
             return Err(Infeasible(format!("decoding all needs {need} blocks, {} are free", self.free_blocks())));
         }
-        self.replica.pool.take(need);
+        self.replica.kv.take(need);
         self.replica.hash_members(self.lane);
         let lane = &self.replica.lanes[self.lane];
         let step = &mut self.replica.step;
@@ -244,13 +251,13 @@ impl<'a> StepBuilder<'a> {
             return Err(Infeasible(format!("request {} cannot decode in phase {:?}", request.id, request.phase)));
         }
         if lane.needs_block(request) {
-            if self.replica.pool.free() == 0 {
+            if self.replica.kv.free() == 0 {
                 return Ok(false);
             }
-            self.replica.pool.take(1);
+            self.replica.kv.take(1);
         }
         let computed = lane.computed(request);
-        hash_to(&mut self.replica.pool, seat, request, computed + u32::from(lane.depth == 1));
+        hash_to(&mut self.replica.kv, seat, request, computed + u32::from(lane.depth == 1));
         let step = &mut self.replica.step;
         step.decoded.push(seat);
         step.decode_seqs += 1;
@@ -263,20 +270,17 @@ impl<'a> StepBuilder<'a> {
     /// # Errors
     /// The request has no such prefill left.
     pub fn prefill(&mut self, seat: Seat, tokens: u32) -> Result<bool, Infeasible> {
-        let pool = &mut self.replica.pool;
+        let kv = &mut self.replica.kv;
         let request = &mut self.replica.requests[seat as usize];
-        if request.phase != Phase::Prefill || tokens == 0 || tokens > request.target - request.computed {
+        let past = request.kv.positions();
+        if request.phase != Phase::Prefill || tokens == 0 || tokens > request.target - past {
             return Err(Infeasible(format!("request {} has no {tokens} tokens of prefill left", request.id)));
         }
-        let past = request.computed;
-        let after = past + tokens;
-        let need = pool.blocks_for(u64::from(after)) - pool.blocks_for(u64::from(past));
-        if need > pool.free() {
+        if kv.need(&request.kv, tokens) > kv.free() {
             return Ok(false);
         }
-        pool.take(need);
-        request.computed = after;
-        hash_to(pool, seat, request, after);
+        kv.grow(&mut request.kv, tokens);
+        hash_to(kv, seat, request, past + tokens);
         self.replica.step.chunks.push(Chunk { seat, tokens, past });
         Ok(true)
     }
@@ -308,7 +312,7 @@ impl<'a> StepBuilder<'a> {
     /// # Errors
     /// The request is not running.
     pub fn preempt(&mut self, seat: Seat) -> Result<u32, Infeasible> {
-        let refund = self.take_off(seat, u32::MAX)?;
+        let refund = self.take_off(seat, Fate::Dropped { cached: u32::MAX })?;
         let replica = &mut *self.replica;
         replica.waiting.push_front(seat, &replica.requests[seat as usize]);
         Ok(refund)
@@ -320,14 +324,14 @@ impl<'a> StepBuilder<'a> {
     /// # Errors
     /// The request is not running.
     pub fn retract(&mut self, seat: Seat) -> Result<u32, Infeasible> {
-        let refund = self.take_off(seat, self.request(seat).target)?;
+        let refund = self.take_off(seat, Fate::Dropped { cached: self.request(seat).target })?;
         let replica = &mut *self.replica;
         replica.waiting.push(seat, &replica.requests[seat as usize]);
         Ok(refund)
     }
 
-    /// Frees all blocks of a running request, which waits from now on. What it may find again is at most its first `kept` tokens.
-    fn take_off(&mut self, seat: Seat, kept: u32) -> Result<u32, Infeasible> {
+    /// Frees all blocks of a running request, which waits from now on.
+    fn take_off(&mut self, seat: Seat, fate: Fate) -> Result<u32, Infeasible> {
         let replica = &mut *self.replica;
         let lane = &mut replica.lanes[self.lane];
         let request = &mut replica.requests[seat as usize];
@@ -354,6 +358,7 @@ impl<'a> StepBuilder<'a> {
                     (held, refund) = (held + 1, 1);
                 }
                 lane.leave(request);
+                request.kv.settle(refund, replica.limits.block_tokens);
             }
             Phase::Prefill => {
                 if let Some(at) = replica.step.chunks.iter().position(|c| c.seat == seat) {
@@ -375,16 +380,20 @@ impl<'a> StepBuilder<'a> {
         }
         let at = lane.position(request.seq);
         lane.running.remove(at);
-        if replica.limits.prefix_caching {
+        if replica.limits.prefix_caching
+            && let Fate::Dropped { cached } = fate
+        {
             // At depth 2 the token that fills a block is known one step later.
             let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
-            name_own(&mut replica.pool, seat, request, (held - refund).saturating_sub(unknown).min(kept));
+            name_own(&mut replica.kv, seat, request, (held - refund).saturating_sub(unknown).min(cached));
             replica.own_waiting += 1;
         }
-        release_blocks(&mut replica.pool, seat, request, held);
+        match fate {
+            Fate::Dropped { .. } => replica.kv.release(seat, &mut request.kv),
+            Fate::Host => replica.kv.swap_out(seat, &mut request.kv),
+        }
         request.lost = held - refund;
         replica.progress.note(seat, request.lost);
-        request.computed = 0;
         request.generated = delivered;
         request.preemptions += 1;
         request.phase = Phase::Waiting;
@@ -404,7 +413,7 @@ impl<'a> StepBuilder<'a> {
     fn waiting_request(&self, seat: Seat) -> Head {
         let request = self.request(seat);
         let tokens = request.prompt + request.generated;
-        let hit = self.replica.pool.lookup(request.contents(tokens - 1));
+        let hit = self.replica.kv.pool().lookup(request.contents(tokens - 1));
         Head { request: self.view(seat), tokens, cached: hit.blocks * self.limits().block_tokens, hit }
     }
 
@@ -436,19 +445,12 @@ impl<'a> StepBuilder<'a> {
         if !waits || !replica.waiting.take(seat, &replica.requests) {
             return Err(Infeasible(format!("request {} is not at the head of the queue", head.request.id)));
         }
-        let pool = &mut replica.pool;
         let request = &mut replica.requests[seat as usize];
         replica.waiting_tokens -= u64::from(request.prompt);
-        for i in 0..head.hit.blocks as usize {
-            let content = request.contents(head.cached)[i];
-            let block = pool.share(content);
-            pool.note_move(BlockMove::Shared { seat, block });
-            request.hashed.push(block);
-        }
-        pool.take(need - u64::from(head.hit.free));
+        replica.kv.adopt(seat, &mut request.kv, known(request.content.as_deref(), head.cached));
+        replica.kv.grow(&mut request.kv, tokens);
         request.target = head.tokens;
-        request.computed = head.cached + tokens;
-        hash_to(pool, seat, request, head.cached + tokens);
+        hash_to(&mut replica.kv, seat, request, head.cached + tokens);
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;
         request.seq = replica.next_seq;
@@ -546,7 +548,7 @@ impl<'a> StepBuilder<'a> {
             replica.computed_tokens += u64::from(chunk.tokens);
             step.parts.push(PrefillPart { tokens: chunk.tokens, past: chunk.past });
             let request = &mut replica.requests[chunk.seat as usize];
-            if request.computed < request.target {
+            if request.kv.positions() < request.target {
                 continue;
             }
             step.prefill_ends += 1;

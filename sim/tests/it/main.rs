@@ -11,6 +11,7 @@ mod boxes;
 mod client;
 mod combined;
 mod conformance;
+mod evictions;
 mod fairness;
 mod faults;
 mod figures;

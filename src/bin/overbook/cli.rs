@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use overbook::kv::CacheSize;
 use overbook_sim::units::Duration;
 
 use crate::gpu_check::GpuCheckArgs;
@@ -62,6 +63,9 @@ pub(crate) enum Command {
     /// Look at a trace, or write the requests of a scenario as one.
     #[command(subcommand)]
     Trace(TraceCommand),
+    /// Caches of KV blocks without a fleet around them.
+    #[command(subcommand)]
+    Kv(KvCommand),
     /// GPUs, models, links, servers and sites, with the source of every number.
     #[command(subcommand)]
     Catalog(CatalogCommand),
@@ -147,6 +151,43 @@ pub(crate) enum TraceCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum KvCommand {
+    /// Which blocks eviction policies find in caches of several sizes, beside the most that any policy could find.
+    ///
+    /// The requests use the blocks of their prompts in order of arrival; nothing is pinned, and what is missing is admitted. So
+    /// all policies see one order of accesses, and Belady's policy is their bound. It is always run.
+    Replay(KvReplayArgs),
+}
+
+/// Caches, and what is replayed on them.
+#[derive(Args, Debug)]
+pub(crate) struct KvReplayArgs {
+    #[command(flatten)]
+    pub(crate) source: TraceArgs,
+    /// Tokens per block of a trace file [default: 16]; of a scenario they are `engine.block_tokens`.
+    #[arg(long, value_name = "N")]
+    pub(crate) block_tokens: Option<u32>,
+    /// A policy by its name, or with settings: `s3-fifo`, `sglang: { order: slru }` [default: all]; may be given several times.
+    #[arg(long = "policy", value_name = "NAME")]
+    pub(crate) policies: Vec<String>,
+    /// Sizes of the caches, in blocks (`5000`, `10k`) or as shares of all contents (`5%`).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1%,3%,10%,30%")]
+    pub(crate) sizes: Vec<CacheSize>,
+    /// Threads [default: one per processor].
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Write kv-replay.csv and kv-replay.json there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
+    /// Print one JSON document instead of the tables.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What `trace convert` may leave out.

@@ -16,6 +16,7 @@ mod floor;
 mod gpu_check;
 mod import;
 mod infer;
+mod kv;
 mod measure;
 mod output;
 mod place;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Floor(args) => floor::run(args, &cli.globals),
         Command::Report(args) => report::run(args, &cli.globals),
         Command::Trace(command) => trace::run(command, &cli.globals),
+        Command::Kv(command) => kv::run(command, &cli.globals),
         Command::Catalog(command) => catalog::run(command),
         Command::Calibrate(args) => calibrate::run(args, &cli.globals),
         Command::Import(command) => import::run(command),

@@ -1,9 +1,9 @@
 //! `overbook trace`: what is in a trace, requests as a trace file, generators fitted to a trace.
 
-mod aside;
-mod columns;
+pub(crate) mod aside;
+pub(crate) mod columns;
 mod fit;
-mod source;
+pub(crate) mod source;
 mod table;
 
 use std::fs::File;

@@ -62,6 +62,15 @@ impl Display {
         !interrupted()
     }
 
+    /// Shows how many requests were read, of how many if that is known.
+    pub(crate) fn read(&self, requests: u64, of: Option<u64>) {
+        if let Some(of) = of {
+            self.0.set_length(of);
+        }
+        self.0.set_message(if of.is_some() { "replayed" } else { "read" });
+        self.0.set_position(requests);
+    }
+
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }

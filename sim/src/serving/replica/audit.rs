@@ -1,6 +1,7 @@
 //! The laws over a replica, recomputed from its requests.
 
 use super::{Lanes, Replica};
+use crate::kv::KvHolding;
 use crate::serving::request::Phase;
 
 impl Replica {
@@ -9,47 +10,36 @@ impl Replica {
     /// # Errors
     /// What disagrees.
     pub fn audit(&self) -> Result<(), String> {
-        self.pool.audit()?;
         for lane in &self.lanes {
-            lane.audit(&self.requests, &self.pool)?;
+            lane.audit(&self.requests)?;
         }
-        let mut anonymous = 0;
-        let mut hashed: Vec<usize> = Vec::new();
-        let (mut waiting, mut running, mut ready, mut tokens, mut on_host) = (0, 0, 0, 0, 0);
+        let block_tokens = self.limits.block_tokens;
+        let mut holdings: Vec<(u64, &KvHolding)> = self.outgoing.iter().map(|o| (o.kv.blocks(), &o.kv)).collect();
+        let (mut waiting, mut running, mut ready, mut tokens) = (0, 0, 0, 0);
         for request in &self.requests {
             ready += u32::from(request.phase == Phase::Ready);
             match request.phase {
                 Phase::Vacant => continue,
                 Phase::Waiting => {
                     waiting += 1;
-                    tokens += if request.on_host() == 0 { u64::from(request.prompt) } else { 0 };
+                    tokens += if request.kv.below() == 0 { u64::from(request.prompt) } else { 0 };
                 }
                 _ => running += 1,
             }
-            on_host += self.pool.blocks_for(u64::from(request.on_host()));
-            if request.swapped && request.phase != Phase::Waiting {
-                return Err(format!("request {} runs with its KV on the host", request.id));
+            let kv = &request.kv;
+            if kv.below() > 0 && request.phase != Phase::Waiting {
+                return Err(format!("request {} runs with its KV below the GPUs' memory", request.id));
             }
-            let computed = self.lanes[usize::from(request.lane)].computed(request);
-            anonymous += self.pool.blocks_for(u64::from(computed)) - request.hashed.len() as u64;
-            hashed.extend(request.hashed.iter().map(|b| b.index()));
+            if kv.kept() != kv.positions() || kv.blocks() != u64::from(kv.kept().div_ceil(block_tokens)) {
+                return Err(format!("request {} has {} blocks for {} slots", request.id, kv.blocks(), kv.kept()));
+            }
+            let blocks = self.lanes[usize::from(request.lane)].blocks(request);
+            if kv.named().len() as u64 > blocks {
+                return Err(format!("request {} has more named blocks than blocks", request.id));
+            }
+            holdings.push((blocks, kv));
         }
-        for outgoing in &self.outgoing {
-            anonymous += outgoing.anonymous;
-            hashed.extend(outgoing.hashed.iter().map(|b| b.index()));
-        }
-        hashed.sort_unstable();
-        hashed.dedup();
-        if anonymous + hashed.len() as u64 != self.pool.used() {
-            return Err(format!(
-                "requests hold {} blocks, the pool says {}",
-                anonymous + hashed.len() as u64,
-                self.pool.used()
-            ));
-        }
-        if on_host != self.swapped_blocks || on_host > self.limits.swap.blocks {
-            return Err(format!("{on_host} blocks on the host, the replica says {}", self.swapped_blocks));
-        }
+        self.kv.audit(holdings.into_iter())?;
         if (waiting, running) != (self.waiting(), self.running()) || waiting + running != self.outstanding {
             return Err(format!("{waiting} waiting and {running} running requests, counters disagree"));
         }

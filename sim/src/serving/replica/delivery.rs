@@ -1,6 +1,6 @@
 //! What comes out of a replica: tokens of completed steps, and requests that end.
 
-use super::{Happened, Replica, hash_to, name_own, release_blocks};
+use super::{Happened, Replica, hash_to, name_own};
 use crate::kv::Seat;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::serving::lane::Flight;
@@ -198,9 +198,8 @@ impl Replica {
             Phase::Waiting => {
                 self.waiting.remove(seat, request);
                 self.own_waiting -= u32::from(request.preemptions > 0 && self.limits.prefix_caching);
-                let on_host = request.on_host();
-                self.waiting_tokens -= if on_host == 0 { u64::from(request.prompt) } else { 0 };
-                self.swapped_blocks -= self.pool.blocks_for(u64::from(on_host));
+                self.waiting_tokens -= if request.kv.below() == 0 { u64::from(request.prompt) } else { 0 };
+                self.kv.drop_swapped(&mut request.kv);
             }
             Phase::Prefill => lane.prefilling.retain(|&s| s != seat),
             Phase::Prefilled => {}
@@ -212,12 +211,12 @@ impl Replica {
                 lane.forget_in_flight(seat, request);
                 lane.leave(request);
                 if outcome == Outcome::Finished {
-                    name(&mut self.pool, seat, request, request.computed - in_flight);
+                    name(&mut self.kv, seat, request, request.kv.positions() - in_flight);
                 }
             }
             Phase::Draining => {
                 if outcome == Outcome::Finished {
-                    name(&mut self.pool, seat, request, request.computed);
+                    name(&mut self.kv, seat, request, request.kv.positions());
                 } else {
                     lane.forget_in_flight(seat, request);
                 }
@@ -229,7 +228,7 @@ impl Replica {
             lane.running.remove(at);
         }
         if request.phase != Phase::Waiting {
-            release_blocks(&mut self.pool, seat, request, request.computed);
+            self.kv.release(seat, &mut request.kv);
             if lane.running.is_empty() {
                 lane.longest.clear();
             }

@@ -6,21 +6,20 @@
 
 use super::hash_to;
 use crate::counter::{finish, mix};
-use crate::kv::Seat;
-use crate::kv::blocks::BlockPool;
+use crate::kv::{KvStore, Seat};
 use crate::serving::request::Request;
 use crate::workload::arrival::Content;
 
 /// Gives all full blocks among the first `tokens` tokens of a request an identity, its own where the workload knows none.
-pub(crate) fn name_own(pool: &mut BlockPool, seat: Seat, request: &mut Request, tokens: u32) {
-    let block_tokens = pool.block_tokens();
+pub(crate) fn name_own(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
+    let block_tokens = kv.pool().block_tokens();
     let id = request.id;
     let content = request.content.get_or_insert_with(|| Box::new(Content { block_tokens, ids: Box::default() }));
     let (known, full) = (content.ids.len() as u64, u64::from(tokens / block_tokens));
     if full > known {
         content.ids = content.ids.iter().copied().chain((known..full).map(|index| own(id, index))).collect();
     }
-    hash_to(pool, seat, request, tokens);
+    hash_to(kv, seat, request, tokens);
 }
 
 /// The identity of a request's own block: mixed, so that it meets no other.

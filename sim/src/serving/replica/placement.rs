@@ -46,11 +46,11 @@ impl Replica {
 
     /// From now on [`Replica::take_block_moves`] returns what happens to blocks. Call before the first request.
     pub fn track_blocks(&mut self) {
-        self.pool.track_moves();
+        self.kv.pool_mut().track_moves();
     }
 
     /// Appends what has happened to blocks since the last call, in order.
     pub fn take_block_moves(&mut self, into: &mut Vec<BlockMove>) {
-        self.pool.take_moves(into);
+        self.kv.pool_mut().take_moves(into);
     }
 }

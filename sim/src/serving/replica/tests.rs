@@ -22,18 +22,20 @@ type Fault = fn(&mut Replica);
 
 #[test]
 fn a_fault_in_any_counter_is_noticed() {
-    let faults: [(&str, Fault); 12] = [
-        ("a lost block", |r| r.pool.take(1)),
-        ("a block too many", |r| r.pool.give_back(1)),
+    let faults: [(&str, Fault); 14] = [
+        ("a lost block", |r| r.kv.take(1)),
+        ("a block too many", |r| r.kv.pool_mut().give_back(1)),
         ("a lost request", |r| r.outstanding -= 1),
         ("a request out of the queue", |r| _ = r.waiting.take(2, &r.requests)),
         ("a running request forgotten", |r| _ = r.lanes[0].running.pop()),
         ("the running list out of order", |r| r.lanes[0].running.swap(0, 1)),
         ("a member too many", |r| r.lanes[0].members += 1),
-        ("a token computed twice", |r| r.requests[0].computed += 1),
+        ("a token computed twice", |r| r.requests[0].kv.spoil(1, 0, 0)),
+        ("a slot too many", |r| r.requests[0].kv.spoil(0, 1, 0)),
+        ("a block too many in a holding", |r| r.requests[0].kv.spoil(0, 0, 1)),
         ("an illegal phase", |r| r.requests[0].phase = Phase::Waiting),
-        ("a block on the host that no request holds", |r| r.swapped_blocks += 1),
-        ("KV on the host of a request that runs", |r| r.requests[0].swapped = true),
+        ("a block on the host that no request holds", |r| r.kv.spoil_swapped()),
+        ("KV on the host of a request that runs", |r| r.requests[0].kv.misplace(1)),
         ("a step lost in flight", |r| _ = r.lanes[0].flights.pop_back()),
     ];
     for (what, fault) in faults {

@@ -1,8 +1,7 @@
 //! Requests that move between replicas: prompts computed here, decoded there.
 
 use super::{Replica, hash_to};
-use crate::kv::Seat;
-use crate::kv::blocks::HashedBlock;
+use crate::kv::{KvHolding, Seat};
 use crate::results::rows::Outcome;
 use crate::serving::request::{Phase, Request};
 use crate::time::Time;
@@ -11,8 +10,7 @@ use crate::time::Time;
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     request: u64,
-    pub(crate) anonymous: u64,
-    pub(crate) hashed: Vec<HashedBlock>,
+    pub(crate) kv: KvHolding,
 }
 
 impl Replica {
@@ -40,22 +38,21 @@ impl Replica {
     /// Tokens whose KV a request holds, and when it was first part of a step.
     pub(crate) fn held(&self, seat: Seat) -> (u32, Time) {
         let request = &self.requests[seat as usize];
-        (request.computed, request.start)
+        (request.kv.positions(), request.start)
     }
 
     /// Whether a request with that many tokens of KV can be received: nothing waits here, and its blocks are free.
     pub(crate) fn can_receive(&self, tokens: u32) -> bool {
-        self.waiting() == 0 && self.pool.blocks_for(u64::from(tokens)) <= self.pool.free()
+        self.waiting() == 0 && self.kv.blocks_for(tokens) <= self.kv.free()
     }
 
     /// A request leaves; its KV is on its way until [`Replica::sent`].
     pub(crate) fn depart(&mut self, seat: Seat) -> Request {
         let request = &mut self.requests[seat as usize];
         assert_eq!(request.phase, Phase::Ready, "law 4: a request departs after its prompt");
-        let moved = Request { content: request.content.take(), hashed: Vec::new(), ..request.clone() };
-        let hashed = std::mem::take(&mut request.hashed);
-        let held = self.pool.blocks_for(u64::from(request.computed));
-        self.outgoing.push(Outgoing { request: request.id, anonymous: held - hashed.len() as u64, hashed });
+        let kv = std::mem::take(&mut request.kv);
+        let moved = Request { content: request.content.take(), kv: kv.travelling(), ..request.clone() };
+        self.outgoing.push(Outgoing { request: request.id, kv });
         self.progress.forget(seat);
         request.phase = Phase::Vacant;
         request.generation = request.generation.wrapping_add(1);
@@ -68,22 +65,18 @@ impl Replica {
     /// The KV of a request that has left is not needed here any more.
     pub(crate) fn sent(&mut self, request: u64) {
         let at = self.outgoing.iter().position(|o| o.request == request).expect("a transfer that ends was under way");
-        let Outgoing { anonymous, mut hashed, .. } = self.outgoing.swap_remove(at);
-        self.pool.give_back(anonymous);
-        while let Some(block) = hashed.pop() {
-            self.pool.release(block);
-        }
+        self.kv.free_blocks(self.outgoing.swap_remove(at).kv);
     }
 
     /// Makes room for a request whose KV is on its way here.
     pub(crate) fn receive(&mut self, mut request: Request) -> Seat {
-        self.pool.take(self.pool.blocks_for(u64::from(request.computed)));
-        let tokens = request.computed;
+        self.kv.place(&mut request.kv);
+        let tokens = request.kv.positions();
         request.phase = Phase::Arriving;
         request.lane = 0;
         self.arriving += 1;
         let seat = self.settle_in(request);
-        hash_to(&mut self.pool, seat, &mut self.requests[seat as usize], tokens);
+        hash_to(&mut self.kv, seat, &mut self.requests[seat as usize], tokens);
         seat
     }
 

@@ -4,7 +4,7 @@
 //!
 //! [`Limits::swap`]: crate::serving::replica::Limits::swap
 
-use super::{Head, StepBuilder};
+use super::{Fate, Head, StepBuilder};
 use crate::kv::Seat;
 use crate::serving::lane::Running;
 use crate::serving::replica::Happened;
@@ -30,16 +30,14 @@ impl StepBuilder<'_> {
             return Err(Infeasible(format!("request {} cannot be swapped out now", request.id)));
         }
         let blocks = self.blocks_for(held);
-        if self.replica.swapped_blocks + blocks > self.limits().swap.blocks {
+        if !self.replica.kv.has_room(blocks) {
             return Ok(false);
         }
-        self.take_off(seat, u32::MAX)?;
+        self.take_off(seat, Fate::Host)?;
         let replica = &mut *self.replica;
-        replica.requests[seat as usize].swapped = true;
         // Its prompt is computed already.
         replica.waiting_tokens -= u64::from(replica.requests[seat as usize].prompt);
         replica.note_swapped(seat, held);
-        replica.swapped_blocks += blocks;
         replica.step.swapped_blocks += blocks;
         replica.waiting.push_swapped(seat, &replica.requests[seat as usize]);
         Ok(true)
@@ -52,18 +50,17 @@ impl StepBuilder<'_> {
     /// It has nothing on the host, is not next, or its blocks are not free.
     pub fn swap_in(&mut self, head: &Head) -> Result<(), Infeasible> {
         let seat = head.request.seat;
-        let held = self.request(seat).on_host();
+        let held = self.request(seat).kv.below();
         let blocks = self.blocks_for(held);
         let waits = self.request(seat).is_waiting() && held > 0 && !self.replica.step.all_members;
         let replica = &mut *self.replica;
-        if !waits || blocks > replica.pool.free() || !replica.waiting.take(seat, &replica.requests) {
+        if !waits || blocks > replica.kv.free() || !replica.waiting.take(seat, &replica.requests) {
             return Err(Infeasible(format!("request {} cannot be swapped in now", head.request.id)));
         }
-        replica.pool.take(blocks);
-        replica.swapped_blocks -= blocks;
         replica.step.swapped_blocks += blocks;
         let request = &mut replica.requests[seat as usize];
-        (request.computed, request.lost, request.swapped) = (held, 0, false);
+        replica.kv.swap_in(&mut request.kv);
+        request.lost = 0;
         request.seq = replica.next_seq;
         replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
         let lane = &mut replica.lanes[self.lane];
@@ -80,6 +77,6 @@ impl StepBuilder<'_> {
 
     /// Blocks that waiting requests hold on the host.
     pub fn swapped_blocks(&self) -> u64 {
-        self.replica.swapped_blocks
+        self.replica.kv.swapped()
     }
 }

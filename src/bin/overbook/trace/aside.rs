@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::output::Failure;
 
 /// Writes aside and moves the file into place at the end.
-pub(super) fn write<T>(out: &Path, write: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn write<T>(out: &Path, write: impl FnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
     let partial = out.with_extension(format!("partial-{}", std::process::id()));
     let written = write(&partial).and_then(|written| {
         fs::rename(&partial, out).with_context(|| format!("cannot write {}", out.display()))?;

@@ -6,8 +6,7 @@ pub(super) fn left(rows: &[Vec<String>]) -> String {
 }
 
 /// The first column flush left, numbers flush right.
-#[cfg(feature = "frames")]
-pub(super) fn numbers(rows: &[Vec<String>]) -> String {
+pub(crate) fn numbers(rows: &[Vec<String>]) -> String {
     aligned(rows, |column| column == 0)
 }
 

@@ -12,7 +12,7 @@ use crate::cli::{Globals, ScenarioArgs, TraceArgs};
 use crate::output::Failure;
 
 /// Requests to be read.
-pub(super) enum Requests {
+pub(crate) enum Requests {
     /// Of a trace, which also knows what became of its rows.
     Recorded(Box<Replay>),
     /// Of any other workload.
@@ -20,19 +20,41 @@ pub(super) enum Requests {
 }
 
 impl Requests {
-    pub(super) fn open(args: &TraceArgs, globals: &Globals) -> Result<Requests, Failure> {
+    pub(crate) fn open(args: &TraceArgs, globals: &Globals) -> Result<Requests, Failure> {
         let recorded = |trace: &TraceSpec, seed| {
             let replay = trace.replay_seeded(seed).map_err(Failure::input)?;
             Ok(Requests::Recorded(Box::new(replay)))
         };
         let Some(point) = point(args, globals)? else { return recorded(&plain(args)?, 0) };
+        Requests::of(&point)
+    }
+
+    /// The same of a trace file with blocks of so many tokens; a scenario states its own.
+    pub(crate) fn in_blocks(args: &TraceArgs, block_tokens: u32, globals: &Globals) -> Result<Requests, Failure> {
+        if point(args, globals)?.is_some() {
+            let message =
+                "--block-tokens is of a trace file; a scenario has `engine.block_tokens`, which --set changes";
+            return Err(Failure::Input(message.to_owned()));
+        }
+        let trace = TraceSpec { block_tokens, ..plain(args)? };
+        if let Some((path, message)) = trace.problems().into_iter().next() {
+            return Err(Failure::Input(format!("--{}: {message}", path.replace('_', "-"))));
+        }
+        Ok(Requests::Recorded(Box::new(trace.replay_seeded(0).map_err(Failure::input)?)))
+    }
+
+    fn of(point: &Point) -> Result<Requests, Failure> {
+        let recorded = |trace: &TraceSpec, seed| {
+            let replay = trace.replay_seeded(seed).map_err(Failure::input)?;
+            Ok(Requests::Recorded(Box::new(replay)))
+        };
         match &point.scenario.workload.trace {
             Some(trace) => recorded(trace, point.scenario.seed),
             None => point.workload().map(Requests::Other).map_err(Failure::input),
         }
     }
 
-    pub(super) fn into_workload(self) -> Box<dyn Workload> {
+    pub(crate) fn into_workload(self) -> Box<dyn Workload> {
         match self {
             Requests::Recorded(replay) => replay,
             Requests::Other(workload) => workload,
