@@ -3,12 +3,12 @@
 pub mod blocks;
 pub mod eviction;
 mod holding;
+pub(crate) mod radix;
 pub mod replay;
 mod store;
 
 pub(crate) use holding::KvHolding;
 pub(crate) use store::KvStore;
-pub(crate) mod radix;
 
 /// Where an active request sits in the tables of its replica; reused after the request has ended. (A *slot* is one token's keys
 /// and values in one layer and head.)

@@ -8,6 +8,7 @@
 use hashbrown::HashTable;
 
 use crate::kv::Seat;
+use crate::kv::radix::RadixTree;
 
 const NONE: u32 = u32::MAX;
 
@@ -95,6 +96,8 @@ pub struct BlockPool {
     oldest: u32,
     newest: u32,
     index: HashTable<u32>,
+    /// What is cached, if that is a tree of runs (SGLang) and not a queue of single blocks.
+    pub(super) tree: Option<Box<RadixTree>>,
     distinct_sum: u128,
     evictions: u64,
     /// Contents that came into the cache (true) or left it since they were last taken; `None` unless a caller asked for them.
@@ -122,6 +125,7 @@ impl BlockPool {
             oldest: NONE,
             newest: NONE,
             index: HashTable::new(),
+            tree: None,
             distinct_sum: 0,
             evictions: 0,
             changes: None,
@@ -141,7 +145,12 @@ impl BlockPool {
 
     /// Blocks that can be taken, cached ones included.
     pub fn free(&self) -> u64 {
-        self.anonymous_free + self.cached_free
+        self.idle() + self.cached_free()
+    }
+
+    /// Free blocks that hold no content.
+    pub fn idle(&self) -> u64 {
+        self.anonymous_free
     }
 
     /// Blocks held by requests.
@@ -151,12 +160,17 @@ impl BlockPool {
 
     /// Free blocks that still hold cached content.
     pub fn cached_free(&self) -> u64 {
-        self.cached_free
+        self.tree.as_ref().map_or(self.cached_free, |tree| tree.evictable())
+    }
+
+    /// Used blocks whose content is cached in a tree, which several requests may share.
+    pub fn locked(&self) -> u64 {
+        self.tree.as_ref().map_or(0, |tree| tree.locked())
     }
 
     /// Cached blocks whose content was dropped to make room, so far.
     pub fn evictions(&self) -> u64 {
-        self.evictions
+        self.tree.as_ref().map_or(self.evictions, |tree| tree.evictions())
     }
 
     /// Number of distinct contents in the cache (used or free), and the sum of their ids plus one each.
@@ -175,6 +189,7 @@ impl BlockPool {
     /// If fewer than `n` blocks are free: the caller must have checked.
     pub fn take(&mut self, n: u64) {
         assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
+        self.make_room(n);
         let plain = n.min(self.anonymous_free);
         self.anonymous_free -= plain;
         for _ in plain..n {
@@ -186,6 +201,15 @@ impl BlockPool {
         }
     }
 
+    /// Evicts runs of a tree, the oldest first, until `n` blocks without content are free or nothing may go.
+    pub(crate) fn make_room(&mut self, n: u64) {
+        if let Some(tree) = &mut self.tree
+            && n > self.anonymous_free
+        {
+            self.anonymous_free += tree.evict(n - self.anonymous_free);
+        }
+    }
+
     /// Returns `n` used blocks without content to the front of the free queue.
     pub fn give_back(&mut self, n: u64) {
         self.anonymous_free += n;
@@ -194,6 +218,7 @@ impl BlockPool {
 
     /// Drops the content of all free blocks.
     pub(crate) fn forget(&mut self) {
+        self.make_room(self.total);
         while self.oldest != NONE {
             let block = self.oldest;
             self.unlink(block);
@@ -205,6 +230,9 @@ impl BlockPool {
 
     /// Looks up the longest cached prefix among `contents`.
     pub fn lookup(&self, contents: &[u64]) -> Hit {
+        if let Some(tree) = &self.tree {
+            return tree.peek(contents);
+        }
         let mut hit = Hit::default();
         for &content in contents {
             let Some(block) = self.find(content) else { break };
@@ -271,27 +299,42 @@ impl BlockPool {
 
     /// From now on [`BlockPool::take_changes`] returns which contents come and go.
     pub(crate) fn follow(&mut self) {
+        if let Some(tree) = &mut self.tree {
+            tree.follow();
+        }
         self.changes = Some(Vec::new());
     }
 
     /// Contents that came into the cache (true) or left it since the last call, in order.
     pub(crate) fn take_changes(&mut self) -> Vec<(u64, bool)> {
+        if let Some(tree) = &mut self.tree {
+            return tree.take_changes();
+        }
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// From now on [`BlockPool::take_moves`] returns what happens to blocks.
     pub(crate) fn track_moves(&mut self) {
         self.moves = Some(Vec::new());
+        if let Some(tree) = &mut self.tree {
+            tree.track_moves();
+        }
     }
 
     /// Moves what happened to blocks since the last call to the end of a list, in order.
     pub(crate) fn take_moves(&mut self, into: &mut Vec<BlockMove>) {
+        if let Some(tree) = &mut self.tree {
+            tree.take_moves(into);
+        }
         if let Some(moves) = &mut self.moves {
             into.append(moves);
         }
     }
 
     pub(crate) fn note_move(&mut self, what: BlockMove) {
+        if let Some(tree) = &mut self.tree {
+            return tree.note_move(what);
+        }
         if let Some(moves) = &mut self.moves {
             moves.push(what);
         }
@@ -360,6 +403,9 @@ impl BlockPool {
         }
         if n != self.cached_free || before != self.newest {
             return Err(format!("free queue holds {n} cached blocks, counter says {}", self.cached_free));
+        }
+        if self.tree.is_some() && self.cached_free + self.index.len() as u64 > 0 {
+            return Err("blocks are cached beside the tree".into());
         }
         if self.free() > self.total {
             return Err(format!("{} of {} blocks are free", self.free(), self.total));

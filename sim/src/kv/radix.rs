@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashTable;
 
 use super::Seat;
-use super::blocks::{BlockMove, HashedBlock, spread};
+use super::blocks::{BlockMove, HashedBlock, Hit, spread};
 
 const NONE: u32 = u32::MAX;
 
@@ -215,16 +215,17 @@ impl RadixTree {
     }
 
     /// The longest cached beginning of `contents`, without any effect.
-    pub(crate) fn peek(&self, contents: &[u64]) -> u32 {
-        let mut found = 0;
+    pub(crate) fn peek(&self, contents: &[u64]) -> Hit {
+        let (mut found, mut free) = (0, 0);
         while let Some(child) = contents.get(found).and_then(|&first| self.child(first)) {
             let common = self.common(child, &contents[found..]);
             found += common;
+            free += if self.node(child).locks == 0 { common } else { 0 };
             if common < self.node(child).contents.len() {
                 break;
             }
         }
-        found as u32
+        Hit { blocks: found as u32, free: free as u32 }
     }
 
     /// The longest cached beginning of `contents`. Splits the node in which it ends, and makes the path to there younger than all else.

@@ -1,5 +1,7 @@
 //! The KV memory of a replica: the blocks of its GPUs, what lies below them, and the operations on what requests hold.
 
+mod tree;
+
 use super::Seat;
 use super::blocks::{BlockMove, BlockPool};
 use super::holding::KvHolding;
@@ -35,6 +37,16 @@ impl KvStore {
     /// Free blocks on the GPUs, cached ones included.
     pub(crate) fn free(&self) -> u64 {
         self.pool.free()
+    }
+
+    /// Free blocks on the GPUs that hold no content.
+    pub(crate) fn idle(&self) -> u64 {
+        self.pool.idle()
+    }
+
+    /// Evicts cached runs until so many blocks hold no content, or nothing may go.
+    pub(crate) fn make_room(&mut self, blocks: u64) {
+        self.pool.make_room(blocks);
     }
 
     /// Blocks that so many slots take.
@@ -79,6 +91,9 @@ impl KvStore {
 
     /// Tells the cache the contents of a holding's leading blocks; those that it knows already come first.
     pub(crate) fn name(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64]) {
+        if self.pool.tree.is_some() {
+            return; // It learns of prompts and outputs as a whole: see `publish`.
+        }
         while let Some(&content) = contents.get(holding.named.len()) {
             let block = self.pool.hash(content);
             self.pool.note_move(BlockMove::Named { seat, index: holding.named.len() as u32, block });
@@ -96,6 +111,7 @@ impl KvStore {
     /// Frees a holding that has left its request.
     pub(crate) fn free_blocks(&mut self, mut holding: KvHolding) {
         self.pool.give_back(holding.private());
+        self.unlock(&mut holding);
         while let Some(block) = holding.named.pop() {
             self.pool.release(block);
         }
@@ -162,18 +178,23 @@ impl KvStore {
     /// What disagrees.
     pub(crate) fn audit<'a>(&self, holdings: impl Iterator<Item = (u64, &'a KvHolding)>) -> Result<(), String> {
         self.pool.audit()?;
-        let (mut private, mut swapped, mut named) = (0, 0, Vec::new());
+        let (mut private, mut swapped, mut named, mut nodes) = (0, 0, Vec::new(), Vec::new());
         for (blocks, holding) in holdings {
             if holding.tier == 0 {
-                private += blocks - holding.named.len() as u64;
+                private += blocks - holding.named.len() as u64 - u64::from(holding.shared);
             } else {
                 swapped += blocks;
             }
             named.extend(holding.named.iter().map(|block| block.index()));
+            nodes.push(holding.node);
         }
         named.sort_unstable();
         named.dedup();
-        let held = private + named.len() as u64;
+        let mut held = private + named.len() as u64;
+        if let Some(tree) = &self.pool.tree {
+            tree.audit(nodes.into_iter())?;
+            held += tree.locked();
+        }
         if held != self.pool.used() {
             return Err(format!("requests hold {held} blocks, the pool says {}", self.pool.used()));
         }
