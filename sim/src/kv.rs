@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod eviction;
 mod holding;
+mod names;
 pub(crate) mod radix;
 pub mod replay;
 mod store;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::write_list;
 use crate::counter::mix;
 use crate::results::rows::Outcome;
+use crate::schedulers::sglang::v0_5::Constants;
 use crate::schedulers::sglang::{RetractionPolicy, SglangV05, SglangVersion};
 use crate::schedulers::{SchedulePolicy, SchedulerPolicy as _, SglangSpec};
 use crate::serving::replica::{Happened, Limits, Replica};
@@ -148,10 +149,15 @@ pub struct SglangReplay<'a> {
 impl<'a> SglangReplay<'a> {
     /// Starts before step 0.
     pub fn new(workload: &'a SglangWorkload) -> Self {
+        Self::with_constants(workload, Constants::default())
+    }
+
+    /// The same, as SGLang would be in another environment.
+    pub fn with_constants(workload: &'a SglangWorkload, constants: Constants) -> Self {
         SglangReplay {
             workload,
             replica: Replica::new(0, workload.cfg.limits()),
-            scheduler: SglangV05::new(workload.cfg.scheduler()),
+            scheduler: SglangV05::with_constants(workload.cfg.scheduler(), constants),
             next_request: 0,
             t: 0,
             queue: VecDeque::new(),

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashTable;
 
 use super::Seat;
-use super::blocks::{BlockMove, HashedBlock, Hit, spread};
+use super::names::{BlockMove, HashedBlock, Hit, spread};
 
 const NONE: u32 = u32::MAX;
 

@@ -94,27 +94,53 @@ pub struct SglangSpec {
     /// Keep and share the KV blocks of equal prefixes.
     pub enable_radix_cache: bool,
     /// Serve by the priorities of requests, and preempt for them (0.5.23).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub enable_priority_scheduling: bool,
     /// Smaller priorities are more urgent, as everywhere else here; SGLang's default is the opposite (0.5.23).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub schedule_low_priority_values_first: bool,
     /// Serve by priority, but preempt nobody (0.5.23).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disable_priority_preemption: bool,
     /// By how much a priority must be more urgent than that of a request that is preempted for it (0.5.23).
     #[schemars(range(min = 0))]
+    #[serde(skip_serializing_if = "is_threshold")]
     pub priority_scheduling_preemption_threshold: i32,
     /// Who is retracted first when memory runs out (0.5.23).
+    #[serde(skip_serializing_if = "is_length")]
     pub retraction_policy: RetractionPolicy,
     /// Prompts of one prefill step at most (0.5.23).
     #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefill_max_requests: Option<u32>,
     /// Turns after a prefill step in which none is tried; 0 is off (0.5.23).
+    #[serde(skip_serializing_if = "is_zero")]
     pub prefill_decode_interval: u32,
     /// Below so many running requests prefill is tried all the same (0.5.23).
     #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "is_one")]
     pub prefill_decode_interval_min_bs: u32,
     /// Beside running requests, prefill is tried once so many may join at least (0.5.23).
     #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_free_slots_delay: Option<u32>,
+}
+
+// What 0.4.4 does not have is written where it is set.
+fn is_threshold(threshold: &i32) -> bool {
+    *threshold == SglangSpec::default().priority_scheduling_preemption_threshold
+}
+
+fn is_length(policy: &RetractionPolicy) -> bool {
+    *policy == RetractionPolicy::Length
+}
+
+fn is_zero(turns: &u32) -> bool {
+    *turns == 0
+}
+
+fn is_one(least: &u32) -> bool {
+    *least == 1
 }
 
 impl Default for SglangSpec {

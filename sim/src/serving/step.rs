@@ -380,6 +380,9 @@ impl<'a> StepBuilder<'a> {
             _ => {}
         }
         let mark = (seat, request.generation);
+        if pending > 0 && fate == Fate::Forgotten {
+            replica.step.thrown.push(mark);
+        }
         if pending > 0 {
             let flight = lane.flights.back_mut().expect("a pending token is in flight");
             match flight.emits.iter().position(|&emit| emit == mark) {

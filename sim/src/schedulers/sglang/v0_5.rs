@@ -14,8 +14,39 @@ use crate::serving::request::Phase;
 use crate::serving::step::{Infeasible, RequestView, StepBuilder};
 use ratio::Ratio;
 
-/// Decode steps for which retraction and preemption make room in the cache.
-const RETRACT_STEPS: u64 = 20;
+/// What SGLang reads from its environment (`environ.py`), with its names and defaults.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Constants {
+    /// Share of the output limit that is expected at first.
+    pub init_new_token_ratio: f64,
+    /// Share of that to which it decays, and the decode steps that it takes.
+    pub min_new_token_ratio_factor: f64,
+    /// Those steps.
+    pub new_token_ratio_decay_steps: u32,
+    /// Decode steps for which retraction and preemption make room in the cache.
+    pub retract_decode_steps: u32,
+    /// A waiting request with at most so many cached tokens that shares at least so many with one before it goes last: once that one
+    /// is computed, it will be cached.
+    pub in_batch_prefix_tokens: u32,
+    /// Waiting requests above which prefixes are not looked up for the order, and up to which they are freshened.
+    pub prefix_match_max: usize,
+    /// Passes over the queue between two looks at the prefixes of those that wait.
+    pub prefix_refresh_interval: u64,
+}
+
+impl Default for Constants {
+    fn default() -> Self {
+        Constants {
+            init_new_token_ratio: 0.7,
+            min_new_token_ratio_factor: 0.14,
+            new_token_ratio_decay_steps: 600,
+            retract_decode_steps: 20,
+            in_batch_prefix_tokens: 32,
+            prefix_match_max: 128,
+            prefix_refresh_interval: 32,
+        }
+    }
+}
 
 /// SGLang 0.5.23: as long as prompts may join, steps compute prompts and decodes wait. A running request is expected to generate
 /// `new_token_ratio` of what is left of its limit; the ratio decays while all goes well and jumps when memory has run out.
@@ -25,6 +56,7 @@ const RETRACT_STEPS: u64 = 20;
 #[derive(Clone, Debug)]
 pub struct SglangV05 {
     spec: SglangSpec,
+    constants: Constants,
     ratio: Ratio,
     /// Nobody is admitted until the running list shrinks (`batch_is_full`).
     full: bool,
@@ -74,9 +106,15 @@ struct Note {
 impl SglangV05 {
     /// A scheduler for one replica.
     pub fn new(spec: SglangSpec) -> Self {
+        Self::with_constants(spec, Constants::default())
+    }
+
+    /// The same, in another environment.
+    pub fn with_constants(spec: SglangSpec, constants: Constants) -> Self {
         SglangV05 {
-            ratio: Ratio::new(spec.schedule_conservativeness),
+            ratio: Ratio::new(spec.schedule_conservativeness, &constants),
             spec,
+            constants,
             full: false,
             listed: 0,
             rows: 0,
@@ -264,7 +302,7 @@ impl SglangV05 {
         remaining: usize,
     ) -> Result<(), Infeasible> {
         step.throw_back(victim.seat)?;
-        let tokens = RETRACT_STEPS * remaining as u64;
+        let tokens = u64::from(self.constants.retract_decode_steps) * remaining as u64;
         step.make_room(tokens.div_ceil(u64::from(step.limits().block_tokens)));
         Ok(())
     }

@@ -180,6 +180,8 @@ pub struct PlannedStep {
     pub admitted: Vec<Admission>,
     /// Requests (by id) preempted, in order.
     pub preempted: Vec<u64>,
+    /// Tokens in flight (seat, generation) that were thrown away: those of requests that will compute them again.
+    pub thrown: Vec<(Seat, u32)>,
     /// Blocks copied between the GPUs and the host before the step, in both directions together.
     pub swapped_blocks: u64,
     /// Sequences that decode.
@@ -203,6 +205,7 @@ impl PlannedStep {
         self.chunks.clear();
         self.admitted.clear();
         self.preempted.clear();
+        self.thrown.clear();
         self.swapped_blocks = 0;
         self.decode_seqs = 0;
         self.decode_context = 0;

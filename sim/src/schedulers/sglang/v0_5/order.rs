@@ -6,14 +6,6 @@ use super::{SchedulePolicy, SglangV05};
 use crate::kv::Seat;
 use crate::serving::step::{Infeasible, Prefix, RequestView, StepBuilder};
 
-/// Waiting requests above which prefixes are not looked up for the order, and up to which they are freshened.
-const MATCHED_MAX: usize = 128;
-/// Passes between two looks at the prefixes of those that wait.
-const FRESHEN_EVERY: u64 = 32;
-/// A waiting request with at most so many cached tokens that shares at least so many with one before it goes last: once that one is
-/// computed, it will be cached.
-const IN_BATCH_TOKENS: u32 = 32;
-
 /// A waiting request by what is cached of it.
 struct Matched {
     prefix: Prefix,
@@ -31,7 +23,7 @@ impl SglangV05 {
     /// Sorts the queue; equal ones stay in order.
     pub(super) fn sort(&mut self, step: &mut StepBuilder<'_>) -> Result<(), Infeasible> {
         let order = self.spec.order();
-        let few = step.waiting() <= MATCHED_MAX;
+        let few = step.waiting() <= self.constants.prefix_match_max;
         let limited = matches!(order, SchedulePolicy::Lpm | SchedulePolicy::Hrrn);
         if order.is_cache_aware() && (few || !limited) {
             let sorted = self.by_prefix(step, order)?;
@@ -83,8 +75,8 @@ impl SglangV05 {
         if !self.spec.enable_radix_cache || step.waiting() == 0 {
             return Ok(());
         }
-        if self.passes.is_multiple_of(FRESHEN_EVERY) {
-            let first: Vec<RequestView> = step.queue().take(MATCHED_MAX).collect();
+        if self.passes.is_multiple_of(self.constants.prefix_refresh_interval) {
+            let first: Vec<RequestView> = step.queue().take(self.constants.prefix_match_max).collect();
             for request in first.into_iter().rev() {
                 step.look_up(request.seat, request.prompt_tokens + request.generated)?;
             }
@@ -128,7 +120,8 @@ impl SglangV05 {
     fn look_up_all(&mut self, step: &mut StepBuilder<'_>) -> Result<Vec<Matched>, Infeasible> {
         let block_tokens = step.limits().block_tokens;
         // Ids are chained: requests share so many blocks if they share the last of these.
-        let shared = IN_BATCH_TOKENS.div_ceil(block_tokens) as usize;
+        let few = self.constants.in_batch_prefix_tokens;
+        let shared = few.div_ceil(block_tokens) as usize;
         let mut seen: BTreeSet<u64> = BTreeSet::new();
         let waiting: Vec<RequestView> = step.queue().collect();
         let mut matched = Vec::with_capacity(waiting.len());
@@ -136,7 +129,7 @@ impl SglangV05 {
             let prefix = step.look_up(request.seat, request.prompt_tokens + request.generated)?;
             self.notes[request.seat as usize].cached = prefix.cached;
             let mut late = false;
-            if prefix.cached <= IN_BATCH_TOKENS
+            if prefix.cached <= few
                 && let Some(&content) = step.contents(request.seat).get(shared - 1)
             {
                 late = !seen.insert(content);

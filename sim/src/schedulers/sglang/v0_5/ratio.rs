@@ -1,12 +1,6 @@
 //! The share of their output limits that running requests are expected to use (`new_token_ratio_tracker.py`).
 
-use super::RETRACT_STEPS;
-
-/// Share of the output limit that is expected at first.
-const INITIAL: f64 = 0.7;
-/// Share of that to which it decays, and the decode steps that it takes.
-const MIN_FACTOR: f64 = 0.14;
-const DECAY_STEPS: f64 = 600.0;
+use super::Constants;
 
 /// `new_token_ratio` (rule 14). It is decayed a step at a time, as SGLang's numbers are: any number of steps at once gives the same.
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +8,16 @@ pub(super) struct Ratio {
     initial: f64,
     least: f64,
     decay: f64,
+    retract_steps: u64,
     current: f64,
 }
 
 impl Ratio {
-    pub(super) fn new(conservativeness: f64) -> Self {
-        let initial = (INITIAL * conservativeness).min(1.0);
-        let least = (initial * MIN_FACTOR).min(1.0);
-        Ratio { initial, least, decay: (initial - least) / DECAY_STEPS, current: initial }
+    pub(super) fn new(conservativeness: f64, constants: &Constants) -> Self {
+        let initial = (constants.init_new_token_ratio * conservativeness).min(1.0);
+        let least = (initial * constants.min_new_token_ratio_factor).min(1.0);
+        let decay = (initial - least) / f64::from(constants.new_token_ratio_decay_steps);
+        Ratio { initial, least, decay, retract_steps: u64::from(constants.retract_decode_steps), current: initial }
     }
 
     pub(super) fn current(&self) -> f64 {
@@ -47,7 +43,7 @@ impl Ratio {
     pub(super) fn after_retraction(&mut self, stay: impl Iterator<Item = (u32, i64)>) {
         let (mut expected, mut limits) = (0, 1);
         for (generated, limit) in stay {
-            expected += u64::from(generated) + RETRACT_STEPS;
+            expected += u64::from(generated) + self.retract_steps;
             limits += limit;
         }
         self.current = (expected as f64 / limits as f64).min(1.0);
