@@ -172,4 +172,22 @@ mod tests {
         assert!(tables.apply(&[BlockMove::Dropped { block: a }]).is_err());
         assert!(tables.place(2, 5).is_err());
     }
+
+    #[test]
+    fn a_merged_block_goes_on_in_the_cached_one() {
+        let mut pool = BlockPool::new(4, 16);
+        pool.take(2);
+        let (a, b) = (pool.hash(1), pool.hash(2));
+        let mut tables = BlockTables::new(4);
+        tables.apply(&[BlockMove::Named { seat: 0, index: 0, block: a }]).expect("legal");
+        let told = |seat, from, blocks: &[u32]| Ok(Some(TableChange { seat, from, blocks: blocks.to_vec() }));
+        assert_eq!(tables.place(1, 2), told(1, 0, &[1, 2]));
+        tables.apply(&[BlockMove::Merged { seat: 1, index: 0, block: a }]).expect("legal");
+        assert_eq!((tables.free(), tables.place(1, 2)), (2, told(1, 0, &[0, 2])), "its own is free, and it is told");
+        assert!(
+            tables.apply(&[BlockMove::Merged { seat: 1, index: 0, block: a }]).is_err(),
+            "it is not its own any more"
+        );
+        assert!(tables.apply(&[BlockMove::Merged { seat: 1, index: 1, block: b }]).is_err(), "nothing is cached there");
+    }
 }

@@ -1,5 +1,5 @@
 //! SGLang 0.5.23 (`python/sglang/srt/managers/scheduler.py`, `schedule_policy.py`, `schedule_batch.py`, `mem_cache/prefill_budget.py`).
-//! The numbered rules in the comments are those of `docs/schedulers.md`.
+//! The numbered rules in the comments are those of `docs/sglang.md`.
 
 mod budget;
 mod order;
