@@ -180,6 +180,17 @@ struct Lane {
     plans: u64,
 }
 
+impl Lane {
+    /// Tokens of the steps in flight that nobody is to get: their requests compute them again.
+    fn forget(&mut self, thrown: &[(Seat, u32)]) {
+        for mark in self.flights.iter_mut().flat_map(|flight| &mut flight.marks) {
+            if thrown.contains(mark) {
+                mark.0 = Seat::MAX;
+            }
+        }
+    }
+}
+
 /// One replica on one executor.
 pub struct Driver {
     replica: Replica,

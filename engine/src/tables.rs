@@ -93,6 +93,18 @@ impl BlockTables {
                     let frame = self.table_mut(seat)[index as usize].frame;
                     self.copies.push(TierCopy { up: true, frame, slot });
                 }
+                BlockMove::Merged { seat, index, block } => {
+                    let frame = self.frame(block).ok_or("a merged block has no frame")?;
+                    self.grow(seat, index + 1)?;
+                    let entry = &mut self.table_mut(seat)[index as usize];
+                    if entry.named {
+                        return Err("a cached block was merged into another".to_owned());
+                    }
+                    let own = std::mem::replace(entry, Entry { frame, named: true }).frame;
+                    self.free.push(own);
+                    let told = &mut self.told[seat as usize];
+                    *told = index.min(*told);
+                }
                 BlockMove::Dropped { block } => {
                     let frame = self.frames.get_mut(block.index()).and_then(Option::take);
                     self.free.push(frame.ok_or("a dropped block has no frame")?);
@@ -187,5 +199,23 @@ mod tests {
         assert!(tables.apply(&[BlockMove::Shared { seat: 1, block: b }]).is_err());
         assert!(tables.apply(&[BlockMove::Dropped { block: a }]).is_err());
         assert!(tables.place(2, 5).is_err());
+    }
+
+    #[test]
+    fn a_merged_block_goes_on_in_the_cached_one() {
+        let mut pool = BlockPool::new(4, 16);
+        pool.take(2);
+        let (a, b) = (pool.hash(1), pool.hash(2));
+        let mut tables = BlockTables::new(4);
+        tables.apply(&[BlockMove::Named { seat: 0, index: 0, block: a }]).expect("legal");
+        let told = |seat, from, blocks: &[u32]| Ok(Some(TableChange { seat, from, blocks: blocks.to_vec() }));
+        assert_eq!(tables.place(1, 2), told(1, 0, &[1, 2]));
+        tables.apply(&[BlockMove::Merged { seat: 1, index: 0, block: a }]).expect("legal");
+        assert_eq!((tables.free(), tables.place(1, 2)), (2, told(1, 0, &[0, 2])), "its own is free, and it is told");
+        assert!(
+            tables.apply(&[BlockMove::Merged { seat: 1, index: 0, block: a }]).is_err(),
+            "it is not its own any more"
+        );
+        assert!(tables.apply(&[BlockMove::Merged { seat: 1, index: 1, block: b }]).is_err(), "nothing is cached there");
     }
 }

@@ -255,6 +255,7 @@ impl Point {
         Traffic {
             output_limit: match workload.max_new_tokens {
                 MaxNewTokens::Context => OutputLimit::Context,
+                MaxNewTokens::True if workload.ignore_eos => OutputLimit::Exact,
                 MaxNewTokens::True => OutputLimit::True,
                 MaxNewTokens::Fixed(tokens) => OutputLimit::Fixed(tokens),
             },

@@ -1,7 +1,10 @@
-//! Golden schedules: replays workloads recorded from vLLM's own scheduler and states, line by line, what ours decides.
+//! Golden schedules: replays workloads recorded from vLLM's own scheduler (and [SGLang's](sglang)) and states, line by line, what
+//! ours decides.
 //!
 //! The folder format is one JSON line per workload (`workloads.jsonl`) and one per engine step (`steps.jsonl`); this module
 //! knows the content, not the files.
+
+pub mod sglang;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -270,7 +273,7 @@ impl<'a> GoldenReplay<'a> {
     }
 }
 
-fn write_list(line: &mut String, key: &str, values: &[u64]) {
+pub(crate) fn write_list(line: &mut String, key: &str, values: &[u64]) {
     for (i, value) in values.iter().enumerate() {
         let _ = if i == 0 { write!(line, ",\"{key}\":[{value}") } else { write!(line, ",{value}") };
     }

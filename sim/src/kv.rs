@@ -4,6 +4,8 @@ pub mod blocks;
 pub mod eviction;
 mod holding;
 mod link;
+mod names;
+pub(crate) mod radix;
 mod record;
 pub mod replay;
 mod spec;

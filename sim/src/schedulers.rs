@@ -118,7 +118,7 @@ schedulers! {
     Vllm(VllmSpec) = "vllm",
     /// vLLM v0 (0.4 to 0.6): prefill first, whole prompts, preemption by recompute or swap.
     VllmV0(VllmV0Spec) = "vllm-v0",
-    /// SGLang (0.4.4): prefill first, admission by expected output, retraction.
+    /// SGLang (0.4.4 or 0.5.23): prefill first, admission by expected output, retraction.
     Sglang(SglangSpec) = "sglang",
     /// TensorRT-LLM: in-flight batching, with memory reserved or used to the full.
     Trtllm(TrtllmSpec) = "trtllm",

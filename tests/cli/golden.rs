@@ -136,6 +136,47 @@ fn a_folder_that_is_none() {
 }
 
 #[test]
+fn the_recorded_schedules_of_sglang() {
+    let folder = in_clone("sglang-golden");
+    let ran = Home::new().run(["check-golden".as_ref(), folder.as_os_str()]).ends(0);
+    assert_eq!(ran.out, "17 workloads, 11393 lines equal, 0 workloads differ\n");
+}
+
+/// Two requests in a pool of 64 tokens without cache: the second one's prompt goes in two chunks, of which the first ends on a page.
+const SGLANG: &str = r#"{"w":0,"kind":"hand","cfg":{"page_size":4,"schedule_policy":"fcfs","chunked_prefill_size":16,"max_prefill_tokens":64,
+"enable_mixed_chunk":false,"schedule_conservativeness":1.0,"radix_cache":false,"overlap":false,"enable_priority_scheduling":false,
+"schedule_low_priority_values_first":false,"disable_priority_preemption":false,"priority_scheduling_preemption_threshold":10,
+"retraction_policy":"length","prefill_max_requests":null,"prefill_decode_interval":null,"prefill_decode_interval_min_bs":1,
+"min_free_slots_delay":null,"radix_eviction_policy":"lru","max_running_requests":4,"max_total_tokens":64,"context_len":64,
+"clip_max_new_tokens":4096},"req":[[0,[[0,6]],2,0,0],[0,[[1,10]],1,0,0]]}"#;
+
+const SGLANG_STEPS: [&str; 4] = [
+    r#"{"w":0,"t":0,"m":"x","x":[0,0,6,0,1,0,8,0],"n":0.7,"q":[0,0,48,0,0,0,1],"e":[48,0,0,1]}"#,
+    r#"{"w":0,"t":1,"m":"x","x":[1,8,2,2],"n":0.7,"q":[1,0,44,0,0,0,-1],"f":[1],"e":[56,0,0,2]}"#,
+    r#"{"w":0,"t":2,"m":"d","d":[0],"n":0.6989966666666666,"q":[1,0,56,0,0,0,-1],"f":[0],"e":[64,0,0,3]}"#,
+    r#"{"w":0,"t":3,"n":0.6989966666666666,"q":[0,0,64,0,0,0,-1],"i":1,"e":[64,0,0,3]}"#,
+];
+
+#[test]
+fn a_schedule_of_sglang_worked_out_by_hand() {
+    let (workload, steps) = (SGLANG.replace('\n', ""), SGLANG_STEPS.join("\n"));
+    let ran = golden(&workload, &steps).overbook("check-golden .").ends(0);
+    assert_eq!(ran.out, "1 workloads, 4 lines equal, 0 workloads differ\n");
+    let ran = golden(&workload, &steps.replace("[1,8,2,2]", "[1,8,2,0]")).overbook("check-golden .").ends(3);
+    let told = format!("workload 0 (hand): first difference\n  recorded {}\n", SGLANG_STEPS[1].replace("2,2]", "2,0]"));
+    assert!(ran.out.starts_with(&told), "{}", ran.out);
+    for (bad, told) in [
+        (workload.replace("[[0,6]]", "[]"), "a prompt that fits"),
+        (workload.replace("[[0,6]]", "[[0,60]]"), "a prompt that fits"),
+        (workload.replace("\"page_size\":4", "\"page_size\":0"), "page_size"),
+        (workload.replace("\"lru\"", "\"mru\""), "unknown variant `mru`"),
+        (workload.replace("fcfs", "random"), "unknown variant `random`"),
+    ] {
+        refused(&bad, "", &["workloads.jsonl:1: not a workload", told]);
+    }
+}
+
+#[test]
 fn the_recorded_schedules_of_vllm() {
     let folder = in_clone("vllm-golden");
     let ran = Home::new().run(["check-golden".as_ref(), folder.as_os_str()]).ends(0);

@@ -117,6 +117,17 @@ def kernels():
         table(name, {**shape, **formats, "step": step, "latency": ms(kept)})
 
 
+# Workloads of SGLang's recorded schedules that are kept: all kinds, overlapped and not, both page sizes, and lines enough to see each
+# fault that the tests plant.
+SGLANG_GOLDEN = (50, 58, 64, 80, 82, 84, 88, 118, 120, 130, 144, 146, 156, 158, 160, 166, 188)
+
+
+def sglang_golden():
+    for name in ("workloads.jsonl.zst", "steps.jsonl.zst"):
+        lines = unpacked(f"sglang-golden/{name}").splitlines(True)
+        pack(f"sglang-golden/{name}", "".join(line for line in lines if json.loads(line)["w"] in SGLANG_GOLDEN))
+
+
 def main():
     for folder in HERE.iterdir():
         if folder.is_dir():
@@ -132,6 +143,7 @@ def main():
     pack("agentic/claude-code.jsonl.zst", "".join(unpacked("agentic/claude-code.jsonl.zst").splitlines(True)[:24]))
     for name in ("workloads.jsonl.zst", "steps.jsonl.zst", "summary.csv"):
         same(f"vllm-golden/{name}")
+    sglang_golden()
     tables = ("op-token-tables", "attn-decode-table", "attn-prefill-table", "cost-grid", "requests-1k-q4", "batches-1k-q4")
     for name in ("conv-1k-q4", "conv-5k-q4", *(f"vidur-{table}" for table in tables)):
         whole(f"peers/{name}.csv")

@@ -212,6 +212,7 @@ impl Driver {
                 return Err(DriveError::NoProgress { requests, plans });
             }
             let (step, own) = (self.replica.step(), &mut self.lanes[lane]);
+            own.forget(&step.thrown);
             own.preempted += step.preempted.len() as u32;
             own.swapped += step.swapped_blocks;
             effect |= busy || !step.preempted.is_empty();

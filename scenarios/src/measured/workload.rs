@@ -98,6 +98,7 @@ fn empty() -> WorkloadSpec {
         temperature: None,
         drain: true,
         max_new_tokens: MaxNewTokens::default(),
+        ignore_eos: false,
         limits: crate::scenario::Limits::default(),
         retry: None,
     }

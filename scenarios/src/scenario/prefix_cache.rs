@@ -5,6 +5,7 @@ use overbook_sim::kv::WriteRule;
 use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::serving::QueueOrder;
+use overbook_sim::serving::replica::CacheKind;
 use overbook_sim::units::{Bandwidth, Bytes, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,9 @@ impl PrefixCacheSpec {
         let caches = needs.prefix_caching;
         let told = "has no effect: the scheduler keeps no prefix cache (vllm with `enable_prefix_caching: true` and sglang do)";
         engine.that(caches, "prefix_cache", told);
+        let told = "cannot be combined with SGLang 0.5.23: its cache is a tree that evicts whole leaves by age, and what lies below it is not \
+                    modelled; leave `version` out for blocks and any order of eviction";
+        engine.that(needs.cache != CacheKind::Tree, "prefix_cache", told);
         let check = &mut engine.below("prefix_cache");
         let told = "knows all accesses to come, which a live cache does not: `overbook kv replay` runs it, and `bound: true` reports it";
         let live = |eviction: &EvictionSpec| !eviction.needs().next_uses;

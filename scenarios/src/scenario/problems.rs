@@ -78,6 +78,8 @@ impl WorkloadSpec {
         let mut check = Check::new("workload", list);
         let told = "must be from 0 to 2, as servers take it";
         check.that(self.temperature.is_none_or(|t| (0.0..=2.0).contains(&t)), "temperature", told);
+        let known = !self.ignore_eos || self.max_new_tokens == MaxNewTokens::True;
+        check.that(known, "ignore_eos", "needs `max_new_tokens: true`: outputs end at their limits");
         if let MaxNewTokens::Fixed(tokens) = self.max_new_tokens {
             check.positive("max_new_tokens.fixed", tokens);
         }

@@ -45,6 +45,10 @@ pub struct WorkloadSpec {
     /// The output limit that policies see.
     #[serde(default)]
     pub max_new_tokens: MaxNewTokens,
+    /// Clients ignore the end of sequence, as most benchmarks do: outputs end at their limits, and SGLang 0.5.23 counts on that when it
+    /// admits. Needs `max_new_tokens: true`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_eos: bool,
     /// How long clients wait.
     #[serde(default)]
     pub limits: Limits,

@@ -21,6 +21,8 @@ pub enum OutputLimit {
     Fixed(u32),
     /// The true length: an oracle, and printed as one.
     True,
+    /// The true length, at which clients that ignore the end of sequence make the request end: schedulers may count on it.
+    Exact,
 }
 
 impl OutputLimit {
@@ -30,6 +32,10 @@ impl OutputLimit {
             OutputLimit::Context => {}
             OutputLimit::Fixed(limit) => arrival.max_new_tokens = Some(limit),
             OutputLimit::True => arrival.max_new_tokens = Some(arrival.output_tokens),
+            OutputLimit::Exact => {
+                arrival.max_new_tokens = Some(arrival.output_tokens);
+                arrival.ignore_eos = true;
+            }
         }
     }
 }

@@ -7,8 +7,11 @@
 
 use hashbrown::HashTable;
 
-use crate::kv::Seat;
 use crate::kv::eviction::{BlockEviction, BlockView};
+use crate::kv::names::spread;
+use crate::kv::radix::RadixTree;
+
+pub use crate::kv::names::{BlockMove, HashedBlock, Hit};
 
 const NONE: u32 = u32::MAX;
 
@@ -22,73 +25,6 @@ struct Hashed {
     next: u32,
     /// The next younger block with the same content (duplicates are kept).
     younger: u32,
-}
-
-/// Index of a hashed block in its pool.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HashedBlock(u32);
-
-impl HashedBlock {
-    /// Its number among the blocks of its pool that have or had content.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// What changes where a block lies, in order: enough to keep real block tables beside the pool's counters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BlockMove {
-    /// A request goes on with a block that is in the cache.
-    Shared {
-        /// The request.
-        seat: Seat,
-        /// The block.
-        block: HashedBlock,
-    },
-    /// A block of a request is cacheable from now on.
-    Named {
-        /// The request.
-        seat: Seat,
-        /// Which of its blocks, from 0.
-        index: u32,
-        /// Its content.
-        block: HashedBlock,
-    },
-    /// The content of a block is copied to a slot of the first tier below. It may be dropped right after.
-    Stored {
-        /// The block.
-        block: HashedBlock,
-        /// The slot, from 0.
-        slot: u32,
-    },
-    /// A slot of the first tier below is copied to a block of a request.
-    Loaded {
-        /// The request.
-        seat: Seat,
-        /// Which of its blocks, from 0; it is its own.
-        index: u32,
-        /// The slot.
-        slot: u32,
-    },
-    /// A free block lost its content, to be allocated again.
-    Dropped {
-        /// The block.
-        block: HashedBlock,
-    },
-    /// A request gave back all its blocks; those with a name keep their content.
-    Released {
-        /// The request.
-        seat: Seat,
-    },
-}
-
-/// Result of a prefix lookup.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Hit {
-    /// Leading blocks found.
-    pub blocks: u32,
-    /// How many of them are free (they leave the free queue if the hit is used).
-    pub free: u32,
 }
 
 /// The KV blocks of one replica.
@@ -107,18 +43,14 @@ pub struct BlockPool {
     policy: Option<Box<dyn BlockEviction>>,
     /// The latest use of every hashed block, where a policy or a tier below asks for it.
     views: Option<Vec<BlockView>>,
+    /// What is cached, if that is a tree of runs (SGLang) and not a queue of single blocks.
+    pub(super) tree: Option<Box<RadixTree>>,
     distinct_sum: u128,
     evictions: u64,
     /// Contents that came into the cache (true) or left it since they were last taken; `None` unless a caller asked for them.
     changes: Option<Vec<(u64, bool)>>,
     /// What happened to blocks since it was last taken; `None` unless a caller keeps tables.
     moves: Option<Vec<BlockMove>>,
-}
-
-/// Content ids are dense or already mixed; one multiplication spreads them over the table.
-fn spread(content: u64) -> u64 {
-    let x = content.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    x ^ (x >> 32)
 }
 
 impl BlockPool {
@@ -136,6 +68,7 @@ impl BlockPool {
             index: HashTable::new(),
             policy: None,
             views: None,
+            tree: None,
             distinct_sum: 0,
             evictions: 0,
             changes: None,
@@ -166,11 +99,11 @@ impl BlockPool {
 
     /// Blocks that can be taken, cached ones included.
     pub fn free(&self) -> u64 {
-        self.anonymous_free + self.cached_free
+        self.idle() + self.cached_free()
     }
 
-    /// Free blocks without cached content.
-    pub fn blank(&self) -> u64 {
+    /// Free blocks that hold no content.
+    pub fn idle(&self) -> u64 {
         self.anonymous_free
     }
 
@@ -181,12 +114,17 @@ impl BlockPool {
 
     /// Free blocks that still hold cached content.
     pub fn cached_free(&self) -> u64 {
-        self.cached_free
+        self.tree.as_ref().map_or(self.cached_free, |tree| tree.evictable())
+    }
+
+    /// Used blocks whose content is cached in a tree, which several requests may share.
+    pub fn locked(&self) -> u64 {
+        self.tree.as_ref().map_or(0, |tree| tree.locked())
     }
 
     /// Cached blocks whose content was dropped to make room, so far.
     pub fn evictions(&self) -> u64 {
-        self.evictions
+        self.tree.as_ref().map_or(self.evictions, |tree| tree.evictions())
     }
 
     /// Number of distinct contents in the cache (used or free), and the sum of their ids plus one each.
@@ -205,6 +143,7 @@ impl BlockPool {
     /// If fewer than `n` blocks are free: the caller must have checked.
     pub fn take(&mut self, n: u64) {
         assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
+        self.make_room(n);
         for _ in 0..self.take_blank(n) {
             let block = self.drop_next();
             self.note_move(BlockMove::Dropped { block });
@@ -242,6 +181,15 @@ impl BlockPool {
         block
     }
 
+    /// Evicts runs of a tree, the oldest first, until `n` blocks without content are free or nothing may go.
+    pub(crate) fn make_room(&mut self, n: u64) {
+        if let Some(tree) = &mut self.tree
+            && n > self.anonymous_free
+        {
+            self.anonymous_free += tree.evict(n - self.anonymous_free);
+        }
+    }
+
     /// Returns `n` used blocks without content to the front of the free queue.
     pub fn give_back(&mut self, n: u64) {
         self.anonymous_free += n;
@@ -250,6 +198,7 @@ impl BlockPool {
 
     /// Drops the content of all free blocks.
     pub(crate) fn forget(&mut self) {
+        self.make_room(self.total);
         while self.cached_free > 0 {
             let block = self.victim();
             self.unhash(block);
@@ -260,6 +209,9 @@ impl BlockPool {
 
     /// Looks up the longest cached prefix among `contents`.
     pub fn lookup(&self, contents: &[u64]) -> Hit {
+        if let Some(tree) = &self.tree {
+            return tree.peek(contents);
+        }
         let mut hit = Hit::default();
         for &content in contents {
             let Some(block) = self.find(content) else { break };
@@ -371,27 +323,42 @@ impl BlockPool {
 
     /// From now on [`BlockPool::take_changes`] returns which contents come and go.
     pub(crate) fn follow(&mut self) {
+        if let Some(tree) = &mut self.tree {
+            tree.follow();
+        }
         self.changes = Some(Vec::new());
     }
 
     /// Contents that came into the cache (true) or left it since the last call, in order.
     pub(crate) fn take_changes(&mut self) -> Vec<(u64, bool)> {
+        if let Some(tree) = &mut self.tree {
+            return tree.take_changes();
+        }
         self.changes.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// From now on [`BlockPool::take_moves`] returns what happens to blocks.
     pub(crate) fn track_moves(&mut self) {
         self.moves = Some(Vec::new());
+        if let Some(tree) = &mut self.tree {
+            tree.track_moves();
+        }
     }
 
     /// Moves what happened to blocks since the last call to the end of a list, in order.
     pub(crate) fn take_moves(&mut self, into: &mut Vec<BlockMove>) {
+        if let Some(tree) = &mut self.tree {
+            tree.take_moves(into);
+        }
         if let Some(moves) = &mut self.moves {
             into.append(moves);
         }
     }
 
     pub(crate) fn note_move(&mut self, what: BlockMove) {
+        if let Some(tree) = &mut self.tree {
+            return tree.note_move(what);
+        }
         if let Some(moves) = &mut self.moves {
             moves.push(what);
         }
@@ -466,6 +433,9 @@ impl BlockPool {
         }
         if n != self.cached_free || before != self.newest {
             return Err(format!("free queue holds {n} cached blocks, counter says {}", self.cached_free));
+        }
+        if self.tree.is_some() && self.cached_free + self.index.len() as u64 > 0 {
+            return Err("blocks are cached beside the tree".into());
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ pub(crate) struct KvHolding {
     pub(super) tier: u8,
     /// The leading blocks, as far as the cache knows their contents.
     pub(super) named: Vec<HashedBlock>,
+    /// Where the cache is a tree: the leading blocks that belong to it, and the node at which they end. This holding locks it.
+    pub(super) shared: u32,
+    pub(super) node: u32,
 }
 
 impl KvHolding {
@@ -54,7 +57,7 @@ impl KvHolding {
 
     /// Blocks that are its own alone.
     pub(crate) fn private(&self) -> u64 {
-        self.blocks() - self.named.len() as u64
+        self.blocks() - self.named.len() as u64 - u64::from(self.shared)
     }
 
     /// Writes down `tokens` more tokens whose blocks have been taken already.

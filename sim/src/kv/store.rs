@@ -1,5 +1,7 @@
 //! The KV memory of a replica: the blocks of its GPUs, the tiers below them, and the operations on what requests hold.
 
+mod tree;
+
 use super::Seat;
 use super::blocks::{BlockMove, BlockPool, Hit};
 use super::eviction::EvictionSpec;
@@ -95,6 +97,16 @@ impl KvStore {
         self.pool.free()
     }
 
+    /// Free blocks on the GPUs that hold no content.
+    pub(crate) fn idle(&self) -> u64 {
+        self.pool.idle()
+    }
+
+    /// Evicts cached runs until so many blocks hold no content, or nothing may go.
+    pub(crate) fn make_room(&mut self, blocks: u64) {
+        self.pool.make_room(blocks);
+    }
+
     /// Blocks that so many slots take.
     pub(crate) fn blocks_for(&self, slots: u32) -> u64 {
         self.pool.blocks_for(u64::from(slots))
@@ -145,6 +157,9 @@ impl KvStore {
 
     /// Tells the cache the contents of a holding's leading blocks; those that it knows already come first.
     pub(crate) fn name(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
+        if self.pool.tree.is_some() {
+            return; // It learns of prompts and outputs as a whole: see `publish`.
+        }
         let first = holding.named.len();
         self.identify(seat, holding, contents, user);
         if let Some(watch) = &mut self.watch {
@@ -210,6 +225,7 @@ impl KvStore {
     pub(crate) fn free_blocks(&mut self, holding: &mut KvHolding) {
         self.pool.give_back(holding.private());
         (holding.positions, holding.kept, holding.blocks) = (0, 0, 0);
+        self.unlock(holding);
         while let Some(block) = holding.named.pop() {
             self.pool.release(block);
         }
@@ -333,18 +349,23 @@ impl KvStore {
         if let Some(watch) = &self.watch {
             watch.tiers.audit()?;
         }
-        let (mut private, mut swapped, mut named) = (0, 0, Vec::new());
+        let (mut private, mut swapped, mut named, mut nodes) = (0, 0, Vec::new(), Vec::new());
         for (blocks, holding) in holdings {
             if holding.tier == 0 {
-                private += blocks - holding.named.len() as u64;
+                private += blocks - holding.named.len() as u64 - u64::from(holding.shared);
             } else {
                 swapped += blocks;
             }
             named.extend(holding.named.iter().map(|block| block.index()));
+            nodes.push(holding.node);
         }
         named.sort_unstable();
         named.dedup();
-        let held = private + named.len() as u64;
+        let mut held = private + named.len() as u64;
+        if let Some(tree) = &self.pool.tree {
+            tree.audit(nodes.into_iter())?;
+            held += tree.locked();
+        }
         if held != self.pool.used() {
             return Err(format!("requests hold {held} blocks, the pool says {}", self.pool.used()));
         }

@@ -9,6 +9,7 @@ fn asked(id: u64, phase: Phase, generated: u32, limit: u32, truth: u32) -> Reque
         prompt_tokens: 10,
         generated,
         limit,
+        ignores_eos: false,
         computed: 10 + generated,
         target: 10,
         priority: 0,

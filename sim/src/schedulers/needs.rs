@@ -3,7 +3,7 @@
 use crate::lengths::LengthSpec;
 use crate::partitioners::SmShares;
 use crate::serving::QueueOrder;
-use crate::serving::replica::{Lanes, Limits, SwapSpace};
+use crate::serving::replica::{CacheKind, Lanes, Limits, OutputRoom, SwapSpace};
 use crate::units::Bytes;
 
 /// What a scheduler needs of its replica, and what else others ask about it.
@@ -21,6 +21,10 @@ pub struct Needs {
     pub prompts: Prompts,
     /// Whether it keeps and shares blocks of equal prefixes.
     pub prefix_caching: bool,
+    /// How it keeps them.
+    pub cache: CacheKind,
+    /// What output limits are clipped to.
+    pub room: OutputRoom,
     /// Memory of the host, per GPU, that it swaps preempted requests into; `None` if it never does.
     pub swap_space: Option<Bytes>,
     /// Whether it can serve where prompts and decodes are on different replicas: it admits by what is free, and reserves nothing.
@@ -86,6 +90,8 @@ impl Needs {
             step_tokens,
             prompts,
             prefix_caching: false,
+            cache: CacheKind::default(),
+            room: OutputRoom::default(),
             swap_space: None,
             serves_apart: false,
             reserves: None,
@@ -112,6 +118,8 @@ impl Needs {
             block_tokens,
             max_model_len,
             prefix_caching: self.prefix_caching,
+            cache: self.cache,
+            room: self.room,
             depth: self.depth,
             order: self.order,
             lanes: self.lanes(),

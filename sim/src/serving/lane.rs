@@ -21,7 +21,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use crate::kv::Seat;
 use crate::serving::gaps::LongestSteps;
-use crate::serving::replica::LaneWork;
+use crate::serving::replica::{CacheKind, LaneWork, Limits};
 use crate::serving::request::{Phase, Request};
 use crate::time::Time;
 
@@ -68,6 +68,8 @@ pub(crate) struct Lane {
     pub(crate) version: u64,
     /// `residues[r]`: members that need a new block in steps planned at clock ≡ r (mod block size).
     residues: Vec<u32>,
+    /// Whether members give blocks an identity while they decode.
+    names: bool,
     /// Members that will give further blocks an identity, by the same residue; sorted by seq.
     hashers: Vec<Vec<Running>>,
     hashing: u32,
@@ -88,7 +90,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(work: LaneWork, depth: u32, block_tokens: u32) -> Self {
+    pub(crate) fn new(work: LaneWork, limits: &Limits) -> Self {
+        let (depth, block_tokens) = (limits.depth, limits.block_tokens);
         Lane {
             work,
             depth,
@@ -101,6 +104,7 @@ impl Lane {
             done: 1,
             version: 0,
             residues: vec![0; block_tokens as usize],
+            names: limits.cache == CacheKind::Blocks,
             hashers: vec![Vec::new(); block_tokens as usize],
             hashing: 0,
             by_length: BinaryHeap::new(),
@@ -273,13 +277,18 @@ impl Lane {
         self.base_sum += i64::from(request.kv.kept()) - request.joined as i64;
         let residue = self.residue(request);
         self.residues[residue] += 1;
-        if request.content.as_ref().is_some_and(|c| request.kv.named().len() < c.ids.len()) {
+        if self.names && request.content.as_ref().is_some_and(|c| request.kv.named().len() < c.ids.len()) {
             let entry = Running { seq: request.seq, seat };
             let list = &mut self.hashers[residue];
             let at = list.partition_point(|e| e.seq < entry.seq);
             list.insert(at, entry);
             self.hashing += 1;
         }
+        self.expect_end(seat, request);
+    }
+
+    /// Writes down when a member ends.
+    fn expect_end(&mut self, seat: Seat, request: &Request) {
         if request.output > request.generated {
             let ending = Reverse((Self::ends_at(request), request.seq, seat));
             if request.ends_by_length() {
@@ -288,6 +297,21 @@ impl Lane {
                 self.by_eos.push(ending);
             }
         }
+    }
+
+    /// Gives the running requests the order of `order`, which names each of them once.
+    pub(crate) fn line_up(&mut self, order: &[Seat], requests: &mut [Request]) {
+        assert!(!self.is_hashing(), "members that name blocks keep their order");
+        let seqs: Vec<u32> = self.running.iter().map(|entry| entry.seq).collect();
+        self.running = seqs.into_iter().zip(order).map(|(seq, &seat)| Running { seq, seat }).collect();
+        for entry in self.running.clone() {
+            let request = &mut requests[entry.seat as usize];
+            if std::mem::replace(&mut request.seq, entry.seq) != entry.seq && request.phase == Phase::Decode {
+                self.expect_end(entry.seat, request);
+            }
+        }
+        self.prefilling.sort_unstable_by_key(|&seat| requests[seat as usize].seq);
+        self.version += 1;
     }
 
     /// Takes a member out of the set; what it holds is written down, `joined`, `settled` and `generated` stay.

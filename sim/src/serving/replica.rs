@@ -28,12 +28,12 @@ use loading::Loads;
 use progress::Progress;
 
 pub(crate) use loading::Fetch;
-pub(crate) use own::name_own;
+pub(crate) use own::{name_own, publish};
 pub(crate) use transfer::Outgoing;
 
 pub use placement::StepPart;
 
-pub use plan::{Admission, Chunk, Happened, LaneWork, Lanes, Limits, PlannedStep, SwapSpace};
+pub use plan::{Admission, CacheKind, Chunk, Happened, LaneWork, Lanes, Limits, OutputRoom, PlannedStep, SwapSpace};
 
 /// One model copy.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub struct Replica {
     pub(crate) progress: Progress,
     /// Preempted requests that wait and may find their own blocks again.
     pub(crate) own_waiting: u32,
+    /// Whether nothing was here for a while before the plan to come.
+    pub(crate) idled: bool,
 }
 
 impl Replica {
@@ -84,7 +86,7 @@ impl Replica {
         Replica {
             id,
             limits,
-            kv: KvStore::new((limits.blocks, limits.block_tokens), limits.swap.blocks, store, id),
+            kv: Self::memory(id, &limits, store),
             requests: Vec::new(),
             vacant: Vec::new(),
             waiting: WaitQueue::new(limits.order),
@@ -93,7 +95,7 @@ impl Replica {
             arriving: 0,
             outgoing: Vec::new(),
             loads: Loads::default(),
-            lanes: limits.lanes.work().iter().map(|&w| Lane::new(w, limits.depth, limits.block_tokens)).collect(),
+            lanes: limits.lanes.work().iter().map(|&work| Lane::new(work, &limits)).collect(),
             step: PlannedStep::default(),
             happened: VecDeque::new(),
             doomed: Vec::new(),
@@ -108,13 +110,21 @@ impl Replica {
             swapped: Vec::new(),
             progress: Progress::default(),
             own_waiting: 0,
+            idled: false,
         }
+    }
+
+    fn memory(id: u32, limits: &Limits, store: &StoreSpec) -> KvStore {
+        let memory = KvStore::new((limits.blocks, limits.block_tokens), limits.swap.blocks, store, id);
+        let tree = limits.prefix_caching && limits.cache == CacheKind::Tree;
+        if tree { memory.with_tree() } else { memory }
     }
 
     /// Whether a request of this prompt length could ever run here.
     pub fn accepts(&self, prompt_tokens: u32) -> bool {
         prompt_tokens > 0
             && prompt_tokens < self.limits.max_model_len
+            && self.limits.room(prompt_tokens) >= 0
             && self.kv.blocks_for(prompt_tokens) <= self.limits.blocks
     }
 
@@ -129,7 +139,9 @@ impl Replica {
         if !self.limits.prefix_caching {
             arrival.content = None;
         }
-        let room = self.limits.max_model_len - arrival.prompt_tokens;
+        let done = self.lanes.iter().map(|lane| lane.last_done).max();
+        self.idled |= self.outstanding == 0 && Some(arrival.at) > done;
+        let room = self.limits.room(arrival.prompt_tokens).max(1) as u32;
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
         let at = arrival.at;
         let seat = self.settle_in(Request::new(id, arrival, limit));
@@ -338,6 +350,7 @@ impl Replica {
             }
         }
         self.finished.clear();
+        self.idled = false;
         self.step.horizon = horizon;
         self.note_progress(busy);
         Ok(busy)
@@ -359,7 +372,7 @@ impl Replica {
     /// promised to prompts of another lane).
     pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
         let (owed, timed) = (self.owed_blocks(), self.kv.is_timed());
-        let free = if timed { self.kv.pool().blank() } else { self.kv.free() };
+        let free = if timed { self.kv.pool().idle() } else { self.kv.free() };
         let lane = &mut self.lanes[lane];
         // Where time counts, no step of a jump drops or names blocks.
         let within = if timed && lane.is_hashing() { 0 } else { lane.steps_within(free.saturating_sub(owed)) };
@@ -383,7 +396,15 @@ impl Replica {
         }
         assert!(self.step_is_standing(lane), "law 13: only a pure decode step repeats");
         let growth = self.lanes[lane].growth_over(times);
-        if self.lanes[lane].is_hashing() {
+        let members = u64::from(self.lanes[lane].members);
+        if self.kv.tree().is_some() && self.kv.pool().idle() < growth + members {
+            // Each step makes the room for itself, whole runs at a time.
+            for _ in 0..times {
+                self.kv.make_room(members);
+                self.kv.take(self.lanes[lane].growth());
+                self.lanes[lane].planned += 1;
+            }
+        } else if self.lanes[lane].is_hashing() {
             for _ in 0..times {
                 self.kv.take(self.lanes[lane].growth());
                 self.hash_members(lane);

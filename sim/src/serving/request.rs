@@ -99,6 +99,8 @@ pub(crate) struct Request {
     pub(crate) has_first: bool,
     /// Whether the client has gone; the request ends at the next step boundary.
     pub(crate) doomed: bool,
+    /// Whether it is known to end at its limit.
+    pub(crate) ignores_eos: bool,
 }
 
 impl Request {
@@ -137,6 +139,7 @@ impl Request {
             loaded: false,
             has_first: false,
             doomed: false,
+            ignores_eos: arrival.ignore_eos,
         }
     }
 
@@ -176,4 +179,4 @@ pub(crate) fn known(content: Option<&Content>, tokens: u32) -> &[u64] {
     })
 }
 
-const _: () = assert!(size_of::<Request>() <= 208, "a waiting request must stay small");
+const _: () = assert!(size_of::<Request>() <= 216, "a waiting request must stay small");

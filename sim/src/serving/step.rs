@@ -9,6 +9,9 @@
 
 mod order;
 mod swap;
+mod tree;
+
+pub use tree::Prefix;
 
 use crate::cost::PrefillPart;
 use crate::kv::Seat;
@@ -40,6 +43,8 @@ pub struct RequestView {
     pub generated: u32,
     /// The output limit that its client stated (or the context allows).
     pub limit: u32,
+    /// Whether it is known to end at that limit and not before.
+    pub ignores_eos: bool,
     /// Tokens whose KV is planned or present.
     pub computed: u32,
     /// Tokens a prefill must compute: prompt, plus outputs so far after a preemption.
@@ -73,10 +78,12 @@ pub struct Head {
 }
 
 /// Where the KV of a preempted request goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
     /// Its blocks are freed; at most its first `cached` tokens stay in the prefix cache.
     Dropped { cached: u32 },
+    /// Its blocks are freed, and its token in flight is thrown away.
+    Forgotten,
     /// To the host.
     Host,
 }
@@ -203,6 +210,7 @@ impl<'a> StepBuilder<'a> {
             prompt_tokens: request.prompt,
             generated: self.lane().generated(request),
             limit: request.limit,
+            ignores_eos: request.ignores_eos,
             computed: self.lane().computed(request),
             target: request.target,
             priority: request.priority,
@@ -230,6 +238,8 @@ impl<'a> StepBuilder<'a> {
         if need > self.free_blocks() {
             return Err(Infeasible(format!("decoding all needs {need} blocks, {} are free", self.free_blocks())));
         }
+        // A tree of cached runs makes room for a block of each member, even where few need one.
+        self.replica.kv.make_room(u64::from(self.members()));
         self.replica.kv.take(need);
         self.replica.hash_members(self.lane);
         let lane = &self.replica.lanes[self.lane];
@@ -370,26 +380,37 @@ impl<'a> StepBuilder<'a> {
             _ => {}
         }
         let mark = (seat, request.generation);
+        if pending > 0 && fate == Fate::Forgotten {
+            replica.step.thrown.push(mark);
+        }
         if pending > 0 {
-            // The token in flight is still delivered, on its own.
             let flight = lane.flights.back_mut().expect("a pending token is in flight");
-            if !flight.emits.contains(&mark) {
-                flight.seqs -= 1;
-                flight.late.push(mark);
+            match flight.emits.iter().position(|&emit| emit == mark) {
+                Some(at) if fate == Fate::Forgotten => {
+                    flight.emits.remove(at);
+                }
+                Some(_) => {}
+                None => {
+                    flight.seqs -= 1;
+                    // The token in flight is still delivered, on its own.
+                    if fate != Fate::Forgotten {
+                        flight.late.push(mark);
+                    }
+                }
             }
         }
         let at = lane.position(request.seq);
         lane.running.remove(at);
-        if replica.limits.prefix_caching
-            && let Fate::Dropped { cached } = fate
-        {
-            // At depth 2 the token that fills a block is known one step later.
-            let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
-            name_own(&mut replica.kv, seat, request, (held - refund).saturating_sub(unknown).min(cached));
+        if replica.limits.prefix_caching && fate != Fate::Host {
+            if let Fate::Dropped { cached } = fate {
+                // At depth 2 the token that fills a block is known one step later.
+                let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
+                name_own(&mut replica.kv, seat, request, (held - refund).saturating_sub(unknown).min(cached));
+            }
             replica.own_waiting += 1;
         }
         match fate {
-            Fate::Dropped { .. } => replica.kv.release(seat, &mut request.kv),
+            Fate::Dropped { .. } | Fate::Forgotten => replica.kv.release(seat, &mut request.kv),
             Fate::Host => replica.kv.swap_out(seat, &mut request.kv),
         }
         request.lost = held - refund;
@@ -451,25 +472,34 @@ impl<'a> StepBuilder<'a> {
                 self.free_blocks()
             )));
         }
+        self.take_in(seat, head.tokens, head.cached)?;
         let replica = &mut *self.replica;
-        let waits = replica.requests[seat as usize].is_waiting();
-        if !waits || !replica.waiting.take(seat, &replica.requests) {
-            return Err(Infeasible(format!("request {} is not at the head of the queue", head.request.id)));
-        }
         let request = &mut replica.requests[seat as usize];
-        replica.waiting_tokens -= u64::from(request.prompt);
-        request.target = head.tokens;
-        request.seq = replica.next_seq;
-        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
-        if replica.kv.is_watched() {
-            replica.kv.admitted(known(request.content.as_deref(), head.tokens - 1), head.hit.blocks);
-        }
         if head.cached > 0 {
             let user = request.user();
             replica.kv.adopt(seat, &mut request.kv, known(request.content.as_deref(), head.cached), user);
         }
         replica.kv.grow(&mut request.kv, tokens);
         hash_to(&mut replica.kv, seat, request, head.cached + tokens);
+        replica.step.chunks.push(Chunk { seat, tokens, past: head.cached });
+        Ok(())
+    }
+
+    /// Takes a request from the queue into the running list, with `cached` of its `tokens` computed.
+    fn take_in(&mut self, seat: Seat, tokens: u32, cached: u32) -> Result<(), Infeasible> {
+        let replica = &mut *self.replica;
+        let waits = replica.requests[seat as usize].is_waiting();
+        if !waits || !replica.waiting.take(seat, &replica.requests) {
+            let id = replica.requests[seat as usize].id;
+            return Err(Infeasible(format!("request {id} is not at the head of the queue")));
+        }
+        let request = &mut replica.requests[seat as usize];
+        replica.waiting_tokens -= u64::from(request.prompt);
+        request.target = tokens;
+        if replica.kv.is_watched() {
+            let found = cached / replica.limits.block_tokens;
+            replica.kv.admitted(known(request.content.as_deref(), tokens - 1), found);
+        }
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;
         request.loaded = false;
@@ -478,15 +508,14 @@ impl<'a> StepBuilder<'a> {
         if !request.started {
             request.started = true;
             request.start = self.now;
-            request.cached = head.cached;
+            request.cached = cached;
         }
-        request.recomputed += u64::from(request.lost.saturating_sub(head.cached));
+        request.recomputed += u64::from(request.lost.saturating_sub(cached));
         request.lost = 0;
         let lane = &mut replica.lanes[self.lane];
         lane.running.push(Running { seq: request.seq, seat });
         lane.prefilling.push(seat);
-        replica.step.chunks.push(Chunk { seat, tokens, past: head.cached });
-        replica.step.admitted.push(Admission { seat, cached: head.cached, resumed });
+        replica.step.admitted.push(Admission { seat, cached, resumed });
         replica.happened.push_back(Happened::Admitted { request: request.id });
         Ok(())
     }

@@ -47,6 +47,8 @@ pub struct Arrival {
     pub output_tokens: u32,
     /// Output limit that the client states and policies may see [tokens]; `None` means "up to the context length".
     pub max_new_tokens: Option<u32>,
+    /// The client wants the whole limit: no token ends the output before it, and schedulers may count on that.
+    pub ignore_eos: bool,
     /// Request class.
     pub class: ClassId,
     /// Smaller is more urgent (vLLM's convention).
@@ -76,6 +78,7 @@ impl Arrival {
             prompt_tokens,
             output_tokens,
             max_new_tokens: None,
+            ignore_eos: false,
             class: ClassId(0),
             priority: 0,
             content: None,

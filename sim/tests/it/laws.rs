@@ -17,7 +17,7 @@ fn whole_output(world: &World, request: u64) -> u32 {
     let stated = match world.spec.traffic.output_limit {
         OutputLimit::Context => arrival.max_new_tokens.unwrap_or(room),
         OutputLimit::Fixed(limit) => limit,
-        OutputLimit::True => arrival.output_tokens,
+        OutputLimit::True | OutputLimit::Exact => arrival.output_tokens,
     };
     arrival.output_tokens.min(stated.clamp(1, room))
 }

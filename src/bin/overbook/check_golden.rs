@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use overbook_sim::golden::sglang::{SglangReplay, SglangWorkload};
 use overbook_sim::golden::{GoldenReplay, GoldenWorkload};
+use overbook_sim::serving::step::Infeasible;
 
 use crate::cli::GoldenArgs;
 use crate::output::{DONE, Failure, GATE_FAILED, print};
@@ -64,8 +66,7 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
     let mut steps = Lines::open(&args.folder, "steps.jsonl")?;
     let (mut count, mut lines, mut wrong) = (0u64, 0u64, 0u64);
     while let Some(text) = workloads.next()? {
-        let workload: GoldenWorkload =
-            serde_json::from_str(&text).map_err(|e| workloads.broken(format!("not a workload: {e}")))?;
+        let workload = Workload::read(&text).map_err(|e| workloads.broken(format!("not a workload: {e}")))?;
         if let Some(problem) = workload.problem() {
             return Err(workloads.broken(format!("not a workload: {problem}")));
         }
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
         if let Some((ours, theirs)) = equal.difference {
             wrong += 1;
             let side = |line: Option<String>| line.unwrap_or_else(|| "(end)".into());
-            print(&format!("workload {} ({}): first difference", workload.w, workload.kind))?;
+            print(&format!("workload {} ({}): first difference", workload.number(), workload.kind()))?;
             print(&format!("  recorded {}\n  ours     {}", side(theirs), side(ours)))?;
         }
     }
@@ -90,6 +91,67 @@ pub(crate) fn run(args: &GoldenArgs) -> Result<u8, Failure> {
     Ok(if wrong == 0 { DONE } else { GATE_FAILED })
 }
 
+/// A recorded workload, by the engine whose scheduler was recorded.
+enum Workload {
+    Vllm(GoldenWorkload),
+    Sglang(SglangWorkload),
+}
+
+impl Workload {
+    /// Reads a line. SGLang counts memory in pages, vLLM in blocks: their settings tell them apart.
+    fn read(text: &str) -> Result<Workload, serde_json::Error> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        if value["cfg"].get("page_size").is_some() {
+            serde_json::from_str(text).map(Workload::Sglang)
+        } else {
+            serde_json::from_str(text).map(Workload::Vllm)
+        }
+    }
+
+    fn number(&self) -> u64 {
+        match self {
+            Workload::Vllm(workload) => workload.w,
+            Workload::Sglang(workload) => workload.w,
+        }
+    }
+
+    fn kind(&self) -> &str {
+        match self {
+            Workload::Vllm(workload) => &workload.kind,
+            Workload::Sglang(workload) => &workload.kind,
+        }
+    }
+
+    fn problem(&self) -> Option<&'static str> {
+        match self {
+            Workload::Vllm(workload) => workload.problem(),
+            Workload::Sglang(workload) => workload.problem(),
+        }
+    }
+
+    fn replay(&self) -> Replay<'_> {
+        match self {
+            Workload::Vllm(workload) => Replay::Vllm(Box::new(GoldenReplay::new(workload))),
+            Workload::Sglang(workload) => Replay::Sglang(Box::new(SglangReplay::new(workload))),
+        }
+    }
+}
+
+/// Ours, a line at a time.
+enum Replay<'a> {
+    Vllm(Box<GoldenReplay<'a>>),
+    Sglang(Box<SglangReplay<'a>>),
+}
+
+impl Replay<'_> {
+    fn next_line(&mut self) -> Result<Option<String>, Infeasible> {
+        match self {
+            Replay::Vllm(replay) => replay.next_line(),
+            Replay::Sglang(replay) => replay.next_line(),
+        }
+    }
+}
+
 /// A line of steps as JSON.
 fn parse(line: &str, steps: &Lines) -> Result<serde_json::Value, Failure> {
     serde_json::from_str(line).map_err(|e| steps.broken(format!("not a step: {e}")))
@@ -101,9 +163,9 @@ struct Comparison {
     difference: Option<(Option<String>, Option<String>)>,
 }
 
-fn compare(workload: &GoldenWorkload, steps: &mut Lines) -> Result<Comparison, Failure> {
-    let mut replay = GoldenReplay::new(workload);
-    let prefix = format!("{{\"w\":{},", workload.w);
+fn compare(workload: &Workload, steps: &mut Lines) -> Result<Comparison, Failure> {
+    let mut replay = workload.replay();
+    let prefix = format!("{{\"w\":{},", workload.number());
     let mut result = Comparison { lines: 0, difference: None };
     loop {
         let mut theirs = steps.next()?;

@@ -1,6 +1,6 @@
 //! What comes out of a replica: tokens of completed steps, and requests that end.
 
-use super::{Happened, Replica, hash_to, name_own};
+use super::{Happened, Replica, hash_to, name_own, publish};
 use crate::kv::Seat;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::serving::lane::Flight;
@@ -68,11 +68,6 @@ impl Replica {
         let lane = &mut self.lanes[lane_index];
         lane.last_done = now;
         lane.note_late_tokens(&mut self.requests);
-        if flight.emits.capacity() > 0 && lane.spare.len() < lane.depth as usize {
-            flight.emits.clear();
-            flight.late.clear();
-            lane.spare.push(flight);
-        }
         self.drain(lane_index);
         let lane = &mut self.lanes[lane_index];
         while let Some(&(last, seat, generation)) = lane.draining.front() {
@@ -88,6 +83,15 @@ impl Replica {
         }
         while let Some(seat) = lane.pop_ended(&self.requests) {
             self.ended.push(seat);
+        }
+        if self.kv.tree().is_some() {
+            self.publish_prompts(&flight, now);
+        }
+        let lane = &mut self.lanes[lane_index];
+        if flight.emits.capacity() > 0 && lane.spare.len() < lane.depth as usize {
+            flight.emits.clear();
+            flight.late.clear();
+            lane.spare.push(flight);
         }
         if !self.ended.is_empty() {
             let mut ended = std::mem::take(&mut self.ended);
@@ -139,6 +143,24 @@ impl Replica {
             }
         }
         delivered
+    }
+
+    /// Puts prompts whose first token was delivered into the tree of cached runs, and ends those of them that end with it, in the
+    /// order of the batch.
+    fn publish_prompts(&mut self, flight: &Flight, now: Time) {
+        for &(seat, generation) in &flight.emits {
+            let request = &mut self.requests[seat as usize];
+            if request.generation != generation {
+                continue;
+            }
+            if let Some(at) = self.ended.iter().position(|&ended| ended == seat) {
+                self.ended.remove(at);
+                self.end(seat, Outcome::Finished, now);
+            } else if request.is_decoding() {
+                let target = request.target;
+                publish(&mut self.kv, seat, request, target);
+            }
+        }
     }
 
     /// Ends a request because its client went: at once if it waits, else at the next [`Replica::reap`].
@@ -233,6 +255,11 @@ impl Replica {
         if !matches!(request.phase, Phase::Waiting | Phase::Loading | Phase::Ready | Phase::Arriving) {
             let at = lane.position(request.seq);
             lane.running.remove(at);
+        }
+        if request.is_decoding() {
+            // Of a token that was computed too much nothing is known.
+            let tokens = request.kv.positions().min(request.prompt + output_tokens);
+            publish(&mut self.kv, seat, request, tokens);
         }
         if request.phase != Phase::Waiting {
             self.kv.release(seat, &mut request.kv);

@@ -53,6 +53,10 @@ pub struct Limits {
     pub max_model_len: u32,
     /// Whether blocks of equal prefixes are kept and shared.
     pub prefix_caching: bool,
+    /// How they are kept.
+    pub cache: CacheKind,
+    /// What output limits are clipped to.
+    pub room: OutputRoom,
     /// Steps planned ahead: 1, or 2 when step t+1 is planned while step t runs.
     pub depth: u32,
     /// Order of the waiting queue.
@@ -61,6 +65,44 @@ pub struct Limits {
     pub lanes: Lanes,
     /// Where preempted requests may keep their KV.
     pub swap: SwapSpace,
+}
+
+/// How a prefix cache keeps what it knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CacheKind {
+    /// Single blocks in the order in which they were freed (vLLM). A block is cached when it is full.
+    #[default]
+    Blocks,
+    /// A tree of runs of blocks (SGLang), which learns of a prompt with its first token and of an output at its end.
+    Tree,
+}
+
+/// The tokens that a request may generate at most, whatever its client asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OutputRoom {
+    /// What the context leaves.
+    #[default]
+    Context,
+    /// What context and KV pool leave to a request that has both for itself, with what SGLang keeps back: a token of the
+    /// context, two of the prompt, and a block beside those of the prompt.
+    Alone,
+}
+
+impl Limits {
+    /// The output limit of a request with a prompt of so many tokens; below 0 it can never run.
+    pub fn room(&self, prompt: u32) -> i64 {
+        let prompt = i64::from(prompt);
+        let context = i64::from(self.max_model_len);
+        match self.room {
+            OutputRoom::Context => context - prompt,
+            OutputRoom::Alone => {
+                let block = i64::from(self.block_tokens);
+                let pool = i64::try_from(self.blocks).unwrap_or(i64::MAX).saturating_mul(block);
+                let blocks = (prompt + block - 1) / block * block;
+                (context.min(pool) - prompt - 2).min(pool - blocks - block - 1)
+            }
+        }
+    }
 }
 
 /// The host's memory for KV that was swapped out. By default there is none.
@@ -138,6 +180,8 @@ pub struct PlannedStep {
     pub admitted: Vec<Admission>,
     /// Requests (by id) preempted, in order.
     pub preempted: Vec<u64>,
+    /// Tokens in flight (seat, generation) that were thrown away: those of requests that will compute them again.
+    pub thrown: Vec<(Seat, u32)>,
     /// Blocks copied between the GPUs and the host before the step, in both directions together.
     pub swapped_blocks: u64,
     /// Sequences that decode.
@@ -161,6 +205,7 @@ impl PlannedStep {
         self.chunks.clear();
         self.admitted.clear();
         self.preempted.clear();
+        self.thrown.clear();
         self.swapped_blocks = 0;
         self.decode_seqs = 0;
         self.decode_context = 0;
