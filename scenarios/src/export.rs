@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::hardware::parallel::Exchange;
-use overbook_sim::schedulers::{SchedulePolicy, SchedulerSpec, VllmSpec};
+use overbook_sim::schedulers::sglang::{RetractionPolicy, SglangVersion};
+use overbook_sim::schedulers::{SchedulePolicy, SchedulerSpec, SglangSpec, VllmSpec};
 use overbook_sim::serving::QueueOrder;
 
 use crate::import::repository;
@@ -126,6 +127,23 @@ impl Command {
         }
         self
     }
+
+    /// What SGLang 0.4.4 does not have.
+    fn newer(self, own: Option<&SglangSpec>) -> Command {
+        let Some(own) = own.filter(|own| own.version == SglangVersion::V05) else { return self };
+        let by_priority = own.enable_priority_scheduling;
+        let threshold = own.priority_scheduling_preemption_threshold;
+        let interval = (own.prefill_decode_interval > 0).then_some(own.prefill_decode_interval);
+        self.when(by_priority, "--enable-priority-scheduling")
+            .when(own.schedule_low_priority_values_first, "--schedule-low-priority-values-first")
+            .when(by_priority && own.disable_priority_preemption, "--disable-priority-preemption")
+            .given("--priority-scheduling-preemption-threshold", own.preempts().then_some(threshold))
+            .when(own.retraction_policy == RetractionPolicy::Priority, "--retraction-policy priority")
+            .given("--prefill-max-requests", own.prefill_max_requests)
+            .given("--prefill-decode-interval", interval)
+            .given("--prefill-decode-interval-min-bs", interval.map(|_| own.prefill_decode_interval_min_bs))
+            .given("--min-free-slots-delay", own.min_free_slots_delay)
+    }
 }
 
 fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
@@ -165,6 +183,9 @@ fn order(policy: SchedulePolicy) -> &'static str {
         SchedulePolicy::Fcfs => "fcfs",
         SchedulePolicy::Lpm => "lpm",
         SchedulePolicy::Lof => "lof",
+        SchedulePolicy::DfsWeight => "dfs-weight",
+        SchedulePolicy::Hrrn => "hrrn",
+        SchedulePolicy::ShortestPrefillFirst => "shortest-prefill-first",
     }
 }
 
@@ -193,5 +214,6 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .given("--max-prefill-tokens", own.map(|own| own.max_prefill_tokens))
         .given("--schedule-conservativeness", own.map(|own| own.schedule_conservativeness))
         .when(own.is_some_and(|own| own.enable_mixed_chunk), "--enable-mixed-chunk")
+        .newer(own)
         .0
 }

@@ -127,18 +127,22 @@ pub struct SglangSpec {
 }
 
 // What 0.4.4 does not have is written where it is set.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_threshold(threshold: &i32) -> bool {
     *threshold == SglangSpec::default().priority_scheduling_preemption_threshold
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_length(policy: &RetractionPolicy) -> bool {
     *policy == RetractionPolicy::Length
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_zero(turns: &u32) -> bool {
     *turns == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_one(least: &u32) -> bool {
     *least == 1
 }

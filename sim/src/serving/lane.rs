@@ -469,6 +469,24 @@ impl Lane {
         }
     }
 
+    /// Takes a request that is preempted out of the step in flight, of which it gets a token. It still gets it, on its own, or the
+    /// token is thrown away.
+    pub(crate) fn take_back(&mut self, mark: (Seat, u32), delivers: bool) {
+        let flight = self.flights.back_mut().expect("a pending token is in flight");
+        match flight.emits.iter().position(|&emit| emit == mark) {
+            Some(_) if delivers => {}
+            Some(at) => {
+                flight.emits.remove(at);
+            }
+            None => {
+                flight.seqs -= 1;
+                if delivers {
+                    flight.late.push(mark);
+                }
+            }
+        }
+    }
+
     /// Position in the running list.
     pub(crate) fn position(&self, seq: u32) -> usize {
         self.running.binary_search_by_key(&seq, |e| e.seq).expect("a running request is in the running list")

@@ -380,24 +380,11 @@ impl<'a> StepBuilder<'a> {
             _ => {}
         }
         let mark = (seat, request.generation);
-        if pending > 0 && fate == Fate::Forgotten {
-            replica.step.thrown.push(mark);
-        }
         if pending > 0 {
-            let flight = lane.flights.back_mut().expect("a pending token is in flight");
-            match flight.emits.iter().position(|&emit| emit == mark) {
-                Some(at) if fate == Fate::Forgotten => {
-                    flight.emits.remove(at);
-                }
-                Some(_) => {}
-                None => {
-                    flight.seqs -= 1;
-                    // The token in flight is still delivered, on its own.
-                    if fate != Fate::Forgotten {
-                        flight.late.push(mark);
-                    }
-                }
+            if fate == Fate::Forgotten {
+                replica.step.thrown.push(mark);
             }
+            lane.take_back(mark, fate != Fate::Forgotten);
         }
         let at = lane.position(request.seq);
         lane.running.remove(at);

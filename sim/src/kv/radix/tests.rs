@@ -77,7 +77,9 @@ impl Naive {
             };
             let at = self.runs.iter().position(within).expect("just seen");
             self.runs[at].age = self.now();
-            self.split(sequence, found);
+            if end > found {
+                self.split(sequence, found);
+            }
         }
         if found < sequence.len() {
             let age = self.now();

@@ -58,7 +58,7 @@ impl SglangV05 {
         if pass.batch.is_empty() {
             return Ok(false);
         }
-        self.run(step, pass)?;
+        self.run(step, &pass)?;
         Ok(true)
     }
 
@@ -230,7 +230,7 @@ impl SglangV05 {
     }
 
     /// Allocates the batch (rule 11); in mixed mode the running list decodes beside it if it fits (rule 15).
-    fn run(&mut self, step: &mut StepBuilder<'_>, pass: Pass) -> Result<(), Infeasible> {
+    fn run(&mut self, step: &mut StepBuilder<'_>, pass: &Pass) -> Result<(), Infeasible> {
         let block_tokens = step.limits().block_tokens;
         let mut tokens: u64 = pass.batch.iter().map(|&(_, tokens)| u64::from(tokens)).sum();
         let spare = if block_tokens > 1 { pass.batch.len() as u64 } else { 0 };
