@@ -489,6 +489,8 @@ impl<'a> StepBuilder<'a> {
         }
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;
+        request.seq = replica.next_seq;
+        replica.next_seq = replica.next_seq.checked_add(1).expect("fewer than 2³² admissions per replica");
         request.loaded = false;
         let resumed = request.preemptions > 0;
         replica.own_waiting -= u32::from(resumed && replica.limits.prefix_caching);
