@@ -72,7 +72,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let (classes, classes_left_out) = classes(summary);
     let pools = crate::pools::table(summary);
     let outages = crate::outages::table(summary);
-    let tables = [&[outages, pools], tables].concat();
+    let sessions = crate::sessions::table(summary);
+    let tables = [&[sessions, outages, pools], tables].concat();
     let page = Page {
         report,
         tone: tone(report),
@@ -130,6 +131,8 @@ fn latencies(summary: &Summary) -> Vec<LatencyRow> {
         ("itl", "ITL", "every gap between two tokens"),
         ("e2el", "E2EL", "last token − arrival, and the front end"),
         ("queue_time", "Queue", "first scheduled − arrival"),
+        ("first_turn_ttft", "TTFT, first", "of the first request of a session"),
+        ("later_turn_ttft", "TTFT, later", "of the other requests of sessions"),
         ("client_ttft", "TTFT, client", "first token at the client − sent"),
         ("client_e2el", "E2EL, client", "last token at the client − sent"),
     ];

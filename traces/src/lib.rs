@@ -55,6 +55,7 @@
 //! * A generator draws each purpose from its own stream of one seed, so changing lengths never moves an arrival.
 #![forbid(unsafe_code)]
 
+mod agents;
 mod arrivals;
 mod azure;
 mod bounded;
@@ -110,6 +111,7 @@ mod superpose;
 mod table;
 mod vidur;
 
+pub use agents::{Pace, SessionReplay, SessionTraceSpec};
 pub use arrivals::{ArrivalSpec, GapFamily};
 pub use bounded::Bounded;
 pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};
