@@ -11,6 +11,7 @@
 //!                                                                                 skip,     cells,       │     ▼
 //!                                                                                 take,     compress     │  burstiness
 //!                                                                                 clip                   │
+//!                    of_sessions ─► agents (kv-cache-tester): what waits for what, open sessions ────────┤
 //! GenerateSpec ─open─► arrivals (steady | profile), lengths (dist, quantile), sessions ─► generate ──────┤
 //! PopulationSpec ─open─► rates, lengths of clients ─► merge ─► population ───────────────────────────────┘
 //! ```

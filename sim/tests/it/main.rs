@@ -28,6 +28,7 @@ mod routers;
 mod scaling;
 mod schedulers;
 mod schedules;
+mod sessions;
 mod shards;
 mod theory;
 mod world;

@@ -46,6 +46,13 @@ pub(super) struct Entry<'a> {
     pub(super) requests: Option<Vec<Entry<'a>>>,
 }
 
+impl Entry<'_> {
+    /// Requests that it is, those of sub-agents included.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.as_ref().map_or(1, |requests| requests.iter().map(Entry::requests).sum())
+    }
+}
+
 /// Keys by which a line is known to be a session.
 pub(crate) const KEYS: [&str; 3] = ["id", "block_size", "requests"];
 

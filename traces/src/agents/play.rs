@@ -160,8 +160,9 @@ impl SessionReplay {
             };
             if self.skipped < self.sessions.skip {
                 self.skipped += 1;
-                self.counts.rows += session.requests.len() as u64;
-                self.counts.skipped += session.requests.len() as u64;
+                let requests = session.requests.len() as u64 + session.cut_off;
+                self.counts.rows += requests;
+                self.counts.skipped += requests;
                 continue;
             }
             self.taken += 1;
@@ -181,7 +182,8 @@ impl SessionReplay {
         let (all, failed) =
             (session.requests.len(), session.requests.iter().filter(|request| request.failed()).count());
         let left_out = if self.leaves_out(true) { failed } else { 0 };
-        self.counts.rows += all as u64;
+        self.counts.rows += all as u64 + session.cut_off;
+        self.counts.cut_off += session.cut_off;
         self.counts.failed += failed as u64;
         self.counts.dropped += left_out as u64;
         self.counts.taken += (all - left_out) as u64;

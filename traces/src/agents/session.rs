@@ -55,6 +55,8 @@ pub(super) struct Session {
     /// Tokens that an id stands for.
     pub(super) block_size: u32,
     pub(super) requests: Vec<Request>,
+    /// Requests that were cut off with what follows on them: their prompts, or earlier ones, are too long.
+    pub(super) cut_off: u64,
     runs: Vec<Run>,
     edges: Vec<Edge>,
 }
@@ -152,6 +154,7 @@ impl Builder {
             id: SessionId::new(hash(id.as_bytes())),
             block_size,
             requests: Vec::with_capacity(requests.len()),
+            cut_off: 0,
             runs: Vec::new(),
             edges: Vec::new(),
         };
@@ -219,6 +222,7 @@ impl Draft<'_, '_> {
                 "n" | "s" => {
                     let prompt = self.place.tokens(&path, "in", entry.prompt)?;
                     if prompt > self.builder.cut.prompt_tokens {
+                        self.session.cut_off += entries[at..].iter().map(Entry::requests).sum::<u64>();
                         break;
                     }
                     let request = self.request(entry, &path, (at_ns, prompt), &mut ids)?;
