@@ -58,3 +58,60 @@ fn rows(figures: &SessionFigures) -> Vec<Vec<String>> {
         row("Computed", &figures.computed, &count),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use overbook_sim::results::rows::SessionRow;
+    use overbook_sim::results::summary::{Fleet, Slo, Tally};
+    use overbook_sim::time::{Span, Time};
+    use overbook_sim::workload::arrival::SessionId;
+    use serde_json::Value;
+
+    use crate::{html, sample, summary_json, terminal};
+
+    fn row(number: u64, finished: u32) -> SessionRow {
+        SessionRow {
+            session: SessionId::new(number),
+            start: Time::ZERO,
+            end: Time(number * 60_000_000_000),
+            requests: 10,
+            finished,
+            prompt_tokens: 1_000_000 * number,
+            cached_tokens: 900_000 * number,
+            computed_tokens: 100_000 * number,
+            output_tokens: 3000,
+            first_ttft: Some(Span(2_000_000_000)),
+            waited: Span(20_000_000_000),
+        }
+    }
+
+    #[test]
+    fn sessions_are_told_on_terminal_page_and_in_json() {
+        let mut report = sample::report();
+        let plain = summary_json::summary_json(&report);
+        assert!(
+            !plain.contains("\"sessions\"") && !html::report_html(&report).expect("a page").contains("Per session")
+        );
+        let mut tally = Tally::new(Slo::default());
+        for (number, finished) in [(1, 10), (2, 10), (3, 9)] {
+            tally.session_opens();
+            tally.session(&row(number, finished));
+        }
+        tally.session_opens();
+        let fleet = Fleet { gpu_time: Some(Span(600_000_000_000)), ..Fleet::default() };
+        let figures = tally.finish(fleet, &[]);
+        (report.summary.sessions, report.summary.fleet.gpu_time) = (figures.sessions, figures.fleet.gpu_time);
+        let text = terminal::summary(&report, false);
+        let told = "  sessions    3 of 4 over, 2 with every request finished, 10 requests and\n              2,000,000 prompt tokens each, 200,000 of these computed,\n              200 GPU-seconds each\n";
+        assert!(text.contains(told) && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let json: Value = serde_json::from_str(&summary_json::summary_json(&report)).expect("JSON");
+        let sessions = &json["sessions"];
+        assert_eq!((&sessions["opened"], &sessions["over"], &sessions["completed"]), (&4.into(), &3.into(), &2.into()));
+        let number = |key: &str| sessions[key].as_f64().expect("a number");
+        assert!((number("gpu_seconds_per_session") - 200.0).abs() < 1e-9);
+        assert!((number("mean_cached_tokens") - 1_800_000.0).abs() < 1e-6);
+        assert!((json["mean_session_duration_ms"].as_f64().expect("a number") - 120_000.0).abs() < 1e-6);
+        let page = html::report_html(&report).expect("a page");
+        assert!(page.contains("Per session") && page.contains("200 GPU-seconds per session"));
+    }
+}

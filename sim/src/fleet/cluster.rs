@@ -1,10 +1,12 @@
 //! The fleet as a user runs it: takes events from the calendar and the workload in order, hands them to the controllers, and
 //! carries out their actions.
 
-use super::controller::{Action, Controller, Event, Place, Placement, Timer, Topics};
+mod follow;
+
+use super::controller::{Action, Controller, Event, Place, Placement, Topics};
 use super::controllers;
 use super::drive::Stop;
-use super::intake::{Follow, Intake};
+use super::intake::Intake;
 use super::kernel::{Entry, Fired, Kernel, RANK_ARRIVAL, RANK_PATIENCE};
 use super::outcome::{Halt, Progress, RunError, RunResult};
 use super::policies::Policies;
@@ -19,7 +21,7 @@ use crate::results::summary::Fleet;
 use crate::routers::Router;
 use crate::serving::Scheduler;
 use crate::serving::replica::{Happened, Replica};
-use crate::time::{Span, Time};
+use crate::time::Time;
 use crate::workload::arrival::{Arrival, Workload};
 
 /// A fleet that has not run yet.
@@ -307,36 +309,6 @@ impl Running<'_> {
                 self.say(Event::Landed { replica: to })
             }
         }
-    }
-
-    /// The next session of the workload begins, if there is one.
-    fn open_session(&mut self) -> Result<(), RunError> {
-        let now = self.kernel.now;
-        let Some(opened) = self.intake.open_session(now)? else { return Ok(()) };
-        self.kernel.sink.tally.session_opens();
-        for (at, turn) in opened.turns {
-            self.kernel.timer(at.max(now), RANK_ARRIVAL, Timer::Turn(turn));
-        }
-        Ok(())
-    }
-
-    /// A request has ended, and its client knows since then: what follows on it is scheduled.
-    fn follow(&mut self, request: u64, known: Time, pause: Option<Span>) -> Result<(), RunError> {
-        // Never at this same moment: lanes that are due now may have planned already.
-        let soonest = self.kernel.now + Span(1);
-        let Follow { turns, over, session } = self.intake.follow(request, known);
-        for (at, turn) in turns {
-            self.kernel.timer(at.max(soonest), RANK_ARRIVAL, Timer::Turn(turn));
-        }
-        if let Some(pause) = pause.filter(|_| over) {
-            self.kernel.timer((known + pause).max(soonest), RANK_ARRIVAL, Timer::Client);
-        }
-        if let Some(session) = session {
-            self.kernel.sink.tally.session(&session);
-            let kept = self.kernel.sink.recorder.session(&session);
-            kept.map_err(|error| self.kernel.stop(0, Stop::Record(error)))?;
-        }
-        Ok(())
     }
 
     /// A client sends a request for the first time.

@@ -19,13 +19,22 @@ struct Script {
     after: Vec<Vec<(u32, Span)>>,
 }
 
+/// An open session.
+#[derive(Clone, Debug)]
+struct Going {
+    script: usize,
+    /// Of each request: ends that it waits for, and when it may be sent.
+    waits: Vec<(usize, Time)>,
+    left: usize,
+}
+
 /// Sessions from a list, with a note of what was sent.
 #[derive(Clone, Debug)]
 struct Scripts {
-    scripts: Vec<Script>,
+    all: Vec<Script>,
     next: usize,
-    /// By slot: the script, and of each request the ends that it waits for and the time.
-    open: BTreeMap<u32, (usize, Vec<(usize, Time)>, usize)>,
+    /// By slot.
+    open: BTreeMap<u32, Going>,
     opened: Vec<Time>,
     /// (script, turn) by number of the request.
     sent: Vec<(usize, u32)>,
@@ -35,7 +44,7 @@ struct Scripts {
 impl Scripts {
     fn new(scripts: Vec<Script>) -> Scripts {
         let (opened, classes) = (Vec::new(), vec!["even".into(), "odd".into()]);
-        Scripts { scripts, next: 0, open: BTreeMap::new(), opened, sent: Vec::new(), classes }
+        Scripts { all: scripts, next: 0, open: BTreeMap::new(), opened, sent: Vec::new(), classes }
     }
 }
 
@@ -57,17 +66,17 @@ impl Sessions for Scripts {
     }
 
     fn next_start(&mut self) -> Result<Option<Time>, WorkloadError> {
-        Ok(self.scripts.get(self.next).map(|script| script.start))
+        Ok(self.all.get(self.next).map(|script| script.start))
     }
 
     fn open(&mut self, now: Time) -> Result<Option<Opened>, WorkloadError> {
-        let Some(script) = self.scripts.get(self.next) else { return Ok(None) };
-        let number = (0..).find(|slot| !self.open.contains_key(slot)).unwrap();
+        let Some(script) = self.all.get(self.next) else { return Ok(None) };
+        let number = (0..u32::MAX).find(|slot| !self.open.contains_key(slot)).unwrap();
         let waits: Vec<(usize, Time)> = script.after.iter().map(|after| (after.len(), now)).collect();
         let ready = waits.iter().zip(0..).filter(|((waits, _), _)| *waits == 0);
         let turns = ready.map(|(_, turn)| (now, Turn { session: number, turn })).collect();
         let requests = waits.len();
-        self.open.insert(number, (self.next, waits, requests));
+        self.open.insert(number, Going { script: self.next, waits, left: requests });
         self.opened.push(now);
         self.next += 1;
         let session = SessionId::new(self.next as u64);
@@ -75,16 +84,16 @@ impl Sessions for Scripts {
     }
 
     fn send(&mut self, turn: Turn, now: Time) -> Arrival {
-        let script = self.open[&turn.session].0;
+        let script = self.open[&turn.session].script;
         self.sent.push((script, turn.turn));
         let session = Some(SessionId::new(script as u64 + 1));
-        Arrival { at: now, session, ..self.scripts[script].requests[turn.turn as usize].clone() }
+        Arrival { at: now, session, ..self.all[script].requests[turn.turn as usize].clone() }
     }
 
     fn ended(&mut self, turn: Turn, at: Time) -> Followed {
-        let (script, waits, left) = self.open.get_mut(&turn.session).unwrap();
+        let Going { script, waits, left } = self.open.get_mut(&turn.session).unwrap();
         let mut turns = Vec::new();
-        for (to, after) in self.scripts[*script].after.iter().enumerate() {
+        for (to, after) in self.all[*script].after.iter().enumerate() {
             for &(_, pause) in after.iter().filter(|(on, _)| *on == turn.turn) {
                 let (ends, soonest) = &mut waits[to];
                 (*ends, *soonest) = (*ends - 1, (*soonest).max(at + pause));
@@ -125,7 +134,7 @@ fn scripted(seed: u64, world: &World) -> Scripts {
             after.push(waits.into_iter().map(|on| (on, Span(below(4) * below(30) * MS))).collect());
         }
         scripts.push(Script { start, requests: requests.to_vec(), after });
-        start = start + Span(below(3) * below(200) * MS);
+        start += Span(below(3) * below(200) * MS);
         rest = others;
     }
     Scripts::new(scripts)
@@ -146,7 +155,7 @@ fn follow_the_script(world: &World, run: &Run, scripts: &Scripts) -> u64 {
         assert!(previous.is_none(), "sent twice");
     }
     let mut joined = 0;
-    for (number, script) in scripts.scripts.iter().enumerate() {
+    for (number, script) in scripts.all.iter().enumerate() {
         for (turn, after) in (0..).zip(&script.after) {
             let row = rows[&(number, turn)];
             let ends = after.iter().map(|&(on, pause)| {
@@ -163,7 +172,7 @@ fn follow_the_script(world: &World, run: &Run, scripts: &Scripts) -> u64 {
 
 /// The rows of sessions are the sums of those of their requests.
 fn add_up(run: &Run, scripts: &Scripts) {
-    assert_eq!(run.rows.sessions.len(), scripts.scripts.len(), "every session is over");
+    assert_eq!(run.rows.sessions.len(), scripts.all.len(), "every session is over");
     for session in &run.rows.sessions {
         let number = session.session.get() as usize - 1;
         let of = || run.rows.requests.iter().filter(|row| row.session == Some(session.session));
@@ -174,7 +183,7 @@ fn add_up(run: &Run, scripts: &Scripts) {
             session: session.session,
             start: scripts.opened[number],
             end: of().map(|row| row.end).max().unwrap(),
-            requests: scripts.scripts[number].requests.len() as u32,
+            requests: scripts.all[number].requests.len() as u32,
             finished: of().filter(|row| row.outcome == Outcome::Finished).count() as u32,
             prompt_tokens: sum(&|row| u64::from(row.prompt_tokens)),
             cached_tokens: sum(&|row| u64::from(row.cached_tokens)),
@@ -186,7 +195,7 @@ fn add_up(run: &Run, scripts: &Scripts) {
         assert_eq!(*session, wanted);
     }
     let figures = run.result.summary.sessions.as_ref().unwrap();
-    let over = scripts.scripts.len() as u64;
+    let over = scripts.all.len() as u64;
     assert_eq!((figures.opened, figures.over, figures.duration.count()), (over, over, over));
     let finished = run.rows.requests.iter().filter(|row| row.outcome == Outcome::Finished).count() as u64;
     assert_eq!(figures.first_ttft.count() + figures.later_ttft.count(), finished);
@@ -209,7 +218,7 @@ fn requests_follow_on_answers_in_jumps_as_in_steps() {
         add_up(&run, &sent);
         requests += run.rows.requests.len();
         match world.spec.traffic.clients {
-            None => assert!(sent.opened.iter().zip(&sent.scripts).all(|(at, script)| *at == script.start)),
+            None => assert!(sent.opened.iter().zip(&sent.all).all(|(at, script)| *at == script.start)),
             Some(Clients { count, think_time }) => {
                 closed += 1;
                 let count = count as usize;

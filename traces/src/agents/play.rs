@@ -203,10 +203,19 @@ impl SessionReplay {
         Open::new(session, self.number, self.copy, now, &self.spec)
     }
 
-    /// The requests that are ready, and those that follow on requests that are left out.
+    /// The requests to be sent, and those that follow on requests that are left out.
     fn ready(&mut self, turns: Vec<(Time, Turn)>) -> Vec<(Time, Turn)> {
-        let failures_dropped = self.spec.failures == Failures::Drop;
-        self.slots.ready(turns, failures_dropped)
+        match self.spec.failures {
+            Failures::Drop => self.slots.pass_over_failed(turns),
+            Failures::Keep | Failures::Redraw => turns,
+        }
+    }
+
+    /// All requests of a session that is open, at their recorded times.
+    fn recorded(&mut self, number: u32) -> Vec<(Time, Turn)> {
+        let drops = self.leaves_out(true);
+        let all = self.slots.at(number).all(drops);
+        all.into_iter().map(|(at, turn)| (at, Turn { session: number, turn })).collect()
     }
 
     fn no_requests(&self) -> TraceError {
@@ -260,10 +269,13 @@ impl Sessions for SessionReplay {
         let Some((session, _)) = self.next.take() else { return Ok(None) };
         let open = self.begin(session, now);
         let (session, requests) = (open.id(), open.left());
-        let first = if self.waits() { open.first() } else { open.all() };
         let number = self.slots.put(open);
-        let turns = first.into_iter().map(|(at, turn)| (at, Turn { session: number, turn })).collect();
-        let turns = self.ready(turns);
+        let turns = if self.waits() {
+            let first = self.slots.at(number).first();
+            self.ready(first.into_iter().map(|(at, turn)| (at, Turn { session: number, turn })).collect())
+        } else {
+            self.recorded(number)
+        };
         Ok(Some(Opened { number, session, requests, turns }))
     }
 
@@ -297,11 +309,9 @@ impl Workload for SessionReplay {
             let Some((session, _)) = self.next.take() else { return Ok(None) };
             self.last_end = self.last_end.max(start + Span(session.end_ns()));
             let open = self.begin(session, start);
-            let all = open.all();
             let number = self.slots.put(open);
-            let turns = all.into_iter().map(|(at, turn)| (at, Turn { session: number, turn })).collect();
             let order = self.number;
-            for (at, turn) in self.ready(turns) {
+            for (at, turn) in self.recorded(number) {
                 self.queue.push(Reverse((at, order, turn)));
             }
         }

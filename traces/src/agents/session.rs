@@ -1,5 +1,7 @@
 //! A session as a graph: its requests, what each waits for, and the blocks of its prompts.
 
+mod ids;
+
 use std::collections::HashMap;
 
 use overbook_sim::workload::arrival::{ClassId, Content, SessionId};
@@ -73,18 +75,22 @@ impl Session {
         self.requests.iter().map(Request::end_ns).max().unwrap_or(0)
     }
 
-    /// What a prompt begins with, in blocks of the engine; ids count from `base`.
-    pub(super) fn content(&self, request: &Request, block_tokens: u32, base: u64) -> Content {
+    /// What a prompt consists of, in full blocks of the engine; ids count from `base`. What is behind the last full block of the file
+    /// has no known content: its ids are its own.
+    pub(super) fn content(&self, turn: u32, block_tokens: u32, base: u64) -> Content {
+        let request = &self.requests[turn as usize];
         let parts = u64::from(self.block_size / block_tokens);
         let full = u64::from(request.prompt_tokens / block_tokens);
         let runs = &self.runs[request.runs.0 as usize..request.runs.1 as usize];
-        let known = runs.iter().map(|&(_, count)| count).sum::<u64>() * parts;
-        let mut ids = Vec::with_capacity(known.min(full) as usize);
+        let mut ids = Vec::with_capacity(full as usize);
         for &(first, count) in runs {
             let here = (count * parts).min(full - ids.len() as u64);
             let first = base + first * parts;
             ids.extend(first..first + here);
         }
+        let rest = full - ids.len() as u64;
+        let first = base + NAMED_IDS + u64::from(turn) * parts;
+        ids.extend(first..first + rest);
         Content { block_tokens, ids: ids.into_boxed_slice() }
     }
 }
@@ -100,8 +106,9 @@ pub(super) struct Cut {
     pub(super) pause_ns: u64,
 }
 
-/// Ids below this times the parts of a block: those of one session fit below [`SESSION_IDS`].
+/// Ids of blocks of the engine that a session has for itself: the lower half for what the file names, the upper one for what it does not.
 pub(super) const SESSION_IDS: u64 = 1 << 32;
+const NAMED_IDS: u64 = SESSION_IDS / 2;
 
 /// Models that a file can name.
 const CLASSES_MAX: usize = 4096;
@@ -276,81 +283,6 @@ impl Draft<'_, '_> {
         Ok(self.session.requests.len() as u32 - 1)
     }
 
-    /// Makes of the ids of the request before those of this one.
-    fn ids(&mut self, entry: &Entry<'_>, path: &str, prompt: u32, ids: &mut Vec<Run>) -> Result<(), TraceError> {
-        let place = self.place;
-        let known = count(ids);
-        match (entry.keep, &entry.ids, &entry.hash_ids) {
-            (Some(keep), Some(_), None) if keep > known => {
-                let help = "`keep` counts leading ids of the request before it in its list";
-                return Err(place.bad(path, "keep", &keep, "at most the ids of the request before", help));
-            }
-            (Some(keep), Some(runs), None) => {
-                truncate(ids, keep);
-                runs.iter().try_for_each(|&run| self.append(ids, run, path, "ids"))?;
-            }
-            (None, None, Some(hashes)) => {
-                truncate(ids, 0);
-                hashes.iter().try_for_each(|&id| self.append(ids, (id, 1), path, "hash_ids"))?;
-            }
-            _ => {
-                let help = "a request has `hash_ids`, or `keep` and `ids`";
-                return Err(place.bad(path, "", &"other keys", "the ids of its blocks in one form", help));
-            }
-        }
-        let (full, all) = (prompt / self.session.block_size, prompt.div_ceil(self.session.block_size));
-        let found = count(ids);
-        if found != u64::from(full) && found != u64::from(all) {
-            let help = "a request has an id for each block of `block_size` tokens of its prompt; a partial last one may have one";
-            return Err(place.bad(
-                path,
-                "",
-                &format!("{found} ids for {prompt} tokens"),
-                "one id for each full block of the prompt",
-                help,
-            ));
-        }
-        Ok(())
-    }
-
-    /// Adds a run at the end of the ids.
-    fn append(&mut self, ids: &mut Vec<Run>, (first, more): Run, path: &str, key: &str) -> Result<(), TraceError> {
-        let parts = u64::from(self.session.block_size / self.builder.block_tokens);
-        let end = first.checked_add(more).filter(|end| end.checked_mul(parts).is_some_and(|end| end <= SESSION_IDS));
-        let Some(end) = end else {
-            let help = "ids are numbered within their session; hashes must be numbered first";
-            return Err(self.place.bad(
-                path,
-                key,
-                &first,
-                "ids that, with the blocks of the engine in them, fit below 2^32",
-                help,
-            ));
-        };
-        // No id is before the first one.
-        let mut before = ids.last().map_or(u64::MAX, |&(first, count)| first + count - 1);
-        for id in first..end {
-            if *self.before.entry(id).or_insert(before) != before {
-                let help =
-                    "an id stands for its block and all blocks before it, so that it always follows on the same one";
-                return Err(self.place.bad(
-                    path,
-                    key,
-                    &id,
-                    "ids that follow on the ids that they followed on before",
-                    help,
-                ));
-            }
-            before = id;
-        }
-        match ids.last_mut() {
-            Some((last, count)) if *last + *count == first => *count += more,
-            _ if more > 0 => ids.push((first, more)),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Says what a request waits for.
     fn connect(
         &mut self,
@@ -413,7 +345,7 @@ impl Draft<'_, '_> {
                 "check how the file was made",
             ));
         };
-        let took = entry.duration_ms.filter(|took| took.get() != "null");
+        let took = entry.duration_ms;
         let took_ns = took.map(|took| self.place.milliseconds(path, "duration_ms", took)).transpose()?.unwrap_or(0);
         let started_ns = end_ns.saturating_sub(took_ns).max(origin.at_ns);
         if let (Some(took), Some(last)) = (took, requests.last()) {
@@ -453,22 +385,4 @@ impl Draft<'_, '_> {
         }
         session
     }
-}
-
-fn count(ids: &[Run]) -> u64 {
-    ids.iter().map(|&(_, count)| count).sum()
-}
-
-/// Keeps the first so many ids.
-fn truncate(ids: &mut Vec<Run>, mut keep: u64) {
-    let mut runs = 0;
-    for run in ids.iter_mut() {
-        if keep == 0 {
-            break;
-        }
-        run.1 = run.1.min(keep);
-        keep -= run.1;
-        runs += 1;
-    }
-    ids.truncate(runs);
 }

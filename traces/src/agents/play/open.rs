@@ -51,13 +51,13 @@ impl Open {
     /// The requests that wait for nothing, and when they are sent.
     pub(super) fn first(&self) -> Vec<(Time, u32)> {
         let waiting = self.waits.iter().map(|(waits, _)| *waits);
-        self.all().into_iter().zip(waiting).filter_map(|(turn, waits)| (waits == 0).then_some(turn)).collect()
+        self.all(false).into_iter().zip(waiting).filter_map(|(turn, waits)| (waits == 0).then_some(turn)).collect()
     }
 
-    /// All requests at their recorded times.
-    pub(super) fn all(&self) -> Vec<(Time, u32)> {
-        let times = self.session.requests.iter().map(|request| self.start + Span(request.at_ns));
-        times.zip(0..).collect()
+    /// All requests at their recorded times, with or without those that failed.
+    pub(super) fn all(&self, drops_failed: bool) -> Vec<(Time, u32)> {
+        let requests = self.session.requests.iter().zip(0..).filter(|(request, _)| !(drops_failed && request.failed()));
+        requests.map(|(request, turn)| (self.start + Span(request.at_ns), turn)).collect()
     }
 
     /// The request of a turn, sent at a time.
@@ -69,7 +69,7 @@ impl Open {
         }
         Arrival {
             class: request.class,
-            content: Some(Box::new(self.session.content(request, self.block_tokens, self.base))),
+            content: Some(Box::new(self.session.content(turn, self.block_tokens, self.base))),
             session: Some(self.id),
             recorded_e2el,
             ..Arrival::new(at, request.prompt_tokens, request.output_tokens)
@@ -121,14 +121,14 @@ impl Slots {
         self.open[number as usize].as_mut().expect("a turn of an open session")
     }
 
-    /// Puts in the place of failed requests that are left out what follows on them, the time later that they took.
-    pub(super) fn ready(&mut self, turns: Vec<(Time, Turn)>, dropped: bool) -> Vec<(Time, Turn)> {
+    /// Puts in the place of failed requests what follows on them, the time later that they took.
+    pub(super) fn pass_over_failed(&mut self, turns: Vec<(Time, Turn)>) -> Vec<(Time, Turn)> {
         let mut ready = Vec::with_capacity(turns.len());
         let mut found: Vec<(Time, Turn)> = turns.into_iter().rev().collect();
         while let Some((at, turn)) = found.pop() {
             let open = self.at(turn.session);
             let request = &open.session.requests[turn.turn as usize];
-            if !(dropped && request.failed()) {
+            if !request.failed() {
                 ready.push((at, turn));
                 continue;
             }
