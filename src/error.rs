@@ -73,6 +73,7 @@ impl Error {
             Error::Run(error) => match error {
                 RunError::Workload(_)
                 | RunError::Unsorted(_)
+                | RunError::SessionsHeldBack
                 | RunError::PoolTooSmall { .. }
                 | RunError::StepTooLong { .. }
                 | RunError::EndOfTime { .. } => true,

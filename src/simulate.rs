@@ -38,7 +38,8 @@ pub(crate) fn simulate<R: Recorder>(
     let mut workload = open()?;
     let mut watch = |progress| watch(progress) && !options.cancel.is_cancelled();
     // In a closed loop the workload's own times are not those of the requests.
-    let counted = point.coordinates.is_empty() && point.scenario.workload.clients.is_none();
+    let closed = point.scenario.workload.clients.is_some() || workload.sessions().is_some();
+    let counted = point.coordinates.is_empty() && !closed;
     let (mut played, mut recorded) = (None, None);
     let (ran, rows) = if counted {
         let mut tapped = Tapped::new(workload);

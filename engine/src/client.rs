@@ -158,6 +158,11 @@ pub fn replay(
     if let Some(why) = unfit(spec) {
         return Err(ReplayError::Unfit(why));
     }
+    if crate::run::waits(workload) {
+        return Err(ReplayError::Unfit(
+            "its sessions wait for answers, and a replay never does; set `workload.trace.sessions.pace: recorded`",
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let runtime = runtime.map_err(ReplayError::Start)?;
     let pool = Arc::new(Pool::new(server.target.clone(), server.api_key.clone()));

@@ -131,6 +131,11 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
     cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)
 }
 
+/// Whether requests of a workload follow on answers.
+pub(crate) fn waits(workload: &mut dyn Workload) -> bool {
+    workload.sessions().is_some_and(|sessions| sessions.waits())
+}
+
 /// What ends a run that keeps what it has: its scheduler does not get on.
 fn halt(spec: &ClusterSpec, at: Time, error: DriveError) -> Result<Halt, DriveError> {
     let (policy, replica) = (spec.scheduler.name(), 0);
@@ -155,6 +160,11 @@ pub fn run(
     watch: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Measured, EngineError> {
     check(spec)?;
+    if waits(workload) {
+        return Err(EngineError::Unfit(
+            "its requests wait for answers within their sessions; set `workload.trace.sessions.pace: recorded`",
+        ));
+    }
     let vocab = executor.capacity().vocab;
     let (limits, scheduler, seed) = (spec.limits, spec.scheduler.clone(), spec.seed);
     let (out, inbox) = mpsc::channel();

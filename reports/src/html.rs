@@ -72,8 +72,9 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let (classes, classes_left_out) = classes(summary);
     let pools = crate::pools::table(summary);
     let outages = crate::outages::table(summary);
+    let sessions = crate::sessions::table(summary);
     let kv = crate::kv_traffic::table(summary);
-    let tables = [&[outages, pools, kv], tables].concat();
+    let tables = [&[sessions, outages, pools, kv], tables].concat();
     let page = Page {
         report,
         tone: tone(report),
@@ -131,6 +132,8 @@ fn latencies(summary: &Summary) -> Vec<LatencyRow> {
         ("itl", "ITL", "every gap between two tokens"),
         ("e2el", "E2EL", "last token − arrival, and the front end"),
         ("queue_time", "Queue", "first scheduled − arrival"),
+        ("first_turn_ttft", "TTFT, first", "of the first request of a session"),
+        ("later_turn_ttft", "TTFT, later", "of the other requests of sessions"),
         ("client_ttft", "TTFT, client", "first token at the client − sent"),
         ("client_e2el", "E2EL, client", "last token at the client − sent"),
     ];

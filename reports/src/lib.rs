@@ -71,6 +71,7 @@ mod pools;
 pub mod read;
 pub mod report;
 pub mod run_dir;
+mod sessions;
 pub mod study;
 pub mod summary_json;
 mod table;

@@ -37,14 +37,26 @@
 //! | `used_blocks` | int64 | blocks | used KV blocks after planning its first step |
 //! | `preempted` | int32 | requests | preempted by the plan |
 //! | `swapped_blocks` | int64 | blocks | copied to the host and back before the step |
+//!
+//! | `sessions.parquet` | type | unit | meaning |
+//! |---|---|---|---|
+//! | `session` | int64 | | as in `requests.parquet` (rows are in order of end) |
+//! | `start_ns`, `end_ns` | int64 | ns | opened, its last request ended |
+//! | `requests`, `finished` | int32 | | requests that it sent, and that finished |
+//! | `prompt_tokens` | int64 | tokens | prompts of its requests that were started |
+//! | `cached_tokens` | int64 | tokens | those found in the prefix cache |
+//! | `computed_tokens` | int64 | tokens | those computed, and what preemptions made compute again |
+//! | `output_tokens` | int64 | tokens | delivered |
+//! | `first_ttft_ns` | int64? | ns | time to first token of its first request; null if that got none |
+//! | `waited_ns` | int64 | ns | end-to-end latencies of its requests, summed |
 
 mod column;
 mod samples;
 mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, SessionRow, StepRow};
 use overbook_sim::workload::arrival::SessionId;
 
 use crate::ReportError;
@@ -57,6 +69,8 @@ use table::Table;
 pub const REQUESTS: &str = "requests.parquet";
 /// File name of the segment rows.
 pub const STEPS: &str = "steps.parquet";
+/// File name of the session rows; there is none without sessions.
+pub const SESSIONS: &str = "sessions.parquet";
 
 /// What a finished recorder has written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -69,18 +83,25 @@ pub struct Written {
     pub step_rows: u64,
     /// Bytes of `steps.parquet`.
     pub step_bytes: u64,
+    /// Rows of `sessions.parquet`.
+    pub session_rows: u64,
+    /// Bytes of `sessions.parquet`.
+    pub session_bytes: u64,
 }
 
-/// Writes rows into `requests.parquet` and, if wanted, `steps.parquet`.
+/// Writes rows into `requests.parquet`, into `steps.parquet` if wanted, and into `sessions.parquet` if there are sessions.
 ///
 /// Without [`ParquetRecorder::finish`] the files stay without a footer: no reader takes them for whole.
 pub struct ParquetRecorder {
     requests: Table<REQUEST_COLUMNS>,
     steps: Option<Table<STEP_COLUMNS>>,
+    sessions: Option<Table<SESSION_COLUMNS>>,
+    dir: PathBuf,
 }
 
 const REQUEST_COLUMNS: usize = 18;
 const STEP_COLUMNS: usize = 15;
+const SESSION_COLUMNS: usize = 11;
 
 fn request_columns() -> [Column; REQUEST_COLUMNS] {
     [
@@ -125,6 +146,22 @@ fn step_columns() -> [Column; STEP_COLUMNS] {
     ]
 }
 
+fn session_columns() -> [Column; SESSION_COLUMNS] {
+    [
+        Column::long("session"),
+        Column::long("start_ns"),
+        Column::long("end_ns"),
+        Column::int("requests"),
+        Column::int("finished"),
+        Column::long("prompt_tokens"),
+        Column::long("cached_tokens"),
+        Column::long("computed_tokens"),
+        Column::long("output_tokens"),
+        Column::optional("first_ttft_ns"),
+        Column::long("waited_ns"),
+    ]
+}
+
 impl ParquetRecorder {
     /// Begins the files in `dir`, `steps.parquet` only if `with_steps`.
     ///
@@ -133,7 +170,7 @@ impl ParquetRecorder {
     pub fn create(dir: &Path, with_steps: bool) -> Result<Self, ReportError> {
         let requests = Table::create(&dir.join(REQUESTS), request_columns())?;
         let steps = with_steps.then(|| Table::create(&dir.join(STEPS), step_columns()));
-        Ok(ParquetRecorder { requests, steps: steps.transpose()? })
+        Ok(ParquetRecorder { requests, steps: steps.transpose()?, sessions: None, dir: dir.to_owned() })
     }
 
     /// Writes what is left and the footers. `classes` are the workload's class names.
@@ -147,7 +184,11 @@ impl ParquetRecorder {
             Some(steps) => steps.finish(&[])?,
             None => (0, 0),
         };
-        Ok(Written { request_rows, request_bytes, step_rows, step_bytes })
+        let (session_rows, session_bytes) = match self.sessions {
+            Some(sessions) => sessions.finish(&[])?,
+            None => (0, 0),
+        };
+        Ok(Written { request_rows, request_bytes, step_rows, step_bytes, session_rows, session_bytes })
     }
 }
 
@@ -230,6 +271,27 @@ impl Recorder for ParquetRecorder {
         used_blocks.push_long(row.used_blocks);
         preempted.push_int(row.preempted);
         swapped_blocks.push_long(row.swapped_blocks);
+        Ok(table.row_is_complete()?)
+    }
+
+    fn session(&mut self, row: &SessionRow) -> Result<(), RecordError> {
+        if self.sessions.is_none() {
+            self.sessions = Some(Table::create(&self.dir.join(SESSIONS), session_columns())?);
+        }
+        let Some(table) = &mut self.sessions else { return Ok(()) };
+        let [session, start, end, requests, finished, prompt, cached, computed, output, first_ttft, waited] =
+            &mut table.columns;
+        session.push_long(row.session.get());
+        start.push_long(row.start.0);
+        end.push_long(row.end.0);
+        requests.push_int(row.requests);
+        finished.push_int(row.finished);
+        prompt.push_long(row.prompt_tokens);
+        cached.push_long(row.cached_tokens);
+        computed.push_long(row.computed_tokens);
+        output.push_long(row.output_tokens);
+        first_ttft.push_optional(row.first_ttft.map(|ttft| ttft.0));
+        waited.push_long(row.waited.0);
         Ok(table.row_is_complete()?)
     }
 

@@ -200,13 +200,14 @@ impl Report {
 }
 
 /// Rows that are not played, as [`Workload::rows`](overbook_sim::Workload::rows) names them, and why, in words.
-const LEFT_OUT: [(&str, &str); 6] = [
+const LEFT_OUT: [(&str, &str); 7] = [
     ("failed_left_out", "failed (no tokens)"),
     ("empty", "with empty cells"),
     ("invalid", "not readable"),
     ("filtered", "not in `keep`"),
     ("outside_window", "outside `window`"),
     ("skipped", "by `skip`"),
+    ("cut_off", "with or behind a prompt above `max_prompt_tokens`"),
 ];
 
 /// Rows of a trace that are not played, by reason: "1,684 of 199,000 rows: 1,684 failed (no tokens)". Empty if all are.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ReportError;
 use crate::manifest::Manifest;
-use crate::parquet::{REQUESTS, STEPS};
+use crate::parquet::{REQUESTS, SESSIONS, STEPS};
 use crate::points::POINTS;
 use crate::study::STUDY;
 
@@ -17,11 +17,12 @@ pub const MANIFEST: &str = "manifest.json";
 pub const SUMMARY: &str = "summary.json";
 
 /// Files that runs, replays, studies and comparisons leave in their directories, beside those of single points.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     MANIFEST,
     SUMMARY,
     REQUESTS,
     STEPS,
+    SESSIONS,
     STUDY,
     POINTS,
     "report.html",

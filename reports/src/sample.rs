@@ -56,7 +56,7 @@ pub(crate) fn report() -> Report {
         request += 1;
     }
     let classes = ["conversation".to_owned(), "api".to_owned()];
-    let summary = tally.finish(Fleet { replicas: 2, lanes: 2, blocks: 56_000, served: None }, &classes);
+    let summary = tally.finish(Fleet { replicas: 2, lanes: 2, blocks: 56_000, served: None, gpu_time: None }, &classes);
     let verdicts = vec![
         Verdict::at_most("ttft_p99", 2.0, &summary),
         Verdict::at_most("tpot_p99", 0.05, &summary),

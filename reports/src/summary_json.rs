@@ -2,7 +2,9 @@
 
 use overbook_sim::results::histogram::Histogram;
 use overbook_sim::results::rows::Outcome;
-use overbook_sim::results::summary::{Batches, Class, Hit, LATENCIES, Outage, PoolSummary, QUANTILES, Slo, Summary};
+use overbook_sim::results::summary::{
+    Batches, Class, Hit, LATENCIES, Outage, PoolSummary, QUANTILES, SessionFigures, Slo, Summary,
+};
 use overbook_sim::results::trust::Trust;
 use overbook_sim::time::{Span, Time};
 
@@ -77,6 +79,9 @@ pub fn summary_json(report: &Report) -> String {
     }
     // Most caches are on the GPUs alone.
     entries.extend(crate::kv_traffic::entry(summary).map(|kv| ("prefix_cache".to_owned(), kv)));
+    if let Some(figures) = &summary.sessions {
+        entries.push(("sessions".into(), sessions(figures, summary)));
+    }
     // A uniform fleet has no pools.
     if !summary.pools.is_empty() {
         let pools = summary.pools.iter().map(|of| pool(of, summary)).collect();
@@ -135,6 +140,24 @@ fn outages(summary: &Summary) -> Json {
     let mut entries: Entries = vec![("count".into(), (outages.spans().len() as u64).into())];
     entries.extend(hit(outages.all()));
     entries.push(("each".into(), Json::List(outages.each().map(one).collect())));
+    Json::Object(entries)
+}
+
+/// Sessions that are over; latencies of theirs stand with the others.
+fn sessions(figures: &SessionFigures, summary: &Summary) -> Json {
+    let mut entries: Entries = vec![
+        ("opened".into(), figures.opened.into()),
+        ("over".into(), figures.over.into()),
+        ("completed".into(), figures.finished.into()),
+        ("session_throughput".into(), summary.metric("session_throughput").into()),
+        ("gpu_seconds_per_session".into(), summary.metric("session_gpu_seconds").into()),
+    ];
+    let SessionFigures { requests, prompt, cached, computed, .. } = figures;
+    for (name, histogram) in
+        [("requests", requests), ("prompt_tokens", prompt), ("cached_tokens", cached), ("computed_tokens", computed)]
+    {
+        statistics(&mut entries, name, 1.0, histogram);
+    }
     Json::Object(entries)
 }
 

@@ -23,9 +23,9 @@ pub fn summary(report: &Report, color: bool) -> String {
     lines.extend(verdicts(&report.verdicts, paint));
     lines.push(String::new());
     lines.push(paint.dim(&latency_header()));
-    for name in ["ttft", "tpot", "itl", "e2el", "client_ttft", "client_e2el"] {
+    for name in ["ttft", "first_turn_ttft", "later_turn_ttft", "tpot", "itl", "e2el", "client_ttft", "client_e2el"] {
         if let Some(histogram) = report.summary.latency(name) {
-            lines.push(latency_row(name, histogram));
+            lines.push(latency_row(short(name), histogram));
         }
     }
     lines.push(String::new());
@@ -68,6 +68,15 @@ fn verdicts(verdicts: &[Verdict], paint: Paint) -> Vec<String> {
     lines
 }
 
+/// The name of a latency, no longer than its column.
+fn short(name: &str) -> &str {
+    match name {
+        "first_turn_ttft" => "  first turn",
+        "later_turn_ttft" => "  later",
+        name => name,
+    }
+}
+
 fn latency_header() -> String {
     columns("latency", ["mean", "p50", "p90", "p99", "max"].map(str::to_owned))
 }
@@ -105,6 +114,11 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
     if summary.slo.is_set() {
         let share = show("goodput_fraction");
         figures.push(("goodput", format!("{} ({share} of requests are good)", show("request_goodput"))));
+    }
+    for (at, text) in folded(&crate::sessions::line(summary), 66).into_iter().enumerate() {
+        if !text.is_empty() {
+            figures.push((["sessions", ""][at.min(1)], text));
+        }
     }
     for (what, text) in crate::pools::lines(summary) {
         figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));

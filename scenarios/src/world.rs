@@ -232,6 +232,7 @@ impl Point {
         Ok(ClusterSpec {
             replicas: scenario.fleet.replicas,
             limits: self.kinds()[0].limits()?.0,
+            gpus: Some(scenario.fleet.gpus_per_replica()),
             pools: self.replica_pools()?,
             store: self.store()?,
             scheduler: scenario.scheduler.clone(),
@@ -307,6 +308,7 @@ impl Point {
             Ok(ReplicaPool {
                 replicas: spec.replicas,
                 limits: pool.limits()?.0,
+                gpus: Some(pool.scenario.fleet.gpus_per_replica()),
                 weight: spec.weight,
                 autoscale: spec.autoscale.map(autoscale),
                 frontend: pool.frontend(),

@@ -21,6 +21,8 @@ pub struct Counts {
     pub failed: u64,
     /// Failed requests that were left out.
     pub dropped: u64,
+    /// Requests cut off by `sessions.max_prompt_tokens`, with those that follow on them.
+    pub cut_off: u64,
     /// Rows passed over by `skip`.
     pub skipped: u64,
     /// Requests taken.
@@ -29,7 +31,7 @@ pub struct Counts {
 
 impl Counts {
     /// All of them by the names that reports have.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 10] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 11] {
         [
             ("read", self.rows),
             ("taken", self.taken),
@@ -40,6 +42,7 @@ impl Counts {
             ("filtered", self.filtered),
             ("outside_window", self.outside),
             ("skipped", self.skipped),
+            ("cut_off", self.cut_off),
             ("out_of_order", self.out_of_order),
         ]
     }
@@ -56,6 +59,7 @@ impl fmt::Display for Counts {
             (self.empty, "with empty cells"),
             (self.invalid, "not readable"),
             (self.out_of_order, "out of order and sorted"),
+            (self.cut_off, "with or behind a prompt that is too long"),
         ] {
             if rows > 0 {
                 write!(f, ", {rows} {what}")?;

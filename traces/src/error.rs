@@ -215,6 +215,18 @@ pub enum TraceError {
         /// What to change.
         help: &'static str,
     },
+    /// Nothing says when the sessions of a trace start.
+    #[error("{path}: the sessions have times of their own and no common clock: when does each start? help: `workload.clients: {{ count: 8 }}` has 8 at a time go on, one after the other; `workload.trace.sessions: {{ rate: 0.02/s }}` starts them at random", path = path.display())]
+    NoStarts {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of sessions, read as rows.
+    #[error("{path}:1: the file holds sessions (format {}), not rows; help: statistics by group and fits need rows: `trace convert` writes the requests at their recorded times", Format::KvCacheTester, path = path.display())]
+    HoldsSessions {
+        /// The file.
+        path: PathBuf,
+    },
     /// A row is earlier than the row above it.
     #[error("{path}:{line}: column `{column}`: time goes backwards: expected at least `{before}` (the row above), found `{found}`; help: `sort: true` sorts the rows and counts those out of order, or sort the file by `{column}`", path = path.display())]
     Backwards {

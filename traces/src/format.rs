@@ -22,12 +22,14 @@ pub enum Format {
     Mooncake,
     /// Qwen-Bailian's JSON lines: seconds, ids of 16-token blocks, turns that name the turn before.
     Bailian,
+    /// Sessions of coding agents, as kv-cache-tester records them: JSON lines, one session each.
+    KvCacheTester,
     /// Any layout, with `columns`.
     Columns,
 }
 
 impl Format {
-    /// The formats that a file can have; Bailian's files have Mooncake's keys too.
+    /// The formats that a file of rows can have; Bailian's files have Mooncake's keys too.
     pub(crate) const ALL: [Format; 5] =
         [Format::BurstGpt, Format::Azure, Format::Vidur, Format::Bailian, Format::Mooncake];
 
@@ -35,6 +37,7 @@ impl Format {
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self {
             Format::Auto | Format::Columns => &[],
+            Format::KvCacheTester => &crate::agents::line::KEYS,
             Format::BurstGpt => {
                 &["Timestamp|Relative timestamp", "Model", "Request tokens", "Response tokens", "Log Type"]
             }
@@ -55,6 +58,7 @@ impl fmt::Display for Format {
             Format::Vidur => "vidur",
             Format::Bailian => "bailian",
             Format::Mooncake => "mooncake",
+            Format::KvCacheTester => "kv-cache-tester",
             Format::Columns => "columns",
         })
     }
@@ -62,6 +66,7 @@ impl fmt::Display for Format {
 
 /// What each format needs, for messages.
 pub(crate) fn needs() -> String {
-    let needs = Format::ALL.map(|format| format!("{format} ({})", format.columns().join(", ")));
+    let needs = Format::ALL.into_iter().chain([Format::KvCacheTester]);
+    let needs: Vec<String> = needs.map(|format| format!("{format} ({})", format.columns().join(", "))).collect();
     needs.join("; ")
 }

@@ -17,7 +17,8 @@ pub struct Held {
 const LOOK_EVERY: usize = 1 << 14;
 
 impl Held {
-    /// Reads a workload to its end. `None` if it takes more than `bytes_max`, or if `go_on` says no on the way.
+    /// Reads a workload to its end. `None` if it takes more than `bytes_max`, if `go_on` says no on the way, or if it has sessions
+    /// whose requests follow on answers: they have no times of their own.
     ///
     /// # Errors
     /// The workload is broken at some point.
@@ -26,6 +27,9 @@ impl Held {
         bytes_max: u64,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Held>, WorkloadError> {
+        if workload.sessions().is_some() {
+            return Ok(None);
+        }
         let (mut arrivals, mut bytes) = (Vec::new(), 0);
         while let Some(arrival) = workload.next_arrival()? {
             bytes += size(&arrival);

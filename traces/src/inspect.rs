@@ -1,5 +1,6 @@
 //! All that is wrong with the rows of a trace, found in one pass.
 
+use crate::agents::SessionReplay;
 use crate::counts::Counts;
 use crate::error::TraceError;
 use crate::fault::about_row;
@@ -40,6 +41,14 @@ impl TraceSpec {
         let problems = self.problems();
         if !problems.is_empty() {
             return Err(TraceError::Spec(problems));
+        }
+        if self.is_of_sessions()? {
+            let (counts, whole, found) = SessionReplay::faults(self, rows_max)?;
+            let mut faults = Vec::new();
+            for error in found {
+                note(&mut faults, error);
+            }
+            return Ok(Inspection { counts, whole, faults });
         }
         // In the order of the file, so that the beginning of a large one is enough.
         let plain = TraceSpec { sort: false, skip: 0, requests: None, failures: Failures::Drop, ..self.clone() };

@@ -11,6 +11,7 @@
 //!                                                                                 skip,     cells,       │     ▼
 //!                                                                                 take,     compress     │  burstiness
 //!                                                                                 clip                   │
+//!                    of_sessions ─► agents (kv-cache-tester): what waits for what, open sessions ────────┤
 //! GenerateSpec ─open─► arrivals (steady | profile), lengths (dist, quantile), sessions ─► generate ──────┤
 //! PopulationSpec ─open─► rates, lengths of clients ─► merge ─► population ───────────────────────────────┘
 //! ```
@@ -55,6 +56,7 @@
 //! * A generator draws each purpose from its own stream of one seed, so changing lengths never moves an arrival.
 #![forbid(unsafe_code)]
 
+mod agents;
 mod arrivals;
 mod azure;
 mod bounded;
@@ -110,6 +112,7 @@ mod superpose;
 mod table;
 mod vidur;
 
+pub use agents::{Pace, SessionReplay, SessionTraceSpec};
 pub use arrivals::{ArrivalSpec, GapFamily};
 pub use bounded::Bounded;
 pub use burstgpt_hours::{BURSTGPT_1_HOURLY, BURSTGPT_1_HOURS};

@@ -1,4 +1,4 @@
-//! Bytes to lines: one block of the file in memory, whatever the file's size.
+//! Bytes to lines: one block of the file in memory, whatever the file's size; a longer line makes it grow, where such lines are expected.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,19 @@ use crate::error::TraceError;
 use crate::packing::Packing;
 use crate::source::Source;
 
-/// Bytes read at a time, and the longest line accepted.
+/// Bytes read at a time, and the longest row accepted.
 const BLOCK: usize = 256 << 10;
+
+/// Longest line that holds a whole session: one of a thousand requests with all their ids has 20 MB.
+const SESSION_MAX: usize = 256 << 20;
 
 /// Lines of a file, numbered from 1.
 pub(crate) struct Lines {
     path: PathBuf,
     source: Source,
-    block: Box<[u8]>,
+    block: Vec<u8>,
+    /// Longest line accepted; the block grows up to it.
+    limit: usize,
     /// Unread bytes are `block[start..end]`.
     start: usize,
     end: usize,
@@ -27,11 +32,22 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Opens a file of rows.
     pub(crate) fn open(path: &Path) -> Result<Lines, TraceError> {
+        Lines::up_to(path, BLOCK)
+    }
+
+    /// Opens a file in which a line is a session.
+    pub(crate) fn of_sessions(path: &Path) -> Result<Lines, TraceError> {
+        Lines::up_to(path, SESSION_MAX)
+    }
+
+    fn up_to(path: &Path, limit: usize) -> Result<Lines, TraceError> {
         Ok(Lines {
             path: path.to_owned(),
             source: Source::open(path)?,
-            block: vec![0; BLOCK].into_boxed_slice(),
+            block: vec![0; BLOCK],
+            limit,
             start: 0,
             end: 0,
             last: 0,
@@ -55,6 +71,11 @@ impl Lines {
                 return Ok(Some((self.number, &self.block[line.start..line.start + length])));
             }
         }
+    }
+
+    /// Number of the last line.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Gives the last line once more. Nothing was read since.
@@ -85,7 +106,11 @@ impl Lines {
         self.end -= self.start;
         self.start = 0;
         if self.end == self.block.len() {
-            return Err(TraceError::LineTooLong { path: self.path.clone(), line: self.number + 1, limit: BLOCK });
+            if self.end == self.limit {
+                let (path, line, limit) = (self.path.clone(), self.number + 1, self.limit);
+                return Err(TraceError::LineTooLong { path, line, limit });
+            }
+            self.block.resize((2 * self.end).min(self.limit), 0);
         }
         let read = loop {
             match self.source.stream.read(&mut self.block[self.end..]) {

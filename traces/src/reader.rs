@@ -44,7 +44,7 @@ impl Decoder {
             Format::Azure => Decoder::Azure(Azure::new(columns), class),
             Format::Vidur => Decoder::Vidur(Vidur::new(columns), class),
             Format::Mooncake => Decoder::Mooncake(Mooncake::new(columns), class),
-            Format::BurstGpt | Format::Auto | Format::Columns | Format::Bailian => {
+            Format::BurstGpt | Format::Auto | Format::Columns | Format::Bailian | Format::KvCacheTester => {
                 Decoder::BurstGpt(BurstGpt::new(columns, keep.clone()))
             }
         }
@@ -157,6 +157,9 @@ impl Reader {
     }
 
     fn without_redraw(spec: &TraceSpec) -> Result<Reader, TraceError> {
+        if spec.is_of_sessions()? {
+            return Err(TraceError::HoldsSessions { path: spec.path.clone() });
+        }
         let mut table = Table::open(&spec.path)?;
         let Layout { format, decoder, ids, sessions, elapsed } = match &spec.columns {
             Some(columns) => mapped(Format::Columns, columns, &table, &spec.keep)?,

@@ -4,6 +4,7 @@ use overbook_sim::time::{NS_PER_S, Span, Time};
 use overbook_sim::units::{Duration, Rate};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
+use crate::agents::SessionReplay;
 use crate::cells::Cells;
 use crate::clock::Clock;
 use crate::counts::Counts;
@@ -26,11 +27,14 @@ impl TraceSpec {
         self.open_seeded(0)
     }
 
-    /// As [`open`](TraceSpec::open), with a seed for what is drawn: `failures: redraw`, `spread`, `multiply`.
+    /// As [`open`](TraceSpec::open), with a seed for what is drawn: `failures: redraw`, `spread`, `multiply`, starts of sessions.
     ///
     /// # Errors
     /// See [`TraceError`].
     pub fn open_seeded(&self, seed: u64) -> Result<Box<dyn Workload>, TraceError> {
+        if self.is_of_sessions()? {
+            return Ok(Box::new(SessionReplay::open(self, seed)?));
+        }
         Ok(Box::new(self.replay_seeded(seed)?))
     }
 

@@ -25,12 +25,21 @@ pub(crate) fn salt(request: &mut Recorded, copy: u64) {
     if copy == 0 {
         return;
     }
-    // A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator).
-    let salt = copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29);
+    let salt = salt_of(copy);
     if let Some(content) = &mut request.content {
         content.ids.iter_mut().for_each(|id| *id = id.wrapping_add(salt));
     }
-    request.session = request.session.map(|session| SessionId::new(session.get().wrapping_add(salt)));
+    request.session = request.session.map(|session| salted(session, copy));
+}
+
+/// A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator); none for copy 0.
+fn salt_of(copy: u64) -> u64 {
+    copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29)
+}
+
+/// The session of a copy.
+pub(crate) fn salted(session: SessionId, copy: u64) -> SessionId {
+    SessionId::new(session.get().wrapping_add(salt_of(copy)))
 }
 
 /// Reads a pass to its end: the time of its first request, and its extent.

@@ -69,7 +69,7 @@ impl SessionColumn {
 }
 
 /// FNV-1a, well mixed (the finalizer of `SplitMix64`).
-fn hash(text: &[u8]) -> u64 {
+pub(crate) fn hash(text: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     finish(text.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
 }

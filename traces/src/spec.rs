@@ -6,6 +6,7 @@ use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use serde::{Deserialize, Serialize};
 
+use crate::agents::SessionTraceSpec;
 use crate::columns::Columns;
 use crate::error::Problem;
 use crate::format::Format;
@@ -34,6 +35,9 @@ pub struct TraceSpec {
     /// Tokens per block of the content ids, for traces that have them (Mooncake): the engine's block size.
     #[serde(default = "block_tokens", skip_serializing_if = "is_block_tokens")]
     pub block_tokens: u32,
+    /// How sessions are played, of a trace that has them with think times (kv-cache-tester).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionTraceSpec>,
     /// The part of the trace to play, in time since its first row; by default all.
     #[serde(default, skip_serializing_if = "Window::is_all")]
     pub window: Window,
@@ -101,6 +105,7 @@ impl TraceSpec {
             format: Format::Auto,
             columns: None,
             block_tokens: block_tokens(),
+            sessions: None,
             window: Window::default(),
             keep: Keep::default(),
             leave_out: LeaveOut::Nothing,
@@ -174,7 +179,76 @@ impl TraceSpec {
         problems.extend(self.columns.iter().flat_map(Columns::problems));
         problems.extend(self.window.problem());
         problems.extend(self.scale.iter().flat_map(ScaleSpec::problems));
+        problems.extend(self.sessions.iter().flat_map(SessionTraceSpec::problems));
+        match self.format {
+            Format::KvCacheTester => problems.extend(self.rows_only()),
+            Format::Auto => {}
+            format if self.sessions.is_some() => {
+                problems.push((
+                    "sessions".to_owned(),
+                    format!("and format {format} exclude each other: it has no think times"),
+                ));
+            }
+            _ => {}
+        }
         problems
+    }
+
+    /// Everything that is wrong with the values for a file of sessions.
+    pub(crate) fn session_problems(&self) -> Vec<Problem> {
+        let mut problems = self.problems();
+        if self.format == Format::Auto {
+            problems.extend(self.rows_only());
+        }
+        problems
+    }
+
+    /// Settings that change rows, and have no meaning for sessions.
+    fn rows_only(&self) -> Vec<Problem> {
+        let cases = [
+            (
+                "window",
+                !self.window.is_all(),
+                "cuts by time, and sessions have no common clock; take some with `sessions.skip` and `sessions.take`",
+            ),
+            ("keep", !self.keep.is_all(), "takes single requests out, and others wait for their answers"),
+            ("leave_out", self.leave_out != LeaveOut::Nothing, "leaves rows out, and a line is a whole session here"),
+            ("sort", self.sort, "puts rows in order, and a line is a whole session here"),
+            (
+                "failures",
+                self.failures == Failures::Redraw,
+                "can be `drop` or `keep` here: prompts of sessions build on each other",
+            ),
+            ("skip", self.skip > 0, "passes over rows, and a line is a whole session here; use `sessions.skip`"),
+            (
+                "requests",
+                self.requests.is_some(),
+                "takes rows, and a line is a whole session here; use `sessions.take`",
+            ),
+            (
+                "max_prompt_tokens",
+                self.max_prompt_tokens.is_some(),
+                "would make all later prompts of a session the same; `sessions.max_prompt_tokens` ends it there",
+            ),
+            ("spread", self.spread.is_some(), "moves single requests, and others wait for their answers"),
+            (
+                "scale",
+                self.scale.is_some(),
+                "changes rows; the load of sessions is `workload.clients` or `sessions.rate`",
+            ),
+            (
+                "time_scale",
+                self.time_scale.is_some(),
+                "divides gaps; the load of sessions is `workload.clients` or `sessions.rate`",
+            ),
+            (
+                "rate",
+                self.rate.is_some(),
+                "is that of rows; the load of sessions is `workload.clients` or `sessions.rate`",
+            ),
+        ];
+        let set = cases.into_iter().filter(|(_, set, _)| *set);
+        set.map(|(key, _, why)| (key.to_owned(), format!("{why} (the trace holds sessions)"))).collect()
     }
 
     /// Filters that the format cannot apply.

@@ -102,7 +102,7 @@ impl Books {
         }
         let tally = std::mem::replace(&mut self.tally, Tally::new(Slo::default()));
         let (_, end) = tally.span();
-        let fleet = Fleet { replicas: 1, lanes: 1, blocks, served: None };
+        let fleet = Fleet { replicas: 1, lanes: 1, blocks, served: None, gpu_time: None };
         RunResult {
             summary: tally.finish(fleet, classes),
             timeline: std::mem::take(&mut self.timeline),

@@ -53,7 +53,7 @@ impl Ledger {
 
     /// The figures, of one replica of so many lanes with a pool of `blocks`.
     pub(crate) fn finish(self, lanes: u32, blocks: u64, classes: &[String]) -> (Summary, Timeline) {
-        let fleet = Fleet { replicas: 1, lanes, blocks, served: None };
+        let fleet = Fleet { replicas: 1, lanes, blocks, served: None, gpu_time: None };
         (self.tally.finish(fleet, classes), self.timeline)
     }
 }

@@ -167,3 +167,39 @@ fn a_missing_directory_is_an_error_that_names_the_file() {
     let error = ParquetRecorder::create(Path::new("/nowhere/at/all"), true).err().expect("no such directory");
     assert!(error.to_string().contains("/nowhere/at/all/requests.parquet"));
 }
+
+#[test]
+fn sessions_have_a_file_if_there_are_some() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let plain = write(dir.path(), 3, true);
+    assert!(plain.session_rows == 0 && !dir.path().join(SESSIONS).exists());
+    let session = |i: u64| SessionRow {
+        session: SessionId::new(i + 7),
+        start: Time(i),
+        end: Time(i * 1000),
+        requests: 30,
+        finished: 29,
+        prompt_tokens: 1 << 40,
+        cached_tokens: 1 << 39,
+        computed_tokens: i,
+        output_tokens: 9 * i,
+        first_ttft: i.is_multiple_of(2).then_some(Span(5 * i)),
+        waited: Span(3 * i),
+    };
+    let mut recorder = ParquetRecorder::create(dir.path(), false).expect("create");
+    for i in 0..5 {
+        recorder.session(&session(i)).expect("row");
+    }
+    let written = recorder.finish(&[]).expect("finish");
+    assert_eq!(written.session_rows, 5);
+    for (i, row) in (0..).zip(reader(&dir.path().join(SESSIONS)).get_row_iter(None).expect("rows")) {
+        let (row, want) = (row.expect("row"), session(i));
+        assert_eq!(row.get_long(0).expect("session"), want.session.get() as i64);
+        assert_eq!(row.get_long(2).expect("end"), want.end.0 as i64);
+        assert_eq!(row.get_int(4).expect("finished"), 29);
+        assert_eq!(row.get_long(6).expect("cached"), 1 << 39);
+        assert_eq!(row.get_long(7).expect("computed"), i as i64);
+        assert_eq!(row.get_long(9).ok(), want.first_ttft.map(|ttft| ttft.0 as i64));
+        assert_eq!(row.get_long(10).expect("waited"), 3 * i as i64);
+    }
+}

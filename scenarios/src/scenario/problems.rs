@@ -86,6 +86,13 @@ impl WorkloadSpec {
         if let Some(Clients { count, .. }) = self.clients {
             check.range("clients.count", u64::from(count), 1, 1_000_000);
         }
+        if let Some(sessions) = self.trace.as_ref().and_then(|trace| trace.sessions.as_ref()) {
+            let told = "cannot be combined with `clients`, each of whom opens a session when the last one is over";
+            check.that(sessions.rate.is_none() || self.clients.is_none(), "trace.sessions.rate", told);
+            let told = "holds requests back in the order of a trace, and those of sessions wait for their own answers: bound the sessions \
+                        at once with `clients`";
+            check.that(self.max_concurrency.is_none(), "max_concurrency", told);
+        }
         if let Some(most) = self.max_concurrency {
             check.positive("max_concurrency", most);
             let told = "cannot be combined with `clients`: each of them has one request under way";

@@ -16,7 +16,7 @@ pub struct Requests {
 #[derive(Clone, PartialEq, Debug)]
 enum Origin {
     Generate(GenerateSpec),
-    Trace(TraceSpec),
+    Trace(Box<TraceSpec>),
     Population(PopulationSpec),
 }
 
@@ -50,7 +50,7 @@ impl Point {
                 }
                 Origin::Generate(generate)
             }
-            (None, Some(trace), _) => Origin::Trace(self.played(trace)),
+            (None, Some(trace), _) => Origin::Trace(Box::new(self.played(trace))),
             (None, None, Some(population)) => Origin::Population(population.clone()),
             (None, None, None) => return Err(WorldError::NoWorkload),
         };

@@ -1,11 +1,13 @@
 //! The fleet as a user runs it: takes events from the calendar and the workload in order, hands them to the controllers, and
 //! carries out their actions.
 
+mod follow;
+
 use super::controller::{Action, Controller, Event, Place, Placement, Topics};
 use super::controllers;
 use super::drive::Stop;
 use super::intake::Intake;
-use super::kernel::{Entry, Fired, Kernel, RANK_PATIENCE};
+use super::kernel::{Entry, Fired, Kernel, RANK_ARRIVAL, RANK_PATIENCE};
 use super::outcome::{Halt, Progress, RunError, RunResult};
 use super::policies::Policies;
 use super::pools::{Pools, ReplicaPool};
@@ -112,7 +114,8 @@ impl Cluster {
     ) -> Result<RunResult, RunError> {
         let Cluster { spec, schedulers, sharing, router, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
-        let controllers = controllers::build(&spec, router, &Pools::new(&spec));
+        let intake = Intake::new(workload, spec.traffic.max_concurrency)?;
+        let controllers = controllers::build(&spec, router, &Pools::new(&spec), intake.has_sessions());
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
         let mut kernel = Kernel::new(&spec, (schedulers, sharing), costs, Sink::new(spec.slo, recorder));
         #[cfg(feature = "planted-faults")]
@@ -122,7 +125,6 @@ impl Cluster {
         for at in probes {
             kernel.calendar.schedule(at, RANK_PATIENCE, Entry::Probe);
         }
-        let intake = Intake::new(workload, spec.traffic.max_concurrency);
         let topics: Vec<Topics> = controllers.iter().map(|controller| controller.hears()).collect();
         let heard = topics.iter().fold(Topics::NONE, |all, &topics| all.and(topics));
         Running { spec: &spec, kernel, intake, controllers, topics, heard }.run(watch)
@@ -165,7 +167,7 @@ impl Running<'_> {
             if self.spec.audit {
                 self.kernel.audit()?;
             }
-            if !self.spec.traffic.drain && self.intake.exhausted && self.kernel.only_runs() {
+            if !self.spec.traffic.drain && self.intake.exhausted() && self.kernel.only_runs() {
                 self.kernel.cut_off()?;
                 break;
             }
@@ -197,7 +199,8 @@ impl Running<'_> {
             replicas: self.kernel.pools.replicas(),
             lanes: self.kernel.drives.len() as u32,
             blocks: self.kernel.replicas.iter().map(|replica| replica.pool().total()).sum(),
-            served: scales.then(|| self.kernel.served(from, to)),
+            served: scales.then(|| self.kernel.served((from, to), |_| 1)),
+            gpu_time: self.kernel.gpu_time(from, to),
         };
         let kv = (self.spec.store != StoreSpec::default()).then(|| {
             let mut traffic = KvTraffic::new(&self.spec.store, self.kernel.pools.limits(0).block_tokens);
@@ -227,9 +230,12 @@ impl Running<'_> {
             return Ok(true);
         }
         if let Some(sent) = sent
-            && on_calendar.is_none_or(|at| (sent, super::kernel::RANK_ARRIVAL) < at)
+            && on_calendar.is_none_or(|at| (sent, RANK_ARRIVAL) < at)
         {
-            if let Some(arrival) = self.intake.take(sent, self.kernel.counts.arrived)? {
+            if self.intake.has_sessions() {
+                self.kernel.now = sent;
+                self.open_session()?;
+            } else if let Some(arrival) = self.intake.take(sent, self.kernel.counts.arrived)? {
                 self.kernel.now = sent;
                 self.arrive(arrival)?;
             }
@@ -281,10 +287,16 @@ impl Running<'_> {
                 self.kernel.counts.resting -= 1;
                 self.submit(request, Arrival { at: self.kernel.now, ..*arrival })
             }
+            Action::Next if self.intake.has_sessions() => self.open_session(),
             Action::Next => match self.intake.take_now(self.kernel.now)? {
                 Some(arrival) => self.arrive(arrival),
                 None => Ok(()),
             },
+            Action::Turn(turn) => match self.intake.send(turn, self.kernel.now, self.kernel.counts.arrived) {
+                Some(arrival) => self.arrive(arrival),
+                None => Ok(()),
+            },
+            Action::Follow { request, known, pause } => self.follow(request, known, pause),
             Action::Cancel { place, outcome } => {
                 self.disturb(place.replica as usize, |replica, now| {
                     replica.cancel(place.seat, outcome, now);
@@ -447,6 +459,9 @@ impl Running<'_> {
         self.kernel.counts.ended += 1;
         self.kernel.sink.timeline.finish(now);
         self.kernel.sink.tally.request(row);
+        if let Some(first) = self.intake.book(row) {
+            self.kernel.sink.tally.turn(row, first);
+        }
         self.kernel.pools.book(row);
         self.kernel.sink.outages.request(row, &self.spec.slo);
         self.kernel.sink.recorder.request(row).map_err(|error| self.kernel.stop(0, Stop::Record(error)))?;

@@ -10,6 +10,7 @@ use crate::kv::Seat;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::time::{Span, Time};
 use crate::workload::arrival::Arrival;
+use crate::workload::sessions::Turn;
 
 /// Events that a controller can hear, as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +102,10 @@ impl Event<'_> {
 /// Timers on the calendar: a run goes on until they have fired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Timer {
-    /// A closed-loop client sends its next request.
+    /// A closed-loop client sends its next request, or opens its next session.
     Client,
+    /// A request of an open session is sent.
+    Turn(Turn),
     /// A failure of the specification, by its number.
     Failure(u32),
     /// A client sends a request again.
@@ -169,8 +172,13 @@ pub(super) struct Placement {
 pub(super) enum Action {
     /// A request is sent again.
     Submit { request: u64, arrival: Box<Arrival> },
-    /// The next request of the workload is sent now.
+    /// The next request of the workload is sent now, or its next session is opened.
     Next,
+    /// The request of a turn is sent now.
+    Turn(Turn),
+    /// A request has ended, and its client knows since then: what follows on it is sent in time. If nothing is left of what the
+    /// request belongs to, its client goes on after a pause.
+    Follow { request: u64, known: Time, pause: Option<Span> },
     /// A request leaves its place.
     Cancel { place: Place, outcome: Outcome },
     /// A replica loses all it has.

@@ -23,8 +23,13 @@ pub use retries::Retry;
 pub use transfers::Disaggregation;
 
 /// The controllers of a fleet, those that the specification asks for. A request's replica is found by this order: the router
-/// chooses, prompts may go to a replica that decodes, what cannot keep its promises is refused.
-pub(super) fn build(spec: &ClusterSpec, router: Box<dyn Router>, pools: &Pools) -> Vec<Box<dyn Controller>> {
+/// chooses, prompts may go to a replica that decodes, what cannot keep its promises is refused. `sessions`: the workload has some.
+pub(super) fn build(
+    spec: &ClusterSpec,
+    router: Box<dyn Router>,
+    pools: &Pools,
+    sessions: bool,
+) -> Vec<Box<dyn Controller>> {
     let mut controllers: Vec<Box<dyn Controller>> = Vec::new();
     if let Some(faults) = faults::Control::new(spec, pools.replicas()) {
         controllers.push(Box::new(faults));
@@ -43,7 +48,7 @@ pub(super) fn build(spec: &ClusterSpec, router: Box<dyn Router>, pools: &Pools) 
     if let Some(retry) = spec.controllers.retry {
         controllers.push(Box::new(retries::Control::new(retry, spec.seed)));
     }
-    if let Some(clients) = clients::Control::new(spec) {
+    if let Some(clients) = clients::Control::new(spec, sessions) {
         controllers.push(Box::new(clients));
     }
     controllers

@@ -87,6 +87,11 @@ pub enum RunError {
     /// The workload goes backwards in time.
     #[error(transparent)]
     Unsorted(#[from] Unsorted),
+    /// A limit on requests under way, for sessions.
+    #[error(
+        "`max_concurrency` holds requests back in the order of a trace, and those of sessions wait for their own answers; bound the sessions that go on at once instead: `workload.clients`"
+    )]
+    SessionsHeldBack,
     /// The recorder could not keep a row.
     #[error("{0}")]
     Record(#[source] RecordError),

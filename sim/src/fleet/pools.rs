@@ -15,6 +15,8 @@ pub struct ReplicaPool {
     pub replicas: u32,
     /// Limits of each. Only blocks, the longest sequence and the swap space may differ between pools.
     pub limits: Limits,
+    /// GPUs of each, for the cost of a run.
+    pub gpus: Option<u32>,
     /// What load on one of them counts for a router that weighs: at twice the weight half as much. At least 1.
     pub weight: u32,
     /// Replicas of this pool come and go with its load.
@@ -34,7 +36,8 @@ impl ClusterSpec {
         if self.pools.is_empty() {
             let autoscale = self.controllers.autoscale;
             let frontend = self.traffic.frontend;
-            vec![ReplicaPool { replicas: self.replicas, limits: self.limits, weight: 1, autoscale, frontend }]
+            let (replicas, limits, gpus) = (self.replicas, self.limits, self.gpus);
+            vec![ReplicaPool { replicas, limits, gpus, weight: 1, autoscale, frontend }]
         } else {
             self.pools.clone()
         }
@@ -105,6 +108,11 @@ impl Pools {
     /// The limits of a replica, but for its role.
     pub(super) fn limits(&self, replica: usize) -> Limits {
         self.kinds[self.of(replica)].limits
+    }
+
+    /// GPUs of a replica, if that is known.
+    pub(super) fn gpus(&self, replica: usize) -> Option<u32> {
+        self.kinds[self.of(replica)].gpus
     }
 
     /// What the front end of a replica's server adds to latencies.

@@ -45,7 +45,7 @@ impl OutputLimit {
 pub struct Traffic {
     /// What policies see of output lengths.
     pub output_limit: OutputLimit,
-    /// Closed loop, if any; arrival times of the workload are then ignored.
+    /// Closed loop, if any; arrival times of the workload, and starts of its sessions, are then ignored.
     pub clients: Option<Clients>,
     /// Requests that the client has under way at once at most, open loop: a further one waits at the client, and arrives when it
     /// is sent.
@@ -100,6 +100,8 @@ pub struct ClusterSpec {
     pub replicas: u32,
     /// Limits of each; do not matter if there are `pools`.
     pub limits: Limits,
+    /// GPUs of each, for the cost of a run; pools have their own.
+    pub gpus: Option<u32>,
     /// Replicas of several kinds, numbered in this order, in place of equal ones.
     pub pools: Vec<ReplicaPool>,
     /// How each keeps KV that no request holds.
@@ -129,6 +131,7 @@ impl Default for ClusterSpec {
         ClusterSpec {
             replicas: 1,
             limits: scheduler.needs().limits(4096, 16, 8192),
+            gpus: None,
             pools: Vec::new(),
             store: StoreSpec::default(),
             scheduler,

@@ -131,6 +131,72 @@ impl RequestRow {
     }
 }
 
+/// One session whose requests have all ended: a row of `sessions.parquet`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionRow {
+    /// Its identity.
+    pub session: SessionId,
+    /// When it was opened: its first request is sent then.
+    pub start: Time,
+    /// When its last request ended.
+    pub end: Time,
+    /// Requests that it sent.
+    pub requests: u32,
+    /// Those of them that finished.
+    pub finished: u32,
+    /// Prompt tokens of the requests that were started: what it asked for.
+    pub prompt_tokens: u64,
+    /// Those of them that were found in the prefix cache.
+    pub cached_tokens: u64,
+    /// Prompt tokens that were computed: those not found, and what preemptions made compute again.
+    pub computed_tokens: u64,
+    /// Tokens delivered.
+    pub output_tokens: u64,
+    /// Time to first token of its first request, if that finished.
+    pub first_ttft: Option<Span>,
+    /// Latencies of its requests, summed: the time in which it waited for answers. Requests side by side count each.
+    pub waited: Span,
+}
+
+impl SessionRow {
+    /// A session that begins.
+    pub(crate) fn begin(session: SessionId, start: Time) -> SessionRow {
+        SessionRow {
+            session,
+            start,
+            end: start,
+            requests: 0,
+            finished: 0,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            computed_tokens: 0,
+            output_tokens: 0,
+            first_ttft: None,
+            waited: Span::ZERO,
+        }
+    }
+
+    /// A request has ended.
+    pub(crate) fn add(&mut self, row: &RequestRow) {
+        self.end = self.end.max(row.end);
+        self.requests += 1;
+        self.finished += u32::from(row.outcome == Outcome::Finished);
+        if row.start.is_some() {
+            self.prompt_tokens += u64::from(row.prompt_tokens);
+            self.computed_tokens += u64::from(row.prompt_tokens.saturating_sub(row.cached_tokens));
+        }
+        self.cached_tokens += u64::from(row.cached_tokens);
+        self.computed_tokens += row.recomputed_tokens;
+        self.output_tokens += u64::from(row.output_tokens);
+        self.waited = self.waited + row.e2el();
+    }
+
+    /// Whether all its requests finished.
+    pub fn is_whole(&self) -> bool {
+        self.finished == self.requests
+    }
+}
+
 /// One segment: `steps` consecutive steps of one lane with the same plan; a row of `steps.parquet`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StepRow {
@@ -183,6 +249,14 @@ pub trait Recorder {
     /// The row could not be kept; the run stops.
     fn step(&mut self, row: &StepRow) -> Result<(), RecordError>;
 
+    /// A session is over.
+    ///
+    /// # Errors
+    /// The row could not be kept; the run stops.
+    fn session(&mut self, _row: &SessionRow) -> Result<(), RecordError> {
+        Ok(())
+    }
+
     /// Whether [`Recorder::step`] rows are wanted at all (they cost time to make).
     fn wants_steps(&self) -> bool {
         true
@@ -212,6 +286,8 @@ pub struct Keep {
     pub requests: Vec<RequestRow>,
     /// Segments.
     pub steps: Vec<StepRow>,
+    /// Sessions in order of their end.
+    pub sessions: Vec<SessionRow>,
 }
 
 impl Recorder for Keep {
@@ -221,6 +297,10 @@ impl Recorder for Keep {
     }
     fn step(&mut self, row: &StepRow) -> Result<(), RecordError> {
         self.steps.push(row.clone());
+        Ok(())
+    }
+    fn session(&mut self, row: &SessionRow) -> Result<(), RecordError> {
+        self.sessions.push(row.clone());
         Ok(())
     }
 }

@@ -6,11 +6,13 @@
 mod metric;
 mod outages;
 mod pool;
+mod sessions;
 mod tally;
 
 pub use metric::{LATENCIES, QUANTILES};
 pub use outages::{Hit, Outage, Outages};
 pub use pool::PoolSummary;
+pub use sessions::SessionFigures;
 pub use tally::Tally;
 
 use crate::kv::KvTraffic;
@@ -49,6 +51,8 @@ pub struct Fleet {
     pub blocks: u64,
     /// Time that replicas were there, summed, if they came and went; without, all were there all the time.
     pub served: Option<Span>,
+    /// Time that GPUs were there, summed, if it is known how many a replica has.
+    pub gpu_time: Option<Span>,
 }
 
 impl Fleet {
@@ -217,6 +221,8 @@ pub struct Summary {
     pub queue_time: Histogram,
     /// What clients see, where their own time is stated.
     pub client: Option<ClientLatencies>,
+    /// Sessions whose requests follow on one another, if the workload has such.
+    pub sessions: Option<Box<SessionFigures>>,
     /// Figures per class, in the order of the workload's classes.
     pub classes: Vec<Class>,
     /// Steps, plans, preemptions.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use super::sessions::Sessions;
 use crate::time::{Span, Time};
 
 /// Index of a request class (model tag, log type, tenant) in [`Workload::classes`].
@@ -122,6 +123,12 @@ pub trait Workload {
 
     /// Names of the classes that [`Arrival::class`] indexes. May grow while reading.
     fn classes(&self) -> &[String];
+
+    /// Its sessions, if requests follow on one another in ways that it knows. A fleet then opens them and asks for their requests
+    /// one by one; whoever reads on with [`Workload::next_arrival`] gets the same requests at the times at which they were recorded.
+    fn sessions(&mut self) -> Option<&mut dyn Sessions> {
+        None
+    }
 
     /// What became of the rows of a recorded trace that were read so far: a name for it, and the number of rows. Empty for
     /// requests that were not recorded.

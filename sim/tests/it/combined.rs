@@ -200,7 +200,7 @@ fn each_pool_scales_by_its_own_load() {
         target: ScaleTarget::Outstanding(2.0),
         cool_down: Span(1000 * MS),
     };
-    let pool = |replicas, autoscale| ReplicaPool { replicas, limits, weight: 1, autoscale, frontend: None };
+    let pool = |replicas, autoscale| ReplicaPool { replicas, limits, gpus: None, weight: 1, autoscale, frontend: None };
     world.spec.pools = vec![pool(1, None), pool(3, Some(rules))];
     world.others = vec![Affine::constant(MS)];
     world.spec.router = RouterSpec::LeastOutstanding;

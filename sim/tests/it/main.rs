@@ -29,6 +29,7 @@ mod routers;
 mod scaling;
 mod schedulers;
 mod schedules;
+mod sessions;
 mod shards;
 mod stores;
 mod theory;

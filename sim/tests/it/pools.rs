@@ -48,6 +48,7 @@ fn into_pools(mut world: World, seed: u64) -> World {
         world.spec.pools.push(ReplicaPool {
             replicas,
             limits: Limits { blocks, max_model_len, ..limits },
+            gpus: None,
             weight,
             autoscale: None,
             frontend: world.spec.traffic.frontend,
@@ -154,7 +155,7 @@ fn equal_pools_are_the_uniform_fleet() {
         let mut split = uniform.clone();
         let (limits, weight) = (uniform.spec.limits, 1 + (seed % 3) as u32);
         split.spec.pools = [1, replicas - 1]
-            .map(|replicas| ReplicaPool { replicas, limits, weight, autoscale: None, frontend: None })
+            .map(|replicas| ReplicaPool { replicas, limits, gpus: None, weight, autoscale: None, frontend: None })
             .into();
         split.others = vec![uniform.cost];
         let (one, two) = (uniform.run(How::JUMPS), split.run(How::JUMPS));
@@ -175,7 +176,7 @@ fn by_hand(costs: &[u64], weights: &[u32], router: RouterSpec, arrivals: Vec<Arr
     let limits = world.spec.limits;
     world.spec.pools = weights
         .iter()
-        .map(|&weight| ReplicaPool { replicas: 1, limits, weight, autoscale: None, frontend: None })
+        .map(|&weight| ReplicaPool { replicas: 1, limits, gpus: None, weight, autoscale: None, frontend: None })
         .collect();
     world.cost = Affine::constant(costs[0] * MS);
     world.others = costs[1..].iter().map(|&ms| Affine::constant(ms * MS)).collect();

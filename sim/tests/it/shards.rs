@@ -70,7 +70,7 @@ fn merged_shards_equal_the_whole() {
         assert_eq!(merged.tally, whole.tally, "world {seed}");
         assert_eq!(merged.histogram, whole.histogram, "world {seed}");
         assert!(merged.timeline.bins(end).eq(whole.timeline.bins(end)), "world {seed}");
-        let fleet = Fleet { replicas: 1, lanes: 1, blocks: 10_000, served: None };
+        let fleet = Fleet { replicas: 1, lanes: 1, blocks: 10_000, served: None, gpu_time: None };
         assert_eq!(merged.tally.finish(fleet, &[]), whole.tally.clone().finish(fleet, &[]));
         // Teeth: a lost shard is noticed.
         let mut short = Gathered::new();

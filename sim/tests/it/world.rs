@@ -151,6 +151,11 @@ impl World {
     }
 
     pub fn try_run(&self, how: How<'_>) -> Result<Run, RunError> {
+        self.try_play(how, &mut Listed::new(self.arrivals.clone()))
+    }
+
+    /// As [`World::try_run`], with another workload.
+    pub fn try_play(&self, how: How<'_>, workload: &mut dyn Workload) -> Result<Run, RunError> {
         let spec = ClusterSpec { jumps: how.jumps, audit: how.audit, ..self.spec.clone() };
         let named = Policies::from(&spec);
         let policies = match how.scheduler {
@@ -176,7 +181,7 @@ impl World {
             looks += 1;
             looks < EVENTS_MAX >> 14
         };
-        let result = cluster.run_pools(&mut Listed::new(self.arrivals.clone()), &mut costs, &mut rows, &mut watch)?;
+        let result = cluster.run_pools(workload, &mut costs, &mut rows, &mut watch)?;
         Ok(Run { result, rows })
     }
 

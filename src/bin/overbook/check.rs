@@ -80,7 +80,11 @@ fn opened(study: Study, globals: &Globals) -> Result<Study, Failure> {
             Some(trace) if trace.path.is_file() => rows(&point.played(trace), globals)?,
             _ => {}
         }
-        point.workload().map_err(Failure::input)?;
+        let mut requests = point.workload().map_err(Failure::input)?;
+        // Sessions that no client opens must say themselves when they start.
+        if let Some(sessions) = requests.sessions().filter(|_| workload.clients.is_none()) {
+            sessions.next_start().map_err(Failure::input)?;
+        }
     }
     Ok(study)
 }
@@ -99,7 +103,7 @@ fn rows(trace: &TraceSpec, globals: &Globals) -> Result<(), Failure> {
         return Err(Failure::Input(told.join("\n")));
     }
     let counts = &found.counts;
-    let left_out = counts.empty + counts.invalid + counts.dropped;
+    let left_out = counts.empty + counts.invalid + counts.dropped + counts.cut_off;
     if left_out + counts.out_of_order > 0 && !globals.quiet {
         note(&format!(
             "note: {}: of {looked} {} rows {left_out} are left out: {counts}",

@@ -42,7 +42,7 @@ pub(crate) fn run(command: &TraceCommand, globals: &Globals) -> Result<u8, Failu
 }
 
 fn stats(source: &TraceArgs, globals: &Globals) -> Result<(), Failure> {
-    let mut workload = Requests::open(source, globals)?.into_workload();
+    let mut workload = Requests::read_on(source, globals)?;
     let stats = burstiness(&mut *workload).map_err(Failure::input)?;
     tell_left_out(&workload.rows());
     let Some(mut recorded) = source::recorded(source, globals)? else { return print(&stats.to_string()) };

@@ -5,6 +5,7 @@
     reason = "the laws bind the library; its tests read files"
 )]
 
+mod agents;
 mod broken;
 mod burstgpt_whole;
 mod burstiness;

@@ -1,4 +1,7 @@
-//! Closed-loop clients, and the time between a client and the engine: the server's front end, and the client's own loop.
+//! Closed loops, and the time between a client and the engine: the server's front end, and the client's own loop.
+//!
+//! What a client sends is a session: requests that follow on one another as the workload says. A request of no session is one of its
+//! own. When a session is over, its client thinks and opens the next one. Without clients sessions start at times of their own.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +11,12 @@ use crate::fleet::{ClusterSpec, RunError};
 use crate::results::rows::{Outcome, RequestRow};
 use crate::time::{Span, Time};
 
-/// Closed-loop clients: each sends its next request a think time after its last one has ended.
+/// Closed-loop clients: each sends its next request, or opens its next session, a think time after its last one has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Clients {
     /// How many.
     pub count: u32,
-    /// Time between an end and the next request; at least a nanosecond.
+    /// Time between an end and the next request, or session; at least a nanosecond.
     pub think_time: Span,
 }
 
@@ -41,6 +44,8 @@ pub struct ClientTime {
 #[derive(Debug)]
 pub(super) struct Control {
     clients: Option<Clients>,
+    /// Whether requests follow on one another.
+    sessions: bool,
     /// Whether replicas have front ends.
     frontend: bool,
     time: Option<ClientTime>,
@@ -50,10 +55,10 @@ pub(super) struct Control {
 
 impl Control {
     /// None where nothing stands between an open loop's clients and the engine.
-    pub(super) fn new(spec: &ClusterSpec) -> Option<Control> {
+    pub(super) fn new(spec: &ClusterSpec, sessions: bool) -> Option<Control> {
         let (clients, frontend, time) = (spec.traffic.clients, spec.has_frontend(), spec.traffic.client_time);
-        let any = clients.is_some() || frontend || time.is_some();
-        any.then(|| Control { clients, frontend, time, times: BTreeMap::new() })
+        let any = clients.is_some() || sessions || frontend || time.is_some();
+        any.then(|| Control { clients, sessions, frontend, time, times: BTreeMap::new() })
     }
 
     /// A request is sent.
@@ -65,16 +70,15 @@ impl Control {
     }
 
     /// A request has ended.
-    fn receives(&mut self, row: &RequestRow, kernel: &mut Kernel<'_>) {
+    fn receives(&mut self, row: &RequestRow, kernel: &mut Kernel<'_>) -> Option<Action> {
         let at_client = self.times.remove(&row.request);
         if let Some(span) = at_client.filter(|_| row.outcome == Outcome::Finished) {
             kernel.sink.tally.client(row, span);
         }
-        if let Some(clients) = self.clients {
-            // Never at this same moment: lanes that are due now may have planned already.
-            let pause = (clients.think_time + row.frontend + at_client.unwrap_or(Span::ZERO)).max(Span(1));
-            kernel.timer(kernel.now + pause, RANK_ARRIVAL, Timer::Client);
-        }
+        let known = kernel.now + row.frontend + at_client.unwrap_or(Span::ZERO);
+        let follows = self.clients.is_some() || self.sessions;
+        let pause = self.clients.map(|clients| clients.think_time);
+        follows.then_some(Action::Follow { request: row.request, known, pause })
     }
 }
 
@@ -82,7 +86,7 @@ impl Controller for Control {
     fn hears(&self) -> Topics {
         // Only what is needed: most runs have a front end alone.
         let if_any = |any: bool, topics: Topics| if any { topics } else { Topics::NONE };
-        let (clients, time) = (self.clients.is_some(), self.time.is_some());
+        let (clients, time) = (self.clients.is_some() || self.sessions, self.time.is_some());
         if_any(self.frontend, Topics::ENDED)
             .and(if_any(clients || time, Topics::BOOKED))
             .and(if_any(time, Topics::ARRIVED))
@@ -107,8 +111,9 @@ impl Controller for Control {
                 }
             }
             Event::Arrived { request, .. } => self.sends(request, kernel),
-            Event::Booked { row } => self.receives(row, kernel),
+            Event::Booked { row } => return Ok(self.receives(row, kernel).into_iter().collect()),
             Event::Timer(Timer::Client) => return Ok(vec![Action::Next]),
+            Event::Timer(Timer::Turn(turn)) => return Ok(vec![Action::Turn(turn)]),
             _ => {}
         }
         Ok(Vec::new())

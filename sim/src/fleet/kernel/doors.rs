@@ -35,8 +35,8 @@ impl Doors {
 #[derive(Debug)]
 pub(super) struct Presence {
     since: Vec<Option<Time>>,
-    /// Times at which a replica was there that has left.
-    past: Vec<(Time, Time)>,
+    /// Replicas that have left, and when they were there.
+    past: Vec<(usize, Time, Time)>,
 }
 
 impl Presence {
@@ -100,14 +100,24 @@ impl Kernel<'_> {
     /// A replica is not there any more.
     pub(in crate::fleet) fn leave(&mut self, at: usize) {
         if let Some(since) = self.presence.since[at].take() {
-            self.presence.past.push((since, self.now));
+            self.presence.past.push((at, since, self.now));
         }
     }
 
-    /// Time that replicas were there between two moments, summed.
-    pub(in crate::fleet) fn served(&self, from: Time, to: Time) -> Span {
-        let there = self.presence.since.iter().flatten().map(|&since| (since, Time::MAX));
+    /// Time that GPUs were there between two moments, summed; `None` if their number is not known.
+    pub(in crate::fleet) fn gpu_time(&self, from: Time, to: Time) -> Option<Span> {
+        let known = (0..self.replicas.len()).all(|at| self.pools.gpus(at).is_some());
+        known.then(|| self.served((from, to), |at| self.pools.gpus(at).unwrap_or(0)))
+    }
+
+    /// Time that replicas were there between two moments, summed; each counts `weight` times.
+    pub(in crate::fleet) fn served(&self, (from, to): (Time, Time), weight: impl Fn(usize) -> u32) -> Span {
+        let since = self.presence.since.iter().enumerate();
+        let there = since.filter_map(|(at, since)| Some((at, (*since)?, Time::MAX)));
         let spans = self.presence.past.iter().copied().chain(there);
-        Span(spans.map(|(start, end)| end.min(to).since(start.max(from)).0).sum())
+        let time = |(at, start, end): (usize, Time, Time)| {
+            u128::from(end.min(to).since(start.max(from)).0) * u128::from(weight(at))
+        };
+        Span(u64::try_from(spans.map(time).sum::<u128>()).unwrap_or(u64::MAX))
     }
 }

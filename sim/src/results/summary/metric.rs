@@ -1,11 +1,24 @@
 //! Figures of a run by name.
 
-use super::Summary;
+use super::{SessionFigures, Summary};
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 
 /// Names of the latencies, as in `ttft_p99`.
-pub const LATENCIES: [&str; 8] = ["ttft", "tpot", "itl", "mtpot", "e2el", "queue_time", "client_ttft", "client_e2el"];
+pub const LATENCIES: [&str; 12] = [
+    "ttft",
+    "tpot",
+    "itl",
+    "mtpot",
+    "e2el",
+    "queue_time",
+    "client_ttft",
+    "client_e2el",
+    "first_turn_ttft",
+    "later_turn_ttft",
+    "session_duration",
+    "session_waited",
+];
 
 /// Names and values of the percentiles that reports state.
 pub const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999)];
@@ -35,6 +48,10 @@ impl Summary {
             "queue_time" => Some(&self.queue_time),
             "client_ttft" => self.client.as_ref().map(|client| &client.ttft),
             "client_e2el" => self.client.as_ref().map(|client| &client.e2el),
+            "first_turn_ttft" => self.sessions.as_ref().map(|sessions| &sessions.first_ttft),
+            "later_turn_ttft" => self.sessions.as_ref().map(|sessions| &sessions.later_ttft),
+            "session_duration" => self.sessions.as_ref().map(|sessions| &sessions.duration),
+            "session_waited" => self.sessions.as_ref().map(|sessions| &sessions.waited),
             _ => None,
         }
     }
@@ -64,6 +81,10 @@ impl Summary {
         self.slo.is_set().then_some(self)
     }
 
+    fn per_session(&self, count: impl FnOnce(&SessionFigures) -> &Histogram) -> Option<f64> {
+        count(self.sessions.as_ref()?).mean()
+    }
+
     fn per_second(&self, n: u64) -> Option<f64> {
         ratio(n as f64, self.makespan().as_secs_f64())
     }
@@ -72,7 +93,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 33] = [
+const SINGLE: [(&str, Figure); 42] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -116,4 +137,13 @@ const SINGLE: [(&str, Figure); 33] = [
         let lanes = f64::from(s.fleet.lanes) / f64::from(s.fleet.replicas.max(1));
         ratio(s.work.busy.as_secs_f64(), s.fleet.replica_seconds(s.makespan()) * lanes)
     }),
+    ("gpu_hours", |s| Some(s.fleet.gpu_time?.as_secs_f64() / 3600.0)),
+    ("sessions_over", |s| Some(s.sessions.as_ref()?.over as f64)),
+    ("sessions_finished", |s| Some(s.sessions.as_ref()?.finished as f64)),
+    ("session_throughput", |s| s.per_second(s.sessions.as_ref()?.finished)),
+    ("session_requests", |s| s.per_session(|sessions| &sessions.requests)),
+    ("session_prompt_tokens", |s| s.per_session(|sessions| &sessions.prompt)),
+    ("session_cached_tokens", |s| s.per_session(|sessions| &sessions.cached)),
+    ("session_computed_tokens", |s| s.per_session(|sessions| &sessions.computed)),
+    ("session_gpu_seconds", |s| ratio(s.fleet.gpu_time?.as_secs_f64(), s.sessions.as_ref()?.over as f64)),
 ];

@@ -1,8 +1,11 @@
 //! Gathers the figures of a run while it goes, in memory that does not grow with the number of requests.
 
-use super::{Attained, Batches, Class, ClientLatencies, Fleet, Latencies, Load, Outages, Slo, Summary, Tokens, Work};
+use super::{
+    Attained, Batches, Class, ClientLatencies, Fleet, Latencies, Load, Outages, SessionFigures, Slo, Summary, Tokens,
+    Work,
+};
 use crate::results::histogram::Histogram;
-use crate::results::rows::{Outcome, RequestRow, StepRow};
+use crate::results::rows::{Outcome, RequestRow, SessionRow, StepRow};
 use crate::time::{Span, Time};
 
 /// What a class gathers; the fleet's latencies are the classes' merged.
@@ -42,6 +45,7 @@ pub struct Tally {
     itl: Histogram,
     queue_time: Histogram,
     client: Option<ClientLatencies>,
+    sessions: Option<Box<SessionFigures>>,
     work: Work,
     batches: Batches,
     levels: Levels,
@@ -72,6 +76,7 @@ impl Tally {
             itl: Histogram::new(),
             queue_time: Histogram::new(),
             client: None,
+            sessions: None,
             work: Work::default(),
             batches: Batches::default(),
             levels: Levels { running: 0, waiting: 0, used_blocks: 0, running_max: 0, waiting_max: 0, fullest: (0, 1) },
@@ -104,6 +109,23 @@ impl Tally {
             client.ttft.record((ttft + later).0);
         }
         client.e2el.record((row.e2el() + later).0);
+    }
+
+    /// A session is opened.
+    pub fn session_opens(&mut self) {
+        self.sessions.get_or_insert_default().opened += 1;
+    }
+
+    /// A request of a session has ended: its first one, or a later one.
+    pub fn turn(&mut self, row: &RequestRow, first: bool) {
+        if row.outcome == Outcome::Finished {
+            self.sessions.get_or_insert_default().turn(row, first);
+        }
+    }
+
+    /// A session is over.
+    pub fn session(&mut self, row: &SessionRow) {
+        self.sessions.get_or_insert_default().over(row);
     }
 
     /// An attempt has ended, and its client will send the request again: what it took counts, the request does not yet.
@@ -262,6 +284,9 @@ impl Tally {
             mine.ttft.merge(&client.ttft);
             mine.e2el.merge(&client.e2el);
         }
+        if let Some(sessions) = &other.sessions {
+            self.sessions.get_or_insert_default().merge(sessions);
+        }
         self.work.add(&other.work);
         self.batches.merge(&other.batches);
         self.levels.add(&other.levels);
@@ -310,6 +335,7 @@ impl Tally {
             itl: self.itl,
             queue_time: self.queue_time,
             client: self.client,
+            sessions: self.sessions,
             classes: self.classes.into_iter().enumerate().map(named).collect(),
             work: self.work,
             batches: self.batches,

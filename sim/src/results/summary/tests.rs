@@ -68,7 +68,7 @@ fn slo() -> Slo {
     Slo { ttft: Some(Span(20 * MS)), tpot: Some(Span(10 * MS)), ..Slo::default() }
 }
 
-const FLEET: Fleet = Fleet { replicas: 2, lanes: 2, blocks: 200, served: None };
+const FLEET: Fleet = Fleet { replicas: 2, lanes: 2, blocks: 200, served: None, gpu_time: None };
 
 /// Three finished requests (one late, one with a single token) and a rejected one over a makespan of 100 ms.
 fn tally() -> Tally {

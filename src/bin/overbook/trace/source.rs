@@ -76,6 +76,15 @@ impl Requests {
             Requests::Other(workload) => workload,
         }
     }
+
+    /// As [`Requests::open`], sessions included: their requests at the recorded times.
+    pub(super) fn read_on(args: &TraceArgs, globals: &Globals) -> Result<Box<dyn Workload>, Failure> {
+        let Some(point) = point(args, globals)? else { return plain(args)?.open().map_err(Failure::input) };
+        match &point.scenario.workload.trace {
+            Some(trace) => trace.open_seeded(point.scenario.seed).map_err(Failure::input),
+            None => point.workload().map_err(Failure::input),
+        }
+    }
 }
 
 /// A trace file as the command line describes it.
@@ -105,7 +114,7 @@ pub(super) fn bounded(
     globals: &Globals,
 ) -> Result<Box<dyn Workload>, Failure> {
     let Some(mut point) = point(args, globals)? else {
-        return Requests::open(args, globals).map(Requests::into_workload);
+        return Requests::read_on(args, globals);
     };
     if let Some(generate) = &mut point.scenario.workload.generate
         && (requests.is_some() || duration.is_some())
