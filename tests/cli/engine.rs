@@ -143,7 +143,7 @@ fn what_the_engine_cannot_do_is_refused_before_it_starts() {
         ("engine.cost=roofline", "`gpu: none` says nothing of memory and speed"),
         ("workload.retry={ attempts: 2, backoff: 1s }", "its clients do not retry"),
         // More than any machine has: refused before it is asked for.
-        ("engine.kv_tokens=34359738368", " bytes available; set `engine.kv_tokens: "),
+        ("engine.kv_tokens=34359738368", " bytes are available; set `engine.kv_tokens: "),
     ] {
         let told = home.refused(["run", "tiny.yaml", "--on", "cpu", "--set", change, "--out", "r"]);
         assert!(told.contains(says), "{change}: {told}");

@@ -119,8 +119,8 @@ impl Device {
             }
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
             return Err(BuildError::Unfit(format!(
-                "{} has room for {} tokens of KV beside weights and activations, and the pool has {}: it needs {} bytes of {} \
-                 available; set `engine.kv_tokens: {}` or less",
+                "{} has room for {} tokens of KV beside weights and activations, and the pool has {}: it needs {} bytes, and {} \
+                 bytes are available; set `engine.kv_tokens: {}` or less",
                 self.processor(),
                 tokens(room.blocks),
                 tokens(limits.blocks),
