@@ -138,7 +138,7 @@ fn what_the_engine_cannot_do_is_refused_before_it_starts() {
     let home = home();
     for (change, says) in [
         ("fleet.replicas=2", "it has one replica"),
-        ("model=llama-3.1-8b", "no preset `llama-3.1-8b`"),
+        ("model=llama-3-8b", "no preset `llama-3-8b`"),
         ("scheduler=semi-pd", "one lane"),
         ("engine.cost=roofline", "`gpu: none` says nothing of memory and speed"),
         ("workload.retry={ attempts: 2, backoff: 1s }", "its clients do not retry"),
