@@ -6,6 +6,7 @@ mod cli {
     mod calibrate;
     mod commands;
     mod compare;
+    mod cuda;
     mod disk;
     #[path = "../../engine/tests/it/emulator.rs"]
     #[allow(dead_code, reason = "tests of the engine use all of it")]

@@ -74,7 +74,7 @@ fn measure(dtype: Dtype, array: &[u32]) {
     let config = Config::preset("small").expect("preset");
     let weights = Arc::new(Weights::dummy(&config, 1, dtype).expect("weights"));
     let capacity = Capacity::unbounded(1024, BLOCK_TOKENS, 1024, config.vocab as u32);
-    let mut model = Model::new(config.clone(), weights.clone(), &capacity);
+    let mut model = Model::new(config.clone(), weights.clone(), &capacity).expect("memory");
     let mut times = [Time::LONGEST; SHAPES.len()];
     let mut read = Time::LONGEST;
     for round in 0..10 {

@@ -18,7 +18,7 @@ use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{BuildError, Executor, ExecutorError};
 use crate::run::{EngineError, Pressure, PressureGauge, run};
 pub use measure::{Bench, Streamed};
 pub use plan::{PROMPTS, Shape, ShapePlan};
@@ -65,6 +65,9 @@ pub struct Calibration {
 /// Why a calibration stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
+    /// There is no executor.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// The executor failed.
     #[error("the executor failed: {0}")]
     Executor(#[from] ExecutorError),
@@ -113,10 +116,10 @@ pub fn anchors(plan: &ShapePlan, executor: Box<dyn Executor>) -> Result<Vec<Anch
 /// called after every shape; it returns `false` to stop.
 ///
 /// # Errors
-/// The executor failed, or it was interrupted.
+/// There is no executor, it failed, or it was interrupted.
 pub fn calibrate(
     plan: &ShapePlan,
-    build: &mut dyn FnMut() -> Result<Box<dyn Executor>, ExecutorError>,
+    build: &mut dyn FnMut() -> Result<Box<dyn Executor>, BuildError>,
     watch: &mut dyn FnMut(Measuring) -> bool,
 ) -> Result<Calibration, CalibrateError> {
     let mut gauge = PressureGauge::start();

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::executor::{Batch, Capacity, Executor, ExecutorError, Output, Seat};
+use crate::executor::{Batch, BuildError, Capacity, Executor, ExecutorError, Output, Seat};
 use crate::history::Histories;
 use crate::weights::Weights;
 pub use model::Model;
@@ -41,15 +41,15 @@ impl CpuExecutor {
     /// Starts an executor with that many compute threads. Keys and values are stored as the weights are.
     ///
     /// # Errors
-    /// The capacity does not fit the model, or a thread cannot be started.
+    /// The capacity does not fit the model, there is no memory for its cache, or a thread cannot be started.
     pub fn new(
         config: Config,
         weights: Arc<Weights>,
         capacity: Capacity,
         threads: usize,
-    ) -> Result<CpuExecutor, ExecutorError> {
+    ) -> Result<CpuExecutor, BuildError> {
         capacity.check(&config)?;
-        let fault = |what: &str, error: &dyn std::fmt::Display| ExecutorError(format!("{what}: {error}"));
+        let fault = |what: &str, error: &dyn std::fmt::Display| BuildError::Failed(format!("{what}: {error}"));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|index| format!("compute-{index}"))
@@ -57,7 +57,8 @@ impl CpuExecutor {
             .map_err(|error| fault("cannot start compute threads", &error))?;
         let (batches, queue) = channel();
         let (results, outputs) = channel();
-        let mut worker = Worker { model: Model::new(config, weights, &capacity), histories: Histories::new(capacity) };
+        let model = Model::new(config, weights, &capacity)?;
+        let mut worker = Worker { model, histories: Histories::new(capacity) };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || worker.serve(&pool, &queue, &results))

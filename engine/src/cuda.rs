@@ -25,7 +25,7 @@ mod stream;
 mod tuning;
 mod weights;
 
-use crate::executor::ExecutorError;
+use crate::executor::{BuildError, ExecutorError};
 use crate::weights::WeightsError;
 
 pub use ceilings::{Ceiling, Ceilings, SquareProduct};
@@ -65,6 +65,18 @@ pub enum CudaError {
         name: String,
         /// Its compute capability.
         sm: u32,
+    },
+    /// A compiler whose code the driver does not take.
+    #[error(
+        "NVRTC {}.{} writes code for newer drivers: the NVIDIA driver is for CUDA {}.{}; update the driver, or name the folder of an \
+         NVRTC {}.x in LD_LIBRARY_PATH",
+        nvrtc.0, nvrtc.1, driver / 1000, driver % 1000 / 10, driver / 1000
+    )]
+    NewCompiler {
+        /// Its version: major, minor.
+        nvrtc: (i32, i32),
+        /// As `cuDriverGetVersion` counts.
+        driver: i32,
     },
     /// A library is missing.
     #[error(
@@ -108,6 +120,9 @@ pub enum CudaError {
     /// The weights cannot be had.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The caller wanted no more of it.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// NVIDIA's software on this machine, in words: driver, NVRTC and cuBLASLt.
@@ -116,7 +131,7 @@ pub enum CudaError {
 /// One of them is missing.
 pub fn software(gpu: &Gpu) -> Result<String, CudaError> {
     let driver = gpu.facts().driver;
-    let (major, minor) = compile::Compiler::find()?.version();
+    let (major, minor) = compile::Compiler::find_for(driver)?.version();
     blas::Blas::find()?;
     let blas = blas::Blas::version();
     Ok(format!(
@@ -127,6 +142,16 @@ pub fn software(gpu: &Gpu) -> Result<String, CudaError> {
         blas / 100 % 100,
         blas % 100
     ))
+}
+
+impl From<CudaError> for BuildError {
+    fn from(error: CudaError) -> Self {
+        match error {
+            CudaError::Unfit(why) => BuildError::Unfit(why),
+            CudaError::Interrupted => BuildError::Interrupted,
+            error => BuildError::Failed(error.to_string()),
+        }
+    }
 }
 
 impl From<CudaError> for ExecutorError {

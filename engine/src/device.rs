@@ -1,6 +1,7 @@
 //! Where steps can run: the one place where the command line learns what `cpu` and `cuda` are.
 
 mod cuda;
+mod memory;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::cpu::CpuExecutor;
 use crate::cuda::CudaError;
-use crate::executor::{Capacity, Executor, ExecutorError};
+use crate::executor::{BuildError, Capacity, Executor, Watch};
 use crate::weights::{Dtype, Dummy, Files, Source, Weights, WeightsError};
 pub use cuda::CudaDevice;
 
@@ -32,6 +33,10 @@ pub struct Room {
     pub blocks: u64,
     /// So many at most.
     pub most: u64,
+    /// Bytes of each.
+    pub block_bytes: u64,
+    /// Memory that blocks can have [bytes].
+    pub free: u64,
 }
 
 /// A model on a device.
@@ -52,13 +57,14 @@ pub trait Device {
     ///
     /// # Errors
     /// The device cannot have such blocks at all, or is lost.
-    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, ExecutorError>;
+    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, BuildError>;
 
-    /// Something that runs steps of the model, its cache empty.
+    /// Something that runs steps of the model, its cache empty. `eager`: without graphs, where the device has such. `watch` is told how
+    /// far the tuning is, where the device tunes.
     ///
     /// # Errors
-    /// The device cannot run steps of this capacity.
-    fn executor(&self, capacity: Capacity) -> Result<Box<dyn Executor>, ExecutorError>;
+    /// The device cannot run steps of this capacity, or `watch` has said no.
+    fn executor(&self, capacity: Capacity, eager: bool, watch: Watch<'_>) -> Result<Box<dyn Executor>, BuildError>;
 }
 
 /// Why there is no device.
@@ -124,13 +130,19 @@ impl Device for CpuDevice {
         Some(self.threads as u32)
     }
 
-    fn room(&self, _: &Capacity) -> Result<Option<Room>, ExecutorError> {
-        Ok(None)
+    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, BuildError> {
+        let slot = 2 * self.config.layers * self.config.kv_heads * self.config.head_dim * self.weights.dtype.bytes();
+        let block_bytes = slot as u64 * u64::from(capacity.block_tokens);
+        Ok(memory::available().map(|free| {
+            // Activations and everything else take some of it.
+            let blocks = (free - free / 20) / block_bytes;
+            Room { blocks, most: free / block_bytes, block_bytes, free }
+        }))
     }
 
-    fn executor(&self, capacity: Capacity) -> Result<Box<dyn Executor>, ExecutorError> {
+    fn executor(&self, capacity: Capacity, _: bool, _: Watch<'_>) -> Result<Box<dyn Executor>, BuildError> {
         if capacity.lanes.count() > 1 {
-            return Err(ExecutorError(
+            return Err(BuildError::Unfit(
                 "the CPU engine has one lane; a scheduler with two needs `--on cuda`".to_owned(),
             ));
         }

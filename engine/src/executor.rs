@@ -47,6 +47,19 @@ pub struct Bans {
     pub until: u32,
 }
 
+impl Bans {
+    /// Whether they are all tokens of a vocabulary of this size, so that there is nothing to draw.
+    pub fn leave_none(&self, vocab: u32) -> bool {
+        if (self.tokens.len() as u64) < u64::from(vocab) {
+            return false;
+        }
+        let mut known: Vec<u32> = self.tokens.iter().copied().filter(|token| *token < vocab).collect();
+        known.sort_unstable();
+        known.dedup();
+        known.len() as u64 == u64::from(vocab)
+    }
+}
+
 /// A sequence that the executor has not seen.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Begin {
@@ -57,7 +70,7 @@ pub struct Begin {
     pub prompt: Vec<u32>,
     /// How its tokens are drawn.
     pub sampling: Sampling,
-    /// What is not drawn.
+    /// What is not drawn; something must be left.
     pub bans: Bans,
 }
 
@@ -185,7 +198,7 @@ impl Capacity {
     }
 
     /// Whether it is one for a model.
-    pub(crate) fn check(&self, config: &Config) -> Result<(), ExecutorError> {
+    pub(crate) fn check(&self, config: &Config) -> Result<(), BuildError> {
         let wrong = if self.vocab as usize != config.vocab {
             format!("a vocabulary of {} for a model of {}", self.vocab, config.vocab)
         } else if [self.blocks, self.block_tokens, self.max_model_len, self.step_tokens, self.sequences].contains(&0) {
@@ -195,9 +208,49 @@ impl Capacity {
         } else {
             return Ok(());
         };
-        Err(ExecutorError(wrong))
+        Err(BuildError::Unfit(wrong))
     }
 }
+
+/// Why there is no executor.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The device cannot have an executor of this kind or capacity: what was asked for is wrong.
+    #[error("{0}")]
+    Unfit(String),
+    /// The device failed, has too little memory, or lacks software.
+    #[error("{0}")]
+    Failed(String),
+    /// The caller wanted no more of it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<ExecutorError> for BuildError {
+    fn from(ExecutorError(why): ExecutorError) -> Self {
+        BuildError::Failed(why)
+    }
+}
+
+impl From<BuildError> for ExecutorError {
+    fn from(error: BuildError) -> Self {
+        ExecutorError(error.to_string())
+    }
+}
+
+/// How far the tuning of matrix products is, which takes minutes on a GPU that no earlier time has tuned for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    /// Shapes that are done.
+    pub done: usize,
+    /// Shapes in all, those of earlier times included.
+    pub of: usize,
+    /// Whether the next shape has to be timed: no earlier time has.
+    pub times: bool,
+}
+
+/// What is told how far the tuning is; it returns `false` to stop.
+pub type Watch<'a> = &'a mut dyn FnMut(Tuning) -> bool;
 
 /// The device is lost, or was asked for what it cannot do: fatal.
 #[derive(Debug, thiserror::Error)]

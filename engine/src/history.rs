@@ -60,6 +60,9 @@ impl Histories {
             if !temperature || !top_p {
                 return Err(fault(seat, "samples with a temperature below 0 or a top_p outside (0, 1]"));
             }
+            if bans.leave_none(self.capacity.vocab) {
+                return Err(fault(seat, "bans all tokens of the vocabulary"));
+            }
             self.begun += 1;
             // A token that is not in the vocabulary is never drawn.
             let mut bans = bans;
@@ -209,6 +212,18 @@ fn fault(seat: Seat, what: &str) -> ExecutorError {
 mod tests {
     use super::*;
     use crate::executor::Sampling;
+
+    #[test]
+    fn a_sequence_that_bans_everything_is_refused() {
+        let begins = |tokens: &[u32]| {
+            let mut histories = Histories::new(Capacity::unbounded(4, 16, 64, 4));
+            let bans = Bans { tokens: tokens.to_vec(), until: 5 };
+            let begin = Begin { seat: 0, prompt: vec![1], sampling: Sampling::GREEDY, bans };
+            histories.update(&[], vec![begin], &[]).map_err(|error| error.0)
+        };
+        assert_eq!(begins(&[3, 2, 1, 0]), Err("sequence in seat 0 bans all tokens of the vocabulary".to_owned()));
+        assert_eq!(begins(&[3, 2, 2, 0, 99]), Ok(()), "1 is left, whatever is named twice or is no token");
+    }
 
     #[test]
     fn banned_tokens_are_drawn_only_when_the_sequence_is_long_enough() {

@@ -149,7 +149,7 @@ fn halt(spec: &ClusterSpec, at: Time, error: DriveError) -> Result<Halt, DriveEr
 /// Time between the start of a run and its time zero: threads start, caches fill.
 const LEAD: Duration = Duration::from_millis(50);
 
-/// Runs a workload on an executor. `watch` is called now and then; it returns `false` to stop early.
+/// Runs a workload on an executor, its tokens the likeliest. `watch` is called now and then; it returns `false` to stop early.
 ///
 /// # Errors
 /// The scenario, the workload or the executor cannot, or there is a bug in a policy.
@@ -157,6 +157,21 @@ pub fn run(
     spec: &ClusterSpec,
     workload: &mut dyn Workload,
     executor: Box<dyn Executor>,
+    watch: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Measured, EngineError> {
+    run_drawing(spec, workload, executor, 0.0, watch)
+}
+
+/// The same with tokens drawn at a temperature, from the scenario's seed and the number of the request. Which they are changes
+/// no length, but the work of drawing them is done.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_drawing(
+    spec: &ClusterSpec,
+    workload: &mut dyn Workload,
+    executor: Box<dyn Executor>,
+    temperature: f32,
     watch: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Measured, EngineError> {
     check(spec)?;
@@ -191,6 +206,7 @@ pub fn run(
             spec,
             clock,
             vocab,
+            temperature,
             out,
             ended,
             watch,

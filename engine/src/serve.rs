@@ -157,6 +157,9 @@ pub fn serve(
     let connections = runtime.spawn(connections::listen(listener, router, bounds, closed));
     let left = runtime.spawn(drain(Arc::clone(&service), stop));
     let driven = driver.run(&messages, clock, &mut Both(metrics, observer));
+    if driven.is_err() {
+        service.die();
+    }
     // Requests that are submitted from now on get an error.
     drop(messages);
     service.drain();

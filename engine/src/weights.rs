@@ -142,6 +142,22 @@ pub enum WeightsError {
         /// Its type.
         got: String,
     },
+    /// A number that is none, or infinite: everything computed with it would be too.
+    #[error(
+        "{path}: tensor `{name}` holds {value} at number {at} of {of}; weights must be finite: the file is damaged, or training diverged"
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Which number, from 0, row by row.
+        at: usize,
+        /// Numbers of the tensor.
+        of: usize,
+        /// The number.
+        value: f32,
+    },
     /// The CPU computes 32 numbers at a time and takes no remainders.
     #[error("`{field}` is {value}; the CPU engine needs a multiple of {multiple}")]
     Width {

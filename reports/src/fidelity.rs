@@ -312,7 +312,7 @@ pub fn fidelity_json(fidelity: &Fidelity) -> String {
             "mean": trial.mean(),
             "error": trial.error(),
             "uncertainty": trial.uncertainty(),
-            "spread": trial.spread(),
+            "spread": (trial.measured.len() > 1).then(|| trial.spread()),
             "bar": trial.bar,
             "finding": fidelity.figure_finding(point, trial),
         })

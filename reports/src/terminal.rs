@@ -124,14 +124,8 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));
     }
     figures.extend([
-        (
-            "running",
-            format!("mean {}, at most {} on a replica", show("running_mean"), count(f64::from(load.running_max))),
-        ),
-        (
-            "waiting",
-            format!("mean {}, at most {} on a replica", show("waiting_mean"), count(f64::from(load.waiting_max))),
-        ),
+        ("running", levels(summary, "running_mean", load.running_max)),
+        ("waiting", levels(summary, "waiting_mean", load.waiting_max)),
         ("KV blocks", format!("mean {} used, fullest pool {}", show("kv_usage_mean"), show("kv_usage_max"))),
         (
             "preempted",
@@ -159,6 +153,17 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         figures.push(("cached", format!("{} of prompt tokens, by prefix", show("prefix_hit_rate"))));
     }
     figures
+}
+
+/// "mean 31.0 in all, one replica at most 9": the mean is of the sum over replicas, the peak that of one.
+fn levels(summary: &Summary, mean: &str, most: u32) -> String {
+    let mean = summary.metric(mean).map_or("–".into(), |value| Unit::of(mean).show(value));
+    let most = count(f64::from(most));
+    if summary.fleet.replicas == 1 {
+        format!("mean {mean}, at most {most}")
+    } else {
+        format!("mean {mean} on all replicas together; at most {most} on one")
+    }
 }
 
 /// "98,700 of 100,000 finished, 1,300 expired".

@@ -66,6 +66,25 @@ fn measured_tables_become_a_profile_that_a_scenario_runs_on() {
 }
 
 #[test]
+fn what_is_not_for_the_way_of_measuring_is_refused() {
+    let home = Home::small();
+    for (args, says) in [
+        ("", "add --on cpu, --on cuda or --url URL"),
+        ("--on cpu --budget 5min", "'--budget <TIME>'"),
+        ("--on cpu --vocab 9", "'--vocab <N>'"),
+        ("--on cpu --gpu h100", "'--gpu <NAME>'"),
+        ("--import vidur --seed 3", "'--seed <N>'"),
+        ("--import vidur --set seed=3", "'--set <PATH=VALUE>'"),
+        ("--url http://127.0.0.1:1 --repeat-for 1s", "'--repeat-for <TIME>'"),
+        ("--url http://127.0.0.1:1 --threads 2", "--weights and --threads are for --on"),
+        ("--budget 5min", "--url <URL>"),
+    ] {
+        let told = home.refused(format!("calibrate small.yaml --out p.yaml {args}").split_whitespace());
+        assert!(told.contains(says), "{args}: {told}");
+    }
+}
+
+#[test]
 fn folders_and_profiles_that_are_none() {
     let home = Home::small();
     let calibrate = |tool: &str, folder: &str| home.refused(["calibrate", "--import", tool, folder]);

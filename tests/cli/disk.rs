@@ -17,6 +17,21 @@ find tiny -mindepth 1
 umount tiny
 "#;
 
+/// A scenario that the engine runs in a second.
+const REAL: &str = "\
+version: 1
+name: real
+workload:
+  generate:
+    arrivals: { poisson: { rate: 50/s } }
+    lengths: { fixed: { prompt: 20, output: 10 } }
+    requests: 20
+model: tiny
+gpu: none
+engine: { kv_tokens: 4096, max_model_len: 512, cost: { constant: { device: 1ms } } }
+scheduler: { vllm: { max_num_seqs: 8, max_num_batched_tokens: 64 } }
+";
+
 /// What the script said, the program's stderr included.
 fn on_tiny_disk(home: &Home, options: &str, args: &str) -> Ran {
     std::fs::create_dir(home.path("tiny")).expect("a folder");
@@ -49,16 +64,21 @@ fn full_while_the_report_is_written() {
 
 fn a_real_run_is_told_even_if_it_cannot_be_kept() {
     let home = Home::new();
-    home.write(
-        "real.yaml",
-        "version: 1\nname: real\nworkload:\n  generate:\n    arrivals: { poisson: { rate: 50/s } }\n    \
-         lengths: { fixed: { prompt: 20, output: 10 } }\n    requests: 20\nmodel: tiny\ngpu: none\n\
-         engine: { kv_tokens: 4096, max_model_len: 512, cost: { constant: { device: 1ms } } }\nscheduler: vllm\n",
-    );
+    home.write("real.yaml", REAL);
     let ran = on_tiny_disk(&home, "size=16k", "run real.yaml --on cpu --threads 1 --out tiny/results");
     assert!(ran.out.contains("20 of 20 finished") && ran.out.ends_with("code=1\n"), "nothing is left there: {ran:?}");
     assert!(ran.out.contains("results: nowhere"), "{ran:?}");
     assert_eq!(ran.err.matches("No space left on device").count(), 1, "{ran:?}");
+}
+
+/// There is room for one file: a profile without its steps, or steps without their profile, would look like a whole one.
+fn full_after_the_steps_of_a_profile() {
+    let home = Home::new();
+    home.write("real.yaml", REAL);
+    let args = "calibrate real.yaml --on cpu --threads 1 --repeat-for 1ns --out tiny/p.yaml";
+    let ran = on_tiny_disk(&home, "size=1m,nr_inodes=2", args);
+    assert_eq!(ran.out, "mounted\ncode=1\n", "neither file is left\n{ran:?}");
+    assert!(ran.err.contains("error: cannot write tiny/p.yaml: No space left on device"), "{ran:?}");
 }
 
 fn full_from_the_start() {
@@ -94,6 +114,7 @@ on_full_disk!(
     full_while_rows_are_written,
     full_while_the_report_is_written,
     a_real_run_is_told_even_if_it_cannot_be_kept,
+    full_after_the_steps_of_a_profile,
     full_from_the_start,
     full_while_a_study_is_written,
 );

@@ -44,7 +44,7 @@ fn home() -> Home {
 #[test]
 fn a_run_for_real_leaves_a_run_directory() {
     let home = home();
-    let ran = home.overbook("run tiny.yaml --on cpu --threads 1 --out r").ends(0);
+    let ran = home.overbook("run tiny.yaml --on cpu --threads 1 --out r --set workload.temperature=0.5").ends(0);
     assert!(ran.out.contains("40 of 40 finished"), "{}", ran.out);
     assert!(ran.out.contains("measured, not simulated: CPU engine, 1 threads"), "{}", ran.out);
     assert_eq!(
@@ -53,7 +53,7 @@ fn a_run_for_real_leaves_a_run_directory() {
     );
     let page = home.text("r/report.html");
     assert!(page.contains("40 requests, 0 differences, digests equal"), "the replay is reported");
-    assert!(page.contains("Requests sent late by"));
+    assert!(page.contains("Requests sent late by") && page.contains("at temperature 0.5"));
     let summary = home.json("r/summary.json");
     assert_eq!(summary["completed"].as_u64().or(summary["finished"].as_u64()), Some(40), "{summary}");
 }
@@ -114,11 +114,18 @@ fn steps_are_measured_and_price_the_scenario() {
     let apart = home.run(["run", "tiny.yaml", "--set", cost, "--out", "apart"]).ends(0);
     assert!(apart.err.contains("(1.0 steps per plan"), "{}", apart.err);
     // A profile of another engine, or one whose steps are not those that it names, judges nothing.
+    let cost_of_p = "engine.cost={ steps: { path: p.yaml } }";
     let judge = |threads: &str| {
-        let cost = "engine.cost={ steps: { path: p.yaml } }";
-        home.run(["validate", "tiny.yaml", "--on", "cpu", "--threads", threads, "--set", cost]).ends(2).err
+        home.run(["validate", "tiny.yaml", "--on", "cpu", "--threads", threads, "--set", cost_of_p]).ends(2).err
     };
     assert!(judge("2").contains("was measured with --threads 1, this is 2"), "{}", judge("2"));
+    home.write("p.yaml", profile.replace("threads: 1", ""));
+    assert!(judge("1").contains("does not say with how many compute threads"), "{}", judge("1"));
+    home.write("p.yaml", &profile);
+    let blocks = "engine.block_tokens=32";
+    let other =
+        home.run(["validate", "tiny.yaml", "--on", "cpu", "--threads", "1", "--set", cost_of_p, "--set", blocks]);
+    assert!(other.ends(2).err.contains("was measured with engine.block_tokens: 16, this is 32"));
     home.write("p.steps.parquet", "other steps");
     assert!(judge("1").contains("not the steps that p was fitted to"), "{}", judge("1"));
     home.write("p.yaml", profile.split("jitter:").next().expect("a beginning"));
@@ -131,14 +138,26 @@ fn what_the_engine_cannot_do_is_refused_before_it_starts() {
     let home = home();
     for (change, says) in [
         ("fleet.replicas=2", "it has one replica"),
-        ("model=llama-3.1-8b", "no preset `llama-3.1-8b`"),
+        ("model=llama-3-8b", "no preset `llama-3-8b`"),
         ("scheduler=semi-pd", "one lane"),
         ("engine.cost=roofline", "`gpu: none` says nothing of memory and speed"),
         ("workload.retry={ attempts: 2, backoff: 1s }", "its clients do not retry"),
+        // More than any machine has: refused before it is asked for.
+        ("engine.kv_tokens=34359738368", " bytes are available; set `engine.kv_tokens: "),
     ] {
         let told = home.refused(["run", "tiny.yaml", "--on", "cpu", "--set", change, "--out", "r"]);
         assert!(told.contains(says), "{change}: {told}");
     }
+    for (flag, says) in [
+        ("--audit", "--audit checks the laws of the simulation"),
+        ("--step-by-step", "the real engine runs every step on its own"),
+        ("--jobs=2", "--jobs is for the points of a study"),
+    ] {
+        let told = home.refused(["run", "tiny.yaml", "--on", "cpu", flag, "--out", "r"]);
+        assert!(told.contains(says), "{flag}: {told}");
+    }
+    let compared = home.refused(["compare", "tiny.yaml", "--on", "cpu", "--over", "scheduler=vllm,orca"]);
+    assert!(compared.contains("compare simulates"), "{compared}");
     let none = home.overbook("run tiny.yaml --on cpu --weights nowhere --out r").ends(2);
     assert!(none.err.contains("nowhere"), "{}", none.err);
     let study = home

@@ -1,7 +1,7 @@
 //! Keys and values in blocks.
 
 use crate::config::Config;
-use crate::executor::Capacity;
+use crate::executor::{BuildError, Capacity};
 use crate::weights::Dtype;
 use crate::weights::pack_row;
 
@@ -19,14 +19,17 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn new(config: &Config, capacity: &Capacity, dtype: Dtype) -> Layer {
+    /// # Errors
+    /// The system has no memory for it.
+    pub(super) fn new(config: &Config, capacity: &Capacity, dtype: Dtype) -> Result<Layer, BuildError> {
         let head_words = config.head_dim * dtype.bytes() / 4;
-        let words = capacity.blocks as usize * capacity.block_tokens as usize * config.kv_heads * head_words;
+        let slot_words = config.kv_heads * head_words;
+        let slots = capacity.blocks as usize * capacity.block_tokens as usize;
         // Written from the start, as an engine's pool is: pages that were never written are all one page, which no step would
         // have to fetch from memory, and the first write to each would take time in the middle of a run.
-        let (keys, values) = (vec![WRITTEN; words], vec![WRITTEN; words]);
+        let (keys, values) = (written(slots, slot_words)?, written(slots, slot_words)?);
         let block_tokens = capacity.block_tokens as usize;
-        Layer { keys, values, block_tokens, kv_heads: config.kv_heads, head_words, dtype }
+        Ok(Layer { keys, values, block_tokens, kv_heads: config.kv_heads, head_words, dtype })
     }
 
     pub(super) fn dtype(&self) -> Dtype {
@@ -63,4 +66,19 @@ impl Layer {
         let start = (slot * self.kv_heads + head) * self.head_words;
         &self.values[start..start + self.head_words]
     }
+}
+
+/// Memory for so many slots, written. One that there is no memory for is an error: a vector of its own would end the process.
+fn written(slots: usize, slot_words: usize) -> Result<Vec<u32>, BuildError> {
+    let mut memory = Vec::new();
+    let words = slots.checked_mul(slot_words);
+    let reserved = words.map(|words| memory.try_reserve_exact(words));
+    let (Some(words), Some(Ok(()))) = (words, reserved) else {
+        let bytes = slots as u128 * slot_words as u128 * 4;
+        return Err(BuildError::Failed(format!(
+            "the system has no {bytes} bytes for the keys, or the values, of {slots} tokens in one layer"
+        )));
+    };
+    memory.resize(words, WRITTEN);
+    Ok(memory)
 }

@@ -10,7 +10,7 @@ use super::cache;
 use super::math::{rms_norm, rms_norm_in_place, rotate};
 use super::matmul::{Epilogue, matmul};
 use crate::config::Config;
-use crate::executor::{Capacity, Sequence};
+use crate::executor::{BuildError, Capacity, Sequence};
 use crate::weights::{Layer, Weights};
 
 /// A model with its cache. It computes on the threads of the pool that it is called in.
@@ -48,13 +48,17 @@ const ROWS_PER_TASK: usize = 16;
 
 impl Model {
     /// A model with an empty cache. Sizes must have been checked (see [`super::CpuExecutor::new`]).
-    pub fn new(config: Config, weights: Arc<Weights>, capacity: &Capacity) -> Model {
-        let cache = (0..config.layers).map(|_| cache::Layer::new(&config, capacity, weights.dtype)).collect();
+    ///
+    /// # Errors
+    /// The system has no memory for the cache.
+    pub fn new(config: Config, weights: Arc<Weights>, capacity: &Capacity) -> Result<Model, BuildError> {
+        let layers = (0..config.layers).map(|_| cache::Layer::new(&config, capacity, weights.dtype));
+        let cache = layers.collect::<Result<_, _>>()?;
         let frequencies = config.rope_frequencies();
         let positions = 0..capacity.max_model_len;
         let angles = positions.flat_map(|position| frequencies.iter().map(move |f| f64::from(position) * f));
         let rope = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
-        Model { config, weights, cache, rope, level: Level::new(), scratch: Scratch::default() }
+        Ok(Model { config, weights, cache, rope, level: Level::new(), scratch: Scratch::default() })
     }
 
     /// Computes the positions of some sequences, whose input tokens stand in `tokens` in order, and gives logits

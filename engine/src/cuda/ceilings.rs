@@ -59,7 +59,7 @@ impl Ceilings {
     /// NVRTC is missing, or the GPU fails.
     pub fn open(gpu: &Arc<Gpu>, cache: Option<&Path>) -> Result<Ceilings, CudaError> {
         let options = Options { sm: gpu.facts().sm, defines: Vec::new() };
-        let image = Compiler::find()?.compile(&CEILINGS, &options, cache)?.image;
+        let image = Compiler::find_for(gpu.facts().driver)?.compile(&CEILINGS, &options, cache)?.image;
         let module = Module::load(gpu, &image)?;
         let kernel = |name| module.function(name, 0);
         Ok(Ceilings {

@@ -75,7 +75,7 @@ pub fn kernels() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// A source does not compile, or the kernels are not written for a model.
 pub fn compile(gpu: &Gpu, cache: &Path, scope: Scope, models: &[&Config]) -> Result<usize, CudaError> {
-    let compiler = Compiler::find()?;
+    let compiler = Compiler::find_for(gpu.facts().driver)?;
     let shapes = attention::SHAPES.iter().take(scope.shapes).map(|(shape, _)| shape).chain([&rig::Shape::ANY]);
     let mut defines: Vec<_> = shapes.map(|shape| shape.defines()).collect();
     for config in models {

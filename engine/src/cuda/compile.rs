@@ -62,6 +62,24 @@ impl Compiler {
         Ok(Compiler { version: (major, minor), known: known.into_iter().map(|sm| sm as u32).collect() })
     }
 
+    /// Looks for NVRTC, and whether a driver takes its code.
+    ///
+    /// # Errors
+    /// It is not there, or of a newer major version than CUDA is with this driver (as `cuDriverGetVersion` counts).
+    pub fn find_for(driver: i32) -> Result<Compiler, CudaError> {
+        let compiler = Compiler::find()?;
+        compiler
+            .fits(driver)
+            .then_some(compiler.clone())
+            .ok_or(CudaError::NewCompiler { nvrtc: compiler.version, driver })
+    }
+
+    /// Within a major version drivers take the code of newer compilers, unless it is PTX (CUDA Compatibility, section "Minor Version
+    /// Compatibility").
+    fn fits(&self, driver: i32) -> bool {
+        self.version.0 <= driver / 1000
+    }
+
     /// Its version: major, minor.
     pub fn version(&self) -> (i32, i32) {
         self.version
@@ -77,7 +95,7 @@ impl Compiler {
         options: &Options,
         cache: Option<&Path>,
     ) -> Result<Compiled, CudaError> {
-        let flags = self.flags(source, options);
+        let flags = self.flags(source, options)?;
         let place = cache.map(|folder| self.place(folder, source, &flags));
         if let Some(image) = place.as_deref().and_then(kept) {
             return Ok(Compiled { image, log: String::new() });
@@ -91,7 +109,9 @@ impl Compiler {
 
     /// Forgets what was kept of a source.
     pub(super) fn forget(&self, source: &overbook_kernels::cuda::Source, options: &Options, cache: &Path) {
-        let _ = std::fs::remove_file(self.place(cache, source, &self.flags(source, options)));
+        if let Ok(flags) = self.flags(source, options) {
+            let _ = std::fs::remove_file(self.place(cache, source, &flags));
+        }
     }
 
     fn place(&self, folder: &Path, source: &overbook_kernels::cuda::Source, flags: &[String]) -> PathBuf {
@@ -108,20 +128,31 @@ impl Compiler {
         options: &Options,
         more: &[&str],
     ) -> Result<Compiled, CudaError> {
-        run(source, &self.flags(source, options), more)
+        run(source, &self.flags(source, options)?, more)
     }
 
-    fn flags(&self, source: &overbook_kernels::cuda::Source, options: &Options) -> Vec<String> {
-        let newest = self.known.iter().copied().max().unwrap_or(options.sm);
-        let arch = if self.known.contains(&options.sm) {
-            format!("sm_{}", options.sm)
-        } else {
-            // The driver compiles PTX for GPUs that are newer than this compiler.
-            format!("compute_{newest}")
-        };
+    /// What code is made for: the GPU, or the newest that the compiler knows and that is no newer than the GPU. The driver compiles such
+    /// PTX for GPUs that are newer than this compiler; PTX for a newer GPU no older one takes.
+    fn architecture(&self, sm: u32) -> Result<String, CudaError> {
+        if self.known.contains(&sm) {
+            return Ok(format!("sm_{sm}"));
+        }
+        let newest = self.known.iter().copied().filter(|known| *known < sm).max().ok_or_else(|| {
+            let (major, minor) = self.version;
+            CudaError::Compile(format!(
+                "NVRTC {major}.{minor} knows no GPU of compute capability {}.{} or before",
+                sm / 10,
+                sm % 10
+            ))
+        })?;
+        Ok(format!("compute_{newest}"))
+    }
+
+    fn flags(&self, source: &overbook_kernels::cuda::Source, options: &Options) -> Result<Vec<String>, CudaError> {
+        let arch = self.architecture(options.sm)?;
         let defines = options.defines.iter().filter(|(name, _)| source.takes.contains(name));
         let defines = defines.map(|(name, value)| format!("-D{name}={value}"));
-        [format!("--gpu-architecture={arch}"), "--std=c++17".to_owned()].into_iter().chain(defines).collect()
+        Ok([format!("--gpu-architecture={arch}"), "--std=c++17".to_owned()].into_iter().chain(defines).collect())
     }
 
     fn key(&self, source: &overbook_kernels::cuda::Source, flags: &[String]) -> String {
@@ -194,6 +225,17 @@ pub fn cache_folder() -> Option<PathBuf> {
     set("OVERBOOK_CACHE").or_else(|| users().map(|folder| folder.join("overbook")))
 }
 
+/// Why what is compiled and tuned will not be kept for the next start; `None` if it will.
+pub fn why_not_kept() -> Option<String> {
+    let Some(folder) = cache_folder() else {
+        return Some("none of OVERBOOK_CACHE, XDG_CACHE_HOME and HOME names a folder".to_owned());
+    };
+    let trial = folder.join(format!("{}.part", std::process::id()));
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&trial, b"0"));
+    let _ = std::fs::remove_file(&trial);
+    written.err().map(|error| format!("cannot write to {}: {error}", folder.display()))
+}
+
 struct Program(sys::nvrtcProgram);
 
 impl Program {
@@ -234,5 +276,27 @@ impl Drop for Program {
             // SAFETY: made once, destroyed once.
             unsafe { sys::nvrtcDestroyProgram(&raw mut self.0) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ptx_is_of_the_newest_architecture_that_the_gpu_has() {
+        let compiler = Compiler { version: (12, 8), known: vec![75, 80, 90, 100, 120] };
+        let architecture = |sm| compiler.architecture(sm).map_err(|error| error.to_string());
+        assert_eq!(architecture(90), Ok("sm_90".to_owned()));
+        assert_eq!(architecture(103), Ok("compute_100".to_owned()), "not the newest of all, 12.0");
+        assert_eq!(architecture(121), Ok("compute_120".to_owned()));
+        let none = architecture(70).expect_err("older than all");
+        assert!(none.contains("NVRTC 12.8 knows no GPU of compute capability 7.0"), "{none}");
+    }
+
+    #[test]
+    fn a_driver_takes_code_of_its_major_version() {
+        let compiler = |major, minor| Compiler { version: (major, minor), known: Vec::new() };
+        assert!(compiler(12, 9).fits(12080) && compiler(12, 8).fits(13000) && !compiler(13, 0).fits(12090));
     }
 }

@@ -14,7 +14,7 @@ use super::stream::Stream;
 use super::weights::{self, Weights};
 use super::{compile, tuning};
 use crate::config::Config;
-use crate::executor::{Batch, Capacity, Executor, ExecutorError, Lanes, Output};
+use crate::executor::{Batch, BuildError, Capacity, Executor, ExecutorError, Lanes, Output, Watch};
 use crate::history::Histories;
 use crate::weights::Source;
 
@@ -133,21 +133,33 @@ impl CudaExecutor {
     ///
     /// # Errors
     /// The capacity does not fit the model or the memory, or a library is missing or refuses.
-    pub fn new(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, ExecutorError> {
-        capacity.check(&model.config)?;
-        Ok(CudaExecutor::open(model, capacity, true)?)
+    pub fn new(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, BuildError> {
+        CudaExecutor::build(model, capacity, true, &mut |_| true)
     }
 
     /// The same without graphs: every step is launched kernel by kernel.
     ///
     /// # Errors
     /// As [`CudaExecutor::new`].
-    pub fn eager(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, ExecutorError> {
-        capacity.check(&model.config)?;
-        Ok(CudaExecutor::open(model, capacity, false)?)
+    pub fn eager(model: Arc<Model>, capacity: Capacity) -> Result<CudaExecutor, BuildError> {
+        CudaExecutor::build(model, capacity, false, &mut |_| true)
     }
 
-    fn open(model: Arc<Model>, capacity: Capacity, graphs: bool) -> Result<CudaExecutor, CudaError> {
+    /// With graphs or without. `watch` is told before each shape that is tuned; what was tuned before it says no is kept.
+    ///
+    /// # Errors
+    /// As [`CudaExecutor::new`], or it was interrupted.
+    pub fn build(
+        model: Arc<Model>,
+        capacity: Capacity,
+        graphs: bool,
+        watch: Watch<'_>,
+    ) -> Result<CudaExecutor, BuildError> {
+        capacity.check(&model.config)?;
+        Ok(CudaExecutor::open(model, capacity, graphs, watch)?)
+    }
+
+    fn open(model: Arc<Model>, capacity: Capacity, graphs: bool, watch: Watch<'_>) -> Result<CudaExecutor, CudaError> {
         let gpu = model.gpu.clone();
         gpu.bind()?;
         if capacity.step_tokens == u32::MAX || capacity.sequences == u32::MAX {
@@ -170,8 +182,8 @@ impl CudaExecutor {
             let part = compute.part();
             let tuned = if part.is_some() { BTreeMap::new() } else { tuning::load(kept, gpu.facts()) };
             let mut lane = Lane::new(&gpu, compute, Blas::new(&gpu, tuned, part)?, own, &dims)?;
-            if part.is_none() && lane.tune(shared)? {
-                tuning::keep(kept, gpu.facts(), lane.blas().tuned());
+            if part.is_none() {
+                lane.tune(shared, &mut |blas| tuning::keep(kept, gpu.facts(), blas.tuned()), watch)?;
             }
             lane.prepare(shared)?;
             // A lane for prompts has no batches of decodes.

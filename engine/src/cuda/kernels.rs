@@ -146,7 +146,7 @@ impl Kernels {
     /// # Errors
     /// NVRTC is missing or cannot compile them, or the GPU cannot run them.
     pub(super) fn load(gpu: &Arc<Gpu>, dims: Dims, cache: Option<&Path>) -> Result<Kernels, CudaError> {
-        let compiler = Compiler::find()?;
+        let compiler = Compiler::find_for(gpu.facts().driver)?;
         let options = Options { sm: gpu.facts().sm, defines: dims.defines() };
         let mut modules = Vec::new();
         for source in &source::SOURCES {

@@ -13,13 +13,15 @@ use super::kernels::{Dims, Kernels, Tables};
 use super::partition::Partition;
 use super::step::{Counts, Drawn, Layout, Owners, Step, pieces};
 use super::stream::{Graph, Stream};
-use crate::executor::{Capacity, ExecutorError, Output, Seat, Sequence, TableChange};
+use crate::executor::{Capacity, ExecutorError, Output, Seat, Sequence, TableChange, Tuning, Watch};
 use crate::history::{Histories, Pending};
 
 /// Decodes that a graph is recorded for; smaller batches fill up.
 const BUCKETS: [u32; 16] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256];
 /// Positions of a step for which products are tuned, beside the buckets.
 const TUNED_ROWS: [u32; 5] = [512, 1024, 2048, 4096, 8192];
+/// Shapes that are timed before they are kept: a process that is killed loses no more.
+const KEEP_EVERY: usize = 8;
 /// Positions beyond which a step is long: the library has other kernels for it.
 const LONG_STEP: u32 = 512;
 /// Banned tokens of a step, for each of its sequences, for which there is room: the server takes up to 1,024 from a client, and adds
@@ -141,24 +143,49 @@ impl Lane {
             + u64::from(capacity.sequences) * u64::from(table_width(capacity)) * 4
     }
 
-    /// Chooses the algorithms of all products. Returns whether any was timed.
-    pub(super) fn tune(&mut self, shared: Shared) -> Result<bool, CudaError> {
+    /// Chooses the algorithms of all products. Those that are timed are handed to `keep` every [`KEEP_EVERY`] and at the end, whatever the end
+    /// is; `watch` is asked before each shape.
+    pub(super) fn tune(
+        &mut self,
+        shared: Shared,
+        keep: &mut dyn FnMut(&Blas),
+        watch: Watch<'_>,
+    ) -> Result<(), CudaError> {
         let dims = shared.kernels.dims();
-        let (known, capacity) = (self.blas.tuned().len(), self.capacity);
+        let capacity = self.capacity;
         self.work.fill(&self.compute.stream)?;
         let rows = buckets(&capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
-        for rows in rows {
-            for product in Product::ALL {
-                if product == Product::Head && rows > largest(&capacity).1 {
-                    continue;
-                }
-                let (x, y) = self.work.operands(product);
-                let weights = product.weights(&shared.model.weights);
-                // SAFETY: the operands have room for the rows, which are no more than the largest step's; nothing else runs.
-                unsafe { self.blas.tune(&self.compute.stream, product.shape(&dims, rows), x, &weights, y)? };
+        let products = rows.flat_map(|rows| Product::ALL.map(|product| (rows, product)));
+        let shapes: Vec<(u32, Product)> =
+            products.filter(|(rows, product)| *product != Product::Head || *rows <= largest(&capacity).1).collect();
+        let mut kept = self.blas.tuned().len();
+        let mut ended = Ok(());
+        for (done, (rows, product)) in shapes.iter().enumerate() {
+            let shape = product.shape(&dims, *rows);
+            let times = !self.blas.tuned().contains_key(&shape);
+            if !watch(Tuning { done, of: shapes.len(), times }) {
+                ended = Err(CudaError::Interrupted);
+                break;
+            }
+            let (x, y) = self.work.operands(*product);
+            let weights = product.weights(&shared.model.weights);
+            // SAFETY: the operands have room for the rows, which are no more than the largest step's; nothing else runs.
+            if let Err(error) = unsafe { self.blas.tune(&self.compute.stream, shape, x, &weights, y) } {
+                ended = Err(error);
+                break;
+            }
+            if self.blas.tuned().len() >= kept + KEEP_EVERY {
+                kept = self.blas.tuned().len();
+                keep(&self.blas);
             }
         }
-        Ok(self.blas.tuned().len() > known)
+        if self.blas.tuned().len() > kept {
+            keep(&self.blas);
+        }
+        if ended.is_ok() {
+            watch(Tuning { done: shapes.len(), of: shapes.len(), times: false });
+        }
+        ended
     }
 
     /// Makes the plans of all products that steps of prompts may need. Those of long steps are also run: the library loads kernels
@@ -182,11 +209,6 @@ impl Lane {
             rows = padded(rows) + 1;
         }
         self.compute.stream.finish()
-    }
-
-    /// The library with what was tuned.
-    pub(super) fn blas(&self) -> &Blas {
-        &self.blas
     }
 
     /// Records the graphs. One step runs before, so that all kernels are loaded and all plans are made.

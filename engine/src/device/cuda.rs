@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Device, Room};
 use crate::config::Config;
 use crate::cuda::{CudaError, CudaExecutor, Gpu, Model, software};
-use crate::executor::{Capacity, Executor, ExecutorError};
+use crate::executor::{BuildError, Capacity, Executor, Watch};
 use crate::weights::Source;
 
 /// A model on the first GPU.
@@ -50,12 +50,13 @@ impl Device for CudaDevice {
         None
     }
 
-    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, ExecutorError> {
+    fn room(&self, capacity: &Capacity) -> Result<Option<Room>, BuildError> {
         let fit = self.model.fit(capacity)?;
-        Ok(Some(Room { blocks: fit.blocks, most: fit.most }))
+        let free = fit.free.saturating_sub(fit.work);
+        Ok(Some(Room { blocks: fit.blocks, most: fit.most, block_bytes: fit.block_bytes, free }))
     }
 
-    fn executor(&self, capacity: Capacity) -> Result<Box<dyn Executor>, ExecutorError> {
-        Ok(Box::new(CudaExecutor::new(self.model.clone(), capacity)?))
+    fn executor(&self, capacity: Capacity, eager: bool, watch: Watch<'_>) -> Result<Box<dyn Executor>, BuildError> {
+        Ok(Box::new(CudaExecutor::build(self.model.clone(), capacity, !eager, watch)?))
     }
 }

@@ -100,7 +100,7 @@ impl Driver {
         let arrival = Arrival { at: now, ..arrival };
         let fits = prompt.len() >= arrival.prompt_tokens as usize;
         let vocab = self.executor.capacity().vocab;
-        let known = prompt.iter().all(|&token| token < vocab);
+        let known = prompt.iter().all(|&token| token < vocab) && !bans.leave_none(vocab);
         let limits =
             [(arrival.max_wait, Why::MaxWait), (arrival.deadline, Why::Deadline), (arrival.cancel_after, Why::Cancel)];
         let entered = if fits && known { self.replica.enqueue(id, arrival) } else { Err(arrival) };

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use overbook_sim::counter::mix;
 use overbook_sim::fleet::{ClusterSpec, Progress};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload};
@@ -26,6 +27,8 @@ pub(super) struct Pacer<'a> {
     pub(super) spec: &'a ClusterSpec,
     pub(super) clock: Clock,
     pub(super) vocab: u32,
+    /// Of the draws; 0 takes the likeliest tokens.
+    pub(super) temperature: f32,
     pub(super) out: Sender<Message>,
     pub(super) ended: UnboundedReceiver<u64>,
     pub(super) watch: &'a mut dyn FnMut(Progress) -> bool,
@@ -168,7 +171,8 @@ impl Pacer<'_> {
         self.spec.controllers.patience.apply(&mut arrival);
         let prompt = prompt_tokens(&arrival, self.sent.len() as u64, self.spec.seed, self.vocab);
         self.lateness.push(self.clock.now().since(arrival.at).0);
-        let sampling = Sampling::GREEDY;
+        let seed = mix(self.spec.seed, self.sent.len() as u64);
+        let sampling = Sampling { temperature: self.temperature, seed, ..Sampling::GREEDY };
         self.sent.push(arrival.clone());
         let (bans, stop) = (Bans::default(), Stop::default());
         let submission = Submission { arrival, prompt, sampling, bans, stop, client: None };

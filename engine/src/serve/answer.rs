@@ -57,7 +57,8 @@ impl Answer {
     /// The events of a piece of a stream.
     pub(super) fn events(&self, piece: &Piece) -> String {
         if let Some(End::Failed(error)) = &piece.end {
-            return format!("data: {}\n\ndata: [DONE]\n\n", error.body());
+            // No `[DONE]`: a client that looks for nothing else must not take the answer for whole.
+            return format!("data: {}\n\n", error.body());
         }
         let usage = self.continuous_usage.then_some(piece.tokens);
         let (reason, stop) = finish(piece.end.as_ref());

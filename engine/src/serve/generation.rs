@@ -181,8 +181,10 @@ impl Generation {
             Some(Outcome::Rejected) => {
                 (Reason::Abort, Some(ApiError::bad("The engine refused the request: it can never run here.")))
             }
-            _ if self.service.is_draining() => (Reason::Abort, Some(ApiError::draining())),
-            _ => (Reason::Error, Some(ApiError::dead())),
+            _ => match self.service.gone().unwrap_or_else(ApiError::dead) {
+                gone if gone == ApiError::draining() => (Reason::Abort, Some(gone)),
+                dead => (Reason::Error, Some(dead)),
+            },
         };
         let end = error.map_or(End::Finished(reason, self.stopped_by.take()), End::Failed);
         let (more, stop) = self.stops.push(&self.decoder.finish());

@@ -83,8 +83,8 @@ async fn chat(State(service): Shared, request: Request) -> Response {
 }
 
 async fn answer(service: Arc<Service>, kind: Endpoint, request: Request) -> Result<Response, ApiError> {
-    if service.is_draining() {
-        return Err(ApiError::draining());
+    if let Some(gone) = service.gone() {
+        return Err(gone);
     }
     if !is_json(request.headers()) {
         let message = "Unsupported Media Type: Only 'application/json' is allowed";
@@ -202,7 +202,7 @@ fn described(service: &Service) -> Value {
 }
 
 async fn health(State(service): Shared) -> Response {
-    if service.is_draining() { ApiError::draining().into_response() } else { StatusCode::OK.into_response() }
+    service.gone().map_or_else(|| StatusCode::OK.into_response(), IntoResponse::into_response)
 }
 
 async fn metrics(State(service): Shared) -> Response {

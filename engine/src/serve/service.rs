@@ -38,6 +38,8 @@ pub(super) struct Service {
     /// Requests that have not ended.
     active: AtomicUsize,
     draining: AtomicBool,
+    /// The driver has failed.
+    dead: AtomicBool,
     requests: AtomicU64,
     /// When the server began [s since 1970].
     pub(super) started: u64,
@@ -77,6 +79,7 @@ impl Service {
             waiting: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             started: unix_time(),
         }
@@ -86,8 +89,18 @@ impl Service {
         self.draining.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    /// The driver has failed: what was under way failed too, whether the server was being stopped or not.
+    pub(super) fn die(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// Why there is no answer any more, if that is so.
+    pub(super) fn gone(&self) -> Option<ApiError> {
+        if self.dead.load(Ordering::Acquire) {
+            Some(ApiError::dead())
+        } else {
+            self.draining.load(Ordering::Acquire).then(ApiError::draining)
+        }
     }
 
     pub(super) fn active(&self) -> usize {
@@ -108,10 +121,11 @@ impl Service {
     /// # Errors
     /// It can never run here, too many wait, or the server or the engine is about to end.
     pub(super) fn submit(&self, ask: &Ask, sent: Time) -> Result<Submitted, ApiError> {
-        if self.is_draining() {
-            return Err(ApiError::draining());
+        if let Some(gone) = self.gone() {
+            return Err(gone);
         }
         let max_tokens = self.fit(ask)?;
+        let bans = self.bans(ask)?;
         self.queue_up()?;
         self.active.fetch_add(1, Ordering::AcqRel);
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
@@ -142,11 +156,6 @@ impl Service {
                 .seed
                 .unwrap_or_else(|| self.settings.seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
         };
-        // As in vLLM: neither its own end tokens nor the end of text are drawn before they would count.
-        let mut banned = ask.stop_tokens.clone();
-        banned.extend(self.settings.tokenizer.ends());
-        let until = prompt_tokens.saturating_add(ask.min_tokens);
-        let bans = if ask.min_tokens > 0 { Bans { tokens: banned, until } } else { Bans::default() };
         let submission = Submission {
             arrival,
             prompt: ask.prompt.clone(),
@@ -183,6 +192,24 @@ impl Service {
         let room = |waiting: usize| (waiting < most).then_some(waiting + 1);
         let got = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, room);
         got.map(|_| ()).map_err(|_| self.full())
+    }
+
+    /// What is not drawn for a request. As in vLLM: neither its own end tokens nor the end of text are drawn before they would count.
+    ///
+    /// # Errors
+    /// Nothing is left to draw.
+    fn bans(&self, ask: &Ask) -> Result<Bans, ApiError> {
+        if ask.min_tokens == 0 {
+            return Ok(Bans::default());
+        }
+        let mut tokens = ask.stop_tokens.clone();
+        tokens.extend(self.settings.tokenizer.ends());
+        let bans = Bans { tokens, until: (ask.prompt.len() as u32).saturating_add(ask.min_tokens) };
+        if bans.leave_none(self.settings.vocab) {
+            let message = "stop_token_ids and the end of text are all tokens of the vocabulary; with min_tokens none of them may be drawn.";
+            return Err(ApiError::field("stop_token_ids", message));
+        }
+        Ok(bans)
     }
 
     /// The output limit of a request that fits into the longest sequence and the pool.

@@ -91,7 +91,15 @@ impl Source for Files {
             file.read_exact(bytes)
         };
         read(&mut bytes).map_err(|source| WeightsError::Read { path: place.file.clone(), source })?;
-        Ok(decode(&bytes))
+        let values = decode(&bytes);
+        // One pass over what is in the cache, without branches; the place is looked for only if there is one.
+        if values.iter().fold(false, |any, value| any | !value.is_finite())
+            && let Some(at) = values.iter().position(|value| !value.is_finite())
+        {
+            let (path, name, value) = (place.file.clone(), name.to_owned(), values[at]);
+            return Err(WeightsError::NotFinite { path, name, at, of: values.len(), value });
+        }
+        Ok(values)
     }
 }
 

@@ -108,7 +108,7 @@ impl Shadow {
         let capacity = cuda.capacity();
         Shadow {
             cuda,
-            model: cpu::Model::new(config.clone(), weights, &capacity),
+            model: cpu::Model::new(config.clone(), weights, &capacity).expect("memory"),
             histories: Histories::new(capacity),
             out: [const { VecDeque::new() }; 2],
             watched,

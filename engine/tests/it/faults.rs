@@ -201,20 +201,25 @@ fn faults_of_arithmetic_are_found() {
         ("a decode does not see itself", "positions[row] + 1;=>max(positions[row], 1);", VALUES),
         (
             "the merge forgets the first split",
-            "split = 0; split < splits; ++split) {\n        // An=>split = 1; split < splits; ++split) {\n        // An",
+            "GROUPS && split < splits ? given=>GROUPS && split > 0 && split < splits ? given",
             VALUES,
         ),
         (
             "the merge forgets the last split",
-            "split < splits; ++split) {\n        // An=>split < splits - 1; ++split) {\n        // An",
+            "GROUPS && split < splits ? given=>GROUPS && split < splits - 1 ? given",
             VALUES,
         ),
         (
             "cosines and sines are exchanged",
-            "rotate(x, cos + angle, sin + angle)=>rotate(x, sin + angle, cos + angle)",
+            "load_floats(cos + angle_at, angle.low);\n        load_floats(sin + angle_at, angle.high);=>\
+             load_floats(sin + angle_at, angle.low);\n        load_floats(cos + angle_at, angle.high);",
             VALUES,
         ),
-        ("a turn is the other way round", "low * c[i] - high * s[i]=>low * c[i] + high * s[i]", VALUES),
+        (
+            "a turn is the other way round",
+            "low * angle.low[i] - high * angle.high[i]=>low * angle.low[i] + high * angle.high[i]",
+            VALUES,
+        ),
         (
             "lanes give a tie to the higher token",
             "other == top && other_token < token=>other == top && other_token > token",

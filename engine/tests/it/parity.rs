@@ -1,11 +1,12 @@
 //! Law 12 over every scheduler that runs on one lane: random workloads in real time on an executor that checks every
 //! position, then the simulator, given only when requests came in and how long steps took.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use overbook_engine::executor::{self, Capacity, Executor, Rehearsal};
+use overbook_engine::executor::{self, Batch, Capacity, Executor, ExecutorError, Output, Rehearsal, Sampling};
 use overbook_engine::parity::{Parity, replay};
-use overbook_engine::run::{EngineError, Measured, run};
+use overbook_engine::run::{EngineError, Measured, run, run_drawing};
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::schedulers::SchedulerSpec;
@@ -74,6 +75,50 @@ fn rehearsal(spec: &ClusterSpec) -> Box<dyn Executor> {
 
 fn measure(spec: &ClusterSpec, arrivals: Vec<Arrival>) -> Result<Measured, EngineError> {
     run(spec, &mut Given(arrivals.into_iter()), rehearsal(spec), &mut |_| true)
+}
+
+/// Notes how tokens are to be drawn.
+struct Notes(Box<dyn Executor>, Arc<Mutex<Vec<Sampling>>>);
+
+impl Executor for Notes {
+    fn capacity(&self) -> Capacity {
+        self.0.capacity()
+    }
+
+    fn submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
+        self.1.lock().expect("no panic").extend(batch.begins.iter().map(|begin| begin.sampling));
+        self.0.submit(lane, batch)
+    }
+
+    fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
+        self.0.wait(lane)
+    }
+
+    fn give_contexts(&mut self) -> Result<(), ExecutorError> {
+        self.0.give_contexts()
+    }
+
+    fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError> {
+        self.0.ready(lane)
+    }
+}
+
+#[test]
+fn tokens_are_drawn_at_the_temperature_that_is_asked_for() {
+    let spec = spec(SchedulerSpec::default(), 3);
+    let sent = || Given((0..3).map(|_| Arrival::new(Time::ZERO, 9, 3)).collect::<Vec<_>>().into_iter());
+    let drawn = |temperature| {
+        let seen = Arc::default();
+        let executor = Box::new(Notes(rehearsal(&spec), Arc::clone(&seen)));
+        run_drawing(&spec, &mut sent(), executor, temperature, &mut |_| true).expect("it runs");
+        let seen = seen.lock().expect("no panic").clone();
+        assert_eq!(seen.len(), 3);
+        seen
+    };
+    let hot = drawn(0.7);
+    assert!(hot.iter().all(|sampling| sampling.temperature.to_bits() == 0.7_f32.to_bits()), "{hot:?}");
+    assert!(hot[0].seed != hot[1].seed && hot == drawn(0.7), "each its own draws, the same every time: {hot:?}");
+    assert!(drawn(0.0).iter().all(|sampling| sampling.temperature == 0.0));
 }
 
 /// The lanes that a scheduler needs.

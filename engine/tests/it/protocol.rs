@@ -6,7 +6,7 @@ use overbook_engine::config::Config;
 use overbook_engine::cpu::CpuExecutor;
 use overbook_engine::cuda::{CudaExecutor, Model};
 use overbook_engine::executor::{
-    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Sampling, Sequence, TableChange,
+    Bans, Batch, Begin, BuildError, Capacity, Executor, Lanes, Sampling, Sequence, TableChange,
 };
 use overbook_engine::weights::{Dtype, Loud, Weights};
 
@@ -197,7 +197,7 @@ fn wrong_batches_are_refused_and_stop_the_executor_body(open: Open) {
 fn what_does_not_fit_the_model_is_refused() {
     let config = Config::preset("tiny").unwrap();
     let weights = Arc::new(Weights::dummy(&config, 1, Dtype::F32).unwrap());
-    let refused = |capacity| -> ExecutorError {
+    let refused = |capacity| -> BuildError {
         CpuExecutor::new(config.clone(), weights.clone(), capacity, 1).err().expect("refused")
     };
     let error = refused(Capacity { vocab: 500, ..CAPACITY });

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use overbook_engine::config::Config;
 use overbook_engine::cuda::{CudaExecutor, Gpu, Model, software};
+use overbook_engine::executor::BuildError;
 use overbook_engine::weights::Dummy;
 
 use crate::emulator::{emulated, folder};
@@ -100,6 +101,14 @@ fn an_old_gpu() {
 fn an_old_driver() {
     let wanted = "the NVIDIA driver is for CUDA 12.0; 12.8 or newer is needed";
     refuses("an_old_driver", &[("OVERBOOK_EMULATOR_DRIVER", "12000")], no_gpu, wanted);
+}
+
+#[test]
+fn a_compiler_that_is_newer_than_the_driver() {
+    let wanted = "NVRTC 13.0 writes code for newer drivers: the NVIDIA driver is for CUDA 12.9; update the driver, or name the \
+                  folder of an NVRTC 12.x in LD_LIBRARY_PATH";
+    let settings = [("OVERBOOK_EMULATOR_DRIVER", "12090")];
+    refuses("a_compiler_that_is_newer_than_the_driver", &settings, no_executor, wanted);
 }
 
 #[test]
@@ -198,6 +207,31 @@ fn algorithms_that_were_damaged_are_chosen_again() {
         content[at] = if content[at] == b'0' { b'1' } else { b'0' };
         content
     });
+}
+
+/// Tunes until so many shapes are done; how many had to be timed, and how many there are.
+fn tuned_until(most: usize) -> (Result<(), BuildError>, usize, usize) {
+    let (mut timed, mut all) = (0, 0);
+    let built = CudaExecutor::build(model(), mix::capacity(1024, 16), false, &mut |at| {
+        all = at.of;
+        timed += usize::from(at.times && at.done < most);
+        at.done < most
+    });
+    (built.map(drop), timed, all)
+}
+
+#[test]
+fn tuning_that_is_interrupted_goes_on_where_it_was() {
+    let name = "refusals::tuning_that_is_interrupted_goes_on_where_it_was";
+    let body = || {
+        let (stopped, timed, all) = tuned_until(5);
+        assert!(matches!(stopped, Err(BuildError::Interrupted)) && timed == 5 && all > 5, "{stopped:?} {timed} {all}");
+        let (built, timed, all) = tuned_until(usize::MAX);
+        assert!(built.is_ok() && timed + 5 == all, "{built:?} {timed} of {all}");
+        assert_eq!(tuned_until(usize::MAX).1, 0, "all are kept");
+    };
+    let kept = tempfile::tempdir().expect("a folder");
+    emulated(name, &[("OVERBOOK_CACHE", kept.path().to_str().expect("UTF-8"))], body);
 }
 
 #[test]

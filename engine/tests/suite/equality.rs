@@ -23,7 +23,7 @@ fn whole_chunked_decoded_and_prefix_cached_prefill_agree_bit_for_bit() {
         for dtype in [Dtype::F32, Dtype::Bf16] {
             let config = config(Family::Llama, heads, kv_heads);
             let weights = weights(&config, dtype);
-            let mut model = Model::new(config.clone(), weights, &capacity(&config, 12));
+            let mut model = Model::new(config.clone(), weights, &capacity(&config, 12)).unwrap();
             let tokens = prompt(50, 1);
             let table = [3, 7, 1, 9];
             for len in [1, 2, 15, 16, 17, 31, 32, 33, 50] {
@@ -53,7 +53,7 @@ fn whole_chunked_decoded_and_prefix_cached_prefill_agree_bit_for_bit() {
 #[test]
 fn a_ragged_batch_gives_each_what_it_gets_alone() {
     let config = config(Family::Qwen3, 4, 2);
-    let mut model = Model::new(config.clone(), weights(&config, Dtype::F32), &capacity(&config, 64));
+    let mut model = Model::new(config.clone(), weights(&config, Dtype::F32), &capacity(&config, 64)).unwrap();
     let lens = [1, 15, 16, 17, 40, 3, 1, 33, 2];
     let prompts: Vec<Vec<u32>> = lens.iter().zip(0..).map(|(len, seed)| prompt(*len, seed)).collect();
     // Three blocks each, scattered.
@@ -74,7 +74,7 @@ fn the_order_of_blocks_and_what_lies_in_others_do_not_matter() {
     let config = config(Family::Mistral, 4, 2);
     let weights = weights(&config, Dtype::Bf16);
     let tokens = prompt(60, 4);
-    let mut model = Model::new(config.clone(), weights, &capacity(&config, 32));
+    let mut model = Model::new(config.clone(), weights, &capacity(&config, 32)).unwrap();
     let run =
         |model: &mut Model, table: &[u32]| step(model, 131, &[Part { tokens: &tokens, past: 0, table }]).remove(0);
     let straight = run(&mut model, &[0, 1, 2, 3]);
@@ -93,7 +93,7 @@ fn threads_change_nothing() {
     let tokens = prompt(70, 2);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut model = Model::new(config.clone(), weights.clone(), &capacity(&config, 8));
+        let mut model = Model::new(config.clone(), weights.clone(), &capacity(&config, 8)).unwrap();
         pool.install(|| step(&mut model, 131, &[Part { tokens: &tokens, past: 0, table: &[0, 1, 2, 3, 4] }]))
     };
     let one = run(1);

@@ -64,6 +64,22 @@ fn tensors_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn numbers_that_are_none_are_found_with_their_tensor() {
+    let key = "model.layers.1.mlp.down_proj.weight";
+    for (value, name) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let told = refused(|tensors| {
+            let bytes = &mut tensors.get_mut(key).unwrap().2;
+            let at = bytes.len() - 12;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        let wanted = format!("DIR/model.safetensors: tensor `{key}` holds {name} at number ");
+        assert!(told.starts_with(&wanted) && told.contains("weights must be finite"), "{told}");
+        let place: Vec<usize> = told[wanted.len()..].split([' ', ';']).filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(place[0] + 3, place[1], "the third from the end: {told}");
+    }
+}
+
+#[test]
 fn broken_files_are_told_from_absent_ones() {
     let folder = tempfile::tempdir().unwrap();
     let open = |path: &Path| {

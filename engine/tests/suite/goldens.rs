@@ -43,7 +43,7 @@ fn goldens() -> Goldens {
 /// The largest difference from the golden logits: each position from a prefill of its own, and decoded after a prefill.
 fn worst(config: &Config, weights: Arc<Weights>, case: &Case) -> f32 {
     let capacity = Capacity::unbounded(6, 16, 128, config.vocab as u32);
-    let mut model = Model::new(config.clone(), weights, &capacity);
+    let mut model = Model::new(config.clone(), weights, &capacity).unwrap();
     let table = [4, 0, 5, 2, 1];
     let mut worst = 0.0_f32;
     for (at, wanted) in case.positions.iter().zip(&case.logits) {

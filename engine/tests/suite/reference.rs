@@ -36,7 +36,7 @@ fn logits_agree_with_candle() {
     ] {
         let config = Config { rope_scaling, ..config(family, heads, kv_heads) };
         let capacity = capacity(&config, 10);
-        let mut ours = Model::new(config.clone(), weights(&config, Dtype::F32), &capacity);
+        let mut ours = Model::new(config.clone(), weights(&config, Dtype::F32), &capacity).unwrap();
         let source = Loud { seed: 5, factor: 10.0 };
         let mut candle = CandleModel::new(config.clone(), &source, capacity).expect("a model");
         for first in [true, false] {

@@ -73,13 +73,15 @@ fn view<'a>(fidelity: &Fidelity, point: &'a FidelityPoint) -> PointView<'a> {
 
 fn figure(fidelity: &Fidelity, point: &FidelityPoint, trial: &Trial) -> [String; 8] {
     let unit = Unit::of(trial.metric);
+    // One run says nothing of others.
+    let one = trial.measured.len() < 2;
     [
         label(trial.metric),
         unit.show(trial.mean()),
         unit.show(trial.simulated),
         signed(trial.error()),
-        format!("± {:.1} %", trial.uncertainty() * 100.0),
-        format!("{:.1} %", trial.spread() * 100.0),
+        if one { "unknown".to_owned() } else { format!("± {:.1} %", trial.uncertainty() * 100.0) },
+        if one { "unknown".to_owned() } else { format!("{:.1} %", trial.spread() * 100.0) },
         trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0)),
         fidelity.figure_finding(point, trial).map_or_else(String::new, |finding| finding.word().to_owned()),
     ]

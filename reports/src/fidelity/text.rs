@@ -61,9 +61,13 @@ fn of_point(fidelity: &Fidelity, point: &FidelityPoint) -> String {
         let finding = fidelity.figure_finding(point, trial).map_or("", |finding| finding.word());
         let (measured, simulated) = (unit.show(trial.mean()), unit.show(trial.simulated));
         let error = signed(trial.error());
-        let (open, spread) = (trial.uncertainty() * 100.0, format!("{:.1} %", trial.spread() * 100.0));
+        // One run says nothing of others.
+        let percent =
+            |share: f64| if share.is_finite() { format!("{:.1} %", share * 100.0) } else { "unknown".to_owned() };
+        let one = trial.measured.len() < 2;
+        let (open, spread) = (percent(trial.uncertainty()), percent(if one { f64::NAN } else { trial.spread() }));
         let line = format!(
-            "  {:<20}{measured:>12}{simulated:>12}{error:>9}{open:>6.1} %{spread:>9}{bar:>7}  {finding}",
+            "  {:<20}{measured:>12}{simulated:>12}{error:>9}{open:>8}{spread:>9}{bar:>7}  {finding}",
             trial.metric
         );
         let _ = writeln!(text, "{}", line.trim_end());

@@ -1,7 +1,6 @@
 //! `overbook calibrate`: kernel tables to a cost profile.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -9,6 +8,7 @@ use overbook_reports::manifest::utc;
 use overbook_scenarios::import::{Tool, import_profile};
 use overbook_sim::calibrate::Profile;
 
+use crate::aside::Aside;
 use crate::cli::{CalibrateArgs, Globals, TableTool};
 use crate::output::{DONE, Failure, note, print};
 use crate::{infer, place, profile};
@@ -18,7 +18,20 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
         Some(TableTool::Aiconfigurator) => Tool::AiConfigurator,
         Some(TableTool::Vidur) => Tool::Vidur,
         None => match &args.url {
+            // Conflicts on the command line hide what a flag requires.
+            Some(_) if args.device.weights.is_some() || args.device.threads.is_some() => {
+                return Err(Failure::Input(
+                    "--weights and --threads are for --on; a server has its own: leave them out".into(),
+                ));
+            }
             Some(url) => return infer::run(args, url, globals),
+            None if args.device.on.is_none() => {
+                return Err(Failure::Input(
+                    "calibrate measures the steps of a device or of a server: add --on cpu, --on cuda or --url URL; another tool's \
+                     tables are taken with --import TOOL"
+                        .into(),
+                ));
+            }
             None => return profile::run(args, globals),
         },
     };
@@ -61,15 +74,9 @@ fn table(profile: &Profile) -> String {
 }
 
 /// Writes aside and renames: a profile is whole or not there.
-pub(crate) fn write(out: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
+fn write(out: &Path, yaml: &str, force: bool) -> Result<(), Failure> {
     place::file(out, force)?;
-    let mut aside = out.as_os_str().to_owned();
-    aside.push(".partial");
-    let written = std::fs::File::create(&aside)
-        .and_then(|mut file| file.write_all(yaml.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&aside, out));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&aside);
-        Failure::Run(anyhow::anyhow!("cannot write {}: {error}", out.display()))
-    })
+    let mut files = Aside::default();
+    files.write(out, yaml)?;
+    files.keep()
 }

@@ -11,6 +11,9 @@ use crate::run::{command, dry_run, options, quote};
 use crate::sweep;
 
 pub(crate) fn run(args: &CompareArgs, globals: &Globals) -> Result<u8, Failure> {
+    if args.run.device.on.is_some() {
+        return Err(Failure::Input("compare simulates: leave out --on, or use `overbook validate --on`".into()));
+    }
     let mut experiment = check::experiment(&args.run.scenario, globals)?;
     for over in &args.over {
         let Some((path, values)) = over.split_once('=') else {

@@ -1,13 +1,16 @@
 //! What `--on` means: a model, its weights, and something that runs steps.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use overbook::TOOL;
 use overbook_engine::calibrate::PROMPTS;
 use overbook_engine::config::Config;
+use overbook_engine::cuda::CudaError;
 use overbook_engine::device::{self, DeviceError, DeviceKind};
-use overbook_engine::executor::{Capacity, Executor, ExecutorError, Lanes};
+use overbook_engine::executor::{BuildError, Capacity, Executor, Lanes};
 use overbook_engine::serve::tokenizer::Tokenizer;
+use overbook_engine::weights::WeightsError;
 use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
@@ -17,8 +20,9 @@ use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
 use overbook_sim::serving::replica::Limits;
 
-use crate::cli::{DeviceArgs, On};
+use crate::cli::{DeviceArgs, Globals, On};
 use crate::output::{Failure, note};
+use crate::tuning::{Teller, warn_unless_kept};
 
 /// Positions of a step beyond which a device computes it in parts: activations of a prompt of 100,000 tokens are worth more as
 /// KV memory.
@@ -31,11 +35,14 @@ pub(crate) struct Device {
     needs: Needs,
     /// Where the weights come from; `None` if they are dummies.
     folder: Option<PathBuf>,
+    /// Steps are launched kernel by kernel (`engine.enforce_eager`).
+    eager: bool,
+    quiet: bool,
 }
 
 impl Device {
     /// Loads or makes the weights of a point's model.
-    pub(crate) fn open(point: &Point, args: &DeviceArgs) -> Result<Device, Failure> {
+    pub(crate) fn open(point: &Point, args: &DeviceArgs, globals: &Globals) -> Result<Device, Failure> {
         let kind = match args.on {
             Some(On::Cuda) if args.threads.is_some() => {
                 return Err(Failure::Input("--threads is for --on cpu: a GPU has no compute threads".into()));
@@ -46,35 +53,48 @@ impl Device {
         possible(point)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
-        let place = device::open(kind, config.clone(), folder.as_deref()).map_err(|error| match error {
-            DeviceError::Weights(error) => Failure::input(error),
-            // Nothing that was given is wrong: the machine lacks something.
-            DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
-        })?;
-        Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
+        let place = device::open(kind, config.clone(), folder.as_deref()).map_err(not_opened)?;
+        if kind == DeviceKind::Cuda {
+            warn_unless_kept();
+        }
+        Ok(Device::made(point, config, place, folder, globals))
+    }
+
+    fn made(
+        point: &Point,
+        config: Config,
+        place: Box<dyn device::Device>,
+        folder: Option<PathBuf>,
+        globals: &Globals,
+    ) -> Device {
+        let (needs, quiet) = (point.scenario.scheduler.needs(), globals.quiet);
+        // The CPU engine has no graphs that could be left out.
+        let eager = point.scenario.engine.enforce_eager && place.threads().is_none();
+        Device { config, place, needs, folder, eager, quiet }
     }
 
     /// A device that has a point's model, with dummy weights, already.
-    pub(crate) fn with(point: &Point, place: Box<dyn device::Device>) -> Result<Device, Failure> {
+    pub(crate) fn with(point: &Point, place: Box<dyn device::Device>, globals: &Globals) -> Result<Device, Failure> {
         possible(point)?;
         let (config, folder) = config(point, None)?;
         fits(&config, &point.model)?;
-        Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
+        Ok(Device::made(point, config, place, folder, globals))
     }
 
     /// An executor for a replica's limits, its cache empty.
-    pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
+    pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, BuildError> {
         self.build(limits, self.lanes()?, 0)
     }
 
     /// An executor for steps of given shape: one lane, and room for the mixed ones.
-    pub(crate) fn bench(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
+    pub(crate) fn bench(&self, limits: &Limits) -> Result<Box<dyn Executor>, BuildError> {
         self.build(limits, Lanes::One, PROMPTS)
     }
 
-    fn build(&self, limits: &Limits, lanes: Lanes, more: u32) -> Result<Box<dyn Executor>, ExecutorError> {
-        let blocks = u32::try_from(limits.blocks)
-            .map_err(|_| ExecutorError(format!("{} KV blocks are more than the engine can number", limits.blocks)))?;
+    fn build(&self, limits: &Limits, lanes: Lanes, more: u32) -> Result<Box<dyn Executor>, BuildError> {
+        let blocks = u32::try_from(limits.blocks).map_err(|_| {
+            BuildError::Unfit(format!("{} KV blocks are more than the engine can number", limits.blocks))
+        })?;
         let capacity = Capacity {
             blocks,
             block_tokens: limits.block_tokens,
@@ -89,7 +109,7 @@ impl Device {
             && room.most < limits.blocks
         {
             if room.blocks == 0 {
-                return Err(ExecutorError(format!(
+                return Err(BuildError::Unfit(format!(
                     "{} has no room for KV beside weights and the activations of {} positions and {} sequences a step; \
                      lower the scheduler's limits, or choose a smaller model",
                     self.processor(),
@@ -98,24 +118,27 @@ impl Device {
                 )));
             }
             let tokens = |blocks: u64| blocks * u64::from(limits.block_tokens);
-            return Err(ExecutorError(format!(
-                "{} has room for {} tokens of KV beside weights and activations, and the pool has {}; set \
-                 `engine.kv_tokens: {}` or less",
+            return Err(BuildError::Unfit(format!(
+                "{} has room for {} tokens of KV beside weights and activations, and the pool has {}: it needs {} bytes, and {} \
+                 bytes are available; set `engine.kv_tokens: {}` or less",
                 self.processor(),
                 tokens(room.blocks),
                 tokens(limits.blocks),
+                limits.blocks.saturating_mul(room.block_bytes),
+                room.free,
                 tokens(room.blocks)
             )));
         }
-        self.place.executor(capacity)
+        let mut teller = Teller::new(self.quiet);
+        self.place.executor(capacity, self.eager, &mut |at| teller.show(at))
     }
 
     /// A lane, or two with the scheduler's shares.
-    fn lanes(&self) -> Result<Lanes, ExecutorError> {
+    fn lanes(&self) -> Result<Lanes, BuildError> {
         let Some(shares) = &self.needs.sm_shares else { return Ok(Lanes::One) };
         match &shares.partition {
             PartitionSpec::Static(shares) => Ok(Lanes::Two { prefill: shares.prefill, decode: shares.decode }),
-            PartitionSpec::Paper(_) | PartitionSpec::Released(_) => Err(ExecutorError(
+            PartitionSpec::Paper(_) | PartitionSpec::Released(_) => Err(BuildError::Unfit(
                 "the real engine does not move shares of the GPU while it runs; set `scheduler.semi-pd.partition.static`"
                     .to_owned(),
             )),
@@ -133,9 +156,14 @@ impl Device {
         format!("--on {}{threads}", self.place.name())
     }
 
-    /// Compute threads, in words.
-    pub(crate) fn threads(&self) -> String {
-        self.place.threads().map_or_else(|| "none".to_owned(), |threads| threads.to_string())
+    /// Compute threads, of a device that is made of such.
+    pub(crate) fn threads(&self) -> Option<u32> {
+        self.place.threads()
+    }
+
+    /// Whether steps are launched kernel by kernel although the device has graphs.
+    pub(crate) fn eager(&self) -> bool {
+        self.eager
     }
 
     /// What makes tokens of text: the tokenizer beside the weights, or bytes.
@@ -185,10 +213,24 @@ impl Device {
     pub(crate) fn describe(&self) -> String {
         let (processor, software) = (self.processor(), self.place.software());
         let origin = self.folder.as_ref().map_or_else(|| "dummy weights".to_owned(), |path| path.display().to_string());
+        let graphs = if self.eager { " without graphs" } else { "" };
         match self.place.threads() {
             Some(threads) => format!("CPU engine, {threads} threads, {processor}; bf16, {origin}"),
-            None => format!("CUDA engine, {processor}, {software}; bf16, {origin}"),
+            None => format!("CUDA engine{graphs}, {processor}, {software}; bf16, {origin}"),
         }
+    }
+}
+
+/// A file that the user named and that is not what it should be is invalid input; what the machine lacks or fails at is not.
+fn not_opened(error: DeviceError) -> Failure {
+    let named = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory);
+    match error {
+        DeviceError::Weights(WeightsError::Read { path, source }) if !named(source.kind()) => {
+            Failure::Run(anyhow::Error::new(WeightsError::Read { path, source }))
+        }
+        DeviceError::Weights(error) => Failure::input(error),
+        DeviceError::Cuda(CudaError::Unfit(why)) => Failure::Input(why),
+        DeviceError::Cuda(error) => Failure::Run(anyhow::Error::new(error)),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     let dir = args.out.as_ref().map(|out| place::run_dir(out, args.force)).transpose()?;
     let repeats = if args.replay { 1 } else { args.repeats.get() };
     catch_interrupts();
-    let device = Device::open(&study.points()[0], &args.device)?;
+    let device = Device::open(&study.points()[0], &args.device, globals)?;
     let Some((loads, slower)) = measured(&study, &device, (repeats, AGAIN), args.replay, globals)? else {
         note("interrupted: a comparison needs all its runs");
         return Ok(INTERRUPTED);
@@ -137,7 +137,7 @@ impl<'a> Gauge<'a> {
     fn look(&mut self) -> Result<(), Failure> {
         let Some(profile) = &self.profile else { return Ok(()) };
         let limits = self.point.limits().map_err(Failure::input)?.0;
-        let executor = self.device.bench(&limits).map_err(Failure::input)?;
+        let executor = self.device.bench(&limits)?;
         let now = anchors(&plan_of(self.point)?, executor).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
         let looked = profile.slower(&now);
         if looked.is_none() && self.slower.is_empty() && !self.told {
@@ -163,9 +163,25 @@ fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
     };
     if profile.kind == OriginKind::Measured {
         ours("the engine on", profile.engine.executor.clone(), device.name().to_owned())?;
-        let threads = profile.engine.threads.map_or_else(|| "none".to_owned(), |threads| threads.to_string());
-        ours("--threads", threads, device.threads())?;
-        ours("blocks of", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;
+        match (profile.engine.threads, device.threads()) {
+            (None, Some(ours)) => {
+                return Err(Failure::Input(format!(
+                    "the profile {} does not say with how many compute threads it was measured, this is --threads {ours}; \
+                     calibrate again",
+                    profile.name
+                )));
+            }
+            (Some(theirs), Some(threads)) => ours("--threads", theirs.to_string(), threads.to_string())?,
+            // A GPU has none.
+            (_, None) => {}
+        }
+        ours("engine.block_tokens:", profile.engine.block_tokens.to_string(), block_tokens.to_string())?;
+        if device.eager() {
+            return Err(Failure::Input(format!(
+                "the profile {} was measured with graphs, this is without; set `engine.enforce_eager: false`",
+                profile.name
+            )));
+        }
         ours("the processor", profile.hardware.device.clone(), device.processor())?;
     }
     ours("the model", profile.model.clone(), point.model.name.clone())

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use crate::cli::Globals;
 use crate::output::{DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, print};
 use crate::place;
+use crate::tuning::warn_unless_kept;
 use crate::watch::{catch_interrupts, interrupted};
 use book::Book;
 use rows::{Line, Row};
@@ -163,6 +164,7 @@ pub(crate) fn run(args: &GpuCheckArgs, globals: &Globals) -> Result<u8, Failure>
     }
     catch_interrupts();
     let gpu = Gpu::open(0).map_err(anyhow::Error::new)?;
+    warn_unless_kept();
     let meter = Meter::of(&gpu.uuid().map_err(anyhow::Error::new)?);
     let mut check = Check {
         dir: &args.out,

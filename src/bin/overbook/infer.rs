@@ -11,15 +11,17 @@ use overbook_sim::calibrate::{Hardware, StepProfile};
 use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, PrefillPart, StepShape};
 
-use crate::calibrate::write;
+use crate::aside::Aside;
 use crate::check::load;
 use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
-use crate::profile::{keep, name, progress, target, text, today};
+use crate::profile::{name, progress, target, text, today, write_samples};
 use crate::replay::server_key;
 use crate::run::quote;
 use crate::watch::{catch_interrupts, interrupted};
 
+/// Time for probes, unless another is asked for.
+const BUDGET: std::time::Duration = std::time::Duration::from_secs(300);
 /// Times that every probe is repeated at most.
 const ROUNDS: u32 = 3;
 
@@ -55,8 +57,10 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
         Err(ProbeError::Server(error @ ReplayError::Unfit(_))) => return Err(Failure::input(error)),
         Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
     };
-    let profile = profile(point, &server, &plan, &probed, (out, &samples))?;
-    write(out, &Point::steps_yaml(&profile), true)?;
+    let mut files = Aside::default();
+    let profile = profile(point, &server, &plan, &probed, (out, &samples), &mut files)?;
+    files.write(out, &Point::steps_yaml(&profile))?;
+    files.keep()?;
     probed.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
     let told = format!(
         "{}\n{}\n{}\nwritten to {} and {}\n{}",
@@ -79,7 +83,7 @@ fn plan(point: &Point, args: &CalibrateArgs) -> Result<ProbePlan, Failure> {
         max_tokens: needs.step_tokens.at(limits.max_model_len),
         max_model_len: limits.max_model_len,
         kv_tokens: limits.blocks * u64::from(limits.block_tokens),
-        budget: std::time::Duration::from_nanos(args.budget.0.0),
+        budget: args.budget.map_or(BUDGET, |time| std::time::Duration::from_nanos(time.0.0)),
         rounds: ROUNDS,
         seed: args.seed,
     };
@@ -101,6 +105,7 @@ fn profile(
     plan: &ProbePlan,
     probed: &Probed,
     (out, samples): (&Path, &Path),
+    files: &mut Aside,
 ) -> Result<StepProfile, Failure> {
     let scenario = &point.scenario;
     let inferred = probed.infer();
@@ -114,7 +119,7 @@ fn profile(
             system: format!("unknown, at {}", server.target),
         },
         measured: today(),
-        samples: keep(samples, &inferred.steps, plan.seed)?,
+        samples: write_samples(files, samples, &inferred.steps, plan.seed)?,
     }))
 }
 

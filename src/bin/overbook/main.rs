@@ -3,6 +3,7 @@
 //! The command line on top of the library `overbook`: arguments in; text, progress and exit codes out. Every subcommand is one file.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod calibrate;
 mod catalog;
 mod check;
@@ -27,6 +28,7 @@ mod run;
 mod serve;
 mod sweep;
 mod trace;
+mod tuning;
 mod validate;
 mod watch;
 

@@ -2,7 +2,7 @@
 
 use overbook::{Outcome, Point};
 use overbook_engine::parity::{Parity, replay};
-use overbook_engine::run::{EngineError, Measured, run};
+use overbook_engine::run::{EngineError, Measured, run_drawing};
 use overbook_scenarios::facts::assumptions;
 use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::results::rows::Recorder;
@@ -27,7 +27,7 @@ pub(crate) fn measure<R: Recorder>(
     let parity = if measured.result.interrupted { None } else { Some(parity(&spec, &measured)?) };
     let mut assumptions = assumptions(point).map_err(Failure::input)?;
     assumptions.retain(|(what, _)| what != "Step cost");
-    assumptions.extend(conditions(device, &measured, parity.as_ref()));
+    assumptions.extend(conditions(point, device, &measured, parity.as_ref()));
     let void = !measured.void().is_empty();
     let calibration = format!("measured, not simulated: {}", device.describe());
     Ok(Ended { outcome: Outcome::new(point, measured.result, assumptions, calibration), void, rows })
@@ -41,11 +41,18 @@ pub(crate) fn on_device(
     display: &Display,
 ) -> Result<Measured, Failure> {
     let mut workload = point.workload().map_err(Failure::input)?;
-    let executor = device.executor(&spec.limits).map_err(Failure::input)?;
-    run(spec, &mut *workload, executor, &mut |progress| display.show(progress)).map_err(|error| match error {
+    let executor = device.executor(&spec.limits)?;
+    let temperature = temperature(point);
+    let measured = run_drawing(spec, &mut *workload, executor, temperature, &mut |progress| display.show(progress));
+    measured.map_err(|error| match error {
         EngineError::Workload(_) | EngineError::Unsorted(_) | EngineError::Unfit(_) => Failure::input(error),
         error => Failure::Run(anyhow::Error::new(error)),
     })
+}
+
+/// At which tokens are drawn; 0 takes the likeliest.
+fn temperature(point: &Point) -> f32 {
+    point.scenario.workload.temperature.unwrap_or(0.0) as f32
 }
 
 /// Replays a run on the simulator and reports what differs.
@@ -58,10 +65,17 @@ pub(crate) fn parity(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, 
 }
 
 /// Under which conditions a run was measured.
-fn conditions(device: &Device, measured: &Measured, parity: Option<&Parity>) -> Vec<(String, String)> {
+fn conditions(point: &Point, device: &Device, measured: &Measured, parity: Option<&Parity>) -> Vec<(String, String)> {
     let late = measured.lateness;
     let mut facts = vec![
         ("Measured on".to_owned(), device.describe()),
+        (
+            "Tokens drawn".to_owned(),
+            match temperature(point) {
+                0.0 => "the likeliest".to_owned(),
+                temperature => format!("at temperature {temperature}"),
+            },
+        ),
         (
             "Requests sent late by".to_owned(),
             format!(

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use overbook_engine::executor::BuildError;
 use overbook_reports::ReportError;
 
 use crate::cli::{ColorChoice, Globals};
@@ -27,6 +28,8 @@ pub(crate) enum Failure {
     Scenario(String),
     /// Something failed on the way.
     Run(anyhow::Error),
+    /// The user wanted to stop before there was anything to keep.
+    Interrupted,
 }
 
 impl Failure {
@@ -47,6 +50,7 @@ impl Failure {
         match self {
             Failure::Input(_) | Failure::Scenario(_) => INVALID,
             Failure::Run(_) => FAILED,
+            Failure::Interrupted => INTERRUPTED,
         }
     }
 
@@ -55,6 +59,7 @@ impl Failure {
             Failure::Input(message) => note(&format!("error: {message}")),
             Failure::Scenario(rendered) => note_painted(rendered.trim_end()),
             Failure::Run(error) => note(&format!("error: {}", chain(error))),
+            Failure::Interrupted => note("interrupted: nothing was run"),
         }
     }
 }
@@ -62,6 +67,17 @@ impl Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Failure::Run(error)
+    }
+}
+
+/// What was asked for may be wrong, or the device may have failed.
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Unfit(why) => Failure::Input(why),
+            BuildError::Interrupted => Failure::Interrupted,
+            error @ BuildError::Failed(_) => Failure::Run(anyhow::Error::new(error)),
+        }
     }
 }
 

@@ -6,13 +6,14 @@ use std::time::SystemTime;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overbook_engine::calibrate::{CalibrateError, Calibration, Described, ShapePlan, calibrate};
+use overbook_engine::executor::BuildError;
 use overbook_reports::manifest::{hash_file, utc};
 use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
 use overbook_sim::calibrate::steps::{StepErrors, StepSample};
 use overbook_sim::calibrate::{SampleFile, StepProfile};
 
-use crate::calibrate::write;
+use crate::aside::Aside;
 use crate::check::load;
 use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
 use crate::device::Device;
@@ -25,10 +26,15 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
     let study = load(&scenario, globals)?;
     let point = &study.points()[0];
-    let device = Device::open(point, &args.device)?;
+    catch_interrupts();
+    let device = Device::open(point, &args.device, globals)?;
+    if device.eager() {
+        return Err(Failure::Input(
+            "a profile is of steps with graphs, and does not say otherwise; set `engine.enforce_eager: false`".into(),
+        ));
+    }
     let limits = point.limits().map_err(Failure::input)?.0;
     let plan = plan(point, args)?;
-    catch_interrupts();
     let bar = progress(!globals.quiet && shows_progress(), "{bar:28} {pos}/{len} shapes  {elapsed}  about {eta} left");
     let measured = calibrate(&plan, &mut || device.bench(&limits), &mut |at| {
         bar.set_length(at.of as u64);
@@ -38,10 +44,11 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     bar.finish_and_clear();
     let calibration = match measured {
         Ok(calibration) => calibration,
-        Err(CalibrateError::Interrupted) => {
+        Err(CalibrateError::Interrupted | CalibrateError::Build(BuildError::Interrupted)) => {
             note("interrupted: a profile needs the whole plan; nothing was written");
             return Ok(INTERRUPTED);
         }
+        Err(CalibrateError::Build(error)) => return Err(error.into()),
         Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
     };
     let profile = keep_profile(out, point, &device, &plan, &calibration)?;
@@ -57,16 +64,18 @@ pub(crate) fn keep_profile(
     plan: &ShapePlan,
     calibration: &Calibration,
 ) -> Result<StepProfile, Failure> {
+    let mut files = Aside::default();
     let described = Described {
         name: name(out),
         model: point.model.name.clone(),
         engine: device.profiled(plan.block_tokens),
         hardware: device.hardware(),
         measured: today(),
-        samples: keep(&out.with_extension("steps.parquet"), &calibration.samples, plan.seed)?,
+        samples: write_samples(&mut files, &out.with_extension("steps.parquet"), &calibration.samples, plan.seed)?,
     };
     let profile = calibration.profile(described).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-    write(out, &Point::steps_yaml(&profile), true)?;
+    files.write(out, &Point::steps_yaml(&profile))?;
+    files.keep()?;
     Ok(profile)
 }
 
@@ -82,9 +91,15 @@ pub(crate) fn target(args: &CalibrateArgs) -> Result<(&Path, PathBuf), Failure> 
 }
 
 /// Writes the steps that a profile is fitted to; what the profile says of the file.
-pub(crate) fn keep(path: &Path, steps: &[StepSample], seed: u64) -> Result<SampleFile, Failure> {
-    write_step_samples(path, steps).map_err(anyhow::Error::new)?;
-    let blake3 = hash_file(path).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+pub(crate) fn write_samples(
+    files: &mut Aside,
+    path: &Path,
+    steps: &[StepSample],
+    seed: u64,
+) -> Result<SampleFile, Failure> {
+    let aside = files.place(path);
+    write_step_samples(&aside, steps).map_err(anyhow::Error::new)?;
+    let blake3 = hash_file(&aside).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
     Ok(SampleFile {
         file: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         blake3,

@@ -41,6 +41,7 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
         return dry_run(&study, args, globals);
     }
     let sweep = study.plan().is_sweep();
+    only_simulated(args)?;
     if args.device.on.is_some() && sweep {
         let runs = study.points().len();
         return Err(Failure::Input(format!(
@@ -55,6 +56,20 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     } else {
         single(&study, &options, args, globals)
     }
+}
+
+/// Refuses with `--on` what only a simulation has.
+fn only_simulated(args: &RunArgs) -> Result<(), Failure> {
+    let flags = [
+        (
+            args.audit,
+            "--audit checks the laws of the simulation; a run with --on is replayed on the simulator in any case",
+        ),
+        (args.step_by_step, "--step-by-step is for the simulation; the real engine runs every step on its own"),
+        (args.jobs.is_some(), "--jobs is for the points of a study; --on runs one scenario"),
+    ];
+    let given = flags.into_iter().find(|(is, _)| *is && args.device.on.is_some());
+    given.map_or(Ok(()), |(_, why)| Err(Failure::Input(format!("{why}: leave it out"))))
 }
 
 /// How the command line wants runs to be made; Ctrl-C cancels them.
@@ -98,7 +113,7 @@ pub(crate) fn target(study: &Study, args: &RunArgs) -> (PathBuf, bool) {
 fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let point = &study.points()[0];
-    let device = args.device.on.map(|_| Device::open(point, &args.device)).transpose()?;
+    let device = args.device.on.map(|_| Device::open(point, &args.device, globals)).transpose()?;
     let (out, force) = target(study, args);
     let dir = place::run_dir(&out, force)?;
     let visible = !globals.quiet && !args.no_progress && shows_progress();

@@ -46,7 +46,8 @@ pub(crate) fn run(args: &ServeArgs, globals: &Globals) -> Result<u8, Failure> {
     // A key that no client can send is refused before weights are read.
     api_key(args.api_key.as_ref())?;
     let listener = listen(SocketAddr::new(args.host, args.port))?;
-    let device = Device::open(point, &args.device)?;
+    catch_interrupts();
+    let device = Device::open(point, &args.device, globals)?;
     let dir = args.out.as_deref().map(|out| place::run_dir(out, args.force)).transpose()?;
     let mut recorder = match &dir {
         Some(dir) => Some(ParquetRecorder::create(dir.path(), true).map_err(anyhow::Error::new)?),
@@ -88,7 +89,7 @@ fn serving(
     listener: TcpListener,
     recorder: &mut dyn Recorder,
 ) -> Result<Served, Failure> {
-    let executor = device.executor(&spec.limits).map_err(Failure::input)?;
+    let executor = device.executor(&spec.limits)?;
     let vocab = executor.capacity().vocab;
     let scheduler = spec.scheduler.build(spec.seed, 0);
     let mut driver = Driver::new(spec.limits, scheduler, executor).map_err(Failure::input)?;
@@ -111,7 +112,6 @@ fn serving(
     settings.request_timeout = std::time::Duration::from_nanos(args.request_timeout.0.0);
     settings.drain_timeout = std::time::Duration::from_nanos(args.drain_timeout.0.0);
     tell(&listener, &settings, device)?;
-    catch_interrupts();
     let mut books = Books::new(spec.slo, recorder);
     let clock = Clock::new(Instant::now());
     let ended = match serve(settings, listener, &mut driver, clock, &mut books, interrupted) {

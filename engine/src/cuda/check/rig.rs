@@ -31,7 +31,8 @@ pub(super) struct Rig<'a> {
 
 impl<'a> Rig<'a> {
     pub(super) fn new(gpu: &'a Arc<Gpu>, cache: Option<&'a Path>) -> Result<Rig<'a>, CudaError> {
-        Ok(Rig { gpu, stream: Stream::new(gpu)?, compiler: Compiler::find()?, cache, outside: Cell::new(0) })
+        let compiler = Compiler::find_for(gpu.facts().driver)?;
+        Ok(Rig { gpu, stream: Stream::new(gpu)?, compiler, cache, outside: Cell::new(0) })
     }
 
     /// A kernel for heads of a width, so many query heads for a KV head, and blocks of some size.

@@ -142,7 +142,7 @@ pub fn against_cpu(
     let mut cuda = CudaExecutor::new(model.clone(), capacity)?;
     let weights =
         Weights::from_source(config, source, Dtype::Bf16).map_err(|error| ExecutorError(error.to_string()))?;
-    let mut cpu = cpu::Model::new(config.clone(), Arc::new(weights), &capacity);
+    let mut cpu = cpu::Model::new(config.clone(), Arc::new(weights), &capacity)?;
     let mut histories = Histories::new(capacity);
     let what = format!("{name} beside the CPU engine");
     let mut check = WholeCheck { what, tokens: 0, ties: 0, wrong: 0, tie: 0.0, error: 0.0, bound: LOGITS };

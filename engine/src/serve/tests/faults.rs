@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::*;
+use crate::executor::{Batch, Executor, ExecutorError, Output};
 
 fn long(prompt: &str) -> serde_json::Value {
     json!({ "prompt": prompt, "max_tokens": 2000, "ignore_eos": true, "stream": true })
@@ -16,6 +17,55 @@ fn is_idle(server: &Running) {
     server.wait_for("vllm:num_requests_running", |n| n == 0.0);
     server.wait_for("vllm:num_requests_waiting", |n| n == 0.0);
     server.wait_for("vllm:kv_cache_usage_perc", |n| n == 0.0);
+}
+
+/// A rehearsal that breaks down at a step.
+struct Breaks(Rehearsal, u32);
+
+impl Executor for Breaks {
+    fn capacity(&self) -> Capacity {
+        self.0.capacity()
+    }
+
+    fn submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
+        self.1 = self.1.checked_sub(1).ok_or_else(|| ExecutorError("the device is lost".to_owned()))?;
+        self.0.submit(lane, batch)
+    }
+
+    fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
+        self.0.wait(lane)
+    }
+
+    fn give_contexts(&mut self) -> Result<(), ExecutorError> {
+        self.0.give_contexts()
+    }
+
+    fn ready(&mut self, lane: usize) -> Result<bool, ExecutorError> {
+        self.0.ready(lane)
+    }
+}
+
+#[test]
+fn an_engine_that_breaks_down_is_not_a_server_that_stops() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address");
+    let scheduler = SchedulerSpec::default();
+    let limits = scheduler.needs().limits(u64::from(BLOCKS), BLOCK, CONTEXT);
+    let served = std::thread::spawn(move || {
+        let rehearsal =
+            Rehearsal::new(Capacity::unbounded(BLOCKS, BLOCK, CONTEXT, VOCAB), Duration::ZERO, Duration::ZERO);
+        let mut driver = Driver::new(limits, scheduler.build(0, 0), Box::new(Breaks(rehearsal, 20))).expect("it fits");
+        let (settings, clock) = (Settings::new("rehearsal", limits, VOCAB), Clock::new(Instant::now()));
+        serve(settings, listener, &mut driver, clock, &mut Book::default(), || false)
+            .expect_err("a failure")
+            .to_string()
+    });
+    let events = post(at, &long("hello")).events();
+    let error = &events.last().expect("an event")["error"];
+    assert_eq!((error["code"].as_u64(), error["type"].as_str()), (Some(500), Some("InternalServerError")), "{error}");
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("The engine has stopped")), "{error}");
+    assert!(events.len() > 10, "what was drawn before came: {events:?}");
+    assert_eq!(served.join().expect("no panic"), "the executor failed: the device is lost");
 }
 
 #[test]
@@ -58,6 +108,9 @@ fn what_is_not_understood_is_told_and_nothing_is_left() {
     );
     let both = text(&json!({ "prompt": "a", "max_tokens": CONTEXT }).to_string());
     assert!(both.status == 400 && both.body.contains("(1 in the prompt and 8192 in the completion)"), "{}", both.body);
+    let all: Vec<u32> = (0..VOCAB).collect();
+    let banned = text(&json!({ "prompt": "a", "min_tokens": 2, "stop_token_ids": all }).to_string());
+    assert!(banned.status == 400 && banned.body.contains("none of them may be drawn"), "{}", banned.body);
     let foreign = text(&json!({ "prompt": [VOCAB] }).to_string());
     assert!(foreign.status == 400 && foreign.body.contains("out of vocabulary"), "{}", foreign.body);
     let large = text(&json!({ "prompt": "a".repeat(200_000) }).to_string());

@@ -21,11 +21,15 @@ impl Answered {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.body))
     }
 
-    /// The documents of an event stream, which ends with `[DONE]`.
+    /// The documents of an event stream, which ends with `[DONE]` or with an error.
     pub(super) fn events(&self) -> Vec<Value> {
         let data = self.body.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("an event"));
         let mut events: Vec<&str> = data.collect();
-        assert_eq!(events.pop(), Some("[DONE]"), "in {}", self.body);
+        let failed = |event: &&str| event.starts_with("{\"error\"");
+        if !events.last().is_some_and(failed) {
+            assert_eq!(events.pop(), Some("[DONE]"), "in {}", self.body);
+        }
+        assert!(!events.contains(&"[DONE]"), "nothing comes after the end, and an error is no end: {}", self.body);
         events.into_iter().map(|event| serde_json::from_str(event).expect("JSON")).collect()
     }
 }

@@ -12,6 +12,7 @@ use super::book::Book;
 use super::rows::{Cell, Loaded, Row};
 use super::{Check, Scale, table, verify};
 use crate::output::Failure;
+use crate::tuning::Teller;
 
 /// Tokens of a block.
 pub(crate) const BLOCK: u32 = 16;
@@ -94,7 +95,8 @@ fn open(check: &mut Check, name: &str) -> Result<(Config, Bench, Capacity, Row),
     let most = cells(check).into_iter().flat_map(|(choice, _)| choice).map(|(_, shape)| shape.blocks(BLOCK));
     let wanted = most.filter(|blocks| *blocks <= check.scaled(u64::MAX, 1 << 10)).max().unwrap_or(1);
     capacity.blocks = model.fit(&capacity)?.blocks.min(wanted) as u32;
-    let executor = CudaExecutor::new(model.clone(), capacity)?;
+    let mut teller = Teller::new(check.globals.quiet);
+    let executor = CudaExecutor::build(model.clone(), capacity, true, &mut |at| teller.show(at))?;
     let bench = Bench::new(Box::new(executor), 0)?;
     let loaded = Loaded {
         model: name.to_owned(),

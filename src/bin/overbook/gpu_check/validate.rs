@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use overbook::{Experiment, Options, Point, Study};
 use overbook_engine::calibrate::{CalibrateError, calibrate};
 use overbook_engine::device::CudaDevice;
+use overbook_engine::executor::BuildError;
 use overbook_reports::fidelity::Trial;
 
 use super::Check;
@@ -73,6 +74,7 @@ fn told(failure: Failure) -> String {
     match failure {
         Failure::Input(text) | Failure::Scenario(text) => text,
         Failure::Run(error) => format!("{error:#}"),
+        Failure::Interrupted => "interrupted".to_owned(),
     }
 }
 
@@ -89,7 +91,7 @@ fn study(check: &Check, experiment: &Experiment) -> Result<Study, Failure> {
 /// The GPU with the model that it has already.
 fn device(check: &mut Check, point: &Point) -> Result<Device, Failure> {
     let model = check.model(check.main_model())?.0;
-    Device::with(point, Box::new(CudaDevice::of(model).map_err(anyhow::Error::new)?))
+    Device::with(point, Box::new(CudaDevice::of(model).map_err(anyhow::Error::new)?), check.globals)
 }
 
 /// Measures steps and writes the profile; `None` if there was no time for the whole plan.
@@ -108,7 +110,7 @@ fn measured(check: &mut Check, out: &Path, left: Duration) -> Result<Option<Vec<
     let calibrated = calibrate(&plan, &mut || device.bench(&limits), &mut |_| !interrupted() && Instant::now() < until);
     let gpu = watch.end();
     let calibration = match calibrated {
-        Err(CalibrateError::Interrupted) => return Ok(None),
+        Err(CalibrateError::Interrupted | CalibrateError::Build(BuildError::Interrupted)) => return Ok(None),
         calibrated => calibrated?,
     };
     let profile = keep_profile(out, point, &device, &plan, &calibration).map_err(said)?;

@@ -59,5 +59,10 @@ pub(super) fn fit(args: &FitArgs) -> Result<Fitted, Failure> {
 fn lengths(fit: &BucketFit) -> String {
     let beyond =
         if fit.beyond > 0.0 { format!("; {:.2} % beyond the last bucket", 100.0 * fit.beyond) } else { String::new() };
-    format!("mean {:.1}, fitted {:.1} (knees at {:.2} of the buckets{beyond})", fit.mean, fit.fitted_mean, fit.knee)
+    format!(
+        "mean {:.1}, fitted {:.1} (half of a bucket's requests are in the first {:.0} % of its width{beyond})",
+        fit.mean,
+        fit.fitted_mean,
+        100.0 * fit.knee
+    )
 }

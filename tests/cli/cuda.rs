@@ -1,0 +1,159 @@
+//! `--on cuda` of every command, on the emulated driver.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::emulator;
+use super::home::{Home, Ran};
+
+const TINY: &str = "\
+version: 1
+name: tiny
+workload:
+  generate:
+    arrivals: { poisson: { rate: 100/s } }
+    lengths: { fixed: { prompt: 12, output: 4 } }
+    requests: 6
+model: tiny
+gpu: none
+engine: { kv_tokens: 256, max_model_len: 32, cost: { constant: { device: 2ms } } }
+scheduler: { vllm: { max_num_seqs: 2, max_num_batched_tokens: 16 } }
+";
+
+/// Kernels and products compute nothing: for what does not look at tokens.
+const NULL: (&str, &str) = ("OVERBOOK_EMULATOR_NULL", "1");
+
+fn home() -> Home {
+    let home = Home::new();
+    home.write("tiny.yaml", TINY);
+    home
+}
+
+fn command(home: &Home, args: &str, settings: &[(&str, &str)]) -> Command {
+    let mut command = emulator::command(Path::new(env!("CARGO_BIN_EXE_overbook")), settings);
+    command.args(args.split_whitespace()).current_dir(home.path("")).stdin(Stdio::null());
+    command
+}
+
+fn overbook(home: &Home, args: &str, settings: &[(&str, &str)]) -> Ran {
+    Ran::of(&command(home, args, settings).output().expect("the program starts"))
+}
+
+/// Starts the program, and reads its stderr up to a line that contains a text. What it said, and the rest.
+fn until(mut command: Command, text: &str) -> (Child, String, BufReader<std::process::ChildStderr>) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
+    let (mut said, mut line) = (String::new(), String::new());
+    while !line.contains(text) {
+        line.clear();
+        assert!(stderr.read_line(&mut line).expect("text") > 0, "it ended: {said}");
+        said.push_str(&line);
+    }
+    (child, line, stderr)
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+#[test]
+fn a_run_is_without_graphs_and_drawn_as_the_scenario_says() {
+    let home = home();
+    home.write("file", "");
+    let kept = home.path("file/cache");
+    let settings = [("OVERBOOK_CACHE", kept.to_str().expect("UTF-8"))];
+    let args = "run tiny.yaml --on cuda --out r --set engine.enforce_eager=true --set workload.temperature=0.7";
+    let ran = overbook(&home, args, &settings).ends(0);
+    assert!(ran.out.contains("6 of 6 finished"), "{}", ran.out);
+    let page = home.text("r/report.html");
+    assert!(page.contains("CUDA engine without graphs, Emulated GPU"));
+    assert!(page.contains("at temperature 0.7") && page.contains("6 requests, 0 differences, digests equal"));
+    // Minutes on a real GPU, and again at every start if nothing can be kept.
+    assert!(ran.err.contains("warning: cannot write to ") && ran.err.contains("OVERBOOK_CACHE"), "{}", ran.err);
+    assert!(ran.err.contains("matrix products are tuned for this GPU: 0 of "), "{}", ran.err);
+    assert!(ran.err.contains("tuning done: ") && !ran.err.contains("kept in"), "{}", ran.err);
+}
+
+#[test]
+fn tuning_stops_on_ctrl_c_and_is_kept() {
+    let home = home();
+    let kept = home.path("cache");
+    let settings = [("OVERBOOK_CACHE", kept.to_str().expect("UTF-8"))];
+    // Many sequences are many shapes.
+    let args = "serve tiny.yaml --on cuda --port 0 --set engine.kv_tokens=4096 \
+                --set scheduler.vllm.max_num_seqs=256 --set scheduler.vllm.max_num_batched_tokens=256";
+    let (child, _, mut stderr) =
+        until(command(&home, args, &settings), "matrix products are tuned for this GPU: 0 of ");
+    signal(&child, "-INT");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("text");
+    assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(130), "{rest}");
+    assert!(rest.contains("tuning interrupted: ") && rest.contains("interrupted: nothing was run"), "{rest}");
+    assert!(!rest.contains("serving on"), "{rest}");
+    assert!(home.names("cache").iter().any(|name| name.starts_with("cublaslt-")), "{:?}", home.names("cache"));
+}
+
+#[test]
+fn the_simulator_makes_its_batches() {
+    let home = home();
+    let ran = overbook(&home, "validate tiny.yaml --on cuda --replay", &[]).ends(0);
+    assert!(ran.out.contains("6 requests, 0 differences"), "{}", ran.out);
+    // One run says nothing of others.
+    let once = overbook(&home, "validate tiny.yaml --on cuda --repeats 1", &[NULL]).ends(0);
+    assert!(once.out.contains("unknown") && !once.out.contains("inf %"), "{}", once.out);
+}
+
+#[test]
+fn steps_are_measured_and_price_the_scenario() {
+    let home = home();
+    let args = "calibrate tiny.yaml --on cuda --repeat-for 1ns --out p.yaml";
+    let ran = overbook(&home, args, &[NULL]).ends(0);
+    assert!(ran.out.contains(" on 1 × Emulated GPU"), "{}", ran.out);
+    assert_eq!(home.names(""), ["p.steps.parquet", "p.yaml", "tiny.yaml"]);
+    home.run(["run", "tiny.yaml", "--set", "engine.cost={ steps: { path: p.yaml } }", "--out", "r"]).ends(0);
+    // A profile does not say that its steps are without graphs.
+    let eager = " --set engine.enforce_eager=true";
+    let refused = overbook(&home, &(args.to_owned() + " --force" + eager), &[NULL]).ends(2);
+    assert!(refused.err.contains("set `engine.enforce_eager: false`"), "{}", refused.err);
+}
+
+#[test]
+fn a_model_is_served() {
+    let home = home();
+    let (child, line, mut stderr) = until(command(&home, "serve tiny.yaml --on cuda --port 0", &[]), "serving on ");
+    let at = line.split(['/', ' ']).find(|word| word.contains(':') && !word.starts_with("http")).expect("an address");
+    let body = r#"{"prompt": "hello", "max_tokens": 4, "ignore_eos": true}"#;
+    let mut stream = TcpStream::connect(at).expect("it listens");
+    write!(
+        stream,
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("\"completion_tokens\":4"), "{answer}");
+    signal(&child, "-TERM");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("text");
+    assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(0), "{rest}");
+}
+
+#[test]
+fn what_the_machine_fails_at_is_no_invalid_input() {
+    let home = home();
+    let broken = ("OVERBOOK_EMULATOR_EDIT", "exp2_fast(-LOG2_E * g[i])=>no_such_name");
+    let ran = overbook(&home, "run tiny.yaml --on cuda --out r", &[broken]).ends(1);
+    assert!(ran.err.contains("the kernels do not compile: silu_mul"), "{}", ran.err);
+    let large = overbook(&home, "run tiny.yaml --on cuda --out r --set engine.kv_tokens=1073741824", &[]).ends(2);
+    assert!(
+        large.err.contains(" bytes are available") && large.err.contains("set `engine.kv_tokens: "),
+        "{}",
+        large.err
+    );
+    assert_eq!(home.names(""), ["tiny.yaml"]);
+}
