@@ -129,7 +129,8 @@ fn differ(change: impl Fn(&mut SglangWorkload, &mut Constants)) -> usize {
 #[test]
 fn wrong_rules_are_seen() {
     assert_eq!(differ(|_, _| ()), 0);
-    let wrong: [(&str, fn(&mut SglangWorkload, &mut Constants)); 14] = [
+    type Fault = fn(&mut SglangWorkload, &mut Constants);
+    let wrong: [(&str, Fault); 14] = [
         ("requests that ignore the end are expected to stop early", |w, _| w.req.iter_mut().for_each(|r| r.4 = 0)),
         ("limits are not clipped where memory is estimated", |w, _| w.cfg.clip_max_new_tokens = u32::MAX),
         ("output limits are clipped by the context alone", |w, _| w.cfg.context_len -= 1),

@@ -78,6 +78,7 @@ fn told(failure: Failure) -> String {
     match failure {
         Failure::Input(message) | Failure::Scenario(message) => message,
         Failure::Run(error) => format!("{error:#}"),
+        Failure::Interrupted => "interrupted".to_owned(),
     }
 }
 
