@@ -6,7 +6,8 @@ use overbook_sim::calibrate::Profile;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::hardware::server::{LinkSpec, Topology};
-use overbook_sim::schedulers::{Prompts, SchedulerSpec};
+use overbook_sim::schedulers::sglang::SglangVersion;
+use overbook_sim::schedulers::{Prompts, SchedulerSpec, SglangSpec};
 
 use super::fit;
 use crate::catalog::{Catalog, CatalogError};
@@ -363,8 +364,8 @@ impl PointCheck<'_> {
     }
 
     fn longest_in(&mut self, point: &Point) {
-        let longest = match point.limits() {
-            Ok((limits, _)) => limits.max_model_len,
+        let (longest, block) = match point.limits() {
+            Ok((limits, _)) => (limits.max_model_len, limits.block_tokens),
             Err(error @ (WorldError::Pool { .. } | WorldError::Context { .. })) => {
                 return self.add_to_pool("engine.max_model_len", error.to_string());
             }
@@ -372,6 +373,14 @@ impl PointCheck<'_> {
         };
         // vLLM refuses this too: such a prompt would wait for ever, and all behind it.
         let scheduler = &point.scenario.scheduler;
+        if let SchedulerSpec::Sglang(SglangSpec {
+            version: SglangVersion::V05, chunked_prefill_size: Some(size), ..
+        }) = scheduler
+            && !size.is_multiple_of(block)
+        {
+            let message = format!("is {size}; SGLang 0.5.23 takes multiples of a block, here {block} tokens");
+            self.add("scheduler.sglang.chunked_prefill_size", message);
+        }
         let Prompts::Whole(budgets) = scheduler.needs().prompts else { return };
         for (name, tokens) in budgets {
             if tokens < longest {

@@ -424,7 +424,11 @@ impl Lane {
     pub(crate) fn pop_ended(&mut self, requests: &[Request]) -> Option<Seat> {
         let (at, seat) = Self::first_ending(&mut self.by_eos, requests)?;
         (at <= self.done).then(|| {
-            self.by_eos.pop();
+            let ending = self.by_eos.pop();
+            // One that was lined up anew and back stands there twice.
+            while self.by_eos.peek() == ending.as_ref() {
+                self.by_eos.pop();
+            }
             seat
         })
     }

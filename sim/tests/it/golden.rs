@@ -109,8 +109,11 @@ fn every_line_of_the_whole_record_of_sglang() {
     assert_eq!(sglang(&whole("sglang-golden")), (103, 110_398));
 }
 
+/// A wrong rule.
+type Change = fn(&mut SglangWorkload, &mut Constants);
+
 /// Workloads whose replay differs from the record under a change of the rules.
-fn differ(change: impl Fn(&mut SglangWorkload, &mut Constants)) -> usize {
+fn differ(change: Change) -> usize {
     let folder = in_clone("sglang-golden");
     let recorded: Vec<String> = lines(&folder.join("steps.jsonl.zst")).collect();
     let workloads = lines(&folder.join("workloads.jsonl.zst"));
@@ -129,11 +132,11 @@ fn differ(change: impl Fn(&mut SglangWorkload, &mut Constants)) -> usize {
 #[test]
 fn wrong_rules_are_seen() {
     assert_eq!(differ(|_, _| ()), 0);
-    type Fault = fn(&mut SglangWorkload, &mut Constants);
-    let wrong: [(&str, Fault); 14] = [
+    let wrong: [(&str, Change); 15] = [
         ("requests that ignore the end are expected to stop early", |w, _| w.req.iter_mut().for_each(|r| r.4 = 0)),
         ("limits are not clipped where memory is estimated", |w, _| w.cfg.clip_max_new_tokens = u32::MAX),
-        ("output limits are clipped by the context alone", |w, _| w.cfg.context_len -= 1),
+        ("prompts in chunks have the whole budget", |w, _| w.cfg.max_prefill_tokens = 16_384),
+        ("a single free place is enough", |w, _| w.cfg.min_free_slots_delay = None),
         ("a token less of memory than there is", |w, _| w.cfg.max_total_tokens -= u64::from(w.cfg.page_size)),
         ("outputs are not what later prompts begin with", |w, _| {
             w.req.iter_mut().flat_map(|r| &mut r.1).filter(|s| s.0 < 0).for_each(|s| s.0 -= 1_000_000);

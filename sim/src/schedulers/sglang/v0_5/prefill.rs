@@ -70,6 +70,9 @@ impl SglangV05 {
         let bounded = chunk.min(pass.memory(step) as i64);
         let most = if bounded > 0 { bounded } else { chunk };
         let most = self.left_by_shorter(step, pass, rest).map_or(most, |left| left.min(most));
+        if most <= 0 {
+            return; // Decodes beside it use the chunk up; SGLang has no rule for that.
+        }
         pass.open = rest > most;
         let output = if pass.open { 0 } else { Self::limit(step, &request).min(self.clip()) };
         pass.take(step.limits().block_tokens, seat, rest.min(most) as u32, output);
