@@ -98,21 +98,25 @@ impl BlockPool {
     }
 
     /// Blocks that can be taken, cached ones included.
+    #[inline]
     pub fn free(&self) -> u64 {
         self.idle() + self.cached_free()
     }
 
     /// Free blocks that hold no content.
+    #[inline]
     pub fn idle(&self) -> u64 {
         self.anonymous_free
     }
 
     /// Blocks held by requests.
+    #[inline]
     pub fn used(&self) -> u64 {
         self.total - self.free()
     }
 
     /// Free blocks that still hold cached content.
+    #[inline]
     pub fn cached_free(&self) -> u64 {
         self.tree.as_ref().map_or(self.cached_free, |tree| tree.evictable())
     }
@@ -141,6 +145,7 @@ impl BlockPool {
     ///
     /// # Panics
     /// If fewer than `n` blocks are free: the caller must have checked.
+    #[inline]
     pub fn take(&mut self, n: u64) {
         assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
         self.make_room(n);
@@ -151,6 +156,7 @@ impl BlockPool {
     }
 
     /// Takes up to `n` blocks without content. Returns how many are missing.
+    #[inline]
     pub(crate) fn take_blank(&mut self, n: u64) -> u64 {
         let plain = n.min(self.anonymous_free);
         self.anonymous_free -= plain;
@@ -182,10 +188,15 @@ impl BlockPool {
     }
 
     /// Evicts runs of a tree, the oldest first, until `n` blocks without content are free or nothing may go.
+    #[inline]
     pub(crate) fn make_room(&mut self, n: u64) {
-        if let Some(tree) = &mut self.tree
-            && n > self.anonymous_free
-        {
+        if n > self.anonymous_free && self.tree.is_some() {
+            self.evict_runs(n);
+        }
+    }
+
+    fn evict_runs(&mut self, n: u64) {
+        if let Some(tree) = &mut self.tree {
             self.anonymous_free += tree.evict(n - self.anonymous_free);
         }
     }
@@ -208,7 +219,12 @@ impl BlockPool {
     }
 
     /// Looks up the longest cached prefix among `contents`.
+    #[inline]
     pub fn lookup(&self, contents: &[u64]) -> Hit {
+        if contents.is_empty() { Hit::default() } else { self.look_up(contents) }
+    }
+
+    fn look_up(&self, contents: &[u64]) -> Hit {
         if let Some(tree) = &self.tree {
             return tree.peek(contents);
         }

@@ -26,41 +26,49 @@ pub(crate) struct KvHolding {
 
 impl KvHolding {
     /// Tokens computed, wherever their KV is.
+    #[inline]
     pub(crate) fn positions(&self) -> u32 {
         self.positions
     }
 
     /// Tokens whose KV is in the memory of the GPUs.
+    #[inline]
     pub(crate) fn present(&self) -> u32 {
         if self.tier == 0 { self.positions } else { 0 }
     }
 
     /// Tokens whose KV is in a tier below.
+    #[inline]
     pub(crate) fn below(&self) -> u32 {
         if self.tier == 0 { 0 } else { self.positions }
     }
 
     /// Tokens that attention reads.
+    #[inline]
     pub(crate) fn kept(&self) -> u32 {
         self.kept
     }
 
     /// Blocks, in whichever tier.
+    #[inline]
     pub(crate) fn blocks(&self) -> u64 {
         u64::from(self.blocks)
     }
 
     /// Its blocks whose contents the cache knows, from the first one on.
+    #[inline]
     pub(crate) fn named(&self) -> &[HashedBlock] {
         &self.named
     }
 
     /// Blocks that are its own alone.
+    #[inline]
     pub(crate) fn private(&self) -> u64 {
         self.blocks() - self.named.len() as u64 - u64::from(self.shared)
     }
 
     /// Writes down `tokens` more tokens whose blocks have been taken already.
+    #[inline]
     pub(crate) fn settle(&mut self, tokens: u32, block_tokens: u32) {
         self.positions += tokens;
         self.kept += tokens;

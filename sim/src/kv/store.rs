@@ -108,11 +108,13 @@ impl KvStore {
     }
 
     /// Blocks that so many slots take.
+    #[inline]
     pub(crate) fn blocks_for(&self, slots: u32) -> u64 {
         self.pool.blocks_for(u64::from(slots))
     }
 
     /// Blocks that a holding takes to grow by `tokens`.
+    #[inline]
     pub(crate) fn need(&self, holding: &KvHolding, tokens: u32) -> u64 {
         self.blocks_for(holding.kept + tokens) - holding.blocks()
     }

@@ -24,6 +24,7 @@ pub struct ReplicaView {
 }
 
 impl ReplicaView {
+    #[inline]
     fn of(replica: &Replica) -> ReplicaView {
         let pool = replica.pool();
         ReplicaView {

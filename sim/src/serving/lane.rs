@@ -271,6 +271,7 @@ impl Lane {
         self.enter(seat, request);
     }
 
+    #[inline]
     fn enter(&mut self, seat: Seat, request: &Request) {
         self.members += 1;
         self.version += 1;
@@ -288,6 +289,7 @@ impl Lane {
     }
 
     /// Writes down when a member ends.
+    #[inline]
     fn expect_end(&mut self, seat: Seat, request: &Request) {
         if request.output > request.generated {
             let ending = Reverse((Self::ends_at(request), request.seq, seat));
@@ -315,11 +317,13 @@ impl Lane {
     }
 
     /// Takes a member out of the set; what it holds is written down, `joined`, `settled` and `generated` stay.
+    #[inline]
     pub(crate) fn leave(&mut self, request: &mut Request) {
         self.leave_at(self.planned, request);
     }
 
     /// The same for a member that was part of the steps before a clock only.
+    #[inline]
     fn leave_at(&mut self, clock: u64, request: &mut Request) {
         assert_eq!(request.phase, Phase::Decode, "law 4: only members leave the decode set");
         self.members -= 1;

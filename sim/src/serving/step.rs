@@ -413,6 +413,7 @@ impl<'a> StepBuilder<'a> {
 
     /// The request that is next in the waiting queue. If KV of it lies in a tier below and is to be loaded, that begins now, and the
     /// next one is returned; while there is no room to load into, none is.
+    #[inline]
     pub fn head(&mut self) -> Option<Head> {
         if !self.replica.kv.has_tiers() {
             let seat = self.replica.waiting.head(&self.replica.requests)?;
@@ -429,6 +430,7 @@ impl<'a> StepBuilder<'a> {
     }
 
     /// A waiting request with its prefix-cache hit.
+    #[inline]
     fn waiting_request(&self, seat: Seat) -> Head {
         let request = self.request(seat);
         let tokens = request.prompt + request.generated;
@@ -473,6 +475,7 @@ impl<'a> StepBuilder<'a> {
     }
 
     /// Takes a request from the queue into the running list, with `cached` of its `tokens` computed.
+    #[inline]
     fn take_in(&mut self, seat: Seat, tokens: u32, cached: u32) -> Result<(), Infeasible> {
         let replica = &mut *self.replica;
         let waits = replica.requests[seat as usize].is_waiting();

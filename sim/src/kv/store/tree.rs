@@ -12,6 +12,7 @@ impl KvStore {
     }
 
     /// The tree, if the prefix cache is one.
+    #[inline]
     pub(crate) fn tree(&self) -> Option<&RadixTree> {
         self.pool.tree.as_deref()
     }
@@ -63,6 +64,7 @@ impl KvStore {
     }
 
     /// Gives up the lock of a holding that goes.
+    #[inline]
     pub(super) fn unlock(&mut self, holding: &mut KvHolding) {
         if let Some(tree) = &mut self.pool.tree {
             tree.unlock(std::mem::replace(&mut holding.node, ROOT));

@@ -17,13 +17,18 @@ pub(crate) fn name_own(kv: &mut KvStore, seat: Seat, request: &mut Request, toke
 }
 
 /// Puts the full blocks among the first `tokens` tokens of a request into a tree of cached runs. The prompt ends there on its own.
+#[inline]
 pub(crate) fn publish(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
     if kv.tree().is_some() {
-        let block_tokens = kv.pool().block_tokens();
-        identify(request, tokens, block_tokens);
-        let contents = known(request.content.as_deref(), tokens);
-        kv.publish(seat, &mut request.kv, contents, request.prompt / block_tokens);
+        publish_to_tree(kv, seat, request, tokens);
     }
+}
+
+fn publish_to_tree(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
+    let block_tokens = kv.pool().block_tokens();
+    identify(request, tokens, block_tokens);
+    let contents = known(request.content.as_deref(), tokens);
+    kv.publish(seat, &mut request.kv, contents, request.prompt / block_tokens);
 }
 
 /// Makes the contents of all full blocks among the first `tokens` tokens of a request known.
