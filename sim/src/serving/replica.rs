@@ -139,8 +139,9 @@ impl Replica {
         if !self.limits.prefix_caching {
             arrival.content = None;
         }
-        let done = self.lanes.iter().map(|lane| lane.last_done).max();
-        self.idled |= self.outstanding == 0 && Some(arrival.at) > done;
+        if self.outstanding == 0 {
+            self.idled |= self.lanes.iter().all(|lane| arrival.at > lane.last_done);
+        }
         let room = self.limits.room(arrival.prompt_tokens).max(1) as u32;
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
         let at = arrival.at;

@@ -415,10 +415,14 @@ impl<'a> StepBuilder<'a> {
     /// next one is returned; while there is no room to load into, none is.
     #[inline]
     pub fn head(&mut self) -> Option<Head> {
-        if !self.replica.kv.has_tiers() {
-            let seat = self.replica.waiting.head(&self.replica.requests)?;
-            return Some(self.waiting_request(seat));
+        if self.replica.kv.has_tiers() {
+            return self.head_above_tiers();
         }
+        let seat = self.replica.waiting.head(&self.replica.requests)?;
+        Some(self.waiting_request(seat))
+    }
+
+    fn head_above_tiers(&mut self) -> Option<Head> {
         loop {
             let seat = self.replica.waiting.head(&self.replica.requests)?;
             match self.replica.fetch(seat) {
