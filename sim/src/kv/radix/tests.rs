@@ -66,7 +66,7 @@ impl Naive {
         let crossed: Vec<usize> = self
             .runs
             .iter()
-            .filter(|run| run.above < found && run.path[..run.above + 1] == sequence[..run.above + 1])
+            .filter(|run| run.above < found && run.path[..=run.above] == sequence[..=run.above])
             .map(|run| run.path.len())
             .collect();
         let mut ends = crossed;
