@@ -51,7 +51,7 @@ pub struct SglangConfig {
     pub enable_priority_scheduling: bool,
     pub schedule_low_priority_values_first: bool,
     pub disable_priority_preemption: bool,
-    pub priority_scheduling_preemption_threshold: i32,
+    pub priority_scheduling_preemption_threshold: u32,
     pub retraction_policy: RetractionPolicy,
     pub prefill_max_requests: Option<u32>,
     pub prefill_decode_interval: Option<u32>,

@@ -103,9 +103,8 @@ pub struct SglangSpec {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disable_priority_preemption: bool,
     /// By how much a priority must be more urgent than that of a request that is preempted for it (0.5.23).
-    #[schemars(range(min = 0))]
     #[serde(skip_serializing_if = "is_threshold")]
-    pub priority_scheduling_preemption_threshold: i32,
+    pub priority_scheduling_preemption_threshold: u32,
     /// Who is retracted first when memory runs out (0.5.23).
     #[serde(skip_serializing_if = "is_length")]
     pub retraction_policy: RetractionPolicy,
@@ -128,7 +127,7 @@ pub struct SglangSpec {
 
 // What 0.4.4 does not have is written where it is set.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn is_threshold(threshold: &i32) -> bool {
+fn is_threshold(threshold: &u32) -> bool {
     *threshold == SglangSpec::default().priority_scheduling_preemption_threshold
 }
 
@@ -245,14 +244,9 @@ impl SchedulerPolicy for SglangSpec {
         let scale = self.schedule_conservativeness;
         let holds = scale > 0.0 && scale.is_finite();
         check.that(holds, "schedule_conservativeness", format!("is {scale}; it must be above 0"));
-        let threshold = self.priority_scheduling_preemption_threshold;
-        let told = format!("is {threshold}; it must be at least 0");
-        check.that(threshold >= 0, "priority_scheduling_preemption_threshold", told);
-        if self.version == SglangVersion::V04 {
-            for key in self.too_new() {
-                check.that(false, key, "is not in SGLang 0.4.4; set `version: \"0.5.23\"`".to_owned());
-            }
-        }
+        let newer = self.too_new().join("`, `");
+        let told = format!("is 0.4.4, which has no such `{newer}`; set it to \"0.5.23\"");
+        check.that(self.version != SglangVersion::V04 || newer.is_empty(), "version", told);
         let blind = self.schedule_policy == SchedulePolicy::ShortestPrefillFirst && !self.enable_radix_cache;
         check.that(!blind, "schedule_policy", "shortest-prefill-first needs `enable_radix_cache`".to_owned());
     }
