@@ -331,3 +331,84 @@ impl Tiers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::Cost;
+    use crate::kv::eviction::EvictionSpec;
+    use crate::workload::arrival::ClassId;
+
+    fn view(content: u64) -> BlockView {
+        BlockView {
+            content,
+            parent: None,
+            depth: 0,
+            tokens: 16,
+            at: Time::ZERO,
+            request: content,
+            class: ClassId(0),
+            turn: 1,
+            priority: 0,
+            retention: None,
+            cost: 1,
+            next_use: None,
+        }
+    }
+
+    fn tier(name: &str, blocks: u32, write: WriteRule) -> TierSpec {
+        let (latency, block_cost) = (Span(5), Cost::from_ns(100.0));
+        TierSpec { name: name.into(), blocks, latency, block_cost, network: false, write, eviction: EvictionSpec::Lru }
+    }
+
+    /// Three blocks in a tier of two, the first of which has gone to the tier below.
+    fn two() -> Tiers {
+        let list = vec![tier("host", 2, WriteRule::Through), tier("disk", 4, WriteRule::Back)];
+        let mut tiers = Tiers::new(&StoreSpec { tiers: list, ..StoreSpec::default() }, 0);
+        for content in 1..=3 {
+            tiers.computed(view(content), Time(0));
+        }
+        tiers.audit().expect("sound");
+        tiers
+    }
+
+    #[test]
+    fn a_copy_waits_for_its_move_and_the_link_for_the_move_before() {
+        let mut tiers = two();
+        let found = tiers.lookup(&[1, 2, 3, 4]);
+        assert_eq!(found.tiers, [1, 0, 0], "the first block went down, the last is nowhere");
+        // Block 1 came to the host at 100, left for the disk at once, and is there at 105; block 3 came to the host at 305.
+        let (end, slots) = tiers.load(&found, [view(1), view(2), view(3)].into_iter(), Time(0));
+        assert_eq!(slots.len(), 3);
+        // From the host: two blocks from 305 to 505. From the disk: one from 105 on, and then over the host's link from 505 to 605.
+        assert_eq!(end, Time(605 + 5));
+        assert_eq!((tiers.list[0].traffic.loaded, tiers.list[1].traffic.loaded), (2, 1));
+    }
+
+    #[test]
+    fn what_is_loaded_is_not_pushed_out_before_it_has_blocks() {
+        let mut tiers = two();
+        let found = tiers.lookup(&[2, 3]);
+        let (_, slots) = tiers.load(&found, [view(2), view(3)].into_iter(), Time(0));
+        assert_eq!(tiers.computed(view(9), Time(0)), None, "both places are pinned");
+        tiers.unpin(&found, &slots);
+        assert!(tiers.computed(view(9), Time(0)).is_some());
+        tiers.audit().expect("sound");
+    }
+
+    #[test]
+    fn the_audit_notices_a_fault_in_any_tier() {
+        type Fault = fn(&mut Tier);
+        let faults: [(&str, Fault); 4] = [
+            ("a lost copy", |tier| _ = tier.copies.pop()),
+            ("a lost content", |tier| tier.index.clear()),
+            ("two copies that have changed places", |tier| tier.copies.swap(0, 1)),
+            ("more copies than fit", |tier| tier.spec.blocks = 1),
+        ];
+        for (what, fault) in faults {
+            let mut tiers = two();
+            fault(&mut tiers.list[0]);
+            assert!(tiers.audit().is_err(), "the audit does not notice {what}");
+        }
+    }
+}
