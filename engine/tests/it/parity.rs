@@ -19,7 +19,7 @@ pub(crate) const BLOCK: u32 = 8;
 pub(crate) const BLOCKS: u32 = 60;
 pub(crate) const LONGEST: u32 = 300;
 
-struct Given(std::vec::IntoIter<Arrival>);
+pub(crate) struct Given(pub(crate) std::vec::IntoIter<Arrival>);
 
 impl Workload for Given {
     fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
@@ -32,7 +32,7 @@ impl Workload for Given {
 }
 
 /// Requests that crowd the pool: some alike, some impatient, some that end early, one that is too long.
-fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
+pub(crate) fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut at = 0;
     let mut made = Vec::new();
@@ -62,13 +62,14 @@ fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
     made
 }
 
-fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
+pub(crate) fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
     let limits = scheduler.needs().limits(u64::from(BLOCKS), BLOCK, LONGEST);
     ClusterSpec { limits, scheduler, seed, ..ClusterSpec::default() }
 }
 
-fn rehearsal(spec: &ClusterSpec) -> Box<dyn Executor> {
-    let capacity = Capacity { lanes: lanes(spec), ..Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000) };
+pub(crate) fn rehearsal(spec: &ClusterSpec) -> Box<dyn Executor> {
+    let host_blocks = spec.store.tiers.first().map_or(0, |tier| tier.blocks);
+    let capacity = Capacity { lanes: lanes(spec), host_blocks, ..Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000) };
     Box::new(Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1)))
 }
 
@@ -90,7 +91,7 @@ pub(crate) fn schedulers() -> Vec<(String, SchedulerSpec)> {
     every.collect()
 }
 
-fn expect_parity(name: &str, parity: &Parity) {
+pub(crate) fn expect_parity(name: &str, parity: &Parity) {
     assert!(
         parity.holds(),
         "{name}: {} differences, digest {}: {:#?}",

@@ -12,6 +12,7 @@ use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
+use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
@@ -62,17 +63,24 @@ impl Device {
         Ok(Device { config, place, needs: point.scenario.scheduler.needs(), folder })
     }
 
-    /// An executor for a replica's limits, its cache empty.
-    pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
-        self.build(limits, self.lanes()?, 0)
+    /// An executor for a replica's limits and its KV store, its cache empty.
+    pub(crate) fn executor(&self, spec: &ClusterSpec) -> Result<Box<dyn Executor>, ExecutorError> {
+        let host = spec.store.tiers.first().map_or(0, |tier| tier.blocks);
+        self.build(&spec.limits, self.lanes()?, 0, host)
     }
 
     /// An executor for steps of given shape: one lane, and room for the mixed ones.
     pub(crate) fn bench(&self, limits: &Limits) -> Result<Box<dyn Executor>, ExecutorError> {
-        self.build(limits, Lanes::One, PROMPTS)
+        self.build(limits, Lanes::One, PROMPTS, 0)
     }
 
-    fn build(&self, limits: &Limits, lanes: Lanes, more: u32) -> Result<Box<dyn Executor>, ExecutorError> {
+    fn build(
+        &self,
+        limits: &Limits,
+        lanes: Lanes,
+        more: u32,
+        host_blocks: u32,
+    ) -> Result<Box<dyn Executor>, ExecutorError> {
         let blocks = u32::try_from(limits.blocks)
             .map_err(|_| ExecutorError(format!("{} KV blocks are more than the engine can number", limits.blocks)))?;
         let capacity = Capacity {
@@ -84,6 +92,7 @@ impl Device {
             // Each of them holds a block at least.
             sequences: self.needs.max_seqs.min(blocks) + more,
             lanes,
+            host_blocks,
         };
         if let Some(room) = self.place.room(&capacity)?
             && room.most < limits.blocks

@@ -1,6 +1,7 @@
 //! `overbook run --on`: the scenario on the real engine.
 
 use overbook::{Outcome, Point};
+use overbook_engine::executor::{Copied, Moved};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{EngineError, Measured, run};
 use overbook_scenarios::facts::assumptions;
@@ -41,7 +42,7 @@ pub(crate) fn on_device(
     display: &Display,
 ) -> Result<Measured, Failure> {
     let mut workload = point.workload().map_err(Failure::input)?;
-    let executor = device.executor(&spec.limits).map_err(Failure::input)?;
+    let executor = device.executor(spec).map_err(Failure::input)?;
     run(spec, &mut *workload, executor, &mut |progress| display.show(progress)).map_err(|error| match error {
         EngineError::Workload(_) | EngineError::Unsorted(_) | EngineError::Unfit(_) => Failure::input(error),
         error => Failure::Run(anyhow::Error::new(error)),
@@ -79,6 +80,11 @@ fn conditions(device: &Device, measured: &Measured, parity: Option<&Parity>) -> 
             }),
         ),
     ];
+    if let Some(Copied { up, down }) = &measured.copied {
+        let told =
+            format!("{} down, {} up; their time is not part of a step's time on the device", moved(down), moved(up));
+        facts.push(("KV copied to the host and back".to_owned(), told));
+    }
     let void = measured.void();
     if !void.is_empty() {
         facts.push(("VOID".to_owned(), void.join("; ")));
@@ -88,6 +94,13 @@ fn conditions(device: &Device, measured: &Measured, parity: Option<&Parity>) -> 
         facts.push(("Replayed on the simulator".to_owned(), replayed(parity)));
     }
     facts
+}
+
+/// Copies of one direction in words: "12.5 MB in 4.2 ms (3.0 GB/s)".
+fn moved(moved: &Moved) -> String {
+    let Some(rate) = moved.rate() else { return "nothing".to_owned() };
+    let (bytes, ms) = (moved.bytes as f64, moved.time.as_secs_f64() * 1e3);
+    format!("{:.1} MB in {ms:.1} ms ({:.1} GB/s)", bytes / 1e6, rate / 1e9)
 }
 
 /// A replay in words.
