@@ -58,8 +58,7 @@ fn a_run_for_real_leaves_a_run_directory() {
     assert_eq!(summary["completed"].as_u64().or(summary["finished"].as_u64()), Some(40), "{summary}");
 }
 
-const SESSIONS: &str = "\
-  generate:
+const SESSIONS: &str = "  generate:
     arrivals: { gamma: { rate: 100/s, shape: 0.5 } }
     lengths:
       independent:
