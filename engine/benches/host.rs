@@ -57,6 +57,7 @@ fn measure(batch: u32) -> f64 {
         step_tokens: batch * PROMPT,
         sequences: batch,
         lanes: Lanes::One,
+        host_blocks: 0,
     };
     let model = Model::load(0, config, &Dummy { seed: 1 }).expect("a model");
     let mut executor = CudaExecutor::new(model, capacity).expect("an executor");

@@ -8,6 +8,7 @@
 
 mod attention;
 mod cache;
+mod host;
 mod math;
 mod matmul;
 mod model;
@@ -19,16 +20,17 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::executor::{Batch, BuildError, Capacity, Executor, ExecutorError, Output, Seat};
+use crate::executor::{Batch, BuildError, Capacity, Copied, Executor, ExecutorError, Output, Seat, TierCopy};
 use crate::history::Histories;
 use crate::weights::Weights;
+use host::Host;
 pub use model::Model;
 
 /// Runs steps on the CPU.
 pub struct CpuExecutor {
     capacity: Capacity,
     /// Dropped first, which ends the thread.
-    batches: Option<Sender<Batch>>,
+    work: Option<Sender<Work>>,
     outputs: Receiver<Result<Output, ExecutorError>>,
     /// A result that was fetched ahead of time.
     fetched: Option<Result<Output, ExecutorError>>,
@@ -55,15 +57,18 @@ impl CpuExecutor {
             .thread_name(|index| format!("compute-{index}"))
             .build()
             .map_err(|error| fault("cannot start compute threads", &error))?;
-        let (batches, queue) = channel();
+        let (work, queue) = channel();
         let (results, outputs) = channel();
-        let model = Model::new(config, weights, &capacity)?;
-        let mut worker = Worker { model, histories: Histories::new(capacity) };
+        let mut worker = Worker {
+            host: Host::new(&config, &capacity, weights.dtype)?,
+            model: Model::new(config, weights, &capacity)?,
+            histories: Histories::new(capacity),
+        };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || worker.serve(&pool, &queue, &results))
             .map_err(|error| fault("cannot start the executor's thread", &error))?;
-        Ok(CpuExecutor { capacity, batches: Some(batches), outputs, fetched: None, out: 0, thread: Some(thread) })
+        Ok(CpuExecutor { capacity, work: Some(work), outputs, fetched: None, out: 0, thread: Some(thread) })
     }
 }
 
@@ -73,7 +78,7 @@ impl Executor for CpuExecutor {
     }
 
     fn submit(&mut self, _: usize, batch: Batch) -> Result<(), ExecutorError> {
-        let sent = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
+        let sent = self.work.as_ref().is_some_and(|work| work.send(Work::Step(batch)).is_ok());
         // A failure that is not yet fetched explains why nothing runs any more.
         if !sent {
             return self.wait(0).and(Err(stopped()));
@@ -89,6 +94,18 @@ impl Executor for CpuExecutor {
         self.out -= 1;
         let fetched = self.fetched.take();
         fetched.unwrap_or_else(|| self.outputs.recv().unwrap_or_else(|_| Err(stopped())))
+    }
+
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.capacity.check_copies(copies)?;
+        let sent = self.work.as_ref().is_some_and(|work| work.send(Work::Copies(copies.to_vec())).is_ok());
+        if sent { Ok(()) } else { Err(stopped()) }
+    }
+
+    fn copied(&mut self) -> Result<Copied, ExecutorError> {
+        let (reply, answer) = channel();
+        let sent = self.work.as_ref().is_some_and(|work| work.send(Work::Tell(reply)).is_ok());
+        answer.recv().ok().filter(|_| sent).ok_or_else(stopped)
     }
 
     /// The cache was written when it was made.
@@ -117,7 +134,7 @@ fn stopped() -> ExecutorError {
 
 impl Drop for CpuExecutor {
     fn drop(&mut self) {
-        self.batches = None;
+        self.work = None;
         // The step that runs is finished first; a panic was already reported as an error.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -125,21 +142,42 @@ impl Drop for CpuExecutor {
     }
 }
 
+/// What the executor's thread does, in order.
+enum Work {
+    Step(Batch),
+    Copies(Vec<TierCopy>),
+    /// Says what was copied.
+    Tell(Sender<Copied>),
+}
+
 /// What the executor's thread owns.
 struct Worker {
     model: Model,
     histories: Histories,
+    host: Host,
 }
 
 impl Worker {
-    /// Runs batches until there are no more, or one fails.
+    /// Works until there is no more to do, or a batch fails.
     fn serve(
         &mut self,
         pool: &rayon::ThreadPool,
-        batches: &Receiver<Batch>,
+        queue: &Receiver<Work>,
         results: &Sender<Result<Output, ExecutorError>>,
     ) {
-        for batch in batches {
+        for work in queue {
+            let batch = match work {
+                Work::Step(batch) => batch,
+                Work::Copies(copies) => {
+                    self.host.copy(self.model.pool(), &copies);
+                    continue;
+                }
+                Work::Tell(reply) => {
+                    // Who asked may have gone.
+                    let _ = reply.send(self.host.copied());
+                    continue;
+                }
+            };
             // What it takes to wake the threads is the device's time too: no step is without it.
             let start = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| self.step(batch))));

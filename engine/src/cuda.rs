@@ -17,6 +17,7 @@ pub mod compile;
 mod driver;
 mod executor;
 mod forward;
+mod host;
 mod kernels;
 mod lane;
 mod partition;

@@ -13,6 +13,7 @@
 
 mod client;
 mod ledger;
+mod store;
 mod turn;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,6 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use overbook_sim::cost::PrefillPart;
+use overbook_sim::kv::StoreSpec;
 use overbook_sim::kv::blocks::BlockMove;
 use overbook_sim::results::rows::StepRow;
 use overbook_sim::serving::Scheduler;
@@ -32,6 +34,7 @@ use crate::tables::BlockTables;
 
 use client::{Client, Limit};
 pub(crate) use ledger::Ledger;
+pub(crate) use store::unfit_store;
 
 pub use client::{Event, Message, Stop, Submission};
 
@@ -194,6 +197,7 @@ impl Lane {
 /// One replica on one executor.
 pub struct Driver {
     replica: Replica,
+    store: StoreSpec,
     scheduler: Box<dyn Scheduler>,
     executor: Box<dyn Executor>,
     tables: BlockTables,
@@ -217,11 +221,25 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// An idle driver of one replica, which this scheduler plans, with vLLM's prefix cache.
+    ///
+    /// # Errors
+    /// As [`Driver::with_store`].
+    pub fn new(limits: Limits, scheduler: Box<dyn Scheduler>, executor: Box<dyn Executor>) -> Result<Self, DriveError> {
+        Driver::with_store(limits, &StoreSpec::default(), scheduler, executor)
+    }
+
     /// An idle driver of one replica, which this scheduler plans.
     ///
     /// # Errors
-    /// The executor's pool, block size, longest sequence or lanes are not the limits'; or the scheduler swaps.
-    pub fn new(limits: Limits, scheduler: Box<dyn Scheduler>, executor: Box<dyn Executor>) -> Result<Self, DriveError> {
+    /// The executor's pool, block size, longest sequence, lanes or slots on the host are not the limits' and the store's; or the
+    /// scheduler swaps.
+    pub fn with_store(
+        limits: Limits,
+        store: &StoreSpec,
+        scheduler: Box<dyn Scheduler>,
+        executor: Box<dyn Executor>,
+    ) -> Result<Self, DriveError> {
         let capacity = executor.capacity();
         let unfit = |what: String| Err(DriveError::Unfit(what));
         let (lanes, needed) = (capacity.lanes.count(), limits.lanes.work().len());
@@ -242,11 +260,19 @@ impl Driver {
                 limits.blocks, limits.block_tokens, limits.max_model_len
             ));
         }
-        let mut replica = Replica::new(0, limits);
+        if let Some(why) = unfit_store(store) {
+            return unfit(why.to_owned());
+        }
+        let (slots, wanted) = (capacity.host_blocks, store.tiers.first().map_or(0, |tier| tier.blocks));
+        if slots < wanted {
+            return unfit(format!("the executor keeps {slots} blocks on the host; {wanted} are needed"));
+        }
+        let mut replica = Replica::with_store(0, limits, &store.instant());
         replica.track_blocks();
         Ok(Driver {
             levels: Levels { pool_blocks: limits.blocks, ..Levels::default() },
             replica,
+            store: store.clone(),
             scheduler,
             executor,
             tables: BlockTables::new(capacity.blocks),
@@ -420,10 +446,15 @@ impl Driver {
         Ok((batch, marks))
     }
 
+    /// Follows what the pool has done. What it has copied to or from the host is copied before the next step.
     fn follow_blocks(&mut self) -> Result<(), DriveError> {
         self.replica.take_block_moves(&mut self.moves);
         self.tables.apply(&self.moves).map_err(DriveError::Blocks)?;
         self.moves.clear();
+        let copies = self.tables.take_copies();
+        if !copies.is_empty() {
+            self.executor.copy(&copies)?;
+        }
         Ok(())
     }
 }

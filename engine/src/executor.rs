@@ -9,10 +9,12 @@
 //! a step is submitted before the tokens of the step before it are known, so that only the device can know what a
 //! sequence's next input is.
 
+mod copies;
 mod rehearsal;
 
 use std::time::Instant;
 
+pub use copies::{Copied, Moved, TierCopy};
 pub use rehearsal::Rehearsal;
 
 use crate::config::Config;
@@ -148,6 +150,8 @@ pub struct Capacity {
     pub sequences: u32,
     /// Queues of steps that run side by side.
     pub lanes: Lanes,
+    /// Blocks that it keeps in the memory of the host, below its pool: slots, numbered from 0.
+    pub host_blocks: u32,
 }
 
 /// Lanes of an executor.
@@ -194,6 +198,7 @@ impl Capacity {
             step_tokens: u32::MAX,
             sequences: u32::MAX,
             lanes: Lanes::One,
+            host_blocks: 0,
         }
     }
 
@@ -274,6 +279,19 @@ pub trait Executor: Send {
     /// # Errors
     /// The device failed, or no step of the lane is out.
     fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError>;
+
+    /// Copies blocks between the pool and the host, one after the other: after all steps of all lanes that were submitted before,
+    /// and before those that will be. May return before anything is copied: what comes later finds it done.
+    ///
+    /// # Errors
+    /// The device failed, or there is no such block or slot.
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError>;
+
+    /// What was copied so far. Waits for copies that are out.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn copied(&mut self) -> Result<Copied, ExecutorError>;
 
     /// Sequences may from now on attend to positions that were never computed: a measurement gives contexts, and does not grow them.
     /// Puts something into the cache that arithmetic goes well with.

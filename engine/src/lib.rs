@@ -53,6 +53,7 @@ pub mod device;
 pub mod driver;
 pub mod executor;
 pub mod history;
+mod memory;
 pub mod nvml;
 pub mod parity;
 pub mod priced;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
 use overbook_sim::fleet::{Cluster, ClusterSpec, Controllers, Patience, RunError, Traffic};
+use overbook_sim::kv::{KvTraffic, StoreSpec};
 use overbook_sim::partitioners::ShareScaling;
 use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 use overbook_sim::schedulers::SchedulerSpec;
@@ -126,11 +127,14 @@ fn unscaled(scheduler: &SchedulerSpec) -> SchedulerSpec {
 /// # Errors
 /// The simulator stops: a difference too large to go on with.
 pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunError> {
+    let stores = spec.store != StoreSpec::default();
     let spec = ClusterSpec {
         jumps: false,
         traffic: Traffic { client_time: spec.traffic.client_time, drain: spec.traffic.drain, ..Traffic::default() },
         controllers: Controllers { patience: Patience::default(), ..spec.controllers.clone() },
         scheduler: unscaled(&spec.scheduler),
+        // Copies are part of the steps that follow them.
+        store: spec.store.instant(),
         ..spec.clone()
     };
     let mut workload = Recorded { arrivals: as_seen(measured) };
@@ -155,7 +159,18 @@ pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunErro
         rows
     };
     compare("request", &by_number(measured.seen.clone()), &by_number(rows.requests), &mut parity);
+    if stores {
+        let [ours, theirs] = [&measured.result, &result].map(|run| run.summary.kv.as_ref().map(untimed));
+        compare("prefix cache", ours.as_slice(), theirs.as_slice(), &mut parity);
+    }
     Ok(parity)
+}
+
+/// What has gone through a store, without the time that it took.
+fn untimed(traffic: &KvTraffic) -> KvTraffic {
+    let mut traffic = traffic.clone();
+    traffic.tiers.iter_mut().for_each(|tier| tier.traffic.busy = 0);
+    traffic
 }
 
 fn compare<T: PartialEq + std::fmt::Debug>(what: &str, engine: &[T], simulator: &[T], parity: &mut Parity) {

@@ -9,13 +9,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use overbook_sim::fleet::{ClusterSpec, Halt, Progress, RunResult};
-use overbook_sim::kv::StoreSpec;
 use overbook_sim::results::rows::RequestRow;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Unsorted, Workload, WorkloadError};
 
-use crate::driver::{Clock, DriveError, Driver, StepLog};
-use crate::executor::Executor;
+use crate::driver::{Clock, DriveError, Driver, StepLog, unfit_store};
+use crate::executor::{Copied, Executor};
 use books::Books;
 use pace::Pacer;
 
@@ -62,6 +61,8 @@ pub struct Measured {
     pub lateness: Lateness,
     /// What others took of the CPU; `None` where the system does not say.
     pub pressure: Option<Pressure>,
+    /// What was copied between the pool and the tier below it; `None` without a tier.
+    pub copied: Option<Copied>,
 }
 
 impl Measured {
@@ -110,14 +111,13 @@ pub fn check(spec: &ClusterSpec) -> Result<(), EngineError> {
 }
 
 fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
+    if let Some(why) = unfit_store(&spec.store) {
+        return Some(why);
+    }
     let cases = [
         (!spec.pools.is_empty(), "its replicas are all alike; remove `fleet.pools`"),
         (spec.replicas != 1, "it has one replica; set `fleet.replicas: 1`"),
         (spec.limits.swap.blocks > 0, "it does not swap KV to the host; use `preemption_mode: recompute`"),
-        (
-            spec.store != StoreSpec::default(),
-            "its pool has vLLM's order of eviction and no tiers below it; remove `engine.prefix_cache`",
-        ),
         (spec.controllers.disaggregation.is_some(), "it has no replicas of their own for prompts"),
         (spec.controllers.early_rejection.is_some(), "it has no early rejection"),
         (spec.controllers.autoscale.is_some(), "its replica does not come and go"),
@@ -181,7 +181,7 @@ pub fn run_drawing(
         ));
     }
     let vocab = executor.capacity().vocab;
-    let (limits, scheduler, seed) = (spec.limits, spec.scheduler.clone(), spec.seed);
+    let (limits, store, scheduler, seed) = (spec.limits, spec.store.clone(), spec.scheduler.clone(), spec.seed);
     let (out, inbox) = mpsc::channel();
     let (ended_out, ended) = tokio::sync::mpsc::unbounded_channel();
     let mut gauge = PressureGauge::start();
@@ -191,11 +191,16 @@ pub fn run_drawing(
     let (paced, sent, lateness, driven) = std::thread::scope(|scope| {
         // Built where it runs: a scheduler need not be `Send`.
         let driver = std::thread::Builder::new().name("driver".into()).spawn_scoped(scope, move || {
-            let driven = Driver::new(limits, scheduler.build(seed, 0), executor)
-                .and_then(|mut driver| driver.run(&inbox, clock, &mut books))
-                .map(|()| None);
+            let mut driver = match Driver::with_store(limits, &store, scheduler.build(seed, 0), executor) {
+                Ok(driver) => driver,
+                Err(error) => {
+                    books.close();
+                    return (Err(error), Ok(None), books);
+                }
+            };
+            let driven = driver.run(&inbox, clock, &mut books).map(|()| None);
             books.close();
-            (driven, books)
+            (driven, driver.kv_traffic(), books)
         });
         let driver = match driver {
             Ok(driver) => driver,
@@ -224,11 +229,13 @@ pub fn run_drawing(
         (paced, sent, lateness, driver.join().ok())
     });
     let interrupted = paced?;
-    let Some((driven, mut books)) = driven else {
+    let Some((driven, traffic, mut books)) = driven else {
         return Err(EngineError::Unfit("its driver panicked"));
     };
     let halted = driven.or_else(|error| halt(spec, books.end(), error).map(Some))?;
-    let result = RunResult { halted, ..books.finish(&limits, workload.classes(), interrupted) };
+    let mut result = RunResult { halted, ..books.finish(&limits, workload.classes(), interrupted) };
+    let (kv, copied) = traffic?.unzip();
+    result.summary.kv = kv;
     Ok(Measured {
         result,
         sent,
@@ -238,5 +245,6 @@ pub fn run_drawing(
         steps: books.steps,
         lateness: Lateness::of(lateness),
         pressure: gauge.read(),
+        copied: copied.filter(|_| !spec.store.tiers.is_empty()),
     })
 }

@@ -6,7 +6,7 @@
 
 use overbook_sim::kv::blocks::{BlockMove, HashedBlock};
 
-use crate::executor::{Seat, TableChange};
+use crate::executor::{Seat, TableChange, TierCopy};
 
 /// A sequence's block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,17 +14,6 @@ struct Entry {
     frame: u32,
     /// Whether its content is cacheable: it stays when the sequence goes.
     named: bool,
-}
-
-/// A copy of a block between the pool and the tier below it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TierCopy {
-    /// From the tier to the pool, and not down.
-    pub up: bool,
-    /// The frame in the pool.
-    pub frame: u32,
-    /// The slot in the tier.
-    pub slot: u32,
 }
 
 /// The frames of all sequences.

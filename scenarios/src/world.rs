@@ -210,6 +210,7 @@ impl Point {
             prefetch: cache.prefetch,
             record: cache.bound,
             seed: self.scenario.seed,
+            instant: false,
         })
     }
 

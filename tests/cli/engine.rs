@@ -58,6 +58,68 @@ fn a_run_for_real_leaves_a_run_directory() {
     assert_eq!(summary["completed"].as_u64().or(summary["finished"].as_u64()), Some(40), "{summary}");
 }
 
+const SESSIONS: &str = "  generate:
+    arrivals: { gamma: { rate: 100/s, shape: 0.5 } }
+    lengths:
+      independent:
+        prompt: { log-normal: { median: 60, sigma: 0.5, max: 150 } }
+        output: { log-normal: { median: 8, sigma: 0.7, max: 20 } }
+    sessions:
+      turns: { quantiles: [[0, 3], [1, 3]] }
+      follow_up: { log-normal: { median: 20, sigma: 0.5, max: 60 } }
+      think_median: 100ms
+      think_sigma: 0.1
+      shared_prefix_tokens: 16
+      max_prompt_tokens: 400
+    requests: 60
+";
+
+/// Conversations in place of requests that have nothing in common.
+fn conversations() -> Home {
+    let home = Home::new();
+    let (before, rest) = TINY.split_once("  generate:").expect("a workload");
+    let (_, after) = rest.split_once("model:").expect("a model");
+    home.write("tier.yaml", format!("{before}{SESSIONS}model:{after}"));
+    home
+}
+
+#[test]
+fn a_run_for_real_keeps_blocks_in_the_hosts_memory() {
+    let home = conversations();
+    for write in ["through", "back"] {
+        let tiers = format!("tiers: [{{ name: host, size: 8MiB, bandwidth: 2GB/s, write: {write} }}]");
+        let cache = format!("engine.prefix_cache={{ eviction: lfu, {tiers}, bound: true }}");
+        let ran =
+            home.run(["run", "tier.yaml", "--on", "cpu", "--threads", "1", "--set", &cache, "--out", write]).ends(0);
+        assert!(ran.out.contains("KV copied to the host and back"), "{}", ran.out);
+        let summary = home.json(&format!("{write}/summary.json"));
+        let kv = &summary["prefix_cache"];
+        let tier = &kv["tiers"][0];
+        for key in ["loaded_tokens", "written_tokens"] {
+            assert!(tier[key].as_u64().is_some_and(|tokens| tokens > 0), "{write}: {key} in {summary}");
+        }
+        assert!(tier["link_busy_s"].as_f64().is_some_and(|busy| busy > 0.0), "measured: {summary}");
+        assert!(kv["bound"]["asked_blocks"].as_u64().is_some_and(|blocks| blocks > 0), "{summary}");
+        let page = home.text(&format!("{write}/report.html"));
+        assert!(page.contains("60 requests, 0 differences, digests equal"), "the replay is reported");
+    }
+}
+
+#[test]
+fn a_store_that_the_engine_does_not_have_is_refused() {
+    let home = conversations();
+    let two = "{ name: a, size: 1MiB, bandwidth: 1GB/s }, { name: b, size: 1MiB, bandwidth: 1GB/s }";
+    for (tiers, says) in [
+        (two, "leave one in `engine.prefix_cache.tiers`"),
+        ("{ name: far, size: 1MiB, bandwidth: 1GB/s, over_network: true }", "remove `over_network`"),
+        ("{ name: huge, size: 60TB, bandwidth: 1GB/s }", "the host's tier takes"),
+    ] {
+        let change = format!("engine.prefix_cache={{ tiers: [{tiers}] }}");
+        let told = home.run(["run", "tier.yaml", "--on", "cpu", "--set", &change, "--out", "r"]).ends(2).err;
+        assert!(told.contains(says), "{change}: {told}");
+    }
+}
+
 #[test]
 fn the_replay_alone_finds_no_difference() {
     let home = home();

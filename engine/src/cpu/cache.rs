@@ -6,7 +6,7 @@ use crate::weights::Dtype;
 use crate::weights::pack_row;
 
 /// A small number in either format (two times 2⁻⁷ in bf16, 0.0078 in f32); not zero, whose pages the system would not make.
-const WRITTEN: u32 = 0x3C00_3C00;
+pub(super) const WRITTEN: u32 = 0x3C00_3C00;
 
 /// Keys and values of one decoder layer: `[block, slot, kv head]` rows of `head_dim` numbers, packed as matrices are.
 pub(super) struct Layer {
@@ -51,6 +51,18 @@ impl Layer {
             let heads = to.chunks_exact_mut(self.head_words).zip(from.chunks_exact(dim));
             heads.for_each(|(to, from)| pack_row(from, to, self.dtype));
         }
+    }
+
+    /// Words of the keys, or of the values, of a block.
+    pub(super) fn block_words(&self) -> usize {
+        self.block_tokens * self.kv_heads * self.head_words
+    }
+
+    /// Keys and values of a block.
+    pub(super) fn block(&mut self, block: u32) -> [&mut [u32]; 2] {
+        let words = self.block_words();
+        let at = block as usize * words..(block as usize + 1) * words;
+        [&mut self.keys[at.clone()], &mut self.values[at]]
     }
 
     /// The key of a head in a slot, counted over all blocks.

@@ -61,6 +61,11 @@ impl Model {
         Ok(Model { config, weights, cache, rope, level: Level::new(), scratch: Scratch::default() })
     }
 
+    /// The pool, layer by layer.
+    pub(super) fn pool(&mut self) -> &mut [cache::Layer] {
+        &mut self.cache
+    }
+
     /// Computes the positions of some sequences, whose input tokens stand in `tokens` in order, and gives logits
     /// `[sequence that samples, vocab]`. Each sequence has its block table.
     pub fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], tables: &[&[u32]]) -> &mut [f32] {

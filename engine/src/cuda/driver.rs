@@ -269,6 +269,15 @@ impl Pinned {
         unsafe { std::slice::from_raw_parts(self.start.cast(), self.bytes) }
     }
 
+    /// The address of so many bytes of it.
+    ///
+    /// # Panics
+    /// They go beyond the end.
+    pub(super) fn at(&self, byte: usize, bytes: usize) -> *mut c_void {
+        assert!(byte + bytes <= self.bytes, "{bytes} bytes from {byte} on of {}", self.bytes);
+        self.start.wrapping_byte_add(byte)
+    }
+
     /// What is there, to write.
     ///
     /// # Safety

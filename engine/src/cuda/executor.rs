@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::CudaError;
 use super::blas::Blas;
-use super::driver::{Buffer, Gpu};
+use super::driver::{Buffer, Event, Gpu};
+use super::host::Host;
 use super::kernels::{Dims, Kernels};
 use super::lane::{Lane, Shared};
 use super::partition::Partition;
@@ -14,7 +15,7 @@ use super::stream::Stream;
 use super::weights::{self, Weights};
 use super::{compile, tuning};
 use crate::config::Config;
-use crate::executor::{Batch, BuildError, Capacity, Executor, ExecutorError, Lanes, Output, Watch};
+use crate::executor::{Batch, BuildError, Capacity, Copied, Executor, ExecutorError, Lanes, Output, TierCopy, Watch};
 use crate::history::Histories;
 use crate::weights::Source;
 
@@ -114,6 +115,13 @@ pub(super) fn table_width(capacity: &Capacity) -> u32 {
     capacity.max_model_len.div_ceil(capacity.block_tokens)
 }
 
+/// The memory of the host below the pool.
+struct Below {
+    host: Host,
+    /// Where lanes wait for copies, and copies for lanes.
+    meets: Event,
+}
+
 /// Runs steps on a GPU.
 pub struct CudaExecutor {
     // Lanes go first: their streams are waited for before the memory goes that they use.
@@ -121,6 +129,7 @@ pub struct CudaExecutor {
     kernels: Kernels,
     /// Keys and values: `[layer][keys, values][slot][kv head][dim]`.
     cache: Buffer,
+    below: Option<Below>,
     model: Arc<Model>,
     capacity: Capacity,
     histories: Histories,
@@ -173,6 +182,13 @@ impl CudaExecutor {
             return Err(CudaError::Memory { wanted, free: fit.free });
         }
         let cache = Buffer::new(&gpu, capacity.blocks as usize * fit.block_bytes as usize)?;
+        let below = match capacity.host_blocks {
+            0 => None,
+            _ => Some(Below {
+                host: Host::new(&gpu, &capacity, fit.block_bytes, 2 * model.config.layers)?,
+                meets: Event::new(&gpu)?,
+            }),
+        };
         let kept = model.cache.as_deref();
         let (mut lanes, mut partitions) = (Vec::new(), Partition::of(&gpu, capacity.lanes)?);
         for (index, own) in lane_capacities(&capacity).into_iter().enumerate() {
@@ -193,7 +209,7 @@ impl CudaExecutor {
             lanes.push(lane);
         }
         let histories = Histories::new(capacity);
-        Ok(CudaExecutor { lanes, kernels, cache, model, capacity, histories, failed: None })
+        Ok(CudaExecutor { lanes, kernels, cache, below, model, capacity, histories, failed: None })
     }
 
     /// Logits that the last step of the first lane has drawn so many tokens from, `[draw, vocab]`: for checks. No step is out.
@@ -215,6 +231,26 @@ impl CudaExecutor {
         let lane = self.lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?;
         let changes = lane.follow(&tables, &sequences, &self.histories)?;
         lane.submit(&sequences, &changes, &self.histories, shared)
+    }
+
+    /// Puts copies on the stream of the first lane, between what all lanes have been given before and what they get from now on.
+    fn try_copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.capacity.check_copies(copies)?;
+        let (Some(Below { host, meets }), Some((first, others))) = (&mut self.below, self.lanes.split_first()) else {
+            return Ok(());
+        };
+        for other in others {
+            other.stream().record(meets)?;
+            first.stream().wait_for(meets)?;
+        }
+        // SAFETY: blocks and slots were checked; lanes are drained before pool and slots go; all steps before and after are ordered by
+        // the stream and the events around.
+        unsafe { host.copy(first.stream(), &self.cache, copies)? };
+        first.stream().record(meets)?;
+        for other in others {
+            other.stream().wait_for(meets)?;
+        }
+        Ok(())
     }
 
     /// Fills the cache with a small number: 0.0115 in bf16.
@@ -255,6 +291,17 @@ impl Executor for CudaExecutor {
         self.guard(|executor| {
             let CudaExecutor { lanes, histories, .. } = executor;
             lanes.get_mut(lane).ok_or_else(|| no_lane(lane))?.wait(histories)
+        })
+    }
+
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.guard(|executor| executor.try_copy(copies))
+    }
+
+    fn copied(&mut self) -> Result<Copied, ExecutorError> {
+        self.guard(|executor| match &mut executor.below {
+            Some(below) => Ok(below.host.copied()?),
+            None => Ok(Copied::default()),
         })
     }
 

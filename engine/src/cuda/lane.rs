@@ -423,6 +423,11 @@ impl Lane {
         self.owners.release(seat);
     }
 
+    /// Where its kernels run, in order.
+    pub(super) fn stream(&self) -> &Stream {
+        &self.compute.stream
+    }
+
     fn tables(&self) -> Tables {
         Tables { at: self.tables.at(0), width: table_width(&self.capacity) }
     }

@@ -171,6 +171,32 @@ impl Stream {
         check(result, "cuMemcpyDtoHAsync")
     }
 
+    /// Copies from pinned memory to the device, in its own time.
+    ///
+    /// # Safety
+    /// Both memories are as long, live until it is done, and nothing changes the pinned one before.
+    ///
+    /// # Errors
+    /// Earlier work has failed.
+    pub(super) unsafe fn raise(&self, to: Address, from: *const c_void, bytes: usize) -> Result<(), CudaError> {
+        self.gpu.bind()?;
+        // SAFETY: the caller vouches for both memories.
+        check(unsafe { sys::cuMemcpyHtoDAsync_v2(to, from, bytes, self.stream) }, "cuMemcpyHtoDAsync")
+    }
+
+    /// Copies from the device to pinned memory, in its own time.
+    ///
+    /// # Safety
+    /// Both memories are as long, live until it is done, and nothing uses the pinned one before.
+    ///
+    /// # Errors
+    /// Earlier work has failed.
+    pub(super) unsafe fn lower(&self, to: *mut c_void, from: Address, bytes: usize) -> Result<(), CudaError> {
+        self.gpu.bind()?;
+        // SAFETY: the caller vouches for both memories.
+        check(unsafe { sys::cuMemcpyDtoHAsync_v2(to, from, bytes, self.stream) }, "cuMemcpyDtoHAsync")
+    }
+
     /// Fills device memory with a byte.
     ///
     /// # Safety

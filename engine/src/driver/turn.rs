@@ -81,6 +81,9 @@ impl Driver {
             let mut effect = output.is_some() || self.replica.ended_count() != before;
             self.tell(now, observer);
             effect |= plans && self.plan(lane, clock, now, observer)?;
+            if plans {
+                effect |= self.land(now, observer);
+            }
             if plans && effect {
                 // What it has taken or given is news for those that have nothing to do.
                 let idle = |other: &usize| self.lanes[*other].flights.is_empty() && self.replica.has_work(*other);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Batch, Capacity, Executor, ExecutorError, Output, Seat, Sequence, TableChange};
+use super::{Batch, Capacity, Copied, Executor, ExecutorError, Output, Seat, Sequence, TableChange, TierCopy};
 use overbook_sim::counter::mix;
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
@@ -16,6 +16,8 @@ pub struct Rehearsal {
     per_token: Duration,
     /// By frame and offset.
     kv: Vec<u64>,
+    /// The same of the host, by slot and offset.
+    host: Vec<u64>,
     /// Tokens and blocks by seat.
     tokens: Vec<Option<Vec<u32>>>,
     tables: Vec<Vec<u32>>,
@@ -30,9 +32,21 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// An executor whose steps take `base`, and `per_token` more for every position computed.
     pub fn new(capacity: Capacity, base: Duration, per_token: Duration) -> Self {
-        let kv = vec![0; capacity.blocks as usize * capacity.block_tokens as usize];
+        let [kv, host] = [capacity.blocks, capacity.host_blocks]
+            .map(|blocks| vec![0; blocks as usize * capacity.block_tokens as usize]);
         let (out, free) = (vec![VecDeque::new(); capacity.lanes.count()], vec![Instant::now(); capacity.lanes.count()]);
-        Rehearsal { capacity, base, per_token, kv, tokens: Vec::new(), tables: Vec::new(), checks: true, out, free }
+        Rehearsal {
+            capacity,
+            base,
+            per_token,
+            kv,
+            host,
+            tokens: Vec::new(),
+            tables: Vec::new(),
+            checks: true,
+            out,
+            free,
+        }
     }
 
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
@@ -131,6 +145,25 @@ impl Executor for Rehearsal {
         *free = end;
         self.out[lane].push_back(Output { tokens, start, end });
         Ok(())
+    }
+
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.capacity.check_copies(copies)?;
+        let tokens = self.capacity.block_tokens as usize;
+        for &TierCopy { up, frame, slot } in copies {
+            let [frame, slot] = [frame, slot].map(|at| at as usize * tokens..(at as usize + 1) * tokens);
+            if up {
+                self.kv[frame].copy_from_slice(&self.host[slot]);
+            } else {
+                self.host[slot].copy_from_slice(&self.kv[frame]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is measured: its copies are of hashes.
+    fn copied(&mut self) -> Result<Copied, ExecutorError> {
+        Ok(Copied::default())
     }
 
     fn give_contexts(&mut self) -> Result<(), ExecutorError> {

@@ -7,7 +7,8 @@ use overbook_engine::config::Config;
 use overbook_engine::cpu::{self, CpuExecutor};
 use overbook_engine::cuda::{CudaExecutor, Model};
 use overbook_engine::executor::{
-    Bans, Batch, Begin, Capacity, Executor, ExecutorError, Lanes, Output, Sampling, Sequence, TableChange,
+    Bans, Batch, Begin, Capacity, Copied, Executor, ExecutorError, Lanes, Output, Sampling, Sequence, TableChange,
+    TierCopy,
 };
 use overbook_engine::history::Histories;
 use overbook_engine::weights::{Dtype, Loud, Weights};
@@ -25,6 +26,7 @@ fn capacity(config: &Config) -> Capacity {
         step_tokens: 256,
         sequences: 8,
         lanes: Lanes::One,
+        host_blocks: 0,
     }
 }
 
@@ -136,6 +138,14 @@ impl Executor for Shadow {
         self.cuda.submit(lane, batch)
     }
 
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.cuda.copy(copies)
+    }
+
+    fn copied(&mut self) -> Result<Copied, ExecutorError> {
+        self.cuda.copied()
+    }
+
     fn give_contexts(&mut self) -> Result<(), ExecutorError> {
         self.cuda.give_contexts()
     }
@@ -226,6 +236,7 @@ fn every_scheduler_makes_the_simulators_batches_and_draws_the_cpus_tokens() {
                 // A step has no more; more may have blocks.
                 sequences: needs.max_seqs.min(20),
                 lanes: parity::lanes(spec),
+                host_blocks: 0,
             };
             let cuda = CudaExecutor::new(model.clone(), capacity).expect("an executor");
             Box::new(Shadow::new(cuda, &config, weights.clone(), watched.clone()))

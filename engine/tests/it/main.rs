@@ -14,3 +14,4 @@ mod mix;
 mod parity;
 mod protocol;
 mod refusals;
+mod tier;

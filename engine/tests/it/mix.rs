@@ -42,6 +42,7 @@ pub(crate) fn capacity(vocab: usize, block_tokens: u32) -> Capacity {
         step_tokens: 160,
         sequences: SEQUENCES,
         lanes: Lanes::One,
+        host_blocks: 0,
     }
 }
 

@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use overbook_engine::executor::{self, Batch, Capacity, Executor, ExecutorError, Output, Rehearsal, Sampling};
+use overbook_engine::executor::{
+    self, Batch, Capacity, Copied, Executor, ExecutorError, Output, Rehearsal, Sampling, TierCopy,
+};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{EngineError, Measured, run, run_drawing};
 use overbook_sim::fleet::{Clients, ClusterSpec, Traffic};
@@ -20,7 +22,7 @@ pub(crate) const BLOCK: u32 = 8;
 pub(crate) const BLOCKS: u32 = 60;
 pub(crate) const LONGEST: u32 = 300;
 
-struct Given(std::vec::IntoIter<Arrival>);
+pub(crate) struct Given(pub(crate) std::vec::IntoIter<Arrival>);
 
 impl Workload for Given {
     fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
@@ -33,7 +35,7 @@ impl Workload for Given {
 }
 
 /// Requests that crowd the pool: some alike, some impatient, some that end early, one that is too long.
-fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
+pub(crate) fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut at = 0;
     let mut made = Vec::new();
@@ -63,13 +65,14 @@ fn arrivals(seed: u64, count: u64) -> Vec<Arrival> {
     made
 }
 
-fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
+pub(crate) fn spec(scheduler: SchedulerSpec, seed: u64) -> ClusterSpec {
     let limits = scheduler.needs().limits(u64::from(BLOCKS), BLOCK, LONGEST);
     ClusterSpec { limits, scheduler, seed, ..ClusterSpec::default() }
 }
 
-fn rehearsal(spec: &ClusterSpec) -> Box<dyn Executor> {
-    let capacity = Capacity { lanes: lanes(spec), ..Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000) };
+pub(crate) fn rehearsal(spec: &ClusterSpec) -> Box<dyn Executor> {
+    let host_blocks = spec.store.tiers.first().map_or(0, |tier| tier.blocks);
+    let capacity = Capacity { lanes: lanes(spec), host_blocks, ..Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000) };
     Box::new(Rehearsal::new(capacity, Duration::from_micros(150), Duration::from_micros(1)))
 }
 
@@ -92,6 +95,14 @@ impl Executor for Notes {
 
     fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
         self.0.wait(lane)
+    }
+
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.0.copy(copies)
+    }
+
+    fn copied(&mut self) -> Result<Copied, ExecutorError> {
+        self.0.copied()
     }
 
     fn give_contexts(&mut self) -> Result<(), ExecutorError> {
@@ -135,7 +146,7 @@ pub(crate) fn schedulers() -> Vec<(String, SchedulerSpec)> {
     every.collect()
 }
 
-fn expect_parity(name: &str, parity: &Parity) {
+pub(crate) fn expect_parity(name: &str, parity: &Parity) {
     assert!(
         parity.holds(),
         "{name}: {} differences, digest {}: {:#?}",

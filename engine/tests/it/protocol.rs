@@ -19,6 +19,7 @@ const CAPACITY: Capacity = Capacity {
     step_tokens: 64,
     sequences: 8,
     lanes: Lanes::One,
+    host_blocks: 0,
 };
 
 /// What a test runs on.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use candle_core::{D, Device, Result, Tensor};
 
 use overbook_engine::config::Config;
-use overbook_engine::executor::{Batch, Capacity, Executor, ExecutorError, Output, Sequence};
+use overbook_engine::executor::{Batch, Capacity, Copied, Executor, ExecutorError, Output, Sequence, TierCopy};
 use overbook_engine::history::Histories;
 use overbook_engine::weights::{Source, WeightsError};
 
@@ -304,6 +304,14 @@ impl Executor for CandleExecutor {
     fn submit(&mut self, _: usize, batch: Batch) -> std::result::Result<(), ExecutorError> {
         self.out.push_back(batch);
         Ok(())
+    }
+
+    fn copy(&mut self, _: &[TierCopy]) -> std::result::Result<(), ExecutorError> {
+        Err(ExecutorError("candle has no memory below its pool".to_owned()))
+    }
+
+    fn copied(&mut self) -> std::result::Result<Copied, ExecutorError> {
+        Ok(Copied::default())
     }
 
     fn give_contexts(&mut self) -> std::result::Result<(), ExecutorError> {

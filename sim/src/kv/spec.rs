@@ -19,6 +19,17 @@ pub struct StoreSpec {
     pub record: bool,
     /// Seed of the policies that draw.
     pub seed: u64,
+    /// Whether copies between memories take no time: for a driver with real memory, which makes them in order before the step that
+    /// follows, so that their time is part of what it measures. Rules still go by the times that the tiers state.
+    pub instant: bool,
+}
+
+impl StoreSpec {
+    /// The same store around real memory.
+    #[must_use]
+    pub fn instant(&self) -> StoreSpec {
+        StoreSpec { instant: true, ..self.clone() }
+    }
 }
 
 /// A memory below that of the GPUs: it keeps copies of blocks.

@@ -17,6 +17,9 @@ use super::spec::{LoadRule, StoreSpec, TierSpec, WriteRule};
 use crate::counter::{finish, mix};
 use crate::time::{Span, Time};
 
+/// Length and latency of a copy that takes no time.
+const NO_TIME: (Span, Span) = (Span::ZERO, Span::ZERO);
+
 /// What has gone through a tier.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TierTraffic {
@@ -108,6 +111,8 @@ pub(crate) struct Tiers {
     prefetch: bool,
     /// The replica's link to others, for tiers beyond it.
     network: Link,
+    /// Whether copies take no time.
+    instant: bool,
 }
 
 impl Tiers {
@@ -122,7 +127,7 @@ impl Tiers {
             traffic: TierTraffic::default(),
         };
         let tiers = (1..).zip(&spec.tiers).map(tier).collect();
-        Tiers { list: tiers, load: spec.load, prefetch: spec.prefetch, network: Link::default() }
+        Tiers { list: tiers, load: spec.load, prefetch: spec.prefetch, network: Link::default(), instant: spec.instant }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -172,9 +177,9 @@ impl Tiers {
         }
         tier.policy.missed(&view);
         let (block, gone) = tier.room(view)?;
-        let length = tier.spec.length(1);
+        let (length, latency) = if self.instant { NO_TIME } else { (tier.spec.length(1), tier.spec.latency) };
         let down = if tier.spec.network { &mut self.network } else { &mut tier.down };
-        let ready = down.carry(at, length) + tier.spec.latency;
+        let ready = down.carry(at, length) + latency;
         tier.traffic.busy += length.0;
         self.insert((number, block), view, gone, (at, ready));
         Some(block)
@@ -267,9 +272,10 @@ impl Tiers {
         let mut end = from;
         if blocks > 0 {
             for tier in self.list[above..=number].iter_mut().rev() {
-                let length = tier.spec.length(blocks);
+                let (length, latency) =
+                    if self.instant { NO_TIME } else { (tier.spec.length(blocks), tier.spec.latency) };
                 let up = if tier.spec.network { &mut self.network } else { &mut tier.up };
-                end = end.max(up.carry(from, length)) + tier.spec.latency;
+                end = end.max(up.carry(from, length)) + latency;
                 tier.traffic.busy += length.0;
             }
         }

@@ -55,6 +55,7 @@ fn stored(seed: u64) -> Option<World> {
         prefetch: rng.random_range(0..2) == 0,
         record: true,
         seed,
+        instant: rng.random_range(0..4) == 0,
     };
     Some(world)
 }

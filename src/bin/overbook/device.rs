@@ -15,6 +15,7 @@ use overbook_reports::manifest::host_cpu;
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::ModelChoice;
 use overbook_sim::calibrate::{Hardware, ProfiledEngine};
+use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
 use overbook_sim::schedulers::Needs;
@@ -81,17 +82,24 @@ impl Device {
         Ok(Device::made(point, config, place, folder, globals))
     }
 
-    /// An executor for a replica's limits, its cache empty.
-    pub(crate) fn executor(&self, limits: &Limits) -> Result<Box<dyn Executor>, BuildError> {
-        self.build(limits, self.lanes()?, 0)
+    /// An executor for a replica's limits and its KV store, its cache empty.
+    pub(crate) fn executor(&self, spec: &ClusterSpec) -> Result<Box<dyn Executor>, BuildError> {
+        let host = spec.store.tiers.first().map_or(0, |tier| tier.blocks);
+        self.build(&spec.limits, self.lanes()?, 0, host)
     }
 
     /// An executor for steps of given shape: one lane, and room for the mixed ones.
     pub(crate) fn bench(&self, limits: &Limits) -> Result<Box<dyn Executor>, BuildError> {
-        self.build(limits, Lanes::One, PROMPTS)
+        self.build(limits, Lanes::One, PROMPTS, 0)
     }
 
-    fn build(&self, limits: &Limits, lanes: Lanes, more: u32) -> Result<Box<dyn Executor>, BuildError> {
+    fn build(
+        &self,
+        limits: &Limits,
+        lanes: Lanes,
+        more: u32,
+        host_blocks: u32,
+    ) -> Result<Box<dyn Executor>, BuildError> {
         let blocks = u32::try_from(limits.blocks).map_err(|_| {
             BuildError::Unfit(format!("{} KV blocks are more than the engine can number", limits.blocks))
         })?;
@@ -104,6 +112,7 @@ impl Device {
             // Each of them holds a block at least.
             sequences: self.needs.max_seqs.min(blocks) + more,
             lanes,
+            host_blocks,
         };
         if let Some(room) = self.place.room(&capacity)?
             && room.most < limits.blocks

@@ -1,6 +1,7 @@
 //! `overbook run --on`: the scenario on the real engine.
 
 use overbook::{Outcome, Point};
+use overbook_engine::executor::{Copied, Moved};
 use overbook_engine::parity::{Parity, replay};
 use overbook_engine::run::{EngineError, Measured, run_drawing};
 use overbook_scenarios::facts::assumptions;
@@ -41,7 +42,7 @@ pub(crate) fn on_device(
     display: &Display,
 ) -> Result<Measured, Failure> {
     let mut workload = point.workload().map_err(Failure::input)?;
-    let executor = device.executor(&spec.limits)?;
+    let executor = device.executor(spec)?;
     let temperature = temperature(point);
     let measured = run_drawing(spec, &mut *workload, executor, temperature, &mut |progress| display.show(progress));
     measured.map_err(|error| match error {
@@ -93,6 +94,11 @@ fn conditions(point: &Point, device: &Device, measured: &Measured, parity: Optio
             }),
         ),
     ];
+    if let Some(Copied { up, down }) = &measured.copied {
+        let told =
+            format!("{} down, {} up; their time is not part of a step's time on the device", moved(down), moved(up));
+        facts.push(("KV copied to the host and back".to_owned(), told));
+    }
     let void = measured.void();
     if !void.is_empty() {
         facts.push(("VOID".to_owned(), void.join("; ")));
@@ -102,6 +108,13 @@ fn conditions(point: &Point, device: &Device, measured: &Measured, parity: Optio
         facts.push(("Replayed on the simulator".to_owned(), replayed(parity)));
     }
     facts
+}
+
+/// Copies of one direction in words: "12.5 MB in 4.2 ms (3.0 GB/s)".
+fn moved(moved: &Moved) -> String {
+    let Some(rate) = moved.rate() else { return "nothing".to_owned() };
+    let (bytes, ms) = (moved.bytes as f64, moved.time.as_secs_f64() * 1e3);
+    format!("{:.1} MB in {ms:.1} ms ({:.1} GB/s)", bytes / 1e6, rate / 1e9)
 }
 
 /// A replay in words.

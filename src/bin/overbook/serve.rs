@@ -89,10 +89,10 @@ fn serving(
     listener: TcpListener,
     recorder: &mut dyn Recorder,
 ) -> Result<Served, Failure> {
-    let executor = device.executor(&spec.limits)?;
+    let executor = device.executor(spec)?;
     let vocab = executor.capacity().vocab;
     let scheduler = spec.scheduler.build(spec.seed, 0);
-    let mut driver = Driver::new(spec.limits, scheduler, executor).map_err(Failure::input)?;
+    let mut driver = Driver::with_store(spec.limits, &spec.store, scheduler, executor).map_err(Failure::input)?;
     let model = match (&args.served_model_name, &point.scenario.model) {
         (Some(name), _) | (None, ModelChoice::Named(name)) => name.clone(),
         (None, ModelChoice::Inline(_)) => point.model.name.clone(),
@@ -123,7 +123,12 @@ fn serving(
         Err(error @ ServeError::Vocabulary { .. }) => return Err(Failure::input(error)),
         Err(error) => Err(Failure::Run(anyhow::Error::new(error))),
     };
-    Ok((ended, books.finish(&spec.limits)))
+    let kept = books.finish(&spec.limits).map(|(mut summary, timeline)| {
+        // A device that is lost does not say what it has copied; what was served is in the books all the same.
+        summary.kv = driver.kv_traffic().ok().flatten().map(|(traffic, _)| traffic);
+        (summary, timeline)
+    });
+    Ok((ended, kept))
 }
 
 /// The key that clients must send, if there is one. An empty one would let every client in.

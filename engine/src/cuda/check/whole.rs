@@ -74,6 +74,7 @@ impl Script {
             step_tokens: self.prompts.iter().sum::<u32>().max(self.later + 4),
             sequences: 8,
             lanes: Lanes::One,
+            host_blocks: 0,
         }
     }
 

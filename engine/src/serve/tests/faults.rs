@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::*;
-use crate::executor::{Batch, Executor, ExecutorError, Output};
+use crate::executor::{Batch, Copied, Executor, ExecutorError, Output, TierCopy};
 
 fn long(prompt: &str) -> serde_json::Value {
     json!({ "prompt": prompt, "max_tokens": 2000, "ignore_eos": true, "stream": true })
@@ -34,6 +34,14 @@ impl Executor for Breaks {
 
     fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
         self.0.wait(lane)
+    }
+
+    fn copy(&mut self, copies: &[TierCopy]) -> Result<(), ExecutorError> {
+        self.0.copy(copies)
+    }
+
+    fn copied(&mut self) -> Result<Copied, ExecutorError> {
+        self.0.copied()
     }
 
     fn give_contexts(&mut self) -> Result<(), ExecutorError> {

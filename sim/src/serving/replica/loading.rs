@@ -2,7 +2,7 @@
 //! when it is there.
 
 use super::Replica;
-use crate::kv::{KvTraffic, Link, Seat};
+use crate::kv::{KvTraffic, Link, Seat, StoreSpec};
 use crate::results::rows::Outcome;
 use crate::serving::request::{Phase, known};
 use crate::time::Time;
@@ -124,6 +124,13 @@ impl Replica {
     /// The link to other replicas.
     pub(crate) fn network(&mut self) -> &mut Link {
         self.kv.network()
+    }
+
+    /// What has gone through its KV store so far; `store` is what it was made with.
+    pub fn kv_traffic(&self, store: &StoreSpec) -> KvTraffic {
+        let mut traffic = KvTraffic::new(store, self.limits.block_tokens);
+        self.add_kv_traffic(&mut traffic);
+        traffic
     }
 
     /// Adds what has gone through the KV store.

@@ -91,6 +91,7 @@ fn open(check: &mut Check, name: &str) -> Result<(Config, Bench, Capacity, Row),
         step_tokens,
         sequences,
         lanes: Lanes::One,
+        host_blocks: 0,
     };
     let most = cells(check).into_iter().flat_map(|(choice, _)| choice).map(|(_, shape)| shape.blocks(BLOCK));
     let wanted = most.filter(|blocks| *blocks <= check.scaled(u64::MAX, 1 << 10)).max().unwrap_or(1);

@@ -45,6 +45,7 @@ fn steps(check: &mut Check, share: u32) -> Result<Vec<Row>, anyhow::Error> {
         sequences: seqs,
         // One lane runs at a time.
         lanes: Lanes::Two { prefill: share, decode: share },
+        host_blocks: 0,
     };
     let mut bench = Bench::new(Box::new(CudaExecutor::new(model, capacity)?), 0)?;
     let mut rows = Vec::new();
