@@ -59,15 +59,15 @@ fn a_run_for_real_leaves_a_run_directory() {
 }
 
 const SESSIONS: &str = "  generate:
-    arrivals: { gamma: { rate: 100/s, shape: 0.5 } }
+    arrivals: { gamma: { rate: 40/s, shape: 0.5 } }
     lengths:
       independent:
-        prompt: { log-normal: { median: 60, sigma: 0.5, max: 150 } }
+        prompt: { log-normal: { median: 120, sigma: 0.5, max: 200 } }
         output: { log-normal: { median: 8, sigma: 0.7, max: 20 } }
     sessions:
-      turns: { quantiles: [[0, 3], [1, 3]] }
+      turns: { quantiles: [[0, 4], [1, 4]] }
       follow_up: { log-normal: { median: 20, sigma: 0.5, max: 60 } }
-      think_median: 100ms
+      think_median: 10ms
       think_sigma: 0.1
       shared_prefix_tokens: 16
       max_prompt_tokens: 400
@@ -89,9 +89,8 @@ fn a_run_for_real_keeps_blocks_in_the_hosts_memory() {
     for write in ["through", "back"] {
         let tiers = format!("tiers: [{{ name: host, size: 8MiB, bandwidth: 2GB/s, write: {write} }}]");
         let cache = format!("engine.prefix_cache={{ eviction: lfu, {tiers}, bound: true }}");
-        let ran =
-            home.run(["run", "tier.yaml", "--on", "cpu", "--threads", "1", "--set", &cache, "--out", write]).ends(0);
-        assert!(ran.out.contains("KV copied to the host and back"), "{}", ran.out);
+        let on_cpu = ["run", "tier.yaml", "--on", "cpu", "--threads", "1", "--set", "engine.kv_tokens=512"];
+        home.run(on_cpu.into_iter().chain(["--set", &cache, "--out", write])).ends(0);
         let summary = home.json(&format!("{write}/summary.json"));
         let kv = &summary["prefix_cache"];
         let tier = &kv["tiers"][0];
@@ -102,6 +101,7 @@ fn a_run_for_real_keeps_blocks_in_the_hosts_memory() {
         assert!(kv["bound"]["asked_blocks"].as_u64().is_some_and(|blocks| blocks > 0), "{summary}");
         let page = home.text(&format!("{write}/report.html"));
         assert!(page.contains("60 requests, 0 differences, digests equal"), "the replay is reported");
+        assert!(page.contains("KV copied to the host and back") && page.contains(" MB in "), "copies are reported");
     }
 }
 

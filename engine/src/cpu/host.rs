@@ -42,9 +42,9 @@ impl Host {
             for part in pool.iter_mut().flat_map(|layer| layer.block(frame)) {
                 let (below, after) = rest.split_at_mut(part.len());
                 if up {
-                    part.copy_from_slice(below)
+                    part.copy_from_slice(below);
                 } else {
-                    below.copy_from_slice(part)
+                    below.copy_from_slice(part);
                 }
                 rest = after;
             }

@@ -110,11 +110,11 @@ fn conditions(point: &Point, device: &Device, measured: &Measured, parity: Optio
     facts
 }
 
-/// Copies of one direction in words: "12.5 MB in 4.2 ms (3.0 GB/s)".
+/// Copies of one direction in words: "12.50 MB in 4.20 ms (3.0 GB/s)".
 fn moved(moved: &Moved) -> String {
     let Some(rate) = moved.rate() else { return "nothing".to_owned() };
     let (bytes, ms) = (moved.bytes as f64, moved.time.as_secs_f64() * 1e3);
-    format!("{:.1} MB in {ms:.1} ms ({:.1} GB/s)", bytes / 1e6, rate / 1e9)
+    format!("{:.2} MB in {ms:.2} ms ({:.1} GB/s)", bytes / 1e6, rate / 1e9)
 }
 
 /// A replay in words.
