@@ -60,6 +60,12 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             "vLLM exchanges tokens between GPUs only with data-parallel attention; it will all-reduce".to_owned(),
         );
     }
+    if scenario.engine.prefix_cache.is_some() {
+        notes.push(
+            "the commands have each engine's own order of eviction and no tiers below the GPUs: `engine.prefix_cache` is not in them"
+                .to_owned(),
+        );
+    }
     if scenario.fleet.controllers.disaggregation.is_some() {
         notes.push(
             "prompts and decodes on different replicas need a KV connector on each: the commands start plain replicas"

@@ -67,6 +67,30 @@ pub const NAMES: &[&str] = &[
     "client_e2el_p95",
     "client_e2el_p99",
     "client_e2el_p99_9",
+    "first_turn_ttft_mean",
+    "first_turn_ttft_p50",
+    "first_turn_ttft_p90",
+    "first_turn_ttft_p95",
+    "first_turn_ttft_p99",
+    "first_turn_ttft_p99_9",
+    "later_turn_ttft_mean",
+    "later_turn_ttft_p50",
+    "later_turn_ttft_p90",
+    "later_turn_ttft_p95",
+    "later_turn_ttft_p99",
+    "later_turn_ttft_p99_9",
+    "session_duration_mean",
+    "session_duration_p50",
+    "session_duration_p90",
+    "session_duration_p95",
+    "session_duration_p99",
+    "session_duration_p99_9",
+    "session_waited_mean",
+    "session_waited_p50",
+    "session_waited_p90",
+    "session_waited_p95",
+    "session_waited_p99",
+    "session_waited_p99_9",
     "request_throughput",
     "output_throughput",
     "total_token_throughput",
@@ -100,6 +124,15 @@ pub const NAMES: &[&str] = &[
     "makespan",
     "replica_hours",
     "utilization",
+    "gpu_hours",
+    "sessions_over",
+    "sessions_finished",
+    "session_throughput",
+    "session_requests",
+    "session_prompt_tokens",
+    "session_cached_tokens",
+    "session_computed_tokens",
+    "session_gpu_seconds",
 ];
 
 /// The name of a metric, known to exist.
@@ -119,8 +152,20 @@ impl Metric {
 
     /// Its dimension.
     pub fn dimension(self) -> Dimension {
-        const LATENCIES: [&str; 8] =
-            ["ttft_", "tpot_", "itl_", "mtpot_", "e2el_", "queue_time_", "client_ttft_", "client_e2el_"];
+        const LATENCIES: [&str; 12] = [
+            "ttft_",
+            "tpot_",
+            "itl_",
+            "mtpot_",
+            "e2el_",
+            "queue_time_",
+            "client_ttft_",
+            "client_e2el_",
+            "first_turn_ttft_",
+            "later_turn_ttft_",
+            "session_duration_",
+            "session_waited_",
+        ];
         match self.0 {
             "makespan" => Dimension::Time,
             "request_goodput" | "token_goodput" => Dimension::Rate,

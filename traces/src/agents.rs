@@ -18,10 +18,8 @@
 //!
 //! **Failed** requests (`out` is 0) that are left out take the time that they took in the record.
 
-pub(crate) mod line;
+mod line;
 mod play;
 mod session;
-mod spec;
 
 pub use play::SessionReplay;
-pub use spec::{Pace, SessionTraceSpec};

@@ -37,7 +37,7 @@ impl Format {
     pub(crate) fn columns(self) -> &'static [&'static str] {
         match self {
             Format::Auto | Format::Columns => &[],
-            Format::KvCacheTester => &crate::agents::line::KEYS,
+            Format::KvCacheTester => &["id", "block_size", "requests"],
             Format::BurstGpt => {
                 &["Timestamp|Relative timestamp", "Model", "Request tokens", "Response tokens", "Log Type"]
             }

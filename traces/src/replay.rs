@@ -35,6 +35,10 @@ impl TraceSpec {
         if self.is_of_sessions()? {
             return Ok(Box::new(SessionReplay::open(self, seed)?));
         }
+        if self.sessions.is_some() {
+            let why = "has no effect: the trace holds rows, and no sessions with think times; leave it out".to_owned();
+            return Err(TraceError::Spec(vec![("sessions".to_owned(), why)]));
+        }
         Ok(Box::new(self.replay_seeded(seed)?))
     }
 

@@ -6,7 +6,6 @@ use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use serde::{Deserialize, Serialize};
 
-use crate::agents::SessionTraceSpec;
 use crate::columns::Columns;
 use crate::error::Problem;
 use crate::format::Format;
@@ -14,6 +13,7 @@ use crate::keep::Keep;
 use crate::load::{Failures, LeaveOut, ScaleSpec, Window};
 use crate::mooncake;
 use crate::number::TOKENS_MAX;
+use crate::session_spec::SessionTraceSpec;
 
 /// A recorded trace to replay: which file, which rows of it, how fast.
 ///

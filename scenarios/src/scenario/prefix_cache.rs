@@ -128,7 +128,7 @@ impl PrefixCacheSpec {
             check.that(tier.size.0 > 0, "size", "is 0; leave the tier out");
             let told = "is missing; only the first tier has one by default, `engine.host_link` of each GPU";
             check.that(tier.bandwidth.is_some() || (number == 0 && !tier.over_network), "bandwidth", told);
-            check.that(tier.bandwidth.is_none_or(|b| b.0 > 0.0), "bandwidth", "is 0; it must be above 0");
+            check.that(tier.bandwidth.is_none_or(|b| b.0 >= 1e6), "bandwidth", "is below 1MB/s, which no tier has");
             check.that(live(&tier.eviction), "eviction", "is `belady`, which no live cache can have");
             tier.eviction.check(&mut check.below("eviction"));
         }

@@ -17,11 +17,11 @@ use std::collections::VecDeque;
 use crate::kv::blocks::BlockPool;
 use crate::kv::{KvStore, Seat, StoreSpec};
 use crate::results::rows::Outcome;
-use crate::serving::Scheduler;
 use crate::serving::lane::Lane;
 use crate::serving::queue::WaitQueue;
 use crate::serving::request::{Phase, Request, known};
 use crate::serving::step::{Infeasible, StepBuilder};
+use crate::serving::{Horizon, Scheduler};
 use crate::time::Time;
 use crate::workload::arrival::Arrival;
 use loading::Loads;
@@ -345,9 +345,9 @@ impl Replica {
         let busy = builder.commit();
         if self.kv.is_watched() {
             self.kv.plans(None);
-            if std::mem::take(&mut self.loads.held_back) {
-                // The head of the queue waits for room to load into: the scheduler has not seen it.
-                (horizon.wake_on_arrival, horizon.wake_on_end) = (true, true);
+            if self.kv.has_tiers() {
+                // What is below changes with time, and the scheduler promises nothing about that.
+                horizon = Horizon::ONE;
             }
         }
         self.finished.clear();

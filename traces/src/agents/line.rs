@@ -53,9 +53,6 @@ impl Entry<'_> {
     }
 }
 
-/// Keys by which a line is known to be a session.
-pub(crate) const KEYS: [&str; 3] = ["id", "block_size", "requests"];
-
 /// Where a line is, for errors.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'p> {

@@ -11,9 +11,8 @@ use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 use overbook_sim::workload::sessions::{Followed, Opened, Sessions, Turn};
 use rand::rngs::ChaCha8Rng;
 
-use super::line::{KEYS, Place};
+use super::line::Place;
 use super::session::{Builder, Cut, Session};
-use super::spec::{Pace, SessionTraceSpec};
 use crate::counts::Counts;
 use crate::draw::{stream, uniform};
 use crate::error::TraceError;
@@ -22,6 +21,7 @@ use crate::format::Format;
 use crate::json;
 use crate::lines::Lines;
 use crate::load::Failures;
+use crate::session_spec::{Pace, SessionTraceSpec};
 use crate::spec::TraceSpec;
 use open::{Open, Slots};
 
@@ -65,7 +65,9 @@ impl TraceSpec {
                 let first = lines.next_line().ok().flatten();
                 let keys =
                     first.and_then(|(_, line)| json::keys(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)).ok());
-                Ok(keys.is_some_and(|keys| KEYS.iter().all(|key| keys.contains(&key.as_bytes()))))
+                Ok(keys.is_some_and(|keys| {
+                    Format::KvCacheTester.columns().iter().all(|key| keys.contains(&key.as_bytes()))
+                }))
             }
             _ => Ok(false),
         }

@@ -32,8 +32,6 @@ pub(crate) struct Loads {
     under_way: Vec<Load>,
     /// When those end that the driver has not been told of yet.
     untold: Vec<Time>,
-    /// The head of the queue could not be loaded for want of room since the last plan.
-    pub(super) held_back: bool,
 }
 
 impl Loads {
@@ -57,7 +55,6 @@ impl Replica {
         let need = u64::from(hit.free + below.blocks());
         if need + self.owed_blocks() > self.kv.free() {
             if self.running() + self.loads.len() > 0 {
-                self.loads.held_back = true;
                 return Fetch::NoRoom;
             }
             return Fetch::Nothing;

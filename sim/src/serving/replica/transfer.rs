@@ -1,9 +1,9 @@
 //! Requests that move between replicas: prompts computed here, decoded there.
 
-use super::{Replica, hash_to};
-use crate::kv::{KvHolding, Seat};
+use super::Replica;
+use crate::kv::{KvHolding, Seat, User};
 use crate::results::rows::Outcome;
-use crate::serving::request::{Phase, Request};
+use crate::serving::request::{Phase, Request, known};
 use crate::time::Time;
 
 /// KV that is being sent away: its blocks stay in use until it has arrived.
@@ -76,7 +76,10 @@ impl Replica {
         request.lane = 0;
         self.arriving += 1;
         let seat = self.settle_in(request);
-        hash_to(&mut self.kv, seat, &mut self.requests[seat as usize], tokens);
+        let request = &mut self.requests[seat as usize];
+        // It has asked for nothing here: what it brings is new.
+        let user = User { asked: 0, ..request.user() };
+        self.kv.name(seat, &mut request.kv, known(request.content.as_deref(), tokens), user);
         seat
     }
 
