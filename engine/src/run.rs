@@ -162,6 +162,12 @@ pub fn run(
     run_drawing(spec, workload, executor, 0.0, watch)
 }
 
+/// Whether the requests come by themselves.
+fn opens(workload: &mut dyn Workload) -> Result<(), EngineError> {
+    let why = "its requests wait for answers within their sessions; set `workload.trace.sessions.pace: recorded`";
+    if waits(workload) { Err(EngineError::Unfit(why)) } else { Ok(()) }
+}
+
 /// The same with tokens drawn at a temperature, from the scenario's seed and the number of the request. Which they are changes
 /// no length, but the work of drawing them is done.
 ///
@@ -175,11 +181,7 @@ pub fn run_drawing(
     watch: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Measured, EngineError> {
     check(spec)?;
-    if waits(workload) {
-        return Err(EngineError::Unfit(
-            "its requests wait for answers within their sessions; set `workload.trace.sessions.pace: recorded`",
-        ));
-    }
+    opens(workload)?;
     let vocab = executor.capacity().vocab;
     let (limits, store, scheduler, seed) = (spec.limits, spec.store.clone(), spec.scheduler.clone(), spec.seed);
     let (out, inbox) = mpsc::channel();
