@@ -60,7 +60,7 @@ impl CpuExecutor {
         let (work, queue) = channel();
         let (results, outputs) = channel();
         let mut worker = Worker {
-            host: Host::new(&config, &capacity, weights.dtype)?,
+            host: Host::new(&config, &capacity, weights.dtype).map_err(|ExecutorError(why)| BuildError::Unfit(why))?,
             model: Model::new(config, weights, &capacity)?,
             histories: Histories::new(capacity),
         };

@@ -141,7 +141,9 @@ fn the_examples_run() {
         let is_source = |source: &&str| text.contains(&format!("\n  {source}:"));
         let source = ["generate", "trace", "population"].into_iter().find(is_source).expect("a workload");
         let file = file.display().to_string();
-        let run = format!("run {file} --out a --force --set workload.{source}.requests=2000");
+        // A line of a trace of agents is a whole session.
+        let few = if text.contains("claude-code") { "sessions.take=3" } else { "requests=2000" };
+        let run = format!("run {file} --out a --force --set workload.{source}.{few}");
         assert!(home.overbook(&run).ends(0).out.contains("throughput"), "{file}");
     }
 }
