@@ -1,4 +1,4 @@
-//! The KV memory of a replica: one [store](KvStore) of blocks, and what each request holds of it.
+//! The KV memory of a replica: one store of blocks (`store.rs`), and what each request holds of it.
 
 pub mod blocks;
 pub mod eviction;

@@ -79,7 +79,7 @@ impl Replica {
         !self.loads.untold.is_empty()
     }
 
-    /// When loads end that began since the last call: [`Replica::land_loads`] is to be called then.
+    /// When loads end that began since the last call: `land_loads` is to be called then, or [`Replica::land_all`] once they are made.
     pub fn take_loads(&mut self) -> impl Iterator<Item = Time> + '_ {
         self.loads.untold.drain(..)
     }
