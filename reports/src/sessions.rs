@@ -102,7 +102,7 @@ mod tests {
         let figures = tally.finish(fleet, &[]);
         (report.summary.sessions, report.summary.fleet.gpu_time) = (figures.sessions, figures.fleet.gpu_time);
         let text = terminal::summary(&report, false);
-        let told = "  sessions    3 of 4 over, 2 with every request finished, 10 requests and\n              2,000,000 prompt tokens each, 200,000 of these computed,\n              200 GPU-seconds each\n";
+        let told = "  sessions    3 of 4 over, 2 with every request finished, 10 requests and\n              2,000,000 prompt tokens each, 200,000 of these computed, 200\n              GPU-seconds each\n";
         assert!(text.contains(told) && text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let json: Value = serde_json::from_str(&summary_json::summary_json(&report)).expect("JSON");
         let sessions = &json["sessions"];
