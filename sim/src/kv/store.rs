@@ -24,7 +24,7 @@ pub(crate) struct KvStore {
     /// Blocks of the host for requests that were swapped out, and how many of them are taken.
     room: u64,
     swapped: u64,
-    /// Whether its decisions depend on the time, so that steps with such decisions are not jumped over.
+    /// Whether its decisions depend on the time, so that no step is jumped over.
     timed: bool,
     /// What there is beside vLLM's cache on the GPUs. Most runs have nothing: the store stays small.
     watch: Option<Box<Watch>>,
@@ -87,7 +87,7 @@ impl KvStore {
         }
     }
 
-    /// Whether what goes and what comes depends on the time: then no step that drops or names blocks may be jumped over.
+    /// Whether what goes and what comes depends on the time: then every step is planned by itself.
     pub(crate) fn is_timed(&self) -> bool {
         self.timed
     }

@@ -345,8 +345,8 @@ impl Replica {
         let busy = builder.commit();
         if self.kv.is_watched() {
             self.kv.plans(None);
-            if self.kv.has_tiers() {
-                // What is below changes with time, and the scheduler promises nothing about that.
+            if self.kv.is_timed() {
+                // What comes and goes depends on the time, and the scheduler promises nothing about that.
                 horizon = Horizon::ONE;
             }
         }
@@ -372,12 +372,9 @@ impl Replica {
     /// How often the step just planned could be planned again (before a member leaves, before blocks run out that are not
     /// promised to prompts of another lane).
     pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
-        let (owed, timed) = (self.owed_blocks(), self.kv.is_timed());
-        let free = if timed { self.kv.pool().idle() } else { self.kv.free() };
+        let free = self.kv.free().saturating_sub(self.owed_blocks());
         let lane = &mut self.lanes[lane];
-        // Where time counts, no step of a jump drops or names blocks.
-        let within = if timed && lane.is_hashing() { 0 } else { lane.steps_within(free.saturating_sub(owed)) };
-        (lane.steps_to_first_leave(&self.requests), within)
+        (lane.steps_to_first_leave(&self.requests), lane.steps_within(free))
     }
 
     /// Blocks that requests in prefill, on any lane, still lack for their prompts.

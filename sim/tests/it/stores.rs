@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use overbook_sim::cost::Cost;
+use overbook_sim::fleet::Disaggregation;
 use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::kv::{KvTraffic, LoadRule, StoreSpec, TierSpec, WriteRule};
 use overbook_sim::schedulers::VllmSpec;
@@ -176,4 +177,26 @@ fn what_comes_later_than_it_is_computed_is_computed() {
     world.spec.store.tiers[0].block_cost = Cost::from_ns(0.13 * MS as f64);
     let run = world.run(How { audit: true, ..How::STEPS });
     assert_eq!((run.row(2).cached_tokens, traffic(&run).tiers[0].traffic.loaded), (160, 9));
+}
+
+/// Blocks that came with a request from another replica are found by one that is served whole where they are.
+#[test]
+fn the_bound_counts_what_transfers_bring() {
+    let mut world = again();
+    world.arrivals[1].at = Time(100 * MS);
+    world.arrivals[2].at = Time(100 * MS);
+    world.spec.replicas = 2;
+    world.spec.store = StoreSpec { record: true, ..StoreSpec::default() };
+    world.spec.controllers.disaggregation = Some(Disaggregation {
+        prefill: 1,
+        latency: Span(MS),
+        per_token: Cost::from_ns(1.0),
+        layers: 1,
+        max_seqs: 8,
+        overflow: Some(0),
+    });
+    let run = world.run(How { audit: true, ..How::STEPS });
+    let bound = traffic(&run).bound.expect("the accesses are recorded");
+    assert_eq!(bound.found, 10, "the third prompt is served where the first one went: {bound:?}");
+    assert!(bound.found <= bound.belady && bound.belady <= bound.unlimited, "{bound:?}");
 }

@@ -53,7 +53,7 @@ pub struct EvictionNeeds {
     pub categories: bool,
     /// Priorities of requests.
     pub priorities: bool,
-    /// The time: equal steps are then not jumped over while blocks come or go.
+    /// The time: a live cache then plans every step by itself.
     pub clock: bool,
 }
 

@@ -3,7 +3,6 @@
 
 use super::Replica;
 use crate::kv::{KvTraffic, Link, Seat, StoreSpec};
-use crate::results::rows::Outcome;
 use crate::serving::request::{Phase, known};
 use crate::time::Time;
 
@@ -105,10 +104,7 @@ impl Replica {
             let contents = known(request.content.as_deref(), request.prompt + request.generated - 1);
             self.kv.loaded(seat, &mut request.kv, contents, user);
             if request.doomed {
-                let generation = request.generation;
-                let at = self.doomed.iter().position(|d| (d.0, d.1) == (seat, generation));
-                let outcome = at.map_or(Outcome::Failed, |at| self.doomed.swap_remove(at).2);
-                self.end(seat, outcome, now);
+                self.end_doomed(seat, now);
                 continue;
             }
             request.phase = Phase::Waiting;

@@ -83,15 +83,20 @@ impl Replica {
         seat
     }
 
+    /// Ends a request whose client went, or whose replica failed, while its KV was on the way.
+    pub(super) fn end_doomed(&mut self, seat: Seat, now: Time) {
+        let generation = self.requests[seat as usize].generation;
+        let at = self.doomed.iter().position(|d| (d.0, d.1) == (seat, generation));
+        let outcome = at.map_or(Outcome::Failed, |at| self.doomed.swap_remove(at).2);
+        self.end(seat, outcome, now);
+    }
+
     /// The KV of a request is here.
     pub(crate) fn land(&mut self, seat: Seat, now: Time) {
         let request = &mut self.requests[seat as usize];
         assert_eq!(request.phase, Phase::Arriving, "law 4: a request lands that was under way");
         if request.doomed {
-            let generation = request.generation;
-            let at = self.doomed.iter().position(|d| (d.0, d.1) == (seat, generation));
-            let outcome = at.map_or(Outcome::Failed, |at| self.doomed.swap_remove(at).2);
-            return self.end(seat, outcome, now);
+            return self.end_doomed(seat, now);
         }
         request.phase = Phase::Ready;
         self.arriving -= 1;
