@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Parse and check scenarios; run nothing.
     Check(CheckArgs),
-    /// Replay recorded schedules of vLLM's own scheduler and compare every line.
+    /// Replay recorded schedules of vLLM's or SGLang's own scheduler and compare every line.
     CheckGolden(GoldenArgs),
     /// Simulate measured runs of real engines and compare every published figure.
     Validate(ValidateArgs),
