@@ -249,6 +249,11 @@ impl SchedulerPolicy for SglangSpec {
         check.that(self.version != SglangVersion::V04 || newer.is_empty(), "version", told);
         let blind = self.schedule_policy == SchedulePolicy::ShortestPrefillFirst && !self.enable_radix_cache;
         check.that(!blind, "schedule_policy", "shortest-prefill-first needs `enable_radix_cache`".to_owned());
+        let told = "has no effect without `enable_priority_scheduling`";
+        let values = self.schedule_low_priority_values_first && !self.enable_priority_scheduling;
+        check.that(!values, "schedule_low_priority_values_first", told);
+        let spared = self.disable_priority_preemption && !self.enable_priority_scheduling;
+        check.that(!spared, "disable_priority_preemption", told);
     }
 
     fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {
