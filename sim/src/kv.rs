@@ -8,6 +8,7 @@ mod names;
 pub(crate) mod radix;
 mod record;
 pub mod replay;
+pub mod retention;
 mod spec;
 mod store;
 mod tiers;

@@ -1,0 +1,151 @@
+//! Which tokens of a request keep their keys and values, when it may keep only some: retention inside a request.
+//!
+//! A request has a budget of slots in each layer and KV head. What is beyond it goes by a policy, and the next token takes the place
+//! of what went. The number of slots is known without any arithmetic on keys: the simulator needs only a [`Keep`]. Which tokens go, the
+//! real engine decides, by the same settings.
+//!
+//! ```text
+//!   slots after a step     prompts: each chunk        min(computed, budget)
+//!                          prompts: at their end      computed, until the last chunk
+//!                          decoding                   one more each step; back to the budget when `every` too many are there
+//! ```
+//!
+//! [`policies`] has one row a policy: its settings, what it needs of a step, and what it costs.
+
+pub mod policies;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::check::Check;
+pub use policies::{Needed, RetentionPolicy, Work};
+
+/// Retention inside requests: the policy and the budget.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSpec {
+    /// Which tokens stay.
+    pub policy: RetentionPolicy,
+    /// Slots of a request in each layer and KV head.
+    #[schemars(range(min = 1))]
+    pub budget: u32,
+    /// Tokens by which a request may outgrow its budget while it decodes, before it is brought back to it: 1 evicts in every step.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub every: u32,
+    /// When tokens of prompts go.
+    #[serde(default)]
+    pub prompt: PromptRule,
+    /// Whether tokens go while a request decodes.
+    #[serde(default)]
+    pub output: OutputRule,
+    /// Before a request is preempted, the running ones are cut to this budget, the longest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub shrink_to: Option<u32>,
+}
+
+/// When tokens of prompts go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptRule {
+    /// After each chunk (TRIM-KV, Locret): a prompt never takes more than the budget and a chunk.
+    #[default]
+    EachChunk,
+    /// Once, after the last chunk (SnapKV and most others): until then it has all its slots.
+    AtEnd,
+}
+
+/// Whether tokens go while a request decodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputRule {
+    /// Yes.
+    #[default]
+    Evict,
+    /// No: the budget is that of the prompt, and all output stays.
+    Keep,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl RetentionSpec {
+    /// A policy with a budget, which evicts in every step.
+    pub fn strict(policy: RetentionPolicy, budget: u32) -> RetentionSpec {
+        RetentionSpec {
+            policy,
+            budget,
+            every: 1,
+            prompt: PromptRule::EachChunk,
+            output: OutputRule::Evict,
+            shrink_to: None,
+        }
+    }
+
+    /// How many slots stay.
+    pub fn keep(&self) -> Keep {
+        Keep {
+            budget: if self.policy == RetentionPolicy::Full { u32::MAX } else { self.budget },
+            every: self.every,
+            prompt: self.prompt,
+            output: self.output,
+            shrink_to: self.shrink_to,
+        }
+    }
+
+    /// The rules on it.
+    pub fn check(&self, check: &mut Check<'_>) {
+        check.positive("budget", self.budget);
+        check.positive("every", self.every);
+        check.positive("shrink_to", self.shrink_to);
+        self.policy.check(&mut check.below("policy"));
+        let least = self.policy.least();
+        let short = |slots: u32| {
+            format!("is {slots}; `{}` protects {} tokens, and needs room for one more", self.policy.name(), least - 1)
+        };
+        check.that(self.budget == 0 || self.budget >= least, "budget", short(self.budget));
+        if let Some(to) = self.shrink_to {
+            check.that(to == 0 || to >= least, "shrink_to", short(to));
+            let told = format!("is {to}, not below the budget of {}", self.budget);
+            check.that(to < self.budget, "shrink_to", told);
+            let told = "has no effect with `output: keep`, where only prompts have a budget";
+            check.that(self.output == OutputRule::Evict, "shrink_to", told);
+        }
+        if self.policy == RetentionPolicy::Full {
+            check.that(self.shrink_to.is_none(), "shrink_to", "has no effect with `full`, which keeps everything");
+            check.that(self.every == 1, "every", "has no effect with `full`, which keeps everything");
+        }
+        let told = "has no effect with `output: keep`: nothing goes while a request decodes";
+        check.that(self.every == 1 || self.output == OutputRule::Evict, "every", told);
+        let told = format!("is {}; at most 2³¹ - 1 together with the budget", self.every);
+        check.that(u64::from(self.every) + u64::from(self.budget) < 1 << 31, "every", told);
+    }
+}
+
+/// How many slots a request keeps: all that serving needs to know of retention.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// Slots; [`u32::MAX`] for all.
+    pub budget: u32,
+    /// Tokens beyond it before some go.
+    pub every: u32,
+    /// When tokens of prompts go.
+    pub prompt: PromptRule,
+    /// Whether tokens go while a request decodes.
+    pub output: OutputRule,
+    /// What budgets are cut to before a request is preempted.
+    pub shrink_to: Option<u32>,
+}
+
+impl Keep {
+    /// Everything stays.
+    pub const ALL: Keep =
+        Keep { budget: u32::MAX, every: 1, prompt: PromptRule::EachChunk, output: OutputRule::Evict, shrink_to: None };
+
+    /// Whether anything goes of a request of so many tokens at most.
+    pub fn cuts(&self, tokens: u32) -> bool {
+        tokens > self.budget
+    }
+}
