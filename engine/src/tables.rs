@@ -30,6 +30,8 @@ pub struct BlockTables {
     frames: Vec<Option<u32>>,
     /// Copies to be made before the next step, in this order.
     copies: Vec<TierCopy>,
+    /// What sequences (seat, blocks) keep after the step planned last, which has the others still.
+    cuts: Vec<(Seat, u32)>,
 }
 
 impl BlockTables {
@@ -42,6 +44,7 @@ impl BlockTables {
             released: Vec::new(),
             frames: Vec::new(),
             copies: Vec::new(),
+            cuts: Vec::new(),
         }
     }
 
@@ -55,8 +58,12 @@ impl BlockTables {
     /// # Errors
     /// It has done what cannot be: a bug in the serving code or here.
     pub fn apply(&mut self, moves: &[BlockMove]) -> Result<(), String> {
+        for (seat, blocks) in std::mem::take(&mut self.cuts) {
+            self.cut(seat, blocks)?;
+        }
         for &step in moves {
             match step {
+                BlockMove::Cut { seat, blocks } => self.cuts.push((seat, blocks)),
                 BlockMove::Shared { seat, block } => {
                     let frame = self.frame(block).ok_or("a shared block has no frame")?;
                     self.table_mut(seat).push(Entry { frame, named: true });
@@ -136,6 +143,21 @@ impl BlockTables {
     /// Copies between the pool and the tier below it since the last call, in the order in which they are to be made.
     pub fn take_copies(&mut self) -> Vec<TierCopy> {
         std::mem::take(&mut self.copies)
+    }
+
+    fn cut(&mut self, seat: Seat, blocks: u32) -> Result<(), String> {
+        let table = self.table_mut(seat);
+        if table.len() < blocks as usize {
+            return Err("a sequence keeps more blocks than it has".to_owned());
+        }
+        let gone = table.split_off(blocks as usize);
+        if gone.iter().any(|entry| entry.named) {
+            return Err("a cached block was cut from a sequence".to_owned());
+        }
+        self.free.extend(gone.iter().rev().map(|entry| entry.frame));
+        let told = &mut self.told[seat as usize];
+        *told = blocks.min(*told);
+        Ok(())
     }
 
     fn frame(&self, block: HashedBlock) -> Option<u32> {

@@ -16,7 +16,7 @@ mod traffic;
 mod turns;
 mod watch;
 
-pub(crate) use holding::KvHolding;
+pub(crate) use holding::{KvHolding, Pace};
 pub(crate) use link::Link;
 pub use record::{Bound, Record};
 pub use spec::{LoadRule, StoreSpec, TierSpec, WriteRule};

@@ -15,6 +15,7 @@ use super::sink::Sink;
 use super::spec::ClusterSpec;
 use crate::cost::CostModel;
 use crate::digest::EventKind;
+use crate::kv::retention::RetentionFigures;
 use crate::kv::{KvTraffic, StoreSpec};
 use crate::partitioners::{FirstToken, Sharing};
 use crate::results::rows::{Outcome, Recorder, RequestRow};
@@ -207,11 +208,14 @@ impl Running<'_> {
             self.kernel.replicas.iter().for_each(|replica| replica.add_kv_traffic(&mut traffic));
             traffic
         });
+        let mut retained = RetentionFigures::default();
+        self.kernel.replicas.iter().for_each(|replica| retained.add(replica.retained()));
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
         let Kernel { now, digest, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
         summary.kv = kv;
+        summary.retained = (retained != RetentionFigures::default()).then_some(retained);
         summary.outages = outages.finish(to);
         RunResult { summary, timeline, end: now, digest, effort, interrupted, halted }
     }

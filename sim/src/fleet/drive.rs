@@ -252,7 +252,7 @@ impl Drive {
 
     /// Others have taken blocks: the newest segment keeps the steps that still fit. The lane is settled.
     pub(crate) fn trim(&mut self, replica: &mut Replica) {
-        let (_, more) = replica.repeats_possible(self.lane);
+        let more = replica.repeats_possible(self.lane).blocks;
         if let Some(back) = self.segments.back_mut()
             && back.steps > back.planned.saturating_add(more)
         {
@@ -443,7 +443,7 @@ impl Drive {
         if price.first == Cost::TOO_LONG {
             return Err(Stop::StepTooLong);
         }
-        let horizon = step.horizon;
+        let (horizon, step_growing) = (step.horizon, step.growing);
         let row = StepRow {
             replica: replica.id(),
             lane: self.lane as u32,
@@ -466,6 +466,7 @@ impl Drive {
             remainder,
             first: price.first,
             growth: price.growth,
+            growing: u64::from(step_growing),
             host: price.host,
             steps: price.most,
             planned: 1,

@@ -58,7 +58,7 @@ impl ReplicaPool {
     /// Whether the KV pool of a replica holds a request of the maximal length.
     pub(super) fn holds_the_longest(&self) -> Result<(), RunError> {
         let Limits { max_model_len, block_tokens, blocks, .. } = self.limits;
-        let needed = u64::from(max_model_len).div_ceil(u64::from(block_tokens));
+        let needed = u64::from(self.limits.longest_slots()).div_ceil(u64::from(block_tokens));
         if needed <= blocks {
             return Ok(());
         }

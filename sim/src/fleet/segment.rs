@@ -15,6 +15,8 @@ pub(crate) struct Segment {
     pub(crate) remainder: u64,
     pub(crate) first: Cost,
     pub(crate) growth: Cost,
+    /// Slots by which each step attends to more than the one before.
+    pub(crate) growing: u64,
     /// Host time at the start of each step, if it does not hide behind the device.
     pub(crate) host: Cost,
     /// Steps it will have, unless it is cut.

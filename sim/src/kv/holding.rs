@@ -2,6 +2,15 @@
 
 use super::blocks::HashedBlock;
 
+/// How holdings with a budget grow while they decode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pace {
+    /// Slots of a block.
+    pub(crate) block_tokens: u32,
+    /// Tokens beyond the budget at which some go.
+    pub(crate) every: u32,
+}
+
 /// The KV of a request in a group of layers that keep the same of it: how far it is computed, what of that is kept, and the
 /// blocks that hold it. Stored, and changed by the named operations of [`KvStore`](super::store::KvStore) alone.
 ///
@@ -13,6 +22,8 @@ pub(crate) struct KvHolding {
     pub(super) positions: u32,
     /// Slots: tokens whose keys and values are kept. As many as positions, as long as nothing is thrown away.
     pub(super) kept: u32,
+    /// Slots that it may keep; 0: all.
+    pub(super) budget: u32,
     /// Blocks that hold the slots.
     pub(super) blocks: u32,
     /// Where they lie: 0 is the memory of the GPUs.
@@ -72,12 +83,67 @@ impl KvHolding {
     pub(crate) fn settle(&mut self, tokens: u32, block_tokens: u32) {
         self.positions += tokens;
         self.kept += tokens;
-        self.blocks = self.kept.div_ceil(block_tokens);
+        // One that has outgrown its budget before has its blocks already.
+        self.blocks = self.kept.div_ceil(block_tokens).max(if self.budget == 0 { 0 } else { self.blocks });
+    }
+
+    /// Writes down `steps` decode steps whose blocks have been taken already.
+    #[inline]
+    pub(crate) fn settle_steps(&mut self, steps: u64, pace: Pace) {
+        if self.budget == 0 {
+            return self.settle(steps as u32, pace.block_tokens);
+        }
+        (self.kept, self.blocks) = self.after(steps, pace);
+        self.positions += steps as u32;
+    }
+
+    /// Slots and blocks after `steps` decode steps.
+    #[inline]
+    pub(crate) fn after(&self, steps: u64, pace: Pace) -> (u32, u32) {
+        let slots = u64::from(self.kept) + steps;
+        if self.budget == 0 {
+            return (slots as u32, (slots as u32).div_ceil(pace.block_tokens));
+        }
+        let most = self.most(pace);
+        if slots < u64::from(most) {
+            return (slots as u32, self.blocks.max((slots as u32).div_ceil(pace.block_tokens)));
+        }
+        let beyond = (slots - u64::from(most)) % u64::from(pace.every);
+        (self.budget + beyond as u32, self.blocks.max(most.div_ceil(pace.block_tokens)))
+    }
+
+    /// Whether it has all its tokens, and will.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.budget == 0 && self.kept == self.positions
+    }
+
+    /// Slots that it may keep; 0: all.
+    #[inline]
+    pub(crate) fn budget(&self) -> u32 {
+        self.budget
+    }
+
+    /// From now on it keeps so many slots at most (0: all); those that it has beyond stay until they are cut.
+    pub(crate) fn limit(&mut self, budget: u32) {
+        self.budget = budget;
+    }
+
+    /// Slots in a decode step at most, where it has a budget: some go after such a step.
+    #[inline]
+    pub(crate) fn most(&self, pace: Pace) -> u32 {
+        self.budget + pace.every
+    }
+
+    /// Whether its blocks grow while it decodes: without a budget always, with one until they hold all slots that it may have.
+    #[inline]
+    pub(crate) fn fills(&self, pace: Pace) -> bool {
+        self.budget == 0 || self.blocks < self.most(pace).div_ceil(pace.block_tokens)
     }
 
     /// The same KV on its way to another replica, where it has no memory yet.
     pub(crate) fn travelling(&self) -> KvHolding {
-        KvHolding { positions: self.positions, kept: self.kept, ..KvHolding::default() }
+        KvHolding { positions: self.positions, kept: self.kept, budget: self.budget, ..KvHolding::default() }
     }
 
     /// Spoils what is stored, for tests of the audit.

@@ -62,6 +62,13 @@ pub enum BlockMove {
         /// The block.
         block: HashedBlock,
     },
+    /// After the step that is being planned a request keeps only its first blocks: the others are free.
+    Cut {
+        /// The request.
+        seat: Seat,
+        /// How many it keeps.
+        blocks: u32,
+    },
     /// A request gave back all its blocks; those with a name keep their content.
     Released {
         /// The request.

@@ -12,12 +12,14 @@
 //!
 //! [`policies`] has one row a policy: its settings, what it needs of a step, and what it costs.
 
+mod figures;
 pub mod policies;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
+pub use figures::{Kept, RetentionFigures};
 pub use policies::{Needed, RetentionPolicy, Work};
 
 /// Retention inside requests: the policy and the budget.
@@ -144,8 +146,61 @@ impl Keep {
     pub const ALL: Keep =
         Keep { budget: u32::MAX, every: 1, prompt: PromptRule::EachChunk, output: OutputRule::Evict, shrink_to: None };
 
-    /// Whether anything goes of a request of so many tokens at most.
-    pub fn cuts(&self, tokens: u32) -> bool {
-        tokens > self.budget
+    /// Slots that a request takes at most while its first `prompt` tokens are computed as a prompt, `chunk` at a time, and the rest
+    /// of its `tokens` one by one.
+    pub fn most_slots(&self, prompt: u32, tokens: u32, chunk: u32) -> u32 {
+        if !self.cuts(prompt, tokens) {
+            return tokens;
+        }
+        let filled = match self.prompt {
+            PromptRule::EachChunk => prompt.min(self.budget.saturating_add(chunk)),
+            PromptRule::AtEnd => prompt,
+        };
+        let decoded = match self.output {
+            OutputRule::Evict => tokens.min(self.budget.saturating_add(self.every)),
+            OutputRule::Keep => tokens - prompt + prompt.min(self.budget),
+        };
+        if tokens > prompt { filled.max(decoded) } else { filled }
+    }
+
+    /// The same of a request of so many tokens, however they divide into prompt and output.
+    pub fn longest_slots(&self, tokens: u32, chunk: u32) -> u32 {
+        match (self.prompt, self.output) {
+            (PromptRule::EachChunk, OutputRule::Evict) => tokens.min(self.budget.saturating_add(chunk.max(self.every))),
+            _ => tokens,
+        }
+    }
+
+    /// Slots that stay after a chunk of a prompt with `positions` tokens computed, the first `prompt` of which are the prompt; the
+    /// rest is output that was computed before a preemption. `last`: it ends the prompt.
+    pub fn after_chunk(&self, positions: u32, prompt: u32, last: bool) -> u32 {
+        if self.prompt == PromptRule::AtEnd && !last {
+            return u32::MAX;
+        }
+        match self.output {
+            OutputRule::Evict => self.budget,
+            OutputRule::Keep => self.budget.saturating_add(positions.saturating_sub(prompt)),
+        }
+    }
+
+    /// Slots that a request has at least, once some have gone.
+    pub(crate) fn least_kept(&self) -> u32 {
+        self.shrink_to.unwrap_or(self.budget).min(self.budget)
+    }
+
+    /// The budget of a request that decodes; 0: none.
+    pub fn decoding(&self) -> u32 {
+        match self.output {
+            OutputRule::Evict => self.budget,
+            OutputRule::Keep => 0,
+        }
+    }
+
+    /// Whether anything goes of a request with such a prompt and so many tokens at most.
+    pub fn cuts(&self, prompt: u32, tokens: u32) -> bool {
+        match self.output {
+            OutputRule::Evict => tokens > self.budget,
+            OutputRule::Keep => prompt > self.budget,
+        }
     }
 }

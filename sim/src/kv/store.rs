@@ -24,6 +24,8 @@ pub(crate) struct KvStore {
     /// Blocks of the host for requests that were swapped out, and how many of them are taken.
     room: u64,
     swapped: u64,
+    /// Blocks of tokens that went in the step planned last, which had them still.
+    cut: u64,
     /// Whether its decisions depend on the time, so that no step is jumped over.
     timed: bool,
     /// What there is beside vLLM's cache on the GPUs. Most runs have nothing: the store stays small.
@@ -46,7 +48,7 @@ impl KvStore {
         let timed = !spec.tiers.is_empty() || spec.eviction.needs().clock;
         let watched = !own || !spec.tiers.is_empty() || spec.record;
         let watch = watched.then(|| Box::new(Watch::new(spec, replica, block_tokens)));
-        KvStore { pool, room, swapped: 0, timed, watch, network: Link::default() }
+        KvStore { pool, room, swapped: 0, cut: 0, timed, watch, network: Link::default() }
     }
 
     /// The blocks of the GPUs.
@@ -116,7 +118,26 @@ impl KvStore {
     /// Blocks that a holding takes to grow by `tokens`.
     #[inline]
     pub(crate) fn need(&self, holding: &KvHolding, tokens: u32) -> u64 {
-        self.blocks_for(holding.kept + tokens) - holding.blocks()
+        self.blocks_for(holding.kept + tokens).saturating_sub(holding.blocks())
+    }
+
+    /// Tokens of a holding go until it has `slots` slots at most. The blocks that it needs no longer are free from
+    /// [`KvStore::free_cut`] on.
+    pub(crate) fn cut(&mut self, seat: Seat, holding: &mut KvHolding, slots: u32) {
+        if holding.kept <= slots {
+            return;
+        }
+        debug_assert!(
+            holding.named.is_empty() && holding.shared == 0,
+            "law 2: nothing goes from blocks that others may use"
+        );
+        holding.kept = slots;
+        let blocks = self.blocks_for(slots);
+        if blocks < holding.blocks() {
+            self.cut += holding.blocks() - blocks;
+            holding.blocks = blocks as u32;
+            self.pool.note_move(BlockMove::Cut { seat, blocks: blocks as u32 });
+        }
     }
 
     /// Takes blocks for members of a standing set, whose holdings say so when they settle.
@@ -214,6 +235,14 @@ impl KvStore {
         }
     }
 
+    /// The step in which tokens went is planned, or done: later ones may have their blocks.
+    #[inline]
+    pub(crate) fn free_cut(&mut self) {
+        if self.cut > 0 {
+            self.pool.give_back(std::mem::take(&mut self.cut));
+        }
+    }
+
     /// Frees all that a request holds on the GPUs, its last block first. What the cache knows of it stays there until the room
     /// is needed.
     #[inline]
@@ -226,7 +255,7 @@ impl KvStore {
     #[inline]
     pub(crate) fn free_blocks(&mut self, holding: &mut KvHolding) {
         self.pool.give_back(holding.private());
-        (holding.positions, holding.kept, holding.blocks) = (0, 0, 0);
+        (holding.positions, holding.kept, holding.blocks, holding.budget) = (0, 0, 0, 0);
         self.unlock(holding);
         while let Some(block) = holding.named.pop() {
             self.pool.release(block);
@@ -363,7 +392,7 @@ impl KvStore {
         }
         named.sort_unstable();
         named.dedup();
-        let mut held = private + named.len() as u64;
+        let mut held = private + named.len() as u64 + self.cut;
         if let Some(tree) = &self.pool.tree {
             tree.audit(nodes.into_iter())?;
             held += tree.locked();

@@ -16,6 +16,7 @@ pub use sessions::SessionFigures;
 pub use tally::Tally;
 
 use crate::kv::KvTraffic;
+use crate::kv::retention::RetentionFigures;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 use crate::time::{Span, Time};
@@ -235,6 +236,8 @@ pub struct Summary {
     pub pools: Vec<PoolSummary>,
     /// What has gone through the KV stores, where another than vLLM's cache on the GPUs is asked for.
     pub kv: Option<KvTraffic>,
+    /// What became of requests under a budget of slots, where there is one.
+    pub retained: Option<RetentionFigures>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

@@ -69,7 +69,7 @@ impl BatchSpec {
         while budget > 0 && step.running() < self.max_num_seqs as usize {
             let Some(head) = order.next(step)? else { break };
             let kept = owed + watermark_blocks(step, self.watermark);
-            if step.blocks_to_hold(&head, head.tokens) + kept > step.free_blocks() {
+            if step.blocks_to_compute(&head) + kept > step.free_blocks() {
                 break;
             }
             let tokens = (head.tokens - head.cached).min(budget);
@@ -87,7 +87,8 @@ impl BatchSpec {
     /// budget by them.
     pub(crate) fn needs(&self) -> Needs {
         let tokens = self.max_num_batched_tokens.max(self.max_num_seqs);
-        Needs::plain(self.max_num_seqs, StepTokens::Fixed(tokens), Prompts::Split)
+        let plain = Needs::plain(self.max_num_seqs, StepTokens::Fixed(tokens), Prompts::Split);
+        Needs { counts_slots: true, ..plain }
     }
 
     /// The rules on its settings.

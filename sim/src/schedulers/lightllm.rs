@@ -101,7 +101,7 @@ impl PeriodicAdmission {
         while admitted < most && step.running() < self.intake.running_max_req_size as usize {
             let Some(head) = self.next(step)? else { break };
             let tokens = head.tokens - head.cached;
-            let fits = tokens <= budget && step.blocks_to_hold(&head, head.tokens) <= step.free_blocks();
+            let fits = tokens <= budget && step.blocks_to_compute(&head) <= step.free_blocks();
             // A lone request goes ahead: it fits, whatever is feared of it.
             if !fits || !(self.gate.admits(step, &head) || step.running() == 0) {
                 break;

@@ -1,5 +1,6 @@
 //! What a scheduler needs of its replica, and what else others ask about it: plain data.
 
+use crate::kv::retention::Keep;
 use crate::lengths::LengthSpec;
 use crate::partitioners::SmShares;
 use crate::serving::QueueOrder;
@@ -33,6 +34,8 @@ pub struct Needs {
     pub reserves: Option<Reserve>,
     /// Where its idea of output lengths comes from, if it has one. Reports print the oracles among them.
     pub lengths: Option<LengthSpec>,
+    /// Whether it counts slots and not tokens, so that requests may keep fewer than they have tokens.
+    pub counts_slots: bool,
     /// How a lane for prompts and a lane for decodes share the SMs; `None` if one lane does both.
     pub sm_shares: Option<SmShares>,
 }
@@ -96,6 +99,7 @@ impl Needs {
             serves_apart: false,
             reserves: None,
             lengths: None,
+            counts_slots: false,
             sm_shares: None,
         }
     }
@@ -124,6 +128,8 @@ impl Needs {
             order: self.order,
             lanes: self.lanes(),
             swap: SwapSpace::default(),
+            retention: Keep::ALL,
+            chunk: self.step_tokens.at(max_model_len),
         }
     }
 }

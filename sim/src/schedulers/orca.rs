@@ -24,7 +24,7 @@ impl Default for OrcaSpec {
 impl SchedulerPolicy for OrcaSpec {
     fn needs(&self) -> Needs {
         let plain = Needs::plain(self.max_batch_size, UNBUDGETED, Prompts::Whole(Vec::new()));
-        Needs { reserves: Some(Reserve::LIMIT), ..plain }
+        Needs { reserves: Some(Reserve::LIMIT), counts_slots: true, ..plain }
     }
 
     fn nearest(&self) -> Nearest {
@@ -63,7 +63,7 @@ impl Orca {
 
 /// Blocks of a request's prompt and whole output limit. The last output token is never computed.
 pub(crate) fn whole_blocks(step: &StepBuilder<'_>, prompt: u32, limit: u32) -> u64 {
-    step.blocks_for(prompt + limit - 1)
+    step.blocks_over(prompt, prompt + limit - 1)
 }
 
 /// Blocks reserved for the running requests.

@@ -46,7 +46,7 @@ impl BatchSpec {
     /// What a scheduler needs whose batches go by rank: here the budget holds for decodes too.
     pub(crate) fn needs_by_rank(&self) -> Needs {
         let step_tokens = StepTokens::Fixed(self.max_num_batched_tokens);
-        Needs { order: QueueOrder::Keyed, step_tokens, ..self.needs() }
+        Needs { order: QueueOrder::Keyed, step_tokens, counts_slots: false, ..self.needs() }
     }
 
     /// Builds a step by rank.

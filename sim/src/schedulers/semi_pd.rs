@@ -103,7 +103,7 @@ impl SemiPd {
             let want = head.tokens - head.cached;
             let used = step.free_blocks() < step.limits().blocks;
             let kept = if used { (self.spec.watermark * step.limits().blocks as f64) as u64 } else { 0 };
-            let fits = step.blocks_to_hold(&head, head.tokens) + owed + kept <= step.free_blocks();
+            let fits = step.blocks_to_compute(&head) + owed + kept <= step.free_blocks();
             if !fits || (want > budget && !self.spec.enable_chunked_prefill) {
                 break;
             }

@@ -25,7 +25,7 @@ impl Default for StaticSpec {
 impl SchedulerPolicy for StaticSpec {
     fn needs(&self) -> Needs {
         let plain = Needs::plain(self.batch_size, UNBUDGETED, Prompts::Whole(Vec::new()));
-        Needs { reserves: Some(Reserve::LIMIT), ..plain }
+        Needs { reserves: Some(Reserve::LIMIT), counts_slots: true, ..plain }
     }
 
     fn nearest(&self) -> Nearest {
@@ -65,7 +65,8 @@ impl StaticBatch {
         for _ in 0..self.spec.batch_size {
             let Some(head) = step.head() else { break };
             // The last output token is never computed.
-            let whole = step.blocks_for(head.request.prompt_tokens + head.request.limit - 1);
+            let whole =
+                step.blocks_over(head.request.prompt_tokens, head.request.prompt_tokens + head.request.limit - 1);
             if reserved + whole > step.limits().blocks {
                 break;
             }

@@ -104,6 +104,9 @@ pub(crate) fn make_room(
 ) -> Result<bool, Infeasible> {
     let mut preempted = false;
     while step.member_blocks() + step.owed_blocks() > step.free_blocks() {
+        if step.shrink() {
+            continue;
+        }
         let seat = victim(step);
         mode.preempt(step, seat)?;
         preempted = true;

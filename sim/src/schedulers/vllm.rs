@@ -82,6 +82,7 @@ impl SchedulerPolicy for VllmSpec {
             depth: 1 + u32::from(self.async_scheduling),
             prefix_caching: self.enable_prefix_caching,
             serves_apart: true,
+            counts_slots: true,
             ..Needs::plain(self.max_num_seqs, StepTokens::Fixed(self.max_num_batched_tokens), prompts)
         }
     }
@@ -227,7 +228,7 @@ impl Vllm {
                     continue;
                 }
                 left -= tokens;
-                need += step.blocks_for(request.computed + tokens) - step.blocks_for(request.computed);
+                need += step.blocks_to_prefill(request.seat, tokens);
             }
         }
         if need > step.free_blocks() {
@@ -273,6 +274,9 @@ impl Vllm {
                     left.budget -= tokens;
                     at += 1;
                     break;
+                }
+                if step.shrink() {
+                    continue;
                 }
                 left.preempted = true;
                 let (position, victim) = self.victim(step);
@@ -329,7 +333,7 @@ impl Vllm {
             let watermark = if step.running() > 0 { self.watermark_blocks(step) } else { 0 };
             let free = step.free_blocks();
             let gate = self.spec.scheduler_reserve_full_isl;
-            if gate && step.blocks_to_hold(&head, head.tokens) + watermark > free {
+            if gate && step.blocks_to_compute(&head) + watermark > free {
                 break;
             }
             if step.blocks_to_hold(&head, head.cached + tokens) + watermark > free {

@@ -106,7 +106,7 @@ impl VllmV0 {
             let Some(head) = step.head() else { break };
             let tokens = head.tokens - head.cached;
             let kept = watermark_blocks(step, self.spec.watermark);
-            if tokens > budget || step.blocks_to_hold(&head, head.tokens) + kept > step.free_blocks() {
+            if tokens > budget || step.blocks_to_compute(&head) + kept > step.free_blocks() {
                 break;
             }
             step.admit(&head, tokens)?;

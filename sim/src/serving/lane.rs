@@ -16,14 +16,17 @@
 //! known in advance, an end-of-sequence token is seen one step late, and arrivals in between wait. Host time hides behind the
 //! device only then.
 
+mod slots;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::kv::Seat;
+use crate::kv::{Pace, Seat};
 use crate::serving::gaps::LongestSteps;
 use crate::serving::replica::{CacheKind, LaneWork, Limits};
 use crate::serving::request::{Phase, Request};
 use crate::time::Time;
+use slots::Slots;
 
 /// One entry of the running list. `seq` ascends with admission, so the list is sorted by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,14 +63,12 @@ pub(crate) struct Lane {
     pub(crate) prefilling: Vec<Seat>,
     /// Size of the standing set.
     pub(crate) members: u32,
-    /// Sum over members of (slots - joined): what they keep at clock 0, so to say.
-    base_sum: i64,
     pub(crate) planned: u64,
     pub(crate) done: u64,
     /// Changes whenever the set does.
     pub(crate) version: u64,
-    /// `residues[r]`: members that need a new block in steps planned at clock ≡ r (mod block size).
-    residues: Vec<u32>,
+    /// What they keep.
+    slots: Slots,
     /// Whether members give blocks an identity while they decode.
     names: bool,
     /// Members that will give further blocks an identity, by the same residue; sorted by seq.
@@ -98,12 +99,11 @@ impl Lane {
             running: Vec::new(),
             prefilling: Vec::new(),
             members: 0,
-            base_sum: 0,
             // Not 0: `settled` before the clock's start marks tokens that another lane has delivered.
             planned: 1,
             done: 1,
             version: 0,
-            residues: vec![0; block_tokens as usize],
+            slots: Slots::new(Pace { block_tokens, every: limits.retention.every }),
             names: limits.cache == CacheKind::Blocks,
             hashers: vec![Vec::new(); block_tokens as usize],
             hashing: 0,
@@ -124,14 +124,19 @@ impl Lane {
         self.flights.iter().map(|f| f.unfinished).sum()
     }
 
-    /// KV tokens attended by the set in the next planned step, the current token of each member included.
+    /// Slots attended by the set in the next planned step, the current token of each member included.
     pub(crate) fn context(&self) -> u64 {
-        (self.base_sum + i64::from(self.members) * (self.planned as i64 + 1)) as u64
+        self.slots.attended(self.planned)
+    }
+
+    /// Members whose slots grow from step to step.
+    pub(crate) fn growing(&self) -> u32 {
+        self.slots.growing()
     }
 
     /// Blocks that the set needs in the step planned at some clock.
     pub(crate) fn growth_at(&self, clock: u64) -> u64 {
-        u64::from(self.residues[(clock % self.residues.len() as u64) as usize])
+        self.slots.growth_at(clock)
     }
 
     /// Blocks that the set needs in the next planned step.
@@ -139,79 +144,51 @@ impl Lane {
         self.growth_at(self.planned)
     }
 
-    /// Blocks that the set needs in the steps planned from one clock to another.
-    fn growth_between(&self, from: u64, to: u64) -> u64 {
-        let cycle = self.residues.len() as u64;
-        let rest: u64 = (from..from + (to - from) % cycle).map(|clock| self.growth_at(clock)).sum();
-        (to - from) / cycle * u64::from(self.members) + rest
-    }
-
     /// Blocks that the set needs in the next `steps` planned steps.
     pub(crate) fn growth_over(&self, steps: u64) -> u64 {
-        self.growth_between(self.planned, self.planned + steps)
+        self.slots.growth_between(self.planned, self.planned + steps)
     }
 
     /// Visits the steps planned from one clock to another that need blocks: the clock and how many.
-    pub(crate) fn each_growth(&self, from: u64, to: u64, mut tell: impl FnMut(u64, u64)) {
-        let mut at = (from % self.residues.len() as u64) as usize;
-        for clock in from..to {
-            let blocks = self.residues[at];
-            if blocks > 0 {
-                tell(clock, u64::from(blocks));
-            }
-            at += 1;
-            if at == self.residues.len() {
-                at = 0;
-            }
-        }
+    pub(crate) fn each_growth(&self, from: u64, to: u64, tell: impl FnMut(u64, u64)) {
+        self.slots.each_growth(from, to, tell);
     }
 
     /// Of `used` blocks now, how many are in use when the frontier of planned steps is at `clock`; the set stays.
     pub(crate) fn used_at(&self, clock: u64, used: u64) -> u64 {
         if clock < self.planned {
-            used - self.growth_between(clock, self.planned)
+            used - self.slots.growth_between(clock, self.planned)
         } else {
-            used + self.growth_between(self.planned, clock)
+            used + self.slots.growth_between(self.planned, clock)
         }
     }
 
     /// How many further steps of the set fit into `free` blocks.
     pub(crate) fn steps_within(&self, free: u64) -> u64 {
-        if self.members == 0 {
-            return u64::MAX;
-        }
-        let cycle = self.residues.len() as u64;
-        let mut steps = free / u64::from(self.members) * cycle;
-        let mut left = free % u64::from(self.members);
-        loop {
-            let need = u64::from(self.residues[((self.planned + steps) % cycle) as usize]);
-            if need > left {
-                return steps;
-            }
-            left -= need;
-            steps += 1;
-        }
+        self.slots.steps_within(self.planned, free)
     }
 
-    fn residue(&self, request: &Request) -> usize {
-        let cycle = self.residues.len() as i64;
-        (request.joined as i64 - i64::from(request.kv.kept())).rem_euclid(cycle) as usize
+    /// Slots and blocks of a request; a member's as it would settle.
+    fn held(&self, request: &Request) -> (u32, u32) {
+        match request.phase {
+            Phase::Decode => request.kv.after(self.planned - request.joined, self.slots.pace()),
+            _ => (request.kv.kept(), request.kv.blocks() as u32),
+        }
     }
 
     /// Blocks that a request holds; a member's as it would settle.
     pub(crate) fn blocks(&self, request: &Request) -> u64 {
-        match request.phase {
-            Phase::Decode => {
-                let slots = u64::from(request.kv.kept()) + (self.planned - request.joined);
-                slots.div_ceil(self.residues.len() as u64)
-            }
-            _ => request.kv.blocks(),
-        }
+        u64::from(self.held(request).1)
+    }
+
+    /// Slots of a request; a member's as it would settle.
+    pub(crate) fn kept(&self, request: &Request) -> u32 {
+        self.held(request).0
     }
 
     /// Whether a member needs a block in the next planned step.
     pub(crate) fn needs_block(&self, request: &Request) -> bool {
-        self.residue(request) as u64 == self.planned % self.residues.len() as u64
+        self.slots.needs_block(request, self.planned)
     }
 
     /// Tokens of a member whose KV is planned so far.
@@ -275,9 +252,8 @@ impl Lane {
     fn enter(&mut self, seat: Seat, request: &Request) {
         self.members += 1;
         self.version += 1;
-        self.base_sum += i64::from(request.kv.kept()) - request.joined as i64;
-        let residue = self.residue(request);
-        self.residues[residue] += 1;
+        self.slots.enter(seat, request);
+        let residue = self.slots.residue(request);
         if self.names && request.content.as_ref().is_some_and(|c| request.kv.named().len() < c.ids.len()) {
             let entry = Running { seq: request.seq, seat };
             let list = &mut self.hashers[residue];
@@ -328,17 +304,15 @@ impl Lane {
         assert_eq!(request.phase, Phase::Decode, "law 4: only members leave the decode set");
         self.members -= 1;
         self.version += 1;
-        self.base_sum -= i64::from(request.kv.kept()) - request.joined as i64;
-        let residue = self.residue(request);
-        self.residues[residue] -= 1;
+        self.slots.leave(request, clock);
         if self.hashing > 0 {
-            let list = &mut self.hashers[residue];
+            let list = &mut self.hashers[self.slots.residue(request)];
             if let Ok(at) = list.binary_search_by_key(&request.seq, |e| e.seq) {
                 list.remove(at);
                 self.hashing -= 1;
             }
         }
-        request.kv.settle((clock - request.joined) as u32, self.residues.len() as u32);
+        request.kv.settle_steps(clock - request.joined, self.slots.pace());
     }
 
     /// Records that a member was left out of the step just planned (clock already advanced).
@@ -352,6 +326,23 @@ impl Lane {
             request.settled = before;
         }
         request.joined = self.planned;
+        self.enter(seat, request);
+    }
+
+    /// Takes a member out of the set for a change of what it keeps; [`Lane::step_in`] brings it back within the same plan.
+    pub(crate) fn step_out(&mut self, request: &mut Request) {
+        self.note_last_token(request);
+        let steps = self.planned - request.joined;
+        self.leave(request);
+        if steps > 0 {
+            request.generated += steps as u32;
+            request.settled = self.planned;
+        }
+        request.joined = self.planned;
+    }
+
+    /// Brings it back: it misses no step.
+    pub(crate) fn step_in(&mut self, seat: Seat, request: &mut Request) {
         self.enter(seat, request);
     }
 
@@ -383,16 +374,14 @@ impl Lane {
 
     /// Members whose block identities may grow in the step planned at the current clock.
     pub(crate) fn hashers_now(&self) -> &[Running] {
-        let cycle = self.residues.len() as u64;
         // At depth 1 the token that fills a block is known when its step is planned; at depth 2 one step later.
         let filled = if self.depth == 1 { self.planned + 1 } else { self.planned };
-        &self.hashers[(filled % cycle) as usize]
+        &self.hashers[(filled % self.slots.cycle()) as usize]
     }
 
     /// Drops a member from the hashers once all its known contents are hashed.
     pub(crate) fn stop_hashing(&mut self, request: &Request) {
-        let residue = self.residue(request);
-        let list = &mut self.hashers[residue];
+        let list = &mut self.hashers[self.slots.residue(request)];
         if let Ok(at) = list.binary_search_by_key(&request.seq, |e| e.seq) {
             list.remove(at);
             self.hashing -= 1;
@@ -446,6 +435,18 @@ impl Lane {
         first.saturating_sub(self.planned)
     }
 
+    /// Steps that may be planned from here before tokens of a member go.
+    pub(crate) fn steps_to_first_cut(&mut self, requests: &[Request]) -> u64 {
+        self.slots.next_cut_at(requests).map_or(u64::MAX, |at| at - self.planned)
+    }
+
+    /// Tokens of members go whose budgets say so, now that the clock has advanced. Returns whether the next step does not go on where
+    /// the one before it ended.
+    #[inline]
+    pub(crate) fn cut(&mut self, requests: &[Request]) -> bool {
+        self.slots.cut(requests, self.planned)
+    }
+
     /// Completed steps until the next delivery that ends a request of the set or a draining one; `None` if none is known.
     pub(crate) fn steps_to_first_end(&mut self, requests: &[Request]) -> Option<u64> {
         while let Some(&(_, seat, generation)) = self.draining.front() {
@@ -469,8 +470,8 @@ impl Lane {
             let before = clock;
             clock += flight.unfinished;
             let as_member = clock > request.joined && before < last;
-            // Left out since, but not of the step that delivers its latest token.
-            let as_skipped = request.settled < request.joined && before < request.settled && request.settled <= clock;
+            // Left out since, or changed in what it keeps, but not of the step that delivers its latest token.
+            let as_skipped = request.settled <= request.joined && before < request.settled && request.settled <= clock;
             if as_member || (as_skipped && !flight.emits.contains(&(seat, request.generation))) {
                 flight.seqs -= 1;
             }
@@ -505,8 +506,7 @@ impl Lane {
     /// # Errors
     /// What disagrees.
     pub(crate) fn audit(&self, requests: &[Request]) -> Result<(), String> {
-        let mut residues = vec![0; self.residues.len()];
-        let (mut members, mut base, mut prefilling) = (0, 0, Vec::new());
+        let (mut members, mut prefilling) = (Vec::new(), Vec::new());
         for pair in self.running.windows(2) {
             if pair[0].seq >= pair[1].seq {
                 return Err("running list out of order".into());
@@ -518,25 +518,20 @@ impl Lane {
                 return Err(format!("running entry of request {} is stale", request.id));
             }
             match request.phase {
-                Phase::Decode => {
-                    members += 1;
-                    base += i64::from(request.kv.kept()) - request.joined as i64;
-                    residues[self.residue(request)] += 1;
-                }
+                Phase::Decode => members.push(request),
                 Phase::Prefill => prefilling.push(entry.seat),
                 Phase::Draining | Phase::Prefilled => {}
                 phase => return Err(format!("request {} runs in phase {phase:?}", request.id)),
             }
         }
-        if (members, base) != (self.members, self.base_sum)
-            || residues != self.residues
-            || prefilling != self.prefilling
-        {
+        if members.len() != self.members as usize || prefilling != self.prefilling {
             return Err(format!(
-                "standing set disagrees with the running list: {members} members, {} kept",
+                "standing set disagrees with the running list: {} members, {} kept",
+                members.len(),
                 self.members
             ));
         }
+        self.slots.audit(members.into_iter(), self.planned)?;
         if self.planned < self.done || self.planned - self.done != self.in_flight() {
             return Err(format!("clock: {} planned, {} done, {} in flight", self.planned, self.done, self.in_flight()));
         }

@@ -15,6 +15,7 @@ mod transfer;
 use std::collections::VecDeque;
 
 use crate::kv::blocks::BlockPool;
+use crate::kv::retention::RetentionFigures;
 use crate::kv::{KvStore, Seat, StoreSpec};
 use crate::results::rows::Outcome;
 use crate::serving::lane::Lane;
@@ -33,6 +34,7 @@ pub(crate) use transfer::Outgoing;
 
 pub use placement::StepPart;
 
+pub(crate) use plan::Repeats;
 pub use plan::{Admission, CacheKind, Chunk, Happened, LaneWork, Lanes, Limits, OutputRoom, PlannedStep, SwapSpace};
 
 /// One model copy.
@@ -73,6 +75,8 @@ pub struct Replica {
     pub(crate) own_waiting: u32,
     /// Whether nothing was here for a while before the plan to come.
     pub(crate) idled: bool,
+    /// What became of requests under a budget.
+    pub(crate) retained: RetentionFigures,
 }
 
 impl Replica {
@@ -111,6 +115,7 @@ impl Replica {
             progress: Progress::default(),
             own_waiting: 0,
             idled: false,
+            retained: RetentionFigures::default(),
         }
     }
 
@@ -125,7 +130,7 @@ impl Replica {
         prompt_tokens > 0
             && prompt_tokens < self.limits.max_model_len
             && self.limits.room(prompt_tokens) >= 0
-            && self.kv.blocks_for(prompt_tokens) <= self.limits.blocks
+            && self.kv.blocks_for(self.limits.most_slots(prompt_tokens, prompt_tokens)) <= self.limits.blocks
     }
 
     /// Puts an arrival into the waiting queue; `Err` gives it back if it can never run here.
@@ -144,6 +149,10 @@ impl Replica {
         }
         let room = self.limits.room(arrival.prompt_tokens).max(1) as u32;
         let limit = arrival.max_new_tokens.unwrap_or(room).clamp(1, room);
+        if self.limits.retention.cuts(arrival.prompt_tokens, arrival.prompt_tokens.saturating_add(limit)) {
+            // Its blocks will be overwritten: what others find again cannot be among them.
+            arrival.content = None;
+        }
         let at = arrival.at;
         let seat = self.settle_in(Request::new(id, arrival, limit));
         let request = &self.requests[seat as usize];
@@ -281,6 +290,11 @@ impl Replica {
         self.kv.pool_mut()
     }
 
+    /// What became of requests under a budget; nothing, if there is none.
+    pub fn retained(&self) -> &RetentionFigures {
+        &self.retained
+    }
+
     /// What no request holds is lost: the machine has failed or gone.
     pub(crate) fn forget(&mut self) {
         self.kv.forget();
@@ -327,6 +341,7 @@ impl Replica {
     /// The scheduler asked for something impossible: a bug in it, fatal in every driver.
     pub fn plan(&mut self, lane: usize, now: Time, scheduler: &mut dyn Scheduler) -> Result<bool, Infeasible> {
         self.drain(lane);
+        self.kv.free_cut();
         if self.kv.is_watched() {
             self.kv.at(now);
             self.kv.plans(Some((lane, self.lanes[lane].planned + 1)));
@@ -369,12 +384,15 @@ impl Replica {
         }
     }
 
-    /// How often the step just planned could be planned again (before a member leaves, before blocks run out that are not
-    /// promised to prompts of another lane).
-    pub fn repeats_possible(&mut self, lane: usize) -> (u64, u64) {
+    /// How often the step just planned could be planned again.
+    pub(crate) fn repeats_possible(&mut self, lane: usize) -> Repeats {
         let free = self.kv.free().saturating_sub(self.owed_blocks());
         let lane = &mut self.lanes[lane];
-        (lane.steps_to_first_leave(&self.requests), lane.steps_within(free))
+        Repeats {
+            leave: lane.steps_to_first_leave(&self.requests),
+            cut: if self.step.cuts { 0 } else { lane.steps_to_first_cut(&self.requests) },
+            blocks: lane.steps_within(free),
+        }
     }
 
     /// Blocks that requests in prefill, on any lane, still lack for their prompts.
@@ -382,7 +400,9 @@ impl Replica {
         let prefilling = self.lanes.iter().flat_map(|lane| &lane.prefilling);
         let owed = prefilling.map(|&seat| {
             let request = &self.requests[seat as usize];
-            self.kv.need(&request.kv, request.target - request.kv.positions())
+            let left = request.target - request.kv.positions();
+            let most = self.limits.most_slots(request.target, request.target);
+            self.kv.need(&request.kv, if request.kv.budget() == 0 { left } else { left.min(most - request.kv.kept()) })
         });
         owed.sum()
     }
@@ -413,6 +433,7 @@ impl Replica {
             self.lanes[lane].planned += times;
         }
         let lane = &mut self.lanes[lane];
+        lane.cut(&self.requests);
         lane.executed += times;
         self.computed_tokens += times * u64::from(lane.members);
         let back = lane.flights.back_mut().expect("a repeated step is in flight");

@@ -179,4 +179,4 @@ pub(crate) fn known(content: Option<&Content>, tokens: u32) -> &[u64] {
     })
 }
 
-const _: () = assert!(size_of::<Request>() <= 216, "a waiting request must stay small");
+const _: () = assert!(size_of::<Request>() <= 224, "a waiting request must stay small");

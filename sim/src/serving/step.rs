@@ -9,6 +9,7 @@
 
 mod admission;
 mod order;
+mod shrink;
 mod swap;
 mod tree;
 
@@ -136,9 +137,20 @@ impl<'a> StepBuilder<'a> {
         self.replica.kv.free()
     }
 
-    /// Blocks for `tokens` tokens.
+    /// Blocks that it takes to compute a prompt of `tokens` tokens.
     pub fn blocks_for(&self, tokens: u32) -> u64 {
-        self.replica.kv.blocks_for(tokens)
+        self.blocks_over(tokens, tokens)
+    }
+
+    /// Blocks that a request takes at most while its first `prompt` tokens are computed as a prompt, and the rest of its `tokens` one
+    /// by one.
+    pub fn blocks_over(&self, prompt: u32, tokens: u32) -> u64 {
+        self.replica.kv.blocks_for(self.limits().most_slots(prompt, tokens))
+    }
+
+    /// Blocks that a running prompt takes to compute `tokens` more tokens.
+    pub fn blocks_to_prefill(&self, seat: Seat, tokens: u32) -> u64 {
+        self.replica.kv.need(&self.request(seat).kv, tokens)
     }
 
     /// Requests in the running list.
@@ -272,7 +284,7 @@ impl<'a> StepBuilder<'a> {
         let step = &mut self.replica.step;
         step.decoded.push(seat);
         step.decode_seqs += 1;
-        step.decode_context += u64::from(computed) + 1;
+        step.decode_context += u64::from(lane.kept(request)) + 1;
         Ok(true)
     }
 
@@ -283,7 +295,7 @@ impl<'a> StepBuilder<'a> {
     pub fn prefill(&mut self, seat: Seat, tokens: u32) -> Result<bool, Infeasible> {
         let kv = &mut self.replica.kv;
         let request = &mut self.replica.requests[seat as usize];
-        let past = request.kv.positions();
+        let (past, kept) = (request.kv.positions(), request.kv.kept());
         if request.phase != Phase::Prefill || tokens == 0 || tokens > request.target - past {
             return Err(Infeasible(format!("request {} has no {tokens} tokens of prefill left", request.id)));
         }
@@ -292,7 +304,7 @@ impl<'a> StepBuilder<'a> {
         }
         kv.grow(&mut request.kv, tokens);
         hash_to(kv, seat, request, past + tokens);
-        self.replica.step.chunks.push(Chunk { seat, tokens, past });
+        self.replica.step.chunks.push(Chunk { seat, tokens, past, kept });
         Ok(true)
     }
 
@@ -365,7 +377,7 @@ impl<'a> StepBuilder<'a> {
                 if let Some(at) = replica.step.decoded.iter().position(|&s| s == seat) {
                     replica.step.decoded.remove(at);
                     replica.step.decode_seqs -= 1;
-                    replica.step.decode_context -= u64::from(held) + 1;
+                    replica.step.decode_context -= u64::from(lane.kept(request)) + 1;
                     (held, refund) = (held + 1, 1);
                 }
                 lane.leave(request);
@@ -485,9 +497,18 @@ impl<'a> StepBuilder<'a> {
         replica.computed_tokens += u64::from(step.decode_seqs);
         for chunk in &step.chunks {
             replica.computed_tokens += u64::from(chunk.tokens);
-            step.parts.push(PrefillPart { tokens: chunk.tokens, past: chunk.past });
+            step.parts.push(PrefillPart { tokens: chunk.tokens, past: chunk.kept });
             let request = &mut replica.requests[chunk.seat as usize];
-            if request.kv.positions() < request.target {
+            let ends = request.kv.positions() == request.target;
+            if request.kv.budget() > 0 {
+                let keep = &replica.limits.retention;
+                let stays = keep.after_chunk(request.kv.positions(), request.prompt, ends);
+                replica.kv.cut(chunk.seat, &mut request.kv, stays);
+                if ends {
+                    request.kv.limit(keep.decoding());
+                }
+            }
+            if !ends {
                 continue;
             }
             step.prefill_ends += 1;
@@ -509,6 +530,8 @@ impl<'a> StepBuilder<'a> {
             }
         }
         lane.flights.push_back(flight);
+        step.cuts = lane.cut(&replica.requests);
+        step.growing = lane.growing();
         true
     }
 }

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use crate::lanes::two_lanes;
 use crate::schedulers::{Pausing, Unsure};
 use crate::world::{How, Run, World};
-use crate::world_random::world;
+use crate::world_random::{retaining, world};
 
 const WORLDS: u64 = 1600;
 
@@ -86,8 +86,10 @@ fn jumps_equal_step_by_step() {
     let mean = seen.effort.steps as f64 / seen.effort.plans as f64;
     eprintln!("law 13: mean jump {mean:.1}, {seen:?}\nstops by reason {:?}", StopReason::ALL);
     assert!(mean >= 5.0, "mean jump {mean}");
-    // The worlds have one lane a replica; for those with two see `lanes.rs`.
-    for reason in StopReason::ALL.into_iter().filter(|&r| r != StopReason::Horizon && r != StopReason::Lane) {
+    // The worlds have one lane a replica, and requests keep all tokens; for others see `lanes.rs` and `retention.rs`.
+    for reason in
+        StopReason::ALL.into_iter().filter(|&r| !matches!(r, StopReason::Horizon | StopReason::Lane | StopReason::Cut))
+    {
         assert!(seen.stops(reason) >= 100, "{reason:?} only {} times", seen.stops(reason));
     }
     assert!(seen.preempting * 5 >= seen.worlds, "preemption in {} of {} worlds", seen.preempting, seen.worlds);
@@ -141,7 +143,11 @@ fn an_off_by_one_in_any_stop_rule_is_noticed() {
             if tried == 60 {
                 break;
             }
-            let world = if reason == StopReason::Lane { two_lanes(seed) } else { world(seed) };
+            let world = match reason {
+                StopReason::Lane => two_lanes(seed),
+                StopReason::Cut => retaining(seed),
+                _ => world(seed),
+            };
             let pausing: &dyn Fn() -> Box<dyn overbook_sim::serving::Scheduler> = &|| Box::new(Pausing);
             let scheduler = (reason == StopReason::Horizon).then_some(pausing);
             let honest = world.run(How { scheduler, ..How::JUMPS });

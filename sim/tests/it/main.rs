@@ -25,6 +25,7 @@ mod laws;
 mod pools;
 mod progress;
 mod regressions;
+mod retention;
 mod routers;
 mod scaling;
 mod schedulers;

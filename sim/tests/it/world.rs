@@ -3,7 +3,8 @@
 use overbook_sim::cost::jitter::{Jitter, Jittered};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
 use overbook_sim::fleet::{Cluster, ClusterSpec, Policies, RunError, RunResult, StopReason};
-use overbook_sim::results::rows::{Keep, RequestRow};
+use overbook_sim::kv::retention::Keep;
+use overbook_sim::results::rows::{Keep as KeepRows, RequestRow};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::serving::Scheduler;
 use overbook_sim::serving::replica::{Limits, SwapSpace};
@@ -109,7 +110,7 @@ impl How<'_> {
 #[derive(Clone, Debug)]
 pub struct Run {
     pub result: RunResult,
-    pub rows: Keep,
+    pub rows: KeepRows,
 }
 
 /// More events than any world here needs: a run that passes it goes round in circles.
@@ -142,11 +143,13 @@ impl World {
 
     /// Another scheduler, and the lane and queue that it wants.
     pub fn set_scheduler(&mut self, scheduler: SchedulerSpec) {
-        let (needs, Limits { blocks, block_tokens, max_model_len, .. }) = (scheduler.needs(), self.spec.limits);
+        let needs = scheduler.needs();
+        let Limits { blocks, block_tokens, max_model_len, retention, .. } = self.spec.limits;
         // A block is a byte here.
         let swap = |space: Bytes| SwapSpace { blocks: space.0, block_cost: Cost::from_us(137.3) };
         let swap = needs.swap_space.map(swap).unwrap_or_default();
-        self.spec.limits = Limits { swap, ..needs.limits(blocks, block_tokens, max_model_len) };
+        let retention = if needs.counts_slots { retention } else { Keep::ALL };
+        self.spec.limits = Limits { swap, retention, ..needs.limits(blocks, block_tokens, max_model_len) };
         self.spec.scheduler = scheduler;
     }
 
@@ -167,7 +170,7 @@ impl World {
         if let Some(reason) = how.planted {
             cluster.plant(reason);
         }
-        let mut rows = Keep::default();
+        let mut rows = KeepRows::default();
         let boxed = |cost: Affine| -> Box<dyn CostModel> {
             match how.jitter {
                 Some(jitter) => Box::new(Jittered::new(Box::new(cost), jitter.clone())),
@@ -221,6 +224,7 @@ impl Run {
             ("busy", a.summary.work.busy == b.summary.work.busy),
             ("load", a.summary.load == b.summary.load),
             ("kv", a.summary.kv == b.summary.kv),
+            ("retained", a.summary.retained == b.summary.retained),
             ("interrupted", a.interrupted == b.interrupted),
             ("halted", a.halted == b.halted),
         ];

@@ -4,6 +4,7 @@ use overbook_sim::fleet::{
     Autoscale, Clients, ClusterSpec, Controllers, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
     Traffic as TrafficSpec,
 };
+use overbook_sim::kv::retention::{Keep, OutputRule, PromptRule};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::{RouterSpec, RouterView};
 use overbook_sim::schedulers::{SchedulerSpec, StaticSpec, VllmSpec};
@@ -138,6 +139,25 @@ fn cost(draw: &mut Draw) -> Affine {
         host_us: if draw.one_in(2) { base_us * 1.05 } else { draw.below(3000) as f64 * 0.83 },
         grid: if draw.one_in(3) { u64::from(draw.within(50, 5000)) } else { 0 },
     }
+}
+
+/// The world of a seed, where requests have a budget of slots, and mostly a pool that is small for it.
+pub fn retaining(seed: u64) -> World {
+    let mut world = world(seed);
+    let draw = &mut Draw(ChaCha8Rng::seed_from_u64(seed ^ 0x0BED));
+    let limits = &mut world.spec.limits;
+    let budget = draw.within(4, limits.max_model_len / 2);
+    let prompt = if draw.one_in(3) { PromptRule::AtEnd } else { PromptRule::EachChunk };
+    let output = if draw.one_in(6) { OutputRule::Keep } else { OutputRule::Evict };
+    let every = if output == OutputRule::Evict { draw.pick(&[1, 1, 2, 7, 64]) } else { 1 };
+    let shrinks = budget > 8 && output == OutputRule::Evict && draw.one_in(3);
+    let shrink_to = shrinks.then(|| draw.within(2, budget / 2));
+    limits.retention = Keep { budget, every, prompt, output, shrink_to };
+    if output == OutputRule::Evict {
+        // A request has room by itself, and not much more.
+        limits.blocks = u64::from(limits.longest_slots().div_ceil(limits.block_tokens)) + draw.below(60);
+    }
+    world
 }
 
 /// The world of a seed.

@@ -40,6 +40,8 @@ pub enum StopReason {
     Horizon,
     /// A member leaves the decode set.
     Leave,
+    /// Tokens of a member go: it has all the slots that it may have.
+    Cut,
     /// The pool has no blocks for a further step.
     Blocks,
     /// The cost has other coefficients from here on.
@@ -56,9 +58,10 @@ pub enum StopReason {
 
 impl StopReason {
     /// All reasons, in the order of [`Effort::stops`].
-    pub const ALL: [StopReason; 8] = [
+    pub const ALL: [StopReason; 9] = [
         StopReason::Horizon,
         StopReason::Leave,
+        StopReason::Cut,
         StopReason::Blocks,
         StopReason::CostBreak,
         StopReason::HostCrossing,

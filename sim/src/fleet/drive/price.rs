@@ -4,7 +4,7 @@ use super::super::sink::Sink;
 use super::{Drive, Stop, StopReason};
 use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
 use crate::partitioners::UNIT;
-use crate::serving::replica::{PlannedStep, Replica};
+use crate::serving::replica::{PlannedStep, Repeats, Replica};
 use crate::time::Time;
 
 /// Longest jump: bounds the arithmetic, and a lane never needs more.
@@ -33,11 +33,12 @@ impl Drive {
         if price.most <= 1 {
             return 1;
         }
-        let (leave, blocks) = replica.repeats_possible(self.lane);
+        let Repeats { leave, cut, blocks } = replica.repeats_possible(self.lane);
         let rules = [
             (price.most, price.limit),
             (wake.unwrap_or(u64::MAX), StopReason::Horizon),
             (leave.saturating_add(1), StopReason::Leave),
+            (cut.saturating_add(1), StopReason::Cut),
             (blocks.saturating_add(1), StopReason::Blocks),
         ];
         let (steps, reason) = rules.into_iter().min_by_key(|r| r.0).unwrap_or((1, StopReason::Horizon));
@@ -76,7 +77,7 @@ impl Drive {
         (rest.steps, rest.planned, rest.done) = (1, 1, 0);
         if step > 0 {
             rest.row.start = rest.start;
-            rest.row.decode_context += step * u64::from(rest.row.decode_seqs);
+            rest.row.decode_context += step * segment.growing;
             rest.row.used_blocks = replica.pool().used();
             segment.steps = step;
             self.finish_segment(segment, sink)?;
@@ -105,12 +106,13 @@ impl Drive {
         decode.base = self.scaled(decode.base);
         decode.per_context = self.scaled(decode.per_context);
         let (device, host) = (decode.base + decode.per_context * context, decode.host);
-        let slope = decode.per_context * u64::from(seqs);
+        let growing = u64::from(step.growing);
+        let slope = decode.per_context * growing;
         let mut most =
             if self.jumps && self.apart.is_none() { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
         let mut limit = StopReason::Horizon;
-        if decode.valid_below != u64::MAX {
-            let to_break = (decode.valid_below - context).div_ceil(u64::from(seqs));
+        if decode.valid_below != u64::MAX && growing > 0 {
+            let to_break = (decode.valid_below - context).div_ceil(growing);
             if to_break < most {
                 (most, limit) = (to_break, StopReason::CostBreak);
             }

@@ -291,9 +291,8 @@ impl RetentionPolicy {
     pub fn work(&self) -> Work {
         let none = Work::default();
         match self {
-            RetentionPolicy::Full => none,
-            // The place of the next token follows from its position.
-            RetentionPolicy::Window | RetentionPolicy::StreamingLlm(_) => none,
+            // Nothing goes, or the place of the next token follows from its position.
+            RetentionPolicy::Full | RetentionPolicy::Window | RetentionPolicy::StreamingLlm(_) => none,
             RetentionPolicy::Random => Work { slot_bytes: POSITION, evict_bytes: POSITION, ..none },
             RetentionPolicy::Knorm(_) => Work { slot_bytes: POSITION + SCORE, evict_bytes: POSITION + SCORE, ..none },
             // The mean key is kept up to date; each key is multiplied with it.
@@ -370,7 +369,7 @@ mod tests {
     fn defaults_are_right_with_a_large_budget_and_names_are_those_of_scenarios() {
         for policy in RetentionPolicy::all() {
             assert_eq!(problems(&RetentionSpec::strict(policy, 1024)), Vec::<String>::new());
-            let said = serde_json::to_value(policy).unwrap();
+            let said = serde_json::to_value(policy).expect("plain data");
             let name = said.as_str().or_else(|| said.as_object().and_then(|o| o.keys().next().map(String::as_str)));
             assert_eq!(name, Some(policy.name()));
         }

@@ -342,6 +342,7 @@ impl Tally {
             load: self.levels.load(makespan, &fleet),
             pools: Vec::new(),
             kv: None,
+            retained: None,
             outages: Outages::default(),
         }
     }

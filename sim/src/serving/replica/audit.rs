@@ -5,6 +5,19 @@ use crate::kv::KvHolding;
 use crate::serving::request::Phase;
 
 impl Replica {
+    /// Whether slots and blocks of a holding follow from what it has computed.
+    fn holds_rightly(&self, kv: &KvHolding) -> bool {
+        let keep = &self.limits.retention;
+        let block_tokens = self.limits.block_tokens;
+        let least = u64::from(kv.kept().div_ceil(block_tokens));
+        if kv.kept() == kv.positions() {
+            return kv.blocks() == least;
+        }
+        // Once it was cut, it may have all blocks that its budget and what it may have beyond take.
+        let full = u64::from(keep.budget.saturating_add(keep.every).div_ceil(block_tokens));
+        kv.kept() < kv.positions() && kv.kept() >= keep.least_kept() && (kv.blocks() == least || kv.blocks() <= full)
+    }
+
     /// Laws 1, 2 and 4 over the whole replica, recomputed from the requests.
     ///
     /// # Errors
@@ -13,7 +26,6 @@ impl Replica {
         for lane in &self.lanes {
             lane.audit(&self.requests)?;
         }
-        let block_tokens = self.limits.block_tokens;
         let mut holdings: Vec<(u64, &KvHolding)> = self.outgoing.iter().map(|o| (o.kv.blocks(), &o.kv)).collect();
         let (mut waiting, mut running, mut ready, mut tokens) = (0, 0, 0, 0);
         for request in &self.requests {
@@ -31,7 +43,7 @@ impl Replica {
             if kv.below() > 0 && request.phase != Phase::Waiting {
                 return Err(format!("request {} runs with its KV below the GPUs' memory", request.id));
             }
-            if kv.kept() != kv.positions() || kv.blocks() != u64::from(kv.kept().div_ceil(block_tokens)) {
+            if !self.holds_rightly(kv) {
                 return Err(format!("request {} has {} blocks for {} slots", request.id, kv.blocks(), kv.kept()));
             }
             let blocks = self.lanes[usize::from(request.lane)].blocks(request);

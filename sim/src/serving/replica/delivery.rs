@@ -2,6 +2,7 @@
 
 use super::{Happened, Replica, hash_to, name_own, publish};
 use crate::kv::Seat;
+use crate::kv::retention::Keep;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::serving::lane::Flight;
 use crate::serving::request::Phase;
@@ -60,6 +61,7 @@ impl Replica {
         lane.done += steps;
         assert!(lane.done <= lane.planned, "laws 4, 12: a step is done that was not planned");
         let done = lane.done;
+        self.kv.free_cut();
         if self.kv.is_watched() {
             self.kv.at(now);
             self.kv.done(lane_index, done);
@@ -260,6 +262,10 @@ impl Replica {
             // Of a token that was computed too much nothing is known.
             let tokens = request.kv.positions().min(request.prompt + output_tokens);
             publish(&mut self.kv, seat, request, tokens);
+        }
+        if outcome == Outcome::Finished && self.limits.retention != Keep::ALL {
+            let budget = if request.kv.budget() == 0 { self.limits.retention.budget } else { request.kv.budget() };
+            self.retained.finish(budget, output_tokens, (request.kv.positions(), request.kv.kept()));
         }
         if request.phase != Phase::Waiting {
             self.kv.release(seat, &mut request.kv);

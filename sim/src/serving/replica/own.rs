@@ -12,6 +12,9 @@ use crate::workload::arrival::Content;
 
 /// Gives all full blocks among the first `tokens` tokens of a request an identity, its own where the workload knows none.
 pub(crate) fn name_own(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
+    if !request.kv.is_whole() {
+        return; // Some of its tokens are gone, or will be: nobody finds them here again.
+    }
     identify(request, tokens, kv.pool().block_tokens());
     hash_to(kv, seat, request, tokens);
 }
@@ -19,7 +22,7 @@ pub(crate) fn name_own(kv: &mut KvStore, seat: Seat, request: &mut Request, toke
 /// Puts the full blocks among the first `tokens` tokens of a request into a tree of cached runs. The prompt ends there on its own.
 #[inline]
 pub(crate) fn publish(kv: &mut KvStore, seat: Seat, request: &mut Request, tokens: u32) {
-    if kv.tree().is_some() {
+    if kv.tree().is_some() && request.kv.is_whole() {
         publish_to_tree(kv, seat, request, tokens);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::cost::{Cost, PrefillPart};
 use crate::kv::Seat;
+use crate::kv::retention::Keep;
 use crate::results::rows::RequestRow;
 use crate::serving::{Horizon, QueueOrder};
 use crate::time::{Span, Time};
@@ -65,6 +66,10 @@ pub struct Limits {
     pub lanes: Lanes,
     /// Where preempted requests may keep their KV.
     pub swap: SwapSpace,
+    /// What a request keeps of its KV.
+    pub retention: Keep,
+    /// Tokens of a prompt that a step computes at most.
+    pub chunk: u32,
 }
 
 /// How a prefix cache keeps what it knows.
@@ -89,6 +94,17 @@ pub enum OutputRoom {
 }
 
 impl Limits {
+    /// Slots that the longest request takes at most.
+    pub fn longest_slots(&self) -> u32 {
+        self.retention.longest_slots(self.max_model_len, self.chunk)
+    }
+
+    /// Slots that a request takes at most while its first `prompt` tokens are computed as a prompt, and the rest of its `tokens`
+    /// one by one.
+    pub fn most_slots(&self, prompt: u32, tokens: u32) -> u32 {
+        self.retention.most_slots(prompt, tokens, self.chunk)
+    }
+
     /// The output limit of a request with a prompt of so many tokens; below 0 it can never run.
     pub fn room(&self, prompt: u32) -> i64 {
         let prompt = i64::from(prompt);
@@ -112,6 +128,17 @@ pub struct SwapSpace {
     pub blocks: u64,
     /// Time to copy a block from the GPUs to the host, or back.
     pub block_cost: Cost,
+}
+
+/// How often a step of the standing set could be planned again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repeats {
+    /// Before a member leaves.
+    pub(crate) leave: u64,
+    /// Before tokens of a member go.
+    pub(crate) cut: u64,
+    /// Before blocks run out that are not promised to prompts of another lane.
+    pub(crate) blocks: u64,
 }
 
 /// An event of a request, handed to the driver in order.
@@ -154,6 +181,8 @@ pub struct Chunk {
     pub tokens: u32,
     /// Its KV tokens before the step.
     pub past: u32,
+    /// Slots that hold them: as many, unless a budget threw some away.
+    pub kept: u32,
 }
 
 /// An admission made by the step being planned.
@@ -186,8 +215,12 @@ pub struct PlannedStep {
     pub swapped_blocks: u64,
     /// Sequences that decode.
     pub decode_seqs: u32,
-    /// KV tokens they attend to, the current ones included.
+    /// Slots they attend to, the current ones included: their KV tokens, unless budgets throw some away.
     pub decode_context: u64,
+    /// Whether tokens go before the next step, so that it does not go on where this one ends.
+    pub cuts: bool,
+    /// Members whose slots grow from this step to the next, if all decode.
+    pub growing: u32,
     /// Prefill work as the cost model sees it.
     pub parts: Vec<PrefillPart>,
     /// Chunks that end their prefill.
@@ -209,6 +242,8 @@ impl PlannedStep {
         self.swapped_blocks = 0;
         self.decode_seqs = 0;
         self.decode_context = 0;
+        self.cuts = false;
+        self.growing = 0;
         self.parts.clear();
         self.prefill_ends = 0;
         self.horizon = Horizon::ONE;

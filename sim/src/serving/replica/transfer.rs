@@ -35,10 +35,10 @@ impl Replica {
         request.generation == generation && request.phase == Phase::Ready
     }
 
-    /// Tokens whose KV a request holds, and when it was first part of a step.
+    /// Tokens whose KV a request keeps, and when it was first part of a step.
     pub(crate) fn held(&self, seat: Seat) -> (u32, Time) {
         let request = &self.requests[seat as usize];
-        (request.kv.positions(), request.start)
+        (request.kv.kept(), request.start)
     }
 
     /// Whether a request with that many tokens of KV can be received: nothing waits here, and its blocks are free.

@@ -38,9 +38,14 @@ impl StepBuilder<'_> {
         Head { request: self.view(seat), tokens, cached: hit.blocks * self.limits().block_tokens, hit }
     }
 
-    /// Free blocks it takes to give the head its first `tokens` tokens, the cached ones included.
+    /// Free blocks it takes to give the head its first `tokens` tokens in one step, the cached ones included.
     pub fn blocks_to_hold(&self, head: &Head, tokens: u32) -> u64 {
-        self.blocks_for(tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
+        self.replica.kv.blocks_for(tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
+    }
+
+    /// Free blocks it takes to compute all of the head, the cached ones included.
+    pub fn blocks_to_compute(&self, head: &Head) -> u64 {
+        self.blocks_for(head.tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
     }
 
     /// Admits the head (in the order of keys: any waiting request) and computes `tokens` tokens of it after its cached ones.
@@ -70,7 +75,7 @@ impl StepBuilder<'_> {
         }
         replica.kv.grow(&mut request.kv, tokens);
         hash_to(&mut replica.kv, seat, request, head.cached + tokens);
-        replica.step.chunks.push(Chunk { seat, tokens, past: head.cached });
+        replica.step.chunks.push(Chunk { seat, tokens, past: head.cached, kept: head.cached });
         Ok(())
     }
 
@@ -89,6 +94,10 @@ impl StepBuilder<'_> {
         if replica.kv.is_watched() {
             let found = cached / replica.limits.block_tokens;
             replica.kv.admitted(known(request.content.as_deref(), tokens - 1), found);
+        }
+        let keep = &replica.limits.retention;
+        if keep.cuts(request.prompt, request.prompt.saturating_add(request.limit)) {
+            request.kv.limit(keep.budget);
         }
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;

@@ -29,7 +29,7 @@ impl StepBuilder<'_> {
         if in_step || in_flight || self.limits().prefix_caching {
             return Err(Infeasible(format!("request {} cannot be swapped out now", request.id)));
         }
-        let blocks = self.blocks_for(held);
+        let blocks = lane.blocks(request);
         if !self.replica.kv.has_room(blocks) {
             return Ok(false);
         }
@@ -51,7 +51,7 @@ impl StepBuilder<'_> {
     pub fn swap_in(&mut self, head: &Head) -> Result<(), Infeasible> {
         let seat = head.request.seat;
         let held = self.request(seat).kv.below();
-        let blocks = self.blocks_for(held);
+        let blocks = self.request(seat).kv.blocks();
         let waits = self.request(seat).is_waiting() && held > 0 && !self.replica.step.all_members;
         let replica = &mut *self.replica;
         if !waits || blocks > replica.kv.free() || !replica.waiting.take(seat, &replica.requests) {
