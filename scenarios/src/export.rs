@@ -66,6 +66,11 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
                 .to_owned(),
         );
     }
+    if scenario.engine.retention.is_some() {
+        notes.push(
+            "neither engine throws away tokens inside a request: `engine.retention` is not in the commands".to_owned(),
+        );
+    }
     if scenario.fleet.controllers.disaggregation.is_some() {
         notes.push(
             "prompts and decodes on different replicas need a KV connector on each: the commands start plain replicas"

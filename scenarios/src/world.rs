@@ -8,12 +8,15 @@ mod table_file;
 use std::path::PathBuf;
 
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
-use overbook_sim::cost::{Constant, Cost, CostError, CostModel, Eager, PrefillPart, Roofline, StepCost, StepShape};
+use overbook_sim::cost::{
+    Constant, Cost, CostError, CostModel, Eager, PrefillPart, Retained, RetentionWork, Roofline, StepCost, StepShape,
+};
 use overbook_sim::fleet::{
     Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, Frontend,
     OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
+use overbook_sim::kv::retention::{Keep, RetentionSpec};
 use overbook_sim::kv::{LoadRule, StoreSpec, TierSpec};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
@@ -94,6 +97,16 @@ pub enum WorldError {
         /// Bytes of a block on all GPUs of a replica.
         block: Bytes,
     },
+    /// The model keeps its KV otherwise.
+    #[error(
+        "`engine.retention`: {model} has {why}; budgets of slots are for models with keys and values of every token and head"
+    )]
+    Retention {
+        /// The model.
+        model: String,
+        /// What it has instead.
+        why: &'static str,
+    },
     /// The trace cannot be replayed.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -133,9 +146,13 @@ impl Point {
         };
         let pool = blocks * u64::from(engine.block_tokens);
         let needs = self.scenario.scheduler.needs();
-        let held = self.model.context.min(u32::try_from(pool).unwrap_or(u32::MAX));
+        let retention = self.retention()?.map_or(Keep::ALL, RetentionSpec::keep);
+        // The longest request: as long as the pool, unless it never has more slots than its budget and a chunk.
+        let chunk = needs.step_tokens.at(self.model.context);
+        let fits = |tokens: u32| u64::from(retention.longest_slots(tokens, chunk)) <= pool;
+        let held = if fits(self.model.context) { self.model.context } else { u32::try_from(pool).unwrap_or(u32::MAX) };
         let max_model_len = match engine.max_model_len {
-            Some(MaxModelLen::Tokens(len)) if u64::from(len) > pool => {
+            Some(MaxModelLen::Tokens(len)) if !fits(len) => {
                 return Err(WorldError::Pool { max_model_len: len, pool });
             }
             Some(MaxModelLen::Tokens(len)) => len,
@@ -145,8 +162,25 @@ impl Point {
             Some(MaxModelLen::Auto) | None => held,
         };
         let swap = needs.swap_space.map(|space| self.swap(space)).transpose()?.unwrap_or_default();
-        let limits = Limits { swap, ..needs.limits(blocks, engine.block_tokens, max_model_len) };
+        let limits = Limits { swap, retention, ..needs.limits(blocks, engine.block_tokens, max_model_len) };
         Ok((limits, origin))
+    }
+
+    /// What requests keep of their KV.
+    ///
+    /// # Errors
+    /// The model's layers do not keep slots of tokens and heads.
+    fn retention(&self) -> Result<Option<&RetentionSpec>, WorldError> {
+        let retention = self.scenario.engine.retention.as_ref();
+        let why = match (self.model.mla, self.model.sliding) {
+            (Some(_), _) => "one latent vector for all heads",
+            (_, Some(_)) => "layers with a sliding window",
+            _ => return Ok(retention),
+        };
+        match retention {
+            Some(_) => Err(WorldError::Retention { model: self.model.name.clone(), why }),
+            None => Ok(None),
+        }
     }
 
     /// Whether its engine refuses to start unless the memory holds one sequence of the model's whole context, as vLLM does. Others
@@ -355,6 +389,18 @@ impl Point {
     /// # Errors
     /// No cost model for this combination, or its table cannot be read.
     pub fn cost(&self) -> Result<Box<dyn CostModel>, WorldError> {
+        let whole = self.whole_cost()?;
+        let Some(retention) = self.retention()?.filter(|_| self.scenario.engine.has_roofline()) else {
+            return Ok(whole);
+        };
+        let layout = self.scenario.layout(&self.model);
+        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let work = RetentionWork::new(retention, &self.gpu, &self.model, &shard, layout.kv);
+        Ok(Box::new(Retained::new(whole, work)))
+    }
+
+    /// The same for requests that keep all their tokens.
+    fn whole_cost(&self) -> Result<Box<dyn CostModel>, WorldError> {
         let engine = &self.scenario.engine;
         let layout = self.scenario.layout(&self.model);
         match &engine.cost {

@@ -8,6 +8,7 @@ mod eager;
 pub mod forms;
 mod host;
 pub mod jitter;
+mod retained;
 pub mod roofline;
 pub mod steps;
 pub mod table;
@@ -18,6 +19,7 @@ use std::ops::{Add, Mul};
 pub use eager::Eager;
 pub use host::HostCost;
 pub use jitter::Jitter;
+pub use retained::{Retained, RetentionWork};
 pub use roofline::{CostError, Roofline};
 
 /// Units of [`Cost`] in one nanosecond.

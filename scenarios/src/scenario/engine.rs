@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use overbook_sim::calibrate::StepModel;
 use overbook_sim::cost::HostCost;
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::kv::retention::RetentionSpec;
 use overbook_sim::units::{Bandwidth, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub struct EngineSpec {
     /// What becomes of KV that no request holds; by default vLLM's prefix cache on the GPUs, where the scheduler has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_cache: Option<PrefixCacheSpec>,
+    /// Which tokens of a request keep their keys and values; by default all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSpec>,
     /// Host time per step, and the time to draw tokens; by default what published runs of the engine show, or what the cost
     /// table says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +72,7 @@ impl Default for EngineSpec {
             // What is left of PCIe 4.0 x16 in the catalog: 31.5 GB/s, of which large messages get 0.64.
             host_link: Bandwidth(20e9),
             prefix_cache: None,
+            retention: None,
             host: None,
             frontend: None,
         }

@@ -108,6 +108,7 @@ impl PoolEngineSpec {
             cost: self.cost.as_ref().unwrap_or(&engine.cost).clone(),
             host_link: self.host_link.unwrap_or(engine.host_link),
             prefix_cache: engine.prefix_cache.clone(),
+            retention: engine.retention.clone(),
             host: self.host.or(engine.host),
             version: self.version.clone().or_else(|| engine.version.clone()),
             enforce_eager: self.enforce_eager.unwrap_or(engine.enforce_eager),

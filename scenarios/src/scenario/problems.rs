@@ -5,6 +5,7 @@
 mod pools;
 
 use overbook_sim::check::{Check, Problem};
+use overbook_sim::kv::retention::RetentionPolicy;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
@@ -42,6 +43,16 @@ impl Scenario {
         }
         if let Some(cache) = &self.engine.prefix_cache {
             cache.check(&self.scheduler, self.fleet.pools.is_empty(), &mut Check::new("engine", &mut list));
+        }
+        if let Some(retention) = &self.engine.retention {
+            let mut check = Check::new("engine", &mut list);
+            let told = "cannot be combined with this scheduler, which counts tokens of requests where only slots are kept: vllm, sarathi, \
+                        orca and static count slots";
+            check.that(self.scheduler.needs().counts_slots, "retention", told);
+            let told =
+                "is `oracle`, which knows all attention to come: it has a row in quality tables, and none in a run";
+            check.that(retention.policy != RetentionPolicy::Oracle, "retention.policy", told);
+            retention.check(&mut check.below("retention"));
         }
         self.scheduler.check(&mut Check::new("scheduler", &mut list));
         for (metric, bound) in self.slo.bounds() {

@@ -23,6 +23,7 @@ impl Scenario {
             kv: self.engine.kv,
             utilization: self.engine.gpu_memory_utilization,
             block_tokens: self.engine.block_tokens,
+            slot_bytes: self.engine.retention.as_ref().map_or(0, |retention| retention.policy.work().slot_bytes),
             max_batched_tokens: needs.step_tokens.at(longest),
             max_seqs: needs.max_seqs,
             rule: match self.scheduler {

@@ -57,6 +57,8 @@ pub struct Layout {
     pub utilization: f64,
     /// Tokens per KV block.
     pub block_tokens: u32,
+    /// Bytes that a token has in each layer and KV head beside its key and value: position and score, under a retention policy.
+    pub slot_bytes: u32,
     /// Largest batch [tokens]: sizes the activations.
     pub max_batched_tokens: u32,
     /// Most sequences in a batch: sizes the logits.
@@ -226,7 +228,9 @@ fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan
     let shard = model.shard_experts(layout.tensor_parallel, layout.experts)?;
     let share = |bytes: u64| (bytes as f64 * layout.utilization) as u64;
     let profiled = reserve_bytes(gpu, model, &shard, layout);
-    let per_layer = model.stored_per_token(shard.kv_heads) * layout.kv.bytes() * u64::from(layout.block_tokens.max(1));
+    let beside = u64::from(shard.kv_heads) * u64::from(layout.slot_bytes);
+    let per_token = model.stored_per_token(shard.kv_heads) * layout.kv.bytes() + beside;
+    let per_layer = per_token * u64::from(layout.block_tokens.max(1));
     let plan = |stage: Stage| {
         let weights = stage_weight_bytes(model, &shard, layout.weights, stage);
         let (budget, reserve) = match layout.rule {

@@ -14,6 +14,7 @@ fn layout(tensor_parallel: u32, max_batched_tokens: u32) -> Layout {
         kv: KvDtype::Bf16,
         utilization: 0.9,
         block_tokens: 16,
+        slot_bytes: 0,
         max_batched_tokens,
         max_seqs: 256,
         rule: PoolRule::Profiled,

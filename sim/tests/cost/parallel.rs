@@ -249,6 +249,7 @@ fn stages_share_weights_and_the_tightest_makes_the_pool() {
         kv: KvDtype::Bf16,
         utilization: 0.9,
         block_tokens: 16,
+        slot_bytes: 0,
         max_batched_tokens: 8192,
         max_seqs: 256,
         rule: PoolRule::Profiled,

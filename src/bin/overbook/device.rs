@@ -254,6 +254,11 @@ fn possible(point: &Point) -> Result<(), Failure> {
     if point.scenario.engine.kv != KvDtype::Bf16 {
         return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
     }
+    if point.scenario.engine.retention.is_some() {
+        return Err(Failure::Input(
+            "the real engine cannot keep budgets of slots in a run yet; leave out `engine.retention`".into(),
+        ));
+    }
     if point.scenario.fleet.gpus_per_replica() > 1 {
         return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
     }

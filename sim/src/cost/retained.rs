@@ -1,0 +1,143 @@
+//! What a retention policy costs beside the attention that it saves: gates, scores, and the search for what goes.
+//!
+//! ```text
+//! each step          the gates' weights are read once
+//! each token         2 · layers · (hidden · width + width · kv heads) operations of the gates
+//! each decode        its slots · (bytes of a step + bytes of an eviction / every), and for what compares keys with keys
+//!                    its slots · budget · 2 · head_dim operations / every
+//! each chunk         its slots and tokens · (bytes of an eviction + four passes over the scores)
+//! ```
+//!
+//! Per layer and KV head, over the GPUs of the group. Bytes count at the bandwidth that small kernels get, operations at what matrix
+//! products get; launches are taken to be part of the captured step. A sequence below its budget is charged for looking at its slots
+//! too: at most that is what it costs.
+
+use super::{Cost, CostModel, DecodeCost, Jitter, StepCost, StepShape};
+use crate::hardware::gpu::GpuSpec;
+use crate::hardware::model::{KvDtype, ModelSpec, Shard};
+use crate::kv::retention::{RetentionPolicy, RetentionSpec};
+
+/// Passes of a radix selection over scores of four bytes.
+const SELECT_BYTES: f64 = 16.0;
+
+/// A cost model whose steps keep budgets.
+#[derive(Debug)]
+pub struct Retained<C> {
+    inner: C,
+    work: RetentionWork,
+}
+
+/// What retention adds to a step.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RetentionWork {
+    /// Each step.
+    pub step: Cost,
+    /// Each token.
+    pub token: Cost,
+    /// Each slot that a decoding sequence attends to.
+    pub slot: Cost,
+    /// Each slot or token of a chunk of a prompt.
+    pub chunk_slot: Cost,
+}
+
+impl RetentionWork {
+    /// The work of a policy on a GPU that has a shard of the model.
+    pub fn new(spec: &RetentionSpec, gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, kv: KvDtype) -> RetentionWork {
+        if spec.policy == RetentionPolicy::Full {
+            return RetentionWork::default();
+        }
+        let work = spec.policy.work();
+        let heads = f64::from(model.layers) * f64::from(shard.kv_heads);
+        let byte_us = 1e6 / (gpu.small_kernels.memory * gpu.bandwidth.0);
+        let flop_us = 1e6 / (gpu.matmul.bf16.compute * gpu.peak_bf16.0);
+        let key = f64::from(model.head_dim) * kv.bytes() as f64;
+        let evict = f64::from(work.evict_bytes) + f64::from(work.evict_keys) * key;
+        let every = f64::from(spec.every);
+        let pairs = f64::from(work.evict_pairs) * f64::from(spec.budget) * 2.0 * f64::from(model.head_dim);
+        let width = f64::from(work.gate_width);
+        let ways = f64::from(model.hidden) * width + width * f64::from(model.kv_heads);
+        // Every GPU of a group has the whole hidden state: the gates are computed on each, all of them.
+        let layers = f64::from(model.layers);
+        let gate_bytes = 2.0 * ways * layers;
+        let gate = if work.gate_width == 0 { 0.0 } else { gate_bytes * byte_us };
+        RetentionWork {
+            step: Cost::from_us(gate),
+            token: Cost::from_us(2.0 * ways * layers * flop_us),
+            slot: Cost::from_us(
+                heads * ((f64::from(work.step_bytes) + evict / every) * byte_us + pairs / every * flop_us),
+            ),
+            chunk_slot: Cost::from_us(heads * ((evict + SELECT_BYTES) * byte_us + pairs * flop_us)),
+        }
+    }
+}
+
+impl<C: CostModel> Retained<C> {
+    /// The steps of `inner`, and this work in each.
+    pub fn new(inner: C, work: RetentionWork) -> Retained<C> {
+        Retained { inner, work }
+    }
+}
+
+impl<C: CostModel> CostModel for Retained<C> {
+    fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
+        let cost = self.inner.step(shape);
+        let tokens = shape.tokens();
+        if tokens == 0 {
+            return cost;
+        }
+        let chunks: u64 = shape.prefill.iter().map(|part| u64::from(part.past) + u64::from(part.tokens)).sum();
+        let RetentionWork { step, token, slot, chunk_slot } = self.work;
+        let more = step + token * tokens + slot * shape.decode_context + chunk_slot * chunks;
+        StepCost { device: cost.device + more, ..cost }
+    }
+
+    fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
+        let cost = self.inner.decode(seqs, context);
+        if seqs == 0 {
+            return cost;
+        }
+        let base = cost.base + self.work.step + self.work.token * u64::from(seqs);
+        DecodeCost { base, per_context: cost.per_context + self.work.slot, ..cost }
+    }
+
+    fn jitter(&self) -> Option<&Jitter> {
+        self.inner.jitter()
+    }
+}
+
+impl CostModel for Box<dyn CostModel> {
+    fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
+        (**self).step(shape)
+    }
+
+    fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
+        (**self).decode(seqs, context)
+    }
+
+    fn jitter(&self) -> Option<&Jitter> {
+        (**self).jitter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::{Constant, PrefillPart};
+
+    #[test]
+    fn decode_agrees_with_step_and_each_part_is_charged() {
+        let work = RetentionWork { step: Cost(1000), token: Cost(10), slot: Cost(3), chunk_slot: Cost(7) };
+        let inner = Constant(StepCost { device: Cost(50), host: Cost(5) });
+        let mut model = Retained::new(inner, work);
+        let shape = StepShape { decode_seqs: 4, decode_context: 400, prefill: &[], prefill_ends: 0 };
+        let (step, decode) = (model.step(&shape), model.decode(4, 400));
+        assert_eq!(step.device, Cost(50 + 1000 + 40 + 1200));
+        assert_eq!(step.device, decode.base + decode.per_context * 400);
+        assert_eq!(step.host, decode.host);
+        let prefill = [PrefillPart { tokens: 20, past: 80 }];
+        let mixed = model.step(&StepShape { prefill: &prefill, prefill_ends: 1, ..shape });
+        assert_eq!(mixed.device, Cost(50 + 1000 + 240 + 1200 + 700));
+        let none = StepShape { decode_seqs: 0, decode_context: 0, prefill: &[], prefill_ends: 0 };
+        assert_eq!(model.step(&none).device, Cost(50), "no tokens, no work");
+    }
+}
