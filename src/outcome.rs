@@ -63,6 +63,9 @@ impl Outcome {
         for (pool, name) in summary.pools.iter_mut().zip(point.pool_names()) {
             pool.name = name;
         }
+        let used = summary.retained.iter().flat_map(|retained| retained.finished.keys().copied());
+        // What cannot be told was refused before the run.
+        summary.quality = point.quality(used.collect::<Vec<_>>().into_iter()).ok().flatten();
         let scenario = &point.scenario;
         Outcome {
             title: scenario.description.clone().unwrap_or_else(|| scenario.name.clone()),
@@ -139,6 +142,9 @@ pub fn verdicts(scenario: &Scenario, summary: &Summary) -> Vec<reports::Verdict>
         bounds.map(|(metric, most)| reports::Verdict::at_most(metric, most.0.as_secs_f64(), summary)).collect();
     if let Some(goodput) = &scenario.slo.goodput {
         verdicts.push(reports::Verdict::at_least("goodput_fraction", goodput.share, summary));
+    }
+    if let Some(least) = scenario.slo.quality.as_ref().and_then(|quality| quality.at_least) {
+        verdicts.push(reports::Verdict::at_least("quality", least, summary));
     }
     verdicts
 }

@@ -51,6 +51,7 @@ impl Wanted {
 /// # Errors
 /// They lack it, or cannot be read.
 pub(crate) fn check(point: &Point) -> Result<(), Error> {
+    point.quality(std::iter::empty()).map_err(|error| Error::Unsuited(format!("`slo.quality`: {error}")))?;
     let Some(mut wanted) = Wanted::of(point) else { return Ok(()) };
     let mut requests = point.workload()?;
     let mut first = None;

@@ -22,7 +22,7 @@ impl Unit {
             "request_throughput" | "request_goodput" => Unit::RequestsPerSecond,
             "output_throughput" | "total_token_throughput" => Unit::TokensPerSecond,
             "goodput_fraction" | "recompute_tax" | "prefix_hit_rate" | "kv_usage_mean" | "kv_usage_max"
-            | "utilization" | "cache_gap" => Unit::Share,
+            | "utilization" | "cache_gap" | "quality" | "quality_unknown" => Unit::Share,
             "makespan" => Unit::Seconds,
             _ if is_latency(metric) => Unit::Seconds,
             _ => Unit::Count,

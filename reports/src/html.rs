@@ -74,7 +74,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let outages = crate::outages::table(summary);
     let sessions = crate::sessions::table(summary);
     let kv = crate::kv_traffic::table(summary);
-    let tables = [&[sessions, outages, pools, kv], tables].concat();
+    let retained = crate::retained::table(summary);
+    let tables = [&[sessions, outages, pools, kv, retained], tables].concat();
     let page = Page {
         report,
         tone: tone(report),

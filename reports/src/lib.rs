@@ -70,6 +70,7 @@ pub mod points;
 mod pools;
 pub mod read;
 pub mod report;
+mod retained;
 pub mod run_dir;
 mod sessions;
 pub mod study;

@@ -3,6 +3,7 @@
 mod calibration;
 mod reserved;
 
+use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
 use overbook_sim::lengths::LengthSpec;
 
 use crate::point::Point;
@@ -32,6 +33,9 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     if !point.assumed.is_empty() {
         let taken = point.assumed.iter().map(|one| format!("{} {} ({})", one.path, one.value, one.why));
         facts.push(("Engine defaults".to_owned(), taken.collect::<Vec<_>>().join("; ")));
+    }
+    if let Some(retention) = &scenario.engine.retention {
+        facts.push(("Retention".to_owned(), retention_facts(point, retention)));
     }
     let needs = scenario.scheduler.needs();
     if needs.sm_shares.is_some() {
@@ -68,6 +72,18 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     let place: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path} = {value}")).collect();
     facts.insert(0, ("Point".to_owned(), place.join(", ")));
     Ok(facts)
+}
+
+/// What requests keep, and what that costs.
+fn retention_facts(point: &Point, retention: &RetentionSpec) -> String {
+    let cost = if retention.policy == RetentionPolicy::Full {
+        "nothing is thrown away"
+    } else if point.scenario.engine.has_roofline() {
+        "its own work is charged by bytes and operations (INFERRED: no kernel of it was measured)"
+    } else {
+        "its own work is NOT charged: measured steps do not have it"
+    };
+    format!("{}; {cost}; requests that may lose tokens neither find nor leave cached prefixes", text(retention))
 }
 
 /// A fact that may be another one in each pool.

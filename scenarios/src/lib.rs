@@ -52,6 +52,7 @@ pub mod metric;
 mod nearest;
 mod point;
 mod provenance;
+pub mod quality;
 pub mod scenario;
 mod schema;
 pub mod small_file;

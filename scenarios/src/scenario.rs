@@ -30,7 +30,7 @@ pub use model::ModelChoice;
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
 pub(crate) use problems::key_of;
-pub use slo::{GoodputSpec, Slo};
+pub use slo::{GoodputSpec, QualitySpec, Slo};
 pub use sweep::SweepSpec;
 pub use version::EngineVersion;
 pub use workload::{ClientTimeSpec, Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};

@@ -18,6 +18,9 @@ macro_rules! bounds {
             /// What a single request is promised, and how many must get it.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub goodput: Option<GoodputSpec>,
+            /// What answers must be worth, where requests keep only some of their tokens.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub quality: Option<QualitySpec>,
         }
 
         impl Slo {
@@ -55,6 +58,26 @@ bounds! {
     e2el_p95: "95th percentile of the time from arrival to the last token.",
     e2el_p99: "99th percentile of the time from arrival to the last token.",
     e2el_p99_9: "99.9th percentile of the time from arrival to the last token.",
+}
+
+/// The task whose measured scores say what answers are worth.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QualitySpec {
+    /// A task of the table, as `MATH-500`.
+    pub task: String,
+    /// The model that was measured; by default that of the scenario.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Right answers at least, over those that full caches give: a run in which the quality of any request is unknown, or where answers
+    /// are worth less, misses this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2))]
+    pub at_least: Option<f64>,
+    /// Another table of measured scores than the catalog's, relative to the scenario's folder: a CSV file with the columns `model`,
+    /// `task`, `policy`, `budget`, `score`, `full`, `samples`, `kind` and `source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<std::path::PathBuf>,
 }
 
 /// What a single request is promised, and how many must get it.

@@ -106,6 +106,9 @@ impl PointCheck<'_> {
             CostSpec::Profile(profile) => self.file("engine.cost.profile.path", &mut profile.path, base),
             CostSpec::Roofline | CostSpec::Constant(_) => {}
         }
+        if let Some(table) = scenario.slo.quality.as_mut().and_then(|quality| quality.table.as_mut()) {
+            self.file("slo.quality.table", table, base);
+        }
         for (number, pool) in scenario.fleet.pools.iter_mut().enumerate() {
             let key = |kind: &str| format!("fleet.pools.{number}.engine.cost.{kind}.path");
             match &mut pool.engine.cost {

@@ -21,6 +21,9 @@ impl Point {
             population.rates = file_name(&population.rates).into();
             population.lengths = population.lengths.as_deref().map(|path| file_name(path).into());
         }
+        if let Some(table) = scenario.slo.quality.as_mut().and_then(|quality| quality.table.as_mut()) {
+            *table = file_name(table).into();
+        }
         match &mut scenario.engine.cost {
             CostSpec::Table(table) => table.path = file_name(&table.path).into(),
             CostSpec::Steps(steps) => steps.path = file_name(&steps.path).into(),

@@ -6,12 +6,14 @@
 mod metric;
 mod outages;
 mod pool;
+mod quality;
 mod sessions;
 mod tally;
 
 pub use metric::{LATENCIES, QUANTILES};
 pub use outages::{Hit, Outage, Outages};
 pub use pool::PoolSummary;
+pub use quality::Quality;
 pub use sessions::SessionFigures;
 pub use tally::Tally;
 
@@ -238,6 +240,8 @@ pub struct Summary {
     pub kv: Option<KvTraffic>,
     /// What became of requests under a budget of slots, where there is one.
     pub retained: Option<RetentionFigures>,
+    /// What answers are worth, where a task is named.
+    pub quality: Option<Quality>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

@@ -93,7 +93,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 42] = [
+const SINGLE: [(&str, Figure); 46] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -120,6 +120,10 @@ const SINGLE: [(&str, Figure); 42] = [
         let bound = s.kv.as_ref()?.bound?;
         ratio(bound.belady as f64 - bound.found as f64, bound.asked as f64)
     }),
+    ("shrunk", |s| Some(s.retained.as_ref()?.shrunk as f64)),
+    ("quality", Summary::quality_share),
+    ("quality_unknown", Summary::quality_unknown),
+    ("answers_per_gpu_second", Summary::answers_per_gpu_second),
     ("kv_usage_mean", |s| Some(s.load.kv_usage_mean)),
     ("kv_usage_max", |s| Some(s.load.kv_usage_max)),
     ("running_mean", |s| Some(s.load.running_mean)),

@@ -343,6 +343,7 @@ impl Tally {
             pools: Vec::new(),
             kv: None,
             retained: None,
+            quality: None,
             outages: Outages::default(),
         }
     }
