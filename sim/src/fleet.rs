@@ -32,4 +32,6 @@ pub use drive::{Effort, StopReason};
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
 pub use pools::ReplicaPool;
+#[cfg(feature = "planted-faults")]
+pub use crate::serving::replica::Leak;
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

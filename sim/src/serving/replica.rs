@@ -5,6 +5,7 @@
 
 mod audit;
 mod delivery;
+mod leak;
 mod loading;
 mod own;
 mod placement;
@@ -27,6 +28,8 @@ use crate::workload::arrival::Arrival;
 use loading::Loads;
 use progress::Progress;
 
+#[doc(hidden)]
+pub use leak::Leak;
 pub(crate) use loading::Fetch;
 pub(crate) use own::{name_own, publish};
 pub(crate) use transfer::Outgoing;
@@ -73,6 +76,9 @@ pub struct Replica {
     pub(crate) own_waiting: u32,
     /// Whether nothing was here for a while before the plan to come.
     pub(crate) idled: bool,
+    /// A block that is not given back.
+    #[cfg(feature = "planted-faults")]
+    leak: Option<leak::Leak>,
 }
 
 impl Replica {
@@ -111,6 +117,8 @@ impl Replica {
             progress: Progress::default(),
             own_waiting: 0,
             idled: false,
+            #[cfg(feature = "planted-faults")]
+            leak: None,
         }
     }
 
