@@ -23,6 +23,8 @@ mod segment;
 mod sink;
 mod spec;
 
+#[cfg(feature = "planted-faults")]
+pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
@@ -32,6 +34,4 @@ pub use drive::{Effort, StopReason};
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
 pub use pools::ReplicaPool;
-#[cfg(feature = "planted-faults")]
-pub use crate::serving::replica::Leak;
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

@@ -378,7 +378,9 @@ impl PointCheck<'_> {
         }) = scheduler
             && !size.is_multiple_of(block)
         {
-            let message = format!("is {size}; SGLang 0.5.23 takes multiples of a block, here {block} tokens");
+            let message = format!(
+                "`chunked_prefill_size` is {size}; SGLang 0.5.23 takes multiples of a block, here {block} tokens"
+            );
             self.add("scheduler.sglang.chunked_prefill_size", message);
         }
         let Prompts::Whole(budgets) = scheduler.needs().prompts else { return };
@@ -392,6 +394,16 @@ impl PointCheck<'_> {
                     scheduler.name()
                 );
                 self.add(&format!("scheduler.{}.{name}", scheduler.name()), message);
+            }
+        }
+    }
+
+    /// Whether every tier below the GPUs holds a block.
+    pub(super) fn tiers(&mut self, point: &Point) {
+        let tiers = point.scenario.engine.prefix_cache.iter().flat_map(|cache| &cache.tiers);
+        for (number, tier) in tiers.enumerate() {
+            if let Err(error @ WorldError::Tier { .. }) = point.tier_blocks(tier) {
+                self.add(&format!("engine.prefix_cache.tiers.{number}.size"), error.to_string());
             }
         }
     }

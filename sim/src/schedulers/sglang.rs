@@ -256,7 +256,8 @@ impl SchedulerPolicy for SglangSpec {
         check.that(!spared, "disable_priority_preemption", told);
         let threshold = self.priority_scheduling_preemption_threshold;
         let idle = threshold != SglangSpec::default().priority_scheduling_preemption_threshold && !self.preempts();
-        let told = if self.enable_priority_scheduling { "has no effect with `disable_priority_preemption`" } else { told };
+        let told =
+            if self.enable_priority_scheduling { "has no effect with `disable_priority_preemption`" } else { told };
         check.that(!idle, "priority_scheduling_preemption_threshold", told);
         // SGLang stops at these two as well (`validation_hook.py`).
         let retracts = self.retraction_policy == RetractionPolicy::Priority && !self.enable_priority_scheduling;

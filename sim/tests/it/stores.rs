@@ -163,7 +163,9 @@ fn laws_hold_over_stores_apart_that_fail() {
         moved += run.rows.requests.iter().filter(|row| row.replica >= prefill).count();
         failed += run.result.summary.count(Outcome::Failed);
     }
-    eprintln!("stores apart: {worlds} worlds, {tiers} with tiers, {loaded} blocks loaded, {moved} moved, {failed} failed");
+    eprintln!(
+        "stores apart: {worlds} worlds, {tiers} with tiers, {loaded} blocks loaded, {moved} moved, {failed} failed"
+    );
     assert!(worlds > 300 && tiers > 200 && loaded > 1000 && moved > 2000 && failed > 500);
 }
 
