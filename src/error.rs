@@ -6,6 +6,8 @@ use overbook_scenarios::{LoadError, Problems};
 use overbook_sim::fleet::RunError;
 use overbook_sim::workload::arrival::WorkloadError;
 
+use crate::StudyOutcome;
+
 /// Why an experiment cannot be run, or stopped on the way.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,9 +34,6 @@ pub enum Error {
     /// The requests cannot be counted.
     #[error("{0}")]
     Requests(#[source] WorkloadError),
-    /// The requests lack what the scenario goes by.
-    #[error("{0}")]
-    Unsuited(String),
     /// A single run was asked of a scenario that has a sweep.
     #[error("this is a study of {runs} runs; set a value in place of its sweep, or run it as a study")]
     Sweep {
@@ -48,7 +47,7 @@ pub enum Error {
     #[error("cannot make a folder for rows: {0}")]
     Scratch(#[source] std::io::Error),
     /// A point of a study failed.
-    #[error("point {number} ({place}): {source}")]
+    #[error("point {number} ({place}): {source}{}", others(*.more))]
     Point {
         /// Its number, from 1.
         number: usize,
@@ -56,10 +55,30 @@ pub enum Error {
         place: String,
         /// Why.
         source: Box<Error>,
+        /// How many points after it could not be run either.
+        more: usize,
+        /// What the study gives without these points; none where it gives nothing.
+        finished: Option<Box<StudyOutcome>>,
     },
 }
 
+fn others(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        1 => "; and another point could not be run".to_owned(),
+        more => format!("; and {more} more points could not be run"),
+    }
+}
+
 impl Error {
+    /// Takes what a study gives though one of its points could not be run.
+    pub fn take_finished(&mut self) -> Option<StudyOutcome> {
+        match self {
+            Error::Point { finished, .. } => finished.take().map(|outcome| *outcome),
+            _ => None,
+        }
+    }
+
     /// Whether the input is to blame (the scenario, its files, the requests), and not the run.
     pub fn is_input(&self) -> bool {
         match self {
@@ -68,7 +87,6 @@ impl Error {
             | Error::Value { .. }
             | Error::World(_)
             | Error::Requests(_)
-            | Error::Unsuited(_)
             | Error::Sweep { .. } => true,
             Error::Run(error) => match error {
                 RunError::Workload(_)
@@ -97,7 +115,10 @@ mod tests {
 
     #[test]
     fn input_and_runs_are_told_apart_also_inside_a_study() {
-        let at = |source: Error| Error::Point { number: 2, place: "seed=3".into(), source: Box::new(source) };
+        let at = |source: Error| {
+            let (place, source) = ("seed=3".into(), Box::new(source));
+            Error::Point { number: 2, place, source, more: 0, finished: None }
+        };
         let input = at(Error::Run(RunError::Workload("line 7 is broken".into())));
         assert!(input.is_input());
         assert_eq!(input.to_string(), "point 2 (seed=3): line 7 is broken");

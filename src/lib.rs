@@ -50,7 +50,6 @@ mod pool;
 mod shared;
 mod simulate;
 pub mod study;
-mod suited;
 mod traffic;
 pub mod validation;
 

@@ -8,7 +8,7 @@ use overbook_sim::workload::arrival::Workload;
 use overbook_traces::{Tapped, burstiness};
 
 use crate::policies::Policies;
-use crate::{Error, Options, Outcome, suited};
+use crate::{Error, Options, Outcome};
 
 /// The fleet of a point and what steps cost on each kind of replica.
 pub(crate) fn fleet(
@@ -32,7 +32,6 @@ pub(crate) fn simulate<R: Recorder>(
     recorder: &mut R,
     watch: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Outcome, Error> {
-    suited::check(point)?;
     let (cluster, mut costs) = fleet(point, policies, options)?;
     let mut costs: Vec<_> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
     let mut workload = open()?;

@@ -13,7 +13,7 @@ use overbook_sim::workload::arrival::Workload;
 use crate::policies::Policies;
 use crate::shared::Shared;
 use crate::simulate::simulate;
-use crate::{Error, Options, Outcome, pool};
+use crate::{Cancel, Error, Options, Outcome, pool};
 
 pub use table::{Asked, judged_all, place};
 
@@ -59,8 +59,8 @@ pub struct PointDone {
 /// What a study gives.
 #[derive(Clone, Debug)]
 pub struct StudyOutcome {
-    /// The outcomes of the points, in their order. If the study was cancelled, those that had not been begun have none, and those
-    /// that were under way say that they were interrupted.
+    /// The outcomes of the points, in their order. Those that could not be run have none. If the study was cancelled, neither have
+    /// those that had not been begun, and those that were under way say that they were interrupted.
     pub points: Vec<Option<Outcome>>,
     /// The figures of `expect:`, judged.
     pub expected: Vec<Judgement>,
@@ -87,6 +87,14 @@ impl Study {
         self.plan.points()
     }
 
+    /// Reads the requests as far as is needed to see that they have what the prefix caches go by. Every run begins with it.
+    ///
+    /// # Errors
+    /// They lack it: each problem with its place.
+    pub fn check_requests(&self, cancel: &Cancel) -> Result<(), Error> {
+        Ok(self.plan.check_requests(&|| !cancel.is_cancelled())?)
+    }
+
     /// Points that these options run at once.
     pub fn jobs(&self, options: &Options) -> usize {
         pool::threads(options.jobs, self.points().len())
@@ -96,8 +104,9 @@ impl Study {
     /// number of threads.
     ///
     /// # Errors
-    /// The first point, in their order, that could not be run. The others are run nevertheless.
+    /// The first point, in their order, that could not be run. The others are run nevertheless: [`Error::take_finished`] has them.
     pub fn run(&self, options: &Options, on_done: &(dyn Fn(PointDone) + Sync)) -> Result<StudyOutcome, Error> {
+        self.check_requests(&options.cancel)?;
         let points = self.points();
         let shared = Shared::new(points, options.shared_bytes_max, &options.cancel);
         let finished = AtomicUsize::new(0);
@@ -109,12 +118,31 @@ impl Study {
                 let finished = 1 + finished.fetch_add(1, Ordering::Relaxed);
                 on_done(PointDone { point: at, finished, of: points.len() });
             }
-            outcome.map_err(|error| Error::Point { number: at + 1, place: place(point), source: Box::new(error) })
+            outcome
         });
-        let points = outcomes.into_iter().map(Option::transpose).collect::<Result<Vec<_>, _>>()?;
-        let lookup = |at: usize, metric: &str| points[at].as_ref()?.metric(metric);
+        let (mut finished, mut refused) = (Vec::new(), Vec::new());
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            let outcome = outcome.transpose();
+            finished.push(outcome.unwrap_or_else(|error| {
+                refused.push((at, error));
+                None
+            }));
+        }
+        let lookup = |at: usize, metric: &str| finished[at].as_ref()?.metric(metric);
         let expected = self.plan.expectations().iter().map(|expected| expected.judge(&lookup)).collect();
-        Ok(StudyOutcome { expected, workloads_opened: shared.opened(), points })
+        let any = finished.iter().any(Option::is_some);
+        let outcome = StudyOutcome { expected, workloads_opened: shared.opened(), points: finished };
+        let more = refused.len().saturating_sub(1);
+        match refused.into_iter().next() {
+            None => Ok(outcome),
+            Some((at, error)) => Err(Error::Point {
+                number: at + 1,
+                place: place(&points[at]),
+                source: Box::new(error),
+                more,
+                finished: any.then(|| Box::new(outcome)),
+            }),
+        }
     }
 
     fn point(
@@ -138,6 +166,7 @@ impl Study {
     /// It has several; or the run stopped on the way.
     pub fn run_single(&self, options: &Options) -> Result<Outcome, Error> {
         let point = self.single()?;
+        self.check_requests(&options.cancel)?;
         let outcome = self.point(point, options, || Ok(point.workload()?))?;
         Ok(self.judged(outcome))
     }
@@ -153,6 +182,7 @@ impl Study {
         watch: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Outcome, Error> {
         let point = self.single()?;
+        self.check_requests(&options.cancel)?;
         let outcome = simulate(point, &self.policies, options, || Ok(point.workload()?), recorder, watch)?;
         Ok(self.judged(outcome))
     }

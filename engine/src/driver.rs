@@ -21,8 +21,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use overbook_sim::cost::PrefillPart;
-use overbook_sim::kv::StoreSpec;
 use overbook_sim::kv::blocks::BlockMove;
+use overbook_sim::kv::{StoreSpec, TierSpec, TierTraffic};
 use overbook_sim::results::rows::StepRow;
 use overbook_sim::serving::Scheduler;
 use overbook_sim::serving::replica::{Happened, Limits, Replica};
@@ -126,6 +126,8 @@ pub trait Observer {
     fn step(&mut self, step: &StepLog, gaps: u64, plans: u64);
     /// Something happened to a request; `steps` and `busy` [ns] are the lane's so far.
     fn happened(&mut self, now: Time, what: &Happened, steps: u64, busy: u64);
+    /// What has gone through a tier below the pool by the end of a turn.
+    fn stored(&mut self, _tier: &TierSpec, _traffic: &TierTraffic) {}
 }
 
 /// Why a driver stopped.

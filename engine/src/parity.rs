@@ -1,7 +1,7 @@
 //! Law 12: given when requests came in and how long steps took, the simulator makes the engine's batches, preemptions and
 //! evictions. A check that the two drive the serving code alike. It says nothing of how well steps are predicted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
 use overbook_sim::fleet::{Cluster, ClusterSpec, Controllers, Patience, RunError, Traffic};
@@ -9,6 +9,7 @@ use overbook_sim::kv::{KvTraffic, StoreSpec};
 use overbook_sim::partitioners::ShareScaling;
 use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::time::Span;
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::run::Measured;
@@ -94,7 +95,7 @@ impl Recorder for Rows {
 }
 
 /// Arrivals as the replica saw them, of requests as they were sent. The replay gets what the engine found out: how long
-/// outputs were, and when clients gave up.
+/// outputs were, and when clients gave up ([`gave_up`]).
 fn as_seen(measured: &Measured) -> VecDeque<Arrival> {
     let mut sent = measured.sent.clone();
     for row in &measured.seen {
@@ -103,14 +104,17 @@ fn as_seen(measured: &Measured) -> VecDeque<Arrival> {
         match row.outcome {
             Outcome::Finished => arrival.output_tokens = row.output_tokens,
             Outcome::Cancelled => arrival.cancel_after = Some(row.end - row.arrival),
-            Outcome::Expired if row.start.is_none() && arrival.max_wait.is_some() => {
-                arrival.max_wait = Some(row.end - row.arrival);
-            }
-            Outcome::Expired => arrival.deadline = Some(row.end - row.arrival),
-            Outcome::Rejected | Outcome::Failed | Outcome::FailedInTrace => {}
+            Outcome::Expired | Outcome::Rejected | Outcome::Failed | Outcome::FailedInTrace => {}
         }
     }
     sent.into()
+}
+
+/// When clients gave up, by request: at the turn that found them late, and not at their deadlines. Those stay what they were, since
+/// policies go by them.
+fn gave_up(measured: &Measured) -> BTreeMap<u64, Span> {
+    let expired = measured.seen.iter().filter(|row| row.outcome == Outcome::Expired);
+    expired.map(|row| (row.request, row.end - row.arrival)).collect()
 }
 
 /// The scheduler, with lanes that take as long as they did, whatever they share.
@@ -131,7 +135,11 @@ pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunErro
     let spec = ClusterSpec {
         jumps: false,
         traffic: Traffic { client_time: spec.traffic.client_time, drain: spec.traffic.drain, ..Traffic::default() },
-        controllers: Controllers { patience: Patience::default(), ..spec.controllers.clone() },
+        controllers: Controllers {
+            patience: Patience::default(),
+            gave_up: gave_up(measured),
+            ..spec.controllers.clone()
+        },
         scheduler: unscaled(&spec.scheduler),
         // Copies are part of the steps that follow them.
         store: spec.store.instant(),

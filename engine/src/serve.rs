@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use overbook_sim::kv::{TierSpec, TierTraffic};
 use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::Time;
 use tokio::sync::watch;
@@ -214,6 +215,11 @@ impl Observer for Both<'_> {
     fn happened(&mut self, now: Time, what: &Happened, steps: u64, busy: u64) {
         self.0.happened(now, what, steps, busy);
         self.1.happened(now, what, steps, busy);
+    }
+
+    fn stored(&mut self, tier: &TierSpec, traffic: &TierTraffic) {
+        self.0.stored(tier, traffic);
+        self.1.stored(tier, traffic);
     }
 }
 

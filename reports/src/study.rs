@@ -209,9 +209,20 @@ impl Study {
                 .into_iter()
                 .map(|(line, place)| (line, place.unwrap_or_else(|| "none of these".into())))
                 .collect(),
-            rows: self.rows(),
+            rows: self.page_rows(),
         };
         Ok(page.render()?)
+    }
+
+    /// The rows of the page: where figures have numbers for the values of the first axis, these stand before them.
+    fn page_rows(&self) -> Vec<Vec<String>> {
+        let mut rows = self.rows();
+        let Some(names) = chart::numbered(self) else { return rows };
+        for row in &mut rows {
+            let number = names.iter().position(|name| *name == row[0]).map_or(0, |at| at + 1);
+            row[0] = format!("{number}: {}", row[0]);
+        }
+        rows
     }
 
     /// What the points say beside their figures, each sentence once, with the places of those that say it.

@@ -192,6 +192,14 @@ pub(crate) fn without_effect(scenario: &Scenario, model: &ModelSpec) -> Vec<Stri
     if engine.version.is_some() && !matches!(scheduler, SchedulerSpec::Vllm(_)) {
         notes.push(format!("`engine.version` changes defaults of `vllm` alone, not of `{}`", scheduler.name()));
     }
+    if let SchedulerSpec::Sglang(sglang) = scheduler
+        && sglang.order() != sglang.schedule_policy
+    {
+        notes.push(
+            "`scheduler.sglang.schedule_policy` is `fcfs`, as SGLang takes it: without `enable_radix_cache` there are no prefixes to go by"
+                .to_owned(),
+        );
+    }
     if engine.enforce_eager && !engine.has_roofline() {
         notes.push("`engine.enforce_eager` changes nothing: `engine.cost` states what steps take".to_owned());
     }

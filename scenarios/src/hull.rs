@@ -2,6 +2,8 @@
 //! run lies.
 
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::kv::eviction::EvictionSpec;
+use overbook_sim::kv::retention::RetentionPolicy;
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::trust::{MeasuredRuns, Standing, Trust};
@@ -26,6 +28,8 @@ pub struct Case {
     billions: f64,
     /// Settings with values that no measured run has, in words.
     own: Vec<String>,
+    /// Parts that no measured run has at all, in words.
+    unmeasured: Vec<String>,
     load: Option<Load>,
 }
 
@@ -85,6 +89,7 @@ impl Case {
             tensor_parallel: f64::from(scenario.fleet.tensor_parallel),
             billions: point.model.parameters() as f64 / 1e9,
             own: point.kinds().iter().flat_map(own_settings).collect(),
+            unmeasured: unmeasured(point),
             load: None,
         }
     }
@@ -99,6 +104,18 @@ impl Case {
         };
         Case { load: Some(load), ..Case::planned(point) }
     }
+}
+
+/// Parts of a point that no measured run has.
+fn unmeasured(point: &Point) -> Vec<String> {
+    let engine = &point.scenario.engine;
+    let cuts = engine.retention.as_ref().filter(|retention| retention.policy != RetentionPolicy::Full);
+    let retention = cuts.map(|retention| format!("the retention {}", retention.policy.name()));
+    let Some(cache) = &engine.prefix_cache else { return retention.into_iter().collect() };
+    let tiers = (!cache.tiers.is_empty()).then(|| "tiers below the GPUs".to_owned());
+    let usual = EvictionSpec::default();
+    let eviction = (cache.eviction != usual).then(|| format!("the eviction {}", cache.eviction.label()));
+    tiers.into_iter().chain(eviction).chain(retention).collect()
 }
 
 /// Times of the engine that are not those by which measured runs are simulated.
@@ -150,10 +167,12 @@ impl Hull {
         let same = |envelope: &&Envelope| (&envelope.scheduler, &envelope.gpu) == (&case.scheduler, &case.gpu);
         let Some(known) = self.0.iter().filter(same).find(|envelope| envelope.experts == case.experts) else {
             let experts = if case.experts { " with experts" } else { "" };
-            return Trust::prior(format!("no measured run of {} on {}{experts}", case.scheduler, case.gpu));
+            let parts = case.unmeasured.join(" and ");
+            let parts = if parts.is_empty() { parts } else { format!(", and none with {parts} anywhere") };
+            return Trust::prior(format!("no measured run of {} on {}{experts}{parts}", case.scheduler, case.gpu));
         };
         let mut outside = known.outside(case);
-        outside.extend(case.own.iter().cloned());
+        outside.extend(case.own.iter().chain(&case.unmeasured).cloned());
         outside.dedup();
         if !known.mostly_confirmed() {
             outside.insert(0, "too few confirmed runs".to_owned());
@@ -252,6 +271,7 @@ mod tests {
             tensor_parallel,
             billions: 8.03,
             own: Vec::new(),
+            unmeasured: Vec::new(),
             load: Some(Load { running: 64.0, prompt, output: 100.0 }),
         }
     }
@@ -268,10 +288,35 @@ mod tests {
         assert!(judge(&case("h100", 1.0, 600.0)).contains("600 mean prompt tokens (100 to 500)"));
         assert!(judge(&Case { kv: KvDtype::Fp8, ..case("h100", 1.0, 300.0) }).contains("fp8 keys and values"));
         assert_eq!(judge(&case("l4", 1.0, 300.0)), "prior: no measured run of vllm on l4");
+        // What was measured nowhere is named on both sides.
+        let with_tiers = |case: Case| Case { unmeasured: vec!["tiers below the GPUs".to_owned()], ..case };
+        let told = judge(&with_tiers(case("l4", 1.0, 300.0)));
+        assert_eq!(told, "prior: no measured run of vllm on l4, and none with tiers below the GPUs anywhere");
+        let told = judge(&with_tiers(case("h100", 2.0, 300.0)));
+        assert_eq!(told, format!("extrapolated by tiers below the GPUs: {figures}"));
         // Before it is simulated nothing is known of its load.
         assert!(judge(&Case { load: None, ..case("h100", 1.0, 600.0) }).starts_with("validated"));
         let busy = Load { running: 65.0, prompt: 300.0, output: 100.0 };
         assert!(judge(&Case { load: Some(busy), ..case("h100", 1.0, 0.0) }).contains("65 requests at once (0 to 64)"));
+    }
+
+    #[test]
+    fn tiers_and_orders_of_eviction_were_not_measured() {
+        let of = |cache: &str| {
+            let text = format!(
+                "version: 1\nname: x\nmodel: llama-3.1-8b\ngpu: l4\nworkload: {{ generate: {{ arrivals: {{ constant: {{ rate: 1/s }} }}, \
+                 lengths: {{ fixed: {{ prompt: 9, output: 9 }} }}, requests: 1 }} }}\nscheduler: vllm\nengine: {{ max_model_len: auto, \
+                 prefix_cache: {cache} }}\n"
+            );
+            let study = crate::Source::from_text("x", &text).resolve().expect("a scenario");
+            Case::planned(&study.points()[0]).unmeasured
+        };
+        assert_eq!(of("{}"), Vec::<String>::new());
+        assert_eq!(of("{ tiers: [{ name: host, size: 8GB }] }"), ["tiers below the GPUs"]);
+        assert_eq!(
+            of("{ eviction: arc, tiers: [{ name: host, size: 8GB }] }"),
+            ["tiers below the GPUs", "the eviction arc"]
+        );
     }
 
     #[test]

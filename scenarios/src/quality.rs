@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::kv::retention::RetentionPolicy;
 use overbook_sim::results::summary::Quality;
 use serde::Deserialize;
 
 use crate::point::Point;
+use crate::scenario::Scenario;
 
 /// One measured score.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -127,13 +129,21 @@ impl Point {
     /// # Errors
     /// The table cannot be read, or nobody measured the task with the model.
     pub fn quality(&self, budgets: impl Iterator<Item = u32>) -> Result<Option<Quality>, QualityError> {
-        let Some(spec) = &self.scenario.slo.quality else { return Ok(None) };
-        let rows = spec.table.as_deref().map_or_else(|| Ok(catalog()), read)?;
-        let model = spec.model.as_deref().unwrap_or(&self.model.name);
-        let policy =
-            self.scenario.engine.retention.as_ref().map_or(RetentionPolicy::Full, |retention| retention.policy);
-        scores(&rows, (&spec.task, model), &policy, budgets).map(Some)
+        of(&self.scenario, &self.model, budgets)
     }
+}
+
+/// What the answers of a scenario are worth; see [`Point::quality`].
+pub(crate) fn of(
+    scenario: &Scenario,
+    model: &ModelSpec,
+    budgets: impl Iterator<Item = u32>,
+) -> Result<Option<Quality>, QualityError> {
+    let Some(spec) = &scenario.slo.quality else { return Ok(None) };
+    let rows = spec.table.as_deref().map_or_else(|| Ok(catalog()), read)?;
+    let model = spec.model.as_deref().unwrap_or(&model.name);
+    let policy = scenario.engine.retention.as_ref().map_or(RetentionPolicy::Full, |retention| retention.policy);
+    scores(&rows, (&spec.task, model), &policy, budgets).map(Some)
 }
 
 /// Scores of a policy at a task with a model, for the budgets that were used.

@@ -5,6 +5,7 @@ mod check;
 mod expectation;
 mod fit;
 mod hash;
+mod suited;
 
 use serde_json::Value;
 
@@ -25,6 +26,8 @@ pub struct Study {
     points: Vec<Point>,
     expectations: Vec<Expectation>,
     notes: Vec<String>,
+    /// What it was resolved from.
+    source: Source,
 }
 
 impl Study {
@@ -86,8 +89,13 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     let sweep = tree.take("sweep");
     let expect = tree.take("expect");
     let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut problems));
-    let mut study =
-        Study { name: String::new(), points: Vec::new(), expectations: Vec::new(), notes: source.notes.clone() };
+    let mut study = Study {
+        name: String::new(),
+        points: Vec::new(),
+        expectations: Vec::new(),
+        notes: source.notes.clone(),
+        source: source.clone(),
+    };
     let settings = axes.iter().filter_map(|axis| axis.0.first()).flat_map(|step| &step.0);
     study.notes.extend(settings.filter_map(|setting| renamed::note(&setting.path)));
     for steps in axes::product(&axes) {
@@ -115,6 +123,17 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     Ok(study)
 }
 
+/// The document with the swept values of a point set; else the setting that cannot be, and why.
+fn swept<'s>(tree: &Node, steps: &[&'s axes::Step]) -> Result<Node, (&'s axes::Setting, String)> {
+    let mut tree = tree.clone();
+    for setting in steps.iter().flat_map(|step| &step.0) {
+        let path = renamed::canonical(&setting.path);
+        let set = tree.set(&path, setting.value.clone(), setting.key_span);
+        set.map_err(|error| (setting, error.to_string()))?;
+    }
+    Ok(tree)
+}
+
 /// Sets the swept values and decodes the result. Problems at a swept value are located in the sweep.
 fn resolve_point(
     tree: &Node,
@@ -123,15 +142,15 @@ fn resolve_point(
     problems: &mut Problems,
     notes: &mut Vec<String>,
 ) -> Option<Point> {
-    let mut tree = tree.clone();
-    let mut coordinates = Vec::new();
-    for setting in steps.iter().flat_map(|step| &step.0) {
-        coordinates.push((setting.path.clone(), setting.text.clone()));
-        if let Err(error) = tree.set(&renamed::canonical(&setting.path), setting.value.clone(), setting.key_span) {
-            problems.add(&setting.path, setting.key_span, error.to_string(), None);
+    let settings = steps.iter().flat_map(|step| &step.0);
+    let coordinates = settings.map(|setting| (setting.path.clone(), setting.text.clone())).collect();
+    let mut tree = match swept(tree, steps) {
+        Ok(tree) => tree,
+        Err((setting, message)) => {
+            problems.add(&setting.path, setting.key_span, message, None);
             return None;
         }
-    }
+    };
     // A value that was set may hold old keys too.
     match renamed::move_keys(&mut tree) {
         Ok(moved) => notes.extend(moved),
@@ -175,10 +194,16 @@ fn resolve_point(
     check.servers(&point);
     if check.sound {
         check.longest(&point);
+        check.tiers(&point);
         check.prefixes(&point);
     }
     if check.sound {
         notes.extend(too_long(&point));
+        if point.scenario.engine.prefix_cache.is_some() && !suited::can_be_read_ahead(&point) {
+            let told = "the requests come through a pipe, which is read once: whether they have what `engine.prefix_cache` goes by is \
+                        not looked at";
+            notes.push(told.to_owned());
+        }
     }
     let sound = check.sound && decoded.faults.is_empty();
     sound.then_some(point)

@@ -88,7 +88,7 @@ pub enum WorldError {
         pool: u64,
     },
     /// A tier below the GPUs holds no block.
-    #[error("`engine.prefix_cache`: the tier `{tier}` of {size} holds no block: one takes {block}")]
+    #[error("the tier `{tier}` of {size} holds no block: give it at least {block}, which one takes")]
     Tier {
         /// The tier.
         tier: String,
@@ -210,6 +210,16 @@ impl Point {
         Ok(token * u64::from(engine.block_tokens))
     }
 
+    /// Blocks that fit into a tier below the GPUs; at least one.
+    pub(crate) fn tier_blocks(&self, tier: &CacheTierSpec) -> Result<u32, WorldError> {
+        let block = self.block_bytes()?.max(1);
+        if tier.size.0 < block {
+            return Err(WorldError::Tier { tier: tier.name.clone(), size: tier.size, block: Bytes(block) });
+        }
+        // The largest numbers have other meanings.
+        Ok(u32::try_from(tier.size.0 / block).unwrap_or(u32::MAX).min(u32::MAX - 3))
+    }
+
     /// How a replica keeps KV that no request holds.
     fn store(&self) -> Result<StoreSpec, WorldError> {
         let engine = &self.scenario.engine;
@@ -218,14 +228,10 @@ impl Point {
         let gpus = f64::from(layout.tensor_parallel * layout.stages.max(1));
         let block = self.block_bytes()?;
         let tier = |tier: &CacheTierSpec| {
-            let blocks = tier.size.0 / block.max(1);
-            if blocks == 0 {
-                return Err(WorldError::Tier { tier: tier.name.clone(), size: tier.size, block: Bytes(block) });
-            }
             let bandwidth = tier.bandwidth.map_or(engine.host_link.0 * gpus, |bandwidth| bandwidth.0);
             Ok(TierSpec {
                 name: tier.name.clone(),
-                blocks: u32::try_from(blocks).unwrap_or(u32::MAX - 3).min(u32::MAX - 3),
+                blocks: self.tier_blocks(tier)?,
                 latency: tier.latency.0,
                 block_cost: Cost::from_ns(block as f64 / bandwidth * 1e9),
                 network: tier.over_network,
@@ -235,7 +241,7 @@ impl Point {
         };
         Ok(StoreSpec {
             eviction: cache.eviction.clone(),
-            tiers: cache.tiers.iter().map(tier).collect::<Result<_, _>>()?,
+            tiers: cache.tiers.iter().map(tier).collect::<Result<_, WorldError>>()?,
             load: match cache.load {
                 LoadSpec::Always => LoadRule::Always,
                 LoadSpec::AtLeast(tokens) => LoadRule::AtLeast(tokens),
@@ -334,6 +340,7 @@ impl Point {
                 domains: if faults.of == FaultDomain::Server { self.servers().unwrap_or_default() } else { Vec::new() },
             }),
             autoscale: fleet.controllers.autoscale.map(autoscale),
+            ..Controllers::default()
         })
     }
 

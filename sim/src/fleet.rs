@@ -23,6 +23,8 @@ mod segment;
 mod sink;
 mod spec;
 
+#[cfg(feature = "planted-faults")]
+pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,

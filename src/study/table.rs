@@ -60,6 +60,17 @@ impl Asked<'_> {
     ];
 }
 
+/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, and with sessions.
+const DEFINED: [&str; 7] = [
+    "loaded_tokens",
+    "cache_gap",
+    "sessions_finished",
+    "session_duration_p50",
+    "session_duration_p99",
+    "first_turn_ttft_p99",
+    "later_turn_ttft_p99",
+];
+
 /// Metrics that a study's table has where any point has some.
 const RARE: [&str; 5] = ["recompute_tax", "expired", "cancelled", "rejected", "failed"];
 
@@ -94,13 +105,15 @@ impl StudyOutcome {
         }
     }
 
-    /// The metrics that were asked for, those that are rare and there, those that are expected.
+    /// The metrics that were asked for, those that are only now and then there, those that are expected.
     fn metrics(&self, study: &Study, asked: &Asked<'_>) -> Vec<String> {
         let any = |metric: &str| {
             self.points.iter().flatten().any(|outcome| outcome.metric(metric).is_some_and(|value| value > 0.0))
         };
-        let rare = RARE.into_iter().filter(|metric| any(metric) && !asked.metrics.contains(metric));
-        let mut metrics: Vec<String> = asked.metrics.iter().copied().chain(rare).map(str::to_owned).collect();
+        let defined = |metric: &&str| self.points.iter().flatten().any(|outcome| outcome.metric(metric).is_some());
+        let more = DEFINED.into_iter().filter(defined).chain(RARE.into_iter().filter(|metric| any(metric)));
+        let more = more.filter(|metric| !asked.metrics.contains(metric));
+        let mut metrics: Vec<String> = asked.metrics.iter().copied().chain(more).map(str::to_owned).collect();
         for expectation in study.plan().expectations() {
             let name = expectation.spec.metric.to_string();
             if !metrics.contains(&name) {

@@ -134,6 +134,53 @@ fn a_broken_trace_fails_every_point_where_it_is_broken() {
     assert!(error.is_input());
     let text = error.to_string();
     assert!(text.starts_with("point 1 (fleet.replicas=1): ") && text.contains("trace.csv:4"), "{text}");
+    assert!(text.ends_with("; and another point could not be run"), "{text}");
+}
+
+/// What is finished is not lost because a later point is refused.
+#[test]
+fn a_refused_point_leaves_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = "arrived_at,num_prefill_tokens,num_decode_tokens\n0,100,10\n1,100,10\n";
+    let [whole, broken] = ["whole.csv", "broken.csv"].map(|name| dir.path().join(name));
+    std::fs::write(&whole, head).unwrap();
+    std::fs::write(&broken, format!("{head}2,oops,10\n")).unwrap();
+    let text = format!(
+        "version: 1\nname: late\nmodel: llama-3.1-8b\ngpu: h100\nworkload: {{ trace: {{ path: x }} }}\nsweep: {{ axes: {{ workload.trace.path: [{}, \
+         {}] }} }}\n",
+        whole.display(),
+        broken.display()
+    );
+    let study = Experiment::from_text("late", &text).study().unwrap();
+    for threads in [1, 2] {
+        let mut error = study.run(&jobs(threads), &|_| {}).unwrap_err();
+        assert!(error.is_input() && error.to_string().starts_with("point 2 ("), "{error}");
+        let finished = error.take_finished().unwrap();
+        assert_eq!(finished.points[0].as_ref().unwrap().metric("finished"), Some(2.0));
+        assert!(finished.points[1].is_none() && !finished.is_complete());
+        assert!(error.take_finished().is_none());
+    }
+}
+
+/// Figures of prefix caches and of sessions stand in the table where a point has them, and only there.
+#[test]
+fn the_table_has_what_caches_and_sessions_give() {
+    let sessions = "sessions: { turns: { quantiles: [[0, 2], [1, 4]] }, follow_up: { log-normal: { median: 50, sigma: 1, max: 200 } }, \
+                    think_median: 1s, think_sigma: 1, shared_prefix_tokens: 64, max_prompt_tokens: 2000 }, ";
+    let talks = SCENARIO.replace("requests: 300", &format!("{sessions}requests: 60"));
+    let text = format!(
+        "{talks}scheduler: vllm\nengine: {{ prefix_cache: {{ bound: true }} }}\nsweep: {{ axes: {{ fleet.replicas: [1, 2] }} }}\n"
+    );
+    let with = Experiment::from_text("talks", &text).study().unwrap();
+    for metrics in [&Asked::SWEEP[..], &Asked::COMPARISON] {
+        let asked = Asked { metrics, command: "again".into(), by_load: false };
+        let columns = |study: &Study| study.run(&jobs(2), &|_| {}).unwrap().table(study, &asked).metrics;
+        let (there, plain) = (columns(&with), columns(&study("fleet.replicas: [1, 2]")));
+        for name in ["cache_gap", "sessions_finished", "session_duration_p99", "later_turn_ttft_p99"] {
+            assert!(there.iter().any(|metric| metric == name), "{name}: {there:?}");
+            assert!(!plain.iter().any(|metric| metric == name), "{name}: {plain:?}");
+        }
+    }
 }
 
 #[test]

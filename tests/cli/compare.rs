@@ -101,3 +101,35 @@ fn what_cannot_be_compared_is_refused() {
         assert!(err.contains(told), "{args}: {err}");
     }
 }
+
+/// A point that is refused when the others have been run leaves their results.
+#[test]
+fn a_late_refusal_keeps_what_is_finished() {
+    let home = Home::new();
+    let head = "arrived_at,num_prefill_tokens,num_decode_tokens\n0,100,10\n1,100,10\n";
+    home.write("whole.csv", head);
+    home.write("broken.csv", format!("{head}2,oops,10\n"));
+    home.write(
+        "x.yaml",
+        "version: 1\nname: x\nworkload: { trace: { path: whole.csv } }\nmodel: llama-3.1-8b\ngpu: h200\n",
+    );
+    let ran = home.overbook("compare x.yaml --over workload.trace.path=whole.csv,broken.csv --out a").ends(2);
+    assert!(
+        ran.err.contains("error: point 2 (workload.trace.path=broken.csv)") && ran.err.contains("broken.csv:4"),
+        "{}",
+        ran.err
+    );
+    assert!(
+        ran.err.contains("the results are those of the other points") && ran.out.contains("results: a"),
+        "{}",
+        ran.err
+    );
+    let csv = home.text("a/study.csv");
+    let rows: Vec<&str> = csv.lines().collect();
+    assert!(rows[1].starts_with("whole.csv,1,") && rows[2].starts_with("broken.csv,,"), "{csv}");
+    assert_eq!(home.json("a/manifest.json")["status"], "failed");
+    assert_eq!(home.json("a/point-0000.summary.json")["requests"]["finished"], 2);
+    // Nothing is kept where nothing was run.
+    home.overbook("compare x.yaml --over workload.trace.path=broken.csv --out b").ends(2);
+    assert_eq!(home.names("").join(" "), "a broken.csv whole.csv x.yaml");
+}

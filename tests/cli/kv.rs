@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -221,6 +222,50 @@ fn a_converted_workload_gives_the_same() {
         .map(|source| home.overbook(&format!("kv replay {source} --sizes 5% --json")).ends(0).out);
     assert!(here.contains("\"block_tokens\": 32"), "{here}");
     assert_eq!(here, there);
+}
+
+/// Recorded sessions are read on at their recorded times, in blocks as long as their ids say. Written as a trace of requests, whose lines
+/// are longer than a row of any table, they are the same accesses.
+#[test]
+fn recorded_sessions_are_replayed_and_so_is_what_they_are_converted_to() {
+    let home = Home::new();
+    let agents = in_clone("agentic/claude-code.jsonl.zst");
+    let agents = agents.to_str().expect("UTF-8");
+    home.run(["trace", "convert", agents, "--out", "flat.jsonl"]).ends(0);
+    let longest = home.text("flat.jsonl").lines().map(str::len).max();
+    let document = |source: &str| {
+        let args = ["kv", "replay", source, "--block-tokens", "16", "--sizes", "10%", "--policy", "lru", "--json"];
+        home.run(args).ends(0).json()
+    };
+    let [sessions, flat] = [agents, "flat.jsonl"].map(document);
+    assert_eq!(sessions["unlimited"], flat["unlimited"], "{longest:?}");
+    assert_eq!(sessions["rows"], flat["rows"]);
+    let own = home.run(["kv", "replay", agents, "--sizes", "10%", "--policy", "lru", "--json"]).ends(0).json();
+    assert_eq!(number(&own, "block_tokens"), 64, "as the ids say");
+}
+
+/// A pipe gives its requests once, and a bound needs them twice.
+#[test]
+fn what_comes_through_a_pipe_is_replayed() {
+    let home = Home::new();
+    home.write("talks.yaml", TALKS);
+    home.overbook("trace convert talks.yaml --out talks.jsonl").ends(0);
+    let piped = |text: String| {
+        let mut command = home.command("kv replay /dev/stdin --sizes 5% --json".split(' '));
+        command.env("TMPDIR", home.path("")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+        let ran = Ran::of(&child.wait_with_output().expect("it ends"));
+        writer.join().expect("no panic").expect("all is read");
+        ran
+    };
+    let before = home.names("");
+    let there = home.overbook("kv replay talks.jsonl --sizes 5% --json").ends(0).out;
+    assert_eq!(piped(home.text("talks.jsonl")).ends(0).out, there);
+    let refused = piped(home.text("talks.jsonl").replacen("\"arrived_at\": ", "\"arrived_at\": x", 3)).ends(2);
+    assert!(refused.err.contains("/dev/stdin:1:") || refused.err.contains("/dev/stdin:2:"), "{}", refused.err);
+    assert_eq!(home.names(""), before, "no copy is left");
 }
 
 #[test]

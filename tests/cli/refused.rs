@@ -41,6 +41,49 @@ fn a_broken_value_has_no_follow_up() {
     refuses("rate: 10/s", "rate: 10m", "10m", &["for a rate"]);
 }
 
+/// What the requests lack is said at the setting that goes by it, before anything is run, and by `check` too.
+#[test]
+fn a_prefix_cache_without_contents() {
+    let told = ["no request says what its blocks contain", "help: traces of Mooncake and of agents do"];
+    refuses("gpu: h200", "gpu: h200\nengine: { prefix_cache: { eviction: arc } }", "{ eviction: arc }", &told);
+}
+
+#[test]
+fn a_tier_of_less_than_a_block() {
+    let tiers = "gpu: h200\nengine: { prefix_cache: { tiers: [{ name: host, size: 1KB }] } }";
+    refuses("gpu: h200", tiers, "1KB", &["the tier `host` of 1KB holds no block", "give it at least"]);
+}
+
+#[test]
+fn an_order_of_eviction_that_requests_give_nothing_to_go_by() {
+    let row = |at: u32| {
+        format!("{{\"timestamp\": {at}, \"input_length\": 600, \"output_length\": 9, \"hash_ids\": [{at}, 7]}}\n")
+    };
+    let home = Home::new();
+    home.write("trace.jsonl", (0..9).map(row).collect::<String>());
+    let scenario = |cache: &str, more: &str| {
+        format!(
+            "version: 1\nname: x\nworkload: {{ trace: {{ path: trace.jsonl }} }}\nmodel: llama-3.1-8b\ngpu: h200\nscheduler: vllm\n\
+             engine: {{ prefix_cache: {cache} }}\n{more}"
+        )
+    };
+    let tiered = "{ tiers: [{ name: a, size: 1GB }, { name: b, size: 1GB, bandwidth: 1GB/s, eviction: { sglang: { order: priority } } }] }";
+    let swept = "sweep: { axes: { engine.prefix_cache.eviction: [lru, workload-aware] } }\n";
+    for (text, word, told) in [
+        (scenario("{ eviction: workload-aware }", ""), "workload-aware", "goes by classes and sessions of requests"),
+        (scenario("{ eviction: lru }", swept), "workload-aware", "goes by classes and sessions of requests"),
+        (scenario(tiered, ""), "{ sglang", "goes by priorities of requests, and all requests have the same"),
+    ] {
+        home.write("bad.yaml", &text);
+        for command in ["run bad.yaml --out results", "check bad.yaml", "run bad.yaml --dry-run"] {
+            let err = home.refused(command.split(' '));
+            assert!(err.contains(&format!("--> {}\n", place("bad.yaml", &text, word))), "{command}: {err}");
+            assert!(err.contains(told) && err.contains("help: give "), "{command}: {err}");
+        }
+        assert_eq!(home.names(""), ["bad.yaml", "trace.jsonl"]);
+    }
+}
+
 #[test]
 fn a_model_of_another_size_is_not_suggested() {
     let told = "did you mean `llama-2-70b`, `llama-3-70b`, `llama-3.1-70b` or `llama-3.3-70b`?";

@@ -180,7 +180,7 @@ pub enum TraceError {
         found: usize,
     },
     /// A line is longer than the reading buffer.
-    #[error("{path}:{line}: the line is longer than {limit} bytes; help: this is not a CSV trace", path = path.display())]
+    #[error("{path}:{line}: the line is longer than {limit} bytes; help: no trace has such rows", path = path.display())]
     LineTooLong {
         /// The file.
         path: PathBuf,

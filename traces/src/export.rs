@@ -18,6 +18,7 @@ use std::path::Path;
 use overbook_sim::time::NS_PER_S;
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
+use crate::lines::OBJECT_MAX;
 use crate::mooncake::HASH_IDS;
 use columnar::ParquetRows;
 
@@ -118,6 +119,17 @@ pub enum ExportError {
         /// What it has, with commas between.
         lost: String,
     },
+    /// The line of a request would be longer than the readers take.
+    #[error(
+        "request {request} has a line of {bytes} bytes, and the readers take {OBJECT_MAX} at most; help: write .parquet, or give the ids up with \
+         --drop ids"
+    )]
+    LineTooLong {
+        /// Number of the request, from 1.
+        request: u64,
+        /// Bytes of its line.
+        bytes: usize,
+    },
     /// The workload is broken at this point; it says where.
     #[error("{0}")]
     Workload(WorkloadError),
@@ -161,8 +173,12 @@ pub fn write_requests(
         Layout::JsonLines => {
             let mut file = BufWriter::new(file);
             let mut names = Names::new(|name| serde_json::Value::from(name).to_string());
+            let mut line = Vec::new();
             let requests = each(workload, drop, |number, arrival, classes| {
-                Ok(lines::write(&mut file, arrival, names.of(arrival, classes), number == 1)?)
+                line.clear();
+                lines::write(&mut line, arrival, names.of(arrival, classes), number == 1)?;
+                readable(number, line.len(), OBJECT_MAX)?;
+                Ok(file.write_all(&line)?)
             })?;
             file.flush()?;
             Ok(requests)
@@ -191,6 +207,11 @@ fn each(
         see(requests, &arrival, workload.classes())?;
     }
     Ok(requests)
+}
+
+/// Refuses a line that the readers would refuse.
+fn readable(request: u64, bytes: usize, most: usize) -> Result<(), ExportError> {
+    if bytes < most { Ok(()) } else { Err(ExportError::LineTooLong { request, bytes }) }
 }
 
 /// Nanoseconds as seconds with nine decimals.

@@ -1,4 +1,4 @@
-//! Bytes to lines: one block of the file in memory, whatever the file's size; a longer line makes it grow, where such lines are expected.
+//! Bytes to lines: one block of the file in memory, whatever the file's size; a JSON object that is longer makes it grow.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,19 +9,18 @@ use crate::error::TraceError;
 use crate::packing::Packing;
 use crate::source::Source;
 
-/// Bytes read at a time, and the longest row accepted.
+/// Bytes read at a time, and the longest line accepted that is no JSON object.
 const BLOCK: usize = 256 << 10;
 
-/// Longest line that holds a whole session: one of a thousand requests with all their ids has 20 MB.
-const SESSION_MAX: usize = 256 << 20;
+/// Longest JSON object accepted, and written. A prompt of a million tokens with an id for each block of 16 has up to 1.4 MB, a
+/// session of a thousand requests with all their ids 20 MB.
+pub(crate) const OBJECT_MAX: usize = 256 << 20;
 
 /// Lines of a file, numbered from 1.
 pub(crate) struct Lines {
     path: PathBuf,
     source: Source,
     block: Vec<u8>,
-    /// Longest line accepted; the block grows up to it.
-    limit: usize,
     /// Unread bytes are `block[start..end]`.
     start: usize,
     end: usize,
@@ -32,22 +31,12 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Opens a file of rows.
+    /// Opens a file.
     pub(crate) fn open(path: &Path) -> Result<Lines, TraceError> {
-        Lines::up_to(path, BLOCK)
-    }
-
-    /// Opens a file in which a line is a session.
-    pub(crate) fn of_sessions(path: &Path) -> Result<Lines, TraceError> {
-        Lines::up_to(path, SESSION_MAX)
-    }
-
-    fn up_to(path: &Path, limit: usize) -> Result<Lines, TraceError> {
         Ok(Lines {
             path: path.to_owned(),
             source: Source::open(path)?,
             block: vec![0; BLOCK],
-            limit,
             start: 0,
             end: 0,
             last: 0,
@@ -106,11 +95,11 @@ impl Lines {
         self.end -= self.start;
         self.start = 0;
         if self.end == self.block.len() {
-            if self.end == self.limit {
-                let (path, line, limit) = (self.path.clone(), self.number + 1, self.limit);
-                return Err(TraceError::LineTooLong { path, line, limit });
+            let limit = self.limit();
+            if self.end >= limit {
+                return Err(TraceError::LineTooLong { path: self.path.clone(), line: self.number + 1, limit });
             }
-            self.block.resize((2 * self.end).min(self.limit), 0);
+            self.block.resize((2 * self.end).min(limit), 0);
         }
         let read = loop {
             match self.source.stream.read(&mut self.block[self.end..]) {
@@ -122,6 +111,13 @@ impl Lines {
         self.end += read;
         self.at_end = read == 0;
         Ok(())
+    }
+
+    /// How long the pending line may be: the block grows up to that.
+    fn limit(&self) -> usize {
+        let pending = &self.block[self.start..self.end];
+        let text = pending.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pending).trim_ascii_start();
+        if text.first() == Some(&b'{') { OBJECT_MAX } else { BLOCK }
     }
 
     fn read_error(&self, source: io::Error) -> TraceError {

@@ -53,6 +53,9 @@ impl Driver {
         self.levels.running = self.replica.running();
         self.levels.waiting = self.replica.waiting();
         self.levels.used_blocks = self.replica.pool().used();
+        for (tier, traffic) in self.store.tiers.iter().zip(self.replica.tier_traffic()) {
+            observer.stored(tier, traffic);
+        }
         Ok(())
     }
 

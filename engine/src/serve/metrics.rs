@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use overbook_sim::kv::{TierSpec, TierTraffic};
 use overbook_sim::results::rows::{Outcome, RequestRow};
 use overbook_sim::serving::replica::{Happened, Limits};
 use overbook_sim::time::{Span, Time};
@@ -68,6 +69,8 @@ pub(super) struct Metrics {
     prompt_tokens: u64,
     cached_tokens: u64,
     generation_tokens: u64,
+    /// What has gone through the tier below the pool, by its name, if there is one.
+    tier: Option<(String, TierTraffic)>,
     success: [u64; Reason::ALL.len()],
     iteration_tokens: Histogram,
     first_token: Histogram,
@@ -97,6 +100,7 @@ impl Metrics {
             prompt_tokens: 0,
             cached_tokens: 0,
             generation_tokens: 0,
+            tier: None,
             success: [0; Reason::ALL.len()],
             iteration_tokens: Histogram::new(&ITERATION),
             first_token: Histogram::new(&FIRST_TOKEN),
@@ -172,6 +176,7 @@ impl Metrics {
             let off = name == "prefix_cache_queries" && !self.limits.prefix_caching;
             one("counter", name, help, if off { 0.0 } else { value as f64 });
         }
+        self.write_tier(&mut out);
         let _ = writeln!(out, "# HELP vllm:request_success_total Count of successfully processed requests.");
         let _ = writeln!(out, "# TYPE vllm:request_success_total counter");
         for reason in Reason::ALL {
@@ -210,6 +215,28 @@ impl Metrics {
             ("request_generation_tokens", "Number of generation tokens processed.", &self.request_generation),
             ("request_params_max_tokens", "Histogram of the max_tokens request parameter.", &self.request_max),
         ]
+    }
+
+    /// The tier below the pool: vLLM's count of what it gave back, and under names of our own all that went through it.
+    fn write_tier(&self, out: &mut String) {
+        let Some((name, traffic)) = &self.tier else { return };
+        let labels = &self.labels;
+        let mut one = |metric: &str, help: &str, tier: &str, blocks: u64| {
+            let tokens = (blocks * u64::from(self.limits.block_tokens)) as f64;
+            let _ =
+                writeln!(out, "# HELP {metric} {help}\n# TYPE {metric} counter\n{metric}{{{labels}{tier}}} {tokens:?}");
+        };
+        let help = "Tokens of cached blocks that came from a tier below the KV pool.";
+        one("vllm:external_prefix_cache_hits_total", help, "", traffic.loaded);
+        let tier = format!(",tier=\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+        for (metric, help, blocks) in [
+            ("loaded", "Tokens found in the tier and copied to the KV pool.", traffic.loaded),
+            ("passed", "Tokens found in the tier and computed again.", traffic.passed),
+            ("written", "Tokens copied into the tier.", traffic.written),
+            ("dropped", "Tokens dropped from the tier to make room.", traffic.dropped),
+        ] {
+            one(&format!("overbook:tier_{metric}_tokens_total"), help, &tier, blocks);
+        }
     }
 
     fn write_cache_config(&self, out: &mut String) {
@@ -272,6 +299,14 @@ impl Observer for Shared {
                 }
             }
             Happened::FirstToken { .. } | Happened::Gap { .. } => {}
+        }
+    }
+
+    fn stored(&mut self, tier: &TierSpec, traffic: &TierTraffic) {
+        let mut metrics = self.lock();
+        match &mut metrics.tier {
+            Some((_, told)) => *told = *traffic,
+            none => *none = Some((tier.name.clone(), *traffic)),
         }
     }
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use overbook_sim::kv::StoreSpec;
 use overbook_sim::results::rows::RequestRow;
-use overbook_sim::schedulers::SchedulerSpec;
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::serving::replica::Happened;
 
 use super::*;
@@ -86,6 +87,29 @@ impl Running {
             let executor = Box::new(Rehearsal::new(capacity, step, token));
             let mut driver = Driver::new(limits, scheduler.build(0, 0), executor).expect("it fits");
             let clock = Clock::new(std::time::Instant::now());
+            let mut book = Book::default();
+            let stop = move || stopped.load(Ordering::Acquire);
+            let unfinished = serve(settings, listener, &mut driver, clock, &mut book, stop).expect("it serves");
+            let Book { rows, used_max, leaked } = book;
+            Left { unfinished, rows, used_max, leaked }
+        });
+        Running { at, stop, thread }
+    }
+
+    /// A server of vLLM's scheduler with prefix caching, whose pool has so many blocks above a store.
+    fn over_store(blocks: u32, context: u32, store: &StoreSpec) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("its address");
+        let scheduler = SchedulerSpec::Vllm(VllmSpec { enable_prefix_caching: true, ..VllmSpec::default() });
+        let limits = scheduler.needs().limits(u64::from(blocks), BLOCK, context);
+        let host_blocks = store.tiers.iter().map(|tier| tier.blocks).sum();
+        let capacity = Capacity { host_blocks, ..Capacity::unbounded(blocks, BLOCK, context, VOCAB) };
+        let (store, stop) = (store.clone(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let executor = Box::new(Rehearsal::new(capacity, Duration::ZERO, Duration::ZERO));
+            let mut driver = Driver::with_store(limits, &store, scheduler.build(0, 0), executor).expect("it fits");
+            let (settings, clock) = (Settings::new("rehearsal", limits, VOCAB), Clock::new(std::time::Instant::now()));
             let mut book = Book::default();
             let stop = move || stopped.load(Ordering::Acquire);
             let unfinished = serve(settings, listener, &mut driver, clock, &mut book, stop).expect("it serves");

@@ -215,6 +215,27 @@ fn the_simulator_makes_the_batches_of_the_engine() {
     assert!(covered.early > 300 && covered.gone > 50, "{covered:?}");
 }
 
+/// A policy that goes by deadlines decides by those that were sent, and not by the turns at which clients were found to have gone. Steps
+/// of 150 ms and one place: the first request holds it when two others come. Of these one has 310 ms, the other the policy's promise of
+/// 400 ms; the first of them is served and is found late after 450 ms.
+#[test]
+fn deadlines_are_those_that_were_sent() {
+    let edf = r#"{"edf": {"ttft": "400ms", "on_late": "keep", "batch": {"max_num_seqs": 1}}}"#;
+    let spec = spec(serde_json::from_str(edf).expect("a scheduler"), 0);
+    let mut sent =
+        vec![Arrival::new(Time(0), 10, 1), Arrival::new(Time(1_000_000), 10, 60), Arrival::new(Time(1_000_000), 10, 2)];
+    for arrival in &mut sent {
+        arrival.max_new_tokens = Some(arrival.output_tokens);
+    }
+    sent[1].deadline = Some(Span(310_000_000));
+    let capacity = Capacity { lanes: lanes(&spec), ..Capacity::unbounded(BLOCKS, BLOCK, LONGEST, 1000) };
+    let slow = Box::new(Rehearsal::new(capacity, Duration::from_millis(150), Duration::ZERO));
+    let measured = run(&spec, &mut Given(sent.into_iter()), slow, &mut |_| true).expect("runs");
+    let expired = measured.seen.iter().filter(|row| row.outcome == Outcome::Expired).count();
+    assert_eq!(expired, 1, "{:?}", measured.seen);
+    expect_parity("edf", &replay(&spec, &measured).expect("replays"));
+}
+
 #[test]
 fn closed_loops_and_concurrency_limits_are_reproduced() {
     let scheduler = SchedulerSpec::default();

@@ -21,6 +21,27 @@ pub(super) fn unit_after(coordinate: &str) -> &str {
     coordinate.trim_start_matches(|c: char| c.is_ascii_digit() || ".-+".contains(c))
 }
 
+/// Longest names that stand side by side below a figure, together [characters]: what a phone has room for.
+const NAMES: usize = 40;
+
+/// The values of the first axis in their order, if they are names that are too long to stand below a figure: it has their numbers, and
+/// the table of the page too.
+pub(super) fn numbered(study: &Study) -> Option<Vec<&str>> {
+    let first = || study.points.iter().filter_map(|point| point.coordinates.first()).map(String::as_str);
+    let unit = unit_after(first().next()?);
+    if first().all(|place| unit_after(place) == unit && leading_number(place).is_some()) {
+        return None;
+    }
+    let mut names: Vec<&str> = Vec::new();
+    first().for_each(|name| {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    });
+    let needed: usize = names.iter().map(|name| name.chars().count() + 2).sum();
+    (needed > NAMES && names.iter().any(|name| name.chars().count() > NAMES / 2)).then_some(names)
+}
+
 /// Where the points lie on the first axis, and the axis: numbers, if it has only numbers of the same unit, or names.
 /// `None` if all lie at the same place.
 fn places(study: &Study) -> Option<(Vec<f64>, Axis)> {
@@ -42,7 +63,13 @@ fn places(study: &Study) -> Option<(Vec<f64>, Axis)> {
             })
         };
         let places = first.iter().map(|&name| place(name) as f64).collect();
-        (places, Axis::names(axis, &names))
+        if numbered(study).is_some() {
+            let numbers: Vec<String> = (1..=names.len()).map(|number| number.to_string()).collect();
+            let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+            (places, Axis::names(&format!("{axis}, numbered as in the table"), &numbers))
+        } else {
+            (places, Axis::names(axis, &names))
+        }
     };
     let varied = first.iter().any(|&name| name != first[0]);
     varied.then_some((places, axis))

@@ -112,6 +112,33 @@ fn a_wide_table_goes_on_below() {
     }
 }
 
+/// Whole tiers are no names for an axis: below the figures stand numbers, and the table says which is which.
+#[test]
+fn long_values_of_an_axis_are_numbered() {
+    let mut study = study();
+    study.axes[0] = "engine.prefix_cache.tiers".to_owned();
+    let tiers = ["[]", "[{ name: host, size: 8GB }]", "[{ name: host, size: 64GB, latency: 2ms }]"];
+    study.points.truncate(3);
+    for (point, tiers) in study.points.iter_mut().zip(tiers) {
+        tiers.clone_into(&mut point.coordinates[0]);
+    }
+    let html = study.html().expect("renders");
+    assert!(html.contains(">engine.prefix_cache.tiers, numbered as in the table</text>"), "{html}");
+    for number in 1..=3 {
+        assert!(
+            html.contains(&format!("\">{number}</text>")) && html.contains(&format!(">{number}: [")),
+            "{number}: {html}"
+        );
+    }
+    assert!(!html.contains("size: 8GB }]</text>"), "no such name stands below a figure: {html}");
+    assert!(study.terminal().contains("\n[{ name: host, size: 8GB }]  "), "{}", study.terminal());
+    // Short names stay.
+    for (point, name) in study.points.iter_mut().zip(["none", "host", "host and disk"]) {
+        name.clone_into(&mut point.coordinates[0]);
+    }
+    assert!(study.html().expect("renders").contains(">host and disk</text>"));
+}
+
 #[test]
 fn the_page_has_a_figure_per_metric_with_a_line_per_other_coordinate() {
     let html = study().html().expect("renders");

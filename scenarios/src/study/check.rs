@@ -14,6 +14,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::defaults::{self, Assumed, Kind, Written};
 use crate::diagnostics::Problems;
 use crate::point::Point;
+use crate::quality::{self, QualityError};
 use crate::scenario::{CostSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario, key_of};
 use crate::world::{WorldError, profile_file};
 use crate::yaml::{Decoded, Node, SourceId, leads_to};
@@ -151,6 +152,14 @@ impl PointCheck<'_> {
                 problem.is_none().then(|| spec.as_ref().clone())
             }
         };
+        if let Some(error) = model.as_ref().and_then(|model| quality::of(scenario, model, std::iter::empty()).err()) {
+            let key = match error {
+                QualityError::Table { .. } => "slo.quality.table",
+                QualityError::Task { .. } => "slo.quality.task",
+                QualityError::Model { .. } => "slo.quality",
+            };
+            self.add(key, error.to_string());
+        }
         if !scenario.fleet.pools.is_empty() {
             return self.pools(scenario, model.as_ref(), catalog);
         }
@@ -381,7 +390,9 @@ impl PointCheck<'_> {
         }) = scheduler
             && !size.is_multiple_of(block)
         {
-            let message = format!("is {size}; SGLang 0.5.23 takes multiples of a block, here {block} tokens");
+            let message = format!(
+                "`chunked_prefill_size` is {size}; SGLang 0.5.23 takes multiples of a block, here {block} tokens"
+            );
             self.add("scheduler.sglang.chunked_prefill_size", message);
         }
         let Prompts::Whole(budgets) = scheduler.needs().prompts else { return };
@@ -395,6 +406,16 @@ impl PointCheck<'_> {
                     scheduler.name()
                 );
                 self.add(&format!("scheduler.{}.{name}", scheduler.name()), message);
+            }
+        }
+    }
+
+    /// Whether every tier below the GPUs holds a block.
+    pub(super) fn tiers(&mut self, point: &Point) {
+        let tiers = point.scenario.engine.prefix_cache.iter().flat_map(|cache| &cache.tiers);
+        for (number, tier) in tiers.enumerate() {
+            if let Err(error @ WorldError::Tier { .. }) = point.tier_blocks(tier) {
+                self.add(&format!("engine.prefix_cache.tiers.{number}.size"), error.to_string());
             }
         }
     }

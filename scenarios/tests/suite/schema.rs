@@ -115,19 +115,101 @@ impl Setting {
             && self.bound("exclusiveMaximum").is_none_or(|bound| number < bound)
     }
 
-    /// Whether a scenario may be run with it.
+    /// Whether a scenario may be run with it, beside what it needs.
     fn in_scenario(&self, number: &Value) -> bool {
-        let mut scenario = json!({
-            "version": 1,
-            "name": "ranges",
-            "workload": { "generate": { "arrivals": { "poisson": { "rate": "20/s" } }, "lengths": "burstgpt", "requests": 9 } },
-            "model": "llama-3.1-8b",
-            "gpu": "h200",
-        });
-        let (key, value) = (self.path.split('.').next().unwrap(), filled(&self.value, number));
-        scenario[key] = value;
-        let read = serde_json::from_value::<Scenario>(scenario);
-        read.is_ok_and(|scenario| scenario.problems().iter().all(|(path, _)| *path != self.path))
+        let (key, mut value) = (self.path.split('.').next().unwrap(), filled(&self.value, number));
+        for needs in NEEDS.iter().filter(|needs| needs.path() == self.path) {
+            for (key, beside) in needs.beside().as_object().unwrap() {
+                value[needs.policy][key] = beside.clone();
+            }
+        }
+        let problems = problems(key, &value);
+        problems.is_some_and(|problems| problems.iter().all(|(path, _)| *path != self.path))
+    }
+}
+
+/// What is wrong with a scenario that is right but for a value; `None` if the value cannot be read.
+fn problems(key: &str, value: &Value) -> Option<Vec<(String, String)>> {
+    let mut scenario = json!({
+        "version": 1,
+        "name": "ranges",
+        "workload": { "generate": { "arrivals": { "poisson": { "rate": "20/s" } }, "lengths": "burstgpt", "requests": 9 } },
+        "model": "llama-3.1-8b",
+        "gpu": "h200",
+    });
+    scenario[key] = value.clone();
+    serde_json::from_value::<Scenario>(scenario).ok().map(|scenario| scenario.problems())
+}
+
+/// A setting of a scheduler that is refused without others: without each of them by itself, too.
+struct Needs {
+    policy: &'static str,
+    key: &'static str,
+    /// A value of its own.
+    value: &'static str,
+    /// The others, and what they have to be.
+    beside: &'static str,
+}
+
+impl Needs {
+    fn path(&self) -> String {
+        format!("scheduler.{}.{}", self.policy, self.key)
+    }
+
+    fn beside(&self) -> Value {
+        serde_json::from_str(self.beside).unwrap()
+    }
+}
+
+const fn of_sglang(key: &'static str, value: &'static str, beside: &'static str) -> Needs {
+    Needs { policy: "sglang", key, value, beside }
+}
+
+const NEEDS: [Needs; 7] = [
+    of_sglang(
+        "priority_scheduling_preemption_threshold",
+        "3",
+        r#"{ "enable_priority_scheduling": true, "disable_priority_preemption": false }"#,
+    ),
+    of_sglang("prefill_decode_interval_min_bs", "2", r#"{ "prefill_decode_interval": 1 }"#),
+    of_sglang("schedule_low_priority_values_first", "true", r#"{ "enable_priority_scheduling": true }"#),
+    of_sglang("disable_priority_preemption", "true", r#"{ "enable_priority_scheduling": true }"#),
+    of_sglang("retraction_policy", r#""priority""#, r#"{ "enable_priority_scheduling": true }"#),
+    of_sglang("schedule_policy", r#""shortest-prefill-first""#, r#"{ "enable_radix_cache": true }"#),
+    Needs { policy: "vllm-v0", key: "swap_space", value: r#""0B""#, beside: r#"{ "preemption_mode": "recompute" }"# },
+];
+
+/// The opposite of a setting: what it is when it is not what another one needs.
+fn otherwise(value: &Value) -> Value {
+    match value {
+        Value::Bool(on) => json!(!on),
+        Value::Number(_) => json!(0),
+        _ => json!("swap"),
+    }
+}
+
+/// What needs another setting is taken with it, and refused without it in words that name it.
+#[test]
+fn what_needs_another_setting_is_refused_without_it() {
+    for needs in &NEEDS {
+        let (path, beside) = (needs.path(), needs.beside());
+        let with = |changed: Option<&String>| {
+            let mut settings = beside.clone();
+            if let Some(key) = changed {
+                settings[key] = otherwise(&settings[key]);
+            }
+            settings[needs.key] = serde_json::from_str(needs.value).unwrap();
+            if needs.policy == "sglang" {
+                settings["version"] = json!("0.5.23");
+            }
+            problems("scheduler", &json!({ needs.policy: settings })).unwrap()
+        };
+        assert_eq!(with(None), [], "{path}");
+        for key in beside.as_object().unwrap().keys() {
+            let found = with(Some(key));
+            let named = found.iter().any(|(at, message)| *at == path && message.contains(&format!("`{key}")));
+            assert!(named, "{path} without {key}: {found:?}");
+        }
     }
 }
 

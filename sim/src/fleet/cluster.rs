@@ -36,6 +36,8 @@ pub struct Cluster {
     probes: Vec<Time>,
     #[cfg(feature = "planted-faults")]
     planted: Option<super::StopReason>,
+    #[cfg(feature = "planted-faults")]
+    leak: Option<super::Leak>,
 }
 
 /// Events between two calls of the watcher.
@@ -66,6 +68,8 @@ impl Cluster {
             probes: Vec::new(),
             #[cfg(feature = "planted-faults")]
             planted: None,
+            #[cfg(feature = "planted-faults")]
+            leak: None,
             spec,
         })
     }
@@ -80,6 +84,12 @@ impl Cluster {
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, reason: super::StopReason) {
         self.planted = Some(reason);
+    }
+
+    /// Plants a block that is not given back, for the same purpose.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant_leak(&mut self, leak: super::Leak) {
+        self.leak = Some(leak);
     }
 
     /// Runs the workload to its end on replicas of one kind. `watch` is called now and then; it returns `false` to stop early.
@@ -122,6 +132,10 @@ impl Cluster {
         #[cfg(feature = "planted-faults")]
         if let Some(reason) = self.planted {
             kernel.drives.iter_mut().for_each(|drive| drive.plant(reason));
+        }
+        #[cfg(feature = "planted-faults")]
+        if let Some(leak) = self.leak {
+            kernel.replicas.iter_mut().for_each(|replica| replica.plant(leak));
         }
         for at in probes {
             kernel.calendar.schedule(at, RANK_PATIENCE, Entry::Probe);
@@ -256,7 +270,11 @@ impl Running<'_> {
             Entry::Due { place, limit } => self.say(Event::Due { place, limit })?,
             Entry::Timer(timer) => self.say(Event::Timer(timer))?,
             Entry::Switch(at) => self.kernel.switch(at as usize)?,
-            Entry::Loaded(at) => self.disturb(at as usize, Replica::land_loads)?,
+            Entry::Loaded(at) => {
+                self.disturb(at as usize, Replica::land_loads)?;
+                // Those that it was for may have gone: then there is room, and no step of the replica that would say so.
+                self.say(Event::Landed { replica: at as usize })?;
+            }
             Entry::Probe => self.kernel.settle_all()?,
         }
         Ok(true)

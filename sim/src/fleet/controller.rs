@@ -64,7 +64,7 @@ pub(super) enum Event<'e> {
     Left,
     /// A replica has lost all it had.
     Failed { replica: usize },
-    /// KV has arrived at a replica.
+    /// KV has arrived at a replica, from another one or from a tier below its GPUs.
     Landed { replica: usize },
     /// A replica takes no requests any more.
     Closed { replica: usize },

@@ -1,5 +1,7 @@
 //! What a fleet is made of, and the traffic rules around it.
 
+use std::collections::BTreeMap;
+
 use super::controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
 };
@@ -9,6 +11,7 @@ use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
 use crate::serving::replica::Limits;
+use crate::time::Span;
 use crate::workload::arrival::Arrival;
 
 /// What policies know of a request's output length.
@@ -83,6 +86,9 @@ pub struct Controllers {
     pub early_rejection: Option<EarlyRejection>,
     /// How long clients wait.
     pub patience: Patience,
+    /// How long after their arrival clients gave up, by request, where that is known, as in a replay. Then it ends them, and what they
+    /// say of their patience is only what policies see.
+    pub gave_up: BTreeMap<u64, Span>,
     /// Whether clients send requests again that have come to nothing.
     pub retry: Option<Retry>,
     /// Replicas that fail at given moments.

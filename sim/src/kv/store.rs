@@ -8,7 +8,7 @@ use super::eviction::EvictionSpec;
 use super::holding::KvHolding;
 use super::link::Link;
 use super::spec::StoreSpec;
-use super::tiers::Below;
+use super::tiers::{Below, TierTraffic};
 use super::traffic::KvTraffic;
 use super::watch::{User, Watch};
 use crate::counter::mix;
@@ -225,6 +225,11 @@ impl KvStore {
             Some(watch) => watch.tiers.network(),
             None => &mut self.network,
         }
+    }
+
+    /// What has gone through the tiers below, from the nearest to the farthest.
+    pub(crate) fn tier_traffic(&self) -> impl Iterator<Item = &TierTraffic> {
+        self.watch.iter().flat_map(|watch| watch.tiers.traffic())
     }
 
     /// Adds what has gone through the store.

@@ -254,6 +254,19 @@ impl SchedulerPolicy for SglangSpec {
         check.that(!values, "schedule_low_priority_values_first", told);
         let spared = self.disable_priority_preemption && !self.enable_priority_scheduling;
         check.that(!spared, "disable_priority_preemption", told);
+        let threshold = self.priority_scheduling_preemption_threshold;
+        let idle = threshold != SglangSpec::default().priority_scheduling_preemption_threshold && !self.preempts();
+        let told =
+            if self.enable_priority_scheduling { "has no effect with `disable_priority_preemption`" } else { told };
+        check.that(!idle, "priority_scheduling_preemption_threshold", told);
+        // SGLang stops at these two as well (`validation_hook.py`).
+        let retracts = self.retraction_policy == RetractionPolicy::Priority && !self.enable_priority_scheduling;
+        check.that(!retracts, "retraction_policy", "priority needs `enable_priority_scheduling`");
+        let ordered = matches!(self.schedule_policy, SchedulePolicy::Fcfs | SchedulePolicy::Lof);
+        let told = "must be fcfs or lof with `enable_priority_scheduling`";
+        check.that(ordered || !self.enable_priority_scheduling, "schedule_policy", told);
+        let least = self.prefill_decode_interval_min_bs > 1 && self.prefill_decode_interval == 0;
+        check.that(!least, "prefill_decode_interval_min_bs", "has no effect without `prefill_decode_interval`");
     }
 
     fn build(&self, _: u64, _: u32) -> Box<dyn Scheduler> {

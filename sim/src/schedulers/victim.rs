@@ -66,17 +66,17 @@ impl PreemptionMode {
 }
 
 impl Victim {
-    /// The request to preempt. At least one must be running.
+    /// The request to preempt. At least one must be preemptible.
     pub(crate) fn choose(self, step: &StepBuilder<'_>) -> Seat {
         self.choose_at(step).1
     }
 
-    /// The request to preempt, and its place in the running list. At least one must be running.
+    /// The request to preempt, and its place in the running list. At least one must be preemptible.
     pub(crate) fn choose_at(self, step: &StepBuilder<'_>) -> (usize, Seat) {
-        let at = step.running() - 1;
-        let last = (at, step.running_at(at));
+        let mut from_last = step.preemptible().rev();
+        let last = from_last.next().expect("who lacks blocks may be preempted");
         if self == Victim::LastAdmitted {
-            return (at, last.1.seat);
+            return (last.0, last.1.seat);
         }
         // Larger is worse.
         let rank = |request: &RequestView| match self {
@@ -84,10 +84,8 @@ impl Victim {
             Victim::LeastComputed => (u64::MAX - u64::from(request.computed), 0),
             Victim::LastAdmitted | Victim::MostComputed => (u64::from(request.computed), 0),
         };
-        let (at, worst) = (0..at)
-            .rev()
-            .map(|at| (at, step.running_at(at)))
-            .fold(last, |worst, request| if rank(&request.1) > rank(&worst.1) { request } else { worst });
+        let (at, worst) =
+            from_last.fold(last, |worst, request| if rank(&request.1) > rank(&worst.1) { request } else { worst });
         (at, worst.seat)
     }
 }

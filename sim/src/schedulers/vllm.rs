@@ -300,20 +300,20 @@ impl Vllm {
         if let Some(victim) = self.spec.preemption_victim {
             return victim.choose_at(step);
         }
-        let last = step.running() - 1;
+        let mut preemptible = step.preemptible();
+        let none = "the request that lacks blocks may be preempted itself";
         if self.spec.policy == QueueOrder::Fcfs {
-            return (last, step.running_at(last).seat);
+            let (at, last) = preemptible.next_back().expect(none);
+            return (at, last.seat);
         }
         let tie = |request: &RequestView| if self.times_differ { request.id } else { 0 };
         let key = |request: &RequestView| (request.priority, request.arrival_key, tie(request));
-        let mut worst = (0, step.running_at(0));
-        for position in 1..=last {
-            let request = step.running_at(position);
-            if key(&request) > key(&worst.1) {
-                worst = (position, request);
-            }
-        }
-        (worst.0, worst.1.seat)
+        let first = preemptible.next().expect(none);
+        let worse = |worst: (usize, RequestView), next: (usize, RequestView)| {
+            if key(&next.1) > key(&worst.1) { next } else { worst }
+        };
+        let (at, worst) = preemptible.fold(first, worse);
+        (at, worst.seat)
     }
 
     /// Admission (rules 5 to 9 and 14 to 16). Returns whether a hold or the blocks stopped it.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod delivery;
+mod leak;
 mod loading;
 mod own;
 mod placement;
@@ -28,6 +29,8 @@ use crate::workload::arrival::Arrival;
 use loading::Loads;
 use progress::Progress;
 
+#[doc(hidden)]
+pub use leak::Leak;
 pub(crate) use loading::Fetch;
 pub(crate) use own::{name_own, publish};
 pub(crate) use transfer::Outgoing;
@@ -77,6 +80,9 @@ pub struct Replica {
     pub(crate) idled: bool,
     /// What became of requests under a budget.
     pub(crate) retained: RetentionFigures,
+    /// A block that is not given back.
+    #[cfg(feature = "planted-faults")]
+    leak: Option<leak::Leak>,
 }
 
 impl Replica {
@@ -116,6 +122,8 @@ impl Replica {
             own_waiting: 0,
             idled: false,
             retained: RetentionFigures::default(),
+            #[cfg(feature = "planted-faults")]
+            leak: None,
         }
     }
 

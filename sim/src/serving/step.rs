@@ -213,6 +213,13 @@ impl<'a> StepBuilder<'a> {
         self.view(self.lane().running[position].seat)
     }
 
+    /// The running requests that may be preempted, in running order, with their positions: all but those whose KV is about to
+    /// leave for a lane that decodes.
+    pub fn preemptible(&self) -> impl DoubleEndedIterator<Item = (usize, RequestView)> + '_ {
+        let all = (0..self.running()).map(|at| (at, self.running_at(at)));
+        all.filter(|(_, request)| request.phase != Phase::Prefilled)
+    }
+
     /// What is known of a request.
     pub fn view(&self, seat: Seat) -> RequestView {
         let request = self.request(seat);
@@ -360,7 +367,8 @@ impl<'a> StepBuilder<'a> {
         let request = &mut replica.requests[seat as usize];
         let runs = matches!(request.phase, Phase::Prefill | Phase::Decode | Phase::Draining);
         if !runs || usize::from(request.lane) != self.lane {
-            return Err(Infeasible(format!("request {} does not run on this lane", request.id)));
+            let (id, phase) = (request.id, request.phase);
+            return Err(Infeasible(format!("request {id} cannot be preempted on this lane in phase {phase:?}")));
         }
         if request.has_first {
             request.longest_gap = request.longest_gap.max(lane.longest.since(request.gaps_from));

@@ -26,7 +26,7 @@ fn scaling(rng: &mut ChaCha8Rng) -> Autoscale {
 }
 
 /// Failures at given moments and at random, of single replicas and of all on a server of two.
-fn failing(world: &mut World, rng: &mut ChaCha8Rng) {
+pub fn failing(world: &mut World, rng: &mut ChaCha8Rng) {
     let replicas = if world.spec.pools.is_empty() {
         world.spec.replicas
     } else {

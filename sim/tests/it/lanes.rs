@@ -5,8 +5,9 @@ use overbook_sim::fleet::{Disaggregation, EarlyRejection, OutputLimit, StopReaso
 use overbook_sim::partitioners::{ControllerSpec, PaperSpec, PartitionSpec, ReleasedSpec, ShareScaling, Shares};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::schedulers::{
-    PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, VllmSpec, VllmV0Spec,
+    PreemptionMode, SarathiSpec, SchedulerSpec, SemiPdSpec, SglangSpec, Victim, VllmSpec, VllmV0Spec,
 };
+use overbook_sim::serving::QueueOrder;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
 use overbook_sim::workload::arrival::Arrival;
@@ -106,7 +107,16 @@ pub fn apart(seed: u64) -> World {
         SchedulerSpec::VllmV0(VllmV0Spec::default()),
         SchedulerSpec::VllmV0(VllmV0Spec { preemption_mode: PreemptionMode::Swap, ..VllmV0Spec::default() }),
     ];
-    world.set_scheduler(schedulers[rng.random_range(0..schedulers.len())].clone());
+    let mut scheduler = schedulers[rng.random_range(0..schedulers.len())].clone();
+    // What came later draws from a stream of its own, so that the worlds stay what they were.
+    let mut later = ChaCha8Rng::seed_from_u64(seed ^ 0x10_17);
+    if let SchedulerSpec::Vllm(vllm) = &mut scheduler
+        && later.random_range(0..2) == 0
+    {
+        vllm.long_prefill_token_threshold = later.random_range(16..200);
+        vllm.scheduler_reserve_full_isl = later.random_range(0..2) == 0;
+    }
+    world.set_scheduler(scheduler);
     world.spec.replicas = replicas;
     world.spec.controllers.autoscale = None;
     world.spec.controllers.disaggregation = Some(Disaggregation {
@@ -150,6 +160,36 @@ fn moving_requests_keeps_the_laws() {
         "apart: {moved} requests moved, {overflown} prompts at decoding replicas, {preempted} preemptions, {seen:?}"
     );
     assert!(moved > 4000 && overflown > 300 && preempted > 100 && seen.iter().all(|&n| n >= 20));
+}
+
+/// With capped chunks short prompts are done before a long one that came first. Their token is in flight when the long one lacks a
+/// block: it gives way itself, whoever the policy would take, for their KV is about to leave.
+#[test]
+fn a_prompt_that_is_done_is_not_preempted() {
+    let prompts = [140, 40, 40, 40];
+    let arrivals: Vec<Arrival> = prompts.iter().map(|&prompt| Arrival::new(Time(0), prompt, 3)).collect();
+    let plain = VllmSpec { scheduler_reserve_full_isl: false, long_prefill_token_threshold: 16, ..VllmSpec::default() };
+    let victim = |preemption_victim| VllmSpec { preemption_victim, ..plain.clone() };
+    let policies = [
+        victim(None),
+        victim(Some(Victim::LastAdmitted)),
+        victim(Some(Victim::LatestArrival)),
+        victim(Some(Victim::LeastComputed)),
+        VllmSpec { policy: QueueOrder::Priority, ..plain.clone() },
+    ];
+    for spec in policies {
+        let mut world = World::vllm(spec, 9, 16, 144, arrivals.clone());
+        world.spec.replicas = 2;
+        world.spec.traffic.output_limit = OutputLimit::True;
+        let (latency, per_token) = (Span(0), Cost::from_us(10.0));
+        world.spec.controllers.disaggregation =
+            Some(Disaggregation { prefill: 1, latency, per_token, layers: 1, max_seqs: 8, overflow: None });
+        let (run, _) = lawful(&world, 0);
+        assert_eq!(run.result.summary.count(Outcome::Finished), 4, "{:?}", world.spec.scheduler);
+        // The last prompt makes room for the third one; the first one finds nobody to make room for it.
+        let preempted = [0, 3].map(|request| run.row(request).preemptions > 0);
+        assert_eq!(preempted, [true; 2], "{:?}", world.spec.scheduler);
+    }
 }
 
 /// Two requests, one link: prompts take 1 ms, ten tokens of KV 2 ms; the second transfer waits for the first.

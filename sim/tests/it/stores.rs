@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use overbook_sim::cost::Cost;
-use overbook_sim::fleet::Disaggregation;
+use overbook_sim::fleet::{Disaggregation, Failure, Leak, OutputLimit, RunError};
 use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::kv::{KvTraffic, LoadRule, StoreSpec, TierSpec, WriteRule};
-use overbook_sim::schedulers::VllmSpec;
+use overbook_sim::results::rows::Outcome;
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Content};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
+use crate::combined::failing;
+use crate::lanes::{apart, lawful};
 use crate::world::{How, MS, World};
 use crate::world_random::world;
 
@@ -26,10 +29,35 @@ fn stored(seed: u64) -> Option<World> {
     if !world.spec.limits.prefix_caching {
         return None;
     }
+    world.spec.store = store(seed, (world.cost.base_us * 1e3) as u64);
+    Some(world)
+}
+
+/// The same world with prompts and decodes on different replicas, some of which fail.
+fn stored_apart(seed: u64) -> Option<World> {
+    let plain = world(seed);
+    if !plain.spec.limits.prefix_caching {
+        return None;
+    }
+    let mut world = apart(seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x57_DA);
+    world.set_scheduler(SchedulerSpec::Vllm(VllmSpec {
+        enable_prefix_caching: true,
+        async_scheduling: rng.random_range(0..2) == 0,
+        scheduler_reserve_full_isl: rng.random_range(0..2) == 0,
+        long_prefill_token_threshold: [0, 60][rng.random_range(0..2)],
+        ..VllmSpec::default()
+    }));
+    failing(&mut world, &mut rng);
+    world.spec.store = store(seed, (world.cost.base_us * 1e3) as u64);
+    Some(world)
+}
+
+/// A store for steps of about `step` [ns].
+fn store(seed: u64, step: u64) -> StoreSpec {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x57_0E);
     let policies = policies();
     let pick = |rng: &mut ChaCha8Rng| policies[rng.random_range(0..policies.len())].clone();
-    let step = (world.cost.base_us * 1e3) as u64;
     let count = rng.random_range(0..4_usize);
     let tier = |number: usize, rng: &mut ChaCha8Rng, eviction| TierSpec {
         name: format!("tier {number}"),
@@ -45,7 +73,7 @@ fn stored(seed: u64) -> Option<World> {
         tier(number, &mut rng, eviction)
     });
     let tiers: Vec<TierSpec> = tiers.collect();
-    world.spec.store = StoreSpec {
+    StoreSpec {
         eviction: pick(&mut rng),
         tiers,
         load: match rng.random_range(0..4) {
@@ -57,8 +85,7 @@ fn stored(seed: u64) -> Option<World> {
         record: true,
         seed,
         instant: rng.random_range(0..4) == 0,
-    };
-    Some(world)
+    }
 }
 
 fn traffic(run: &crate::world::Run) -> KvTraffic {
@@ -120,6 +147,73 @@ fn settling_a_store_at_any_instants_changes_nothing() {
             assert_eq!(plain.difference(&probed), None, "world {seed}, jumps {jumps}");
         }
     }
+}
+
+/// Laws 1, 2, 13 and 14 where KV moves between replicas, comes up from tiers, and is lost on the way.
+#[test]
+fn laws_hold_over_stores_apart_that_fail() {
+    let (mut worlds, mut tiers, mut loaded, mut moved, mut failed) = (0, 0, 0, 0, 0);
+    for seed in 0..1500 {
+        let Some(world) = stored_apart(seed) else { continue };
+        let prefill = world.spec.controllers.disaggregation.unwrap().prefill;
+        let (run, _) = lawful(&world, seed);
+        worlds += 1;
+        tiers += u32::from(!world.spec.store.tiers.is_empty());
+        loaded += traffic(&run).tiers.iter().map(|tier| tier.traffic.loaded).sum::<u64>();
+        moved += run.rows.requests.iter().filter(|row| row.replica >= prefill).count();
+        failed += run.result.summary.count(Outcome::Failed);
+    }
+    eprintln!(
+        "stores apart: {worlds} worlds, {tiers} with tiers, {loaded} blocks loaded, {moved} moved, {failed} failed"
+    );
+    assert!(worlds > 300 && tiers > 200 && loaded > 1000 && moved > 2000 && failed > 500);
+}
+
+/// A block that is not given back when KV has been sent, and one that is not when it was loaded for nobody: law 2 sees both.
+#[test]
+fn a_block_that_is_lost_on_the_way_is_seen() {
+    for (leak, least) in [(Leak::Sent, 100), (Leak::Loaded, 4)] {
+        let seen = (0..600).filter_map(stored_apart).filter(|world| {
+            let told = std::panic::catch_unwind(|| world.try_run(How { audit: true, leak: Some(leak), ..How::STEPS }));
+            matches!(&told, Ok(Err(RunError::Audit { what, .. })) if what.contains("blocks"))
+        });
+        let seen = seen.count();
+        eprintln!("stores apart: a leak of {leak:?} seen in {seen} worlds");
+        assert!(seen > least, "{leak:?}: {seen}");
+    }
+}
+
+/// A decoding replica fails while KV comes up for a request that was preempted there, and is back before it is there. What is sent
+/// to it meanwhile waits for that, and is fetched then.
+#[test]
+fn a_load_for_nobody_keeps_nobody_waiting() {
+    let mut world = again();
+    world.spec.replicas = 2;
+    world.spec.controllers.disaggregation = Some(Disaggregation {
+        prefill: 1,
+        latency: Span(MS),
+        per_token: Cost::from_ns(1.0),
+        layers: 1,
+        max_seqs: 8,
+        overflow: None,
+    });
+    // Two answers of 80 tokens beside prompts of 4 blocks outgrow 12 blocks: one is preempted, and its blocks are loaded again.
+    let request = |at: u64, first: u64, output: u32| {
+        let mut arrival = Arrival::new(Time(at * MS), 70, output);
+        arrival.content = Some(Box::new(Content { block_tokens: 16, ids: (first..first + 4).collect() }));
+        arrival
+    };
+    world.arrivals = vec![request(0, 100, 80), request(0, 200, 80), request(120, 300, 2)];
+    world.spec.traffic.output_limit = OutputLimit::True;
+    let mut slow = host(0.1, WriteRule::Through);
+    slow.tiers[0].latency = Span(300 * MS);
+    world.spec.store = slow;
+    let down_for = Span(5 * MS);
+    world.spec.controllers.failures = vec![Failure { at: Time(110 * MS), replicas: vec![1], down_for }];
+    let (run, _) = lawful(&world, 0);
+    let outcomes = [0, 1, 2].map(|request| run.row(request).outcome);
+    assert_eq!(outcomes, [Outcome::Finished, Outcome::Failed, Outcome::Finished]);
+    assert!(run.row(2).end > Time(150 * MS), "it waits for the load: {:?}", run.row(2));
 }
 
 /// Two prompts of ten blocks, one after the other, and the first one again; the pool holds one of them.

@@ -2,7 +2,7 @@
 
 use overbook_sim::cost::jitter::{Jitter, Jittered};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::fleet::{Cluster, ClusterSpec, Policies, RunError, RunResult, StopReason};
+use overbook_sim::fleet::{Cluster, ClusterSpec, Leak, Policies, RunError, RunResult, StopReason};
 use overbook_sim::kv::retention::Keep;
 use overbook_sim::results::rows::{Keep as KeepRows, RequestRow};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
@@ -92,6 +92,8 @@ pub struct How<'a> {
     pub audit: bool,
     /// A stop rule that is off by one.
     pub planted: Option<StopReason>,
+    /// A block that is not given back.
+    pub leak: Option<Leak>,
     /// When to settle all lanes without any reason.
     pub probes: &'a [Time],
     /// How far steps lie from what the world's cost says.
@@ -102,7 +104,7 @@ pub struct How<'a> {
 
 impl How<'_> {
     pub const STEPS: How<'static> =
-        How { jumps: false, audit: false, planted: None, probes: &[], jitter: None, scheduler: None };
+        How { jumps: false, audit: false, planted: None, leak: None, probes: &[], jitter: None, scheduler: None };
     pub const JUMPS: How<'static> = How { jumps: true, ..How::STEPS };
 }
 
@@ -169,6 +171,9 @@ impl World {
         how.probes.iter().for_each(|&at| cluster.probe(at));
         if let Some(reason) = how.planted {
             cluster.plant(reason);
+        }
+        if let Some(leak) = how.leak {
+            cluster.plant_leak(leak);
         }
         let mut rows = KeepRows::default();
         let boxed = |cost: Affine| -> Box<dyn CostModel> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use overbook::{Experiment, Point, Study};
+use overbook::{Cancel, Experiment, Point, Study};
 use overbook_sim::time::Time;
 use overbook_sim::units::Duration;
 use overbook_traces::{RowFault, TraceSpec};
@@ -43,6 +43,11 @@ pub(crate) fn resolved(experiment: &Experiment, globals: &Globals) -> Result<Stu
         }
     }
     Ok(study)
+}
+
+/// Refuses a study whose requests lack what its prefix caches go by.
+pub(crate) fn requests(study: &Study, globals: &Globals) -> Result<(), Failure> {
+    study.check_requests(&Cancel::new()).map_err(|error| Failure::of(error, globals))
 }
 
 /// A remark on a trace that ends within the time over which `spread` deals out its first requests.
@@ -86,6 +91,7 @@ fn opened(study: Study, globals: &Globals) -> Result<Study, Failure> {
             sessions.next_start().map_err(Failure::input)?;
         }
     }
+    requests(&study, globals)?;
     Ok(study)
 }
 

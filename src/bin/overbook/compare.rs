@@ -27,6 +27,7 @@ pub(crate) fn run(args: &CompareArgs, globals: &Globals) -> Result<u8, Failure> 
         experiment = experiment.vary_load(&args.load).map_err(|error| Failure::of(error, globals))?;
     }
     let study = check::resolved(&experiment, globals)?;
+    check::requests(&study, globals)?;
     if args.run.dry_run {
         return dry_run(&study, &args.run, globals);
     }

@@ -12,13 +12,12 @@ use overbook_scenarios::yaml::{self, SourceId};
 use overbook_sim::check::Check;
 use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::kv::replay::CacheReplayError;
-use overbook_sim::workload::arrival::Workload;
 
 use crate::cli::Globals;
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
 use crate::place;
+use crate::trace::again::Again;
 use crate::trace::aside;
-use crate::trace::source::Requests;
 use crate::watch::{Display, catch_interrupts};
 
 pub(crate) use args::KvCommand;
@@ -34,12 +33,13 @@ fn replay(args: &KvReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let policies = candidates(&args.policies)?;
     let seed = args.source.seed.unwrap_or(0);
     let study = CacheStudy { policies, sizes: args.sizes.clone(), seed, jobs: args.jobs };
-    // What is wrong with the source is said before anything is made.
-    drop(open(args, globals)?);
-    let made = args.out.as_deref().map(|out| begin(out, args.force)).transpose()?;
     let cancel = catch_interrupts();
+    let source = Again::new(&args.source, args.block_tokens, globals)?;
+    // What is wrong with the source is said before anything is made.
+    drop(source.open()?);
+    let made = args.out.as_deref().map(|out| begin(out, args.force)).transpose()?;
     let display = Display::new(!globals.quiet && shows_progress(), None);
-    let again = || open(args, globals).map_err(|failure| CacheReplayError::Workload(told(failure).into()));
+    let again = || source.open().map_err(|failure| CacheReplayError::Workload(told(failure).into()));
     let table = study.run(&again, &cancel, &mut |requests, of| display.read(requests, of));
     display.finish();
     let table = match table {
@@ -49,7 +49,7 @@ fn replay(args: &KvReplayArgs, globals: &Globals) -> Result<u8, Failure> {
                 // It is empty: nothing was written yet.
                 let _ = fs::remove_dir(out);
             }
-            failed.map_err(|error| Failure::Input(format!("{}{error}", place_of(args, &error))))?;
+            failed.map_err(|error| Failure::Input(source.told(&format!("{}{error}", place_of(args, &error)))))?;
             note("interrupted: a bound needs the whole trace; nothing was written");
             return Ok(INTERRUPTED);
         }
@@ -68,10 +68,6 @@ fn place_of(args: &KvReplayArgs, error: &CacheReplayError) -> String {
         CacheReplayError::Workload(_) => String::new(),
         _ => format!("{}: ", args.source.source.display()),
     }
-}
-
-fn open(args: &KvReplayArgs, globals: &Globals) -> Result<Box<dyn Workload>, Failure> {
-    Ok(Requests::in_blocks(&args.source, args.block_tokens, globals)?.into_workload())
 }
 
 fn told(failure: Failure) -> String {

@@ -14,7 +14,7 @@ use overbook_sim::fleet::Effort;
 use overbook_sim::results::rows::{self, Discard, Recorder};
 use overbook_sim::results::summary::Summary;
 
-use crate::check::load;
+use crate::check::{self, load};
 use crate::cli::{Globals, RunArgs};
 use crate::device::Device;
 use crate::facts;
@@ -37,6 +37,7 @@ pub(crate) struct Ended {
 
 pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let study = load(&args.scenario, globals)?;
+    check::requests(&study, globals)?;
     if args.dry_run {
         return dry_run(&study, args, globals);
     }

@@ -35,13 +35,21 @@ pub(crate) fn run(
             note(&format!("point {} of {} done", done.point + 1, done.of));
         }
     });
-    let outcome = outcome.map_err(|error| Failure::of(error, globals))?;
+    let (outcome, refused) = match outcome {
+        Ok(outcome) => (outcome, None),
+        // What is finished is kept.
+        Err(mut error) => match error.take_finished() {
+            Some(outcome) => (outcome, Some(Failure::of(error, globals))),
+            None => return Err(Failure::of(error, globals)),
+        },
+    };
     let table = outcome.table(study, asked);
     write_files(&dir, study, &outcome, &table, args)?;
     let halted: Vec<_> =
         outcome.points.iter().map(|point| point.as_ref().and_then(|point| point.halted.as_ref())).collect();
     let failed = halted.iter().any(Option::is_some);
     let (status, code) = match (outcome.is_complete(), args.gate && !outcome.passes()) {
+        _ if refused.is_some() => (Status::Failed, refused.as_ref().map_or(FAILED, Failure::code)),
         _ if failed => (Status::Failed, FAILED),
         (false, _) => (Status::Interrupted, INTERRUPTED),
         (true, true) => (Status::Complete, GATE_FAILED),
@@ -72,6 +80,10 @@ pub(crate) fn run(
     }
     for (number, halt) in (1..).zip(halted).filter_map(|(number, halt)| Some((number, halt?))) {
         note(&format!("error: point {number}: {halt}; its results end there"));
+    }
+    if let Some(failure) = refused {
+        failure.tell();
+        note("the results are those of the other points");
     }
     Ok(code)
 }

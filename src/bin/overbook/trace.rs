@@ -1,5 +1,6 @@
 //! `overbook trace`: what is in a trace, requests as a trace file, generators fitted to a trace.
 
+pub(crate) mod again;
 pub(crate) mod aside;
 pub(crate) mod columns;
 mod fit;
@@ -76,7 +77,7 @@ fn write(workload: &mut dyn Workload, layout: Layout, drop: &[Extra], path: &Pat
     let file = File::create(path).with_context(about)?;
     write_requests(workload, layout, drop, file).map_err(|error| match error {
         ExportError::Workload(error) => Failure::input(error),
-        error @ ExportError::Loses { .. } => Failure::input(error),
+        error @ (ExportError::Loses { .. } | ExportError::LineTooLong { .. }) => Failure::input(error),
         error => Failure::Run(anyhow::Error::new(error).context(about())),
     })
 }

@@ -60,7 +60,7 @@ impl TraceSpec {
         match self.format {
             Format::KvCacheTester => Ok(true),
             Format::Auto if self.columns.is_none() && self.path.is_file() => {
-                let mut lines = Lines::of_sessions(&self.path)?;
+                let mut lines = Lines::open(&self.path)?;
                 // Whatever else it is, its own reader says.
                 let first = lines.next_line().ok().flatten();
                 let keys =
@@ -71,6 +71,22 @@ impl TraceSpec {
             }
             _ => Ok(false),
         }
+    }
+}
+
+impl TraceSpec {
+    /// How many tokens one id of contents stands for in the file [tokens], as its first request has them; `None` if it names no
+    /// contents. Blocks of this size lose nothing and split nothing.
+    ///
+    /// # Errors
+    /// See [`TraceError`].
+    pub fn id_tokens(&self) -> Result<Option<u32>, TraceError> {
+        // Blocks of one token divide those of any file.
+        let tokens = TraceSpec { block_tokens: 1, ..self.clone() };
+        if tokens.is_of_sessions()? {
+            return Ok(SessionReplay::open(&tokens, 0)?.id_tokens());
+        }
+        Ok(tokens.replay()?.id_tokens())
     }
 }
 
@@ -99,7 +115,7 @@ impl SessionReplay {
         let starts = sessions.rate.map(|Rate(rate)| Starts { rate, draws: stream(seed, *b"starts  "), at: Time::ZERO });
         Ok(SessionReplay {
             builder: Builder::new(cut, spec.block_tokens),
-            lines: Lines::of_sessions(&spec.path)?,
+            lines: Lines::open(&spec.path)?,
             skipped: 0,
             taken: 0,
             copy: 0,
@@ -118,6 +134,11 @@ impl SessionReplay {
     /// What became of the requests so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// How many tokens one id of contents stands for in the next session.
+    fn id_tokens(&self) -> Option<u32> {
+        self.next.as_ref().map(|(session, _)| session.block_size)
     }
 
     /// All that is wrong with the first sessions of the file, in its order.
@@ -157,7 +178,7 @@ impl SessionReplay {
                     return Ok(None);
                 }
                 (self.skipped, self.taken) = (0, 0);
-                self.lines = Lines::of_sessions(&self.spec.path)?;
+                self.lines = Lines::open(&self.spec.path)?;
                 continue;
             };
             if self.skipped < self.sessions.skip {

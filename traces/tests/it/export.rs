@@ -5,7 +5,7 @@ use std::path::Path;
 
 use overbook_sim::time::Time;
 use overbook_sim::units::Rate;
-use overbook_sim::workload::arrival::{Arrival, ClassId, Workload, WorkloadError};
+use overbook_sim::workload::arrival::{Arrival, ClassId, Content, Workload, WorkloadError};
 use overbook_traces::{ArrivalSpec, Failures, GenerateSpec, Keep, Layout, LengthSpec, TraceSpec, write_requests};
 
 use crate::drain;
@@ -42,6 +42,46 @@ fn named(workload: &mut dyn Workload) -> Vec<(u64, u32, u32, String)> {
     let name = |class: ClassId| workload.classes()[usize::from(class.0)].clone();
     let first = arrivals[0].at.0;
     arrivals.iter().map(|a| (a.at.0 - first, a.prompt_tokens, a.output_tokens, name(a.class))).collect()
+}
+
+/// Requests from a list.
+struct Listed(std::vec::IntoIter<Arrival>, Vec<String>);
+
+impl Workload for Listed {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        Ok(self.0.next())
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.1
+    }
+}
+
+/// A line of ids that is longer than the block that is read at a time.
+#[test]
+fn long_lines_are_read_as_they_were_written() {
+    let ids = |first: u64, count: u64| {
+        let content = Content { block_tokens: 1, ids: (0..count).map(|id| u64::MAX - first - id).collect() };
+        let mut arrival = Arrival::new(Time(first), count as u32, 3);
+        arrival.content = Some(Box::new(content));
+        arrival
+    };
+    let arrivals = vec![ids(0, 5), ids(1_000_000, 40_000), ids(2_000_000, 7)];
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().expect("a file");
+    let mut listed = Listed(arrivals.clone().into_iter(), vec![String::new()]);
+    assert_eq!(write(&mut listed, file.path()), 3);
+    let text = std::fs::read_to_string(file.path()).expect("text");
+    assert!(text.lines().map(str::len).max() > Some(3 << 18), "longer than any block");
+    let spec = TraceSpec { block_tokens: 1, ..TraceSpec::new(file.path()) };
+    let read = drain(&mut *spec.open().expect("opens")).expect("reads");
+    let told = |arrivals: &[Arrival]| -> Vec<_> {
+        arrivals.iter().map(|one| (one.at, one.prompt_tokens, one.content.clone())).collect()
+    };
+    assert_eq!(told(&read), told(&arrivals));
+    // What is no object is no such line.
+    std::fs::write(file.path(), "a,".repeat(1 << 18)).expect("written");
+    let error = spec.open().err().expect("refused").to_string();
+    assert!(error.contains("the line is longer than 262144 bytes"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! What is asked for is what comes.
 
+use overbook_sim::cost::Cost;
+use overbook_sim::kv::eviction::EvictionSpec;
+use overbook_sim::kv::{TierSpec, WriteRule};
+use overbook_sim::time::Span;
 use serde_json::json;
 
 use super::*;
@@ -99,6 +103,50 @@ fn equal_prefixes_are_shared_and_change_nothing() {
     assert!((figure(&metrics, "vllm:prefix_cache_queries_total") - 200.0).abs() < 0.5);
     let rows = server.stop().rows;
     assert_eq!((rows[0].cached_tokens, rows[1].cached_tokens), (0, 96));
+}
+
+/// A pool of 16 blocks holds one of two prompts; the tier gives the first one back.
+#[test]
+fn metrics_count_what_went_through_a_tier() {
+    let tier = TierSpec {
+        name: "host \"a\"".to_owned(),
+        blocks: 64,
+        latency: Span::ZERO,
+        block_cost: Cost(0),
+        network: false,
+        write: WriteRule::Through,
+        eviction: EvictionSpec::Lru,
+    };
+    let store = StoreSpec { tiers: vec![tier], ..StoreSpec::default() };
+    let server = Running::over_store(16, 256, &store);
+    let of = |metrics: &str, name: &str| {
+        figure(metrics, &format!("{name}{{model_name=\"rehearsal\",engine=\"0\",tier=\"host \\\"a\\\"\"}}"))
+    };
+    let ask = |first: u32| {
+        let prompt: Vec<u32> = (first..first + 162).collect();
+        let answer = post(server.at, &json!({ "prompt": prompt, "max_tokens": 2, "ignore_eos": true }));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    ask(0);
+    ask(100);
+    // Ten full blocks of each prompt.
+    server.wait_for("overbook:tier_written_tokens_total", |tokens| tokens >= 320.0);
+    let before = get(server.at, "/metrics").body;
+    assert!(of(&before, "overbook:tier_written_tokens_total") >= 320.0, "{before}");
+    assert!(figure(&before, "vllm:external_prefix_cache_hits_total") < 0.5, "{before}");
+    ask(0);
+    server.wait_for("vllm:external_prefix_cache_hits_total", |tokens| tokens > 0.0);
+    let after = get(server.at, "/metrics").body;
+    let loaded = of(&after, "overbook:tier_loaded_tokens_total");
+    assert!(loaded > 0.0 && loaded % 16.0 == 0.0, "{after}");
+    assert!((figure(&after, "vllm:external_prefix_cache_hits_total") - loaded).abs() < 0.5);
+    assert!(
+        of(&after, "overbook:tier_passed_tokens_total") < 0.5 && of(&after, "overbook:tier_dropped_tokens_total") < 0.5
+    );
+    server.stop();
+    let without = Running::quick();
+    assert!(!get(without.at, "/metrics").body.contains("tier"), "there is none");
+    without.stop();
 }
 
 #[test]

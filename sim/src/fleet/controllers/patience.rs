@@ -32,6 +32,8 @@ impl Patience {
 #[derive(Debug)]
 pub(super) struct Control {
     patience: Patience,
+    /// When clients gave up, where that is known, by request: whatever else they say.
+    gave_up: BTreeMap<u64, Span>,
     /// Whether requests move between replicas, and their limits with them.
     moves: bool,
     /// Moments at which clients of unfinished requests leave, where requests move.
@@ -41,11 +43,14 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(spec: &ClusterSpec) -> Control {
         let moves = spec.controllers.disaggregation.is_some();
-        Control { patience: spec.controllers.patience, moves, until: BTreeMap::new() }
+        let (patience, gave_up) = (spec.controllers.patience, spec.controllers.gave_up.clone());
+        Control { patience, gave_up, moves, until: BTreeMap::new() }
     }
 
     fn entered(&mut self, request: u64, place: Place, limits: Limits, kernel: &mut Kernel<'_>) {
         let now = kernel.now;
+        let known = self.gave_up.get(&request);
+        let limits = known.map_or(limits, |&after| [None, Some(after), None]);
         let [_, deadline, cancel] = limits.map(|limit| limit.map(|span| now + span));
         if self.moves && (deadline.is_some() || cancel.is_some()) {
             self.until.insert(request, [(Limit::Deadline, deadline), (Limit::Cancel, cancel)]);

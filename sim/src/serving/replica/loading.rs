@@ -2,7 +2,8 @@
 //! when it is there.
 
 use super::Replica;
-use crate::kv::{KvTraffic, Link, Seat, StoreSpec};
+use super::leak::Leak;
+use crate::kv::{KvTraffic, Link, Seat, StoreSpec, TierTraffic};
 use crate::serving::request::{Phase, known};
 use crate::time::Time;
 
@@ -105,6 +106,7 @@ impl Replica {
             self.kv.loaded(seat, &mut request.kv, contents, user);
             if request.doomed {
                 self.end_doomed(seat, now);
+                self.leaks(Leak::Loaded);
                 continue;
             }
             request.phase = Phase::Waiting;
@@ -124,6 +126,11 @@ impl Replica {
         let mut traffic = KvTraffic::new(store, self.limits.block_tokens);
         self.add_kv_traffic(&mut traffic);
         traffic
+    }
+
+    /// What has gone through the tiers below its GPUs so far, from the nearest to the farthest. Cheap, unlike [`Replica::kv_traffic`].
+    pub fn tier_traffic(&self) -> impl Iterator<Item = &TierTraffic> {
+        self.kv.tier_traffic()
     }
 
     /// Adds what has gone through the KV store.

@@ -1,6 +1,7 @@
 //! Requests that move between replicas: prompts computed here, decoded there.
 
 use super::Replica;
+use super::leak::Leak;
 use crate::kv::{KvHolding, Seat, User};
 use crate::results::rows::Outcome;
 use crate::serving::request::{Phase, Request, known};
@@ -66,6 +67,7 @@ impl Replica {
     pub(crate) fn sent(&mut self, request: u64) {
         let at = self.outgoing.iter().position(|o| o.request == request).expect("a transfer that ends was under way");
         self.kv.free_blocks(&mut self.outgoing.swap_remove(at).kv);
+        self.leaks(Leak::Sent);
     }
 
     /// Makes room for a request whose KV is on its way here.

@@ -29,36 +29,6 @@ impl Requests {
         Requests::of(&point)
     }
 
-    /// The same of a trace file with blocks of so many tokens, by default as many as its ids of contents stand for; a scenario
-    /// states its own.
-    pub(crate) fn in_blocks(
-        args: &TraceArgs,
-        block_tokens: Option<u32>,
-        globals: &Globals,
-    ) -> Result<Requests, Failure> {
-        if let Some(point) = point(args, globals)? {
-            if block_tokens.is_some() {
-                let message =
-                    "--block-tokens is of a trace file; a scenario has `engine.block_tokens`, which --set changes";
-                return Err(Failure::Input(message.to_owned()));
-            }
-            return Requests::of(&point);
-        }
-        let open = |block_tokens| {
-            let trace = TraceSpec { block_tokens, ..plain(args)? };
-            if let Some((path, message)) = trace.problems().into_iter().next() {
-                return Err(Failure::Input(format!("--{}: {message}", path.replace('_', "-"))));
-            }
-            trace.replay_seeded(0).map_err(Failure::input)
-        };
-        let block_tokens = match block_tokens {
-            Some(tokens) => tokens,
-            // Blocks of one token divide those of any file.
-            None => open(1)?.id_tokens().unwrap_or(plain(args)?.block_tokens),
-        };
-        Ok(Requests::Recorded(Box::new(open(block_tokens)?)))
-    }
-
     fn of(point: &Point) -> Result<Requests, Failure> {
         let recorded = |trace: &TraceSpec, seed| {
             let replay = trace.replay_seeded(seed).map_err(Failure::input)?;
@@ -67,13 +37,6 @@ impl Requests {
         match &point.scenario.workload.trace {
             Some(trace) => recorded(trace, point.scenario.seed),
             None => point.workload().map(Requests::Other).map_err(Failure::input),
-        }
-    }
-
-    pub(crate) fn into_workload(self) -> Box<dyn Workload> {
-        match self {
-            Requests::Recorded(replay) => replay,
-            Requests::Other(workload) => workload,
         }
     }
 
@@ -88,7 +51,7 @@ impl Requests {
 }
 
 /// A trace file as the command line describes it.
-fn plain(args: &TraceArgs) -> Result<TraceSpec, Failure> {
+pub(super) fn plain(args: &TraceArgs) -> Result<TraceSpec, Failure> {
     if !args.set.is_empty() || args.seed.is_some() {
         let message = "--set and --seed change a scenario, and this is a trace file; write a scenario with `trace:`";
         return Err(Failure::Input(format!("{}: {message}", args.source.display())));
@@ -130,7 +93,7 @@ pub(super) fn recorded(args: &TraceArgs, globals: &Globals) -> Result<Option<Box
 }
 
 /// The scenario, if the source is one.
-fn point(args: &TraceArgs, globals: &Globals) -> Result<Option<Point>, Failure> {
+pub(super) fn point(args: &TraceArgs, globals: &Globals) -> Result<Option<Point>, Failure> {
     let scenario = args.source.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     if !scenario {
         return Ok(None);
