@@ -10,6 +10,7 @@ mod record;
 pub mod replay;
 mod spec;
 mod store;
+mod table;
 mod tiers;
 mod traffic;
 mod turns;

@@ -5,15 +5,15 @@
 //! back (`vllm/v1/core/block_pool.py`, 0.33). Blocks without a hash are interchangeable, so a counter holds them; only
 //! hashed blocks have an identity here.
 
-use hashbrown::HashTable;
-
 use crate::kv::eviction::{BlockEviction, BlockView};
-use crate::kv::names::spread;
 use crate::kv::radix::RadixTree;
+use crate::kv::table::Table;
 
 pub use crate::kv::names::{BlockMove, HashedBlock, Hit};
 
 const NONE: u32 = u32::MAX;
+/// References of a place in the slab that no block has.
+const VACANT: u32 = u32::MAX;
 
 /// A hashed block.
 #[derive(Clone, Debug)]
@@ -34,11 +34,14 @@ pub struct BlockPool {
     total: u64,
     anonymous_free: u64,
     cached_free: u64,
+    /// Hashed blocks, and at most as many vacant places: see [`BlockPool::place`].
     slab: Vec<Hashed>,
-    vacant: Vec<u32>,
+    /// Blocks in the slab, and where to look for the next vacant place.
+    hashed: usize,
+    cursor: usize,
     oldest: u32,
     newest: u32,
-    index: HashTable<u32>,
+    index: Table,
     /// Says which cached block goes; `None`: the queue from `oldest` to `newest` does.
     policy: Option<Box<dyn BlockEviction>>,
     /// The latest use of every hashed block, where a policy or a tier below asks for it.
@@ -51,6 +54,8 @@ pub struct BlockPool {
     changes: Option<Vec<(u64, bool)>>,
     /// What happened to blocks since it was last taken; `None` unless a caller keeps tables.
     moves: Option<Vec<BlockMove>>,
+    /// Blocks that are being dropped; empty in between.
+    going: Vec<u32>,
 }
 
 impl BlockPool {
@@ -62,10 +67,11 @@ impl BlockPool {
             anonymous_free: total,
             cached_free: 0,
             slab: Vec::new(),
-            vacant: Vec::new(),
+            hashed: 0,
+            cursor: 0,
             oldest: NONE,
             newest: NONE,
-            index: HashTable::new(),
+            index: Table::new(),
             policy: None,
             views: None,
             tree: None,
@@ -73,6 +79,7 @@ impl BlockPool {
             evictions: 0,
             changes: None,
             moves: None,
+            going: Vec::new(),
         }
     }
 
@@ -149,10 +156,23 @@ impl BlockPool {
     pub fn take(&mut self, n: u64) {
         assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
         self.make_room(n);
-        for _ in 0..self.take_blank(n) {
-            let block = self.drop_next();
-            self.note_move(BlockMove::Dropped { block });
+        let missing = self.take_blank(n);
+        if missing > 0 {
+            self.drop_blocks(missing);
         }
+    }
+
+    /// Drops the contents that go next and takes their blocks.
+    fn drop_blocks(&mut self, n: u64) {
+        let mut going = std::mem::take(&mut self.going);
+        going.extend((0..n).map(|_| self.victim()));
+        self.index.warm(going.iter().map(|&block| self.slab[block as usize].content));
+        for block in going.drain(..) {
+            self.unhash(block);
+            self.evictions += 1;
+            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
+        }
+        self.going = going;
     }
 
     /// Takes up to `n` blocks without content. Returns how many are missing.
@@ -277,11 +297,10 @@ impl BlockPool {
     fn keep_view(&mut self, block: HashedBlock, view: BlockView) {
         if let Some(views) = &mut self.views {
             let at = block.index();
-            if at == views.len() {
-                views.push(view);
-            } else {
-                views[at] = view;
+            if at >= views.len() {
+                views.resize(at + 1, view);
             }
+            views[at] = view;
         }
     }
 
@@ -290,28 +309,50 @@ impl BlockPool {
         self.find(content).map(HashedBlock)
     }
 
+    /// Contents are about to be looked up or hashed: the memory may answer for all of them at once.
+    #[inline]
+    pub fn warm(&self, contents: &[u64]) {
+        if contents.len() > 1 {
+            self.index.warm(contents.iter().copied());
+        }
+    }
+
     /// Gives a used block without content the identity `content`; it is now shareable.
     pub fn hash(&mut self, content: u64) -> HashedBlock {
-        let entry = Hashed { content, refs: 1, prev: NONE, next: NONE, younger: NONE };
-        let block = if let Some(seat) = self.vacant.pop() {
-            self.slab[seat as usize] = entry;
-            seat
-        } else {
-            self.slab.push(entry);
-            (self.slab.len() - 1) as u32
-        };
+        let block = self.place(Hashed { content, refs: 1, prev: NONE, next: NONE, younger: NONE });
         if let Some(mut last) = self.find(content) {
             while self.slab[last as usize].younger != NONE {
                 last = self.slab[last as usize].younger;
             }
             self.slab[last as usize].younger = block;
         } else {
-            let slab = &self.slab;
-            self.index.insert_unique(spread(content), block, |&b| spread(slab[b as usize].content));
+            self.index.insert(content, block);
             self.distinct_sum += u128::from(content) + 1;
             self.note(content, true);
         }
         HashedBlock(block)
+    }
+
+    /// Puts a hashed block into the next vacant place of the slab. Blocks that are hashed one after the other so lie side by side,
+    /// and are released and dropped together: half of the places are vacant, so that the next one is near.
+    fn place(&mut self, entry: Hashed) -> u32 {
+        self.hashed += 1;
+        loop {
+            if self.cursor == self.slab.len() {
+                if self.slab.len() <= 2 * self.hashed {
+                    self.slab.push(entry);
+                    self.cursor += 1;
+                    return (self.cursor - 1) as u32;
+                }
+                self.cursor = 0;
+            }
+            let place = &mut self.slab[self.cursor];
+            self.cursor += 1;
+            if place.refs == VACANT {
+                *place = entry;
+                return (self.cursor - 1) as u32;
+            }
+        }
     }
 
     /// Drops a reference; an unreferenced block goes to the back of the free queue, content kept.
@@ -387,7 +428,7 @@ impl BlockPool {
     }
 
     fn find(&self, content: u64) -> Option<u32> {
-        self.index.find(spread(content), |&b| self.slab[b as usize].content == content).copied()
+        self.index.find(content, |block| self.slab[block as usize].content == content)
     }
 
     /// Removes a block from the free queue.
@@ -407,25 +448,19 @@ impl BlockPool {
     /// Forgets the content of a block that has left the free queue.
     fn unhash(&mut self, block: u32) {
         let Hashed { content, younger, .. } = self.slab[block as usize];
-        let slab = &self.slab;
-        let found = self.index.find_entry(spread(content), |&b| slab[b as usize].content == content);
-        let mut entry = found.expect("a hashed block is in the index");
-        if *entry.get() == block {
-            if younger == NONE {
-                entry.remove();
-                self.distinct_sum -= u128::from(content) + 1;
-                self.note(content, false);
-            } else {
-                *entry.get_mut() = younger;
-            }
-        } else {
-            let mut older = *entry.get();
+        self.slab[block as usize].refs = VACANT;
+        self.hashed -= 1;
+        if younger == NONE && self.index.remove(content, block) {
+            self.distinct_sum -= u128::from(content) + 1;
+            self.note(content, false);
+        } else if younger == NONE || !self.index.replace(content, block, younger) {
+            // An older block has the same content.
+            let mut older = self.find(content).expect("a hashed block is in the index");
             while self.slab[older as usize].younger != block {
                 older = self.slab[older as usize].younger;
             }
             self.slab[older as usize].younger = younger;
         }
-        self.vacant.push(block);
     }
 
     /// Law 2 for the pool alone: the queue's length, links and references agree with the counters.
@@ -459,7 +494,7 @@ impl BlockPool {
     /// The same where a policy keeps the free blocks: those that the index leads to are counted.
     fn audit_cached(&self) -> Result<(), String> {
         let mut cached = 0;
-        for &first in &self.index {
+        for first in self.index.blocks() {
             let mut at = first;
             while at != NONE {
                 let entry = &self.slab[at as usize];

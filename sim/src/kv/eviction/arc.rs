@@ -98,6 +98,11 @@ impl Arc {
 }
 
 impl BlockEviction for Arc {
+    fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
+        let [once, often] = &self.ghosts;
+        often.warm(&mut contents.inspect(|&content| once.warm(&mut std::iter::once(content))));
+    }
+
     fn missed(&mut self, view: &BlockView) {
         (self.was_often, self.forget_once) = (false, false);
         if self.recall(view.content) {
