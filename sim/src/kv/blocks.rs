@@ -5,6 +5,8 @@
 //! back (`vllm/v1/core/block_pool.py`, 0.33). Blocks without a hash are interchangeable, so a counter holds them; only
 //! hashed blocks have an identity here.
 
+use std::collections::VecDeque;
+
 use crate::kv::eviction::{BlockEviction, BlockView};
 use crate::kv::radix::RadixTree;
 use crate::kv::table::Table;
@@ -20,12 +22,14 @@ const VACANT: u32 = u32::MAX;
 struct Hashed {
     content: u64,
     refs: u32,
-    /// Neighbours in the free queue while `refs == 0`.
-    prev: u32,
-    next: u32,
     /// The next younger block with the same content (duplicates are kept).
     younger: u32,
+    /// Its number in the free queue while it stands there.
+    ticket: u64,
 }
+
+/// Ticket of a block that is not in the free queue.
+const HELD: u64 = u64::MAX;
 
 /// The KV blocks of one replica.
 #[derive(Debug)]
@@ -39,10 +43,13 @@ pub struct BlockPool {
     /// Blocks in the slab, and where to look for the next vacant place.
     hashed: usize,
     cursor: usize,
-    oldest: u32,
-    newest: u32,
+    /// The free queue: blocks by the time at which they were released. Those that were shared since stand here until their turn
+    /// comes: their tickets are others.
+    queue: VecDeque<u32>,
+    /// Ticket of the first in the queue.
+    first: u64,
     index: Table,
-    /// Says which cached block goes; `None`: the queue from `oldest` to `newest` does.
+    /// Says which cached block goes; `None`: the first of the queue does.
     policy: Option<Box<dyn BlockEviction>>,
     /// The latest use of every hashed block, where a policy or a tier below asks for it.
     views: Option<Vec<BlockView>>,
@@ -69,8 +76,8 @@ impl BlockPool {
             slab: Vec::new(),
             hashed: 0,
             cursor: 0,
-            oldest: NONE,
-            newest: NONE,
+            queue: VecDeque::new(),
+            first: 0,
             index: Table::new(),
             policy: None,
             views: None,
@@ -202,9 +209,16 @@ impl BlockPool {
             self.cached_free -= 1;
             return policy.victim().expect("a cached block is free");
         }
-        let block = self.oldest;
-        self.unlink(block);
-        block
+        loop {
+            let block = self.queue.pop_front().expect("a cached block is free");
+            let place = &mut self.slab[block as usize];
+            self.first += 1;
+            if place.ticket == self.first - 1 {
+                place.ticket = HELD;
+                self.cached_free -= 1;
+                return block;
+            }
+        }
     }
 
     /// Evicts runs of a tree, the oldest first, until `n` blocks without content are free or nothing may go.
@@ -266,10 +280,10 @@ impl BlockPool {
         if self.slab[block as usize].refs == 0 {
             if let Some(policy) = &mut self.policy {
                 policy.pinned(block);
-                self.cached_free -= 1;
             } else {
-                self.unlink(block);
+                self.slab[block as usize].ticket = HELD;
             }
+            self.cached_free -= 1;
         }
         self.slab[block as usize].refs += 1;
         HashedBlock(block)
@@ -319,7 +333,7 @@ impl BlockPool {
 
     /// Gives a used block without content the identity `content`; it is now shareable.
     pub fn hash(&mut self, content: u64) -> HashedBlock {
-        let block = self.place(Hashed { content, refs: 1, prev: NONE, next: NONE, younger: NONE });
+        let block = self.place(Hashed { content, refs: 1, younger: NONE, ticket: HELD });
         if let Some(mut last) = self.find(content) {
             while self.slab[last as usize].younger != NONE {
                 last = self.slab[last as usize].younger;
@@ -363,19 +377,31 @@ impl BlockPool {
         if entry.refs > 0 {
             return;
         }
-        if let Some(policy) = &mut self.policy {
-            policy.evictable(block.0);
-            self.cached_free += 1;
-            return;
-        }
-        entry.prev = self.newest;
-        entry.next = NONE;
-        match self.newest {
-            NONE => self.oldest = block.0,
-            newest => self.slab[newest as usize].next = block.0,
-        }
-        self.newest = block.0;
         self.cached_free += 1;
+        if let Some(policy) = &mut self.policy {
+            return policy.evictable(block.0);
+        }
+        entry.ticket = self.first + self.queue.len() as u64;
+        self.queue.push_back(block.0);
+        if self.queue.len() as u64 > 2 * self.cached_free + 64 {
+            self.tidy();
+        }
+    }
+
+    /// Drops what only stands in the queue before it outnumbers the others.
+    #[cold]
+    fn tidy(&mut self) {
+        let (mut ticket, mut kept) = (self.first, self.first);
+        self.queue.retain(|&block| {
+            let place = &mut self.slab[block as usize];
+            let stands = place.ticket == ticket;
+            ticket += 1;
+            if stands {
+                place.ticket = kept;
+                kept += 1;
+            }
+            stands
+        });
     }
 
     /// From now on [`BlockPool::take_changes`] returns which contents come and go.
@@ -431,20 +457,6 @@ impl BlockPool {
         self.index.find(content, |block| self.slab[block as usize].content == content)
     }
 
-    /// Removes a block from the free queue.
-    fn unlink(&mut self, block: u32) {
-        let Hashed { prev, next, .. } = self.slab[block as usize];
-        match prev {
-            NONE => self.oldest = next,
-            prev => self.slab[prev as usize].next = next,
-        }
-        match next {
-            NONE => self.newest = prev,
-            next => self.slab[next as usize].prev = prev,
-        }
-        self.cached_free -= 1;
-    }
-
     /// Forgets the content of a block that has left the free queue.
     fn unhash(&mut self, block: u32) {
         let Hashed { content, younger, .. } = self.slab[block as usize];
@@ -463,7 +475,7 @@ impl BlockPool {
         }
     }
 
-    /// Law 2 for the pool alone: the queue's length, links and references agree with the counters.
+    /// Law 2 for the pool alone: the queue's length, tickets and references agree with the counters.
     ///
     /// # Errors
     /// What disagrees.
@@ -474,16 +486,19 @@ impl BlockPool {
         if self.policy.is_some() {
             return self.audit_cached();
         }
-        let (mut n, mut at, mut before) = (0, self.oldest, NONE);
-        while at != NONE {
-            let entry = &self.slab[at as usize];
-            if entry.prev != before || entry.refs != 0 {
-                return Err(format!("free queue broken at block {at}"));
+        let mut n = 0;
+        for (ticket, &block) in (self.first..).zip(&self.queue) {
+            let place = &self.slab[block as usize];
+            if place.ticket == ticket {
+                n += 1;
+                if place.refs != 0 {
+                    return Err(format!("free queue broken at block {block}"));
+                }
             }
-            (before, at, n) = (at, entry.next, n + 1);
         }
-        if n != self.cached_free || before != self.newest {
-            return Err(format!("free queue holds {n} cached blocks, counter says {}", self.cached_free));
+        let free = self.slab.iter().filter(|place| place.refs == 0).count() as u64;
+        if n != self.cached_free || n != free {
+            return Err(format!("free queue holds {n} of {free} cached blocks, counter says {}", self.cached_free));
         }
         if self.tree.is_some() && self.cached_free + self.index.len() as u64 > 0 {
             return Err("blocks are cached beside the tree".into());

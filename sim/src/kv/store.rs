@@ -173,7 +173,9 @@ impl KvStore {
 
     /// The same for blocks that the tiers below know.
     fn identify(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
-        self.pool.warm(contents.get(holding.named.len()..).unwrap_or_default());
+        let new = contents.get(holding.named.len()..).unwrap_or_default();
+        self.pool.warm(new);
+        holding.named.reserve(new.len());
         while let Some(&content) = contents.get(holding.named.len()) {
             let found = self.watch.is_some() && self.pool.cached(content).is_some();
             let block = self.pool.hash(content);
