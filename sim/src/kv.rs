@@ -5,6 +5,7 @@ pub mod eviction;
 mod holding;
 mod link;
 mod names;
+mod places;
 pub(crate) mod radix;
 mod record;
 pub mod replay;

@@ -8,14 +8,13 @@
 use std::collections::VecDeque;
 
 use crate::kv::eviction::{BlockEviction, BlockView};
+use crate::kv::places::Places;
 use crate::kv::radix::RadixTree;
 use crate::kv::table::Table;
 
 pub use crate::kv::names::{BlockMove, HashedBlock, Hit};
 
 const NONE: u32 = u32::MAX;
-/// References of a place in the slab that no block has.
-const VACANT: u32 = u32::MAX;
 
 /// A hashed block.
 #[derive(Clone, Debug)]
@@ -38,11 +37,9 @@ pub struct BlockPool {
     total: u64,
     anonymous_free: u64,
     cached_free: u64,
-    /// Hashed blocks, and at most as many vacant places: see [`BlockPool::place`].
+    /// Hashed blocks by number.
     slab: Vec<Hashed>,
-    /// Blocks in the slab, and where to look for the next vacant place.
-    hashed: usize,
-    cursor: usize,
+    numbers: Places,
     /// The free queue: blocks by the time at which they were released. Those that were shared since stand here until their turn
     /// comes: their tickets are others.
     queue: VecDeque<u32>,
@@ -74,8 +71,7 @@ impl BlockPool {
             anonymous_free: total,
             cached_free: 0,
             slab: Vec::new(),
-            hashed: 0,
-            cursor: 0,
+            numbers: Places::default(),
             queue: VecDeque::new(),
             first: 0,
             index: Table::new(),
@@ -325,15 +321,18 @@ impl BlockPool {
 
     /// Contents are about to be looked up or hashed: the memory may answer for all of them at once.
     #[inline]
-    pub fn warm(&self, contents: &[u64]) {
-        if contents.len() > 1 {
-            self.index.warm(contents.iter().copied());
-        }
+    pub fn warm(&self, contents: impl Iterator<Item = u64>) {
+        self.index.warm(contents);
     }
 
     /// Gives a used block without content the identity `content`; it is now shareable.
     pub fn hash(&mut self, content: u64) -> HashedBlock {
-        let block = self.place(Hashed { content, refs: 1, younger: NONE, ticket: HELD });
+        let block = self.numbers.take();
+        let entry = Hashed { content, refs: 1, younger: NONE, ticket: HELD };
+        match self.slab.get_mut(block as usize) {
+            Some(place) => *place = entry,
+            None => self.slab.push(entry),
+        }
         if let Some(mut last) = self.find(content) {
             while self.slab[last as usize].younger != NONE {
                 last = self.slab[last as usize].younger;
@@ -345,28 +344,6 @@ impl BlockPool {
             self.note(content, true);
         }
         HashedBlock(block)
-    }
-
-    /// Puts a hashed block into the next vacant place of the slab. Blocks that are hashed one after the other so lie side by side,
-    /// and are released and dropped together: half of the places are vacant, so that the next one is near.
-    fn place(&mut self, entry: Hashed) -> u32 {
-        self.hashed += 1;
-        loop {
-            if self.cursor == self.slab.len() {
-                if self.slab.len() <= 2 * self.hashed {
-                    self.slab.push(entry);
-                    self.cursor += 1;
-                    return (self.cursor - 1) as u32;
-                }
-                self.cursor = 0;
-            }
-            let place = &mut self.slab[self.cursor];
-            self.cursor += 1;
-            if place.refs == VACANT {
-                *place = entry;
-                return (self.cursor - 1) as u32;
-            }
-        }
     }
 
     /// Drops a reference; an unreferenced block goes to the back of the free queue, content kept.
@@ -460,8 +437,7 @@ impl BlockPool {
     /// Forgets the content of a block that has left the free queue.
     fn unhash(&mut self, block: u32) {
         let Hashed { content, younger, .. } = self.slab[block as usize];
-        self.slab[block as usize].refs = VACANT;
-        self.hashed -= 1;
+        self.numbers.give_back(block);
         if younger == NONE && self.index.remove(content, block) {
             self.distinct_sum -= u128::from(content) + 1;
             self.note(content, false);
@@ -496,7 +472,8 @@ impl BlockPool {
                 }
             }
         }
-        let free = self.slab.iter().filter(|place| place.refs == 0).count() as u64;
+        let is_free = |&(block, place): &(u32, &Hashed)| self.numbers.has(block) && place.refs == 0;
+        let free = (0..).zip(&self.slab).filter(is_free).count() as u64;
         if n != self.cached_free || n != free {
             return Err(format!("free queue holds {n} of {free} cached blocks, counter says {}", self.cached_free));
         }

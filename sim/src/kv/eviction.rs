@@ -21,7 +21,7 @@
 //! | `sglang`, `trtllm` | the same, and up to two looks into the tree at `admit` | the same | the same, and one look |
 //!
 //! A block takes 8 bytes (`random`), 16 (`lru`), to some 200 (`sglang`, `trtllm`); `s3-fifo` and `arc` take some 50 for each content
-//! that they remember. How fast they are: `cargo bench -p overbook-sim --bench evictions`.
+//! that they remember. Numbers of blocks go up to twice their count. How fast they are: `cargo bench -p overbook-sim --bench evictions`.
 
 mod arc;
 mod belady;

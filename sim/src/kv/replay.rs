@@ -7,6 +7,7 @@
 use hashbrown::HashTable;
 
 use super::eviction::{Block, BlockEviction, BlockView, EvictionNeeds, EvictionSpec, NEVER};
+use super::places::Places;
 use super::table::Table;
 use super::turns::Turns;
 use crate::counter::finish;
@@ -249,7 +250,9 @@ const AT_ONCE: usize = 64;
 pub struct Cache {
     capacity: u32,
     index: Table,
+    /// Contents of blocks by number.
     contents: Vec<u64>,
+    numbers: Places,
     policy: Box<dyn BlockEviction>,
     found: Found,
     /// Nothing of the request at hand was missing so far.
@@ -266,7 +269,7 @@ impl Cache {
     pub fn with_policy(capacity: u32, policy: Box<dyn BlockEviction>) -> Cache {
         assert!((1..u32::MAX - 2).contains(&capacity), "a cache of {capacity} blocks");
         let (index, contents) = (Table::new(), Vec::new());
-        Cache { capacity, index, contents, policy, found: Found::default(), leading: false }
+        Cache { capacity, index, contents, numbers: Places::default(), policy, found: Found::default(), leading: false }
     }
 
     /// Uses blocks one after the other. Faster than one at a time: the memory answers for many of them at once.
@@ -284,7 +287,8 @@ impl Cache {
     /// Uses a block; whether it was there.
     pub fn access(&mut self, access: &Access) -> bool {
         let view = &access.view;
-        let block = self.index.find(view.content, |block| self.contents[block as usize] == view.content);
+        let holds = |block: Block| self.contents[block as usize] == view.content && self.numbers.has(block);
+        let block = self.index.find(view.content, holds);
         self.leading = (self.leading || view.depth == 0) && block.is_some() && access.prompt;
         if let Some(block) = block {
             self.policy.hit(block, view);
@@ -293,22 +297,25 @@ impl Cache {
             return true;
         }
         self.policy.missed(view);
-        let block = self.room();
-        self.contents[block as usize] = view.content;
-        let all = self.contents.iter().copied().zip(0..);
-        self.index.add(view.content, block, self.contents.len(), all);
+        let block = self.room(view.content);
+        let there = (0..).zip(&self.contents).filter(|&(block, _)| self.numbers.has(block));
+        self.index.add(view.content, block, self.numbers.len(), there.map(|(block, &content)| (content, block)));
         self.policy.admit(block, view);
         self.policy.evictable(block);
         false
     }
 
-    /// A block without content: a new one, or a victim.
-    fn room(&mut self) -> Block {
-        if self.contents.len() < self.capacity as usize {
-            self.contents.push(0);
-            return (self.contents.len() - 1) as Block;
+    /// A block for a content, in the room of a victim if need be.
+    fn room(&mut self, content: u64) -> Block {
+        if self.numbers.len() == self.capacity as usize {
+            self.numbers.give_back(self.policy.victim().expect("nothing is pinned, so that there is a victim"));
         }
-        self.policy.victim().expect("nothing is pinned, so that there is a victim")
+        let block = self.numbers.take();
+        match self.contents.get_mut(block as usize) {
+            Some(place) => *place = content,
+            None => self.contents.push(content),
+        }
+        block
     }
 
     /// What it has found so far.
@@ -317,7 +324,7 @@ impl Cache {
     }
 
     /// Contents that are there, in no order.
-    pub fn contents(&self) -> &[u64] {
-        &self.contents
+    pub fn contents(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..).zip(&self.contents).filter(|&(block, _)| self.numbers.has(block)).map(|(_, &content)| content)
     }
 }
