@@ -113,7 +113,7 @@ pub const NEVER: u64 = u64::MAX;
 /// Says which block goes. Deterministic: equal calls give equal victims.
 pub trait BlockEviction: std::fmt::Debug + Send {
     /// Contents are about to be used. For policies that look them up: the memory may answer for all of them at once.
-    fn warm(&self, _contents: &mut dyn Iterator<Item = u64>) {}
+    fn warm(&self, _contents: &[u64]) {}
 
     /// A content is to come in that was not found; comes before victims are asked for. For policies that remember what has gone.
     fn missed(&mut self, _view: &BlockView) {}

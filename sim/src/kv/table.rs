@@ -76,10 +76,10 @@ impl Table {
         }
     }
 
-    /// Whether the next content makes it grow: at most three quarters of the slots have entries.
+    /// Whether the next content makes it grow: at most half of the slots have entries.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        (self.len + 1) * 4 > self.slots.len() * 3
+        (self.len + 1) * 2 > self.slots.len()
     }
 
     /// Adds a content that is not there.
@@ -104,10 +104,10 @@ impl Table {
         }
     }
 
-    /// Forgets what is void. At most a third is full then, so that this is rare.
+    /// Forgets what is void. At most a quarter is full then, so that this is rare.
     #[cold]
     pub(super) fn refill(&mut self, len: usize, all: impl Iterator<Item = (u64, u32)>) {
-        let slots = (len * 3).next_power_of_two().max(1 << LEAST_BITS);
+        let slots = (len * 4).next_power_of_two().max(1 << LEAST_BITS);
         self.slots.clear();
         self.slots.resize(slots, EMPTY);
         self.shift = u32::BITS - slots.trailing_zeros();

@@ -98,9 +98,10 @@ impl Arc {
 }
 
 impl BlockEviction for Arc {
-    fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
-        let [once, often] = &self.ghosts;
-        often.warm(&mut contents.inspect(|&content| once.warm(&mut std::iter::once(content))));
+    fn warm(&self, contents: &[u64]) {
+        for ghost in &self.ghosts {
+            ghost.warm(contents);
+        }
     }
 
     fn missed(&mut self, view: &BlockView) {

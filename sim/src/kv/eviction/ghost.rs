@@ -22,8 +22,8 @@ impl Ghost {
     }
 
     /// Contents are about to be looked up.
-    pub(super) fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
-        self.table.warm(contents);
+    pub(super) fn warm(&self, contents: &[u64]) {
+        self.table.warm(contents.iter().copied());
     }
 
     /// Remembers a content as the youngest.

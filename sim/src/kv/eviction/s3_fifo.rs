@@ -133,7 +133,7 @@ impl S3Fifo {
 }
 
 impl BlockEviction for S3Fifo {
-    fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
+    fn warm(&self, contents: &[u64]) {
         self.ghost.warm(contents);
     }
 

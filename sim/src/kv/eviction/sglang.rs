@@ -115,7 +115,7 @@ impl Sglang {
 }
 
 impl BlockEviction for Sglang {
-    fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
+    fn warm(&self, contents: &[u64]) {
         self.tree.warm(contents);
     }
 

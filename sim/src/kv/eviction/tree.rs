@@ -46,8 +46,8 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Contents are about to come.
-    pub(super) fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
-        self.index.warm(contents);
+    pub(super) fn warm(&self, contents: &[u64]) {
+        self.index.warm(contents.iter().copied());
     }
 
     /// A block came into the cache. Calls `leaf` with one that may be a leaf now and was none: it has a copy.

@@ -121,7 +121,7 @@ impl Trtllm {
 }
 
 impl BlockEviction for Trtllm {
-    fn warm(&self, contents: &mut dyn Iterator<Item = u64>) {
+    fn warm(&self, contents: &[u64]) {
         self.tree.warm(contents);
     }
 
