@@ -20,7 +20,7 @@
 //! | `lfu`, `gdsf`, `belady`, `length-aware` | O(1) for a key that grows, else O(log n) | O(log n) at most | O(log n) amortised |
 //! | `sglang`, `trtllm` | the same, and up to two looks into the tree at `admit` | the same | the same, and one look |
 //!
-//! A block takes 8 bytes (`random`), 16 (`lru`), to some 200 (`sglang`, `trtllm`); `s3-fifo` and `arc` take some 50 for each content
+//! A block takes 8 bytes (`random`), 16 (`lru`), to some 200 (`sglang`, `trtllm`); `s3-fifo` and `arc` take 50 to 80 for each content
 //! that they remember. Numbers of blocks go up to twice their count. How fast they are: `cargo bench -p overbook-sim --bench evictions`.
 
 mod arc;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::kv::table::Table;
 
-/// Remembered contents. Sixteen bytes each in the order, and eight to twenty-four in a table.
+/// Remembered contents. Sixteen bytes each in the order, and 32 to 64 in a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ghost {
     /// Numbers under which contents came, void ones included.
