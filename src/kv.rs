@@ -141,9 +141,7 @@ impl CacheStudy {
         let play = |batch: &[Access]| {
             pool::each(&caches, threads, cancel, |_, cache| {
                 let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-                for access in batch {
-                    cache.access(access);
-                }
+                cache.access_all(batch);
             });
         };
         let (mut workload, mut accesses, mut batch) = (open()?, Accesses::default(), Vec::new());

@@ -5,11 +5,12 @@
 //! back (`vllm/v1/core/block_pool.py`, 0.33). Blocks without a hash are interchangeable, so a counter holds them; only
 //! hashed blocks have an identity here.
 
-use hashbrown::HashTable;
+use std::collections::VecDeque;
 
 use crate::kv::eviction::{BlockEviction, BlockView};
-use crate::kv::names::spread;
+use crate::kv::places::Places;
 use crate::kv::radix::RadixTree;
+use crate::kv::table::Table;
 
 pub use crate::kv::names::{BlockMove, HashedBlock, Hit};
 
@@ -20,12 +21,14 @@ const NONE: u32 = u32::MAX;
 struct Hashed {
     content: u64,
     refs: u32,
-    /// Neighbours in the free queue while `refs == 0`.
-    prev: u32,
-    next: u32,
     /// The next younger block with the same content (duplicates are kept).
     younger: u32,
+    /// Its number in the free queue while it stands there.
+    ticket: u64,
 }
+
+/// Ticket of a block that is not in the free queue.
+const HELD: u64 = u64::MAX;
 
 /// The KV blocks of one replica.
 #[derive(Debug)]
@@ -34,12 +37,16 @@ pub struct BlockPool {
     total: u64,
     anonymous_free: u64,
     cached_free: u64,
+    /// Hashed blocks by number.
     slab: Vec<Hashed>,
-    vacant: Vec<u32>,
-    oldest: u32,
-    newest: u32,
-    index: HashTable<u32>,
-    /// Says which cached block goes; `None`: the queue from `oldest` to `newest` does.
+    numbers: Places,
+    /// The free queue: blocks by the time at which they were released. Those that were shared since stand here until their turn
+    /// comes: their tickets are others.
+    queue: VecDeque<u32>,
+    /// Ticket of the first in the queue.
+    first: u64,
+    index: Table,
+    /// Says which cached block goes; `None`: the first of the queue does.
     policy: Option<Box<dyn BlockEviction>>,
     /// The latest use of every hashed block, where a policy or a tier below asks for it.
     views: Option<Vec<BlockView>>,
@@ -51,6 +58,8 @@ pub struct BlockPool {
     changes: Option<Vec<(u64, bool)>>,
     /// What happened to blocks since it was last taken; `None` unless a caller keeps tables.
     moves: Option<Vec<BlockMove>>,
+    /// Blocks that are being dropped; empty in between.
+    going: Vec<u32>,
 }
 
 impl BlockPool {
@@ -62,10 +71,10 @@ impl BlockPool {
             anonymous_free: total,
             cached_free: 0,
             slab: Vec::new(),
-            vacant: Vec::new(),
-            oldest: NONE,
-            newest: NONE,
-            index: HashTable::new(),
+            numbers: Places::default(),
+            queue: VecDeque::new(),
+            first: 0,
+            index: Table::new(),
             policy: None,
             views: None,
             tree: None,
@@ -73,6 +82,7 @@ impl BlockPool {
             evictions: 0,
             changes: None,
             moves: None,
+            going: Vec::new(),
         }
     }
 
@@ -149,10 +159,23 @@ impl BlockPool {
     pub fn take(&mut self, n: u64) {
         assert!(n <= self.free(), "took {n} blocks with {} free", self.free());
         self.make_room(n);
-        for _ in 0..self.take_blank(n) {
-            let block = self.drop_next();
-            self.note_move(BlockMove::Dropped { block });
+        let missing = self.take_blank(n);
+        if missing > 0 {
+            self.drop_blocks(missing);
         }
+    }
+
+    /// Drops the contents that go next and takes their blocks.
+    fn drop_blocks(&mut self, n: u64) {
+        let mut going = std::mem::take(&mut self.going);
+        going.extend((0..n).map(|_| self.victim()));
+        self.index.warm(going.iter().map(|&block| self.slab[block as usize].content));
+        for block in going.drain(..) {
+            self.unhash(block);
+            self.evictions += 1;
+            self.note_move(BlockMove::Dropped { block: HashedBlock(block) });
+        }
+        self.going = going;
     }
 
     /// Takes up to `n` blocks without content. Returns how many are missing.
@@ -182,9 +205,16 @@ impl BlockPool {
             self.cached_free -= 1;
             return policy.victim().expect("a cached block is free");
         }
-        let block = self.oldest;
-        self.unlink(block);
-        block
+        loop {
+            let block = self.queue.pop_front().expect("a cached block is free");
+            let place = &mut self.slab[block as usize];
+            self.first += 1;
+            if place.ticket == self.first - 1 {
+                place.ticket = HELD;
+                self.cached_free -= 1;
+                return block;
+            }
+        }
     }
 
     /// Evicts runs of a tree, the oldest first, until `n` blocks without content are free or nothing may go.
@@ -246,10 +276,10 @@ impl BlockPool {
         if self.slab[block as usize].refs == 0 {
             if let Some(policy) = &mut self.policy {
                 policy.pinned(block);
-                self.cached_free -= 1;
             } else {
-                self.unlink(block);
+                self.slab[block as usize].ticket = HELD;
             }
+            self.cached_free -= 1;
         }
         self.slab[block as usize].refs += 1;
         HashedBlock(block)
@@ -277,11 +307,10 @@ impl BlockPool {
     fn keep_view(&mut self, block: HashedBlock, view: BlockView) {
         if let Some(views) = &mut self.views {
             let at = block.index();
-            if at == views.len() {
-                views.push(view);
-            } else {
-                views[at] = view;
+            if at >= views.len() {
+                views.resize(at + 1, view);
             }
+            views[at] = view;
         }
     }
 
@@ -290,24 +319,27 @@ impl BlockPool {
         self.find(content).map(HashedBlock)
     }
 
+    /// Contents are about to be looked up or hashed: the memory may answer for all of them at once.
+    #[inline]
+    pub fn warm(&self, contents: impl Iterator<Item = u64>) {
+        self.index.warm(contents);
+    }
+
     /// Gives a used block without content the identity `content`; it is now shareable.
     pub fn hash(&mut self, content: u64) -> HashedBlock {
-        let entry = Hashed { content, refs: 1, prev: NONE, next: NONE, younger: NONE };
-        let block = if let Some(seat) = self.vacant.pop() {
-            self.slab[seat as usize] = entry;
-            seat
-        } else {
-            self.slab.push(entry);
-            (self.slab.len() - 1) as u32
-        };
+        let block = self.numbers.take();
+        let entry = Hashed { content, refs: 1, younger: NONE, ticket: HELD };
+        match self.slab.get_mut(block as usize) {
+            Some(place) => *place = entry,
+            None => self.slab.push(entry),
+        }
         if let Some(mut last) = self.find(content) {
             while self.slab[last as usize].younger != NONE {
                 last = self.slab[last as usize].younger;
             }
             self.slab[last as usize].younger = block;
         } else {
-            let slab = &self.slab;
-            self.index.insert_unique(spread(content), block, |&b| spread(slab[b as usize].content));
+            self.index.insert(content, block);
             self.distinct_sum += u128::from(content) + 1;
             self.note(content, true);
         }
@@ -322,19 +354,31 @@ impl BlockPool {
         if entry.refs > 0 {
             return;
         }
-        if let Some(policy) = &mut self.policy {
-            policy.evictable(block.0);
-            self.cached_free += 1;
-            return;
-        }
-        entry.prev = self.newest;
-        entry.next = NONE;
-        match self.newest {
-            NONE => self.oldest = block.0,
-            newest => self.slab[newest as usize].next = block.0,
-        }
-        self.newest = block.0;
         self.cached_free += 1;
+        if let Some(policy) = &mut self.policy {
+            return policy.evictable(block.0);
+        }
+        entry.ticket = self.first + self.queue.len() as u64;
+        self.queue.push_back(block.0);
+        if self.queue.len() as u64 > 2 * self.cached_free + 64 {
+            self.tidy();
+        }
+    }
+
+    /// Drops what only stands in the queue before it outnumbers the others.
+    #[cold]
+    fn tidy(&mut self) {
+        let (mut ticket, mut kept) = (self.first, self.first);
+        self.queue.retain(|&block| {
+            let place = &mut self.slab[block as usize];
+            let stands = place.ticket == ticket;
+            ticket += 1;
+            if stands {
+                place.ticket = kept;
+                kept += 1;
+            }
+            stands
+        });
     }
 
     /// From now on [`BlockPool::take_changes`] returns which contents come and go.
@@ -387,48 +431,27 @@ impl BlockPool {
     }
 
     fn find(&self, content: u64) -> Option<u32> {
-        self.index.find(spread(content), |&b| self.slab[b as usize].content == content).copied()
-    }
-
-    /// Removes a block from the free queue.
-    fn unlink(&mut self, block: u32) {
-        let Hashed { prev, next, .. } = self.slab[block as usize];
-        match prev {
-            NONE => self.oldest = next,
-            prev => self.slab[prev as usize].next = next,
-        }
-        match next {
-            NONE => self.newest = prev,
-            next => self.slab[next as usize].prev = prev,
-        }
-        self.cached_free -= 1;
+        self.index.find(content, |block| self.slab[block as usize].content == content)
     }
 
     /// Forgets the content of a block that has left the free queue.
     fn unhash(&mut self, block: u32) {
         let Hashed { content, younger, .. } = self.slab[block as usize];
-        let slab = &self.slab;
-        let found = self.index.find_entry(spread(content), |&b| slab[b as usize].content == content);
-        let mut entry = found.expect("a hashed block is in the index");
-        if *entry.get() == block {
-            if younger == NONE {
-                entry.remove();
-                self.distinct_sum -= u128::from(content) + 1;
-                self.note(content, false);
-            } else {
-                *entry.get_mut() = younger;
-            }
-        } else {
-            let mut older = *entry.get();
+        self.numbers.give_back(block);
+        if younger == NONE && self.index.remove(content, block) {
+            self.distinct_sum -= u128::from(content) + 1;
+            self.note(content, false);
+        } else if younger == NONE || !self.index.replace(content, block, younger) {
+            // An older block has the same content.
+            let mut older = self.find(content).expect("a hashed block is in the index");
             while self.slab[older as usize].younger != block {
                 older = self.slab[older as usize].younger;
             }
             self.slab[older as usize].younger = younger;
         }
-        self.vacant.push(block);
     }
 
-    /// Law 2 for the pool alone: the queue's length, links and references agree with the counters.
+    /// Law 2 for the pool alone: the queue's length, tickets and references agree with the counters.
     ///
     /// # Errors
     /// What disagrees.
@@ -439,16 +462,20 @@ impl BlockPool {
         if self.policy.is_some() {
             return self.audit_cached();
         }
-        let (mut n, mut at, mut before) = (0, self.oldest, NONE);
-        while at != NONE {
-            let entry = &self.slab[at as usize];
-            if entry.prev != before || entry.refs != 0 {
-                return Err(format!("free queue broken at block {at}"));
+        let mut n = 0;
+        for (ticket, &block) in (self.first..).zip(&self.queue) {
+            let place = &self.slab[block as usize];
+            if place.ticket == ticket {
+                n += 1;
+                if place.refs != 0 {
+                    return Err(format!("free queue broken at block {block}"));
+                }
             }
-            (before, at, n) = (at, entry.next, n + 1);
         }
-        if n != self.cached_free || before != self.newest {
-            return Err(format!("free queue holds {n} cached blocks, counter says {}", self.cached_free));
+        let is_free = |&(block, place): &(u32, &Hashed)| self.numbers.has(block) && place.refs == 0;
+        let free = (0..).zip(&self.slab).filter(is_free).count() as u64;
+        if n != self.cached_free || n != free {
+            return Err(format!("free queue holds {n} of {free} cached blocks, counter says {}", self.cached_free));
         }
         if self.tree.is_some() && self.cached_free + self.index.len() as u64 > 0 {
             return Err("blocks are cached beside the tree".into());
@@ -459,7 +486,7 @@ impl BlockPool {
     /// The same where a policy keeps the free blocks: those that the index leads to are counted.
     fn audit_cached(&self) -> Result<(), String> {
         let mut cached = 0;
-        for &first in &self.index {
+        for first in self.index.blocks() {
             let mut at = first;
             while at != NONE {
                 let entry = &self.slab[at as usize];

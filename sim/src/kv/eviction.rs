@@ -20,8 +20,8 @@
 //! | `lfu`, `gdsf`, `belady`, `length-aware` | O(1) for a key that grows, else O(log n) | O(log n) at most | O(log n) amortised |
 //! | `sglang`, `trtllm` | the same, and up to two looks into the tree at `admit` | the same | the same, and one look |
 //!
-//! A block takes 8 bytes (`random`), 16 (`lru`), to some 200 (`sglang`, `trtllm`); `s3-fifo` and `arc` take some 50 for each content
-//! that they remember. How fast they are: `cargo bench -p overbook-sim --bench evictions`.
+//! A block takes 8 bytes (`random`), 16 (`lru`), to some 200 (`sglang`, `trtllm`); `s3-fifo` and `arc` take 50 to 80 for each content
+//! that they remember. Numbers of blocks go up to twice their count. How fast they are: `cargo bench -p overbook-sim --bench evictions`.
 
 mod arc;
 mod belady;
@@ -112,6 +112,9 @@ pub const NEVER: u64 = u64::MAX;
 
 /// Says which block goes. Deterministic: equal calls give equal victims.
 pub trait BlockEviction: std::fmt::Debug + Send {
+    /// Contents are about to be used. For policies that look them up: the memory may answer for all of them at once.
+    fn warm(&self, _contents: &[u64]) {}
+
     /// A content is to come in that was not found; comes before victims are asked for. For policies that remember what has gone.
     fn missed(&mut self, _view: &BlockView) {}
 

@@ -178,6 +178,12 @@ impl KvStore {
         holding.settle(contents.len() as u32 * self.pool.block_tokens(), self.pool.block_tokens());
     }
 
+    /// Contents are about to get blocks.
+    #[inline]
+    pub(crate) fn warm(&self, contents: impl Iterator<Item = u64>) {
+        self.pool.warm(contents);
+    }
+
     /// Tells the cache the contents of a holding's leading blocks; those that it knows already come first.
     pub(crate) fn name(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
         if self.pool.tree.is_some() {
@@ -194,6 +200,11 @@ impl KvStore {
 
     /// The same for blocks that the tiers below know.
     fn identify(&mut self, seat: Seat, holding: &mut KvHolding, contents: &[u64], user: User) {
+        let new = contents.get(holding.named.len()..).unwrap_or_default();
+        if new.len() > 1 {
+            self.pool.warm(new.iter().copied());
+        }
+        holding.named.reserve(new.len());
         while let Some(&content) = contents.get(holding.named.len()) {
             let found = self.watch.is_some() && self.pool.cached(content).is_some();
             let block = self.pool.hash(content);

@@ -467,6 +467,10 @@ impl Replica {
             return;
         }
         let mut exhausted = Vec::new();
+        self.kv.warm(self.lanes[lane].hashers_now().iter().filter_map(|entry| {
+            let request = &self.requests[entry.seat as usize];
+            request.content.as_ref()?.ids.get(request.kv.named().len()).copied()
+        }));
         for &entry in self.lanes[lane].hashers_now() {
             let request = &mut self.requests[entry.seat as usize];
             let filled = self.lanes[lane].computed(request) + u32::from(self.lanes[lane].depth == 1);

@@ -241,8 +241,8 @@ fn inclusion_is_broken(spec: &EvictionSpec, trace: &[Access]) -> bool {
         trace.iter().any(|access| {
             small.access(access);
             large.access(access);
-            let large: BTreeSet<&u64> = large.contents().iter().collect();
-            !small.contents().iter().all(|content| large.contains(content))
+            let large: BTreeSet<u64> = large.contents().collect();
+            !small.contents().all(|content| large.contains(&content))
         })
     })
 }

@@ -98,6 +98,12 @@ impl Arc {
 }
 
 impl BlockEviction for Arc {
+    fn warm(&self, contents: &[u64]) {
+        for ghost in &self.ghosts {
+            ghost.warm(contents);
+        }
+    }
+
     fn missed(&mut self, view: &BlockView) {
         (self.was_often, self.forget_once) = (false, false);
         if self.recall(view.content) {

@@ -2,53 +2,63 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
+use crate::kv::table::Table;
 
-use crate::counter::finish;
-
-/// Remembered contents. Sixteen bytes each in a table and as many in the order.
+/// Remembered contents. Sixteen bytes each in the order, and 32 to 64 in a table.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ghost {
-    /// Content, and the number under which it came.
-    table: HashTable<(u64, u64)>,
-    /// The same in the order in which they came; those that were taken out in between stand here for a while.
-    order: VecDeque<(u64, u64)>,
-    came: u64,
+    /// Numbers under which contents came, void ones included.
+    table: Table,
+    /// Contents in the order in which they came; `None`: it was taken out.
+    order: VecDeque<Option<u64>>,
+    /// The number of the first in the order; numbers start anew with every refill of the table.
+    first: u32,
+    len: usize,
 }
 
 impl Ghost {
     pub(super) fn len(&self) -> usize {
-        self.table.len()
+        self.len
+    }
+
+    /// Contents are about to be looked up.
+    pub(super) fn warm(&self, contents: &[u64]) {
+        self.table.warm(contents.iter().copied());
     }
 
     /// Remembers a content as the youngest.
     pub(super) fn push(&mut self, content: u64) {
         self.take(content);
-        let entry = (content, self.came);
-        self.came += 1;
-        self.table.insert_unique(finish(content), entry, |entry| finish(entry.0));
-        self.order.push_back(entry);
-        if self.order.len() > 2 * self.table.len() + 64 {
-            let table = &self.table;
-            self.order.retain(|entry| table.find(finish(entry.0), |other| other == entry).is_some());
+        self.len += 1;
+        let number = u64::from(self.first) + self.order.len() as u64;
+        self.order.push_back(Some(content));
+        if self.table.is_full() || self.order.len() > 2 * self.len + 64 || number >= u64::from(u32::MAX) {
+            self.order.retain(Option::is_some);
+            self.first = 0;
+            self.table.refill(self.len, self.order.iter().flatten().copied().zip(0..));
+        } else {
+            self.table.insert(content, number as u32);
         }
     }
 
     /// Forgets a content; whether it was there.
     pub(super) fn take(&mut self, content: u64) -> bool {
-        let found = self.table.find_entry(finish(content), |entry| entry.0 == content);
-        found.is_ok_and(|entry| {
-            entry.remove();
-            true
-        })
+        let place = |number: u32| number.wrapping_sub(self.first) as usize;
+        let found = self.table.find(content, |number| self.order.get(place(number)) == Some(&Some(content)));
+        if let Some(number) = found {
+            let place = place(number);
+            self.order[place] = None;
+            self.len -= 1;
+        }
+        found.is_some()
     }
 
     /// Forgets the oldest.
     pub(super) fn drop_oldest(&mut self) {
         while let Some(oldest) = self.order.pop_front() {
-            let found = self.table.find_entry(finish(oldest.0), |entry| *entry == oldest);
-            if let Ok(entry) = found {
-                entry.remove();
+            self.first += 1;
+            if oldest.is_some() {
+                self.len -= 1;
                 return;
             }
         }

@@ -133,6 +133,10 @@ impl S3Fifo {
 }
 
 impl BlockEviction for S3Fifo {
+    fn warm(&self, contents: &[u64]) {
+        self.ghost.warm(contents);
+    }
+
     fn admit(&mut self, block: Block, view: &BlockView) {
         let main = self.ghost.take(view.content);
         self.main_blocks += u32::from(main);

@@ -115,6 +115,10 @@ impl Sglang {
 }
 
 impl BlockEviction for Sglang {
+    fn warm(&self, contents: &[u64]) {
+        self.tree.warm(contents);
+    }
+
     fn missed(&mut self, view: &BlockView) {
         self.blocks.at_hand(view.request, |block| self.tree.is_leaf(block));
     }

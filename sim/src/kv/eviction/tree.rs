@@ -1,10 +1,8 @@
 //! Which cached blocks are leaves of the prefix tree: nothing in the cache goes on from them.
 
-use hashbrown::HashTable;
-
 use super::list::NONE;
 use super::{Block, BlockView};
-use crate::counter::finish;
+use crate::kv::table::Table;
 
 /// A content that is cached, or whose children are.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +14,13 @@ struct Node {
     copies: u32,
     /// The one that came last.
     first: Block,
+}
+
+impl Node {
+    /// Whether it stands for anything cached.
+    fn is_there(&self) -> bool {
+        self.children + self.copies > 0
+    }
 }
 
 /// A block's place in the tree.
@@ -33,13 +38,18 @@ struct Place {
 pub(super) struct Tree {
     nodes: Vec<Node>,
     vacant: Vec<u32>,
-    index: HashTable<u32>,
+    index: Table,
     places: Vec<Place>,
     /// The node that came last: most often the next one's parent.
     last: u32,
 }
 
 impl Tree {
+    /// Contents are about to come.
+    pub(super) fn warm(&self, contents: &[u64]) {
+        self.index.warm(contents.iter().copied());
+    }
+
     /// A block came into the cache. Calls `leaf` with one that may be a leaf now and was none: it has a copy.
     pub(super) fn admit(&mut self, block: Block, view: &BlockView, leaf: impl FnOnce(Block)) {
         let at = block as usize;
@@ -48,7 +58,7 @@ impl Tree {
         }
         let parent = view.parent.map_or(NONE, |parent| {
             let last = self.nodes.get(self.last as usize);
-            let near = last.is_some_and(|node| node.content == parent && node.children + node.copies > 0);
+            let near = last.is_some_and(|node| node.content == parent && node.is_there());
             let parent = if near { self.last } else { self.node(parent) };
             self.nodes[parent as usize].children += 1;
             parent
@@ -100,8 +110,11 @@ impl Tree {
 
     /// The node of a content; a new one, if there is none.
     fn node(&mut self, content: u64) -> u32 {
-        let nodes = &self.nodes;
-        if let Some(&found) = self.index.find(finish(content), |&at| nodes[at as usize].content == content) {
+        let holds = |at: u32| {
+            let node = &self.nodes[at as usize];
+            node.content == content && node.is_there()
+        };
+        if let Some(found) = self.index.find(content, holds) {
             return found;
         }
         let node = Node { content, children: 0, copies: 0, first: NONE };
@@ -112,18 +125,15 @@ impl Tree {
             self.nodes.push(node);
             (self.nodes.len() - 1) as u32
         };
-        let nodes = &self.nodes;
-        self.index.insert_unique(finish(content), at, |&at| finish(nodes[at as usize].content));
+        let there = (0..).zip(&self.nodes).filter(|&(other, node)| node.is_there() || other == at);
+        let len = self.nodes.len() - self.vacant.len();
+        self.index.add(content, at, len, there.map(|(at, node)| (node.content, at)));
         at
     }
 
     /// Drops a node that stands for nothing cached.
     fn forget(&mut self, at: u32) {
-        let Node { content, children, copies, .. } = self.nodes[at as usize];
-        if children + copies == 0
-            && let Ok(entry) = self.index.find_entry(finish(content), |&other| other == at)
-        {
-            entry.remove();
+        if !self.nodes[at as usize].is_there() {
             self.vacant.push(at);
         }
     }

@@ -121,6 +121,10 @@ impl Trtllm {
 }
 
 impl BlockEviction for Trtllm {
+    fn warm(&self, contents: &[u64]) {
+        self.tree.warm(contents);
+    }
+
     fn missed(&mut self, view: &BlockView) {
         self.now = view.at;
         self.blocks.at_hand(view.request, |block| self.tree.is_leaf(block));

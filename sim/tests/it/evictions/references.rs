@@ -285,10 +285,10 @@ fn parents_evicted(spec: &EvictionSpec, trace: &[Access]) -> usize {
         let mut cache = Cache::new(size, spec, 7);
         let mut parents = BTreeMap::new();
         for access in trace {
-            let before: BTreeSet<u64> = cache.contents().iter().copied().collect();
+            let before: BTreeSet<u64> = cache.contents().collect();
             cache.access(access);
             parents.insert(access.view.content, access.view.parent);
-            let after: BTreeSet<u64> = cache.contents().iter().copied().collect();
+            let after: BTreeSet<u64> = cache.contents().collect();
             for gone in before.difference(&after) {
                 found += before.iter().filter(|&content| parents[content] == Some(*gone)).count();
             }
@@ -320,7 +320,7 @@ fn after(spec: &EvictionSpec, contents: &[u64]) -> Vec<u64> {
     for (request, &content) in (0..).zip(contents) {
         cache.access(&access(content, None, 0, request));
     }
-    let mut left = cache.contents().to_vec();
+    let mut left: Vec<u64> = cache.contents().collect();
     left.sort_unstable();
     left
 }
@@ -352,7 +352,7 @@ fn length_aware_evicts_what_is_used_least_and_lies_deepest() {
         }
     }
     // 8 fits; 9 sends 3, the deepest of those used once; 10 sends 2 or 7, at the same depth: 2 is older.
-    let mut left = cache.contents().to_vec();
+    let mut left: Vec<u64> = cache.contents().collect();
     left.sort_unstable();
     assert_eq!(left, [1, 7, 8, 9, 10]);
 }
