@@ -119,6 +119,9 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
             ("source", quality.source.as_str().into()),
         ];
         entries.push(("quality", object(of)));
+        entries.push(("answers_of_full_caches", float(summary.quality_share())));
+        entries.push(("quality_unknown", float(summary.quality_unknown())));
+        entries.push(("answers_per_gpu_second", float(summary.answers_per_gpu_second())));
     }
     Some(object(entries))
 }

@@ -16,6 +16,7 @@ use overbook_sim::fleet::{
     OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
+use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::kv::retention::{Keep, RetentionSpec};
 use overbook_sim::kv::{LoadRule, StoreSpec, TierSpec};
 use overbook_sim::results::summary::Slo;
@@ -130,6 +131,16 @@ pub enum PoolOrigin {
     Given,
 }
 
+/// Why there are no budgets of slots for a model.
+pub(crate) fn unkept(model: &ModelSpec) -> Option<WorldError> {
+    let why = match (model.mla, model.sliding) {
+        (Some(_), _) => "one latent vector for all heads",
+        (_, Some(_)) => "layers with a sliding window",
+        _ => return None,
+    };
+    Some(WorldError::Retention { model: model.name.clone(), why })
+}
+
 impl Point {
     /// The limits of a replica and where its pool comes from. The longest sequence is what the scenario says, else the
     /// model's context as far as the pool holds it.
@@ -172,14 +183,9 @@ impl Point {
     /// The model's layers do not keep slots of tokens and heads.
     fn retention(&self) -> Result<Option<&RetentionSpec>, WorldError> {
         let retention = self.scenario.engine.retention.as_ref();
-        let why = match (self.model.mla, self.model.sliding) {
-            (Some(_), _) => "one latent vector for all heads",
-            (_, Some(_)) => "layers with a sliding window",
-            _ => return Ok(retention),
-        };
-        match retention {
-            Some(_) => Err(WorldError::Retention { model: self.model.name.clone(), why }),
-            None => Ok(None),
+        match unkept(&self.model).filter(|_| retention.is_some()) {
+            Some(error) => Err(error),
+            None => Ok(retention),
         }
     }
 

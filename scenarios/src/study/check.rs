@@ -160,6 +160,10 @@ impl PointCheck<'_> {
             };
             self.add(key, error.to_string());
         }
+        let unkept = model.as_ref().filter(|_| scenario.engine.retention.is_some()).and_then(crate::world::unkept);
+        if let Some(error) = unkept {
+            self.add("engine.retention", error.to_string());
+        }
         if !scenario.fleet.pools.is_empty() {
             return self.pools(scenario, model.as_ref(), catalog);
         }

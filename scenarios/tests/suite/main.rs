@@ -13,6 +13,7 @@ mod measured;
 mod mutations;
 mod pools;
 mod profile;
+mod retention;
 mod round_trip;
 mod rules;
 mod schema;
