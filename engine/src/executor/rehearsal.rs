@@ -50,6 +50,12 @@ impl Rehearsal {
     }
 
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        if let Some(shrink) = batch.shrinks.first() {
+            let seat = shrink.seat;
+            return Err(ExecutorError(format!(
+                "the budget of seat {seat} shrinks, and the rehearsal keeps every token"
+            )));
+        }
         for &seat in &batch.ends {
             let known = self.tokens.get_mut(seat as usize).and_then(Option::take);
             known.ok_or_else(|| ExecutorError(format!("seat {seat} ends and never began")))?;
