@@ -17,6 +17,9 @@ use crate::executor::{BuildError, Capacity, ExecutorError, Seat, Sequence, Shrin
 use crate::retention::{Place, Retention};
 use crate::weights::{Layer, Weights};
 
+#[cfg(test)]
+mod tests;
+
 /// A model with its cache. It computes on the threads of the pool that it is called in.
 pub struct Model {
     config: Config,

@@ -6,13 +6,12 @@
 use std::ops::Range;
 
 use fearless_simd::Level;
-use overbook_sim::kv::retention::{OutputRule, PromptRule};
 
 use super::attention::{Heads, Query};
 use super::cache;
 use super::evict::{self, Job, Rows};
 use crate::executor::{ExecutorError, Seat, Sequence, Shrink};
-use crate::retention::{Place, Retention};
+use crate::retention::{Place, Retention, Slots};
 
 /// The slots of all sequences of a model.
 pub(super) struct Retained {
@@ -27,14 +26,7 @@ pub(super) struct Retained {
 
 /// One sequence.
 struct State {
-    /// Positions computed.
-    computed: u32,
-    /// Slots occupied, in every head.
-    kept: u32,
-    /// Slots that it may keep.
-    budget: u32,
-    /// Whether its prompt is computed.
-    decodes: bool,
+    slots: Slots,
     layers: Vec<LayerState>,
 }
 
@@ -87,20 +79,7 @@ impl Retained {
     /// # Errors
     /// It does not go on where it stopped.
     pub(super) fn slots(&self, sequence: &Sequence) -> Result<u64, ExecutorError> {
-        let Sequence { seat, past, tokens, .. } = *sequence;
-        if past == 0 {
-            return Ok(u64::from(tokens));
-        }
-        match self.state(seat) {
-            Some(state) if state.computed == past => Ok(u64::from(state.kept) + u64::from(tokens)),
-            state => {
-                let computed = state.map_or(0, |state| state.computed);
-                Err(ExecutorError(format!(
-                    "sequence in seat {seat} goes on at position {past}, and has computed {computed}; one that keeps only some \
-                     tokens shares none with others"
-                )))
-            }
-        }
+        Slots::during(self.state(sequence.seat).map(|state| &state.slots), sequence)
     }
 
     /// Begins a step.
@@ -109,36 +88,25 @@ impl Retained {
     /// A sequence does not go on where it stopped.
     pub(super) fn begin(&mut self, sequences: &[Sequence]) {
         self.parts.clear();
+        let keep = self.retention.keep();
         let mut end = 0;
         for sequence in sequences {
             let Sequence { seat, past, tokens, .. } = *sequence;
-            let slots = self.slots(sequence).unwrap_or_else(|ExecutorError(why)| panic!("{why}"));
+            self.slots(sequence).unwrap_or_else(|ExecutorError(why)| panic!("{why}"));
+            if self.states.len() <= seat as usize {
+                self.states.resize_with(seat as usize + 1, || None);
+            }
+            let state = &mut self.states[seat as usize];
             if past == 0 {
-                if self.states.len() <= seat as usize {
-                    self.states.resize_with(seat as usize + 1, || None);
-                }
                 let heads = vec![HeadState::default(); self.heads.kv];
                 let layers = vec![LayerState { heads, queries: Vec::new() }; self.layers];
-                let budget = self.retention.keep().budget;
-                self.states[seat as usize] = Some(State { computed: 0, kept: 0, budget, decodes: false, layers });
+                *state = Some(State { slots: Slots::new(keep), layers });
             }
+            let slots = state.as_ref().map_or(Slots::new(keep), |state| state.slots);
             let rows = end..end + tokens as usize;
             end = rows.end;
-            let cut = self.cut(sequence, slots);
-            self.parts.push(Part { seat, rows, past, kept: slots as u32 - tokens, cut });
+            self.parts.push(Part { seat, rows, past, kept: slots.kept, cut: slots.cut(keep, sequence) });
         }
-    }
-
-    /// To how many slots a sequence is brought back that has occupied so many in a step; `None`: nothing goes.
-    fn cut(&self, sequence: &Sequence, slots: u64) -> Option<u32> {
-        let (keep, state) = (self.retention.keep(), self.state(sequence.seat)?);
-        let budget = u64::from(state.budget);
-        let goes = if state.decodes {
-            keep.output == OutputRule::Evict && slots >= budget + u64::from(keep.every)
-        } else {
-            slots > budget && (keep.prompt == PromptRule::EachChunk || sequence.samples)
-        };
-        goes.then_some(state.budget)
     }
 
     /// The rows of the step: where each lies, and what it attends to.
@@ -226,9 +194,7 @@ impl Retained {
     pub(super) fn finish(&mut self, sequences: &[Sequence]) {
         for (part, sequence) in self.parts.drain(..).zip(sequences) {
             if let Some(Some(state)) = self.states.get_mut(part.seat as usize) {
-                state.computed += sequence.tokens;
-                state.kept = part.cut.unwrap_or(part.kept + sequence.tokens);
-                state.decodes |= sequence.samples;
+                state.slots.advance(sequence, part.cut);
             }
         }
     }
@@ -260,12 +226,8 @@ impl Retained {
         let Some(Some(state)) = self.states.get_mut(seat as usize) else {
             return Err(ExecutorError(format!("the budget of seat {seat} shrinks, and nothing of it is computed")));
         };
-        state.budget = state.budget.min(budget);
-        let (budget, now) = (state.budget, state.computed - 1);
-        if state.kept <= budget || !state.decodes && self.retention.keep().prompt == PromptRule::AtEnd {
-            return Ok(());
-        }
-        state.kept = budget;
+        let Some(budget) = state.slots.shrink(self.retention.keep(), budget) else { return Ok(()) };
+        let now = state.slots.computed - 1;
         for (layer, cache) in pool.iter_mut().enumerate() {
             let mut state = self.take(seat, layer);
             let mut jobs: Vec<Job> = self.jobs(&mut state, seat, layer, table, now, Some(budget)).collect();
@@ -274,6 +236,22 @@ impl Retained {
             self.give_back(seat, layer, state);
         }
         Ok(())
+    }
+
+    /// Gives the tokens of a head other slots: slot `i` gets what slot `order[i]` had.
+    #[cfg(test)]
+    pub(super) fn permute(&mut self, cache: &mut cache::Layer, table: &[u32], place: Place, order: &[usize]) {
+        let mut state = self.take(place.seat, place.layer);
+        let head = &mut state.heads[place.head];
+        head.positions = order.iter().map(|from| head.positions[*from]).collect();
+        if !head.notes.is_empty() {
+            head.notes = order.iter().map(|from| head.notes[*from]).collect();
+        }
+        // By way of slots behind those that are occupied.
+        let count = order.len();
+        order.iter().enumerate().for_each(|(to, from)| cache.copy(table, place.head, *from, count + to));
+        (0..count).for_each(|slot| cache.copy(table, place.head, count + slot, slot));
+        self.give_back(place.seat, place.layer, state);
     }
 
     /// Positions of the tokens of a head, by slot.
