@@ -57,12 +57,21 @@ impl Rehearsal {
         }
     }
 
+    /// One whose sequences keep only so many tokens, the latest ones.
+    pub fn retaining(capacity: Capacity, base: Duration, per_token: Duration, keep: Keep) -> Self {
+        Rehearsal { keep: Some(keep), ..Rehearsal::new(capacity, base, per_token) }
+    }
+
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
-        if let Some(shrink) = batch.shrinks.first() {
+        for shrink in &batch.shrinks {
             let seat = shrink.seat;
-            return Err(ExecutorError(format!(
-                "the budget of seat {seat} shrinks, and the rehearsal keeps every token"
-            )));
+            let of = self.keep.zip(self.slots.get_mut(seat as usize).filter(|(slots, _)| slots.computed > 0));
+            let Some((keep, (slots, _))) = of else {
+                return Err(ExecutorError(format!("the budget of seat {seat} shrinks, and it keeps everything")));
+            };
+            if let Some(budget) = slots.shrink(keep, shrink.budget) {
+                self.cut(seat, budget)?;
+            }
         }
         for &seat in &batch.ends {
             let known = self.tokens.get_mut(seat as usize).and_then(Option::take);

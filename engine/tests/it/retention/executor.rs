@@ -107,7 +107,7 @@ fn a_preempted_sequence_begins_anew_with_its_first_budget() {
         ..of(part(0, 20, 1, true))
     };
     run(&mut executor, shrinks).expect("three slots and a new one are a block");
-    // Anew from the start: the same prompt gives the same token.
+    // Anew from the start, its token known.
     let again = Batch { tables: vec![table(0, 0, blocks)], ..of(part(0, 0, 20, true)) };
     assert_eq!(run(&mut executor, again).expect("computes"), drawn);
     // 12 slots again, and a new one: more than three blocks.

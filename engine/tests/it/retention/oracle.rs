@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use overbook_engine::config::Config;
+use overbook_engine::config::{Config, Family};
 use overbook_engine::weights::Source;
 
 /// A token that is kept.
@@ -88,16 +88,16 @@ impl<'a> Oracle<'a> {
         for (row, position) in rows.iter().zip(first..) {
             let x = rms(row, &norm);
             let gates = self.gates(layer, &x);
-            let (queries, keys, values) = (times(&wq, &x), times(&wk, &x), times(&wv, &x));
-            let split = |row: &[f64]| row.chunks(head_dim).map(<[f64]>::to_vec).collect::<Vec<_>>();
+            let split = |row: Vec<f64>| row.chunks(head_dim).map(<[f64]>::to_vec).collect::<Vec<_>>();
+            let queries = self.normed(layer, "q_norm", split(times(&wq, &x)));
+            let keys = self.normed(layer, "k_norm", split(times(&wk, &x)));
+            let values = split(times(&wv, &x));
             let at = &mut self.layers[layer];
-            at.raw.push(split(&queries));
-            at.queries
-                .push(split(&queries).iter().map(|head| rotated(&self.config, head, f64::from(position))).collect());
-            for (head, set) in at.sets.iter_mut().enumerate() {
-                let key = rotated(&self.config, &split(&keys)[head], f64::from(position));
-                let token = Token { key, value: split(&values)[head].clone(), heard: 0.0, gate: gates[head] };
-                set.insert(position, token);
+            at.queries.push(queries.iter().map(|head| rotated(&self.config, head, f64::from(position))).collect());
+            at.raw.push(queries);
+            for (head, (set, value)) in at.sets.iter_mut().zip(values).enumerate() {
+                let key = rotated(&self.config, &keys[head], f64::from(position));
+                set.insert(position, Token { key, value, heard: 0.0, gate: gates[head] });
             }
         }
         for (row, position) in rows.iter_mut().zip(first..) {
@@ -122,6 +122,15 @@ impl<'a> Oracle<'a> {
             }
             row.iter_mut().zip(times(&wo, &attended)).for_each(|(x, y)| *x += y);
         }
+    }
+
+    /// Heads after their norm, where the family has one.
+    fn normed(&mut self, layer: usize, norm: &str, heads: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        if self.config.family != Family::Qwen3 {
+            return heads;
+        }
+        let weight = self.tensor(&format!("model.layers.{layer}.self_attn.{norm}.weight"), &[self.config.head_dim]);
+        heads.iter().map(|head| rms(head, &weight)).collect()
     }
 
     fn gates(&mut self, layer: usize, x: &[f64]) -> Vec<f64> {
