@@ -5,9 +5,14 @@
 //! Every figure is the best of several, because whatever else runs on the machine only adds time. On a busy machine even
 //! the best step was interrupted: the second triple of figures counts only the time in which our threads ran (Linux). With one
 //! thread that is sound; with several it flatters both sides, since threads that take turns do not contend for memory.
+//!
+//! `-- retention [THREADS]` times what eviction adds to a step instead.
 
 #![allow(clippy::print_stdout, reason = "a table is the result")]
 #![allow(clippy::inline_always, reason = "what is not inlined into `dispatch!` loses the vector instructions")]
+
+#[path = "decode/retention.rs"]
+mod retention;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -58,6 +63,9 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(cores);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    if std::env::args().any(|word| word == "retention") {
+        return pool.install(retention::measure);
+    }
     pool.install(|| {
         let array: Vec<u32> = (0..WORDS as u32).into_par_iter().collect();
         println!("small preset, {threads} threads, {:?}", Level::new());

@@ -8,10 +8,13 @@
 
 mod attention;
 mod cache;
+mod evict;
+mod gate;
 mod host;
 mod math;
 mod matmul;
 mod model;
+mod retained;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::executor::{Batch, BuildError, Capacity, Copied, Executor, ExecutorError, Output, Seat, TierCopy};
 use crate::history::Histories;
+use crate::retention::Retention;
 use crate::weights::Weights;
 use host::Host;
 pub use model::Model;
@@ -50,7 +54,41 @@ impl CpuExecutor {
         capacity: Capacity,
         threads: usize,
     ) -> Result<CpuExecutor, BuildError> {
-        capacity.check(&config)?;
+        CpuExecutor::build(&config, &weights, capacity, threads, || {
+            Model::new(config.clone(), weights.clone(), &capacity)
+        })
+    }
+
+    /// [`CpuExecutor::new`] with sequences that keep only some of their tokens.
+    ///
+    /// # Errors
+    /// As there, or the policy knows the future, which no run can.
+    pub fn retaining(
+        config: Config,
+        weights: Arc<Weights>,
+        capacity: Capacity,
+        threads: usize,
+        retention: Retention,
+    ) -> Result<CpuExecutor, BuildError> {
+        if retention.needed().future {
+            return Err(BuildError::Unfit(format!(
+                "`{}` knows attention to come: it can be evaluated on recorded sequences, and not run",
+                retention.spec().policy.name()
+            )));
+        }
+        CpuExecutor::build(&config, &weights, capacity, threads, || {
+            Model::retaining(config.clone(), weights.clone(), &capacity, retention)
+        })
+    }
+
+    fn build(
+        config: &Config,
+        weights: &Weights,
+        capacity: Capacity,
+        threads: usize,
+        model: impl FnOnce() -> Result<Model, BuildError>,
+    ) -> Result<CpuExecutor, BuildError> {
+        capacity.check(config)?;
         let fault = |what: &str, error: &dyn std::fmt::Display| BuildError::Failed(format!("{what}: {error}"));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
@@ -60,8 +98,8 @@ impl CpuExecutor {
         let (work, queue) = channel();
         let (results, outputs) = channel();
         let mut worker = Worker {
-            host: Host::new(&config, &capacity, weights.dtype).map_err(|ExecutorError(why)| BuildError::Unfit(why))?,
-            model: Model::new(config, weights, &capacity)?,
+            host: Host::new(config, &capacity, weights.dtype).map_err(|ExecutorError(why)| BuildError::Unfit(why))?,
+            model: model()?,
             histories: Histories::new(capacity),
         };
         let thread = std::thread::Builder::new()
@@ -195,9 +233,13 @@ impl Worker {
     }
 
     fn step(&mut self, batch: Batch) -> Result<Vec<(Seat, u32)>, ExecutorError> {
-        let Batch { ends, begins, tables, sequences } = batch;
+        let Batch { shrinks, ends, begins, tables, sequences } = batch;
+        for shrink in shrinks {
+            self.model.shrink(shrink, self.histories.table(shrink.seat))?;
+        }
+        ends.iter().for_each(|seat| self.model.forget(*seat));
         self.histories.update(&ends, begins, &tables)?;
-        let inputs = self.histories.inputs(&sequences)?;
+        let inputs = self.histories.inputs_in(&sequences, |sequence| self.model.slots(sequence))?;
         let tables = self.histories.tables(&sequences);
         let logits = if inputs.is_empty() { &mut [][..] } else { self.model.forward(&inputs, &sequences, &tables) };
         Ok(self.histories.sample(&sequences, logits))

@@ -4,13 +4,16 @@ mod cuda;
 mod memory;
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use overbook_sim::kv::retention::RetentionSpec;
 
 use crate::config::Config;
 use crate::cpu::CpuExecutor;
 use crate::cuda::CudaError;
 use crate::executor::{BuildError, Capacity, Executor, Watch};
+use crate::retention::{Extras, GateKind, Gates, Retention};
 use crate::weights::{Dtype, Dummy, Files, Source, Weights, WeightsError};
 pub use cuda::CudaDevice;
 
@@ -59,6 +62,13 @@ pub trait Device {
     /// The device cannot have such blocks at all, or is lost.
     fn room(&self, capacity: &Capacity) -> Result<Option<Room>, BuildError>;
 
+    /// From now on executors keep only some tokens of a sequence. Learned networks are looked for beside the weights; to random weights
+    /// belong random ones.
+    ///
+    /// # Errors
+    /// The device cannot do it, the settings are wrong, or what the policy needs is not there.
+    fn retain(&mut self, spec: &RetentionSpec, seed: u64) -> Result<(), BuildError>;
+
     /// Something that runs steps of the model, its cache empty. `eager`: without graphs, where the device has such. `watch` is told how
     /// far the tuning is, where the device tunes.
     ///
@@ -91,8 +101,8 @@ impl From<CudaError> for DeviceError {
 ///
 /// # Errors
 /// There is no such device, or the weights cannot be had or do not fit.
-pub fn open(kind: DeviceKind, config: Config, weights: Option<&Path>) -> Result<Box<dyn Device>, DeviceError> {
-    let files = weights.map(Files::open).transpose()?;
+pub fn open(kind: DeviceKind, config: Config, path: Option<&Path>) -> Result<Box<dyn Device>, DeviceError> {
+    let files = path.map(Files::open).transpose()?;
     let source: &dyn Source = files.as_ref().map_or(&Dummy { seed: 0 }, |files| files as &dyn Source);
     match kind {
         DeviceKind::Cuda => Ok(Box::new(CudaDevice::open(config, source)?)),
@@ -101,7 +111,8 @@ pub fn open(kind: DeviceKind, config: Config, weights: Option<&Path>) -> Result<
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             // With a compute thread on every core requests were sent and steps planned milliseconds late.
             let threads = threads.map_or((cores - 1).max(1), usize::from);
-            Ok(Box::new(CpuDevice { config, weights, threads }))
+            let folder = path.map(Path::to_owned);
+            Ok(Box::new(CpuDevice { config, weights, folder, threads, retention: None }))
         }
     }
 }
@@ -110,7 +121,10 @@ pub fn open(kind: DeviceKind, config: Config, weights: Option<&Path>) -> Result<
 struct CpuDevice {
     config: Config,
     weights: Arc<Weights>,
+    /// Where the weights are from; `None`: they are random.
+    folder: Option<PathBuf>,
     threads: usize,
+    retention: Option<Retention>,
 }
 
 impl Device for CpuDevice {
@@ -140,12 +154,29 @@ impl Device for CpuDevice {
         }))
     }
 
+    fn retain(&mut self, spec: &RetentionSpec, seed: u64) -> Result<(), BuildError> {
+        let load = |kind| match &self.folder {
+            Some(folder) => Gates::load(&self.config, &Gates::beside(folder), kind),
+            None => Gates::dummy(&self.config, 0, kind),
+        };
+        let gates = GateKind::of(&spec.policy).map(load).transpose();
+        let gates =
+            gates.map_err(|error| BuildError::Unfit(format!("`{}`: {error}", spec.policy.name())))?.map(Arc::new);
+        let extras = Extras { gates, future: None, seed };
+        self.retention = Some(Retention::new(spec, &self.config, &extras)?);
+        Ok(())
+    }
+
     fn executor(&self, capacity: Capacity, _: bool, _: Watch<'_>) -> Result<Box<dyn Executor>, BuildError> {
         if capacity.lanes.count() > 1 {
             return Err(BuildError::Unfit(
                 "the CPU engine has one lane; a scheduler with two needs `--on cuda`".to_owned(),
             ));
         }
-        Ok(Box::new(CpuExecutor::new(self.config.clone(), self.weights.clone(), capacity, self.threads)?))
+        let (config, weights, threads) = (self.config.clone(), self.weights.clone(), self.threads);
+        Ok(Box::new(match self.retention.clone() {
+            None => CpuExecutor::new(config, weights, capacity, threads)?,
+            Some(retention) => CpuExecutor::retaining(config, weights, capacity, threads, retention)?,
+        }))
     }
 }

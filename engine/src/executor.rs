@@ -81,7 +81,7 @@ pub struct Begin {
 pub struct Sequence {
     /// Which.
     pub seat: Seat,
-    /// Its positions with KV before the step: computed, or found in the prefix cache.
+    /// Its positions before the step: computed, or found in the prefix cache; also those whose KV is kept no more.
     pub past: u32,
     /// Positions computed in the step, from `past` on. Their input tokens are the prompt's and then those drawn so far.
     pub tokens: u32,
@@ -90,7 +90,8 @@ pub struct Sequence {
     pub samples: bool,
 }
 
-/// News of a sequence's block table: the KV of position `p` lies in block `table[p / block_tokens]`, at `p % block_tokens`.
+/// News of a sequence's block table: the KV of slot `s` lies in block `table[s / block_tokens]`, at `s % block_tokens`. As long as nothing
+/// is thrown away, position `p` lies in slot `p`; after that each layer and KV head has tokens of its own in a slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableChange {
     /// Whose.
@@ -101,15 +102,27 @@ pub struct TableChange {
     pub blocks: Vec<u32>,
 }
 
+/// A running sequence whose budget of slots is lowered. What it has beyond goes at once; of a prompt whose tokens go at its end, then.
+/// A sequence that is computed anew from its first position has its first budget again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shrink {
+    /// Whose.
+    pub seat: Seat,
+    /// Slots in each layer and KV head; a larger budget than it has changes nothing.
+    pub budget: u32,
+}
+
 /// One step in device terms: sequences of different lengths side by side.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Batch {
+    /// Budgets that are lowered. They come before everything else: what a sequence keeps still lies in the blocks it had.
+    pub shrinks: Vec<Shrink>,
     /// Seats whose sequences have ended. They come before `begins`: a seat may end and begin in one batch.
     pub ends: Vec<Seat>,
     /// New sequences.
     pub begins: Vec<Begin>,
     /// What has changed in block tables since the batch before. With them the table of every sequence of this batch covers
-    /// `past + tokens` positions. They come after `begins`: a sequence begins with an empty table.
+    /// `past + tokens` positions, or, where only some tokens are kept, those kept and `tokens` more. They come after `begins`: a sequence begins with an empty table.
     pub tables: Vec<TableChange>,
     /// What is computed. Tokens are drawn in this order.
     pub sequences: Vec<Sequence>,

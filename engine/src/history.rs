@@ -118,9 +118,21 @@ impl Histories {
     /// # Errors
     /// A sequence has not begun, lacks the input of a position, or has blocks that do not cover its positions.
     pub fn inputs(&self, sequences: &[Sequence]) -> Result<Vec<u32>, ExecutorError> {
+        self.inputs_in(sequences, |sequence| Ok(u64::from(sequence.past) + u64::from(sequence.tokens)))
+    }
+
+    /// [`Histories::inputs`] of sequences that need so many slots each.
+    ///
+    /// # Errors
+    /// As there, or what `slots` says.
+    pub fn inputs_in(
+        &self,
+        sequences: &[Sequence],
+        slots: impl Fn(&Sequence) -> Result<u64, ExecutorError>,
+    ) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
-            let known = self.known(sequence)?;
+            let known = self.part(sequence, slots(sequence)?)?;
             if known.len() < sequence.tokens as usize {
                 return Err(fault(sequence.seat, "lacks the input of a position"));
             }
@@ -135,13 +147,17 @@ impl Histories {
     /// # Errors
     /// The sequence has not begun, computes nothing or too much, or has blocks that do not cover its positions.
     pub fn known(&self, sequence: &Sequence) -> Result<&[u32], ExecutorError> {
+        self.part(sequence, u64::from(sequence.past) + u64::from(sequence.tokens))
+    }
+
+    fn part(&self, sequence: &Sequence, slots: u64) -> Result<&[u32], ExecutorError> {
         let Sequence { seat, past, tokens, .. } = *sequence;
         let history = self.at(seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
         let end = u64::from(past) + u64::from(tokens);
         if tokens == 0 || end > u64::from(self.capacity.max_model_len) {
             return Err(fault(seat, "computes nothing, or more than the longest sequence"));
         }
-        if history.table.len() as u64 * u64::from(self.capacity.block_tokens) < end {
+        if history.table.len() as u64 * u64::from(self.capacity.block_tokens) < slots {
             return Err(fault(seat, "has too few blocks for its positions"));
         }
         let len = history.tokens.len();

@@ -13,7 +13,7 @@ pub use dummy::Dummy;
 pub use files::Files;
 pub use loud::Loud;
 pub use matrix::Matrix;
-pub(crate) use matrix::{bf16, pack_row};
+pub(crate) use matrix::{bf16, pack_row, unpack_row};
 
 /// How matrices and cached keys and values are stored; sums are in f32 either way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -33,7 +33,7 @@ fn serve(executor: &mut CpuExecutor, config: &Config, requests: u32) {
         let begins = seats.clone().map(begin).collect();
         let sequences = seats.clone().map(|seat| part(seat, 0, 12)).collect();
         let tables = seats.clone().map(|seat| TableChange { seat, from: 0, blocks: vec![seat] }).collect();
-        executor.submit(0, Batch { ends, begins, tables, sequences }).unwrap();
+        executor.submit(0, Batch { ends, begins, tables, sequences, ..Batch::default() }).unwrap();
         for at in 12..15 {
             let sequences = seats.clone().map(|seat| part(seat, at, 1)).collect();
             executor.submit(0, Batch { sequences, ..Batch::default() }).unwrap();

@@ -1,6 +1,6 @@
 //! Attention of ragged chunks over the paged cache.
 //!
-//! Every query is computed alone, over its positions in order: what is in the batch beside it, where its blocks lie and in how
+//! Every query is computed alone, over its slots in order: what is in the batch beside it, where its blocks lie and in how
 //! large a chunk it comes changes no bit.
 
 use fearless_simd::{Level, Simd, SimdBase, dispatch, f32x16, prelude::*, u32x16};
@@ -19,12 +19,14 @@ const SHARE: usize = 8;
 pub(super) struct Query<'a> {
     /// Blocks of its sequence.
     pub table: &'a [u32],
-    /// Positions it attends to, itself included.
+    /// Slots it attends to, its own included, which is the last.
     pub context: usize,
+    /// Its position in the sequence; as long as nothing is thrown away, that of its slot.
+    pub position: usize,
 }
 
 /// Sizes of heads.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Heads {
     /// Query heads per KV head.
     pub group: usize,
@@ -48,6 +50,31 @@ pub(super) fn attention(level: Level, heads: Heads, layer: &Layer, rows: &[Query
             Dtype::Bf16 => dispatch!(level, simd => task.run::<_, 2>(simd, queries, scores, out)),
         }
     });
+}
+
+/// Scaled products of queries of one KV head's group, `[query, dim]`, with the keys of a row's slots: `[query, slot]`, added to `out`. `weigh`
+/// turns each query's into weights that add up to one. Both have the bits that [`attention`] has.
+pub(super) fn products(
+    level: Level,
+    heads: Heads,
+    layer: &Layer,
+    (row, head): (Query, usize),
+    queries: &[f32],
+    weigh: bool,
+    out: &mut Vec<f32>,
+) {
+    let (dim, start) = (heads.dim, out.len());
+    out.resize(start + queries.len() / dim * row.context, 0.0);
+    let task = Task { layer, row, head, dim, scale: (dim as f32).sqrt().recip() };
+    for (query, out) in queries.chunks_exact(dim).zip(out[start..].chunks_exact_mut(row.context)) {
+        match layer.dtype() {
+            Dtype::F32 => dispatch!(level, simd => task.scores::<_, 1, 1>(simd, query, out)),
+            Dtype::Bf16 => dispatch!(level, simd => task.scores::<_, 2, 1>(simd, query, out)),
+        }
+        if weigh {
+            dispatch!(level, simd => math::softmax(simd, out));
+        }
+    }
 }
 
 /// One position and one KV head, with all query heads that share it.

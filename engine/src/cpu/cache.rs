@@ -1,9 +1,11 @@
 //! Keys and values in blocks.
 
+use std::ops::Range;
+
 use crate::config::Config;
 use crate::executor::{BuildError, Capacity};
 use crate::weights::Dtype;
-use crate::weights::pack_row;
+use crate::weights::{pack_row, unpack_row};
 
 /// A small number in either format (two times 2⁻⁷ in bf16, 0.0078 in f32); not zero, whose pages the system would not make.
 pub(super) const WRITTEN: u32 = 0x3C00_3C00;
@@ -40,10 +42,15 @@ impl Layer {
         self.block_tokens
     }
 
-    /// Stores the keys and values of all heads of a position, `[kv head, dim]` each.
-    pub(super) fn store(&mut self, table: &[u32], position: usize, keys: &[f32], values: &[f32]) {
-        let block = table[position / self.block_tokens] as usize;
-        let slot = block * self.block_tokens + position % self.block_tokens;
+    /// A slot of a sequence, counted over all blocks.
+    #[inline(always)]
+    pub(super) fn locate(&self, table: &[u32], slot: usize) -> usize {
+        table[slot / self.block_tokens] as usize * self.block_tokens + slot % self.block_tokens
+    }
+
+    /// Stores the keys and values of all heads of a token in a slot of its sequence, `[kv head, dim]` each.
+    pub(super) fn store(&mut self, table: &[u32], slot: usize, keys: &[f32], values: &[f32]) {
+        let slot = self.locate(table, slot);
         let start = slot * self.kv_heads * self.head_words;
         let dim = keys.len() / self.kv_heads;
         for (to, from) in [(&mut self.keys, keys), (&mut self.values, values)] {
@@ -51,6 +58,14 @@ impl Layer {
             let heads = to.chunks_exact_mut(self.head_words).zip(from.chunks_exact(dim));
             heads.for_each(|(to, from)| pack_row(from, to, self.dtype));
         }
+    }
+
+    /// Copies what a head has in a slot of a sequence to another slot.
+    pub(super) fn copy(&mut self, table: &[u32], head: usize, from: usize, to: usize) {
+        let start = |slot| (self.locate(table, slot) * self.kv_heads + head) * self.head_words;
+        let (from, to, words) = (start(from), start(to), self.head_words);
+        self.keys.copy_within(from..from + words, to);
+        self.values.copy_within(from..from + words, to);
     }
 
     /// Words of the keys, or of the values, of a block.
@@ -77,6 +92,27 @@ impl Layer {
     pub(super) fn value(&self, slot: usize, head: usize) -> &[u32] {
         let start = (slot * self.kv_heads + head) * self.head_words;
         &self.values[start..start + self.head_words]
+    }
+}
+
+impl Layer {
+    /// Adds the keys of a head in the slots of a sequence as numbers, `[slot, dim]`.
+    pub(super) fn keys_of(&self, table: &[u32], head: usize, slots: Range<usize>, out: &mut Vec<f32>) {
+        self.unpack(table, slots, out, |slot| self.key(slot, head));
+    }
+
+    /// The same of values.
+    pub(super) fn values_of(&self, table: &[u32], head: usize, slots: Range<usize>, out: &mut Vec<f32>) {
+        self.unpack(table, slots, out, |slot| self.value(slot, head));
+    }
+
+    fn unpack<'a>(&'a self, table: &[u32], slots: Range<usize>, out: &mut Vec<f32>, row: impl Fn(usize) -> &'a [u32]) {
+        let dim = self.head_words * 4 / self.dtype.bytes();
+        let (start, count) = (out.len(), slots.len());
+        out.resize(start + count * dim, 0.0);
+        for (slot, out) in slots.zip(out[start..].chunks_exact_mut(dim)) {
+            unpack_row(row(self.locate(table, slot)), out, self.dtype);
+        }
     }
 }
 

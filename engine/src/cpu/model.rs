@@ -7,11 +7,18 @@ use rayon::prelude::*;
 
 use super::attention::{Heads, Query, attention};
 use super::cache;
+use super::evict::Rows;
+use super::gate::gate;
 use super::math::{rms_norm, rms_norm_in_place, rotate};
 use super::matmul::{Epilogue, matmul};
+use super::retained::Retained;
 use crate::config::Config;
-use crate::executor::{BuildError, Capacity, Sequence};
+use crate::executor::{BuildError, Capacity, ExecutorError, Seat, Sequence, Shrink};
+use crate::retention::{Place, Retention};
 use crate::weights::{Layer, Weights};
+
+#[cfg(test)]
+mod tests;
 
 /// A model with its cache. It computes on the threads of the pool that it is called in.
 pub struct Model {
@@ -22,6 +29,8 @@ pub struct Model {
     rope: (Vec<f32>, Vec<f32>),
     level: Level,
     scratch: Scratch,
+    /// What its sequences keep; `None`: everything.
+    retained: Option<Retained>,
 }
 
 /// Activations of a step, kept for the next one.
@@ -41,6 +50,11 @@ struct Scratch {
     logits: Vec<f32>,
     /// What a multiplication works in.
     packed: Vec<f32>,
+    /// Queries before rotation, `[row, heads, head_dim]`; empty if nobody needs them.
+    unrotated: Vec<f32>,
+    /// Inside the networks of retention, `[row, width]`, and what they give, `[row, kv_heads]`.
+    gate_inner: Vec<f32>,
+    gates: Vec<f32>,
 }
 
 /// Rows that are worth a task of their own.
@@ -58,7 +72,30 @@ impl Model {
         let positions = 0..capacity.max_model_len;
         let angles = positions.flat_map(|position| frequencies.iter().map(move |f| f64::from(position) * f));
         let rope = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
-        Ok(Model { config, weights, cache, rope, level: Level::new(), scratch: Scratch::default() })
+        let (level, scratch) = (Level::new(), Scratch::default());
+        Ok(Model { config, weights, cache, rope, level, scratch, retained: None })
+    }
+
+    /// A model whose sequences keep only some of their tokens.
+    ///
+    /// # Errors
+    /// The system has no memory for the cache.
+    pub fn retaining(
+        config: Config,
+        weights: Arc<Weights>,
+        capacity: &Capacity,
+        retention: Retention,
+    ) -> Result<Model, BuildError> {
+        let mut model = Model::new(config, weights, capacity)?;
+        if !retention.is_idle() {
+            model.retained = Some(Retained::new(retention, model.heads(), model.config.layers));
+        }
+        Ok(model)
+    }
+
+    fn heads(&self) -> Heads {
+        let Config { heads, kv_heads, head_dim, .. } = self.config;
+        Heads { group: heads / kv_heads, kv: kv_heads, dim: head_dim }
     }
 
     /// The pool, layer by layer.
@@ -66,20 +103,65 @@ impl Model {
         &mut self.cache
     }
 
-    /// Computes the positions of some sequences, whose input tokens stand in `tokens` in order, and gives logits
-    /// `[sequence that samples, vocab]`. Each sequence has its block table.
-    pub fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], tables: &[&[u32]]) -> &mut [f32] {
-        let mut rows = Vec::with_capacity(tokens.len());
-        for (sequence, table) in sequences.iter().zip(tables) {
-            let contexts = sequence.past as usize + 1..=(sequence.past + sequence.tokens) as usize;
-            rows.extend(contexts.map(|context| Query { table, context }));
+    /// Slots that a sequence occupies in each layer and head while its part of a step is computed: its block table must cover them.
+    ///
+    /// # Errors
+    /// It keeps only some tokens, and does not go on where it stopped.
+    pub fn slots(&self, sequence: &Sequence) -> Result<u64, ExecutorError> {
+        let all = u64::from(sequence.past) + u64::from(sequence.tokens);
+        self.retained.as_ref().map_or(Ok(all), |retained| retained.slots(sequence))
+    }
+
+    /// Positions of the tokens that a sequence keeps in a layer and KV head, by slot; `None` if everything stays, or nothing is computed.
+    pub fn kept(&self, place: Place) -> Option<&[u32]> {
+        self.retained.as_ref()?.kept(place)
+    }
+
+    /// Lowers the budget of a sequence that has this block table.
+    ///
+    /// # Errors
+    /// Its model keeps everything, nothing of it is computed, or the policy protects more than the budget.
+    pub fn shrink(&mut self, shrink: Shrink, table: &[u32]) -> Result<(), ExecutorError> {
+        let Some(retained) = &mut self.retained else {
+            return Err(ExecutorError(format!("the budget of seat {} shrinks, and it keeps everything", shrink.seat)));
+        };
+        retained.shrink(self.level, &mut self.cache, table, shrink)
+    }
+
+    /// Forgets which tokens a sequence keeps. It is needed for no sequence that begins in the same seat.
+    pub fn forget(&mut self, seat: Seat) {
+        if let Some(retained) = &mut self.retained {
+            retained.forget(seat);
         }
+    }
+
+    /// Computes the positions of some sequences, whose input tokens stand in `tokens` in order, and gives logits
+    /// `[sequence that samples, vocab]`. Each sequence has its block table. Where only some tokens are kept, a prompt ends with the first step
+    /// that samples, and a sequence begins anew where its first position is computed.
+    ///
+    /// # Panics
+    /// A sequence that keeps only some tokens does not go on where it stopped.
+    pub fn forward(&mut self, tokens: &[u32], sequences: &[Sequence], tables: &[&[u32]]) -> &mut [f32] {
+        let rows = if let Some(retained) = &mut self.retained {
+            retained.begin(sequences);
+            retained.queries(tables)
+        } else {
+            let rows = sequences.iter().zip(tables).flat_map(|(sequence, table)| {
+                let positions = sequence.past as usize..(sequence.past + sequence.tokens) as usize;
+                positions.map(|position| Query { table, context: position + 1, position })
+            });
+            rows.collect()
+        };
         assert_eq!(rows.len(), tokens.len(), "one input token per position");
         self.embed(tokens);
         let weights = self.weights.clone();
         for (index, layer) in weights.layers.iter().enumerate() {
             self.attend(layer, index, &rows);
+            self.retain(index, tables);
             self.transform(layer);
+        }
+        if let Some(retained) = &mut self.retained {
+            retained.finish(sequences);
         }
         self.logits(sequences)
     }
@@ -94,26 +176,39 @@ impl Model {
     /// Norm, attention, and back to the stream.
     fn attend(&mut self, layer: &Layer, index: usize, rows: &[Query]) {
         let (level, epsilon) = (self.level, self.config.norm_eps);
-        let Scratch { x, normed, qkv, attended, packed, .. } = &mut self.scratch;
+        let heads = self.heads();
+        let Scratch { x, normed, qkv, attended, packed, unrotated, gate_inner, gates, .. } = &mut self.scratch;
         let (query, kv) = (self.config.query_width(), self.config.kv_width());
         let width = query + 2 * kv;
         norm(level, x, &layer.input_norm, epsilon, normed);
         qkv.resize(rows.len() * width, 0.0);
         matmul(level, &layer.qkv, normed, qkv, Epilogue::Store(&layer.qkv_bias), packed);
-        // Queries and keys get their place in the sequence.
         let dim = self.config.head_dim;
-        let (cos, sin) = &self.rope;
-        qkv.par_chunks_exact_mut(width).zip(rows).with_min_len(ROWS_PER_TASK).for_each(|(qkv, row)| {
-            let at = (row.context - 1) * (dim / 2)..row.context * (dim / 2);
-            let (cos, sin) = (&cos[at.clone()], &sin[at]);
-            dispatch!(level, simd => {
+        if self.config.qk_norm() {
+            qkv.par_chunks_exact_mut(width).with_min_len(ROWS_PER_TASK).for_each(|qkv| {
                 for (head, values) in qkv[..query + kv].chunks_exact_mut(dim).enumerate() {
                     let weight = if head < query / dim { &layer.query_norm } else { &layer.key_norm };
-                    if !weight.is_empty() {
-                        rms_norm_in_place(simd, values, weight, epsilon);
-                    }
-                    rotate(values, cos, sin);
+                    dispatch!(level, simd => rms_norm_in_place(simd, values, weight, epsilon));
                 }
+            });
+        }
+        if let Some(retention) = self.retained.as_ref().map(Retained::retention) {
+            if retention.needed().queries {
+                unrotated.clear();
+                qkv.chunks_exact(width).for_each(|row| unrotated.extend_from_slice(&row[..query]));
+            }
+            if let Some(networks) = retention.gates() {
+                gate(level, networks.kind(), networks.layer(index), normed, gates, (gate_inner, packed));
+            }
+        }
+        // Queries and keys get their place in the sequence.
+        let (cos, sin) = &self.rope;
+        qkv.par_chunks_exact_mut(width).zip(rows).with_min_len(ROWS_PER_TASK).for_each(|(qkv, row)| {
+            let at = row.position * (dim / 2)..(row.position + 1) * (dim / 2);
+            let (cos, sin) = (&cos[at.clone()], &sin[at]);
+            dispatch!(level, simd => {
+                let _ = simd;
+                qkv[..query + kv].chunks_exact_mut(dim).for_each(|values| rotate(values, cos, sin));
             });
         });
         let cache = &mut self.cache[index];
@@ -121,9 +216,18 @@ impl Model {
             cache.store(row.table, row.context - 1, &qkv[query..query + kv], &qkv[query + kv..]);
         }
         attended.resize(rows.len() * query, 0.0);
-        let heads = Heads { group: self.config.heads / self.config.kv_heads, kv: self.config.kv_heads, dim };
         attention(level, heads, cache, rows, qkv, attended);
         matmul(level, &layer.output, attended, x, Epilogue::Add, packed);
+    }
+
+    /// Follows a layer in the slots of sequences that keep only some tokens.
+    fn retain(&mut self, layer: usize, tables: &[&[u32]]) {
+        let Some(retained) = &mut self.retained else { return };
+        let Scratch { qkv, unrotated, gates, .. } = &self.scratch;
+        let query_width = self.config.query_width();
+        let width = query_width + 2 * self.config.kv_width();
+        let rows = Rows { qkv, width, query_width, unrotated, gates };
+        retained.follow(self.level, layer, &mut self.cache[layer], tables, &rows);
     }
 
     /// Norm, MLP, and back to the stream.

@@ -221,7 +221,11 @@ impl CudaExecutor {
     }
 
     fn try_submit(&mut self, lane: usize, batch: Batch) -> Result<(), ExecutorError> {
-        let Batch { ends, begins, tables, sequences } = batch;
+        let Batch { shrinks, ends, begins, tables, sequences } = batch;
+        if let Some(shrink) = shrinks.first() {
+            let seat = shrink.seat;
+            return Err(ExecutorError(format!("the budget of seat {seat} shrinks, and CUDA keeps every token")));
+        }
         self.histories.update(&ends, begins, &tables)?;
         for (index, other) in self.lanes.iter_mut().enumerate() {
             let changed = tables.iter().map(|change| &change.seat).filter(|_| index != lane);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
+
 use super::{Device, Room};
 use crate::config::Config;
 use crate::cuda::{CudaError, CudaExecutor, Gpu, Model, software};
@@ -54,6 +56,16 @@ impl Device for CudaDevice {
         let fit = self.model.fit(capacity)?;
         let free = fit.free.saturating_sub(fit.work);
         Ok(Some(Room { blocks: fit.blocks, most: fit.most, block_bytes: fit.block_bytes, free }))
+    }
+
+    fn retain(&mut self, spec: &RetentionSpec, _: u64) -> Result<(), BuildError> {
+        let name = spec.policy.name();
+        if spec.policy == RetentionPolicy::Full {
+            return Ok(());
+        }
+        Err(BuildError::Unfit(format!(
+            "the CUDA engine keeps every token; retention with `{name}` needs `--on cpu`, and `full` runs everywhere"
+        )))
     }
 
     fn executor(&self, capacity: Capacity, eager: bool, watch: Watch<'_>) -> Result<Box<dyn Executor>, BuildError> {

@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Batch, Capacity, Copied, Executor, ExecutorError, Output, Seat, Sequence, TableChange, TierCopy};
 use overbook_sim::counter::mix;
+use overbook_sim::kv::retention::Keep;
+
+use super::{Batch, Capacity, Copied, Executor, ExecutorError, Output, Seat, Sequence, TableChange, TierCopy};
+use crate::retention::{self, Move, Slots};
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
 /// all tokens up to it, and refuses a step that would attend to anything else than its own prefix.
@@ -21,6 +24,9 @@ pub struct Rehearsal {
     /// Tokens and blocks by seat.
     tokens: Vec<Option<Vec<u32>>>,
     tables: Vec<Vec<u32>>,
+    /// Where sequences keep only some tokens: how many, and by seat the position in each slot and what is counted.
+    keep: Option<Keep>,
+    slots: Vec<(Slots, Vec<u32>)>,
     /// Whether KV is checked.
     checks: bool,
     /// Steps that are out, by lane: what they give, and when they begin and end.
@@ -43,16 +49,36 @@ impl Rehearsal {
             host,
             tokens: Vec::new(),
             tables: Vec::new(),
+            keep: None,
+            slots: Vec::new(),
             checks: true,
             out,
             free,
         }
     }
 
+    /// One whose sequences keep only so many tokens, the latest ones.
+    pub fn retaining(capacity: Capacity, base: Duration, per_token: Duration, keep: Keep) -> Self {
+        Rehearsal { keep: Some(keep), ..Rehearsal::new(capacity, base, per_token) }
+    }
+
     fn begin(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        for shrink in &batch.shrinks {
+            let seat = shrink.seat;
+            let of = self.keep.zip(self.slots.get_mut(seat as usize).filter(|(slots, _)| slots.computed > 0));
+            let Some((keep, (slots, _))) = of else {
+                return Err(ExecutorError(format!("the budget of seat {seat} shrinks, and it keeps everything")));
+            };
+            if let Some(budget) = slots.shrink(keep, shrink.budget) {
+                self.cut(seat, budget)?;
+            }
+        }
         for &seat in &batch.ends {
             let known = self.tokens.get_mut(seat as usize).and_then(Option::take);
             known.ok_or_else(|| ExecutorError(format!("seat {seat} ends and never began")))?;
+            if let (Some(keep), Some(slots)) = (self.keep, self.slots.get_mut(seat as usize)) {
+                *slots = (Slots::new(keep), Vec::new());
+            }
         }
         for begin in &batch.begins {
             let seat = begin.seat as usize;
@@ -74,11 +100,50 @@ impl Rehearsal {
         Ok(())
     }
 
-    fn at(&self, seat: Seat, position: usize) -> Result<usize, ExecutorError> {
+    fn at(&self, seat: Seat, slot: usize) -> Result<usize, ExecutorError> {
         let block = self.capacity.block_tokens as usize;
-        let frame = self.tables.get(seat as usize).and_then(|table| table.get(position / block));
-        let frame = frame.ok_or_else(|| ExecutorError(format!("seat {seat} has no block for position {position}")))?;
-        Ok(*frame as usize * block + position % block)
+        let frame = self.tables.get(seat as usize).and_then(|table| table.get(slot / block));
+        let frame = frame.ok_or_else(|| ExecutorError(format!("seat {seat} has no block for position {slot}")))?;
+        Ok(*frame as usize * block + slot % block)
+    }
+
+    /// Brings a sequence back to a budget: its oldest tokens go.
+    fn cut(&mut self, seat: Seat, budget: u32) -> Result<(), ExecutorError> {
+        let mut positions = std::mem::take(&mut self.slots[seat as usize].1);
+        let scores: Vec<f32> = positions.iter().map(|position| *position as f32).collect();
+        for Move { from, to } in retention::cut(&scores, &positions, budget, |_| false) {
+            let (from_at, to_at) = (self.at(seat, from as usize)?, self.at(seat, to as usize)?);
+            self.kv[to_at] = self.kv[from_at];
+            positions[to as usize] = positions[from as usize];
+        }
+        positions.truncate(budget as usize);
+        self.slots[seat as usize].1 = positions;
+        Ok(())
+    }
+
+    /// The positions of a sequence's tokens by slot, those of the step last. `None`: each lies in the slot of its number.
+    fn land(&mut self, sequence: &Sequence) -> Result<Option<Vec<u32>>, ExecutorError> {
+        let Some(keep) = self.keep else { return Ok(None) };
+        let Sequence { seat, past, tokens, .. } = *sequence;
+        let at = seat as usize;
+        if self.slots.len() <= at {
+            self.slots.resize(at + 1, (Slots::new(keep), Vec::new()));
+        }
+        if past == 0 {
+            self.slots[at] = (Slots::new(keep), Vec::new());
+        }
+        Slots::during(Some(&self.slots[at].0), sequence)?;
+        self.slots[at].1.extend(past..past + tokens);
+        Ok(Some(self.slots[at].1.clone()))
+    }
+
+    /// Ends a sequence's part of a step.
+    fn leave(&mut self, sequence: &Sequence) -> Result<(), ExecutorError> {
+        let Some(keep) = self.keep else { return Ok(()) };
+        let (slots, _) = &mut self.slots[sequence.seat as usize];
+        let cut = slots.cut(keep, sequence);
+        slots.advance(sequence, cut);
+        cut.map_or(Ok(()), |budget| self.cut(sequence.seat, budget))
     }
 
     /// Hashes of the prefixes of a sequence, as far as the step goes.
@@ -101,16 +166,18 @@ impl Rehearsal {
         let mut chains = Vec::new();
         for sequence in &batch.sequences {
             let chain = self.prefixes(sequence)?;
-            for (position, &hash) in chain.iter().enumerate().skip(sequence.past as usize) {
-                let at = self.at(sequence.seat, position)?;
-                self.kv[at] = hash;
+            let positions = self.land(sequence)?.unwrap_or_else(|| (0..chain.len() as u32).collect());
+            let new = positions.len() - sequence.tokens as usize..positions.len();
+            for slot in new {
+                let at = self.at(sequence.seat, slot)?;
+                self.kv[at] = chain[positions[slot] as usize];
             }
-            chains.push(chain);
+            chains.push((chain, positions));
         }
         let mut drawn = Vec::new();
-        for (sequence, chain) in batch.sequences.iter().zip(&chains) {
-            for (position, &hash) in chain.iter().enumerate() {
-                if self.checks && self.kv[self.at(sequence.seat, position)?] != hash {
+        for (sequence, (chain, positions)) in batch.sequences.iter().zip(&chains) {
+            for (slot, &position) in positions.iter().enumerate() {
+                if self.checks && self.kv[self.at(sequence.seat, slot)?] != chain[position as usize] {
                     let (seat, past) = (sequence.seat, sequence.past);
                     return Err(ExecutorError(format!("seat {seat} has other KV at {position} (past {past})")));
                 }
@@ -119,6 +186,9 @@ impl Rehearsal {
             if sequence.samples {
                 drawn.push((sequence.seat, (last % u64::from(self.capacity.vocab)) as u32));
             }
+        }
+        for sequence in &batch.sequences {
+            self.leave(sequence)?;
         }
         for (sequence, &(_, token)) in batch.sequences.iter().filter(|s| s.samples).zip(&drawn) {
             if let Some(Some(tokens)) = self.tokens.get_mut(sequence.seat as usize)

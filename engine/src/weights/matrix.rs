@@ -109,6 +109,20 @@ pub(crate) fn pack_row(values: &[f32], words: &mut [u32], dtype: Dtype) {
     }
 }
 
+/// The numbers of a row as [`pack_row`] packs them.
+pub(crate) fn unpack_row(words: &[u32], values: &mut [f32], dtype: Dtype) {
+    match dtype {
+        Dtype::F32 => values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(*word)),
+        Dtype::Bf16 => {
+            let (low, high) = values.split_at_mut(words.len());
+            for ((low, high), word) in low.iter_mut().zip(high).zip(words) {
+                *low = f32::from_bits(word << 16);
+                *high = f32::from_bits(word & 0xffff_0000);
+            }
+        }
+    }
+}
+
 /// The nearest bf16, ties to even, as 16 bits; NaN stays NaN.
 pub(crate) fn bf16(value: f32) -> u32 {
     let bits = value.to_bits();

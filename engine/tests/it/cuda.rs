@@ -156,7 +156,7 @@ impl Executor for Shadow {
 
     fn wait(&mut self, lane: usize) -> Result<Output, ExecutorError> {
         let output = self.cuda.wait(lane)?;
-        let Batch { ends, begins, tables, sequences } = self.out[lane].pop_front().expect("a step is out");
+        let Batch { ends, begins, tables, sequences, .. } = self.out[lane].pop_front().expect("a step is out");
         self.histories.update(&ends, begins, &tables)?;
         let inputs = self.histories.inputs(&sequences)?;
         let tables = self.histories.tables(&sequences);

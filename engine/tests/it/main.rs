@@ -14,4 +14,5 @@ mod mix;
 mod parity;
 mod protocol;
 mod refusals;
+mod retention;
 mod tier;

@@ -326,7 +326,7 @@ impl Executor for CandleExecutor {
         let batch = self.out.pop_front();
         let batch = batch.ok_or_else(|| ExecutorError("waited for a step, and none is out".to_owned()))?;
         let start = Instant::now();
-        let Batch { ends, begins, tables, sequences } = batch;
+        let Batch { ends, begins, tables, sequences, .. } = batch;
         self.histories.update(&ends, begins, &tables)?;
         let inputs = self.histories.inputs(&sequences)?;
         let logits = if inputs.is_empty() {

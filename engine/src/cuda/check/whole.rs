@@ -151,7 +151,7 @@ pub fn against_cpu(
         cuda.submit(0, batch.clone())?;
         let output = cuda.wait(0)?;
         let got = cuda.logits(draws(&batch))?;
-        let Batch { ends, begins, tables, sequences } = batch;
+        let Batch { ends, begins, tables, sequences, .. } = batch;
         histories.update(&ends, begins, &tables)?;
         let (inputs, tables) = (histories.inputs(&sequences)?, histories.tables(&sequences));
         let wanted = cpu.forward(&inputs, &sequences, &tables);
