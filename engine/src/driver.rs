@@ -437,7 +437,7 @@ impl Driver {
                 return Err(DriveError::Blocks(format!("seat {} has no client", part.seat)));
             };
             batch.begins.extend(Self::begin(client, part.seat));
-            let blocks = (part.past + part.tokens).div_ceil(block_tokens);
+            let blocks = part.slots.div_ceil(block_tokens);
             batch.tables.extend(self.tables.place(part.seat, blocks).map_err(DriveError::Blocks)?);
             let (seat, past, tokens, samples) = (part.seat, part.past, part.tokens, part.samples);
             batch.sequences.push(Sequence { seat, past, tokens, samples });

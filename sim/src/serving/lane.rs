@@ -181,6 +181,11 @@ impl Lane {
         u64::from(self.held(request).1)
     }
 
+    /// Slots of a member before the step planned last.
+    pub(crate) fn kept_before(&self, request: &Request) -> u32 {
+        request.kv.after(self.planned - 1 - request.joined, self.slots.pace()).0
+    }
+
     /// Slots of a request; a member's as it would settle.
     pub(crate) fn kept(&self, request: &Request) -> u32 {
         self.held(request).0

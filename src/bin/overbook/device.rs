@@ -54,7 +54,11 @@ impl Device {
         possible(point)?;
         let (config, folder) = config(point, args.weights.as_ref())?;
         fits(&config, &point.model)?;
-        let place = device::open(kind, config.clone(), folder.as_deref()).map_err(not_opened)?;
+        let mut place = device::open(kind, config.clone(), folder.as_deref()).map_err(not_opened)?;
+        if let Some(retention) = &point.scenario.engine.retention {
+            let built = place.retain(retention, point.scenario.seed);
+            built.map_err(|error| Failure::Input(error.to_string()))?;
+        }
         if kind == DeviceKind::Cuda {
             warn_unless_kept();
         }
@@ -254,9 +258,10 @@ fn possible(point: &Point) -> Result<(), Failure> {
     if point.scenario.engine.kv != KvDtype::Bf16 {
         return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
     }
-    if point.scenario.engine.retention.is_some() {
+    let retention = point.scenario.engine.retention.as_ref();
+    if retention.is_some_and(|retention| retention.shrink_to.is_some()) {
         return Err(Failure::Input(
-            "the real engine cannot keep budgets of slots in a run yet; leave out `engine.retention`".into(),
+            "the real engine does not shrink requests while they run; leave out `engine.retention.shrink_to`".into(),
         ));
     }
     if point.scenario.fleet.gpus_per_replica() > 1 {

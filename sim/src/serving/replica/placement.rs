@@ -12,8 +12,10 @@ pub struct StepPart {
     pub seat: Seat,
     /// Distinguishes it from earlier requests on its seat.
     pub generation: u32,
-    /// KV tokens present before the step.
+    /// Tokens computed before the step.
     pub past: u32,
+    /// Slots that hold the KV of those that are kept, and of those computed in the step.
+    pub slots: u32,
     /// Tokens computed in it.
     pub tokens: u32,
     /// Whether the step gives it a token: it decodes, or its prefill ends.
@@ -29,7 +31,8 @@ impl Replica {
             let request = &self.requests[chunk.seat as usize];
             let samples = chunk.past + chunk.tokens == request.target;
             let (seat, generation) = (chunk.seat, request.generation);
-            StepPart { seat, generation, past: chunk.past, tokens: chunk.tokens, samples }
+            let (past, tokens, slots) = (chunk.past, chunk.tokens, chunk.kept + chunk.tokens);
+            StepPart { seat, generation, past, slots, tokens, samples }
         });
         // A member that joined by this step's prefill has the clock after it.
         let members = lane.running.iter().map(|entry| entry.seat).filter(|&seat| {
@@ -40,7 +43,8 @@ impl Replica {
         chunks.chain(members.map(|seat| {
             let request = &self.requests[seat as usize];
             let past = lane.computed(request) - 1;
-            StepPart { seat, generation: request.generation, past, tokens: 1, samples: true }
+            let slots = lane.kept_before(request) + 1;
+            StepPart { seat, generation: request.generation, past, slots, tokens: 1, samples: true }
         }))
     }
 
