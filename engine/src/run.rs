@@ -197,12 +197,12 @@ pub fn run_drawing(
                 Ok(driver) => driver,
                 Err(error) => {
                     books.close();
-                    return (Err(error), Ok(None), books);
+                    return (Err(error), Ok(None), None, books);
                 }
             };
             let driven = driver.run(&inbox, clock, &mut books).map(|()| None);
             books.close();
-            (driven, driver.kv_traffic(), books)
+            (driven, driver.kv_traffic(), driver.retained(), books)
         });
         let driver = match driver {
             Ok(driver) => driver,
@@ -231,13 +231,14 @@ pub fn run_drawing(
         (paced, sent, lateness, driver.join().ok())
     });
     let interrupted = paced?;
-    let Some((driven, traffic, mut books)) = driven else {
+    let Some((driven, traffic, retained, mut books)) = driven else {
         return Err(EngineError::Unfit("its driver panicked"));
     };
     let halted = driven.or_else(|error| halt(spec, books.end(), error).map(Some))?;
     let mut result = RunResult { halted, ..books.finish(&limits, workload.classes(), interrupted) };
     let (kv, copied) = traffic?.unzip();
     result.summary.kv = kv;
+    result.summary.retained = retained;
     Ok(Measured {
         result,
         sent,

@@ -128,6 +128,29 @@ fn the_replay_alone_finds_no_difference() {
     assert!(ran.out.contains("says nothing of how well"), "{}", ran.out);
 }
 
+/// Budgets of slots: the engine evicts for real, and the simulator makes the same batches with the same blocks.
+#[test]
+fn requests_that_keep_only_some_tokens_are_replayed_without_a_difference() {
+    let home = home();
+    let whole = "scheduler={ vllm: { max_num_seqs: 16, max_num_batched_tokens: 96, enable_prefix_caching: false } }";
+    for retention in [
+        "{ policy: { trim-kv: {} }, budget: 24 }",
+        "{ policy: { snap-kv: {} }, budget: 32, every: 7, prompt: at-end }",
+        "{ policy: { h2o: {} }, budget: 16, output: keep }",
+    ] {
+        let kept = format!("engine.retention={retention}");
+        let args =
+            ["validate", "tiny.yaml", "--on", "cpu", "--threads", "1", "--replay", "--set", whole, "--set", &kept];
+        let ran = home.run(args).ends(0);
+        assert!(ran.out.contains("40 requests, 0 differences"), "{retention}: {}", ran.out);
+    }
+    let kept = "engine.retention={ policy: window, budget: 24 }";
+    let ran = home.run(["run", "tiny.yaml", "--on", "cpu", "--set", whole, "--set", kept, "--out", "r"]).ends(0);
+    assert!(ran.out.contains("requests lost tokens"), "{}", ran.out);
+    let caching = home.run(["run", "tiny.yaml", "--on", "cpu", "--set", kept, "--out", "s"]).ends(2).err;
+    assert!(caching.contains("set `enable_prefix_caching: false`"), "{caching}");
+}
+
 #[test]
 fn steps_are_measured_and_price_the_scenario() {
     let home = home();

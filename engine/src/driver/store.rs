@@ -1,5 +1,6 @@
 //! The driver's KV store: what of it the engine has, and what went through it.
 
+use overbook_sim::kv::retention::RetentionFigures;
 use overbook_sim::kv::{KvTraffic, StoreSpec};
 use overbook_sim::time::Time;
 
@@ -16,6 +17,12 @@ impl Driver {
         self.replica.land_all(now);
         self.tell(now, observer);
         true
+    }
+
+    /// What became of requests under a budget of slots; `None` where there is none.
+    pub fn retained(&self) -> Option<RetentionFigures> {
+        let retained = self.replica.retained();
+        (*retained != RetentionFigures::default()).then(|| retained.clone())
     }
 
     /// What has gone through the KV store, with the time that copies took; `None` where it is vLLM's.

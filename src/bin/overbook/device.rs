@@ -264,6 +264,12 @@ fn possible(point: &Point) -> Result<(), Failure> {
             "the real engine does not shrink requests while they run; leave out `engine.retention.shrink_to`".into(),
         ));
     }
+    if retention.is_some() && point.scenario.scheduler.needs().prefix_caching {
+        return Err(Failure::Input(
+            "the real engine shares no prefixes where requests keep only some tokens; set `enable_prefix_caching: false`"
+                .into(),
+        ));
+    }
     if point.scenario.fleet.gpus_per_replica() > 1 {
         return Err(Failure::Input("the real engine is one device; set `fleet.tensor_parallel: 1`".into()));
     }

@@ -125,6 +125,7 @@ fn serving(
     };
     let kept = books.finish(&spec.limits).map(|(mut summary, timeline)| {
         // A device that is lost does not say what it has copied; what was served is in the books all the same.
+        summary.retained = driver.retained();
         summary.kv = driver.kv_traffic().ok().flatten().map(|(traffic, _)| traffic);
         (summary, timeline)
     });
