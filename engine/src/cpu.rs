@@ -54,9 +54,9 @@ impl CpuExecutor {
         capacity: Capacity,
         threads: usize,
     ) -> Result<CpuExecutor, BuildError> {
-        CpuExecutor::build(&config, &weights, capacity, threads, || {
-            Model::new(config.clone(), weights.clone(), &capacity)
-        })
+        capacity.check(&config)?;
+        let host = host(&config, &weights, &capacity)?;
+        CpuExecutor::start(Model::new(config, weights, &capacity)?, host, capacity, threads)
     }
 
     /// [`CpuExecutor::new`] with sequences that keep only some of their tokens.
@@ -76,19 +76,12 @@ impl CpuExecutor {
                 retention.spec().policy.name()
             )));
         }
-        CpuExecutor::build(&config, &weights, capacity, threads, || {
-            Model::retaining(config.clone(), weights.clone(), &capacity, retention)
-        })
+        capacity.check(&config)?;
+        let host = host(&config, &weights, &capacity)?;
+        CpuExecutor::start(Model::retaining(config, weights, &capacity, retention)?, host, capacity, threads)
     }
 
-    fn build(
-        config: &Config,
-        weights: &Weights,
-        capacity: Capacity,
-        threads: usize,
-        model: impl FnOnce() -> Result<Model, BuildError>,
-    ) -> Result<CpuExecutor, BuildError> {
-        capacity.check(config)?;
+    fn start(model: Model, host: Host, capacity: Capacity, threads: usize) -> Result<CpuExecutor, BuildError> {
         let fault = |what: &str, error: &dyn std::fmt::Display| BuildError::Failed(format!("{what}: {error}"));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
@@ -97,17 +90,18 @@ impl CpuExecutor {
             .map_err(|error| fault("cannot start compute threads", &error))?;
         let (work, queue) = channel();
         let (results, outputs) = channel();
-        let mut worker = Worker {
-            host: Host::new(config, &capacity, weights.dtype).map_err(|ExecutorError(why)| BuildError::Unfit(why))?,
-            model: model()?,
-            histories: Histories::new(capacity),
-        };
+        let mut worker = Worker { host, model, histories: Histories::new(capacity) };
         let thread = std::thread::Builder::new()
             .name("executor".to_owned())
             .spawn(move || worker.serve(&pool, &queue, &results))
             .map_err(|error| fault("cannot start the executor's thread", &error))?;
         Ok(CpuExecutor { capacity, work: Some(work), outputs, fetched: None, out: 0, thread: Some(thread) })
     }
+}
+
+/// The memory below the pool.
+fn host(config: &Config, weights: &Weights, capacity: &Capacity) -> Result<Host, BuildError> {
+    Host::new(config, capacity, weights.dtype).map_err(|ExecutorError(why)| BuildError::Unfit(why))
 }
 
 impl Executor for CpuExecutor {
@@ -237,7 +231,9 @@ impl Worker {
         for shrink in shrinks {
             self.model.shrink(shrink, self.histories.table(shrink.seat))?;
         }
-        ends.iter().for_each(|seat| self.model.forget(*seat));
+        for seat in &ends {
+            self.model.forget(*seat);
+        }
         self.histories.update(&ends, begins, &tables)?;
         let inputs = self.histories.inputs_in(&sequences, |sequence| self.model.slots(sequence))?;
         let tables = self.histories.tables(&sequences);

@@ -10,12 +10,16 @@
 //! sequence's next input is.
 
 mod copies;
+mod cut;
 mod rehearsal;
+mod slots;
 
 use std::time::Instant;
 
 pub use copies::{Copied, Moved, TierCopy};
+pub use cut::{Move, cut};
 pub use rehearsal::Rehearsal;
+pub use slots::Slots;
 
 use crate::config::Config;
 

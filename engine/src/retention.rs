@@ -25,8 +25,6 @@ mod kv_zap;
 mod r_kv;
 mod random;
 mod rows;
-mod select;
-mod slots;
 mod snap_kv;
 mod streaming;
 mod tova;
@@ -44,8 +42,6 @@ use crate::executor::{BuildError, Seat};
 pub use future::{AttentionRecord, Foresight, Recorder};
 pub(crate) use gates::Gate;
 pub use gates::{GateKind, Gates};
-pub use select::{Move, cut};
-pub use slots::Slots;
 
 /// Where a head is: whose, and which.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::attention::{Heads, Query, products};
 use super::cache;
 use super::retained::HeadState;
-use crate::retention::{Head, Place, Retention, Token, cut};
+use crate::executor::cut;
+use crate::retention::{Head, Place, Retention, Token};
 
 /// What a layer has computed in a step, by row.
 #[derive(Clone, Copy, Default)]
@@ -117,8 +118,12 @@ fn average(jobs: &mut [Job<'_>]) {
     for other in &*others {
         first.scores.iter_mut().zip(&other.scores).for_each(|(sum, score)| *sum += score);
     }
-    first.scores.iter_mut().for_each(|sum| *sum /= count);
-    others.iter_mut().for_each(|other| other.scores.copy_from_slice(&first.scores));
+    for sum in &mut first.scores {
+        *sum /= count;
+    }
+    for other in others {
+        other.scores.copy_from_slice(&first.scores);
+    }
 }
 
 impl Layer<'_> {

@@ -23,6 +23,8 @@ pub(super) fn gate(
     matmul(level, &gate.w2, inner, out, Epilogue::Store(&gate.b2), packed);
     if kind == GateKind::Retention {
         // log σ(z) = min(z, 0) − log(1 + e^−|z|), which loses nothing where β is near 1.
-        out.iter_mut().for_each(|value| *value = value.min(0.0) - (-value.abs()).exp().ln_1p());
+        for value in out {
+            *value = value.min(0.0) - (-value.abs()).exp().ln_1p();
+        }
     }
 }

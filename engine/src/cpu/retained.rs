@@ -1,7 +1,7 @@
 //! Which tokens lie in the slots of a sequence, layer by layer and head by head, and when some go.
 //!
 //! All heads of a sequence have equally many slots, and new tokens land behind those that are occupied. What goes after a step leaves
-//! its slot to a survivor that is beyond the budget ([`cut`](crate::retention::cut)), so that the occupied slots end at the budget.
+//! its slot to a survivor that is beyond the budget ([`cut`](crate::executor::cut)), so that the occupied slots end at the budget.
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use fearless_simd::Level;
 use super::attention::{Heads, Query};
 use super::cache;
 use super::evict::{self, Job, Rows};
-use crate::executor::{ExecutorError, Seat, Sequence, Shrink};
-use crate::retention::{Place, Retention, Slots};
+use crate::executor::{ExecutorError, Seat, Sequence, Shrink, Slots};
+use crate::retention::{Place, Retention};
 
 /// The slots of all sequences of a model.
 pub(super) struct Retained {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use overbook_sim::counter::mix;
 use overbook_sim::kv::retention::Keep;
 
-use super::{Batch, Capacity, Copied, Executor, ExecutorError, Output, Seat, Sequence, TableChange, TierCopy};
-use crate::retention::{self, Move, Slots};
+use super::{
+    Batch, Capacity, Copied, Executor, ExecutorError, Move, Output, Seat, Sequence, Slots, TableChange, TierCopy, cut,
+};
 
 /// Stands in for a device where serving code is tested. In place of keys and values it keeps, for every position, a hash of
 /// all tokens up to it, and refuses a step that would attend to anything else than its own prefix.
@@ -111,7 +112,7 @@ impl Rehearsal {
     fn cut(&mut self, seat: Seat, budget: u32) -> Result<(), ExecutorError> {
         let mut positions = std::mem::take(&mut self.slots[seat as usize].1);
         let scores: Vec<f32> = positions.iter().map(|position| *position as f32).collect();
-        for Move { from, to } in retention::cut(&scores, &positions, budget, |_| false) {
+        for Move { from, to } in cut(&scores, &positions, budget, |_| false) {
             let (from_at, to_at) = (self.at(seat, from as usize)?, self.at(seat, to as usize)?);
             self.kv[to_at] = self.kv[from_at];
             positions[to as usize] = positions[from as usize];

@@ -23,7 +23,7 @@ impl TokenRetention for RKv {
 
     fn scores(&self, head: &Head<'_>, scores: &mut [f32]) {
         let order = free_in_order(head);
-        let importance = pool(&self.attention(head, &order), self.settings.pool, Pooling::Max);
+        let importance = pool(&attention(head, &order), self.settings.pool, Pooling::Max);
         let redundancy = self.redundancy(head);
         scores.fill(0.0);
         let lambda = self.settings.lambda as f32;
@@ -35,31 +35,15 @@ impl TokenRetention for RKv {
 }
 
 impl RKv {
-    /// Weights of the tokens in `order`.
-    fn attention(&self, head: &Head<'_>, order: &[u32]) -> Vec<f32> {
-        let slots = head.positions.len();
-        let mut weights = Vec::new();
-        for query in head.products.chunks_exact(head.group * slots) {
-            let largest = |slot: &u32| {
-                let members = query.iter().skip(*slot as usize).step_by(slots);
-                members.copied().fold(f32::NEG_INFINITY, f32::max)
-            };
-            let start = weights.len();
-            weights.extend(order.iter().map(largest));
-            softmax(&mut weights[start..]);
-        }
-        let mut mean = vec![0.0; order.len()];
-        mean_of(&weights, &mut mean);
-        mean
-    }
-
     /// How much every key is like the others.
     fn redundancy(&self, head: &Head<'_>) -> Vec<f32> {
         let (slots, alike) = (head.positions.len(), self.settings.alike as f32);
         let mut unit = head.keys.to_vec();
         for key in unit.chunks_exact_mut(head.dim) {
             let scale = norm(key).max(f32::MIN_POSITIVE).recip();
-            key.iter_mut().for_each(|value| *value *= scale);
+            for value in key {
+                *value *= scale;
+            }
         }
         let rows: Vec<&[f32]> = unit.chunks_exact(head.dim).collect();
         let mut sums = vec![0.0; slots];
@@ -73,8 +57,28 @@ impl RKv {
             }
             sums.iter_mut().zip(&cosines).for_each(|(sum, cosine)| *sum += cosine);
         }
-        sums.iter_mut().for_each(|sum| *sum /= slots as f32);
+        for sum in &mut sums {
+            *sum /= slots as f32;
+        }
         softmax(&mut sums);
         sums
     }
+}
+
+/// Weights of the tokens in `order`.
+fn attention(head: &Head<'_>, order: &[u32]) -> Vec<f32> {
+    let slots = head.positions.len();
+    let mut weights = Vec::new();
+    for query in head.products.chunks_exact(head.group * slots) {
+        let largest = |slot: &u32| {
+            let members = query.iter().skip(*slot as usize).step_by(slots);
+            members.copied().fold(f32::NEG_INFINITY, f32::max)
+        };
+        let start = weights.len();
+        weights.extend(order.iter().map(largest));
+        softmax(&mut weights[start..]);
+    }
+    let mut mean = vec![0.0; order.len()];
+    mean_of(&weights, &mut mean);
+    mean
 }

@@ -10,7 +10,9 @@ pub(super) fn softmax(row: &mut [f32]) {
         *value = (*value - largest).exp();
         sum += *value;
     }
-    row.iter_mut().for_each(|value| *value /= sum);
+    for value in row {
+        *value /= sum;
+    }
 }
 
 /// The mean of rows as long as `mean`.
@@ -21,7 +23,9 @@ pub(super) fn mean_of(rows: &[f32], mean: &mut [f32]) {
     for row in rows {
         mean.iter_mut().zip(row).for_each(|(mean, value)| *mean += value);
     }
-    mean.iter_mut().for_each(|mean| *mean /= count);
+    for mean in mean {
+        *mean /= count;
+    }
 }
 
 /// Pools over `width` neighbours, an odd number. Beyond the ends lies nothing for a maximum, and zeros for a mean.

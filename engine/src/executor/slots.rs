@@ -3,7 +3,7 @@
 
 use overbook_sim::kv::retention::{Keep, OutputRule, PromptRule};
 
-use crate::executor::{ExecutorError, Sequence};
+use super::{ExecutorError, Sequence};
 
 /// Slots of a sequence, in every layer and head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
