@@ -1,0 +1,127 @@
+//! Trains the model itself, on recall that grows harder.
+
+use std::sync::Arc;
+
+use candle_core::{D, Device, Result, Tensor};
+use overbook_sim::streams::Purpose;
+
+use super::adam::{Adam, AdamSettings};
+use super::net::{Batch, Net, Vars, first_weights};
+use super::{Progress, TrainError, Watch};
+use crate::config::Config;
+use crate::recall::tasks::{Layout, Sample, TASKS, Task};
+
+/// A part of the curriculum.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Stage {
+    /// Layouts that take turns.
+    pub layouts: Vec<Layout>,
+    /// Steps at most.
+    pub steps: usize,
+    /// Share of right answers, mean of the last 20 steps, at which the stage is done; none: all steps.
+    pub enough: Option<f32>,
+    /// Sequences of a step.
+    pub batch: usize,
+    /// Step size at the end of the stage relative to that at its beginning; between them it falls linearly.
+    pub fall: f64,
+}
+
+/// How a model is trained.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BackboneSettings {
+    /// The curriculum.
+    pub stages: Vec<Stage>,
+    /// The optimiser.
+    pub adam: AdamSettings,
+    /// Steps over which the step size rises to its full value.
+    pub warm_up: usize,
+}
+
+impl Default for BackboneSettings {
+    /// Pairs in 24 tokens until the model recalls them, in 64, then all tasks at their full length in turns.
+    fn default() -> Self {
+        let stage = |layouts: Vec<Layout>, steps, enough, fall| Stage { layouts, steps, enough, batch: 64, fall };
+        let mut mixed: Vec<Layout> = TASKS.iter().map(|task| task.layout()).collect();
+        // The task of the main result comes twice as often.
+        mixed.push(Task::Pairs.layout());
+        BackboneSettings {
+            stages: vec![
+                stage(vec![Layout::pairs(24, 4)], 1500, Some(0.98), 1.0),
+                stage(vec![Layout::pairs(64, 8)], 600, Some(0.98), 1.0),
+                stage(mixed, 640, None, 0.1),
+            ],
+            adam: AdamSettings { rate: 2e-3, epsilon: 1e-8, longest: 1.0 },
+            warm_up: 20,
+        }
+    }
+}
+
+/// Draws a batch.
+pub(super) fn batch(layout: &Layout, seed: u64, first: u64, count: usize) -> Result<(Batch, Vec<Sample>)> {
+    let samples = layout.draw(seed, Purpose::Training, first, count);
+    let tokens: Vec<u32> = samples.iter().flat_map(|sample| sample.tokens.iter().copied()).collect();
+    let tokens = Tensor::new(tokens, &Device::Cpu)?;
+    Ok((Batch { tokens, count, time: layout.length(), asked: Arc::new(layout.asked()) }, samples))
+}
+
+/// Logarithms of probabilities, row by row.
+pub(super) fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+/// Mean loss of the answers [nats], and the share that is right.
+pub(super) fn answers(log_probabilities: &Tensor, samples: &[Sample]) -> Result<(Tensor, f32)> {
+    let values: Vec<u32> = samples.iter().flat_map(|sample| sample.values.iter().copied()).collect();
+    let count = values.len();
+    let likeliest = log_probabilities.argmax(D::Minus1)?.to_vec1::<u32>()?;
+    let right = likeliest.iter().zip(&values).filter(|(got, wanted)| got == wanted).count();
+    let wanted = Tensor::from_vec(values, (count, 1), &Device::Cpu)?;
+    let loss = log_probabilities.gather(&wanted, 1)?.mean_all()?.neg()?;
+    Ok((loss, right as f32 / count as f32))
+}
+
+/// Trains a model from nothing; gives its weights and the steps of each stage.
+///
+/// # Errors
+/// The caller wants to stop, or the loss is no number any more.
+pub fn train(
+    config: &Config,
+    settings: &BackboneSettings,
+    seed: u64,
+    watch: Watch<'_>,
+) -> std::result::Result<(Vars, Vec<usize>), TrainError> {
+    let vars = first_weights(config, seed)?;
+    let mut adam = Adam::new(settings.adam, vars.values().cloned());
+    let (mut drawn, mut steps, mut done) = (0, Vec::new(), 0);
+    for (number, stage) in settings.stages.iter().enumerate() {
+        let what = format!("model, stage {} of {}", number + 1, settings.stages.len());
+        let mut latest: Vec<f32> = Vec::new();
+        for step in 0..stage.steps {
+            let layout = &stage.layouts[step % stage.layouts.len()];
+            let (batch, samples) = batch(layout, seed, drawn, stage.batch)?;
+            drawn += stage.batch as u64;
+            let net = Net::new(config, &vars, false)?;
+            let (loss, accuracy) = answers(&log_softmax(&net.forward(&batch, None)?.logits)?, &samples)?;
+            let rise = ((done + 1) as f64 / settings.warm_up as f64).min(1.0);
+            let fall = 1.0 - (1.0 - stage.fall) * step as f64 / stage.steps as f64;
+            adam.step(&loss.backward()?, rise * fall)?;
+            done += 1;
+            let loss: f32 = loss.to_scalar()?;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { what, step, loss });
+            }
+            if !watch(Progress { what: &what, step: step + 1, of: stage.steps, loss, accuracy }) {
+                return Err(TrainError::Interrupted);
+            }
+            latest.push(accuracy);
+            let recent = &latest[latest.len().saturating_sub(20)..];
+            let mean = recent.iter().sum::<f32>() / 20.0;
+            if stage.enough.is_some_and(|enough| mean >= enough) {
+                break;
+            }
+        }
+        steps.push(latest.len());
+    }
+    Ok((vars, steps))
+}
