@@ -10,6 +10,9 @@ pub mod backbone;
 pub mod capacity;
 pub mod files;
 pub mod gates;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod gradients;
 pub mod net;
 pub mod pointwise;
 

@@ -31,6 +31,9 @@ const FIRST_NOISE: u32 = FIRST_VALUE + VALUES;
 pub enum Task {
     /// Pairs of key and value at random places in noise.
     Pairs,
+    /// As pairs, half as many as there are answers; each answer asks for any of them. The first lesson of training: what has been asked
+    /// for comes again, so that ruling it out is no help.
+    Drill,
     /// Eight pairs that are asked for, fourteen whose keys (the upper half) never are, noise.
     Decoys,
     /// Every key is bound twice, in random order; the binding after [`MARK`] counts.
@@ -45,7 +48,7 @@ pub enum Task {
     Preview,
 }
 
-/// All tasks.
+/// All tasks that are measured.
 pub const TASKS: [Task; 7] = [
     Task::Pairs,
     Task::Decoys,
@@ -81,6 +84,7 @@ impl Task {
     pub fn name(self) -> &'static str {
         match self {
             Task::Pairs => "pairs",
+            Task::Drill => "drill",
             Task::Decoys => "decoys",
             Task::Marked => "marked",
             Task::Copy => "copy",
@@ -95,6 +99,7 @@ impl Task {
         let (context, answers) = match self {
             Task::Pairs | Task::Decoys | Task::Marked | Task::Copy => (128, 8),
             Task::Updates => (128, 4),
+            Task::Drill => (16, 16),
             Task::Incompressible => (64, 8),
             Task::Preview => (64, 4),
         };
@@ -136,6 +141,10 @@ impl Layout {
         let keys: Vec<u32> = shuffled(KEYS as usize, rng).into_iter().map(|key| FIRST_KEY + key as u32).collect();
         let mut asked = match self.task {
             Task::Pairs => scatter(&mut context, &keys[..self.answers], self.context, rng),
+            Task::Drill => {
+                let pairs = scatter(&mut context, &keys[..self.answers / 2], self.context, rng);
+                (0..self.answers).map(|_| pairs[rng.random_range(0..pairs.len())]).collect()
+            }
             Task::Copy => scatter(&mut context, &keys[..self.answers], self.context / 4, rng),
             Task::Decoys => self.decoys(&mut context, &keys, rng),
             Task::Marked => self.marked(&mut context, &keys, rng),

@@ -38,7 +38,7 @@ pub struct BackboneSettings {
 }
 
 impl Default for BackboneSettings {
-    /// Pairs in 24 tokens until the model recalls them, in 64, then all tasks at their full length in turns.
+    /// A drill until the model has found recall, pairs in 24 and 64 tokens, then all tasks at their full length in turns.
     fn default() -> Self {
         let stage = |layouts: Vec<Layout>, steps, enough, fall| Stage { layouts, steps, enough, batch: 64, fall };
         let mut mixed: Vec<Layout> = TASKS.iter().map(|task| task.layout()).collect();
@@ -46,11 +46,12 @@ impl Default for BackboneSettings {
         mixed.push(Task::Pairs.layout());
         BackboneSettings {
             stages: vec![
-                stage(vec![Layout::pairs(24, 4)], 1500, Some(0.98), 1.0),
+                stage(vec![Layout { task: Task::Drill, context: 8, answers: 8 }], 1500, Some(0.98), 1.0),
+                stage(vec![Layout::pairs(24, 4)], 600, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(64, 8)], 600, Some(0.98), 1.0),
-                stage(mixed, 640, None, 0.1),
+                stage(mixed, 480, None, 0.1),
             ],
-            adam: AdamSettings { rate: 2e-3, epsilon: 1e-8, longest: 1.0 },
+            adam: AdamSettings { rate: 2e-3, epsilon: 1e-8, longest: f64::INFINITY },
             warm_up: 20,
         }
     }
