@@ -9,6 +9,7 @@ pub mod policies;
 pub mod reference;
 pub mod regress;
 pub mod statistics;
+pub mod table;
 pub mod tasks;
 
 pub use evaluate::{Judge, Phase};

@@ -15,6 +15,7 @@ pub mod gates;
 mod gradients;
 pub mod net;
 pub mod pointwise;
+pub mod study;
 
 /// Why training ends early.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,12 @@ pub enum TrainError {
     /// Candle refuses: a bug here.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
+    /// The model did not learn to recall at all.
+    #[error("{attempts} attempts did not find recall in the first stage; more steps in it may help")]
+    NotFound {
+        /// First weights that were tried.
+        attempts: usize,
+    },
     /// The loss is no number any more.
     #[error("{what}: the loss is {loss} at step {step}; a lower learning rate may help")]
     Diverged {
@@ -38,6 +45,15 @@ pub enum TrainError {
     /// Weights cannot be read.
     #[error(transparent)]
     Weights(#[from] crate::weights::WeightsError),
+    /// What was written cannot be read back.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// What was written is no model for the reference.
+    #[error(transparent)]
+    Reference(#[from] crate::recall::reference::ReferenceError),
+    /// A policy lacks what it needs.
+    #[error(transparent)]
+    Lacking(#[from] crate::recall::policies::Lacking),
     /// A file cannot be written.
     #[error("{path}: {detail}")]
     Write {
@@ -57,7 +73,7 @@ pub struct Progress<'a> {
     pub step: usize,
     /// Steps at most.
     pub of: usize,
-    /// The step's loss [nats].
+    /// The step's loss [nats]; 0 where something is measured.
     pub loss: f32,
     /// Share of the step's answers that are right.
     pub accuracy: f32,

@@ -49,15 +49,8 @@ pub enum Task {
 }
 
 /// All tasks that are measured.
-pub const TASKS: [Task; 7] = [
-    Task::Pairs,
-    Task::Decoys,
-    Task::Marked,
-    Task::Copy,
-    Task::Updates,
-    Task::Incompressible,
-    Task::Preview,
-];
+pub const TASKS: [Task; 7] =
+    [Task::Pairs, Task::Decoys, Task::Marked, Task::Copy, Task::Updates, Task::Incompressible, Task::Preview];
 
 /// A task with its sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

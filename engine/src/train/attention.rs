@@ -78,7 +78,8 @@ impl Attention {
         keys.chunks_exact_mut(dim).enumerate().for_each(|(position, key)| self.turn(key, position, 1.0));
         let values: Vec<f32> = kv.chunks_exact(width).flat_map(|row| at(row, 1)).collect();
         let across = |rows: &[f32]| (0..dim).flat_map(|d| rows.iter().skip(d).step_by(dim).copied()).collect();
-        let log_beta = if self.gated { log_beta.iter().skip(head).step_by(self.kv_heads).copied().collect() } else { Vec::new() };
+        let log_beta =
+            if self.gated { log_beta.iter().skip(head).step_by(self.kv_heads).copied().collect() } else { Vec::new() };
         Side { time, keys_across: across(&keys), values_across: across(&values), keys, values, log_beta }
     }
 
@@ -293,6 +294,11 @@ impl Attention {
             let value = &slopes.values[position * dim..(position + 1) * dim];
             row[(self.kv_heads + head) * dim..][..dim].copy_from_slice(value);
         }
-        d_beta.iter_mut().skip(head).step_by(self.kv_heads).zip(slopes.log_beta).for_each(|(place, slope)| *place = slope);
+        d_beta
+            .iter_mut()
+            .skip(head)
+            .step_by(self.kv_heads)
+            .zip(slopes.log_beta)
+            .for_each(|(place, slope)| *place = slope);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{D, Device, Result, Tensor};
+use overbook_sim::counter::mix;
 use overbook_sim::streams::Purpose;
 
 use super::adam::{Adam, AdamSettings};
@@ -35,6 +36,9 @@ pub struct BackboneSettings {
     pub adam: AdamSettings,
     /// Steps over which the step size rises to its full value.
     pub warm_up: usize,
+    /// First weights that are tried. Recall is found all at once, or not for a long time: when the first stage ends without it, training
+    /// begins anew with other weights, this often at most.
+    pub attempts: usize,
 }
 
 impl Default for BackboneSettings {
@@ -46,13 +50,14 @@ impl Default for BackboneSettings {
         mixed.push(Task::Pairs.layout());
         BackboneSettings {
             stages: vec![
-                stage(vec![Layout { task: Task::Drill, context: 8, answers: 8 }], 1500, Some(0.98), 1.0),
+                stage(vec![Layout { task: Task::Drill, context: 8, answers: 8 }], 400, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(24, 4)], 600, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(64, 8)], 600, Some(0.98), 1.0),
                 stage(mixed, 480, None, 0.1),
             ],
             adam: AdamSettings { rate: 2e-3, epsilon: 1e-8, longest: f64::INFINITY },
             warm_up: 20,
+            attempts: 8,
         }
     }
 }
@@ -82,47 +87,93 @@ pub(super) fn answers(log_probabilities: &Tensor, samples: &[Sample]) -> Result<
     Ok((loss, right as f32 / count as f32))
 }
 
-/// Trains a model from nothing; gives its weights and the steps of each stage.
+/// What training gives.
+pub struct Backbone {
+    /// The weights.
+    pub vars: Vars,
+    /// Steps of each stage, of the attempt that went on.
+    pub steps: Vec<usize>,
+    /// Attempts it took.
+    pub attempts: usize,
+}
+
+/// Trains a model from nothing.
 ///
 /// # Errors
-/// The caller wants to stop, or the loss is no number any more.
+/// The caller wants to stop, the loss is no number any more, or no attempt found recall.
 pub fn train(
     config: &Config,
     settings: &BackboneSettings,
     seed: u64,
     watch: Watch<'_>,
-) -> std::result::Result<(Vars, Vec<usize>), TrainError> {
-    let vars = first_weights(config, seed)?;
-    let mut adam = Adam::new(settings.adam, vars.values().cloned());
-    let (mut drawn, mut steps, mut done) = (0, Vec::new(), 0);
-    for (number, stage) in settings.stages.iter().enumerate() {
-        let what = format!("model, stage {} of {}", number + 1, settings.stages.len());
+) -> std::result::Result<Backbone, TrainError> {
+    for attempt in 0..settings.attempts {
+        let vars = first_weights(config, mix(seed, attempt as u64))?;
+        let adam = Adam::new(settings.adam, vars.values().cloned());
+        let mut course = Course { config, settings, seed, vars, adam, drawn: (attempt as u64) << 24, done: 0 };
+        let mut steps = Vec::new();
+        let mut found = true;
+        for (number, stage) in settings.stages.iter().enumerate() {
+            let what = format!("model, attempt {}, stage {} of {}", attempt + 1, number + 1, settings.stages.len());
+            let (taken, enough) = course.run(stage, &what, watch)?;
+            steps.push(taken);
+            found = enough || number > 0;
+            if !found {
+                break;
+            }
+        }
+        if found {
+            return Ok(Backbone { vars: course.vars, steps, attempts: attempt + 1 });
+        }
+    }
+    Err(TrainError::NotFound { attempts: settings.attempts })
+}
+
+/// A model in training.
+struct Course<'a> {
+    config: &'a Config,
+    settings: &'a BackboneSettings,
+    seed: u64,
+    vars: Vars,
+    adam: Adam,
+    /// Sequences drawn.
+    drawn: u64,
+    /// Steps done.
+    done: usize,
+}
+
+impl Course<'_> {
+    /// Goes through a stage; gives its steps, and whether it reached what it should.
+    fn run(&mut self, stage: &Stage, what: &str, watch: Watch<'_>) -> std::result::Result<(usize, bool), TrainError> {
         let mut latest: Vec<f32> = Vec::new();
         for step in 0..stage.steps {
-            let layout = &stage.layouts[step % stage.layouts.len()];
-            let (batch, samples) = batch(layout, seed, drawn, stage.batch)?;
-            drawn += stage.batch as u64;
-            let net = Net::new(config, &vars, false)?;
-            let (loss, accuracy) = answers(&log_softmax(&net.forward(&batch, None)?.logits)?, &samples)?;
-            let rise = ((done + 1) as f64 / settings.warm_up as f64).min(1.0);
             let fall = 1.0 - (1.0 - stage.fall) * step as f64 / stage.steps as f64;
-            adam.step(&loss.backward()?, rise * fall)?;
-            done += 1;
-            let loss: f32 = loss.to_scalar()?;
+            let (loss, accuracy) = self.step(&stage.layouts[step % stage.layouts.len()], stage.batch, fall)?;
             if !loss.is_finite() {
-                return Err(TrainError::Diverged { what, step, loss });
+                return Err(TrainError::Diverged { what: what.to_owned(), step, loss });
             }
-            if !watch(Progress { what: &what, step: step + 1, of: stage.steps, loss, accuracy }) {
+            if !watch(Progress { what, step: step + 1, of: stage.steps, loss, accuracy }) {
                 return Err(TrainError::Interrupted);
             }
             latest.push(accuracy);
             let recent = &latest[latest.len().saturating_sub(20)..];
             let mean = recent.iter().sum::<f32>() / 20.0;
             if stage.enough.is_some_and(|enough| mean >= enough) {
-                break;
+                return Ok((latest.len(), true));
             }
         }
-        steps.push(latest.len());
+        Ok((stage.steps, stage.enough.is_none()))
     }
-    Ok((vars, steps))
+
+    /// One step; gives its loss and the share of right answers.
+    fn step(&mut self, layout: &Layout, count: usize, fall: f64) -> Result<(f32, f32)> {
+        let (batch, samples) = batch(layout, self.seed, self.drawn, count)?;
+        self.drawn += count as u64;
+        self.done += 1;
+        let net = Net::new(self.config, &self.vars, false)?;
+        let (loss, accuracy) = answers(&log_softmax(&net.forward(&batch, None)?.logits)?, &samples)?;
+        let rise = (self.done as f64 / self.settings.warm_up as f64).min(1.0);
+        self.adam.step(&loss.backward()?, rise * fall)?;
+        Ok((loss.to_scalar()?, accuracy))
+    }
 }

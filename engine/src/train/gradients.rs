@@ -63,9 +63,7 @@ fn gradients_are_slopes() {
         let query = tensor(6, &[2, rows.len(), 8]);
         let inputs = [query, tensor(7, &[2, 5, 8]), log_beta.clone()];
         check("attention", &inputs, |x| x[0].apply_op3(&x[1], &x[2], attention(true, rows.clone())));
-        check("plain attention", &inputs[..2], |x| {
-            x[0].apply_op3(&x[1], &log_beta, attention(false, rows.clone()))
-        });
+        check("plain attention", &inputs[..2], |x| x[0].apply_op3(&x[1], &log_beta, attention(false, rows.clone())));
     }
 }
 
