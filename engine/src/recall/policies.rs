@@ -16,7 +16,7 @@ use overbook_sim::streams::{Purpose, keyed};
 
 use super::gates::Gates;
 use super::reference::{LayerCache, Step};
-use super::regress::Regressors;
+use super::regress::{Future, Regressors};
 
 /// How tokens are scored.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -194,9 +194,6 @@ pub struct Knowledge {
     /// Seed of random choices.
     pub seed: u64,
 }
-
-/// Attention to come under the full cache: at `[layer][kv head][t][i]` the sum of what the queries after position `t` give to position `i`.
-pub type Future = Vec<Vec<Vec<Vec<f32>>>>;
 
 /// Why a policy cannot be built.
 #[derive(Debug, thiserror::Error)]

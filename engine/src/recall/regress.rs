@@ -3,7 +3,6 @@
 //! KVzap (arXiv 2601.07891) in small: a linear map per layer and KV head. Its label is the maximum over the attention of the sequence
 //! itself, not over a second reading of the context.
 
-use super::policies::Future;
 use super::reference::{LayerCache, Reference, Step};
 use super::tasks::Sample;
 
@@ -18,6 +17,9 @@ pub struct Regressors {
 const FAINTEST: f32 = 1e-6;
 /// Weight of the squares of the map beside the squared errors, per token.
 const RIDGE: f64 = 1e-4;
+
+/// Attention to come under the full cache: at `[layer][kv head][t][i]` the sum of what the queries after position `t` give to position `i`.
+pub type Future = Vec<Vec<Vec<Vec<f32>>>>;
 
 /// What a sequence computes under the full cache.
 pub struct Trace {

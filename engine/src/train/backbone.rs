@@ -50,7 +50,7 @@ impl Default for BackboneSettings {
         mixed.push(Task::Pairs.layout());
         BackboneSettings {
             stages: vec![
-                stage(vec![Layout { task: Task::Drill, context: 8, answers: 8 }], 400, Some(0.98), 1.0),
+                stage(vec![Layout { task: Task::Drill, context: 8, answers: 8 }], 500, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(24, 4)], 600, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(64, 8)], 600, Some(0.98), 1.0),
                 stage(mixed, 480, None, 0.1),
@@ -87,6 +87,9 @@ pub(super) fn answers(log_probabilities: &Tensor, samples: &[Sample]) -> Result<
     Ok((loss, right as f32 / count as f32))
 }
 
+/// Share of right answers in the drill that shows that recall was found; ruling out and guessing give a third.
+const FOUND: f32 = 0.6;
+
 /// What training gives.
 pub struct Backbone {
     /// The weights.
@@ -115,9 +118,9 @@ pub fn train(
         let mut found = true;
         for (number, stage) in settings.stages.iter().enumerate() {
             let what = format!("model, attempt {}, stage {} of {}", attempt + 1, number + 1, settings.stages.len());
-            let (taken, enough) = course.run(stage, &what, watch)?;
+            let (taken, right) = course.run(stage, &what, watch)?;
             steps.push(taken);
-            found = enough || number > 0;
+            found = right >= FOUND || number > 0;
             if !found {
                 break;
             }
@@ -143,9 +146,10 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
-    /// Goes through a stage; gives its steps, and whether it reached what it should.
-    fn run(&mut self, stage: &Stage, what: &str, watch: Watch<'_>) -> std::result::Result<(usize, bool), TrainError> {
+    /// Goes through a stage; gives its steps, and the share of right answers in the last 20 of them.
+    fn run(&mut self, stage: &Stage, what: &str, watch: Watch<'_>) -> std::result::Result<(usize, f32), TrainError> {
         let mut latest: Vec<f32> = Vec::new();
+        let mut mean = 0.0;
         for step in 0..stage.steps {
             let fall = 1.0 - (1.0 - stage.fall) * step as f64 / stage.steps as f64;
             let (loss, accuracy) = self.step(&stage.layouts[step % stage.layouts.len()], stage.batch, fall)?;
@@ -157,12 +161,12 @@ impl Course<'_> {
             }
             latest.push(accuracy);
             let recent = &latest[latest.len().saturating_sub(20)..];
-            let mean = recent.iter().sum::<f32>() / 20.0;
+            mean = recent.iter().sum::<f32>() / 20.0;
             if stage.enough.is_some_and(|enough| mean >= enough) {
-                return Ok((latest.len(), true));
+                break;
             }
         }
-        Ok((stage.steps, stage.enough.is_none()))
+        Ok((latest.len(), mean))
     }
 
     /// One step; gives its loss and the share of right answers.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Future, Policy, kept};
+use super::{Policy, kept};
 use crate::recall::gates::Gates;
 use crate::recall::reference::{LayerCache, Step};
-use crate::recall::regress::Regressors;
+use crate::recall::regress::{Future, Regressors};
 
 /// `(t + 1 - i) · log β`.
 pub(super) struct Trim {
