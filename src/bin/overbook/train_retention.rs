@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use overbook_engine::recall::TASKS;
 use overbook_engine::recall::table::margins_csv;
+use overbook_engine::recall::{TASKS, Task};
 use overbook_engine::train::TrainError;
 use overbook_engine::train::study::{StudySettings, study};
 
@@ -83,7 +83,7 @@ fn settings(args: &TrainArgs) -> Result<StudySettings, Failure> {
         settings.tasks.clear();
         for name in &args.task {
             let found = TASKS.into_iter().find(|task| task.name() == name);
-            let names = TASKS.map(|task| task.name()).join(", ");
+            let names = TASKS.map(Task::name).join(", ");
             let task = found.ok_or_else(|| Failure::Input(format!("--task: no task `{name}`; there are: {names}")))?;
             if settings.tasks.contains(&task) {
                 return Err(Failure::Input(format!("--task: `{name}` is named twice")));
