@@ -13,7 +13,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
 use safetensors::Dtype;
-use safetensors::tensor::{TensorView, serialize_to_file};
+use safetensors::tensor::{TensorView, serialize};
 
 use super::TrainError;
 use super::net::{Vars, names};
@@ -61,7 +61,9 @@ pub fn write_weights(vars: &Vars, path: &Path) -> Result<(), TrainError> {
     let views = all.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
     let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let views = views.map_err(|error| failed(error.to_string()))?;
-    serialize_to_file(views, None, path).map_err(|error| failed(error.to_string()))
+    // Not by `serialize_to_file`, whose files only their owner may read.
+    let bytes = serialize(views, None).map_err(|error| failed(error.to_string()))?;
+    std::fs::write(path, bytes).map_err(|error| failed(error.to_string()))
 }
 
 /// Reads a model's weights back.
