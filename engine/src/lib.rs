@@ -58,11 +58,14 @@ pub mod nvml;
 pub mod parity;
 pub mod priced;
 pub mod prompt;
+pub mod recall;
 pub mod retention;
 pub mod run;
 mod sample;
 pub mod serve;
 pub mod tables;
+#[cfg(feature = "train")]
+pub mod train;
 pub mod weights;
 
 pub use config::Config;

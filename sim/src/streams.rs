@@ -23,6 +23,14 @@ pub enum Purpose {
     Jitter = 106,
     /// Choices of random eviction.
     Evicting = 107,
+    /// First weights of a model that is trained.
+    Weights = 121,
+    /// Sequences that a model is trained on.
+    Training = 122,
+    /// Sequences that settings are chosen on.
+    Tuning = 123,
+    /// Sequences that results are measured on.
+    Testing = 124,
 }
 
 /// The stream of a purpose under a seed.

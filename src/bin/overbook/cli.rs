@@ -80,6 +80,9 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Check the GPU at hand in a quarter of an hour: its kernels, its ceilings, steps beside them, and how well they are predicted.
     GpuCheck(GpuCheckArgs),
+    /// Train small models and retention gates from scratch, and measure how much is recalled when policies keep a few tokens.
+    #[cfg(feature = "train")]
+    TrainRetention(crate::train_retention::TrainArgs),
     /// Print the commands that serve a scenario for real.
     ServeFlags(ScenarioArgs),
     /// Print the JSON Schema of scenario files.

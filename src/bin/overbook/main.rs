@@ -28,6 +28,8 @@ mod run;
 mod serve;
 mod sweep;
 mod trace;
+#[cfg(feature = "train")]
+mod train_retention;
 mod tuning;
 mod validate;
 mod watch;
@@ -56,6 +58,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args, &cli.globals),
         Command::Replay(args) => replay::run(args, &cli.globals),
         Command::GpuCheck(args) => gpu_check::run(args, &cli.globals),
+        #[cfg(feature = "train")]
+        Command::TrainRetention(args) => train_retention::run(args, &cli.globals),
         Command::ServeFlags(args) => import::serve_flags(args, &cli.globals),
         Command::Completions { shell } => {
             let mut text = Vec::new();
