@@ -20,7 +20,7 @@ fn chunks(length: usize, key: u64) -> Vec<usize> {
         if left == 0 {
             break;
         }
-        let most = if draw(key, index) % 3 == 0 { 20 } else { 3 };
+        let most = if draw(key, index).is_multiple_of(3) { 20 } else { 3 };
         let chunk = (1 + draw(key, 1000 + index) as usize % most).min(left);
         chunks.push(chunk);
         left -= chunk;

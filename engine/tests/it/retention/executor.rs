@@ -71,7 +71,7 @@ fn a_long_sequence_needs_blocks_for_its_budget_and_a_chunk() {
         // 9 slots and 5 more are four blocks of four; 9 and one more are three.
         let few = generated(&mut executor(&spec, capacity(&config, 4)), &[vec![2, 0, 3, 1]], &[2, 0, 3]);
         let blocks: Vec<u32> = (0..20).collect();
-        let many = generated(&mut executor(&spec, capacity(&config, 20)), &[blocks.clone()], &blocks);
+        let many = generated(&mut executor(&spec, capacity(&config, 20)), std::slice::from_ref(&blocks), &blocks);
         assert_eq!(few, many);
         assert_eq!(few.len(), 30);
         // One block fewer is refused.

@@ -3,6 +3,9 @@
 //!
 //! The oracle computes in f64. Where scores lie closer than what the engine's f32 can tell apart, either choice is right: such cuts are
 //! counted, must be rare, and the oracle goes on with the engine's choice.
+//!
+//! Planted faults that this test found: a survivor that is copied to the wrong slot, a head in which nothing goes, a note that does not
+//! move with its token, queries of the window that see later tokens.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
