@@ -408,7 +408,9 @@ impl Point {
         };
         let layout = self.scenario.layout(&self.model);
         let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
-        let work = RetentionWork::new(retention, &self.gpu, &self.model, &shard, layout.kv);
+        let work = retention.policy.work();
+        let pace = (retention.budget, retention.every);
+        let work = RetentionWork::new(&work, pace, &self.gpu, (&self.model, &shard), layout.kv);
         Ok(Box::new(Retained::new(whole, work)))
     }
 

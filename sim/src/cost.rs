@@ -19,7 +19,7 @@ use std::ops::{Add, Mul};
 pub use eager::Eager;
 pub use host::HostCost;
 pub use jitter::Jitter;
-pub use retained::{Retained, RetentionWork};
+pub use retained::{Retained, RetentionWork, SlotWork};
 pub use roofline::{CostError, Roofline};
 
 /// Units of [`Cost`] in one nanosecond.

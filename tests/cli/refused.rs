@@ -50,8 +50,8 @@ fn a_prefix_cache_without_contents() {
 
 #[test]
 fn a_tier_of_less_than_a_block() {
-    let tiers = "gpu: h200\nengine: { prefix_cache: { tiers: [{ name: host, size: 1KB }] } }";
-    refuses("gpu: h200", tiers, "1KB", &["the tier `host` of 1KB holds no block", "give it at least"]);
+    let tiers = "gpu: h200\nengine: { prefix_cache: { tiers: [{ name: host, size: 1kB }] } }";
+    refuses("gpu: h200", tiers, "1kB", &["the tier `host` of 1kB holds no block", "give it at least"]);
 }
 
 #[test]

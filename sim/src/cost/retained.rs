@@ -15,10 +15,26 @@
 use super::{Cost, CostModel, DecodeCost, Jitter, StepCost, StepShape};
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelSpec, Shard};
-use crate::kv::retention::{RetentionPolicy, RetentionSpec};
 
 /// Passes of a radix selection over scores of four bytes.
 const SELECT_BYTES: f64 = 16.0;
+
+/// What a policy costs beside attention, for each layer and KV head of a request. Dimensions of a head count in `dims`.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct SlotWork {
+    /// Bytes that each slot has beside its key and value: position and score.
+    pub slot_bytes: u32,
+    /// Bytes read or written per slot in every decode step.
+    pub step_bytes: u32,
+    /// Bytes per slot whenever some go; and so many times the bytes of a key.
+    pub evict_bytes: u32,
+    /// Keys read per slot whenever some go.
+    pub evict_keys: u32,
+    /// Pairs of keys multiplied: so many multiplications of heads for each pair of slots whenever some go.
+    pub evict_pairs: u32,
+    /// Hidden width of the network that each token goes through; 0: there is none.
+    pub gate_width: u32,
+}
 
 /// A cost model whose steps keep budgets.
 #[derive(Debug)]
@@ -41,19 +57,24 @@ pub struct RetentionWork {
 }
 
 impl RetentionWork {
-    /// The work of a policy on a GPU that has a shard of the model.
-    pub fn new(spec: &RetentionSpec, gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, kv: KvDtype) -> RetentionWork {
-        if spec.policy == RetentionPolicy::Full {
+    /// The work of a policy with this budget, and so many tokens between two evictions, on a GPU that has a shard of the model.
+    pub fn new(
+        work: &SlotWork,
+        (budget, every): (u32, u32),
+        gpu: &GpuSpec,
+        (model, shard): (&ModelSpec, &Shard),
+        kv: KvDtype,
+    ) -> RetentionWork {
+        if *work == SlotWork::default() {
             return RetentionWork::default();
         }
-        let work = spec.policy.work();
         let heads = f64::from(model.layers) * f64::from(shard.kv_heads);
         let byte_us = 1e6 / (gpu.small_kernels.memory * gpu.bandwidth.0);
         let flop_us = 1e6 / (gpu.matmul.bf16.compute * gpu.peak_bf16.0);
         let key = f64::from(model.head_dim) * kv.bytes() as f64;
         let evict = f64::from(work.evict_bytes) + f64::from(work.evict_keys) * key;
-        let every = f64::from(spec.every);
-        let pairs = f64::from(work.evict_pairs) * f64::from(spec.budget) * 2.0 * f64::from(model.head_dim);
+        let every = f64::from(every);
+        let pairs = f64::from(work.evict_pairs) * f64::from(budget) * 2.0 * f64::from(model.head_dim);
         let width = f64::from(work.gate_width);
         let ways = f64::from(model.hidden) * width + width * f64::from(model.kv_heads);
         // Every GPU of a group has the whole hidden state: the gates are computed on each, all of them.

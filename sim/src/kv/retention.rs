@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 pub use figures::{Kept, RetentionFigures};
-pub use policies::{Needed, RetentionPolicy, Work};
+pub use policies::{Needed, RetentionPolicy};
 
 /// Retention inside requests: the policy and the budget.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]

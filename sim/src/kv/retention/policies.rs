@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
+use crate::cost::SlotWork as Work;
 
 /// Which tokens stay. The score of a token in a slot decides; the lowest goes, ties the oldest.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -184,23 +185,6 @@ pub struct Needed {
     pub gate: bool,
     /// Attention to come.
     pub future: bool,
-}
-
-/// What a policy costs beside attention, for each layer and KV head of a request. Dimensions of a head count in `dims`.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Work {
-    /// Bytes that each slot has beside its key and value: position and score.
-    pub slot_bytes: u32,
-    /// Bytes read or written per slot in every decode step.
-    pub step_bytes: u32,
-    /// Bytes per slot whenever some go; and so many times the bytes of a key.
-    pub evict_bytes: u32,
-    /// Keys read per slot whenever some go.
-    pub evict_keys: u32,
-    /// Pairs of keys multiplied: so many multiplications of heads for each pair of slots whenever some go.
-    pub evict_pairs: u32,
-    /// Hidden width of the network that each token goes through; 0: there is none.
-    pub gate_width: u32,
 }
 
 /// Position of the token in a slot.
