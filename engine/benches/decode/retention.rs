@@ -1,7 +1,8 @@
 //! What eviction adds to a decode step: `cargo bench -p overbook-engine --bench decode -- retention [THREADS]`.
 //!
 //! Both models attend over equally many slots in every step, the budget and one more: one keeps everything, from the others a token goes
-//! in each head. One layer of the small preset, and its head; a ratio of whole steps does not depend on how many layers there are.
+//! in each head. One layer of the small preset and the model's head: with more layers the head weighs less, and ratios are a little
+//! larger.
 
 use std::hint::black_box;
 use std::sync::Arc;
