@@ -13,6 +13,7 @@ mod kernels;
 mod mix;
 mod parity;
 mod protocol;
+mod recall;
 mod refusals;
 mod retention;
 mod tier;
