@@ -117,10 +117,10 @@ fn plain(name: &str) -> String {
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    let mut names: Vec<&str> = names.collect();
     names.sort_unstable();
     names.dedup();
-    names.join(", ")
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 impl Point {
@@ -168,7 +168,7 @@ pub fn scores(
     };
     let mine: Vec<&QualityRow> = of_model.iter().copied().filter(|row| row.policy == policy.name()).collect();
     let origin = mine.first().unwrap_or(first);
-    let share = |row: &QualityRow| row.score / 100.0;
+    let share = |row: &QualityRow| of_percent(row.score);
     let mut by_budget: BTreeMap<u32, Option<f64>> = budgets
         .filter(|&budget| budget > 0)
         .map(|budget| {
@@ -183,7 +183,7 @@ pub fn scores(
             (budget, score)
         })
         .collect();
-    let full = origin.full / 100.0;
+    let full = of_percent(origin.full);
     by_budget.insert(0, Some(full));
     Ok(Quality {
         task: origin.task.clone(),
@@ -193,6 +193,11 @@ pub fn scores(
         full,
         by_budget,
     })
+}
+
+/// A share with as many digits as its percentage was written with.
+fn of_percent(percent: f64) -> f64 {
+    (percent * 1e6).round() / 1e8
 }
 
 /// The value at `x` between the points of a grid (Fritsch and Carlson's monotone cubic); `None` outside.
