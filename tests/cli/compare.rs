@@ -129,7 +129,7 @@ fn a_late_refusal_keeps_what_is_finished() {
     assert!(rows[1].starts_with("whole.csv,") && rows[1].contains(",extrapolated,"), "{csv}");
     assert!(rows[2].starts_with("broken.csv,,") && !rows[2].contains("extrapolated"), "{csv}");
     assert_eq!(home.json("a/manifest.json")["status"], "failed");
-    assert_eq!(home.json("a/point-0000.summary.json")["requests"]["finished"], 2);
+    assert_eq!(home.json("a/point-0000.summary.json")["completed"], 2);
     // Nothing is kept where nothing was run.
     home.overbook("compare x.yaml --over workload.trace.path=broken.csv --out b").ends(2);
     assert_eq!(home.names("").join(" "), "a broken.csv whole.csv x.yaml");
