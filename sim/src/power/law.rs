@@ -7,7 +7,7 @@
 //! `u_c` and `u_m` are operations and bytes over time × peak, achieved, over the whole span; `d` is the share of the span in which the
 //! GPU was busy, `w` the share of the memory that weights fill, `x` the clock over the highest. A lower clock takes longer over the same
 //! work, so `u_c` already falls with it; `s` is the energy of an operation at the lower voltage. The published form has `a = 1` and
-//! `b = 1/2`: only memory is concave (powertrace-sim, `model/power/surfaces.py`, dense surface).
+//! `b = 1/2`: only memory is concave (powertrace-sim, dense surface).
 //!
 //! Whole steps are the natural span. Their time contains what the host needs between them, as in the fits. A span of several steps is as good
 //! as its steps are alike.

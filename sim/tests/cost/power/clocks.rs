@@ -32,15 +32,12 @@ fn the_known_ones_keep_the_rules_and_the_others_say_so() {
     for name in crate::GPUS.iter().chain(&crate::PCIE).chain(&crate::INFERRED) {
         let gpu = gpu(name);
         assert_eq!(gpu.power.is_some(), KNOWN.contains(name), "{name}");
-        match &gpu.power {
-            Some(power) => {
-                assert!(problems(power).is_empty(), "{name}: {:?}", problems(power));
-                assert!(power.idle.0 < 0.25 * gpu.tdp.0, "{name}");
-            }
-            None => {
-                let told = PowerLaw::of(&gpu).expect_err("no coefficients").to_string();
-                assert!(told.contains(&gpu.name) && told.contains("`power` section"), "{told}");
-            }
+        if let Some(power) = &gpu.power {
+            assert!(problems(power).is_empty(), "{name}: {:?}", problems(power));
+            assert!(power.idle.0 < 0.25 * gpu.tdp.0, "{name}");
+        } else {
+            let told = PowerLaw::of(&gpu).expect_err("no coefficients").to_string();
+            assert!(told.contains(&gpu.name) && told.contains("`power` section"), "{told}");
         }
     }
     assert!(PowerLaw::of(&GpuSpec::none()).is_err());
