@@ -340,13 +340,20 @@ fn look_up<T: DeserializeOwned>(kind: EntryKind, name: &str) -> Result<T, Catalo
 
 #[cfg(test)]
 mod tests {
+    use overbook_sim::check::Check;
+
     use super::*;
 
     #[test]
     fn every_entry_is_valid() {
         let catalog = Catalog::embedded();
         for name in catalog.gpu_names() {
-            catalog.gpu(name).expect(name);
+            let gpu = catalog.gpu(name).expect(name);
+            let mut problems = Vec::new();
+            if let Some(power) = gpu.power {
+                power.check(&mut Check::new("power", &mut problems));
+            }
+            assert!(problems.is_empty(), "{name}: {problems:?}");
         }
         for name in catalog.model_names() {
             catalog.model(name).expect(name).validate().expect(name);

@@ -4,4 +4,5 @@ pub mod gpu;
 pub mod memory;
 pub mod model;
 pub mod parallel;
+pub mod power;
 pub mod server;

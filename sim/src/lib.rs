@@ -57,6 +57,7 @@ pub mod hardware;
 pub mod kv;
 pub mod lengths;
 pub mod partitioners;
+pub mod power;
 pub mod results;
 pub mod routers;
 pub mod schedulers;

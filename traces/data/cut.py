@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 
 WHOLE = pathlib.Path(os.environ["OVERBOOK_DATA"])
@@ -128,6 +129,59 @@ def sglang_golden():
         pack(f"sglang-golden/{name}", "".join(line for line in lines if json.loads(line)["w"] in SGLANG_GOLDEN))
 
 
+# Models of ML.ENERGY's runs whose shapes the catalog has, by their names there.
+MLENERGY = {
+    "Qwen3-14B": "qwen3-14b",
+    "Qwen3-235B-A22B": "qwen3-235b-a22b",
+    "Qwen3-30B-A3B": "qwen3-30b-a3b",
+    "Qwen3-Coder-30B-A3B": "qwen3-30b-a3b",
+    "Qwen3-32B": "qwen3-32b",
+    "Qwen3-8B": "qwen3-8b",
+    "DeepSeek-V3.1": "deepseek-v3",
+    "Llama-3.1-405B": "llama-3.1-405b",
+    "Llama-3.1-70B": "llama-3.1-70b",
+    "Llama-3.1-8B": "llama-3.1-8b",
+    "gpt-oss-120b": "gpt-oss-120b",
+    "gpt-oss-20b": "gpt-oss-20b",
+}
+
+
+def mlenergy():
+    """Power of ML.ENERGY's runs of models that the catalog has: the columns that a power law needs."""
+    header = "run_id,model,gpu,gpus,weights,task,running_mean,output_tok_per_s,output_tokens_mean,watts_per_gpu"
+    lines = [header]
+    for row in csv.DictReader(io.StringIO((WHOLE / "measured/runs.csv").read_text(), newline="")):
+        published = row["model"].split("/")[-1].removesuffix("-FP8")
+        for end in ("-Instruct-2507", "-Thinking-2507", "-Instruct"):
+            published = published.removesuffix(end)
+        if row["set"] != "mlenergy" or not row["power_w_per_gpu_mean"] or published not in MLENERGY:
+            continue
+        weights = {"bfloat16": "bf16"}.get(row["weight_dtype"], row["weight_dtype"])
+        task = row["prompt_spec"].split()[0]
+        output = row["output_spec"].removeprefix("mean ").split()[0]
+        cells = (row["gpu"].lower(), row["n_gpus"], weights, task, row["running_mean"], row["output_tok_per_s"], output)
+        lines.append(",".join((row["run_id"], MLENERGY[published], *cells, row["power_w_per_gpu_mean"])))
+    write("power/mlenergy.csv", "".join(f"{line}\n" for line in lines).encode())
+
+
+def splitwise():
+    """Power and times of Splitwise's A100: rows with 128 tokens of output whose power is there (many are zeros, and the mean of
+    Llama prompts of 8,192 tokens is broken), medians of the repeats."""
+    runs = {}
+    for row in csv.DictReader(io.StringIO(unpacked("power/perf_model.csv"))):
+        mean = float(row["average_power"])
+        if row["hardware"] == "a100-80gb" and row["token_size"] == "128" and mean > 0.2:
+            key = (row["model"], *(int(row[name]) for name in ("tensor_parallel", "prompt_size", "batch_size")))
+            runs.setdefault(key, []).append(row)
+    lines = ["model,tensor_parallel,prompt_tokens,batch,peak_of_tdp,mean_of_tdp,prompt_ms,token_ms"]
+    for key, rows in sorted(runs.items()):
+        middle = {name: statistics.median(float(row[name]) for row in rows) for name in rows[0] if name.endswith(("_power", "_time"))}
+        power = (f"{middle[name]:.4f}" for name in ("peak_power", "average_power"))
+        times = (f"{middle[name]:.4g}" for name in ("prompt_time", "token_time"))
+        lines.append(",".join((*map(str, key), *power, *times)))
+    write("power/splitwise-a100.csv", "".join(f"{line}\n" for line in lines).encode())
+
+
 def main():
     for folder in HERE.iterdir():
         if folder.is_dir():
@@ -148,6 +202,8 @@ def main():
     for name in ("conv-1k-q4", "conv-5k-q4", *(f"vidur-{table}" for table in tables)):
         whole(f"peers/{name}.csv")
     measured()
+    mlenergy()
+    splitwise()
     kernels()
 
 

@@ -90,7 +90,6 @@ fn trained_retention_beats_untrained_at_twenty_four_slots_and_a_full_budget_lose
     let streaming = RetentionPolicy::StreamingLlm(StreamingLlm { sinks: 4 });
     let full = accuracy(RetentionPolicy::Full, 24);
     let (trim, keys, streaming) = (accuracy(TRIM, 24), accuracy(RetentionPolicy::KeyDiff, 24), accuracy(streaming, 24));
-    eprintln!("24 slots: full {full:.3}, trim-kv {trim:.3}, key-diff {keys:.3}, streaming-llm {streaming:.3}");
     assert!(full >= 0.98, "the model knows its task: {full}");
     assert!(trim >= 0.8 && trim > keys + 0.1 && keys > streaming + 0.1, "{trim} {keys} {streaming}");
     let length = Task::Pairs.layout().length() as u32;
@@ -135,7 +134,6 @@ fn engine_and_reference_keep_the_same_tokens_of_the_trained_model() {
         agreed += ours[0].iter().zip(&theirs).filter(|(a, b)| a == b).count();
         asked += theirs.len();
     }
-    eprintln!("{same} of {all} sets are equal, {agreed} of {asked} answers");
     // Scores that lie closer than what rounding leaves may fall either way, and stay apart for a while then.
     assert!(f64::from(same) >= 0.97 * f64::from(all), "{same} of {all}");
     assert!(agreed + 1 >= asked, "{agreed} of {asked} answers");

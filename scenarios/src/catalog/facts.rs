@@ -9,9 +9,10 @@ use super::SiteSpec;
 pub(super) fn gpu(spec: &GpuSpec) -> String {
     let fp8 = spec.peak_fp8.map_or_else(String::new, |peak| format!(", fp8 {peak}"));
     let kernels = spec.matmul.origin.kind;
+    let power = spec.power.as_ref().map_or_else(|| "not known".to_owned(), |power| power.origin.kind.to_string());
     let gib = spec.memory.0 as f64 / f64::from(1 << 30);
     format!(
-        "{}, {gib:.1} GiB at {}, bf16 {}{fp8}, {}; kernel times {kernels}",
+        "{}, {gib:.1} GiB at {}, bf16 {}{fp8}, {}; kernel times {kernels}; power {power}",
         spec.name, spec.bandwidth, spec.peak_bf16, spec.tdp
     )
 }

@@ -1,7 +1,8 @@
 //! Closed forms of kernel times [µs], as functions of shape and a GPU's constants. Symbols: [`crate::hardware::gpu`].
 
 use crate::hardware::gpu::{GpuSpec, MatmulFit};
-use crate::hardware::model::{KvDtype, MlaSpec, WeightDtype};
+use crate::hardware::model::{KvDtype, MlaSpec, MoeSpec, WeightDtype};
+use crate::hardware::parallel::{Exchange, ExpertParallel};
 
 /// Heads of one attention kernel, as one GPU sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +60,22 @@ pub struct ExpertShare {
     pub touched: f64,
     /// Whether experts are spread by number: their kernel then costs a little more.
     pub spread: bool,
+}
+
+impl ExpertShare {
+    /// What the busiest GPU of a group of `gpus` computes of a layer's experts when `tokens` tokens visit them. It holds
+    /// `held` of the experts: all, split by width, or its share of them, whole.
+    pub fn of(moe: MoeSpec, held: u32, spread: Option<ExpertParallel>, gpus: f64, tokens: u64) -> ExpertShare {
+        let pairs = tokens as f64 * f64::from(moe.experts_per_token);
+        let touched = moe.touched(tokens as f64);
+        let Some(experts) = spread else {
+            return ExpertShare { own: pairs, elsewhere: 0.0, touched, spread: false };
+        };
+        let own = (pairs / gpus * experts.imbalance).min(pairs);
+        let touched = (touched / gpus * experts.imbalance).min(f64::from(held));
+        let elsewhere = if experts.exchange == Exchange::AllToAll { 0.0 } else { pairs - own };
+        ExpertShare { own, elsewhere, touched, spread: true }
+    }
 }
 
 /// One fused layer of experts for `m` tokens that visit `touched` distinct experts; `None` where the GPU has no

@@ -281,18 +281,7 @@ impl Roofline {
 
     /// What the busiest GPU of the group computes of a layer's experts.
     fn expert_share(&self, m: u64, moe: MoeSpec) -> ExpertShare {
-        let pairs = m as f64 * f64::from(moe.experts_per_token);
-        let touched = moe.touched(m as f64);
-        match self.experts {
-            None => ExpertShare { own: pairs, elsewhere: 0.0, touched, spread: false },
-            Some(experts) => {
-                let own = (pairs / self.comm.gpus() * experts.imbalance).min(pairs);
-                let held = f64::from(self.shard.experts);
-                let touched = (touched / self.comm.gpus() * experts.imbalance).min(held);
-                let elsewhere = if self.exchanges() { 0.0 } else { pairs - own };
-                ExpertShare { own, elsewhere, touched, spread: true }
-            }
-        }
+        ExpertShare::of(moe, self.shard.experts, self.experts, self.comm.gpus(), m)
     }
 
     /// Two norms with residual (four streams each), rotary embedding in place, and norms of queries and keys where the

@@ -19,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::hardware::model::{KvDtype, WeightDtype};
+use crate::hardware::power::PowerSpec;
 use crate::units::{Bandwidth, Bytes, Flops, Watts};
 
 /// How a number came to be known.
@@ -97,6 +98,9 @@ pub struct GpuSpec {
     /// Fused mixture of experts; absent: no models with experts here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub experts: Option<ExpertsSpec>,
+    /// What it draws; absent: not known, and asking for power is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<PowerSpec>,
 }
 
 /// Matrix multiplication, by dtype of the arithmetic.
@@ -305,6 +309,7 @@ impl GpuSpec {
             all_to_all: None,
             small_kernels: SmallKernels { origin: origin.clone(), memory: 0.0, floor_us: 0.0 },
             experts: None,
+            power: None,
             origin,
         }
     }

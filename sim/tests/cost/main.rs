@@ -11,6 +11,7 @@ mod experts;
 mod kernels;
 mod memory;
 mod parallel;
+mod power;
 mod roofline;
 mod serving;
 mod table;

@@ -1,0 +1,272 @@
+//! What a step executes on one GPU: arithmetic operations, and bytes moved to and from its memory.
+//!
+//! ```text
+//! operations   2 · weights that a token passes through · tokens      (layers; experts: those that the tokens visit)
+//!              2 · head · sequences that need logits
+//!              attention: 4 · heads · head_dim per pair of query and key, no more pairs than the causal mask leaves
+//! bytes        weights of the layers once, of experts only those that some token visits; the head where logits are made;
+//!              one row of the embedding per token
+//!              keys and values: all that decoding sequences attend to, what a chunk finds and makes, what is written
+//! ```
+//!
+//! These are the conventions under which the published coefficients of the power law were fitted (powertrace-sim,
+//! `model/timing/iteration.py`): logical work, without the padding of CUDA graphs and tiles; activations are not counted,
+//! most of them stay in the cache. Integers, but for the expected number of distinct experts, whose bytes and operations are rounded
+//! once per number of tokens. So the work of a jump is the sum of its steps, exactly.
+
+use std::ops::{Add, Mul};
+
+use crate::cost::forms::ExpertShare;
+use crate::cost::{PrefillPart, StepShape};
+use crate::hardware::memory::{self, Stage};
+use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
+
+/// Work on one GPU of every stage of a replica, all stages together. Sums and products saturate.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Work {
+    /// Floating-point operations in bf16: attention always, head and router always, layers unless they are fp8.
+    pub bf16_flops: u64,
+    /// Floating-point operations in fp8.
+    pub fp8_flops: u64,
+    /// Bytes of weights read.
+    pub weight_bytes: u64,
+    /// Bytes of keys and values read and written.
+    pub kv_bytes: u64,
+}
+
+impl Work {
+    /// All operations.
+    pub fn flops(&self) -> u64 {
+        self.bf16_flops.saturating_add(self.fp8_flops)
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> u64 {
+        self.weight_bytes.saturating_add(self.kv_bytes)
+    }
+}
+
+impl Add for Work {
+    type Output = Work;
+    fn add(self, other: Work) -> Work {
+        Work {
+            bf16_flops: self.bf16_flops.saturating_add(other.bf16_flops),
+            fp8_flops: self.fp8_flops.saturating_add(other.fp8_flops),
+            weight_bytes: self.weight_bytes.saturating_add(other.weight_bytes),
+            kv_bytes: self.kv_bytes.saturating_add(other.kv_bytes),
+        }
+    }
+}
+
+impl Mul<u64> for Work {
+    type Output = Work;
+    fn mul(self, times: u64) -> Work {
+        Work {
+            bf16_flops: self.bf16_flops.saturating_mul(times),
+            fp8_flops: self.fp8_flops.saturating_mul(times),
+            weight_bytes: self.weight_bytes.saturating_mul(times),
+            kv_bytes: self.kv_bytes.saturating_mul(times),
+        }
+    }
+}
+
+/// The work of decode-only steps of one batch size: `base + per_context · s` for the context sum `s`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DecodeWork {
+    /// Part that does not depend on the context.
+    pub base: Work,
+    /// Per attended KV token.
+    pub per_context: Work,
+}
+
+/// Counts the work of steps of one model, spread over GPUs in one way.
+#[derive(Clone, Debug)]
+pub struct StepWork {
+    model: ModelSpec,
+    shard: Shard,
+    weights: WeightDtype,
+    /// Experts by number; the mean GPU, so without imbalance.
+    experts: Option<ExpertParallel>,
+    gpus: u32,
+    stages: u32,
+    resident: u64,
+    /// Operations per pair of query and key, one layer: decoding, and prompts.
+    decode_pair: u64,
+    prefill_pair: u64,
+    /// Operations per token found before a chunk, one layer: keys and values made again from latents.
+    remade: u64,
+    /// Bytes of keys and values of one token in one layer.
+    slot: u64,
+    /// Layers that attend to everything, and those with a window of `window` tokens.
+    far: u64,
+    near: u64,
+    window: u64,
+}
+
+impl StepWork {
+    /// For a model spread like that (a number: tensor parallelism alone).
+    pub fn new(
+        model: &ModelSpec,
+        spread: impl Into<Parallelism>,
+        weights: WeightDtype,
+        kv: KvDtype,
+    ) -> Result<StepWork, ModelError> {
+        let spread = spread.into();
+        let shard = model.shard_experts(spread.tensor, spread.experts.map(|experts| experts.exchange))?;
+        if spread.stages == 0 || spread.stages > model.layers {
+            let (stages, layers) = (spread.stages, model.layers);
+            return Err(ModelError::Stages { model: model.name.clone(), stages, layers });
+        }
+        let stages = Stage::all(model, spread.stages).into_iter();
+        let resident = stages.map(|stage| memory::stage_weight_bytes(model, &shard, weights, stage)).sum();
+        let heads = u64::from(shard.heads);
+        let (decode_pair, prefill_pair, remade) = model.mla.map_or_else(
+            || {
+                let pair = 4 * heads * u64::from(model.head_dim);
+                (pair, pair, 0)
+            },
+            |mla| {
+                let (rank, stored) = (u64::from(mla.kv_lora_rank), u64::from(mla.stored()));
+                let (key, value) = (u64::from(mla.qk_head_dim()), u64::from(mla.v_head_dim));
+                let made = u64::from(mla.nope_head_dim + mla.v_head_dim);
+                (2 * heads * (stored + rank), 2 * heads * (key + value), 2 * heads * rank * made)
+            },
+        );
+        let near = model.sliding.map_or(0, |sliding| u64::from(sliding.layers));
+        Ok(StepWork {
+            experts: spread.experts.map(|experts| ExpertParallel { imbalance: 1.0, ..experts }),
+            gpus: spread.tensor,
+            stages: spread.stages,
+            weights,
+            resident,
+            decode_pair,
+            prefill_pair,
+            remade,
+            slot: model.stored_per_token(shard.kv_heads) * kv.bytes(),
+            far: u64::from(model.layers) - near,
+            near,
+            window: model.sliding.map_or(0, |sliding| u64::from(sliding.window)),
+            model: model.clone(),
+            shard,
+        })
+    }
+
+    /// Groups of GPUs that do one step after the other.
+    pub fn stages(&self) -> u32 {
+        self.stages
+    }
+
+    /// Bytes of weights on one GPU, the mean over the stages.
+    pub fn resident_bytes(&self) -> f64 {
+        self.resident as f64 / f64::from(self.stages)
+    }
+
+    /// The work of one step of any shape; none without tokens.
+    pub fn of(&self, shape: &StepShape<'_>) -> Work {
+        let tokens = shape.tokens();
+        if tokens == 0 {
+            return Work::default();
+        }
+        let seqs = u64::from(shape.decode_seqs);
+        let rows = seqs + u64::from(shape.prefill_ends);
+        let prefill = shape.prefill.iter().fold(Work::default(), |sum, part| sum + self.chunk(*part));
+        self.layers(tokens) + self.head(rows) + self.decoded(seqs) + self.attended() * shape.decode_context + prefill
+    }
+
+    /// The work of decode-only steps of `seqs` sequences, as a function of the context sum.
+    pub fn decode(&self, seqs: u32) -> DecodeWork {
+        let seqs = u64::from(seqs);
+        let base = if seqs == 0 { Work::default() } else { self.layers(seqs) + self.head(seqs) + self.decoded(seqs) };
+        DecodeWork { base, per_context: self.attended() }
+    }
+
+    /// Matrices of all layers for `tokens` tokens, and rows of the embedding.
+    fn layers(&self, tokens: u64) -> Work {
+        let (model, shard) = (&self.model, &self.shard);
+        let (all, dense) = (u64::from(model.layers), u64::from(model.dense_layers()));
+        let attention = all * model.attention_weights_of(shard.heads, shard.kv_heads);
+        let mlp = dense * model.mlp_weights_of(shard.intermediate);
+        let rows = tokens.saturating_mul(2 * u64::from(model.hidden));
+        let outside = arithmetic(self.weights.outside_experts(), 2 * (attention + mlp), tokens);
+        let read = Work { weight_bytes: self.read_always().saturating_add(rows), ..Work::default() };
+        outside + read + self.experts(tokens) * (all - dense)
+    }
+
+    /// Routed and shared experts and the router of one layer, and the bytes of the routed ones.
+    fn experts(&self, tokens: u64) -> Work {
+        let (model, shard) = (&self.model, &self.shard);
+        let Some(moe) = model.moe else { return Work::default() };
+        let share = ExpertShare::of(moe, shard.experts, self.experts, f64::from(self.gpus), tokens);
+        let one = model.mlp_weights_of(shard.expert_intermediate);
+        let routed = arithmetic(self.weights, 2 * one, share.own.round() as u64);
+        // Tokens that are this GPU's own outside of the routed experts.
+        let exchanges = self.experts.is_some_and(|experts| experts.exchange == Exchange::AllToAll);
+        let own = if exchanges { tokens.div_ceil(u64::from(self.gpus)) } else { tokens };
+        let shared = u64::from(moe.shared_experts) * model.mlp_weights_of(shard.shared_intermediate);
+        let always = arithmetic(self.weights.outside_experts(), 2 * shared, own)
+            + arithmetic(WeightDtype::Bf16, 2 * model.router_weights(), own);
+        let visited = share.touched / f64::from(shard.experts) * self.routed_bytes() as f64;
+        routed + always + Work { weight_bytes: visited.round() as u64, ..Work::default() }
+    }
+
+    /// Bytes of all routed experts of one layer that one GPU holds.
+    fn routed_bytes(&self) -> u64 {
+        let shared = self
+            .model
+            .moe
+            .map_or(0, |moe| u64::from(moe.shared_experts) * self.model.mlp_weights_of(self.shard.shared_intermediate));
+        self.model.expert_bytes_of(&self.shard, self.weights) - self.weights.outside_experts().bytes(shared)
+    }
+
+    /// Bytes of weights that every step reads: all but routed experts, embedding and head.
+    fn read_always(&self) -> u64 {
+        let sparse = u64::from(self.model.layers - self.model.dense_layers());
+        let stage = Stage { layers: self.model.layers, dense: self.model.dense_layers(), first: false, last: false };
+        memory::stage_weight_bytes(&self.model, &self.shard, self.weights, stage) - sparse * self.routed_bytes()
+    }
+
+    /// The head for so many sequences.
+    fn head(&self, rows: u64) -> Work {
+        let weights = u64::from(self.shard.vocab) * u64::from(self.model.hidden);
+        let read = if rows > 0 { 2 * weights } else { 0 };
+        arithmetic(WeightDtype::Bf16, 2 * weights, rows) + Work { weight_bytes: read, ..Work::default() }
+    }
+
+    /// What a decoding sequence does beside its context: it writes one token, and layers with a window read that, however short the
+    /// sequence.
+    fn decoded(&self, seqs: u64) -> Work {
+        let windows = self.near * self.window;
+        let written = self.slot * u64::from(self.model.layers);
+        let each =
+            Work { bf16_flops: self.decode_pair * windows, kv_bytes: self.slot * windows + written, ..Work::default() };
+        each * seqs
+    }
+
+    /// One attended token of a decoding sequence.
+    fn attended(&self) -> Work {
+        Work { bf16_flops: self.decode_pair * self.far, kv_bytes: self.slot * self.far, ..Work::default() }
+    }
+
+    /// Attention of a chunk of a prompt. What it finds is read once; what it makes is written and read once. Layers with a window
+    /// compare each token with a whole one.
+    fn chunk(&self, part: PrefillPart) -> Work {
+        let (new, past) = (u64::from(part.tokens), u64::from(part.past));
+        let pairs = new.saturating_mul(past).saturating_add(new.saturating_mul(new + 1) / 2);
+        let near_pairs = new * self.window;
+        let made = past.saturating_mul(self.remade).saturating_mul(self.far);
+        let compared = self.far.saturating_mul(pairs).saturating_add(self.near * near_pairs);
+        let bf16_flops = self.prefill_pair.saturating_mul(compared).saturating_add(made);
+        let slots = self.far * (past + 2 * new) + self.near * (past.min(self.window) + 2 * new);
+        Work { bf16_flops, kv_bytes: self.slot.saturating_mul(slots), ..Work::default() }
+    }
+}
+
+/// `flops` operations per token, in the arithmetic of a weight dtype.
+fn arithmetic(dtype: WeightDtype, flops: u64, tokens: u64) -> Work {
+    let flops = flops.saturating_mul(tokens);
+    match dtype {
+        WeightDtype::Fp8 => Work { fp8_flops: flops, ..Work::default() },
+        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => Work { bf16_flops: flops, ..Work::default() },
+    }
+}
