@@ -12,7 +12,7 @@
 //!   the score of 5 is the lowest      0 1 2 3          0 8 2 7       8 takes the slot of 5
 //! ```
 //!
-//! A policy implements [`TokenRetention`]; [`build`] makes it from its row in scenarios. [`Retention`] is one with a budget, for a
+//! A policy implements [`TokenRetention`]; `build` makes it from its row in scenarios. [`Retention`] is one with a budget, for a
 //! [`Model`](crate::cpu::Model).
 
 mod expected_attention;
