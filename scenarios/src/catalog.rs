@@ -437,7 +437,8 @@ mod tests {
         let facts = |name| &list.iter().find(|entry| entry.name == name).expect(name).facts;
         assert_eq!(
             facts("h200"),
-            "NVIDIA H200 (SXM), 139.8 GiB at 4.8TB/s, bf16 989TFLOP/s, fp8 1978TFLOP/s, 700W; kernel times imported"
+            "NVIDIA H200 (SXM), 139.8 GiB at 4.8TB/s, bf16 989TFLOP/s, fp8 1978TFLOP/s, 700W; kernel times imported; \
+             power inferred"
         );
         assert!(facts("mi300x").ends_with("inferred"));
         assert_eq!(

@@ -12,6 +12,7 @@ use crate::cli::{Globals, ScenarioArgs, TraceArgs};
 use crate::output::Failure;
 
 /// Requests to be read.
+#[cfg_attr(not(feature = "frames"), expect(dead_code, reason = "only fits read them"))]
 pub(crate) enum Requests {
     /// Of a trace, which also knows what became of its rows.
     Recorded(Box<Replay>),
