@@ -232,4 +232,40 @@ workload:
         let page = table.html().unwrap();
         assert!(page.contains("<h2>Notes</h2>") && page.contains("<dt>orca</dt><dd>orca reserves"), "{page}");
     }
+
+    /// Scores of TRIM-KV on GSM8K: 94.5 % at 512 slots, 95 % with full caches.
+    #[test]
+    fn answers_are_those_of_the_measured_row() {
+        let of = |retention: &str, output: u32| {
+            let text = format!(
+                "
+version: 1
+name: answers
+model: qwen3-4b
+gpu: h100
+workload:
+  generate: {{ arrivals: {{ poisson: {{ rate: 10/s }} }}, lengths: {{ fixed: {{ prompt: 400, output: {output} }} }}, requests: 100 }}
+  max_new_tokens: true
+engine: {{ retention: {retention} }}
+slo: {{ quality: {{ task: GSM8K, at_least: 0.99 }} }}
+"
+            );
+            Experiment::from_text("answers", &text).run(&Options::default()).unwrap()
+        };
+        let near = |value: Option<f64>, wanted: f64| (value.unwrap() - wanted).abs() < 1e-12;
+        let kept = of("{ policy: { trim-kv: {} }, budget: 512 }", 200);
+        assert!(near(kept.metric("quality"), 0.945 / 0.95) && kept.keeps_targets());
+        let seconds = kept.metric("gpu_hours").unwrap() * 3600.0;
+        assert!(near(kept.metric("answers_per_gpu_second").map(|rate| rate * seconds), 94.5));
+        // Requests that end before their budget keep all.
+        assert!(near(of("{ policy: { trim-kv: {} }, budget: 512 }", 100).metric("quality"), 1.0));
+        for unknown in ["{ policy: { trim-kv: {} }, budget: 33 }", "{ policy: key-diff, budget: 512 }"] {
+            let outcome = of(unknown, 200);
+            assert_eq!(outcome.metric("quality"), None, "{unknown}");
+            assert!(near(outcome.metric("quality_unknown"), 1.0) && !outcome.keeps_targets(), "{unknown}");
+        }
+        // The score is of tokens that went while decoding: here only those of prompts go.
+        let prompts = of("{ policy: { trim-kv: {} }, budget: 256, prompt: at-end, output: keep }", 200);
+        assert_eq!(prompts.metric("quality"), None);
+    }
 }

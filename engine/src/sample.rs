@@ -56,7 +56,8 @@ fn uniform(seed: u64, position: u32) -> f64 {
     (counter::draw(counter::draw(seed, 0), u64::from(position)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-fn largest(logits: &[f32]) -> u32 {
+/// The likeliest token; of equals the lowest.
+pub(crate) fn largest(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, logit) in logits.iter().enumerate() {
         if *logit > logits[best] {

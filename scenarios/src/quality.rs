@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use overbook_sim::hardware::model::ModelSpec;
-use overbook_sim::kv::retention::RetentionPolicy;
+use overbook_sim::kv::retention::{OutputRule, PromptRule, RetentionPolicy, RetentionSpec};
 use overbook_sim::results::summary::Quality;
 use serde::Deserialize;
 
@@ -25,6 +25,8 @@ pub struct QualityRow {
     pub task: String,
     /// Policy; ours by their names in scenarios.
     pub policy: String,
+    /// What was evicted.
+    pub evicts: Evicts,
     /// Slots in each layer and KV head.
     pub budget: u32,
     /// Right answers [percent].
@@ -37,6 +39,27 @@ pub struct QualityRow {
     pub kind: String,
     /// Where it stands.
     pub source: String,
+}
+
+/// When tokens went in a measurement. Scores of one kind say nothing of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evicts {
+    /// Once, when the prompt was complete; all output was kept (`prompt: at-end`, `output: keep`).
+    Prompt,
+    /// While decoding too (`output: evict`).
+    Throughout,
+}
+
+impl Evicts {
+    /// The kind that settings are of, if measurements have it.
+    fn of(retention: &RetentionSpec) -> Option<Evicts> {
+        match (retention.prompt, retention.output) {
+            (_, OutputRule::Evict) => Some(Evicts::Throughout),
+            (PromptRule::AtEnd, OutputRule::Keep) => Some(Evicts::Prompt),
+            (PromptRule::EachChunk, OutputRule::Keep) => None,
+        }
+    }
 }
 
 /// Why there is no quality.
@@ -142,8 +165,9 @@ pub(crate) fn of(
     let Some(spec) = &scenario.slo.quality else { return Ok(None) };
     let rows = spec.table.as_deref().map_or_else(|| Ok(catalog()), read)?;
     let model = spec.model.as_deref().unwrap_or(&model.name);
-    let policy = scenario.engine.retention.as_ref().map_or(RetentionPolicy::Full, |retention| retention.policy);
-    scores(&rows, (&spec.task, model), &policy, budgets).map(Some)
+    let retention = scenario.engine.retention.as_ref();
+    let policy = retention.map_or(RetentionPolicy::Full, |retention| retention.policy);
+    scores(&rows, (&spec.task, model), (&policy, retention.and_then(Evicts::of)), budgets).map(Some)
 }
 
 /// Scores of a policy at a task with a model, for the budgets that were used.
@@ -153,7 +177,7 @@ pub(crate) fn of(
 pub fn scores(
     rows: &[QualityRow],
     (task, model): (&str, &str),
-    policy: &RetentionPolicy,
+    (policy, evicts): (&RetentionPolicy, Option<Evicts>),
     budgets: impl Iterator<Item = u32>,
 ) -> Result<Quality, QualityError> {
     let of_task: Vec<&QualityRow> = rows.iter().filter(|row| row.task.eq_ignore_ascii_case(task)).collect();
@@ -166,7 +190,8 @@ pub fn scores(
         let known = list(of_task.iter().map(|row| row.model.as_str()));
         return Err(QualityError::Model { task: task.to_owned(), model: model.to_owned(), known });
     };
-    let mine: Vec<&QualityRow> = of_model.iter().copied().filter(|row| row.policy == policy.name()).collect();
+    let mine: Vec<&QualityRow> =
+        of_model.iter().copied().filter(|row| row.policy == policy.name() && Some(row.evicts) == evicts).collect();
     let origin = mine.first().unwrap_or(first);
     let share = |row: &QualityRow| of_percent(row.score);
     let mut by_budget: BTreeMap<u32, Option<f64>> = budgets
@@ -246,7 +271,12 @@ mod tests {
     const TRIM: RetentionPolicy = RetentionPolicy::TrimKv(TrimKv { window: 0 });
 
     fn at(policy: RetentionPolicy, task: &str, model: &str, budget: u32) -> Option<f64> {
-        scores(&catalog(), (task, model), &policy, [budget].into_iter()).unwrap().by_budget[&budget]
+        of(policy, Evicts::Throughout, task, model, budget)
+    }
+
+    fn of(policy: RetentionPolicy, evicts: Evicts, task: &str, model: &str, budget: u32) -> Option<f64> {
+        let kind = (&policy, Some(evicts));
+        scores(&catalog(), (task, model), kind, [budget].into_iter()).unwrap().by_budget[&budget]
     }
 
     #[test]
@@ -255,7 +285,7 @@ mod tests {
         let of = |kind: &str| rows.iter().filter(|row| row.kind == kind).count();
         assert_eq!((of("leaderboard"), of("digitised")), (158, 60));
         let keys: std::collections::BTreeSet<_> =
-            rows.iter().map(|row| (&row.model, &row.task, &row.policy, row.budget)).collect();
+            rows.iter().map(|row| (&row.model, &row.task, &row.policy, row.evicts as u8, row.budget)).collect();
         assert_eq!(keys.len(), rows.len(), "one score for each model, task, policy and budget");
     }
 
@@ -268,16 +298,20 @@ mod tests {
         assert_eq!(at(TRIM, "MATH-500", "qwen3-4b", 2049), None);
         assert_eq!(at(RetentionPolicy::Tova, "MATH-500", "qwen3-4b", 512), None, "nobody measured it");
         let snap = RetentionPolicy::SnapKv(SnapKv::default());
-        assert_eq!(at(snap, "RULER-4k", "qwen3-8b", 1024), Some(0.3306));
+        assert_eq!(of(snap, Evicts::Prompt, "RULER-4k", "qwen3-8b", 1024), Some(0.3306));
+        assert_eq!(at(snap, "RULER-4k", "qwen3-8b", 1024), None, "measured with all output kept");
     }
 
     #[test]
     fn what_is_not_known_is_told_with_what_is() {
         let rows = catalog();
-        let told = |task, model| scores(&rows, (task, model), &TRIM, std::iter::empty()).unwrap_err().to_string();
+        let told = |task, model| {
+            let kind = (&TRIM, Some(Evicts::Throughout));
+            scores(&rows, (task, model), kind, std::iter::empty()).unwrap_err().to_string()
+        };
         assert!(told("MMLU", "qwen3-4b").contains("known are `AIME24`"), "{}", told("MMLU", "qwen3-4b"));
         assert!(told("GSM8K", "llama-3.1-8b").contains("measured with `Qwen3-4B`"));
-        let bare = "model,task,policy,budget,score,full,samples,kind,source\nm,t,trim-kv,8,50,90,,own-run,\n";
+        let bare = "model,task,policy,evicts,budget,score,full,samples,kind,source\nm,t,trim-kv,throughout,8,50,90,,own-run,\n";
         assert!(parse("x.csv", bare).unwrap_err().to_string().contains("line 2 has no source"));
     }
 }

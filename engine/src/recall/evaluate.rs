@@ -9,6 +9,7 @@ use super::policies::{Knowledge, Lacking, Policy, Rule, Setting};
 use super::reference::{LayerCache, Reference, Step};
 use super::regress::{Future, Trace};
 use super::tasks::{Layout, Sample, Task};
+use crate::sample::largest;
 
 /// When tokens go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,7 +99,7 @@ impl Judge<'_> {
                 watch(step, cache);
             });
             if asked.contains(&position) {
-                answers.push(likeliest(&self.model.logits(&state)));
+                answers.push(largest(&self.model.logits(&state)));
             }
         }
         Ok(answers)
@@ -113,16 +114,6 @@ impl Judge<'_> {
     fn future(&self, sample: &Sample) -> Future {
         Trace::record(self.model, &sample.tokens).future()
     }
-}
-
-fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = token;
-        }
-    }
-    best as u32
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub struct QualitySpec {
     #[schemars(range(min = 0, max = 2))]
     pub at_least: Option<f64>,
     /// Another table of measured scores than the catalog's, relative to the scenario's folder: a CSV file with the columns `model`,
-    /// `task`, `policy`, `budget`, `score`, `full`, `samples`, `kind` and `source`.
+    /// `task`, `policy`, `evicts` (`prompt` or `throughout`), `budget`, `score`, `full`, `samples`, `kind` and `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<std::path::PathBuf>,
 }

@@ -36,14 +36,14 @@ fn a_quality_that_nobody_measured_is_refused_with_what_there_is() {
 fn a_table_of_ones_own_needs_a_source_for_every_row() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mine.csv");
-    let head = "model,task,policy,budget,score,full,samples,kind,source\n";
+    let head = "model,task,policy,evicts,budget,score,full,samples,kind,source\n";
     let of = |rows: &str| {
         std::fs::write(&path, format!("{head}{rows}")).expect("a file");
         let quality = format!("slo: {{ quality: {{ task: Recall, table: {} }} }}\n", path.display());
         said(&format!("{LEAST}{KEPT}{quality}"))
     };
-    assert_eq!(of("llama-3.1-8b,Recall,trim-kv,1024,50,90,8,own-run,my notebook\n"), "");
-    let told = of("llama-3.1-8b,Recall,trim-kv,1024,50,90,8,own-run,\n");
+    assert_eq!(of("llama-3.1-8b,Recall,trim-kv,throughout,1024,50,90,8,own-run,my notebook\n"), "");
+    let told = of("llama-3.1-8b,Recall,trim-kv,throughout,1024,50,90,8,own-run,\n");
     assert!(told.contains("line 2 has no source"), "{told}");
-    assert!(of("llama-3.1-8b,Recall,trim-kv,1024,50,90,8,hearsay,x\n").contains("of the kind `hearsay`"));
+    assert!(of("llama-3.1-8b,Recall,trim-kv,throughout,1024,50,90,8,hearsay,x\n").contains("of the kind `hearsay`"));
 }

@@ -12,6 +12,7 @@ mod kernels;
 mod memory;
 mod parallel;
 mod power;
+mod retained;
 mod roofline;
 mod serving;
 mod table;

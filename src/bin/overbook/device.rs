@@ -56,8 +56,7 @@ impl Device {
         fits(&config, &point.model)?;
         let mut place = device::open(kind, config.clone(), folder.as_deref()).map_err(not_opened)?;
         if let Some(retention) = &point.scenario.engine.retention {
-            let built = place.retain(retention, point.scenario.seed);
-            built.map_err(|error| Failure::Input(error.to_string()))?;
+            place.retain(retention, point.scenario.seed)?;
         }
         if kind == DeviceKind::Cuda {
             warn_unless_kept();
