@@ -9,8 +9,9 @@ use overbook_sim::workload::arrival::Arrival;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
+use crate::lanes::apart;
 use crate::world::{How, World};
-use crate::world_random::{retaining, world};
+use crate::world_random::{retain, retaining, world};
 
 #[test]
 fn jumps_equal_steps_where_tokens_go() {
@@ -36,6 +37,27 @@ fn jumps_equal_steps_where_tokens_go() {
     );
     assert!(cut_requests > 5000 && cuts > 2000 && shrunk > 500 && preempting > 200);
     assert!(steps > 2 * plans);
+}
+
+/// Prompts are cut where they are computed, and what is kept moves to where it decodes.
+#[test]
+fn requests_that_move_between_replicas_keep_their_budgets() {
+    let (mut moved, mut cut, mut worlds) = (0, 0, 0);
+    for seed in 0..600 {
+        let mut world = apart(seed);
+        if !world.spec.scheduler.needs().counts_slots {
+            continue;
+        }
+        retain(&mut world, seed);
+        let slow = world.run(How { audit: seed % 4 == 0, ..How::STEPS });
+        let fast = world.run(How { audit: seed % 8 == 0, ..How::JUMPS });
+        assert_eq!(slow.difference(&fast), None, "world {seed} {:?}", world.spec.limits);
+        worlds += 1;
+        moved += fast.rows.requests.iter().filter(|row| row.outcome == Outcome::Finished && row.replica > 0).count();
+        let finished = fast.result.summary.retained.iter().flat_map(|retained| &retained.finished);
+        cut += finished.filter(|(budget, _)| **budget > 0).map(|(_, of)| of.requests).sum::<u64>();
+    }
+    assert!(worlds > 150 && moved > 1000 && cut > 500, "{worlds} worlds, {moved} moved, {cut} lost tokens");
 }
 
 #[test]

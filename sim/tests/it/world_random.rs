@@ -141,9 +141,15 @@ fn cost(draw: &mut Draw) -> Affine {
     }
 }
 
-/// The world of a seed, where requests have a budget of slots, and mostly a pool that is small for it.
+/// The world of a seed, where requests have a budget of slots.
 pub fn retaining(seed: u64) -> World {
     let mut world = world(seed);
+    retain(&mut world, seed);
+    world
+}
+
+/// Gives the requests of a world a budget, and mostly a pool that is small for it.
+pub fn retain(world: &mut World, seed: u64) {
     let draw = &mut Draw(ChaCha8Rng::seed_from_u64(seed ^ 0x0BED));
     let limits = &mut world.spec.limits;
     let budget = draw.within(4, limits.max_model_len / 2);
@@ -157,7 +163,6 @@ pub fn retaining(seed: u64) -> World {
         // A request has room by itself, and not much more.
         limits.blocks = u64::from(limits.longest_slots().div_ceil(limits.block_tokens)) + draw.below(60);
     }
-    world
 }
 
 /// The world of a seed.
