@@ -266,7 +266,7 @@ impl Retention {
 
     /// Tokens that never go with a budget: so many at the start, and so many of the latest.
     pub(crate) fn protects(&self, budget: u32) -> (u32, u32) {
-        self.spec.policy.protects(budget)
+        self.spec.protects(budget)
     }
 
     /// Whether it changes nothing and watches nothing.

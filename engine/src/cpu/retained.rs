@@ -218,7 +218,7 @@ impl Retained {
         shrink: Shrink,
     ) -> Result<(), ExecutorError> {
         let Shrink { seat, budget } = shrink;
-        let least = self.retention.spec().policy.least();
+        let least = self.retention.spec().least();
         if budget < least {
             let name = self.retention.spec().policy.name();
             return Err(ExecutorError(format!("a budget of {budget} for `{name}`, which needs {least} at least")));

@@ -45,6 +45,26 @@ pub struct RetentionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub shrink_to: Option<u32>,
+    /// Tokens that never go, beside those that the policy itself protects.
+    #[serde(default, skip_serializing_if = "Protect::is_none")]
+    pub protect: Protect,
+}
+
+/// Tokens that never go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protect {
+    /// So many at the start of the request.
+    pub first: u32,
+    /// So many of the latest.
+    pub latest: u32,
+}
+
+impl Protect {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_none(&self) -> bool {
+        *self == Protect::default()
+    }
 }
 
 /// When tokens of prompts go.
@@ -83,7 +103,20 @@ impl RetentionSpec {
             prompt: PromptRule::EachChunk,
             output: OutputRule::Evict,
             shrink_to: None,
+            protect: Protect::default(),
         }
+    }
+
+    /// Tokens that never go with a budget, whatever their score: so many at the start and so many of the latest.
+    pub fn protects(&self, budget: u32) -> (u32, u32) {
+        let (first, latest) = self.policy.protects(budget);
+        (first.max(self.protect.first), latest.max(self.protect.latest))
+    }
+
+    /// The smallest budget: what is protected, and a token more.
+    pub fn least(&self) -> u32 {
+        let (first, latest) = self.protects(1);
+        first.saturating_add(latest).saturating_add(1)
     }
 
     /// How many slots stay.
@@ -103,9 +136,11 @@ impl RetentionSpec {
         check.positive("every", self.every);
         check.positive("shrink_to", self.shrink_to);
         self.policy.check(&mut check.below("policy"));
-        let least = self.policy.least();
+        let least = self.least();
         let short = |slots: u32| {
-            format!("is {slots}; `{}` protects {} tokens, and needs room for one more", self.policy.name(), least - 1)
+            let whom = if self.protect.is_none() { "" } else { " with `protect`" };
+            let name = self.policy.name();
+            format!("is {slots}; `{name}`{whom} protects {} tokens, and needs room for one more", least - 1)
         };
         check.that(self.budget == 0 || self.budget >= least, "budget", short(self.budget));
         if let Some(to) = self.shrink_to {
@@ -118,6 +153,7 @@ impl RetentionSpec {
         if self.policy == RetentionPolicy::Full {
             check.that(self.shrink_to.is_none(), "shrink_to", "has no effect with `full`, which keeps everything");
             check.that(self.every == 1, "every", "has no effect with `full`, which keeps everything");
+            check.that(self.protect.is_none(), "protect", "has no effect with `full`, which keeps everything");
         }
         let told = "has no effect with `output: keep`: nothing goes while a request decodes";
         check.that(self.every == 1 || self.output == OutputRule::Evict, "every", told);
