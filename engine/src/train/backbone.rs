@@ -53,7 +53,6 @@ impl Default for BackboneSettings {
                 stage(vec![Layout { task: Task::Drill, context: 8, answers: 8 }], 500, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(24, 4)], 600, Some(0.98), 1.0),
                 stage(vec![Layout::pairs(64, 8)], 600, Some(0.98), 1.0),
-                stage(vec![Layout { task: Task::Marked, context: 32, answers: 4 }], 600, Some(0.97), 1.0),
                 stage(mixed, 480, None, 0.1),
             ],
             adam: AdamSettings { rate: 2e-3, epsilon: 1e-8, longest: f64::INFINITY },
