@@ -91,6 +91,31 @@ pub fn table_csv(runs: &[Run]) -> String {
     text
 }
 
+/// The means in the form of the catalog's quality table, in percent: what a scenario can state a bound on. Runs of [`Task::Preview`] are of
+/// prompts that were cut once.
+pub fn quality_csv(runs: &[Run]) -> String {
+    let mut text = "model,task,policy,evicts,budget,score,full,samples,kind,source\n".to_owned();
+    let cells = cells(runs);
+    let mean = |cell: &[&Run]| 100.0 * cell.iter().map(|run| run.accuracy).sum::<f64>() / cell.len() as f64;
+    for ((task, budget, policy), cell) in &cells {
+        let Some(full) = cells.get(&(*task, *budget, "full")).filter(|_| *policy != "full") else { continue };
+        let evicts = if *task == Task::Preview { "prompt" } else { "throughout" };
+        let (name, seeds, knobs) = (task.name(), cell.len(), knobs(&cell[0].spec));
+        let source = format!("overbook train-retention; {seeds} seeds; {knobs}");
+        let _ = writeln!(
+            text,
+            "{MODEL},recall-{name},{policy},{evicts},{budget},{:.2},{:.2},,own-run,{}",
+            mean(cell),
+            mean(full),
+            source.trim_end_matches("; ")
+        );
+    }
+    text
+}
+
+/// Name of the trained models in quality tables.
+const MODEL: &str = "overbook-recall-2x64";
+
 /// How far TRIM-KV lies above the heuristic with the best mean, seed by seed, a line a task and budget.
 pub fn margins_csv(runs: &[Run]) -> String {
     let mut text = "task,context,budget,seeds,trim_kv,best_heuristic,best_mean,margin,low,high\n".to_owned();
@@ -144,5 +169,11 @@ mod tests {
         let margins = margins_csv(&runs);
         assert!(margins.contains("\npairs,128,24,2,0.8500,tova,0.5500,0.3000,"), "{margins}");
         assert_eq!(runs_csv(&runs).lines().count(), 7);
+        assert_eq!(quality_csv(&runs).lines().count(), 1, "without full caches nothing is lost or kept");
+        let with_full = [&runs[..], &[run("full", 0, 1.0), run("full", 1, 0.9)]].concat();
+        let quality = quality_csv(&with_full);
+        assert!(quality.contains(
+            "\noverbook-recall-2x64,recall-pairs,tova,throughout,24,55.00,95.00,,own-run,overbook train-retention; 2 seeds; latest=2\n"
+        ), "{quality}");
     }
 }

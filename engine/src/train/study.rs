@@ -16,7 +16,7 @@ use super::net::{Vars, config};
 use super::{Progress, TrainError, Watch};
 use crate::config::Config;
 use crate::recall::evaluate::{Knowledge, Subject};
-use crate::recall::table::{Run, margins_csv, runs_csv, table_csv, tune};
+use crate::recall::table::{Run, margins_csv, quality_csv, runs_csv, table_csv, tune};
 use crate::recall::tasks::{Layout, TASKS, Task};
 use crate::retention::{GateKind, Gates};
 use crate::weights::Files;
@@ -88,7 +88,7 @@ struct Trained<'a> {
     folder: &'a Path,
 }
 
-/// Trains and measures everything into a folder: `settings.txt`, `seed-N/` with model and networks, `runs.csv`, `table.csv` and `margins.csv`,
+/// Trains and measures everything into a folder: `settings.txt`, `seed-N/` with model and networks, `runs.csv`, `table.csv`, `margins.csv` and `quality.csv`,
 /// which are written anew after each task, so that what is finished stays when the caller stops. What a folder of the same settings
 /// already has is not trained again.
 ///
@@ -213,7 +213,12 @@ impl Trained<'_> {
 }
 
 fn write_tables(runs: &[Run], folder: &Path) -> Result<(), TrainError> {
-    let tables = [("runs.csv", runs_csv(runs)), ("table.csv", table_csv(runs)), ("margins.csv", margins_csv(runs))];
+    let tables = [
+        ("runs.csv", runs_csv(runs)),
+        ("table.csv", table_csv(runs)),
+        ("margins.csv", margins_csv(runs)),
+        ("quality.csv", quality_csv(runs)),
+    ];
     for (name, text) in tables {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|error| TrainError::Write { path, detail: error.to_string() })?;
