@@ -164,10 +164,15 @@ pub(crate) fn of(
 ) -> Result<Option<Quality>, QualityError> {
     let Some(spec) = &scenario.slo.quality else { return Ok(None) };
     let rows = spec.table.as_deref().map_or_else(|| Ok(catalog()), read)?;
+    let scenario_model = model;
     let model = spec.model.as_deref().unwrap_or(&model.name);
     let retention = scenario.engine.retention.as_ref();
     let policy = retention.map_or(RetentionPolicy::Full, |retention| retention.policy);
-    scores(&rows, (&spec.task, model), (&policy, retention.and_then(Evicts::of)), budgets).map(Some)
+    let mut quality = scores(&rows, (&spec.task, model), (&policy, retention.and_then(Evicts::of)), budgets)?;
+    if plain(model) != plain(&scenario_model.name) {
+        quality.model = format!("{}, taken for {}", quality.model, scenario_model.name);
+    }
+    Ok(Some(quality))
 }
 
 /// Scores of a policy at a task with a model, for the budgets that were used.
@@ -208,6 +213,10 @@ pub fn scores(
             (budget, score)
         })
         .collect();
+    let unmeasured: Vec<u32> =
+        by_budget.iter().filter(|(_, score)| score.is_none()).map(|(&budget, _)| budget).collect();
+    let unknown =
+        if unmeasured.is_empty() { String::new() } else { why_unknown(&of_model, &mine, policy.name(), &unmeasured) };
     let full = of_percent(origin.full);
     by_budget.insert(0, Some(full));
     Ok(Quality {
@@ -217,7 +226,24 @@ pub fn scores(
         source: format!("{} ({})", origin.source, origin.kind),
         full,
         by_budget,
+        unknown,
     })
+}
+
+/// Why nothing is known of some budgets of a policy: `of_model` are the rows of task and model, `mine` those of policy and way of evicting.
+fn why_unknown(of_model: &[&QualityRow], mine: &[&QualityRow], policy: &str, budgets: &[u32]) -> String {
+    let budgets = budgets.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    if let (Some(low), Some(high)) = (mine.iter().map(|row| row.budget).min(), mine.iter().map(|row| row.budget).max())
+    {
+        return format!("`{policy}` was measured from {low} to {high} slots, and not with {budgets}");
+    }
+    if let Some(other) = of_model.iter().find(|row| row.policy == policy) {
+        return match other.evicts {
+            Evicts::Prompt => format!("`{policy}` was measured with `prompt: at-end` and `output: keep` alone"),
+            Evicts::Throughout => format!("`{policy}` was measured with `output: evict` alone"),
+        };
+    }
+    format!("nobody measured `{policy}`; there are {}", list(of_model.iter().map(|row| row.policy.as_str())))
 }
 
 /// A share with as many digits as its percentage was written with.

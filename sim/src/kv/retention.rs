@@ -93,6 +93,9 @@ const fn one() -> u32 {
     1
 }
 
+/// Said of settings that `full` has no use for.
+const WITH_FULL: &str = "has no effect with `full`, which keeps everything; to compare with `full`, let the axis be `engine.retention` as a whole";
+
 impl RetentionSpec {
     /// A policy with a budget, which evicts in every step.
     pub fn strict(policy: RetentionPolicy, budget: u32) -> RetentionSpec {
@@ -151,9 +154,9 @@ impl RetentionSpec {
             check.that(self.output == OutputRule::Evict, "shrink_to", told);
         }
         if self.policy == RetentionPolicy::Full {
-            check.that(self.shrink_to.is_none(), "shrink_to", "has no effect with `full`, which keeps everything");
-            check.that(self.every == 1, "every", "has no effect with `full`, which keeps everything");
-            check.that(self.protect.is_none(), "protect", "has no effect with `full`, which keeps everything");
+            check.that(self.shrink_to.is_none(), "shrink_to", WITH_FULL);
+            check.that(self.every == 1, "every", WITH_FULL);
+            check.that(self.protect.is_none(), "protect", WITH_FULL);
         }
         let told = "has no effect with `output: keep`: nothing goes while a request decodes";
         check.that(self.every == 1 || self.output == OutputRule::Evict, "every", told);
