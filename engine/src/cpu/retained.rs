@@ -218,8 +218,8 @@ impl Retained {
         shrink: Shrink,
     ) -> Result<(), ExecutorError> {
         let Shrink { seat, budget } = shrink;
-        let least = self.retention.spec().least();
-        if budget < least {
+        let least = self.retention.spec().least(budget);
+        if u64::from(budget) < least {
             let name = self.retention.spec().policy.name();
             return Err(ExecutorError(format!("a budget of {budget} for `{name}`, which needs {least} at least")));
         }

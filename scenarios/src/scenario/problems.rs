@@ -52,6 +52,9 @@ impl Scenario {
             let told =
                 "is `oracle`, which knows all attention to come: it has a row in quality tables, and none in a run";
             check.that(retention.policy != RetentionPolicy::Oracle, "retention.policy", told);
+            let told = "has no effect with this scheduler, which reserves what a request may take and preempts none";
+            let preempts = self.scheduler.needs().reserves.is_none();
+            check.that(retention.shrink_to.is_none() || preempts, "retention.shrink_to", told);
             retention.check(&mut check.below("retention"));
         }
         self.scheduler.check(&mut Check::new("scheduler", &mut list));

@@ -116,10 +116,10 @@ impl RetentionSpec {
         (first.max(self.protect.first), latest.max(self.protect.latest))
     }
 
-    /// The smallest budget: what is protected, and a token more.
-    pub fn least(&self) -> u32 {
-        let (first, latest) = self.protects(1);
-        first.saturating_add(latest).saturating_add(1)
+    /// The smallest budget that takes the place of a budget: what is protected then, and a token more.
+    pub fn least(&self, budget: u32) -> u64 {
+        let (first, latest) = self.protects(budget);
+        u64::from(first) + u64::from(latest) + 1
     }
 
     /// How many slots stay.
@@ -139,15 +139,16 @@ impl RetentionSpec {
         check.positive("every", self.every);
         check.positive("shrink_to", self.shrink_to);
         self.policy.check(&mut check.below("policy"));
-        let least = self.least();
+        let enough = |slots: u32| slots == 0 || u64::from(slots) >= self.least(slots);
         let short = |slots: u32| {
+            let least = self.least(slots);
             let whom = if self.protect.is_none() { "" } else { " with `protect`" };
             let name = self.policy.name();
             format!("is {slots}; `{name}`{whom} protects {} tokens, and needs room for one more", least - 1)
         };
-        check.that(self.budget == 0 || self.budget >= least, "budget", short(self.budget));
+        check.that(enough(self.budget), "budget", short(self.budget));
         if let Some(to) = self.shrink_to {
-            check.that(to == 0 || to >= least, "shrink_to", short(to));
+            check.that(enough(to), "shrink_to", short(to));
             let told = format!("is {to}, not below the budget of {}", self.budget);
             check.that(to < self.budget, "shrink_to", told);
             let told = "has no effect with `output: keep`, where only prompts have a budget";
@@ -200,6 +201,19 @@ impl Keep {
             OutputRule::Keep => tokens - prompt + prompt.min(self.budget),
         };
         if tokens > prompt { filled.max(decoded) } else { filled }
+    }
+
+    /// Slots that a request takes at most while its first `tokens` tokens are computed in chunks; of them `prompt` are its prompt, and the rest
+    /// is output that was computed before a preemption. It may generate `limit` tokens.
+    pub fn filled_slots(&self, (prompt, limit): (u32, u32), tokens: u32, chunk: u32) -> u32 {
+        if !self.cuts(prompt, prompt.saturating_add(limit)) || self.prompt == PromptRule::AtEnd {
+            return tokens;
+        }
+        let kept = match self.output {
+            OutputRule::Evict => chunk,
+            OutputRule::Keep => chunk.max(tokens.saturating_sub(prompt)),
+        };
+        tokens.min(self.budget.saturating_add(kept))
     }
 
     /// The same of a request of so many tokens, however they divide into prompt and output.
