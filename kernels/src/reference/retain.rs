@@ -97,8 +97,7 @@ impl Kept<'_> {
         let mut all = vec![0.0; self.kv_heads * count];
         for (head, query) in queries.chunks_exact(self.head_dim).enumerate() {
             let query = wide(query);
-            let product =
-                |slot| dot(&query, self.key(self.at(owner, slot, head / group))) * f64::from(scale);
+            let product = |slot| dot(&query, self.key(self.at(owner, slot, head / group))) * f64::from(scale);
             let products: Vec<f64> = (0..count).map(product).collect();
             let most = products.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = products.iter().map(|product| (product - most).exp()).collect();
@@ -123,8 +122,7 @@ impl Kept<'_> {
                 let mean = (0..self.kv_heads).map(of).sum::<f64>() / self.kv_heads as f64;
                 for head in 0..self.kv_heads {
                     let at = self.at(part.owner, slot, head);
-                    self.notes[at] =
-                        if latest { mean as f32 } else { (f64::from(self.notes[at]) + of(head)) as f32 };
+                    self.notes[at] = if latest { mean as f32 } else { (f64::from(self.notes[at]) + of(head)) as f32 };
                 }
             }
         }
@@ -141,7 +139,9 @@ impl Kept<'_> {
             };
             let units: Vec<Vec<f64>> = slots.iter().map(unit).collect();
             let mut sum = vec![0.0; self.head_dim];
-            units.iter().for_each(|unit| sum.iter_mut().zip(unit).for_each(|(sum, x)| *sum += x));
+            for unit in &units {
+                sum.iter_mut().zip(unit).for_each(|(sum, x)| *sum += x);
+            }
             let size = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
             for (at, unit) in slots.iter().zip(units) {
                 self.notes[*at] = -(unit.iter().zip(&sum).map(|(a, b)| a * b).sum::<f64>() / size) as f32;
