@@ -105,12 +105,14 @@ extern "C" __global__ void __launch_bounds__(NOTE_TOKENS_THREADS) note_tokens(
     for (i32 head = threadIdx.x / 32; head < kv_heads; head += NOTE_TOKENS_THREADS / 32) {
         const i64 at = slot * kv_heads + head;
         float note = 0.0f;
-        if (kind == NOTE_RANDOM) {
+        if (kind == NOTE_NONE) {
+            note = 0.0f;
+        } else if (kind == NOTE_RANDOM) {
             // 24 bits: all of what a float has.
             note = static_cast<float>(static_cast<u32>(draw(keys_of_draws[head], static_cast<u64>(position)) >> 40));
         } else if (kind == NOTE_NORM) {
             note = -length_of(keys + at * HEAD_DIM);
-        } else if (kind != NOTE_NONE) {
+        } else if (kind == NOTE_GATE || kind == NOTE_LOG_GATE) {
             note = gate_of(inner + row * width, b1, w2, b2, width, head);
             note = kind == NOTE_LOG_GATE ? log_sigmoid(note) : note;
         }
@@ -249,10 +251,13 @@ __device__ __forceinline__ u64 worth(const Head& head, const Part& part, i32 kin
     if (position < part.first || position > part.now - part.latest) {
         return ~0ull;
     }
-    float score = static_cast<float>(position);
-    if (kind != SCORE_POSITION) {
-        const float note = head.notes[at];
-        score = kind == SCORE_AGE ? static_cast<float>(part.now + 1 - position) * note : note;
+    float score = 0.0f;
+    if (kind == SCORE_POSITION) {
+        score = static_cast<float>(position);
+    } else if (kind == SCORE_NOTE) {
+        score = head.notes[at];
+    } else if (kind == SCORE_AGE) {
+        score = static_cast<float>(part.now + 1 - position) * head.notes[at];
     }
     // The two zeros are one.
     const u32 bits = score == 0.0f ? 0 : float_bits(score);

@@ -63,7 +63,7 @@ __device__ __forceinline__ void join(float& most, float& sum, float other_most, 
 
 // Grid: (rows, kv_heads), or, with `latest`, (parts, kv_heads) for the last row of each. A row's query, rotated, attends to
 // the slots up to its own. Writes stats [row][head] {largest product in units of log2, sum of weights relative to it}.
-extern "C" __global__ void __launch_bounds__(WEIGH_THREADS) weigh_queries(
+extern "C" __global__ void __launch_bounds__(WEIGH_THREADS, 2) weigh_queries(
     float* __restrict__ stats, const bf16* __restrict__ qkv, const bf16* __restrict__ keys,
     const i32* __restrict__ tables, i32 table_width, const i32* __restrict__ slots, const i32* __restrict__ owners,
     const Part* __restrict__ parts, i32 latest, i32 kv_heads, float scale) {
@@ -152,7 +152,7 @@ __device__ __forceinline__ float weight_of(
 // Grid: (any number of blocks that share the slots of a part, kv_heads, parts). Adds to the note of each token what the rows of its
 // part attend to it, in their order. With `latest` (grid: (.., 1, parts)) the note becomes what the last row attends to it, the mean
 // over all heads, in all heads. `stats` are those of weigh_queries.
-extern "C" __global__ void __launch_bounds__(WEIGH_THREADS) weigh_tokens(
+extern "C" __global__ void __launch_bounds__(WEIGH_THREADS, 2) weigh_tokens(
     float* __restrict__ notes, const float* __restrict__ stats, const bf16* __restrict__ qkv,
     const bf16* __restrict__ keys, const i32* __restrict__ tables, i32 table_width, const Part* __restrict__ parts,
     i32 latest, i32 kv_heads, float scale) {

@@ -28,19 +28,20 @@ const WIDTH: usize = 96;
 /// are made of too. Scores that are not made of activations are never close.
 pub const CLOSE: f64 = 0.1;
 
-/// Every policy that the CUDA engine has, with windows that fit, and the ways in which tokens go.
+/// Every policy that the CUDA engine has, with windows that fit, and the ways in which tokens go. The first two have kernels that no other
+/// policy needs.
 pub fn specifications() -> Vec<RetentionSpec> {
     let strict = |policy| RetentionSpec::strict(policy, BUDGET);
     vec![
+        strict(Policy::TrimKv(TrimKv { window: 0 })),
+        strict(Policy::H2o(H2o { recent: 0.25 })),
         strict(Policy::Random),
         RetentionSpec { every: 3, ..strict(Policy::Window) },
         strict(Policy::StreamingLlm(StreamingLlm { sinks: 3 })),
-        strict(Policy::H2o(H2o { recent: 0.25 })),
         RetentionSpec { prompt: PromptRule::AtEnd, ..strict(Policy::Tova) },
         RetentionSpec { every: 2, ..strict(Policy::KeyDiff) },
         strict(Policy::Knorm(Knorm { skip_layers: 1 })),
         strict(Policy::KvZap(KvZap { window: 3 })),
-        strict(Policy::TrimKv(TrimKv { window: 0 })),
         RetentionSpec { every: 4, prompt: PromptRule::AtEnd, ..strict(Policy::TrimKv(TrimKv { window: 2 })) },
     ]
 }

@@ -24,9 +24,9 @@ pub const TIE: f64 = 0.1;
 pub struct WholeCheck {
     /// What was compared with what.
     pub what: String,
-    /// Tokens that were drawn.
+    /// Tokens that were drawn; where survivors are compared, cuts of a head.
     pub tokens: u64,
-    /// Those that are not the same, but tied: the CPU's logits of both are within [`TIE`].
+    /// Those that are not the same, but tied: the CPU's logits, or scores, of both are as close.
     pub ties: u64,
     /// Those that are not the same, and are no ties.
     pub wrong: u64,
