@@ -13,6 +13,8 @@ use super::{KernelCheck, Scope};
 
 /// Sums of many numbers in f32, and exponentials: of what is near zero, of this size.
 const SUMS: f64 = 2e-4;
+/// The same of a network's few numbers.
+const NETWORK: f64 = 1e-4;
 
 /// A sequence before a cut: slots before, new tokens, budget, tokens at the start and of the latest that stay.
 type Sequence = (i32, i32, i32, i32, i32);
@@ -199,7 +201,13 @@ fn note_tokens(rig: &Rig, shape: Shape, kv_heads: usize, note: Note) -> Result<K
         kernel: "note_tokens",
         case: case.world.case(&format!("{note:?}")),
         error: rig.judge(if strays > 0.0 { f64::INFINITY } else { error }),
-        bound: if gates || note == Note::Norm { 1e-5 } else { 0.0 },
+        bound: if gates {
+            NETWORK
+        } else if note == Note::Norm {
+            1e-5
+        } else {
+            0.0
+        },
         work: work::note_tokens(live, kv_heads as u64, u64::from(key), width),
     })
 }

@@ -197,11 +197,9 @@ pub fn check(
     let graphs = run(executor(Some(&kept), true)?, &own, 1)?;
     let eager = run(executor(Some(&kept), false)?, &own, 1)?;
     checks.push(graphs.beside(format!("{what}, graphs beside single launches"), &eager));
-    // A budget that is lowered waits for the step before.
+    let deep = run(executor(Some(&kept), true)?, &own, 2)?;
+    checks.push(graphs.beside(format!("{what}, two steps out beside one"), &deep));
     let own = script.steps(capacity.vocab, false);
-    let one = run(executor(Some(&kept), true)?, &own, 1)?;
-    let two = run(executor(Some(&kept), true)?, &own, 2)?;
-    checks.push(one.beside(format!("{what}, two steps out beside one"), &two));
     let ample = retained(&RetentionSpec { budget: capacity.max_model_len, ..spec.clone() })?;
     let (ample, whole) = (run(executor(Some(&ample), true)?, &own, 1)?, run(executor(None, true)?, &own, 1)?);
     checks.push(ample.beside(format!("{what}, slots for all tokens beside no budget"), &whole));
