@@ -239,6 +239,11 @@ impl Retention {
         Retention { spec: RetentionSpec::strict(RetentionPolicy::Full, 1), needed, policy: recorder, gates: None }
     }
 
+    /// The same with another policy in the place of its own, which may ask it.
+    pub(crate) fn led(self, by: impl FnOnce(Arc<dyn TokenRetention>) -> Arc<dyn TokenRetention>) -> Retention {
+        Retention { policy: by(self.policy), ..self }
+    }
+
     /// Its settings.
     pub fn spec(&self) -> &RetentionSpec {
         &self.spec
