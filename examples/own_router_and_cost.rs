@@ -3,8 +3,8 @@
 #![allow(clippy::print_stdout, reason = "a program prints")]
 
 use overbook::{
-    Cost, CostModel, DecodeCost, DecodeParts, Error, Experiment, FleetView, Options, Outcome, Parts, RequestInfo, Router, StepCost,
-    StepShape,
+    Cost, CostModel, DecodeCost, DecodeParts, Error, Experiment, FleetView, Options, Outcome, Parts, RequestInfo,
+    Router, StepCost, StepShape,
 };
 
 /// Long prompts to the last replica, short ones to the least loaded of the others: short requests never wait behind long ones.

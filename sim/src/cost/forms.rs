@@ -100,12 +100,7 @@ pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, sh
 }
 
 /// The same by what binds it: its two rooflines, the buffers of pairs that are computed elsewhere, launches and the start of each expert.
-pub(crate) fn expert_share(
-    gpu: &GpuSpec,
-    dtype: WeightDtype,
-    shape: ExpertShape,
-    share: ExpertShare,
-) -> Option<Bound> {
+pub(crate) fn expert_share(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<Bound> {
     let experts = gpu.experts.as_ref()?;
     let (fit, peak) = match dtype {
         WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (experts.bf16, gpu.peak_bf16.0),
@@ -265,6 +260,5 @@ pub fn small_kernel_us(gpu: &GpuSpec, bytes: f64) -> f64 {
 
 /// The same by what binds it.
 pub(crate) fn small_kernel(gpu: &GpuSpec, bytes: f64) -> Bound {
-    Bound::fixed(gpu.small_kernels.floor_us)
-        + Bound::memory(bytes / (gpu.small_kernels.memory * gpu.bandwidth.0) * 1e6)
+    Bound::fixed(gpu.small_kernels.floor_us) + Bound::memory(bytes / (gpu.small_kernels.memory * gpu.bandwidth.0) * 1e6)
 }

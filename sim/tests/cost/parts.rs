@@ -1,10 +1,10 @@
 //! Parts of a price: they are of the very step, add up to it, and say what binds it.
 
 use overbook_sim::cost::table::{Grid, Table};
+use overbook_sim::cost::{Cost, Eager, Retained};
 use overbook_sim::cost::{
     CostModel, HostCost, OperatingPoint, Parts, PrefillPart, RetentionWork, Roofline, Slowdown, StepShape,
 };
-use overbook_sim::cost::{Cost, Eager, Retained};
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 
 use crate::{Draw, GPUS, MODELS, gpu, model};
@@ -101,19 +101,14 @@ fn parts_follow_the_rooflines_at_another_peak() {
         let host = HostCost::ZERO;
         let (kv, weights) = (KvDtype::Bf16, WeightDtype::Bf16);
         let mut slow = Roofline::new(&slow, &model("llama-3.1-8b"), 1, weights, kv, host, 2048).unwrap();
-        let mut plain =
-            Roofline::new(&gpu("h100"), &model("llama-3.1-8b"), 1, weights, kv, host, 2048).unwrap();
+        let mut plain = Roofline::new(&gpu("h100"), &model("llama-3.1-8b"), 1, weights, kv, host, 2048).unwrap();
         let pace = Slowdown::of(OperatingPoint::at_clock(percent, 100), &clock);
         for (seqs, tokens) in [(1, 0), (64, 0), (256, 0), (512, 0), (0, 512), (0, 8192), (64, 1024)] {
             let part = [PrefillPart { tokens, past: 0 }];
             let prefill = if tokens > 0 { &part[..] } else { &[] };
             let ends = prefill.len() as u32;
-            let shape = StepShape {
-                decode_seqs: seqs,
-                decode_context: 1000 * u64::from(seqs),
-                prefill,
-                prefill_ends: ends,
-            };
+            let shape =
+                StepShape { decode_seqs: seqs, decode_context: 1000 * u64::from(seqs), prefill, prefill_ends: ends };
             let (want, got) = (slow.step(&shape).device.0 as f64, pace.reprice(&plain.parts(&shape)).0 as f64);
             let error = (got / want - 1.0).abs();
             if error > worst.0 {
@@ -122,7 +117,11 @@ fn parts_follow_the_rooflines_at_another_peak() {
             assert!(got <= want * (1.0 + 1e-9), "{percent} %: {got} above {want} of {shape:?}");
         }
     }
-    eprintln!("parts: within {:.2} % of the rooflines at 61 to 95 % of the peak, worst at {}", 100.0 * worst.0, worst.1);
+    eprintln!(
+        "parts: within {:.2} % of the rooflines at 61 to 95 % of the peak, worst at {}",
+        100.0 * worst.0,
+        worst.1
+    );
     assert!(worst.0 < 0.05, "{worst:?}");
     // And the nominal point is exact.
     let shape = StepShape { decode_seqs: 64, decode_context: 64_000, prefill: &[], prefill_ends: 0 };
