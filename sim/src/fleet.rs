@@ -29,9 +29,9 @@ pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, PointChange,
-    Reading, Retry, ScaleTarget,
+    Retry, ScaleTarget,
 };
-pub use devices::{DeviceSpec, Usage};
+pub use devices::{DeviceSpec, Reading, Usage};
 pub use drive::{Effort, StopReason};
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
