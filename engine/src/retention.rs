@@ -37,7 +37,7 @@ use overbook_sim::check::Check;
 use overbook_sim::kv::retention::{Keep, Needed, RetentionPolicy, RetentionSpec};
 
 use crate::config::Config;
-use crate::executor::{BuildError, Seat};
+use crate::executor::{BuildError, ExecutorError, Seat};
 
 pub use future::{AttentionRecord, Foresight, Recorder};
 pub(crate) use gates::Gate;
@@ -267,6 +267,16 @@ impl Retention {
     /// The networks that it needs.
     pub(crate) fn gates(&self) -> Option<&Gates> {
         self.gates.as_deref()
+    }
+
+    /// Whether a smaller budget has room for what never goes.
+    pub(crate) fn takes(&self, budget: u32) -> Result<(), ExecutorError> {
+        let least = self.spec.least(budget);
+        if u64::from(budget) >= least {
+            return Ok(());
+        }
+        let name = self.spec.policy.name();
+        Err(ExecutorError(format!("a budget of {budget} for `{name}`, which needs {least} at least")))
     }
 
     /// Tokens that never go with a budget: so many at the start, and so many of the latest.

@@ -13,6 +13,7 @@ pub mod calendar;
 mod cluster;
 mod controller;
 mod controllers;
+mod devices;
 mod drive;
 mod intake;
 mod kernel;
@@ -27,9 +28,10 @@ mod spec;
 pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
-    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
-    ScaleTarget,
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, PointChange,
+    Retry, ScaleTarget,
 };
+pub use devices::{DeviceSpec, Reading, Usage};
 pub use drive::{Effort, StopReason};
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;

@@ -324,12 +324,7 @@ impl Keeper {
     /// It has computed nothing, or the policy protects more.
     pub(super) fn shrink(&mut self, shrink: Shrink) -> Result<Option<(Sequence, Landing)>, ExecutorError> {
         let Shrink { seat, budget } = shrink;
-        let policy = &self.retention.spec().policy;
-        let least = policy.least();
-        if budget < least {
-            let name = policy.name();
-            return Err(ExecutorError(format!("a budget of {budget} for `{name}`, which needs {least} at least")));
-        }
+        self.retention.takes(budget)?;
         let Some(Some(slots)) = self.slots.get_mut(seat as usize) else {
             return Err(ExecutorError(format!("the budget of seat {seat} shrinks, and nothing of it is computed")));
         };

@@ -3,16 +3,16 @@
 
 mod follow;
 
-use super::controller::{Action, Controller, Event, Place, Placement, Topics};
+use super::controller::{Action, Controller, Event, Place, Placement, Tick, Topics};
 use super::controllers;
 use super::drive::Stop;
 use super::intake::Intake;
-use super::kernel::{Entry, Fired, Kernel, RANK_ARRIVAL, RANK_PATIENCE};
+use super::kernel::{Entry, Fired, Kernel, PointCommand, RANK_ARRIVAL, RANK_PATIENCE};
 use super::outcome::{Halt, Progress, RunError, RunResult};
 use super::policies::Policies;
 use super::pools::{Pools, ReplicaPool};
 use super::sink::Sink;
-use super::spec::ClusterSpec;
+use super::spec::{ClusterSpec, Controllers};
 use crate::cost::CostModel;
 use crate::digest::EventKind;
 use crate::kv::retention::RetentionFigures;
@@ -23,7 +23,7 @@ use crate::results::summary::Fleet;
 use crate::routers::Router;
 use crate::serving::Scheduler;
 use crate::serving::replica::{Happened, Replica};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::workload::arrival::{Arrival, Workload};
 
 /// A fleet that has not run yet.
@@ -115,7 +115,8 @@ impl Cluster {
     /// As [`Cluster::run`].
     ///
     /// # Panics
-    /// There are not as many cost models as pools.
+    /// There are not as many cost models as pools, or as many devices, if there are any. Points or readings are asked for without them, or points
+    /// of replicas or lanes that there are not.
     pub fn run_pools(
         self,
         workload: &mut dyn Workload,
@@ -125,6 +126,13 @@ impl Cluster {
     ) -> Result<RunResult, RunError> {
         let Cluster { spec, schedulers, sharing, router, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
+        assert!(spec.devices.is_empty() || spec.devices.len() == costs.len(), "devices: none, or one per pool");
+        let Controllers { points, readings, .. } = &spec.controllers;
+        let asked = !(points.is_empty() && readings.is_empty());
+        assert!(
+            !asked || !spec.devices.is_empty(),
+            "points and readings need `ClusterSpec::devices`, one for each pool"
+        );
         let intake = Intake::new(workload, spec.traffic.max_concurrency)?;
         let controllers = controllers::build(&spec, router, &Pools::new(&spec), intake.has_sessions());
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
@@ -225,13 +233,13 @@ impl Running<'_> {
         let mut retained = RetentionFigures::default();
         self.kernel.replicas.iter().for_each(|replica| retained.add(replica.retained()));
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
-        let Kernel { now, digest, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
+        let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
         summary.kv = kv;
         summary.retained = (retained != RetentionFigures::default()).then_some(retained);
         summary.outages = outages.finish(to);
-        RunResult { summary, timeline, end: now, digest, effort, interrupted, halted }
+        RunResult { summary, timeline, readings, end: now, digest, effort, interrupted, halted }
     }
 
     /// Handles the next event. Returns `false` when there is none.
@@ -244,7 +252,12 @@ impl Running<'_> {
         }
         if let Some((at, tick)) = self.kernel.due_tick(next) {
             self.kernel.now = at;
-            self.say(Event::Tick(tick))?;
+            match tick {
+                Tick::Point(number) => {
+                    self.kernel.arrived(number).map_or(Ok(()), |command| self.set_point(command))?;
+                }
+                tick => self.say(Event::Tick(tick))?,
+            }
             return Ok(true);
         }
         if let Some(sent) = sent
@@ -329,6 +342,14 @@ impl Running<'_> {
                 self.disturb(replica, Replica::fail)?;
                 self.say(Event::Failed { replica })
             }
+            Action::SetPoint { replica, lane, point, delay } => {
+                let command = PointCommand { replica, lane, point };
+                if delay > Span::ZERO {
+                    self.kernel.command(command, delay);
+                    return Ok(());
+                }
+                self.set_point(command)
+            }
             Action::Land { request, from, place: Place { replica, seat, .. }, lost } => {
                 let to = replica as usize;
                 if lost {
@@ -339,6 +360,17 @@ impl Running<'_> {
                 self.say(Event::Landed { replica: to })
             }
         }
+    }
+
+    /// Lanes of a replica run at another point from now on.
+    fn set_point(&mut self, PointCommand { replica, lane, point }: PointCommand) -> Result<(), RunError> {
+        let lanes = lane.map_or(0..self.kernel.lanes(replica), |lane| lane..lane + 1);
+        for lane in lanes {
+            if let Some(before) = self.kernel.set_point(replica, lane, point)? {
+                self.say(Event::Repointed { replica, lane, before })?;
+            }
+        }
+        Ok(())
     }
 
     /// A client sends a request for the first time.

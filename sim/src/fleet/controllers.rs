@@ -5,6 +5,8 @@ mod clients;
 mod dispatch;
 mod faults;
 mod patience;
+mod points;
+mod readings;
 mod rejection;
 mod retries;
 mod transfers;
@@ -18,6 +20,7 @@ pub use autoscale::{Autoscale, ScaleTarget};
 pub use clients::{ClientTime, Clients, Frontend};
 pub use faults::{Failure, Faults};
 pub use patience::Patience;
+pub use points::PointChange;
 pub use rejection::EarlyRejection;
 pub use retries::Retry;
 pub use transfers::Disaggregation;
@@ -33,6 +36,12 @@ pub(super) fn build(
     let mut controllers: Vec<Box<dyn Controller>> = Vec::new();
     if let Some(faults) = faults::Control::new(spec, pools.replicas()) {
         controllers.push(Box::new(faults));
+    }
+    if let Some(readings) = readings::Control::new(spec) {
+        controllers.push(Box::new(readings));
+    }
+    if let Some(points) = points::Control::new(spec, pools.replicas()) {
+        controllers.push(Box::new(points));
     }
     if let Some(autoscale) = autoscale::Control::new(spec, pools.replicas()) {
         controllers.push(Box::new(autoscale));

@@ -3,9 +3,11 @@
 mod doors;
 mod lanes;
 mod moves;
+mod points;
 
 use super::calendar::Calendar;
 use super::controller::{Event, Limit, Place, Tick, Timer};
+use super::devices::{DeviceSpec, Reading};
 use super::drive::{Drive, Effort, Stop, StopReason};
 use super::outcome::{Halt, RunError};
 use super::pools::Pools;
@@ -22,6 +24,7 @@ use doors::{Doors, Presence};
 
 pub(super) use doors::Hold;
 pub(super) use lanes::Fired;
+pub(super) use points::PointCommand;
 
 /// What the calendar holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +78,11 @@ pub(super) struct Kernel<'a> {
     first_drive: Vec<usize>,
     /// What steps cost, by pool.
     costs: Vec<&'a mut dyn CostModel>,
+    /// Their GPUs, by pool; empty where clocks stay and no work is counted.
+    devices: Vec<DeviceSpec>,
+    /// Commands on their way, by the number of their tick.
+    commands: Vec<Option<PointCommand>>,
+    pub(super) readings: Vec<Reading>,
     pub(super) pools: Pools,
     doors: Doors,
     presence: Presence,
@@ -120,6 +128,9 @@ impl<'a> Kernel<'a> {
             first_drive: (0..=count).map(|replica| replica * lanes).collect(),
             schedulers,
             costs,
+            devices: spec.devices.clone(),
+            commands: Vec::new(),
+            readings: Vec::new(),
             pools,
             doors: Doors::new(count, entrances),
             presence: Presence::new(count),

@@ -22,6 +22,7 @@ mod jitter;
 mod jumps;
 mod lanes;
 mod laws;
+mod points;
 mod pools;
 mod progress;
 mod regressions;

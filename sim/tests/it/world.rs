@@ -1,7 +1,7 @@
 //! A small world (fleet, traffic, cost) and how to run it.
 
 use overbook_sim::cost::jitter::{Jitter, Jittered};
-use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
+use overbook_sim::cost::{Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 use overbook_sim::fleet::{Cluster, ClusterSpec, Leak, Policies, RunError, RunResult, StopReason};
 use overbook_sim::kv::retention::Keep;
 use overbook_sim::results::rows::{Keep as KeepRows, RequestRow};
@@ -35,7 +35,8 @@ impl Workload for Listed {
     }
 }
 
-/// A cost with every feature: batch size, context, host time, and coefficients that change at multiples of `grid`.
+/// A cost with every feature: batch size, context, host time, and coefficients that change at multiples of `grid`. Its base and its prompts
+/// are arithmetic, sequences and context memory, what a grid adds is the links'.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine {
     pub base_us: f64,
@@ -61,6 +62,13 @@ impl Affine {
             host: Cost::from_us(self.host_us),
         }
     }
+
+    fn bound(&self, whole: Cost, seqs: u32, context: u64) -> Parts {
+        let cell = context.checked_div(self.grid).unwrap_or(0);
+        let memory = Cost::from_us(self.seq_us * f64::from(seqs)).min(whole);
+        let link = Cost::from_us(3.0 * cell as f64).min(Cost(whole.0 - memory.0));
+        Parts { whole, compute: Cost(whole.0 - memory.0 - link.0), memory, link }
+    }
 }
 
 impl CostModel for Affine {
@@ -73,6 +81,16 @@ impl CostModel for Affine {
     }
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
         self.at(seqs, context)
+    }
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        let decode = self.at(shape.decode_seqs, shape.decode_context);
+        let context = decode.per_context * shape.decode_context;
+        let bound = Cost(self.step(shape).device.0 - context.0);
+        self.bound(bound, shape.decode_seqs, shape.decode_context) + Parts::memory(context)
+    }
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        let DecodeCost { base, per_context, .. } = self.at(seqs, context);
+        DecodeParts { base: self.bound(base, seqs, context), per_context: Parts::memory(per_context) }
     }
 }
 
@@ -230,6 +248,7 @@ impl Run {
             ("load", a.summary.load == b.summary.load),
             ("kv", a.summary.kv == b.summary.kv),
             ("retained", a.summary.retained == b.summary.retained),
+            ("readings", a.readings == b.readings),
             ("interrupted", a.interrupted == b.interrupted),
             ("halted", a.halted == b.halted),
         ];
