@@ -143,6 +143,46 @@ pub enum TraceError {
         /// What stands there.
         found: String,
     },
+    /// A JSON document does not hold requests where they are expected.
+    #[error("{path}: {problem}; help: {help}", path = path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to change.
+        help: &'static str,
+    },
+    /// Every row is the sum of several requests.
+    #[error("{path}:1: a row is the sum of `{column}` requests, as in OpenAI's usage exports, and no request; help: export the requests themselves, or state the load with `generate`: `arrivals: {{ profile: … }}` takes the requests per hour; `overbook init --log` writes it", path = path.display())]
+    Sums {
+        /// The file.
+        path: PathBuf,
+        /// The column with the number of requests.
+        column: String,
+    },
+    /// The file has lengths of requests and no times.
+    #[error("{path}: the requests have no times ({format} does not write them); help: say when they arrive, as in `workload.trace.arrivals: {{ poisson: {{ rate: {rate} }} }}`, or with `overbook init --rate {rate}`", path = path.display())]
+    NoTimes {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// The rate that the file states, or an example.
+        rate: String,
+    },
+    /// Nothing says which column holds what a request needs.
+    #[error("{path}:1: no column seems to hold the {what}: {found}; help: name it with `{option} NAME`", path = path.display())]
+    Unclear {
+        /// The file.
+        path: PathBuf,
+        /// What is looked for.
+        what: &'static str,
+        /// The option of `overbook init` that names it.
+        option: &'static str,
+        /// The columns.
+        found: String,
+    },
     /// The block ids cannot be cut into blocks of the wanted size.
     #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}: {}", divisors(*hash_tokens), path = path.display())]
     BlockTokens {
