@@ -178,7 +178,7 @@ fn place_of_requests(path: &Path, root: &[u8]) -> Result<Option<String>, TraceEr
         let Some(items) = json::items(&root[start..end]).map_err(why)? else { continue };
         match items.first() {
             Some((first, _)) if root[start + first] == b'{' => {
-                of_objects.push(String::from_utf8_lossy(key).into_owned())
+                of_objects.push(String::from_utf8_lossy(key).into_owned());
             }
             Some(_) => of_values += 1,
             None => {}

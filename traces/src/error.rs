@@ -154,7 +154,7 @@ pub enum TraceError {
         help: &'static str,
     },
     /// Every row is the sum of several requests.
-    #[error("{path}:1: a row is the sum of `{column}` requests, as in OpenAI's usage exports, and no request; help: export the requests themselves, or state the load with `generate`: `arrivals: {{ profile: … }}` takes the requests per hour; `overbook init --log` writes it", path = path.display())]
+    #[error("{path}:1: a row is the sum of `{column}` requests, as in OpenAI's usage exports, and no request; help: export the requests themselves, or let `overbook init --log` make a workload of it, with this rate and the mean lengths", path = path.display())]
     Sums {
         /// The file.
         path: PathBuf,

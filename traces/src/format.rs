@@ -74,7 +74,13 @@ impl Format {
             Format::Aiperf => &["metadata.request_start_ns", "metadata.benchmark_phase"],
             Format::VllmBench => &["input_lens", "output_lens", "start_times"],
             Format::SglangBench => &["input_lens", "output_lens"],
-            Format::Guidellm => &["request_start_time|start_time", "prompt_tokens", "output_tokens", "request_latency"],
+            Format::Guidellm => &[
+                "request_start_time|start_time",
+                "prompt_tokens",
+                "output_tokens",
+                "request_latency",
+                "output_tokens_per_second",
+            ],
             Format::InferencePerf => {
                 &["start_time", "end_time", "info.request_metrics.text.input_tokens|info.input_tokens"]
             }

@@ -8,6 +8,8 @@ mod times;
 
 use std::path::Path;
 
+use overbook_sim::workload::arrival::Workload as _;
+
 use crate::arrivals::ArrivalSpec;
 use crate::clock::Clock;
 use crate::columns::Columns;
@@ -164,7 +166,9 @@ fn mended(mut trace: TraceSpec, mut choices: Vec<Choice>) -> Result<Guess, Trace
         let taken = "the dates have no zone: taken as they stand, for only differences count".to_owned();
         choices.push(Choice { taken, instead: None });
     }
-    let classes = overbook_sim::workload::arrival::Workload::classes(&replay).iter().cloned().zip(requests).collect();
+    let names = replay.classes();
+    requests.resize(names.len(), 0);
+    let classes = names.iter().cloned().zip(requests).collect();
     let (clock, lasts_s) = (replay.clock(), last as f64 / 1e9);
     Ok(Guess { trace, format, choices, clock, counts, faults, left_out, classes, lasts_s })
 }

@@ -118,6 +118,7 @@ mod spec;
 mod superpose;
 mod table;
 mod timed;
+mod usage;
 mod vidur;
 
 pub use agents::SessionReplay;
@@ -157,3 +158,4 @@ pub use replay::Replay;
 pub use session_spec::{Pace, SessionTraceSpec};
 pub use sessions::SessionSpec;
 pub use spec::TraceSpec;
+pub use usage::Usage;

@@ -593,7 +593,7 @@ fn columns_of(format: Format, table: &Table) -> Result<Vec<usize>, TraceError> {
 }
 
 /// Columns that count the requests of a row: OpenAI's usage exports, now and until 2024.
-const SUMS: [&str; 2] = ["num_model_requests", "n_requests"];
+pub(crate) const SUMS: [&str; 2] = ["num_model_requests", "n_requests"];
 
 pub(crate) fn detect(table: &Table) -> Result<(Format, Vec<usize>), TraceError> {
     let header = table.header();

@@ -94,6 +94,11 @@ impl Table {
     }
 
     fn document(path: &Path, records: Option<&str>) -> Result<Table, TraceError> {
+        if !path.is_file() {
+            let problem = "a JSON document is read from its beginning again, which a pipe does not give".to_owned();
+            let help = "write it into a file, or send one request per line";
+            return Err(TraceError::Document { path: path.to_owned(), problem, help });
+        }
         let (document, header) = Document::open(path, records)?;
         Ok(Table::new(path, header, Body::Document(Box::new(document))))
     }

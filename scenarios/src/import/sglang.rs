@@ -151,7 +151,7 @@ impl Draft {
             "--page-size" => set(Part::Engine, "block_tokens", number()?),
             "--disable-cuda-graph" => set(Part::Engine, "enforce_eager", json!(true)),
             "--chunked-prefill-size" if value == Some("-1") => {
-                set(Part::Scheduler, "chunked_prefill_size", Value::Null)
+                set(Part::Scheduler, "chunked_prefill_size", Value::Null);
             }
             "--max-running-requests"
             | "--chunked-prefill-size"

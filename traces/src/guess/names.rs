@@ -56,6 +56,10 @@ const OTHER: &[&str] = &[
     "std",
 ];
 
+/// Words that only lengths of prompts have, and those of answers.
+const OF_PROMPTS: &[&str] = &["prompt", "input", "prefill", "context", "isl"];
+const OF_ANSWERS: &[&str] = &["completion", "output", "generated", "answer", "osl"];
+
 /// Words of times that are not those of the arrival.
 const LATER: &[&str] = &[
     "end",
@@ -90,6 +94,23 @@ const LATER: &[&str] = &[
     "unit",
 ];
 
+/// Words of the arrival, and how much they speak for it.
+const ARRIVALS: &[(&str, u32)] = &[
+    ("arrival", 10),
+    ("arrived", 10),
+    ("received", 9),
+    ("start", 8),
+    ("started", 8),
+    ("timestamp", 7),
+    ("ts", 7),
+    ("datetime", 7),
+    ("created", 6),
+    ("when", 5),
+    ("time", 4),
+    ("date", 3),
+    ("at", 2),
+];
+
 impl Role {
     pub(super) fn what(self) -> &'static str {
         match self {
@@ -117,28 +138,12 @@ impl Role {
         let words = words(name);
         let has = |word: &str| words.iter().any(|found| found == word);
         let any = |list: &[&str]| list.iter().any(|word| has(word));
-        // Of nested names the last key counts most.
         match self {
             Role::Arrival => {
-                const NAMES: &[(&str, u32)] = &[
-                    ("arrival", 10),
-                    ("arrived", 10),
-                    ("received", 9),
-                    ("start", 8),
-                    ("started", 8),
-                    ("timestamp", 7),
-                    ("ts", 7),
-                    ("datetime", 7),
-                    ("created", 6),
-                    ("when", 5),
-                    ("time", 4),
-                    ("date", 3),
-                    ("at", 2),
-                ];
                 if any(LATER) {
                     return None;
                 }
-                NAMES.iter().filter(|(word, _)| has(word)).map(|(_, rank)| *rank).max()
+                ARRIVALS.iter().filter(|(word, _)| has(word)).map(|(_, rank)| *rank).max()
             }
             Role::Prompt => {
                 const NAMES: &[(&str, u32)] = &[
@@ -150,7 +155,7 @@ impl Role {
                     ("isl", 8),
                     ("in", 7),
                 ];
-                lengths(&words, NAMES, &["isl", "in", "input", "prompt"])
+                lengths(&words, NAMES, &["isl", "in", "input", "prompt"], OF_ANSWERS)
             }
             Role::Output => {
                 const NAMES: &[(&str, u32)] = &[
@@ -164,7 +169,7 @@ impl Role {
                     ("osl", 8),
                     ("out", 7),
                 ];
-                lengths(&words, NAMES, &["osl", "out", "output", "completion"])
+                lengths(&words, NAMES, &["osl", "out", "output", "completion"], OF_PROMPTS)
             }
             Role::Session => {
                 const NAMES: &[(&str, u32)] = &[("session", 10), ("conversation", 9), ("chat", 8), ("thread", 6)];
@@ -175,9 +180,11 @@ impl Role {
                 NAMES.iter().filter(|(word, _)| has(word)).map(|(_, rank)| *rank).max()
             }
             Role::Class => {
-                let rest: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "model").collect();
+                // Of a nested name only the last key: what is around it is no model.
+                let last = self::words(name.rsplit('.').next().unwrap_or(name));
+                let rest: Vec<&str> = last.iter().map(String::as_str).filter(|word| *word != "model").collect();
                 match rest.as_slice() {
-                    _ if !has("model") => None,
+                    _ if !last.iter().any(|word| word == "model") => None,
                     [] => Some(10),
                     ["name"] => Some(9),
                     ["id"] => Some(8),
@@ -202,9 +209,9 @@ impl Role {
 }
 
 /// How much words speak for a length: a name beside a word for tokens, or one that stands alone.
-fn lengths(words: &[String], names: &[(&str, u32)], alone: &[&str]) -> Option<u32> {
+fn lengths(words: &[String], names: &[(&str, u32)], alone: &[&str], of_others: &[&str]) -> Option<u32> {
     let has = |word: &str| words.iter().any(|found| found == word);
-    if OTHER.iter().any(|word| has(word)) {
+    if OTHER.iter().chain(of_others).any(|word| has(word)) {
         return None;
     }
     let rank = names.iter().filter(|(word, _)| has(word)).map(|(_, rank)| *rank).max()?;
@@ -285,6 +292,8 @@ mod tests {
         assert_eq!(best(Role::Arrival, &nested), Some("ts"));
         assert_eq!(best(Role::Prompt, &nested), Some("usage.prompt_tokens"));
         assert_eq!(best(Role::Output, &nested), Some("usage.completion_tokens"));
+        assert_eq!(best(Role::Class, &nested), Some("response.model"));
+        assert_eq!(Role::Output.rank("response.usage.prompt_tokens"), None);
         let own = ["when", "in", "out", "tenant"];
         assert_eq!((best(Role::Arrival, &own), best(Role::Prompt, &own)), (Some("when"), Some("in")));
         assert_eq!((best(Role::Output, &own), best(Role::Session, &own)), (Some("out"), None));

@@ -3,17 +3,19 @@
 use overbook_sim::time::Time;
 use overbook_sim::units::Rate;
 use overbook_sim::workload::arrival::{Arrival, Workload};
-use overbook_traces::{ArrivalSpec, Columns, Format, TimeUnit, TraceError, TraceSpec};
+use overbook_traces::{ArrivalSpec, Columns, Format, LengthSpec, TimeUnit, TraceError, TraceSpec, Usage};
 
 use crate::{all, drain, error_of, file, first_error};
 
-/// Milliseconds, prompt and output of every request.
-fn requests(arrivals: &[Arrival]) -> Vec<(u64, u32, u32)> {
+/// Milliseconds, prompt and output.
+type Request = (u64, u32, u32);
+
+fn requests(arrivals: &[Arrival]) -> Vec<Request> {
     arrivals.iter().map(|a| (a.at.0 / 1_000_000, a.prompt_tokens, a.output_tokens)).collect()
 }
 
 /// The format of a file, its requests, and rows that are no requests and failed ones.
-fn read(text: &str) -> (Format, Vec<(u64, u32, u32)>, (u64, u64)) {
+fn read(text: &str) -> (Format, Vec<Request>, (u64, u64)) {
     let file = file(text);
     let mut replay = TraceSpec::new(file.path()).replay().expect("opens");
     let arrivals = drain(&mut replay).expect("reads");
@@ -82,7 +84,7 @@ fn sglang_bench_serving_has_no_times() {
 fn guidellm() {
     let request = |start: &str, prompt: &str, output: &str| {
         format!(
-            r#"{{"type_": "generative_request_stats", "request_start_time": {start}, "request_latency": 1.5, "prompt_tokens": {prompt}, "output_tokens": {output}, "info": {{"timings": {{"request_start": {start}}}}}}}"#
+            r#"{{"type_": "generative_request_stats", "request_start_time": {start}, "request_latency": 1.5, "prompt_tokens": {prompt}, "output_tokens": {output}, "output_tokens_per_second": 5.5, "info": {{"timings": {{"request_start": {start}}}}}}}"#
         )
     };
     let (ok, late) = (request("1700000001.5", "100", "7"), request("1700000000.25", "50", "3"));
@@ -138,7 +140,7 @@ fn dynamo() {
     let arrivals = all(&TraceSpec::new(trace.path()));
     let ids = |at: usize| &arrivals[at].content.as_ref().expect("contents").ids;
     // The third hash stands for two tokens, which fill no block.
-    assert_eq!((ids(0).len(), ids(1).len(), &ids(1)[..4] == &ids(0)[..]), (4, 8, true));
+    assert_eq!((ids(0).len(), ids(1).len(), ids(1)[..4] == ids(0)[..]), (4, 8, true));
     assert!(arrivals[0].session.is_some() && arrivals[0].session == arrivals[1].session);
     let short = text.replace("[14879255164371896291,27,99]", "[14879255164371896291,27]");
     assert!(first_error(&TraceSpec::new(file(short).path())).to_string().contains("one id for each block"));
@@ -152,6 +154,34 @@ fn sums_of_requests_are_no_requests() {
         let error = error_of(text, |_| {}).to_string();
         assert!(error.contains("a row is the sum of `num_model_requests` requests"), "{error}");
     }
+}
+
+#[test]
+fn sums_of_requests_become_a_profile() {
+    let csv = "start_time,end_time,model,num_model_requests,input_tokens,output_tokens\n\
+               1700007200,1700010800,b,36,7200,720\n\
+               1700000000,1700003600,a,70,49990,9000\n\
+               1700000000,1700003600,b,2,10,720\n\
+               1700010800,1700014400,b,0,0,\n";
+    let file = file(csv);
+    assert!(Usage::is_in(file.path()).expect("opens"));
+    let usage = Usage::read(file.path()).expect("reads");
+    let rates: Vec<f64> = usage.rates.iter().map(|rate| rate.0).collect();
+    assert_eq!((usage.requests, rates), (108, vec![0.02, 0.0, 0.01]));
+    let workload = usage.workload();
+    assert_eq!(workload.lengths, LengthSpec::Fixed { prompt: 530, output: 97 });
+    assert!(workload.problems().is_empty(), "{:?}", workload.problems());
+    let generated = drain(&mut *workload.open(1).expect("opens")).expect("generates");
+    // Poisson: within four standard deviations of 108.
+    assert!((67..=149).contains(&generated.len()), "{}", generated.len());
+    let wrong = |text: &str, part: &str| {
+        let broken = crate::file(text);
+        let error = Usage::read(broken.path()).expect_err("no usage").to_string();
+        assert!(error.contains(part), "`{part}` is missing in: {error}");
+    };
+    wrong(&csv.replace("1700010800,b", "1700010801,b"), ":2: column `end_time`: expected the end of a window as long");
+    wrong(&csv.replace("end_time", "end"), "lacks end_time");
+    wrong(&csv.replace(",36,", ",x,"), ":2: column `num_model_requests`: expected a number");
 }
 
 #[test]
