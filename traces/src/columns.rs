@@ -8,8 +8,8 @@ use crate::header::Header;
 use crate::keep::Keep;
 use crate::number::{TOKENS_MAX, TimeUnit};
 use crate::outcome::{Decoded, Outcome};
-use crate::preset::{Preset, Wanted};
-use crate::table::{Row, shorten};
+use crate::quote::shorten;
+use crate::table::Row;
 
 /// Which column holds what. Names are compared without regard to case; `usage.prompt_tokens` is a key of a nested JSON object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -197,13 +197,10 @@ impl Mapped {
         Ok((mapped, found))
     }
 
-    /// As another program writes its requests.
-    pub(crate) fn preset(self, preset: &Preset, header: &Header) -> Mapped {
-        let wanted = preset.wanted.and_then(|wanted| match wanted {
-            Wanted::With(name, value) => Some((header.position(name)?, value, true)),
-            Wanted::Without(name, value) => Some((header.position(name)?, value, false)),
-        });
-        Mapped { time: self.time.filter(|_| preset.timed), wanted, fails: true, ..self }
+    /// As another program writes its requests: a row is one if a column has a value, or has it not, and one without lengths has
+    /// failed.
+    pub(crate) fn of_program(self, wanted: Option<(usize, &'static str, bool)>) -> Mapped {
+        Mapped { wanted, fails: true, ..self }
     }
 
     /// The same rows, whose times do not count.

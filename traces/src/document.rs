@@ -11,11 +11,11 @@ use crate::error::TraceError;
 use crate::header::Header;
 use crate::json::{self, BadJson, Place};
 use crate::packing::Packing;
+use crate::quote::shorten;
 use crate::source::Source;
-use crate::table::shorten;
 
 /// Longest document that is read; it is in memory as a whole.
-const DOCUMENT_MAX: u64 = 4 << 30;
+const DOCUMENT_MAX: u64 = 2 << 30;
 
 /// A request, and the object around it [bytes of the document].
 struct Item {
@@ -73,6 +73,8 @@ impl Document {
                 select(&bytes, root, &keys, None, &mut items).map_err(|why| bad(path, &bytes, why))?;
             }
             let Some(first) = items.first() else { return Err(nothing_there(path, &records)) };
+            let within = |error: BadJson| BadJson { at: first.at.0 + error.at, ..error };
+            json::keys(&bytes[first.at.0..first.at.1]).map_err(|error| bad(path, &bytes, within(error)))?;
             let around = first.around.map(|(start, end)| &bytes[start..end]);
             let objects = items.iter().map(|item| &bytes[item.at.0..item.at.1]);
             let not_utf8 = || TraceError::NotUtf8 { path: path.to_owned(), line: 1, column: "(keys)".to_owned() };
@@ -142,44 +144,40 @@ impl Document {
 /// Whether an object on one line is not a request but a document.
 pub(crate) fn is_document(line: &[u8]) -> bool {
     let Ok(entries) = json::entries(line) else { return false };
-    let value =
-        |name: &str| entries.iter().find(|(key, _)| *key == name.as_bytes()).map(|(_, (start, _))| line[*start]);
-    value("benchmarks") == Some(b'[')
-        || (value("data") == Some(b'[') && value("object").is_some())
-        || is_record_of_lists(line)
+    let value = |name: &str| entries.iter().find(|(key, _)| *key == name.as_bytes()).map(|(_, at)| *at);
+    let list = |name: &str| value(name).is_some_and(|at| json::opens(line, at, b'['));
+    list("benchmarks") || (list("data") && value("object").is_some()) || is_record_of_lists(line)
 }
 
 /// Whether an object is a run of `vllm bench serve` or `sglang.bench_serving` with details.
 fn is_record_of_lists(object: &[u8]) -> bool {
     let Ok(entries) = json::entries(object) else { return false };
-    let list = |name: &str| entries.iter().any(|(key, (start, _))| *key == name.as_bytes() && object[*start] == b'[');
+    let list = |name: &str| entries.iter().any(|(key, at)| *key == name.as_bytes() && json::opens(object, *at, b'['));
     list("input_lens") && list("output_lens")
 }
 
 /// Where the requests of a document are; `None` if it is a record of lists.
 fn place_of_requests(path: &Path, root: &[u8]) -> Result<Option<String>, TraceError> {
     let why = |why| bad(path, root, why);
-    if json::items(root).map_err(why)?.is_some() {
+    if json::opens(root, (0, root.len()), b'[') {
         return Ok(Some(String::new()));
     }
     if is_record_of_lists(root) {
         return Ok(None);
     }
     let entries = json::entries(root).map_err(why)?;
-    let has = |name: &str| entries.iter().any(|(key, (start, _))| *key == name.as_bytes() && root[*start] == b'[');
+    let has = |name: &str| entries.iter().any(|(key, at)| *key == name.as_bytes() && json::opens(root, *at, b'['));
     // guidellm's reports, and pages of OpenAI's usage.
     for (key, records) in [("benchmarks", "benchmarks.*.requests.*"), ("data", "data.*.results.*")] {
-        if has(key) {
+        if has(key) && (key != "data" || entries.iter().any(|(key, _)| *key == b"object")) {
             return Ok(Some(records.to_owned()));
         }
     }
     let (mut of_objects, mut of_values) = (Vec::new(), 0);
-    for (key, (start, end)) in entries {
-        let Some(items) = json::items(&root[start..end]).map_err(why)? else { continue };
-        match items.first() {
-            Some((first, _)) if root[start + first] == b'{' => {
-                of_objects.push(String::from_utf8_lossy(key).into_owned());
-            }
+    for (key, at) in entries {
+        let first = json::items_at(root, at).map_err(why)?.and_then(|items| items.first().copied());
+        match first {
+            Some(first) if json::opens(root, first, b'{') => of_objects.push(String::from_utf8_lossy(key).into_owned()),
             Some(_) => of_values += 1,
             None => {}
         }
@@ -198,30 +196,27 @@ fn place_of_requests(path: &Path, root: &[u8]) -> Result<Option<String>, TraceEr
 
 /// Finds the requests that a path leads to.
 fn select(bytes: &[u8], at: Place, path: &[&str], around: Option<Place>, found: &mut Vec<Item>) -> Result<(), BadJson> {
-    let text = &bytes[at.0..at.1];
-    let within = |error: BadJson| BadJson { at: at.0 + error.at, ..error };
-    let inner = |(start, end): Place| (at.0 + start, at.0 + end);
-    let is_object = text.first() == Some(&b'{');
+    let is_object = json::opens(bytes, at, b'{');
     let Some((key, rest)) = path.split_first() else {
         if is_object {
             found.push(Item { at, around });
-        } else if let Some(items) = json::items(text).map_err(within)? {
-            let objects = items.into_iter().map(inner).filter(|(start, _)| bytes[*start] == b'{');
+        } else if let Some(items) = json::items_at(bytes, at)? {
+            let objects = items.into_iter().filter(|item| json::opens(bytes, *item, b'{'));
             found.extend(objects.map(|at| Item { at, around }));
         }
         return Ok(());
     };
     if is_object {
-        for (name, value) in json::entries(text).map_err(within)? {
+        let within = |error: BadJson| BadJson { at: at.0 + error.at, ..error };
+        for (name, (start, end)) in json::entries(&bytes[at.0..at.1]).map_err(within)? {
             if *key == "*" || name == key.as_bytes() {
-                select(bytes, inner(value), rest, Some(at), found)?;
+                select(bytes, (at.0 + start, at.0 + end), rest, Some(at), found)?;
             }
         }
-    } else if let Some(items) = json::items(text).map_err(within)? {
+    } else if let Some(items) = json::items_at(bytes, at)? {
         for (number, value) in items.into_iter().enumerate() {
-            // A list in the way stands for all its items.
             if *key == "*" || key.parse() == Ok(number) {
-                select(bytes, inner(value), rest, around, found)?;
+                select(bytes, value, rest, around, found)?;
             }
         }
     }
@@ -230,14 +225,14 @@ fn select(bytes: &[u8], at: Place, path: &[&str], around: Option<Place>, found: 
 
 /// The lists of a record that have the length that most of them have, and its single values, as columns.
 fn lists_of(bytes: &[u8], at: Place) -> Result<Lists, BadJson> {
-    let record = &bytes[at.0..at.1];
     let (mut lists, mut single) = (Vec::new(), Vec::new());
-    for (key, (start, end)) in json::entries(record)? {
+    let within = |error: BadJson| BadJson { at: at.0 + error.at, ..error };
+    for (key, (start, end)) in json::entries(&bytes[at.0..at.1]).map_err(within)? {
         let name = String::from_utf8_lossy(key).into_owned();
-        let inner = |(from, to): Place| (at.0 + start + from, at.0 + start + to);
-        match json::items(&record[start..end])? {
-            Some(items) => lists.push((name, items.into_iter().map(inner).collect::<Vec<_>>())),
-            None if record.get(start) != Some(&b'{') => single.push((name, (at.0 + start, at.0 + end))),
+        let value = (at.0 + start, at.0 + end);
+        match json::items_at(bytes, value)? {
+            Some(items) => lists.push((name, items)),
+            None if !json::opens(bytes, value, b'{') => single.push((name, value)),
             None => {}
         }
     }

@@ -18,11 +18,12 @@ use crate::error::TraceError;
 use crate::fault::{LeftOut, about_row};
 use crate::format::Format;
 use crate::inspect::RowFault;
+use crate::layout::detect;
 use crate::load::LeaveOut;
 use crate::number::{self, TimeUnit};
-use crate::reader::detect;
+use crate::quote::shorten;
 use crate::spec::TraceSpec;
-use crate::table::{Row, Table, shorten};
+use crate::table::{Row, Table};
 use names::Role;
 
 /// Rows that are looked at to tell what a column holds.

@@ -1,7 +1,7 @@
 //! The columns of a table: names of the header line, or keys of the first objects and of the objects nested in them.
 
 use crate::json;
-use crate::table::shorten;
+use crate::quote::shorten;
 
 /// Objects that are looked at for keys.
 pub(crate) const SAMPLE: usize = 64;

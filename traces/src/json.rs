@@ -126,8 +126,22 @@ fn descend<'a>(object: &'a [u8], above: &mut Vec<&'a [u8]>, each: &mut dyn FnMut
     Ok(())
 }
 
+/// Whether a value that begins here is a list (`[`) or an object (`{`), and no string that begins so.
+pub(crate) fn opens(text: &[u8], (start, _): Place, bracket: u8) -> bool {
+    text.get(start) == Some(&bracket) && (start == 0 || text[start - 1] != b'"')
+}
+
+/// Start and end in a text of every item of a list in it; `None` if the value there is no list.
+pub(crate) fn items_at(text: &[u8], at: Place) -> Result<Option<Vec<Place>>, BadJson> {
+    if !opens(text, at, b'[') {
+        return Ok(None);
+    }
+    let found = items(&text[at.0..at.1]).map_err(|error| BadJson { at: at.0 + error.at, ..error })?;
+    Ok(found.map(|items| items.into_iter().map(|(start, end)| (at.0 + start, at.0 + end)).collect()))
+}
+
 /// Start and end of every value in a list; `None` if the text is no list.
-pub(crate) fn items(list: &[u8]) -> Result<Option<Vec<Place>>, BadJson> {
+fn items(list: &[u8]) -> Result<Option<Vec<Place>>, BadJson> {
     let mut scan = Scan { line: list, at: 0 };
     if !scan.accept(b'[') {
         return Ok(None);

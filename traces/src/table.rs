@@ -18,6 +18,7 @@ use crate::header::Header;
 use crate::json::{self, BadJson};
 use crate::lines::Lines;
 use crate::number::{self, BadNumber, TimeUnit};
+use crate::quote::shorten;
 use crate::sorted::{HeldRow, Sorted};
 
 /// A table that is read row by row.
@@ -69,8 +70,10 @@ impl Table {
         if line.trim_ascii_start().starts_with(b"{") {
             let length = line.len();
             match json::keys(line) {
-                // An object that goes on in the next line.
-                Err(why) if why.at >= length && path.is_file() => return Table::document(path, records),
+                // An object that goes on in the next line, and is not cut off.
+                Err(why) if why.at >= length && path.is_file() && goes_on(line) => {
+                    return Table::document(path, records);
+                }
                 Err(why) => return Err(bad_json(path, 1, line, why)),
                 Ok(_) if path.is_file() && is_document(line) => return Table::document(path, records),
                 Ok(_) => {}
@@ -221,6 +224,11 @@ impl Table {
         }
         Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }))
     }
+}
+
+/// Whether a line is the beginning of something longer.
+fn goes_on(line: &[u8]) -> bool {
+    matches!(line.trim_ascii_end().last(), Some(b'{' | b'[' | b',' | b':'))
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -475,24 +483,4 @@ pub(crate) fn is_nothing(text: &[u8]) -> bool {
         || ["null", "none", "nil", "nan", "na", "n/a", "-", "\\n"]
             .iter()
             .any(|no| text.eq_ignore_ascii_case(no.as_bytes()))
-}
-
-/// Characters of foreign text that a message repeats at most.
-const QUOTE_MAX: usize = 80;
-
-/// Cuts foreign text for a message and makes its control characters visible.
-pub(crate) fn shorten(text: &str) -> String {
-    let cut: String = text.chars().take(QUOTE_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(QUOTE_MAX).is_some() { cut + "..." } else { cut }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_is_cut() {
-        assert_eq!(shorten("a\tb"), "a\\tb");
-        assert_eq!(shorten(&"ä".repeat(100)).chars().count(), QUOTE_MAX + 3);
-    }
 }

@@ -10,9 +10,9 @@ use overbook_sim::units::{Duration, Rate};
 use crate::arrivals::{ArrivalSpec, GapFamily};
 use crate::error::TraceError;
 use crate::generate::GenerateSpec;
+use crate::layout::SUMS;
 use crate::lengths::LengthSpec;
 use crate::number::TOKENS_MAX;
-use crate::reader::SUMS;
 use crate::table::Table;
 
 /// Numbers of requests and tokens that a row may state.

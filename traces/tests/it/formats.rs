@@ -179,7 +179,7 @@ fn sums_of_requests_become_a_profile() {
         let error = Usage::read(broken.path()).expect_err("no usage").to_string();
         assert!(error.contains(part), "`{part}` is missing in: {error}");
     };
-    wrong(&csv.replace("1700010800,b", "1700010801,b"), ":2: column `end_time`: expected the end of a window as long");
+    wrong(&csv.replace("1700010800,b", "1700010801,b"), ":3: column `end_time`: expected the end of a window as long");
     wrong(&csv.replace("end_time", "end"), "lacks end_time");
     wrong(&csv.replace(",36,", ",x,"), ":2: column `num_model_requests`: expected a number");
 }
