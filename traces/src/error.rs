@@ -130,7 +130,7 @@ pub enum TraceError {
         why: String,
     },
     /// A line is not a JSON object.
-    #[error("{path}:{line}:{column}: expected {expected}, found {found}; help: each line must be one JSON object; the line may be cut off", path = path.display())]
+    #[error("{path}:{line}:{column}: expected {expected}, found {found}; help: each line must be one JSON object, or the file one document; the line may be cut off", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,

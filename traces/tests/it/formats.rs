@@ -239,7 +239,7 @@ fn a_broken_document_says_where() {
     says("{\n\"a\": 1,\n\"b\": 2\n}\n", "no list of requests at its top");
     says("[]", "an empty list holds no requests");
     says("[1, 2]", "no record in the list");
-    says("[{\"timestamp\" 0}]", ":1:16:");
+    says("[{\"timestamp\" 0}]", ":1:15: expected `:` after a key");
     says("[{\"timestamp\": 0}]", "unknown header `timestamp`");
 }
 
