@@ -20,6 +20,7 @@ mod cli {
     mod gpu_check;
     mod home;
     mod infer;
+    mod init;
     mod interrupt;
     mod kv;
     mod out_dir;

@@ -9,7 +9,8 @@ use overbook_sim::workload::arrival::ClassId;
 use crate::error::TraceError;
 use crate::keep::Keep;
 use crate::outcome::{Decoded, Outcome};
-use crate::table::{Row, shorten};
+use crate::quote::shorten;
+use crate::table::Row;
 
 /// Column of v1.2 with the session, empty for API requests.
 pub(crate) const SESSION: &str = "Session ID";

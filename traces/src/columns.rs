@@ -4,12 +4,14 @@ use overbook_sim::workload::arrival::ClassId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, TraceError};
+use crate::header::Header;
 use crate::keep::Keep;
 use crate::number::{TOKENS_MAX, TimeUnit};
 use crate::outcome::{Decoded, Outcome};
-use crate::table::{Header, Row, shorten};
+use crate::quote::shorten;
+use crate::table::Row;
 
-/// Which column holds what. Names are compared without regard to case.
+/// Which column holds what. Names are compared without regard to case; `usage.prompt_tokens` is a key of a nested JSON object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
@@ -40,6 +42,10 @@ pub struct Columns {
     /// Unit of `arrival`.
     #[serde(default)]
     pub unit: TimeUnit,
+    /// Where the requests are, if a file of JSON is no list of them: keys and positions with points between, `*` for all, as in
+    /// `runs.*.requests`. The file is then in memory as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<String>,
 }
 
 fn mooncake_block() -> u32 {
@@ -65,6 +71,7 @@ impl Columns {
             parent: None,
             hash_tokens: mooncake_block(),
             unit: TimeUnit::S,
+            records: None,
         }
     }
 
@@ -131,13 +138,18 @@ pub(crate) struct Found {
 /// Reads rows and numbers their classes in order of appearance.
 #[derive(Debug)]
 pub(crate) struct Mapped {
-    time: usize,
+    /// `None` if the rows have no times.
+    time: Option<usize>,
     unit: TimeUnit,
     prompt: usize,
     output: usize,
     class: Option<usize>,
     priority: Option<usize>,
     keep: Keep,
+    /// The column that says which rows are requests, its value, and whether that is to be there.
+    wanted: Option<(usize, &'static str, bool)>,
+    /// Whether a request without lengths has failed; else its row is broken.
+    fails: bool,
     /// Class fields as stored in the file, and their names; `None` if the rows are filtered out.
     seen: Vec<(Box<[u8]>, String, Option<ClassId>)>,
     recent: usize,
@@ -164,13 +176,15 @@ impl Mapped {
             return Err(lacks(missing));
         }
         let mapped = Mapped {
-            time,
+            time: Some(time),
             unit: columns.unit,
             prompt,
             output,
             class: maybe(&columns.class),
             priority: maybe(&columns.priority),
             keep: keep.clone(),
+            wanted: None,
+            fails: false,
             seen: Vec::new(),
             recent: 0,
             classes: if columns.class.is_some() { Vec::new() } else { vec!["trace".to_owned()] },
@@ -183,15 +197,27 @@ impl Mapped {
         Ok((mapped, found))
     }
 
+    /// As another program writes its requests: a row is one if a column has a value, or has it not, and one without lengths has
+    /// failed.
+    pub(crate) fn of_program(self, wanted: Option<(usize, &'static str, bool)>) -> Mapped {
+        Mapped { wanted, fails: true, ..self }
+    }
+
+    /// The same rows, whose times do not count.
+    pub(crate) fn untimed(self) -> Mapped {
+        Mapped { time: None, ..self }
+    }
+
     pub(crate) fn columns(&self) -> Vec<usize> {
-        [self.time, self.prompt, self.output].into_iter().chain(self.class).chain(self.priority).collect()
+        let optional = self.time.into_iter().chain(self.class).chain(self.priority);
+        optional.chain(self.wanted.map(|(column, ..)| column)).chain([self.prompt, self.output]).collect()
     }
 
     pub(crate) fn unit(&self) -> TimeUnit {
         self.unit
     }
 
-    pub(crate) fn time_column(&self) -> usize {
+    pub(crate) fn time_column(&self) -> Option<usize> {
         self.time
     }
 
@@ -205,8 +231,15 @@ impl Mapped {
     }
 
     pub(crate) fn decode(&mut self, row: &Row<'_>) -> Result<Decoded, TraceError> {
-        let at_ns = row.time(self.time, self.unit)?;
-        let (prompt_tokens, output_tokens) = (row.tokens(self.prompt)?, row.tokens(self.output)?);
+        if let Some((column, value, there)) = self.wanted
+            && row.word(column).trim_ascii().eq_ignore_ascii_case(value.as_bytes()) != there
+        {
+            // It may have no time either.
+            return Ok(Decoded { at_ns: 0, outcome: Outcome::NoRequest });
+        }
+        let at_ns = self.time.map_or(Ok(0), |time| row.time(time, self.unit))?;
+        let tokens = |column| if self.fails && row.is_empty(column) { Ok(0) } else { row.tokens(column) };
+        let (prompt_tokens, output_tokens) = (tokens(self.prompt)?, tokens(self.output)?);
         let priority = self.priority.map_or(Ok(0), |column| priority(row, column))?;
         let outcome = match self.class_of(row)? {
             None => Outcome::Filtered,

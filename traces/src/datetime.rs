@@ -8,7 +8,7 @@ use crate::number::fraction_nanoseconds;
 const YEARS: std::ops::RangeInclusive<u64> = 1970..=2500;
 
 /// Reads `2023-11-16 18:15:46.6805900`: a blank or `T` between, up to nine decimals or none, and either no zone or
-/// `Z`, `+02`, `+0200`, `+02:00`. `None` if the text is anything else or the date does not exist.
+/// `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00`. `None` if the text is anything else or the date does not exist.
 pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     let (fixed, rest) = text.split_at_checked(19)?;
@@ -24,7 +24,8 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
     }
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
     let (fraction_ns, zone) = match rest {
-        [b'.', rest @ ..] => {
+        // Python's logging writes a comma.
+        [b'.' | b',', rest @ ..] => {
             let length = rest.iter().take_while(|b| b.is_ascii_digit()).count();
             (fraction_nanoseconds(&rest[..length])?, &rest[length..])
         }
@@ -38,7 +39,7 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
 pub(crate) fn zone_of(text: &[u8]) -> Option<i64> {
     nanoseconds_since_1970(text)?;
     let rest = text.trim_ascii().get(19..)?;
-    let rest = rest.strip_prefix(b".").unwrap_or(rest);
+    let rest = rest.strip_prefix(b".").or_else(|| rest.strip_prefix(b",")).unwrap_or(rest);
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let zone = rest[digits..].trim_ascii_start();
     if zone.is_empty() { None } else { zone_seconds(zone) }
@@ -51,7 +52,7 @@ fn digits(text: &[u8]) -> Option<u64> {
 /// Seconds that the zone is ahead of UTC; no zone reads as UTC (only differences matter).
 fn zone_seconds(zone: &[u8]) -> Option<i64> {
     let (sign, rest) = match zone.trim_ascii_start() {
-        [] | [b'Z' | b'z'] => return Some(0),
+        [] | [b'Z' | b'z'] | b"UTC" | b"GMT" => return Some(0),
         [b'+', rest @ ..] => (1, rest),
         [b'-', rest @ ..] => (-1, rest),
         _ => return None,
@@ -117,6 +118,7 @@ mod tests {
             ("2024-05-10 00:00:00", None),
             ("2024-05-10 00:00:00.5", None),
             ("2024-05-10T00:00:00Z", Some(0)),
+            ("2024-05-10 00:00:00,250 UTC", Some(0)),
             ("2024-05-10 00:00:00.25 +02:00", Some(7200)),
             ("2024-05-10 00:00:00-0530", Some(-19_800)),
             ("no date", None),

@@ -130,7 +130,7 @@ pub enum TraceError {
         why: String,
     },
     /// A line is not a JSON object.
-    #[error("{path}:{line}:{column}: expected {expected}, found {found}; help: each line must be one JSON object; the line may be cut off", path = path.display())]
+    #[error("{path}:{line}:{column}: expected {expected}, found {found}; help: each line must be one JSON object, or the file one document; the line may be cut off", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -141,6 +141,46 @@ pub enum TraceError {
         /// What belongs there.
         expected: &'static str,
         /// What stands there.
+        found: String,
+    },
+    /// A JSON document does not hold requests where they are expected.
+    #[error("{path}: {problem}; help: {help}", path = path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to change.
+        help: &'static str,
+    },
+    /// Every row is the sum of several requests.
+    #[error("{path}:1: a row is the sum of `{column}` requests, as in OpenAI's usage exports, and no request; help: export the requests themselves, or let `overbook init --log` make a workload of it, with this rate and the mean lengths", path = path.display())]
+    Sums {
+        /// The file.
+        path: PathBuf,
+        /// The column with the number of requests.
+        column: String,
+    },
+    /// The file has lengths of requests and no times.
+    #[error("{path}: the requests have no times ({format} does not write them); help: say when they arrive, as in `workload.trace.arrivals: {{ poisson: {{ rate: {rate} }} }}`, or with `overbook init --rate {rate}`", path = path.display())]
+    NoTimes {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// The rate that the file states, or an example.
+        rate: String,
+    },
+    /// Nothing says which column holds what a request needs.
+    #[error("{path}:1: no column seems to hold the {what}: {found}; help: name it with `{option} NAME`", path = path.display())]
+    Unclear {
+        /// The file.
+        path: PathBuf,
+        /// What is looked for.
+        what: &'static str,
+        /// The option of `overbook init` that names it.
+        option: &'static str,
+        /// The columns.
         found: String,
     },
     /// The block ids cannot be cut into blocks of the wanted size.

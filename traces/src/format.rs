@@ -24,14 +24,40 @@ pub enum Format {
     Bailian,
     /// Sessions of coding agents, as kv-cache-tester records them: JSON lines, one session each.
     KvCacheTester,
+    /// `AIPerf`'s `profile_export.jsonl`.
+    Aiperf,
+    /// `vllm bench serve --save-result --save-detailed`.
+    VllmBench,
+    /// `sglang.bench_serving --output-details`: lengths without times.
+    SglangBench,
+    /// guidellm's JSON report.
+    Guidellm,
+    /// inference-perf's `per_request_lifecycle_metrics.json`.
+    InferencePerf,
+    /// `LiteLLM`'s spend logs.
+    Litellm,
+    /// Dynamo's request traces.
+    Dynamo,
     /// Any layout, with `columns`.
     Columns,
 }
 
 impl Format {
     /// The formats that a file of rows can have; Bailian's files have Mooncake's keys too.
-    pub(crate) const ALL: [Format; 5] =
-        [Format::BurstGpt, Format::Azure, Format::Vidur, Format::Bailian, Format::Mooncake];
+    pub(crate) const ALL: [Format; 12] = [
+        Format::BurstGpt,
+        Format::Azure,
+        Format::Vidur,
+        Format::Bailian,
+        Format::Mooncake,
+        Format::Aiperf,
+        Format::VllmBench,
+        Format::SglangBench,
+        Format::Guidellm,
+        Format::InferencePerf,
+        Format::Litellm,
+        Format::Dynamo,
+    ];
 
     /// Columns that the format needs; `|` separates alternatives.
     pub(crate) fn columns(self) -> &'static [&'static str] {
@@ -45,6 +71,21 @@ impl Format {
             Format::Vidur => &["arrived_at", "num_prefill_tokens", "num_decode_tokens"],
             Format::Bailian => &["chat_id", "parent_chat_id", "type", "timestamp", "input_length", "output_length"],
             Format::Mooncake => &["timestamp", "input_length", "output_length"],
+            Format::Aiperf => &["metadata.request_start_ns", "metadata.benchmark_phase"],
+            Format::VllmBench => &["input_lens", "output_lens", "start_times"],
+            Format::SglangBench => &["input_lens", "output_lens"],
+            Format::Guidellm => &[
+                "request_start_time|start_time",
+                "prompt_tokens",
+                "output_tokens",
+                "request_latency",
+                "output_tokens_per_second",
+            ],
+            Format::InferencePerf => {
+                &["start_time", "end_time", "info.request_metrics.text.input_tokens|info.input_tokens"]
+            }
+            Format::Litellm => &["startTime", "endTime", "prompt_tokens", "completion_tokens"],
+            Format::Dynamo => &["event_type", "request.request_received_ms", "request.output_tokens"],
         }
     }
 }
@@ -59,6 +100,13 @@ impl fmt::Display for Format {
             Format::Bailian => "bailian",
             Format::Mooncake => "mooncake",
             Format::KvCacheTester => "kv-cache-tester",
+            Format::Aiperf => "aiperf",
+            Format::VllmBench => "vllm-bench",
+            Format::SglangBench => "sglang-bench",
+            Format::Guidellm => "guidellm",
+            Format::InferencePerf => "inference-perf",
+            Format::Litellm => "litellm",
+            Format::Dynamo => "dynamo",
             Format::Columns => "columns",
         })
     }

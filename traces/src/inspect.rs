@@ -3,7 +3,7 @@
 use crate::agents::SessionReplay;
 use crate::counts::Counts;
 use crate::error::TraceError;
-use crate::fault::about_row;
+use crate::fault::{LeftOut, Lines, about_row, line_of};
 use crate::load::{Failures, LeaveOut};
 use crate::reader::Reader;
 use crate::spec::TraceSpec;
@@ -17,6 +17,8 @@ pub struct Inspection {
     pub whole: bool,
     /// What is wrong, in the order of the file; faults of one kind are reported once.
     pub faults: Vec<RowFault>,
+    /// Where the rows stand that were left out.
+    pub left_out: LeftOut,
 }
 
 /// A fault of a row, and how many later rows have a fault of its kind.
@@ -26,6 +28,8 @@ pub struct RowFault {
     pub first: TraceError,
     /// Rows after that.
     pub more: u64,
+    /// The lines of all of them.
+    pub lines: Lines,
 }
 
 /// Kinds of faults that are distinguished at most.
@@ -48,7 +52,7 @@ impl TraceSpec {
             for error in found {
                 note(&mut faults, error);
             }
-            return Ok(Inspection { counts, whole, faults });
+            return Ok(Inspection { counts, whole, faults, left_out: LeftOut::default() });
         }
         // In the order of the file, so that the beginning of a large one is enough.
         let plain = TraceSpec { sort: false, skip: 0, requests: None, failures: Failures::Drop, ..self.clone() };
@@ -59,11 +63,11 @@ impl TraceSpec {
         let mut faults: Vec<RowFault> = Vec::new();
         loop {
             if reader.counts().rows >= rows_max {
-                return Ok(Inspection { counts: reader.counts(), whole: false, faults });
+                return Ok(found(&reader, false, faults));
             }
             match reader.next_request() {
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(Inspection { counts: reader.counts(), whole: true, faults }),
+                Ok(None) => return Ok(found(&reader, true, faults)),
                 Err(error) if about_row(&error).is_some() || matches!(error, TraceError::Backwards { .. }) => {
                     note(&mut faults, error);
                 }
@@ -73,11 +77,25 @@ impl TraceSpec {
     }
 }
 
+fn found(reader: &Reader, whole: bool, faults: Vec<RowFault>) -> Inspection {
+    Inspection { counts: reader.counts(), whole, faults, left_out: reader.left_out().clone() }
+}
+
 fn note(faults: &mut Vec<RowFault>, error: TraceError) {
-    match faults.iter().position(|fault| kind(&fault.first) == kind(&error)) {
-        Some(alike) => faults[alike].more += 1,
-        None if faults.len() < KINDS_MAX => faults.push(RowFault { first: error, more: 0 }),
-        None => {}
+    let line = line_of(&error);
+    let at = match faults.iter().position(|fault| kind(&fault.first) == kind(&error)) {
+        Some(alike) => {
+            faults[alike].more += 1;
+            alike
+        }
+        None if faults.len() < KINDS_MAX => {
+            faults.push(RowFault { first: error, more: 0, lines: Lines::default() });
+            faults.len() - 1
+        }
+        None => return,
+    };
+    if let Some(line) = line {
+        faults[at].lines.add(line);
     }
 }
 

@@ -49,6 +49,7 @@
 //! * The `burstgpt` arrivals and lengths are generators with constants from the real trace; hourly counts, the share of
 //!   failures and conversation lengths are measured, the tail of API lengths is fitted, the rest says "inferred" in its
 //!   documentation. With the real files at hand, replay them with [`TraceSpec`].
+//! * [`Guess`] says what an unknown log probably means, and what of it must be mended.
 //! * A Parquet file is a table as well: the columns that are wanted are decoded, batch by batch.
 //! * [`Held`] keeps a workload in memory, to be played by many runs that have it in common.
 //! * [`write_requests`] writes any workload as a trace; [`Metrics`] reads one off a server's counters and histograms.
@@ -68,8 +69,11 @@ mod clock;
 mod columnar;
 mod columns;
 mod counts;
+mod csv;
 mod datetime;
+mod decoder;
 mod dist;
+mod document;
 mod draw;
 mod error;
 mod export;
@@ -81,10 +85,13 @@ mod format;
 #[cfg(feature = "frames")]
 mod frame;
 mod generate;
+mod guess;
+mod header;
 mod held;
 mod inspect;
 mod json;
 mod keep;
+mod layout;
 mod lengths;
 mod lines;
 mod load;
@@ -94,9 +101,11 @@ mod number;
 mod outcome;
 mod packing;
 mod population;
+mod preset;
 mod profile;
 mod prometheus;
 mod quantile;
+mod quote;
 mod reader;
 mod redraw;
 mod replay;
@@ -111,6 +120,8 @@ mod source;
 mod spec;
 mod superpose;
 mod table;
+mod timed;
+mod usage;
 mod vidur;
 
 pub use agents::SessionReplay;
@@ -124,6 +135,7 @@ pub use counts::Counts;
 pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};
 pub use export::{ExportError, Extra, Layout, write_requests};
+pub use fault::{LeftOut, Lines};
 pub use figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE};
 #[cfg(feature = "frames")]
 pub use fit::{
@@ -134,6 +146,7 @@ pub use format::Format;
 #[cfg(feature = "frames")]
 pub use frame::{By, FrameError, Groups, TraceFrame};
 pub use generate::{GenerateSpec, Generator};
+pub use guess::{Choice, Guess, Hints};
 pub use held::{Held, Playback};
 pub use inspect::{Inspection, RowFault};
 pub use keep::Keep;
@@ -148,3 +161,4 @@ pub use replay::Replay;
 pub use session_spec::{Pace, SessionTraceSpec};
 pub use sessions::SessionSpec;
 pub use spec::TraceSpec;
+pub use usage::Usage;

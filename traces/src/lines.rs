@@ -62,6 +62,23 @@ impl Lines {
         }
     }
 
+    /// What is behind the last line in a whole block: the same bytes, whatever pieces the file comes in.
+    pub(crate) fn ahead(&mut self) -> Result<&[u8], TraceError> {
+        // The line before may still be given once more.
+        while !self.at_end && self.end < self.block.len() {
+            let read = loop {
+                match self.source.stream.read(&mut self.block[self.end..]) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other,
+                }
+            };
+            let read = read.map_err(|source| self.read_error(source))?;
+            self.end += read;
+            self.at_end = read == 0;
+        }
+        Ok(&self.block[self.start..self.end])
+    }
+
     /// Number of the last line.
     pub(crate) fn number(&self) -> u64 {
         self.number

@@ -56,6 +56,8 @@ pub(crate) enum IdSize {
     Tokens(u32),
     /// What stands in this column; the ids are those of full blocks.
     Column(usize),
+    /// What stands in this column; the last id may stand for fewer.
+    Partial(usize),
 }
 
 /// Turns a list of block ids into the ids of the engine's blocks.
@@ -98,6 +100,7 @@ impl Blocks {
         let (hash_tokens, whole) = match self.size {
             IdSize::Tokens(tokens) => (tokens, false),
             IdSize::Column(column) => (self.tokens_per_id(row, column)?, true),
+            IdSize::Partial(column) => (self.tokens_per_id(row, column)?, false),
         };
         self.id_tokens = Some(hash_tokens);
         let full = if whole { prompt_tokens / hash_tokens } else { prompt_tokens.div_ceil(hash_tokens) };
@@ -111,7 +114,7 @@ impl Blocks {
                 } else {
                     "one id for each block of the prompt, the last partial one included"
                 },
-                "the ids may stand for blocks of another size; Mooncake's have 512 tokens",
+                "the ids may stand for blocks of another size; Mooncake's have 512 tokens, `hash_tokens` names others",
             ));
         }
         let parts = u64::from(hash_tokens / self.block_tokens);

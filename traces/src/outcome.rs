@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     },
     /// The `keep` filter does not want it.
     Filtered,
+    /// It is none: another event in the log, or one that no engine has seen.
+    NoRequest,
 }
 
 impl Outcome {

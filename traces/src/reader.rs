@@ -6,91 +6,21 @@ use std::path::PathBuf;
 use overbook_sim::time::Span;
 use overbook_sim::workload::arrival::ClassId;
 
-use crate::azure::Azure;
-use crate::burstgpt::{self, BurstGpt};
 use crate::clock::Clock;
-use crate::columns::{Columns, Mapped};
 use crate::counts::Counts;
+use crate::decoder::Decoder;
 use crate::draw::stream;
 use crate::error::TraceError;
-use crate::export::{BLOCK_TOKENS, CLASS, ELAPSED, EXTRA, PRIORITY, SESSION};
-use crate::fault::about_row;
+use crate::fault::{LeftOut, about_row, line_of};
 use crate::format::Format;
-use crate::keep::Keep;
+use crate::layout::{Layout, built_in, mapped, no_times};
 use crate::load::{Failures, LeaveOut};
-use crate::mooncake::{Blocks, HASH_IDS, HASH_TOKENS, IdSize, Mooncake, SESSION_ID};
-use crate::number::TimeUnit;
+use crate::mooncake::{Blocks, IdSize};
 use crate::outcome::{Decoded, Outcome, Recorded};
 use crate::redraw::{Redraw, Sizes};
 use crate::session::SessionColumn;
 use crate::spec::TraceSpec;
-use crate::table::{Header, Row, Table};
-use crate::vidur::Vidur;
-
-/// The decoder of the file's format.
-#[derive(Debug)]
-enum Decoder {
-    BurstGpt(BurstGpt),
-    Azure(Azure, [String; 1]),
-    Vidur(Vidur, [String; 1]),
-    Mooncake(Mooncake, [String; 1]),
-    Mapped(Mapped),
-}
-
-impl Decoder {
-    fn new(format: Format, columns: &[usize], keep: &Keep) -> Decoder {
-        let class = [format.to_string()];
-        match format {
-            Format::Azure => Decoder::Azure(Azure::new(columns), class),
-            Format::Vidur => Decoder::Vidur(Vidur::new(columns), class),
-            Format::Mooncake => Decoder::Mooncake(Mooncake::new(columns), class),
-            Format::BurstGpt | Format::Auto | Format::Columns | Format::Bailian | Format::KvCacheTester => {
-                Decoder::BurstGpt(BurstGpt::new(columns, keep.clone()))
-            }
-        }
-    }
-
-    fn decode(&mut self, row: &Row<'_>) -> Result<Decoded, TraceError> {
-        match self {
-            Decoder::BurstGpt(decoder) => decoder.decode(row),
-            Decoder::Azure(decoder, _) => decoder.decode(row),
-            Decoder::Vidur(decoder, _) => decoder.decode(row),
-            Decoder::Mooncake(decoder, _) => decoder.decode(row),
-            Decoder::Mapped(decoder) => decoder.decode(row),
-        }
-    }
-
-    /// Unit of the times.
-    fn unit(&self) -> TimeUnit {
-        match self {
-            Decoder::BurstGpt(_) | Decoder::Vidur(..) => TimeUnit::S,
-            Decoder::Azure(..) => TimeUnit::Datetime,
-            Decoder::Mooncake(..) => TimeUnit::Ms,
-            Decoder::Mapped(decoder) => decoder.unit(),
-        }
-    }
-
-    /// All columns that decoding needs.
-    fn columns(&self) -> Vec<usize> {
-        match self {
-            Decoder::BurstGpt(decoder) => decoder.columns(),
-            Decoder::Azure(decoder, _) => decoder.columns(),
-            Decoder::Vidur(decoder, _) => decoder.columns(),
-            Decoder::Mooncake(decoder, _) => decoder.columns(),
-            Decoder::Mapped(decoder) => decoder.columns(),
-        }
-    }
-
-    fn time_column(&self) -> usize {
-        match self {
-            Decoder::BurstGpt(decoder) => decoder.time_column(),
-            Decoder::Azure(decoder, _) => decoder.time_column(),
-            Decoder::Vidur(decoder, _) => decoder.time_column(),
-            Decoder::Mooncake(decoder, _) => decoder.time_column(),
-            Decoder::Mapped(decoder) => decoder.time_column(),
-        }
-    }
-}
+use crate::table::{Row, Table};
 
 /// The timestamp of the row above, as time and as text.
 #[derive(Default)]
@@ -102,6 +32,8 @@ struct Above {
 /// Reads the requests that a specification takes from its file, one at a time.
 pub(crate) struct Reader {
     path: PathBuf,
+    /// Where a JSON document has its requests.
+    records: Option<String>,
     table: Table,
     /// Columns that are read.
     wanted: Vec<usize>,
@@ -134,6 +66,7 @@ pub(crate) struct Reader {
     counts: Counts,
     /// Rows that were counted before the first one is read: those that sorting has left out or found out of order.
     before: Counts,
+    left_out: LeftOut,
     line: u64,
 }
 
@@ -160,17 +93,31 @@ impl Reader {
         if spec.is_of_sessions()? {
             return Err(TraceError::HoldsSessions { path: spec.path.clone() });
         }
-        let mut table = Table::open(&spec.path)?;
-        let Layout { format, decoder, ids, sessions, elapsed } = match &spec.columns {
+        let records = spec.columns.as_ref().and_then(|columns| columns.records.clone());
+        let mut table = Table::open_at(&spec.path, records.as_deref())?;
+        let Layout { format, decoder, ids, sessions, elapsed, sorts } = match &spec.columns {
             Some(columns) => mapped(Format::Columns, columns, &table, &spec.keep)?,
             None => built_in(spec, &table)?,
         };
-        let sizes = ids.and_then(|(_, size)| if let IdSize::Column(column) = size { Some(column) } else { None });
+        let decoder = match decoder {
+            Decoder::Mapped(mapped) if spec.arrivals.is_some() => Decoder::Mapped(mapped.untimed()),
+            other => other,
+        };
+        if decoder.time_column().is_none() && spec.arrivals.is_none() {
+            return Err(no_times(&mut table, format));
+        }
+        let sizes = ids.and_then(|(_, size)| match size {
+            IdSize::Tokens(_) => None,
+            IdSize::Column(column) | IdSize::Partial(column) => Some(column),
+        });
         let beside = ids.map(|(column, _)| column).into_iter().chain(sizes).chain(elapsed);
         let beside = beside.chain(sessions.iter().flat_map(SessionColumn::columns));
         let wanted: Vec<usize> = decoder.columns().into_iter().chain(beside).collect();
         table.want(&wanted)?;
-        let before = if spec.sort { sort(&mut table, &decoder, &wanted, spec.leave_out)? } else { Counts::default() };
+        let sorts = (spec.sort || sorts) && spec.arrivals.is_none();
+        let mut left_out = LeftOut::default();
+        let before =
+            if sorts { sort(&mut table, &decoder, &wanted, spec.leave_out, &mut left_out)? } else { Counts::default() };
         let blocks = ids.map(|(column, size)| {
             let block_tokens = spec.block_tokens;
             match size {
@@ -182,6 +129,7 @@ impl Reader {
         });
         Ok(Reader {
             path: spec.path.clone(),
+            records,
             table,
             wanted,
             format,
@@ -205,6 +153,7 @@ impl Reader {
             any_order: false,
             counts: before,
             before,
+            left_out,
             line: 1,
         })
     }
@@ -212,7 +161,7 @@ impl Reader {
     /// Starts over at the first row; the classes keep their numbers.
     pub(crate) fn rewind(&mut self) -> Result<(), TraceError> {
         if self.table.rewind_sorted().is_none() {
-            let mut table = Table::open(&self.path)?;
+            let mut table = Table::open_at(&self.path, self.records.as_deref())?;
             if table.header() != self.table.header() {
                 return Err(TraceError::Changed { path: self.path.clone() });
             }
@@ -237,8 +186,12 @@ impl Reader {
                 Ok(Step::End) => return Ok(None),
                 Err(error) => match about_row(&error) {
                     Some(fault) if leaves(self.leave_out, fault) => {
-                        let (empty, invalid) = (&mut self.counts.empty, &mut self.counts.invalid);
-                        *(if fault == LeaveOut::Empty { empty } else { invalid }) += 1;
+                        let (count, lines) = match fault {
+                            LeaveOut::Empty => (&mut self.counts.empty, &mut self.left_out.empty),
+                            _ => (&mut self.counts.invalid, &mut self.left_out.invalid),
+                        };
+                        *count += 1;
+                        lines.add(line_of(&error).unwrap_or(self.line));
                     }
                     _ => return Err(error),
                 },
@@ -257,15 +210,20 @@ impl Reader {
         };
         self.line = row.line;
         let Decoded { at_ns, outcome } = self.decoder.decode(&row)?;
+        if outcome == Outcome::NoRequest {
+            self.counts.filtered += 1;
+            return Ok(Step::Passed);
+        }
         let time_column = self.decoder.time_column();
-        if at_ns >= self.above.at_ns {
-            self.above.at_ns = at_ns;
-            self.above.text.clear();
-            self.above.text.extend_from_slice(row.field(time_column));
-        } else if self.any_order {
-            self.counts.out_of_order += 1;
-        } else {
-            return Err(backwards(&row, time_column, &self.above));
+        match time_column {
+            Some(column) if at_ns >= self.above.at_ns => {
+                self.above.at_ns = at_ns;
+                self.above.text.clear();
+                self.above.text.extend_from_slice(row.field(column));
+            }
+            Some(_) if self.any_order => self.counts.out_of_order += 1,
+            Some(column) => return Err(backwards(&row, column, &self.above)),
+            None => {}
         }
         let session = self.sessions.as_mut().and_then(|sessions| sessions.of(&row));
         let since_first = at_ns.saturating_sub(*self.origin_ns.get_or_insert(at_ns));
@@ -277,7 +235,11 @@ impl Reader {
             self.counts.outside += 1;
             return Ok(Step::Passed);
         }
+        let dropped = self.counts.dropped;
         let sized = sized(outcome, self.redraw.as_mut(), self.keep_failures, &mut self.counts);
+        if self.counts.dropped > dropped {
+            self.left_out.failed.add(row.line);
+        }
         let Some((size, class, priority)) = sized else { return Ok(Step::Passed) };
         if self.counts.skipped < self.skip {
             self.counts.skipped += 1;
@@ -297,7 +259,7 @@ impl Reader {
         self.counts.taken += 1;
         if self.first_ns.is_none() {
             self.first_ns = Some(at_ns);
-            self.clock = row.clock(time_column, self.decoder.unit());
+            self.clock = time_column.map_or(Clock::Elapsed, |column| row.clock(column, self.decoder.unit()));
         }
         Ok(Step::Taken(Recorded {
             at_ns,
@@ -320,6 +282,11 @@ impl Reader {
     /// What became of the rows of this pass.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Where the rows stand that were left out in all passes so far.
+    pub(crate) fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// When the first request was taken, by the clock of the file.
@@ -394,7 +361,7 @@ fn sized(
     counts: &mut Counts,
 ) -> Option<((u32, u32), ClassId, i32)> {
     match outcome {
-        Outcome::Filtered => {
+        Outcome::Filtered | Outcome::NoRequest => {
             counts.filtered += 1;
             None
         }
@@ -417,9 +384,22 @@ fn leaves(leave_out: LeaveOut, fault: LeaveOut) -> bool {
 }
 
 /// Puts the rows in order of time; what is known of them then.
-fn sort(table: &mut Table, decoder: &Decoder, wanted: &[usize], leave_out: LeaveOut) -> Result<Counts, TraceError> {
-    let leave = |error: &TraceError| about_row(error).is_some_and(|fault| leaves(leave_out, fault));
-    let invalid = table.sort((decoder.time_column(), decoder.unit()), wanted, leave)?;
+fn sort(
+    table: &mut Table,
+    decoder: &Decoder,
+    wanted: &[usize],
+    leave_out: LeaveOut,
+    left_out: &mut LeftOut,
+) -> Result<Counts, TraceError> {
+    let leave = |error: &TraceError| {
+        let leave = about_row(error).is_some_and(|fault| leaves(leave_out, fault));
+        if let Some(line) = line_of(error).filter(|_| leave) {
+            left_out.invalid.add(line);
+        }
+        leave
+    };
+    let Some(time) = decoder.time_column() else { return Ok(Counts::default()) };
+    let invalid = table.sort((time, decoder.unit()), wanted, leave)?;
     let out_of_order = table.rewind_sorted().unwrap_or(0);
     Ok(Counts { rows: invalid, invalid, out_of_order, ..Counts::default() })
 }
@@ -431,113 +411,5 @@ fn backwards(row: &Row<'_>, time_column: usize, above: &Above) -> TraceError {
         column: row.name(time_column).to_owned(),
         before: row.shown(time_column, &above.text),
         found: row.shown(time_column, row.field(time_column)),
-    }
-}
-
-/// How a file is read.
-struct Layout {
-    format: Format,
-    decoder: Decoder,
-    /// Position of a column of block ids, and tokens per id.
-    ids: Option<(usize, IdSize)>,
-    sessions: Option<SessionColumn>,
-    elapsed: Option<usize>,
-}
-
-fn mapped(format: Format, columns: &Columns, table: &Table, keep: &Keep) -> Result<Layout, TraceError> {
-    let (decoder, found) = Mapped::new(columns, table.header(), keep, table.path())?;
-    let ids = found.hash_ids.map(|column| (column, IdSize::Tokens(columns.hash_tokens)));
-    let sessions = found.session.map(|column| SessionColumn::new(column, found.parent));
-    Ok(Layout { format, decoder: Decoder::Mapped(decoder), ids, sessions, elapsed: None })
-}
-
-fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceError> {
-    let (format, columns) = match spec.format {
-        Format::Auto => detect(table)?,
-        format => (format, columns_of(format, table)?),
-    };
-    if format == Format::Bailian {
-        if !(spec.keep.model.is_empty() && spec.keep.log_type.is_empty()) {
-            return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
-        }
-        let has_ids = table.header().position(HASH_IDS).is_some();
-        return mapped(format, &Columns::bailian(has_ids), table, &spec.keep);
-    }
-    // What this program writes has more columns.
-    let by_class = spec.keep.model.is_empty() && spec.keep.log_type.is_empty();
-    let written = EXTRA.iter().any(|name| table.header().position(name).is_some());
-    if format == Format::Vidur && by_class && written {
-        let [time, prompt, output] = [0, 1, 2].map(|at| Format::Vidur.columns()[at]);
-        let has = |name: &str| table.header().position(name).map(|_| name.to_owned());
-        let columns = Columns {
-            class: has(CLASS),
-            priority: has(PRIORITY),
-            hash_ids: has(HASH_IDS),
-            ..Columns::new(time, prompt, output)
-        };
-        let layout = mapped(format, &columns, table, &spec.keep)?;
-        let at = |name: &str| table.header().position(name);
-        return Ok(Layout {
-            ids: layout.ids.map(|(column, size)| (column, at(BLOCK_TOKENS).map_or(size, IdSize::Column))),
-            sessions: at(SESSION).map(SessionColumn::written),
-            elapsed: at(ELAPSED),
-            ..layout
-        });
-    }
-    if format != Format::BurstGpt && !spec.keep.is_all() {
-        return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
-    }
-    let of = |wanted: Format, name: &str| table.header().position(name).filter(|_| format == wanted);
-    let session = of(Format::BurstGpt, burstgpt::SESSION).or_else(|| of(Format::Mooncake, SESSION_ID));
-    Ok(Layout {
-        format,
-        decoder: Decoder::new(format, &columns, &spec.keep),
-        ids: of(Format::Mooncake, HASH_IDS).map(|column| (column, IdSize::Tokens(HASH_TOKENS))),
-        sessions: session.map(|column| SessionColumn::new(column, None)),
-        elapsed: of(Format::BurstGpt, burstgpt::ELAPSED),
-    })
-}
-
-fn columns_of(format: Format, table: &Table) -> Result<Vec<usize>, TraceError> {
-    table.header().find(format.columns()).map_err(|missing| TraceError::MissingColumns {
-        path: table.path().to_owned(),
-        format,
-        missing: missing.join(", "),
-        found: table.header().text(),
-    })
-}
-
-fn detect(table: &Table) -> Result<(Format, Vec<usize>), TraceError> {
-    let header = table.header();
-    let fits = |format: Format| header.find(format.columns()).ok().map(|columns| (format, columns));
-    Format::ALL.into_iter().find_map(fits).ok_or_else(|| TraceError::UnknownHeader {
-        path: table.path().to_owned(),
-        found: header.text(),
-        help: guess(header),
-    })
-}
-
-/// What a file that is no trace probably is.
-fn guess(header: &Header) -> &'static str {
-    let text = header.text().to_ascii_lowercase();
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
-    if starts(&["version https://git-lfs"]) {
-        "this is a Git LFS pointer, not the data; run `git lfs pull` or download the file from the release page"
-    } else if starts(&["<!doctype", "<html", "<?xml"]) {
-        "this is a web page, not the data; use the link to the raw file"
-    } else if header.is_json() {
-        "name the keys with `columns: { arrival: KEY, prompt: KEY, output: KEY, unit: ms }` in a scenario, or with `trace stats --columns 'arrival: KEY, prompt: KEY, output: KEY, unit: ms'`"
-    } else if starts(&["["]) {
-        "this is one JSON list; write one object per line"
-    } else if starts(&["par1"]) {
-        "this is Parquet, which can only be read from a plain file; unpack it"
-    } else if starts(&["pk"]) {
-        "this is a ZIP archive; unpack it"
-    } else if text.contains(';') || text.contains("\\t") {
-        "separate the columns with commas"
-    } else if text.starts_with(|c: char| c.is_ascii_digit()) {
-        "the header line is missing; add it above the first row"
-    } else {
-        "name the columns with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: s }` in a scenario, or with `trace stats --columns 'arrival: NAME, prompt: NAME, output: NAME, unit: s'`"
     }
 }

@@ -5,6 +5,7 @@ use overbook_sim::units::{Duration, Rate};
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
 use crate::agents::SessionReplay;
+use crate::arrivals::Arrivals;
 use crate::cells::Cells;
 use crate::clock::Clock;
 use crate::counts::Counts;
@@ -17,6 +18,7 @@ use crate::rows::{Extent, Rows, extent, salt};
 use crate::scale::Scale;
 use crate::spec::TraceSpec;
 use crate::superpose::Superpose;
+use crate::timed::Timed;
 
 impl TraceSpec {
     /// Opens the trace and reads up to its first request, so that a wrong file fails here and not in mid-run.
@@ -78,6 +80,9 @@ impl Replay {
             Some(ScaleSpec::Superpose { copies, shift }) => Box::new(Superpose::open(spec, seed, copies, shift.0)?),
             _ => Box::new(Copies::open(spec, seed)?),
         };
+        if let Some(arrivals) = &spec.arrivals {
+            rows = Box::new(Timed::new(rows, Arrivals::new(arrivals, seed)));
+        }
         if let Some(Duration(Span(width_ns))) = spec.spread {
             rows = Box::new(Cells::spread(rows, width_ns, seed));
         }

@@ -6,6 +6,7 @@ use overbook_sim::time::Span;
 use overbook_sim::units::{Duration, Rate};
 use serde::{Deserialize, Serialize};
 
+use crate::arrivals::ArrivalSpec;
 use crate::columns::Columns;
 use crate::error::Problem;
 use crate::format::Format;
@@ -24,7 +25,7 @@ use crate::session_spec::SessionTraceSpec;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceSpec {
-    /// The file: CSV or JSON lines, plain or packed with gzip or Zstandard, or Parquet (its first bytes decide).
+    /// The file: CSV, JSON lines or a JSON document, plain or packed with gzip or Zstandard, or Parquet (its first bytes decide).
     pub path: PathBuf,
     /// Format of the file; by default its header decides.
     #[serde(default)]
@@ -66,6 +67,10 @@ pub struct TraceSpec {
     /// Outputs longer than this are clipped to it [tokens].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u32>,
+    /// When the requests arrive, in place of the file's times: for files of lengths without any (`sglang-bench`). The order is that of
+    /// the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals: Option<ArrivalSpec>,
     /// Spreads arrivals evenly over the time steps in which the file gives them: `1s` for `BurstGPT`, `3s` for Mooncake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Duration>,
@@ -115,6 +120,7 @@ impl TraceSpec {
             requests: None,
             max_prompt_tokens: None,
             max_output_tokens: None,
+            arrivals: None,
             spread: None,
             scale: None,
             time_scale: None,
@@ -176,6 +182,7 @@ impl TraceSpec {
         if self.repeat == 0 {
             add("repeat", "is 0; play the trace at least once".to_owned());
         }
+        problems.extend(self.timed_problems());
         problems.extend(self.columns.iter().flat_map(Columns::problems));
         problems.extend(self.window.problem());
         problems.extend(self.scale.iter().flat_map(ScaleSpec::problems));
@@ -192,6 +199,23 @@ impl TraceSpec {
             _ => {}
         }
         problems
+    }
+
+    /// What is wrong with `arrivals`, and settings that go by the times of the file.
+    fn timed_problems(&self) -> Vec<Problem> {
+        let Some(arrivals) = &self.arrivals else { return Vec::new() };
+        let clashes = [
+            ("window", !self.window.is_all()),
+            ("sort", self.sort),
+            ("spread", self.spread.is_some()),
+            ("scale", self.scale.is_some()),
+            ("time_scale", self.time_scale.is_some()),
+            ("rate", self.rate.is_some()),
+            ("repeat", self.repeat > 1),
+        ];
+        let clashes = clashes.into_iter().filter(|(_, set)| *set);
+        let told = "goes by the times of the file, which `arrivals` replaces; leave one of them out";
+        clashes.map(|(key, _)| (key.to_owned(), told.to_owned())).chain(arrivals.problems("arrivals")).collect()
     }
 
     /// Everything that is wrong with the values for a file of sessions.
@@ -230,6 +254,7 @@ impl TraceSpec {
                 self.max_prompt_tokens.is_some(),
                 "would make all later prompts of a session the same; `sessions.max_prompt_tokens` ends it there",
             ),
+            ("arrivals", self.arrivals.is_some(), "gives times to single requests, and others wait for their answers"),
             ("spread", self.spread.is_some(), "moves single requests, and others wait for their answers"),
             (
                 "scale",

@@ -2,74 +2,44 @@
 //! that say where.
 //!
 //! The text formats read here never break a line inside quotes, so a line is a row and line numbers are exact.
-//! The first object of a JSON file serves as its header: what is not a key there is no column.
+//! The first objects of a JSON file serve as its header: what is not a key there is no column. A JSON document, and requests in
+//! lists inside of records, are read whole ([`Document`]); their records are counted, not their lines.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use memchr::memchr;
-
 use crate::clock::Clock;
 use crate::columnar::{Batch, ColumnKind, Columnar, is_parquet};
+use crate::csv::{separator, split};
 use crate::datetime::{nanoseconds_since_1970, zone_of};
+use crate::document::{Document, is_document};
 use crate::error::TraceError;
+use crate::header::Header;
 use crate::json::{self, BadJson};
 use crate::lines::Lines;
 use crate::number::{self, BadNumber, TimeUnit};
+use crate::quote::shorten;
 use crate::sorted::{HeldRow, Sorted};
-
-/// Column names of the header line, or keys of the first object.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Header {
-    names: Vec<String>,
-    is_json: bool,
-}
-
-impl Header {
-    /// Positions of columns, each given by its name or by alternatives with `|` between; else the missing ones.
-    pub(crate) fn find(&self, columns: &'static [&'static str]) -> Result<Vec<usize>, Vec<&'static str>> {
-        let found = columns.iter().map(|names| (names, names.split('|').find_map(|name| self.position(name))));
-        let missing: Vec<_> = found.clone().filter_map(|(names, at)| at.is_none().then_some(*names)).collect();
-        if missing.is_empty() { Ok(found.filter_map(|(_, at)| at).collect()) } else { Err(missing) }
-    }
-
-    /// Case and blanks around the name do not count.
-    pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|column| column.eq_ignore_ascii_case(name.trim()))
-    }
-
-    /// Numbers, from 1, of the first two columns that have the name of this one, if there are two.
-    fn twice(&self, column: usize) -> Option<(usize, usize)> {
-        let name = &self.names[column];
-        let mut alike = (1..).zip(&self.names).filter(|(_, other)| other.eq_ignore_ascii_case(name)).map(|(at, _)| at);
-        Some((alike.next()?, alike.next()?))
-    }
-
-    pub(crate) fn is_json(&self) -> bool {
-        self.is_json
-    }
-
-    /// The header as one line, cut to a length that fits in a message.
-    pub(crate) fn text(&self) -> String {
-        shorten(&self.names.join(","))
-    }
-}
 
 /// A table that is read row by row.
 pub(crate) struct Table {
     path: PathBuf,
     header: Header,
+    /// Columns that are read and are values in nested objects.
+    paths: Vec<json::Path>,
     body: Body,
 }
 
 enum Body {
     Text {
         lines: Lines,
+        separator: u8,
         /// Start and end of each field of the current row, in the line or in `unquoted`.
         fields: Vec<(usize, usize)>,
         unquoted: Vec<u8>,
     },
     Columns(Box<Columnar>),
+    Document(Box<Document>),
     /// All rows, in order of time.
     Sorted(Sorted),
 }
@@ -77,39 +47,78 @@ enum Body {
 impl Table {
     /// Opens the file and reads its header.
     pub(crate) fn open(path: &Path) -> Result<Table, TraceError> {
+        Table::open_at(path, None)
+    }
+
+    /// As [`open`](Table::open); `records` leads to the requests of a JSON document.
+    pub(crate) fn open_at(path: &Path, records: Option<&str>) -> Result<Table, TraceError> {
         if is_parquet(path) {
             let columns = Columnar::open(path)?;
-            let header = Header { names: columns.names().to_vec(), is_json: false };
-            return Ok(Table { path: path.to_owned(), header, body: Body::Columns(Box::new(columns)) });
+            let header = Header::flat(columns.names().to_vec());
+            return Ok(Table::new(path, header, Body::Columns(Box::new(columns))));
         }
         let mut lines = Lines::open(path)?;
+        let head = lines.ahead()?;
+        let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
+        if head.starts_with(b"[") || (records.is_some() && head.starts_with(b"{")) {
+            return Table::document(path, records);
+        }
         let Some((_, line)) = lines.next_line()? else {
             return Err(TraceError::EmptyFile { path: path.to_owned() });
         };
         let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-        let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
         if line.trim_ascii_start().starts_with(b"{") {
-            let keys = json::keys(line).map_err(|why| bad_json(path, 1, line, why))?;
-            let names = keys.into_iter().map(|key| std::str::from_utf8(key).map(str::to_owned));
-            let names: Result<Vec<String>, _> = names.collect();
-            let header = Header { names: names.map_err(|_| not_utf8_header(path))?, is_json: true };
+            let length = line.len();
+            match json::keys(line) {
+                // An object that goes on in the next line, and is not cut off.
+                Err(why) if why.at >= length && path.is_file() && goes_on(line) => {
+                    return Table::document(path, records);
+                }
+                Err(why) => return Err(bad_json(path, 1, line, why)),
+                Ok(_) if path.is_file() && is_document(line) => return Table::document(path, records),
+                Ok(_) => {}
+            }
+            let first = line.to_vec();
+            let ahead = lines.ahead()?;
+            // The last line of the block may be cut off; as a header nothing is lost with it.
+            let more = ahead.split(|byte| *byte == b'\n');
+            let objects = std::iter::once(first.as_slice()).chain(more);
+            let header = Header::of_objects(objects, None).ok_or_else(|| not_utf8_header(path))?;
             lines.step_back();
-            return Ok(Table { path: path.to_owned(), header, body: Body::Text { lines, fields, unquoted } });
+            return Ok(Table::text(path, header, lines, b','));
         }
-        let bytes = split(line, &mut fields, &mut unquoted);
+        let separator = separator(line);
+        let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
+        let bytes = split(line, separator, &mut fields, &mut unquoted);
         let names = fields.iter().map(|&(start, end)| std::str::from_utf8(&bytes[start..end]).map(str::trim));
         let names: Result<Vec<String>, _> = names.map(|name| name.map(str::to_owned)).collect();
-        let header = Header { names: names.map_err(|_| not_utf8_header(path))?, is_json: false };
-        Ok(Table { path: path.to_owned(), header, body: Body::Text { lines, fields, unquoted } })
+        let header = Header::flat(names.map_err(|_| not_utf8_header(path))?);
+        Ok(Table::text(path, header, lines, separator))
+    }
+
+    fn document(path: &Path, records: Option<&str>) -> Result<Table, TraceError> {
+        if !path.is_file() {
+            let problem = "a JSON document is read from its beginning again, which a pipe does not give".to_owned();
+            let help = "write it into a file, or send one request per line";
+            return Err(TraceError::Document { path: path.to_owned(), problem, help });
+        }
+        let (document, header) = Document::open(path, records)?;
+        Ok(Table::new(path, header, Body::Document(Box::new(document))))
+    }
+
+    fn text(path: &Path, header: Header, lines: Lines, separator: u8) -> Table {
+        let fields = vec![(0, 0); header.names().len()];
+        Table::new(path, header, Body::Text { lines, separator, fields, unquoted: Vec::new() })
+    }
+
+    fn new(path: &Path, header: Header, body: Body) -> Table {
+        Table { path: path.to_owned(), header, paths: Vec::new(), body }
     }
 
     /// Opens a CSV file that has no header line.
     pub(crate) fn open_without_header(path: &Path, names: &[&str]) -> Result<Table, TraceError> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        let header = Header { names, is_json: false };
-        let lines = Lines::open(path)?;
-        let body = Body::Text { lines, fields: Vec::new(), unquoted: Vec::new() };
-        Ok(Table { path: path.to_owned(), header, body })
+        Ok(Table::text(path, Header::flat(names), Lines::open(path)?, b','))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -127,12 +136,13 @@ impl Table {
     pub(crate) fn want(&mut self, columns: &[usize]) -> Result<(), TraceError> {
         for &column in columns {
             if let Some((first, second)) = self.header.twice(column) {
-                let name = shorten(&self.header.names[column]);
+                let name = shorten(&self.header.names()[column]);
                 return Err(TraceError::Twice { path: self.path.clone(), name, first, second });
             }
         }
+        self.paths = self.header.paths(columns);
         match &mut self.body {
-            Body::Text { .. } | Body::Sorted(_) => Ok(()),
+            Body::Text { .. } | Body::Document(_) | Body::Sorted(_) => Ok(()),
             Body::Columns(file) => file.want(columns),
         }
     }
@@ -146,7 +156,7 @@ impl Table {
         &mut self,
         (time, unit): (usize, TimeUnit),
         columns: &[usize],
-        leave: impl Fn(&TraceError) -> bool,
+        mut leave: impl FnMut(&TraceError) -> bool,
     ) -> Result<u64, TraceError> {
         let (mut rows, mut left_out) = (Vec::new(), 0);
         let mut columns = columns.to_vec();
@@ -165,7 +175,7 @@ impl Table {
         }
         let kinds = match &self.body {
             Body::Columns(file) => Some(file.batch().1.to_vec()),
-            Body::Text { .. } | Body::Sorted(_) => None,
+            Body::Text { .. } | Body::Document(_) | Body::Sorted(_) => None,
         };
         self.body = Body::Sorted(Sorted::new(rows, columns, kinds));
         Ok(left_out)
@@ -181,8 +191,12 @@ impl Table {
     /// The next row; `None` at the end.
     pub(crate) fn next_row(&mut self) -> Result<Option<Row<'_>>, TraceError> {
         let (path, header) = (self.path.as_path(), &self.header);
-        let (lines, fields, unquoted) = match &mut self.body {
-            Body::Text { lines, fields, unquoted } => (lines, fields, unquoted),
+        let (lines, separator, fields, unquoted) = match &mut self.body {
+            Body::Text { lines, separator, fields, unquoted } => (lines, *separator, fields, unquoted),
+            Body::Document(document) => {
+                let Some((line, bytes, fields)) = document.advance(header, &self.paths)? else { return Ok(None) };
+                return Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }));
+            }
             Body::Columns(file) => {
                 let Some((line, row)) = file.advance()? else { return Ok(None) };
                 let (batch, kinds) = file.batch();
@@ -197,19 +211,24 @@ impl Table {
         let Some((line, text)) = lines.next_line()? else {
             return Ok(None);
         };
-        if header.is_json {
+        if header.is_json() {
             let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-            let bytes =
-                json::split(text, &header.names, fields, unquoted).map_err(|why| bad_json(path, line, text, why))?;
+            let bytes = json::split(text, header.keys(), &self.paths, fields, unquoted)
+                .map_err(|why| bad_json(path, line, text, why))?;
             return Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }));
         }
-        let bytes = split(text, fields, unquoted);
-        let (expected, found) = (header.names.len(), fields.len());
+        let bytes = split(text, separator, fields, unquoted);
+        let (expected, found) = (header.names().len(), fields.len());
         if expected != found {
             return Err(TraceError::FieldCount { path: path.to_owned(), line, expected, found });
         }
         Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }))
     }
+}
+
+/// Whether a line is the beginning of something longer.
+fn goes_on(line: &[u8]) -> bool {
+    matches!(line.trim_ascii_end().last(), Some(b'{' | b'[' | b',' | b':'))
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -427,7 +446,7 @@ impl<'a> Row<'a> {
             Ok(found) => TraceError::Value {
                 path: self.path.to_owned(),
                 line: self.line,
-                column: self.header.names[column].clone(),
+                column: self.header.names()[column].clone(),
                 expected,
                 found: shorten(&found),
                 help,
@@ -438,19 +457,19 @@ impl<'a> Row<'a> {
     /// The error for a class that is one too many.
     #[cold]
     pub(crate) fn too_many_classes(&self, column: usize, limit: usize, found: String) -> TraceError {
-        let (path, column) = (self.path.to_owned(), self.header.names[column].clone());
+        let (path, column) = (self.path.to_owned(), self.header.names()[column].clone());
         TraceError::TooManyClasses { path, line: self.line, column, limit, found }
     }
 
     #[cold]
     fn not_utf8(&self, column: usize) -> TraceError {
-        let column = self.header.names[column].clone();
+        let column = self.header.names()[column].clone();
         TraceError::NotUtf8 { path: self.path.to_owned(), line: self.line, column }
     }
 
     /// Name of a column.
     pub(crate) fn name(&self, column: usize) -> &'a str {
-        &self.header.names[column]
+        &self.header.names()[column]
     }
 }
 
@@ -464,77 +483,4 @@ pub(crate) fn is_nothing(text: &[u8]) -> bool {
         || ["null", "none", "nil", "nan", "na", "n/a", "-", "\\n"]
             .iter()
             .any(|no| text.eq_ignore_ascii_case(no.as_bytes()))
-}
-
-/// Characters of foreign text that a message repeats at most.
-const QUOTE_MAX: usize = 80;
-
-/// Cuts foreign text for a message and makes its control characters visible.
-pub(crate) fn shorten(text: &str) -> String {
-    let cut: String = text.chars().take(QUOTE_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(QUOTE_MAX).is_some() { cut + "..." } else { cut }
-}
-
-/// Cuts a line at its commas and takes quotes off; the fields index the bytes that are returned.
-fn split<'a>(line: &'a [u8], fields: &mut Vec<(usize, usize)>, unquoted: &'a mut Vec<u8>) -> &'a [u8] {
-    fields.clear();
-    if memchr(b'"', line).is_some() {
-        return split_quoted(line, fields, unquoted);
-    }
-    let mut start = 0;
-    for (at, &byte) in line.iter().enumerate() {
-        if byte == b',' {
-            fields.push((start, at));
-            start = at + 1;
-        }
-    }
-    fields.push((start, line.len()));
-    line
-}
-
-fn split_quoted<'a>(line: &[u8], fields: &mut Vec<(usize, usize)>, unquoted: &'a mut Vec<u8>) -> &'a [u8] {
-    unquoted.clear();
-    let (mut start, mut inside) = (0, false);
-    let mut bytes = line.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' if inside && bytes.peek() == Some(&b'"') => {
-                bytes.next();
-                unquoted.push(b'"');
-            }
-            b'"' => inside = !inside,
-            b',' if !inside => {
-                fields.push((start, unquoted.len()));
-                start = unquoted.len();
-            }
-            _ => unquoted.push(byte),
-        }
-    }
-    fields.push((start, unquoted.len()));
-    unquoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fields(line: &str) -> Vec<String> {
-        let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
-        let bytes = split(line.as_bytes(), &mut fields, &mut unquoted);
-        fields.iter().map(|&(start, end)| String::from_utf8_lossy(&bytes[start..end]).into_owned()).collect()
-    }
-
-    #[test]
-    fn lines_split_at_commas_outside_quotes() {
-        assert_eq!(fields("1,,x"), ["1", "", "x"]);
-        assert_eq!(fields(""), [""]);
-        assert_eq!(fields(r#""1","a, b","say ""hi""",2"#), ["1", "a, b", "say \"hi\"", "2"]);
-        assert_eq!(fields(r#"1,"open,2"#), ["1", "open,2"]);
-    }
-
-    #[test]
-    fn foreign_text_is_cut() {
-        assert_eq!(shorten("a\tb"), "a\\tb");
-        assert_eq!(shorten(&"ä".repeat(100)).chars().count(), QUOTE_MAX + 3);
-    }
 }

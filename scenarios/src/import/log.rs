@@ -1,6 +1,8 @@
 //! The start-up log of a vLLM server as a scenario: what the engine says of itself is taken as the truth, its KV pool above all.
 
-use super::command::{CommandError, ImportedCommand, vllm_command};
+use super::command::vllm_command;
+use super::served::ImportedCommand;
+use super::words::CommandError;
 
 /// Why a log gives no scenario.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

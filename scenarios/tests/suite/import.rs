@@ -2,7 +2,7 @@
 #![allow(clippy::unreadable_literal, reason = "configs as published")]
 
 use overbook_scenarios::export::serve_flags;
-use overbook_scenarios::import::{CommandError, model_from_config, vllm_command};
+use overbook_scenarios::import::{CommandError, model_from_config, sglang_served, vllm_command, vllm_served};
 use overbook_scenarios::{Catalog, Scenario};
 use overbook_sim::hardware::model::{ModelSpec, SlidingSpec};
 use overbook_sim::schedulers::SchedulerSpec;
@@ -275,4 +275,58 @@ fn whole_prompts_get_a_budget_that_holds_them() {
     let text = format!("{LEAST}engine: {{ max_model_len: 20000 }}\nscheduler: sarathi\n");
     let flags = serve_flags(&study(&text).points()[0].scenario.clone()).vllm;
     assert!(flags.contains("--max-num-batched-tokens 512 ") && flags.contains(" --enable-chunked-prefill"), "{flags}");
+}
+
+/// Every flag of a command is a setting, or named: `used`, `notes` and `unmodelled` have as many words as the command.
+#[test]
+fn every_flag_is_accounted_for() {
+    let vllm = "vllm serve Qwen/Qwen3-8B -tp 2 -pp 1 --dtype auto --kv-cache-dtype fp8 --quantization fp8 --seed 3 --block-size 32 --port 1 \
+                --new-flag --enforce-eager --num-gpu-blocks-override 100 --speculative-config {} --max-num-seqs 8 -ep --enable-lora";
+    let sglang = "python -m sglang.launch_server --model-path Qwen/Qwen3-8B --tp 2 --pp-size 1 --dtype half --kv-cache-dtype fp8_e5m2 --quantization fp8 \
+                  --random-seed 3 --page-size 32 --port 1 --new-flag --disable-cuda-graph --max-total-tokens 100000 --speculative-algorithm EAGLE \
+                  --max-running-requests 8 --ep-size 2 --enable-lora";
+    for served in [vllm_served(vllm).expect("a command"), sglang_served(sglang).expect("a command")] {
+        let command = if served.kind == "vllm" { vllm } else { sglang };
+        let told: Vec<&String> =
+            served.notes.iter().chain(served.used.iter().chain(&served.unmodelled).map(|(flag, _)| flag)).collect();
+        let flags = command.split_whitespace().filter(|word| word.starts_with("--") && !word.starts_with("--model"));
+        for flag in flags {
+            let known = ["--tp", "--ep-size"].contains(&flag) || told.iter().any(|text| text.contains(flag));
+            assert!(known, "{flag} is lost: {told:#?}");
+        }
+        let all = told.iter().map(|text| text.as_str()).collect::<Vec<_>>().join("\n");
+        let spread = if served.kind == "vllm" { "--enable-expert-parallel" } else { "--ep-size" };
+        assert!(all.contains(&format!("`{spread}` was left out: there is nothing to spread")), "{all}");
+        assert_eq!((served.seed, served.unmodelled.len()), (Some(3), 1), "{all}");
+        assert_eq!(served.fleet["tensor_parallel"], json!(2));
+    }
+}
+
+#[test]
+fn sglangs_command_becomes_sglangs_settings() {
+    let served = sglang_served(
+        "SGLANG_X=1 python3 -m sglang.launch_server --model Qwen/Qwen3-30B-A3B --tp-size=4 --ep 4 --moe-a2a-backend deepep --dp 1 \
+         --context-length 8192 --mem-fraction-static 0.8 --chunked-prefill-size -1 --schedule-policy lpm --schedule-conservativeness 0.3 \
+         --enable-mixed-chunk --disable-overlap-schedule --disable-radix-cache --max-prefill-tokens 8k",
+    )
+    .expect("a command");
+    assert_eq!(
+        json!([served.fleet, served.engine, served.scheduler()]),
+        json!([
+            { "tensor_parallel": 4, "replicas": 1, "expert_parallel": { "exchange": "all-to-all" } },
+            { "max_model_len": 8192, "gpu_memory_utilization": 0.8 },
+            { "sglang": {
+                "chunked_prefill_size": null, "schedule_policy": "lpm", "schedule_conservativeness": 0.3, "enable_mixed_chunk": true,
+                "enable_overlap_schedule": false, "enable_radix_cache": false, "max_prefill_tokens": 8000, "version": "0.5.23",
+            } },
+        ])
+    );
+    assert_eq!(sglang_served("vllm serve x").unwrap_err(), CommandError::NotSglang);
+    assert_eq!(sglang_served("sglang serve --port 1").unwrap_err(), CommandError::NoModel);
+    assert!(
+        sglang_served("sglang serve --model-path Qwen/Qwen3-8B --tp x")
+            .unwrap_err()
+            .to_string()
+            .contains("not a whole number")
+    );
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use overbook::{Cancel, Experiment, Point, Study};
 use overbook_sim::time::Time;
 use overbook_sim::units::Duration;
-use overbook_traces::{RowFault, TraceSpec};
+use overbook_traces::{LeftOut, RowFault, TraceSpec};
 
 use crate::cli::{CheckArgs, Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, note, print};
@@ -95,14 +95,22 @@ fn opened(study: Study, globals: &Globals) -> Result<Study, Failure> {
     Ok(study)
 }
 
+/// Where the rows stand that are left out: `; empty cells: lines 4 and 5; …`.
+fn places(left_out: &LeftOut) -> String {
+    let kinds = [("empty cells", &left_out.empty), ("not readable", &left_out.invalid), ("failed", &left_out.failed)];
+    let told = kinds.into_iter().filter(|(_, lines)| !lines.is_empty());
+    let told: Vec<String> = told.map(|(what, lines)| format!("; {what}: {lines}")).collect();
+    told.concat()
+}
+
 /// Every kind of fault in the rows of a trace.
 fn rows(trace: &TraceSpec, globals: &Globals) -> Result<(), Failure> {
     let found = trace.inspect(ROWS_MAX).map_err(Failure::input)?;
     let looked = if found.whole { "all" } else { "the first" };
     if !found.faults.is_empty() {
-        let told = found.faults.iter().map(|RowFault { first, more }| match more {
+        let told = found.faults.iter().map(|RowFault { first, more, lines }| match more {
             0 => first.to_string(),
-            more => format!("{first} (and {more} more rows like it)"),
+            more => format!("{first} (and {more} more rows like it: {lines})"),
         });
         let rows = found.counts.rows;
         let told: Vec<String> = std::iter::once(format!("in {looked} {rows} rows of the trace:")).chain(told).collect();
@@ -112,9 +120,10 @@ fn rows(trace: &TraceSpec, globals: &Globals) -> Result<(), Failure> {
     let left_out = counts.empty + counts.invalid + counts.dropped + counts.cut_off;
     if left_out + counts.out_of_order > 0 && !globals.quiet {
         note(&format!(
-            "note: {}: of {looked} {} rows {left_out} are left out: {counts}",
+            "note: {}: of {looked} {} rows {left_out} are left out: {counts}{}",
             trace.path.display(),
-            counts.rows
+            counts.rows,
+            places(&found.left_out),
         ));
     }
     Ok(())

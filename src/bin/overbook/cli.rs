@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use overbook_sim::units::Duration;
 
 use crate::gpu_check::GpuCheckArgs;
+use crate::init::InitArgs;
 use crate::kv::KvCommand;
 
 /// Trace-driven simulation and capacity planning of LLM serving.
@@ -46,6 +47,8 @@ pub(crate) enum ColorChoice {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Write a scenario from what you have, a server's command and a log of requests, and print today's figures.
+    Init(InitArgs),
     /// Simulate a scenario, write a run directory, print the summary.
     Run(RunArgs),
     /// Run a scenario with several policies (or other settings) under several loads, and put them side by side.

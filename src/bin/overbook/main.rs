@@ -17,6 +17,7 @@ mod floor;
 mod gpu_check;
 mod import;
 mod infer;
+mod init;
 mod kv;
 mod measure;
 mod output;
@@ -43,6 +44,7 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Init(args) => init::run(args, &cli.globals),
         Command::Run(args) => run::run(args, &cli.globals),
         Command::Compare(args) => compare::run(args, &cli.globals),
         Command::Check(args) => check::run(args, &cli.globals),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::TraceError;
 use crate::number::{self, TOKENS_MAX};
-use crate::table::shorten;
+use crate::quote::shorten;
 
 /// A line of the file.
 #[derive(Deserialize)]

@@ -175,7 +175,7 @@ impl Builder {
         let at = known.unwrap_or(self.classes.len());
         if at == CLASSES_MAX {
             let (file, column) = (place.path.to_owned(), format!("{path}.model"));
-            let (limit, found) = (CLASSES_MAX, crate::table::shorten(model));
+            let (limit, found) = (CLASSES_MAX, crate::quote::shorten(model));
             return Err(TraceError::TooManyClasses { path: file, line: place.line, column, limit, found });
         }
         if known.is_none() {

@@ -18,8 +18,8 @@ use crate::draw::{stream, uniform};
 use crate::error::TraceError;
 use crate::lengths::Size;
 use crate::number::TOKENS_MAX;
+use crate::quote::shorten;
 use crate::source::Source;
-use crate::table::shorten;
 
 /// Probabilities may miss a sum of 1 by this much: those of the files are rounded.
 const SUM_TOLERANCE: f64 = 0.01;

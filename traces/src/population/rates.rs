@@ -8,7 +8,8 @@ use overbook_sim::time::NS_PER_S;
 use super::PopulationSpec;
 use crate::arrivals::{SHAPES, WEIBULL_SHAPES};
 use crate::error::TraceError;
-use crate::table::{Row, Table, shorten};
+use crate::quote::shorten;
+use crate::table::{Row, Table};
 
 /// Length of ServeGen's windows of rates [ns].
 pub(super) const WINDOW_NS: u64 = 600 * NS_PER_S;

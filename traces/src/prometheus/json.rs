@@ -49,7 +49,7 @@ pub(super) fn read(metrics: &mut Metrics, path: &Path, content: &str) -> Result<
                     path: path.to_owned(),
                     line: 1,
                     expected: "a number as text",
-                    found: crate::table::shorten(&value),
+                    found: crate::quote::shorten(&value),
                 })?;
                 metrics.push(&name, metric.clone(), When::At(at), number);
             }

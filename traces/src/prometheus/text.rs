@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{Key, Metrics, MetricsError, When};
-use crate::table::shorten;
+use crate::quote::shorten;
 
 /// Reads scrapes. Without timestamps, a series that comes again begins the next scrape.
 pub(super) fn read(metrics: &mut Metrics, path: &Path, content: &str) -> Result<(), MetricsError> {

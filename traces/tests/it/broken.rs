@@ -44,9 +44,9 @@ fn wrong_headers() {
     says("time,tokens\n1,2\n", keep_all, &[&["unknown header `time,tokens`"], &needs[..]].concat());
     says("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", keep_all, &["git lfs pull"]);
     says("{\"timestamp\": 0}\n", keep_all, &["unknown header `timestamp`", "name the keys with `columns"]);
-    says("[{\"timestamp\": 0}]\n", keep_all, &["one JSON list"]);
+    says("[{\"timestamp\": 0}]\n", keep_all, &["unknown header `timestamp`", "name the keys with `columns"]);
     says("5,ChatGPT,472,18,490,Conversation log\n", keep_all, &["header line is missing"]);
-    says("TIMESTAMP;ContextTokens;GeneratedTokens\n", keep_all, &["with commas"]);
+    says("TIMESTAMP|ContextTokens|GeneratedTokens\n", keep_all, &["unknown header", "name the columns"]);
     says(AZURE, |spec| spec.format = Format::Vidur, &["lacks arrived_at, num_prefill_tokens", "format vidur"]);
     says(b"\xff\xfeT\0I\0\n", keep_all, &["UTF-8", ":1:"]);
     says(format!("{AZURE}x"), |spec| spec.keep.model.push("GPT-4".into()), &["`keep`", "format azure"]);

@@ -14,8 +14,10 @@ mod export;
 mod files;
 #[cfg(feature = "frames")]
 mod fit;
+mod formats;
 mod fuzz;
 mod generator;
+mod guess;
 mod load;
 mod mooncake;
 mod own_log;

@@ -182,7 +182,7 @@ fn what_other_tools_write_and_cannot_be_read_is_refused() {
     says("{\"timestamp\": 0, \"text_input\": \"hi\", \"output_length\": 4}\n", "unknown header `timestamp,text_input");
     // LLMServingSim's agentic workloads and ShareGPT have no lengths.
     says("{\"session_id\": 1, \"arrival_time_ns\": 0, \"sub_requests\": []}\n", "unknown header");
-    says("[{\"id\": \"a\", \"conversations\": []}]\n", "one JSON list");
+    says("[{\"id\": \"a\", \"conversations\": []}]\n", "unknown header `id,conversations`");
     let file = file("t,in,out\n0,1,1\n");
     let columns = Columns { parent: Some("p".to_owned()), ..Columns::new("t", "in", "out") };
     let spec = TraceSpec { columns: Some(columns), ..TraceSpec::new(file.path()) };

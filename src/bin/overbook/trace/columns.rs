@@ -1,7 +1,7 @@
 //! Tables of text, aligned.
 
 /// Two spaces between columns, all of them flush left.
-pub(super) fn left(rows: &[Vec<String>]) -> String {
+pub(crate) fn left(rows: &[Vec<String>]) -> String {
     aligned(rows, |_| true)
 }
 
