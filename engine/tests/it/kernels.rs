@@ -50,11 +50,11 @@ const FAULTS: [(&str, &str); 22] = [
     ("sample", "before <= target &&=>before < target &&"),
     // Where no logit is larger than none.
     ("sample", "token < row.vocab ? token : 0=>token"),
-    // Retention: what is drawn, keys that are left out of the mean, a row that does not see itself, threads without a slot.
+    // Retention: what is drawn, keys that are left out of the mean, a row that does not see itself, sums in other terms.
     ("note_tokens", "(index + 1) * 0x9e37=>(index + 2) * 0x9e37"),
     ("score_keys", "mask < 32; mask *= 2=>mask < 16; mask *= 2"),
     ("weigh_tokens", "slot <= part.kept + row=>slot < part.kept + row"),
-    ("weigh_queries", "other_sum > 0.0f ? other_sum=>other_sum >= 0.0f ? other_sum"),
+    ("weigh_queries", "most = joined;=>most = other_most;"),
     // A token that is protected, zeros of two kinds, one too many, lists that overlap.
     ("cut_tokens", "position > part.now - part.latest=>position > part.now - part.latest + 1"),
     ("cut_tokens", "score == 0.0f ? 0 : float_bits(score)=>float_bits(score)"),

@@ -35,11 +35,13 @@ pub(crate) fn run(check: &mut Check, book: &mut Book) -> Result<(), Failure> {
             book.take(&item, whole(check, &name, config))?;
         }
     }
+    // What every figure is told beside comes before what no other part needs.
+    ceilings(check, book)?;
     let item = "retention";
     if book.wants(item, check.scaled(5 * SHORT, SHORT))? {
         book.take(item, kept(check))?;
     }
-    ceilings(check, book)
+    Ok(())
 }
 
 /// Models whose logits and tokens are looked at: one that fits anywhere, and one of a public model's widths.
