@@ -30,7 +30,7 @@ pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
 pub use longest::MaxModelLen;
 pub use model::ModelChoice;
 pub use pool::{PoolEngineSpec, PoolSpec};
-pub use row::{BrakeSpec, CommandSpec, RowSpec, TelemetrySpec};
+pub use row::{BrakeSpec, CommandSpec, ResponseSpec, RowSpec, TelemetrySpec};
 pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
 pub(crate) use problems::key_of;
 pub use slo::{GoodputSpec, QualitySpec, Slo};

@@ -291,6 +291,7 @@ impl Point {
             router: scenario.fleet.router,
             traffic: self.traffic(),
             controllers: self.controllers()?,
+            devices: self.devices()?,
             power: self.power()?,
             seed: scenario.seed,
             slo: Slo {

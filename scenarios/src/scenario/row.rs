@@ -48,6 +48,23 @@ pub struct RowSpec {
     pub site: Option<String>,
     /// Factor of the GPUs' power above idle, to see what an error of the power law would change.
     pub gpu_factor: f64,
+    /// What the clock does to power and time, in place of the catalog's priors: nobody has measured them here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<ResponseSpec>,
+}
+
+/// What the SM clock does to power and time. Symbols as in docs/power.md.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseSpec {
+    /// Power of arithmetic goes with the clock to this power while its work keeps up with it, `k`; 1 to 4.
+    pub exponent: f64,
+    /// Share of the memory's power that does not follow the core's voltage, `h`.
+    #[schemars(range(min = 0, max = 1))]
+    pub memory_fixed: f64,
+    /// Share of the highest clock below which memory is no longer kept busy.
+    #[schemars(range(min = 0, max = 1))]
+    pub knee: f64,
 }
 
 /// How the row's power is read. By default as in POLCA: the mean of 2 s, known 2 s later.
@@ -105,6 +122,7 @@ impl Default for RowSpec {
             ups: None,
             site: None,
             gpu_factor: 1.0,
+            response: None,
         }
     }
 }
@@ -152,6 +170,12 @@ impl RowSpec {
         }
         let told = format!("is {}; it must be above 0 and at most 10", self.gpu_factor);
         check.that(self.gpu_factor > 0.0 && self.gpu_factor <= 10.0, "gpu_factor", told);
+        if let Some(ResponseSpec { exponent, memory_fixed, knee }) = self.response {
+            let told = format!("is {exponent}; it must be from 1 to 4: below 1, slower clocks would cost energy");
+            check.that((1.0..=4.0).contains(&exponent), "response.exponent", told);
+            check.share("response.memory_fixed", memory_fixed);
+            check.share_above_zero("response.knee", knee);
+        }
         if let Some(server) = &self.server {
             server.check(&mut check.below("server"));
         }

@@ -1,18 +1,20 @@
 //! The row that a point's servers stand in, with everything looked up.
 
-use overbook_sim::fleet::{Brake, FleetPower, RowServer};
+use overbook_sim::fleet::{Brake, DeviceSpec, FleetPower, RowServer};
+use overbook_sim::hardware::gpu::{GpuSpec, Origin, OriginKind};
+use overbook_sim::hardware::memory::MemoryError;
 use overbook_sim::hardware::power::ClockSpec;
 use overbook_sim::power::policies::{ClockRange, Delays};
 use overbook_sim::power::row::Feed;
 use overbook_sim::power::server::Server;
-use overbook_sim::power::{MilliWatts, PowerError, PowerLaw};
+use overbook_sim::power::{MilliWatts, PowerError, PowerLaw, StepWork};
 use overbook_sim::units::Watts;
 use overbook_traces::Keeps;
 
 use super::WorldError;
 use crate::catalog::{Catalog, SiteSpec};
 use crate::point::Point;
-use crate::scenario::RowSpec;
+use crate::scenario::{ResponseSpec, RowSpec};
 
 /// Why a point's power cannot be simulated, and where.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -43,6 +45,36 @@ impl Point {
     /// The row, as the scenario has it.
     fn row(&self) -> RowSpec {
         self.scenario.fleet.row.clone().unwrap_or_default()
+    }
+
+    /// The GPU, with what the row says of its clocks.
+    fn powered_gpu(&self) -> GpuSpec {
+        let mut gpu = self.gpu.clone();
+        if let (Some(power), Some(response)) = (&mut gpu.power, self.row().response) {
+            let ResponseSpec { exponent, memory_fixed, knee } = response;
+            let origin = Origin { kind: OriginKind::Inferred, source: "the scenario: fleet.row.response".to_owned() };
+            power.clock = ClockSpec { response: origin, exponent, memory_fixed, knee, ..power.clock.clone() };
+        }
+        gpu
+    }
+
+    /// What a fleet must know of its GPUs where watts are counted, for each kind of replica; else nothing.
+    ///
+    /// # Errors
+    /// The power of a part is not known.
+    pub(super) fn devices(&self) -> Result<Vec<DeviceSpec>, WorldError> {
+        if !self.has_power() {
+            return Ok(Vec::new());
+        }
+        let device = |kind: &Point| {
+            let engine = &kind.scenario.engine;
+            let spread = kind.scenario.spread(kind.topology.as_ref());
+            let work = StepWork::new(&kind.model, spread, engine.weights, engine.kv).map_err(MemoryError::from)?;
+            let law = PowerLaw::of(&kind.powered_gpu());
+            let law = law.or_else(|error| wrong("gpu", error.to_string()))?;
+            Ok(DeviceSpec { clock: law.spec().clock.clone(), work })
+        };
+        self.kinds().iter().map(device).collect()
     }
 
     /// The servers of the row: who stands on them, and which are of low priority. Shares are spread evenly, so that a server keeps its
@@ -135,7 +167,7 @@ impl Point {
             return Ok(None);
         }
         let row = self.row();
-        let law = |kind: &Point| PowerLaw::of(&kind.gpu);
+        let law = |kind: &Point| PowerLaw::of(&kind.powered_gpu());
         let laws = self.kinds().iter().map(law).collect::<Result<Vec<PowerLaw>, PowerError>>();
         let laws = laws.or_else(|error| wrong("gpu", error.to_string()))?;
         let clocks = self.row_clocks(&laws)?;
