@@ -50,7 +50,8 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     )];
     if let Some((gpu, server, facility)) = summary.joules_per_token() {
         let mwh = |joules: f64| number(joules / 3.6);
-        let facility = facility.map_or(String::new(), |joules| format!(", facility {} ({})", number(joules), mwh(joules)));
+        let facility =
+            facility.map_or(String::new(), |joules| format!(", facility {} ({})", number(joules), mwh(joules)));
         let told = format!(
             "J per output token (kWh per million): GPUs {} ({}), servers {} ({}){facility}",
             number(gpu),
@@ -62,9 +63,12 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     }
     let control = &figures.control;
     let capped = |name: &str, priority: &Priority| {
-        priority.capped_share(row.span).map(|part| format!("{name} priority {} of the time below full clock", share(part)))
+        priority
+            .capped_share(row.span)
+            .map(|part| format!("{name} priority {} of the time below full clock", share(part)))
     };
-    let capped: Vec<String> = [capped("low", &figures.low), capped("high", &figures.high)].into_iter().flatten().collect();
+    let capped: Vec<String> =
+        [capped("low", &figures.low), capped("high", &figures.high)].into_iter().flatten().collect();
     lines.push((
         "clocks",
         format!("{}; {} commands, {}", capped.join(", "), count(control.commands as f64), cycles(figures)),

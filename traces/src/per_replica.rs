@@ -30,7 +30,9 @@ impl PerReplica {
     pub fn open(spec: &GenerateSpec, seed: u64, replicas: &[Keeps]) -> Result<PerReplica, GenerateError> {
         if let Some(kept) = replicas.iter().find(|kept| !kept.keeps_any(&spec.lengths)) {
             let which = if *kept == Keeps::Low { "low priority (1 or more)" } else { "high priority (0 or less)" };
-            let told = format!("have no class of {which}, and some replicas serve nothing else; state each class's `priority`");
+            let told = format!(
+                "have no class of {which}, and some replicas serve nothing else; state each class's `priority`"
+            );
             return Err(GenerateError::Spec(vec![("lengths".to_owned(), told)]));
         }
         let one = |(&keeps, number): (&Keeps, u64)| spec.keeping(mix(seed, number), keeps);

@@ -165,7 +165,9 @@ impl RowSpec {
             self.resolution, self.telemetry.period
         );
         check.that(fits || resolution < RESOLUTION_MIN, "resolution", told);
-        for (key, watts) in [("budget", self.budget), ("rated", self.rated), ("breaker", self.breaker), ("ups", self.ups)] {
+        for (key, watts) in
+            [("budget", self.budget), ("rated", self.rated), ("breaker", self.breaker), ("ups", self.ups)]
+        {
             check.that(watts.is_none_or(|watts| watts.0 > 0.0), key, "is 0; it must be above 0");
         }
         let told = format!("is {}; it must be above 0 and at most 10", self.gpu_factor);

@@ -66,7 +66,7 @@ impl Point {
         if !self.has_power() {
             return Ok(Vec::new());
         }
-        let device = |kind: &Point| {
+        let device = |kind: &Point| -> Result<DeviceSpec, WorldError> {
             let engine = &kind.scenario.engine;
             let spread = kind.scenario.spread(kind.topology.as_ref());
             let work = StepWork::new(&kind.model, spread, engine.weights, engine.kv).map_err(MemoryError::from)?;
@@ -86,7 +86,10 @@ impl Point {
         for (pool, kind) in (0..).zip(self.kinds()) {
             let fleet = &kind.scenario.fleet;
             let Some(topology) = &kind.topology else {
-                return wrong("fleet.row", "needs `fleet.server` (or a server for each pool): what do the GPUs stand in?");
+                return wrong(
+                    "fleet.row",
+                    "needs `fleet.server` (or a server for each pool): what do the GPUs stand in?",
+                );
             };
             let row = kind.row();
             let Some(power) = row.server else {

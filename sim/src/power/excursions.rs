@@ -40,7 +40,8 @@ impl Excursions {
             return self.finish();
         }
         let over = MilliWatts(power.0 - budget.0);
-        let open = self.open.get_or_insert(Excursion { at: Time(end.0.saturating_sub(span.0)), ..Excursion::default() });
+        let open =
+            self.open.get_or_insert(Excursion { at: Time(end.0.saturating_sub(span.0)), ..Excursion::default() });
         open.span = Span(open.span.0.saturating_add(span.0));
         open.most = open.most.max(over);
         open.energy += over.over(span);
@@ -75,7 +76,10 @@ mod tests {
         assert_eq!((excursions.count, excursions.longest), (2, Span(20)));
         assert_eq!((excursions.all.span, excursions.all.most), (Span(30), MilliWatts(3)));
         assert_eq!(excursions.all.energy, Energy(10 + 30 + 20));
-        assert_eq!(excursions.first[0], Excursion { at: Time(10), span: Span(20), most: MilliWatts(3), energy: Energy(40) });
+        assert_eq!(
+            excursions.first[0],
+            Excursion { at: Time(10), span: Span(20), most: MilliWatts(3), energy: Energy(40) }
+        );
         assert_eq!(excursions.first[1].at, Time(40));
     }
 }

@@ -20,8 +20,7 @@ use crate::time::{Span, Time};
 
 pub use ladder::LadderClocks;
 pub use none::NoneSpec;
-pub use one_threshold::{OneThresholdAllSpec, OneThresholdLowSpec};
-pub use oracle::OracleSpec;
+pub use one_threshold::OneThresholdSpec;
 pub use polca::PolcaSpec;
 pub use power_cap::PowerCapSpec;
 pub use thresholds::{LearnSpec, Rises, RisesSpec, ThresholdsSpec, TwoThresholdsSpec};
@@ -33,15 +32,15 @@ pub enum PowerPolicySpec {
     /// The brake alone.
     None(NoneSpec),
     /// Servers of low priority slow down above one threshold.
-    OneThresholdLow(OneThresholdLowSpec),
+    OneThresholdLow(OneThresholdSpec),
     /// All servers slow down above one threshold.
-    OneThresholdAll(OneThresholdAllSpec),
+    OneThresholdAll(OneThresholdSpec),
     /// Two thresholds and two priorities (POLCA, ASPLOS 2024).
     Polca(PolcaSpec),
     /// Every GPU has a cap of its own, all the time.
     PowerCap(PowerCapSpec),
     /// POLCA's ladder with telemetry, commands and brake that take no time: no system has that.
-    Oracle(OracleSpec),
+    Oracle(PolcaSpec),
 }
 
 impl Default for PowerPolicySpec {
@@ -145,14 +144,14 @@ pub trait PowerPolicySettings {
 
 impl PowerPolicySpec {
     /// Its name in scenarios, and its settings.
-    fn policy(&self) -> (&'static str, &dyn PowerPolicySettings) {
-        match self {
-            PowerPolicySpec::None(settings) => ("none", settings),
-            PowerPolicySpec::OneThresholdLow(settings) => ("one-threshold-low", settings),
-            PowerPolicySpec::OneThresholdAll(settings) => ("one-threshold-all", settings),
-            PowerPolicySpec::Polca(settings) => ("polca", settings),
-            PowerPolicySpec::PowerCap(settings) => ("power-cap", settings),
-            PowerPolicySpec::Oracle(settings) => ("oracle", settings),
+    fn policy(&self) -> (&'static str, Box<dyn PowerPolicySettings>) {
+        match *self {
+            PowerPolicySpec::None(settings) => ("none", Box::new(settings)),
+            PowerPolicySpec::OneThresholdLow(settings) => ("one-threshold-low", Box::new(one_threshold::Low(settings))),
+            PowerPolicySpec::OneThresholdAll(settings) => ("one-threshold-all", Box::new(one_threshold::All(settings))),
+            PowerPolicySpec::Polca(settings) => ("polca", Box::new(settings)),
+            PowerPolicySpec::PowerCap(settings) => ("power-cap", Box::new(settings)),
+            PowerPolicySpec::Oracle(settings) => ("oracle", Box::new(oracle::Oracle(settings))),
         }
     }
 
@@ -160,11 +159,11 @@ impl PowerPolicySpec {
     pub fn every() -> Vec<PowerPolicySpec> {
         vec![
             PowerPolicySpec::default(),
-            PowerPolicySpec::OneThresholdLow(OneThresholdLowSpec::default()),
-            PowerPolicySpec::OneThresholdAll(OneThresholdAllSpec::default()),
+            PowerPolicySpec::OneThresholdLow(OneThresholdSpec::default()),
+            PowerPolicySpec::OneThresholdAll(OneThresholdSpec::default()),
             PowerPolicySpec::Polca(PolcaSpec::default()),
             PowerPolicySpec::PowerCap(PowerCapSpec::default()),
-            PowerPolicySpec::Oracle(OracleSpec::default()),
+            PowerPolicySpec::Oracle(PolcaSpec::default()),
         ]
     }
 

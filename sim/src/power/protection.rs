@@ -148,8 +148,7 @@ mod tests {
     /// How a stretch is cut does not matter.
     #[test]
     fn cuts_of_a_stretch_change_nothing() {
-        let (mut whole, mut cut) =
-            (Breaker::through(BREAKER_CURVE).unwrap(), Breaker::through(BREAKER_CURVE).unwrap());
+        let (mut whole, mut cut) = (Breaker::through(BREAKER_CURVE).unwrap(), Breaker::through(BREAKER_CURVE).unwrap());
         whole.advance(Share::from_f64(1.2), Span(100 * S));
         (0..100).for_each(|_| cut.advance(Share::from_f64(1.2), Span(S)));
         assert!((whole.nearest() - cut.nearest()).abs() < 1e-9);

@@ -140,12 +140,7 @@ mod tests {
             base: Watts(400.0),
             cpu: CpuPower { idle: Watts(100.0), busy: Watts(300.0) },
             network: Watts(100.0),
-            fans: FanPower {
-                least: Watts(200.0),
-                per_watt: 0.25,
-                above: Watts(1000.0),
-                lag: Duration(Span(20 * S)),
-            },
+            fans: FanPower { least: Watts(200.0), per_watt: 0.25, above: Watts(1000.0), lag: Duration(Span(20 * S)) },
             supply_efficiency: 0.95,
         }
     }

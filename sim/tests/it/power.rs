@@ -6,8 +6,7 @@ use overbook_sim::hardware::power::{LimiterSpec, MeterSpec, PowerSpec};
 use overbook_sim::hardware::server_power::{CpuPower, FanPower, ServerPowerSpec};
 use overbook_sim::power::figures::PowerFigures;
 use overbook_sim::power::policies::{
-    ClockRange, Delays, OneThresholdAllSpec, OneThresholdLowSpec, OracleSpec, PolcaSpec, PowerPolicySpec,
-    ThresholdsSpec, TwoThresholdsSpec,
+    ClockRange, Delays, OneThresholdSpec, PolcaSpec, PowerPolicySpec, ThresholdsSpec, TwoThresholdsSpec,
 };
 use overbook_sim::power::row::Feed;
 use overbook_sim::power::{Energy, MilliWatts, PowerLaw};
@@ -81,12 +80,7 @@ fn row(replicas: u32, budget: f64, policy: PowerPolicySpec) -> FleetPower {
         rated: budget,
         policy,
         clocks: ClockRange { max: 1000, min: 100 },
-        delays: Delays {
-            period: Span(4 * MS),
-            telemetry: Span(3 * MS),
-            command: Span(12 * MS),
-            brake: Span(5 * MS),
-        },
+        delays: Delays { period: Span(4 * MS), telemetry: Span(3 * MS), command: Span(12 * MS), brake: Span(5 * MS) },
         spread: 0.0,
         brake: Brake { clock: 200, hold: Span(20 * MS) },
         resolution: Span(2 * MS),
@@ -174,7 +168,9 @@ fn meters_keep_the_laws() {
         limited += u64::from(of.limited > 0.0);
         two += u64::from(world.spec.limits.lanes.work().len() > 1);
     }
-    eprintln!("power: {commands} commands, {brakes} brakes, {cycles} cycles, {limited} worlds at the limit, {two} with two lanes");
+    eprintln!(
+        "power: {commands} commands, {brakes} brakes, {cycles} cycles, {limited} worlds at the limit, {two} with two lanes"
+    );
     assert!(commands > 200 && brakes > 100 && cycles > 50 && limited > 5 && two > 50);
 }
 
@@ -251,7 +247,8 @@ fn the_brake_holds_within_its_time() {
     brakes_in_time(&run).unwrap();
     // A brake holds for 20 ms, so servers are below full clock at least for that.
     assert!(of.control.braked >= Span(of.control.brakes * 20 * MS - 20 * MS), "{:?}", of.control);
-    let late = heavy(4, 1600.0, PowerPolicySpec::default()).run(How { power: Some(PowerFault::LateBrake), ..How::JUMPS });
+    let late =
+        heavy(4, 1600.0, PowerPolicySpec::default()).run(How { power: Some(PowerFault::LateBrake), ..How::JUMPS });
     assert!(brakes_in_time(&late).is_err(), "a brake that comes late is found");
 }
 
@@ -303,7 +300,7 @@ fn an_oracle_has_no_excursion_where_polca_has() {
         let run = heavy(4, 1500.0, policy).run(How::JUMPS);
         figures(&run).row.excursions.count
     };
-    let (oracle, late) = (count(PowerPolicySpec::Oracle(OracleSpec(spec))), count(PowerPolicySpec::Polca(spec)));
+    let (oracle, late) = (count(PowerPolicySpec::Oracle(spec)), count(PowerPolicySpec::Polca(spec)));
     assert_eq!(oracle, 0);
     assert!(late > 0, "telemetry and commands that take time cost excursions");
 }
@@ -317,9 +314,9 @@ fn policies_draw_less_in_their_order() {
         figures(run).curve.bins().filter(|bin| bin.from > Time(200 * MS)).map(|bin| bin.mean).max().unwrap()
     };
     let none = run(PowerPolicySpec::default());
-    let low = run(PowerPolicySpec::OneThresholdLow(OneThresholdLowSpec { above: 0.5, hysteresis: 0.3, clock: Some(500) }));
-    let all = OneThresholdLowSpec { above: 0.5, hysteresis: 0.3, clock: Some(500) };
-    let all = run(PowerPolicySpec::OneThresholdAll(OneThresholdAllSpec(all)));
+    let low = run(PowerPolicySpec::OneThresholdLow(OneThresholdSpec { above: 0.5, hysteresis: 0.3, clock: Some(500) }));
+    let all = OneThresholdSpec { above: 0.5, hysteresis: 0.3, clock: Some(500) };
+    let all = run(PowerPolicySpec::OneThresholdAll(all));
     assert!(peak(&all) < peak(&low) && peak(&low) < peak(&none), "{} {} {}", peak(&all).0, peak(&low).0, peak(&none).0);
     assert_eq!((figures(&low).control.commands, figures(&all).control.commands), (2, 4), "each server is told once");
     assert_eq!(figures(&none).control.commands, 0);

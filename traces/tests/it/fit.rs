@@ -21,7 +21,13 @@ fn frame(spec: &GenerateSpec, seed: u64) -> TraceFrame {
 fn classes() -> LengthSpec {
     let log_normal = |median, sigma| LengthDist::LogNormal { median, sigma, max: 30_000 };
     LengthSpec::Classes(vec![
-        ClassLengths { class: "chat".into(), share: 3.0, prompt: log_normal(400, 1.0), output: log_normal(150, 0.8), priority: 0 },
+        ClassLengths {
+            class: "chat".into(),
+            share: 3.0,
+            prompt: log_normal(400, 1.0),
+            output: log_normal(150, 0.8),
+            priority: 0,
+        },
         ClassLengths {
             class: "api/batch".into(),
             share: 1.0,

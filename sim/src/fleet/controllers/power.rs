@@ -15,14 +15,17 @@ use std::collections::VecDeque;
 use crate::cost::OperatingPoint;
 use crate::fleet::controller::{Action, Controller, Event, Tick, Topics};
 use crate::fleet::kernel::Kernel;
-use crate::fleet::power::FleetPower;
-use crate::fleet::{ClusterSpec, RunError};
+use crate::fleet::pools::Pools;
+use crate::fleet::power::{FleetPower, RowServer};
+use crate::fleet::{ClusterSpec, DeviceSpec, RunError};
 use crate::power::curve::Curve;
 use crate::power::figures::{Control as Controlled, PowerFigures};
 use crate::power::policies::{Clocks, PowerPolicy, RowReading};
 use crate::power::row::Row;
 use crate::power::server::{GpuPeriod, Server};
 use crate::power::share::Share;
+use crate::power::{Energy, MilliWatts};
+use crate::results::summary::{PowerSummary, Served};
 use crate::streams::{Purpose, keyed};
 use crate::time::{Span, Time};
 use clocks::ServerClocks;
@@ -52,14 +55,22 @@ pub(super) struct Control {
     /// Since when the brake holds, if it does, or is on its way.
     braking: Option<Time>,
     curve: Curve,
+    /// Which replicas are on servers of low priority, and what requests on them and on the others got.
+    low: Vec<bool>,
+    served: (Served, Served),
 }
 
 impl Control {
     /// None where power is off.
-    pub(super) fn new(spec: &ClusterSpec, pool_of: impl Fn(usize) -> usize, replicas: u32) -> Option<Control> {
+    ///
+    /// # Panics
+    /// The fleet's devices are not described.
+    pub(super) fn new(spec: &ClusterSpec, pools: &Pools) -> Option<Control> {
         let power = spec.power.clone()?;
+        assert_eq!(power.laws.len(), spec.devices.len(), "power needs `devices`, and a law for each");
+        let replicas = pools.replicas();
         let cap = power.policy.cap();
-        let kind = |(law, device): (_, &crate::fleet::DeviceSpec)| Kind::new(law, &device.work, power.factor, cap);
+        let kind = |(law, device): (_, &DeviceSpec)| Kind::new(law, &device.work, power.factor, cap);
         let kinds: Vec<Kind> = power.laws.iter().zip(&spec.devices).map(kind).collect();
         let mut homes = vec![Vec::new(); replicas as usize];
         for (at, server) in (0..).zip(&power.servers) {
@@ -67,14 +78,14 @@ impl Control {
         }
         let delays = power.policy.delays(power.delays);
         let (max, brake) = (power.clocks.max, power.brake.clock);
-        let server = |server: &crate::fleet::power::RowServer| {
+        let server = |server: &RowServer| {
             let gpus: u32 = server.spare + server.replicas.iter().map(|&(_, gpus)| gpus).sum::<u32>();
             Server::new(&server.power, kinds[server.pool as usize].idle() * f64::from(gpus))
         };
         Some(Control {
             seed: spec.seed,
             policy: power.policy.build(power.clocks, delays),
-            gpus: (0..replicas as usize).map(|at| Gpus::new(pool_of(at))).collect(),
+            gpus: (0..replicas as usize).map(|at| Gpus::new(pools.of(at))).collect(),
             homes,
             row: Row::new(power.feed.clone(), power.servers.iter().map(server).collect()),
             closed: Time::ZERO,
@@ -85,6 +96,8 @@ impl Control {
             cycles: None,
             braking: None,
             curve: Curve::new(power.delays.period),
+            low: power.low_replicas(replicas as usize),
+            served: (Served::default(), Served::default()),
             kinds,
             spec: FleetPower { delays, ..power },
         })
@@ -119,14 +132,14 @@ impl Control {
     fn close(&mut self, now: Time) {
         let of: Vec<_> = self.gpus.iter_mut().map(Gpus::take).collect();
         let span = now.since(self.closed);
-        let server = |server: &crate::fleet::power::RowServer| {
+        let server = |server: &RowServer| {
             let idle = self.kinds[server.pool as usize].idle();
-            let spare = crate::power::MilliWatts::from_watts(idle * f64::from(server.spare)).over(span);
+            let spare = MilliWatts::from_watts(idle * f64::from(server.spare)).over(span);
             let mut period = GpuPeriod { energy: spare, busy: Span::ZERO };
             let (mut busy, mut gpus) = (0, u64::from(server.spare));
             for &(replica, count) in &server.replicas {
                 let (energy, time) = of[replica as usize];
-                period.energy += crate::power::Energy(energy.0 * u128::from(count));
+                period.energy += Energy(energy.0 * u128::from(count));
                 busy += time.0 * u64::from(count);
                 gpus += u64::from(count);
             }
@@ -146,9 +159,10 @@ impl Control {
         let Some(reading) = self.sent.pop_front() else { return };
         let now = kernel.now;
         if reading.load > Share::WHOLE && self.braking.is_none() {
-            self.braking = Some(now + self.spec.delays.brake);
+            let at = now + brake_latency(self.spec.delays.brake, kernel);
+            self.braking = Some(at);
             self.controlled.brakes += 1;
-            kernel.tick(now + self.spec.delays.brake, Tick::Brake);
+            kernel.tick(at, Tick::Brake);
         }
         let wanted = self.policy.hear(reading, now);
         if wanted == self.wanted {
@@ -196,13 +210,18 @@ impl Control {
 
 impl Controller for Control {
     fn hears(&self) -> Topics {
-        Topics::TICKS.and(Topics::POINTS)
+        Topics::TICKS.and(Topics::POINTS).and(Topics::BOOKED)
     }
 
     fn on(&mut self, event: Event<'_>, kernel: &mut Kernel<'_>) -> Result<Vec<Action>, RunError> {
         match event {
             Event::Start => kernel.tick(Time::ZERO + self.spec.resolution, Tick::Power),
-            Event::Repointed { replica, before, .. } => {
+            Event::Booked { row } => {
+                let low = self.low.get(row.replica as usize).copied().unwrap_or_default();
+                let served = if low { &mut self.served.0 } else { &mut self.served.1 };
+                served.request(row);
+            }
+            Event::Repointed { replica, before, .. } if !clock_blind(kernel) => {
                 self.gpus[replica].advance(replica, &self.kinds, before, kernel);
             }
             Event::Tick(Tick::Power) => return Ok(self.span_ends(kernel)),
@@ -235,7 +254,7 @@ impl Controller for Control {
         self.controlled.commands = self.clocks.commands;
         let sum = |of: fn(&Gpus) -> Span| self.gpus.iter().map(|gpus| of(gpus).as_secs_f64()).sum::<f64>();
         let (limited, running) = (sum(|gpus| gpus.limited), sum(|gpus| gpus.running));
-        kernel.sink.power = Some(PowerFigures {
+        let figures = PowerFigures {
             policy: self.spec.policy.name(),
             thresholds: self.policy.thresholds(),
             budget: self.spec.feed.budget,
@@ -249,6 +268,30 @@ impl Controller for Control {
             carbon: self.spec.carbon,
             price: self.spec.price,
             curve: self.curve.clone(),
-        });
+        };
+        let (low, high) = std::mem::take(&mut self.served);
+        kernel.sink.power = Some(Box::new(PowerSummary { figures, low, high }));
     }
+}
+
+/// The latency of the brake.
+#[cfg(not(feature = "planted-faults"))]
+fn brake_latency(latency: Span, _: &Kernel<'_>) -> Span {
+    latency
+}
+
+#[cfg(feature = "planted-faults")]
+fn brake_latency(latency: Span, kernel: &Kernel<'_>) -> Span {
+    if kernel.power_fault == Some(crate::fleet::PowerFault::LateBrake) { Span(3 * latency.0) } else { latency }
+}
+
+/// Whether changes of clocks are not heard: never, unless a test has planted that.
+#[cfg(not(feature = "planted-faults"))]
+fn clock_blind(_: &Kernel<'_>) -> bool {
+    false
+}
+
+#[cfg(feature = "planted-faults")]
+fn clock_blind(kernel: &Kernel<'_>) -> bool {
+    kernel.power_fault == Some(crate::fleet::PowerFault::ClockBlind)
 }

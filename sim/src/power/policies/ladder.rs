@@ -78,9 +78,7 @@ impl Ladder {
             hysteresis: Share::from_f64(hysteresis),
             levels: clocks.levels(range),
             level: 0,
-            settling: Span(
-                delays.command.0.saturating_add(delays.telemetry.0).saturating_add(delays.period.0),
-            ),
+            settling: Span(delays.command.0.saturating_add(delays.telemetry.0).saturating_add(delays.period.0)),
             settled: Time::ZERO,
         }
     }

@@ -9,10 +9,10 @@ use crate::check::Check;
 use crate::power::share::Share;
 use crate::time::Time;
 
-/// What both kinds have.
+/// The settings of both.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct OneThresholdLowSpec {
+pub struct OneThresholdSpec {
     /// Share of the budget above which clocks go down.
     #[schemars(range(max = 1))]
     pub above: f64,
@@ -23,18 +23,13 @@ pub struct OneThresholdLowSpec {
     pub clock: Option<u32>,
 }
 
-impl Default for OneThresholdLowSpec {
+impl Default for OneThresholdSpec {
     fn default() -> Self {
-        OneThresholdLowSpec { above: 0.89, hysteresis: 0.05, clock: None }
+        OneThresholdSpec { above: 0.89, hysteresis: 0.05, clock: None }
     }
 }
 
-/// The same for all servers.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, transparent)]
-pub struct OneThresholdAllSpec(pub OneThresholdLowSpec);
-
-impl OneThresholdLowSpec {
+impl OneThresholdSpec {
     fn rules(&self, check: &mut Check<'_>, clocks: ClockRange) {
         check.share_above_zero("above", self.above);
         let told = format!("is {}; it must be at least 0 and below `above` ({})", self.hysteresis, self.above);
@@ -55,17 +50,25 @@ impl OneThresholdLowSpec {
     }
 }
 
-impl PowerPolicySettings for OneThresholdLowSpec {
+/// Servers of low priority slow down.
+#[derive(Debug)]
+pub(super) struct Low(pub(super) OneThresholdSpec);
+
+/// All servers slow down.
+#[derive(Debug)]
+pub(super) struct All(pub(super) OneThresholdSpec);
+
+impl PowerPolicySettings for Low {
     fn check(&self, check: &mut Check<'_>, clocks: ClockRange) {
-        self.rules(check, clocks);
+        self.0.rules(check, clocks);
     }
 
     fn build(&self, clocks: ClockRange, _: Delays) -> Box<dyn PowerPolicy> {
-        self.policy(clocks, false)
+        self.0.policy(clocks, false)
     }
 }
 
-impl PowerPolicySettings for OneThresholdAllSpec {
+impl PowerPolicySettings for All {
     fn check(&self, check: &mut Check<'_>, clocks: ClockRange) {
         self.0.rules(check, clocks);
     }

@@ -1,19 +1,15 @@
 //! POLCA's ladder without its delays: what waiting for telemetry and commands costs is the difference to it.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::polca::PolcaSpec;
 use super::{ClockRange, Delays, PowerPolicy, PowerPolicySettings};
 use crate::check::Check;
 use crate::time::Span;
 
 /// The settings of POLCA.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, transparent)]
-pub struct OracleSpec(pub PolcaSpec);
+#[derive(Debug)]
+pub(super) struct Oracle(pub(super) PolcaSpec);
 
-impl PowerPolicySettings for OracleSpec {
+impl PowerPolicySettings for Oracle {
     fn check(&self, check: &mut Check<'_>, clocks: ClockRange) {
         self.0.check(check, clocks);
     }

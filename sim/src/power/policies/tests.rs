@@ -5,8 +5,7 @@ use crate::units::Duration;
 
 const S: u64 = 1_000_000_000;
 const A100: ClockRange = ClockRange { max: 1410, min: 210 };
-const ROW: Delays =
-    Delays { period: Span(2 * S), telemetry: Span(2 * S), command: Span(40 * S), brake: Span(5 * S) };
+const ROW: Delays = Delays { period: Span(2 * S), telemetry: Span(2 * S), command: Span(40 * S), brake: Span(5 * S) };
 
 /// The clocks after each reading, one every two seconds, each two seconds late.
 fn hear(policy: &mut dyn PowerPolicy, loads: &[f64]) -> Vec<(u32, u32)> {
@@ -49,9 +48,9 @@ fn high_priority_slows_down_only_when_the_command_must_have_shown() {
 
 #[test]
 fn one_threshold_slows_the_low_or_all() {
-    let mut low = PowerPolicySpec::OneThresholdLow(OneThresholdLowSpec::default()).build(A100, ROW);
+    let mut low = PowerPolicySpec::OneThresholdLow(OneThresholdSpec::default()).build(A100, ROW);
     assert_eq!(hear(&mut *low, &[0.89, 0.90, 0.841, 0.839]), [(1410, 1410), (1110, 1410), (1110, 1410), (1410, 1410)]);
-    let mut all = PowerPolicySpec::OneThresholdAll(OneThresholdAllSpec::default()).build(A100, ROW);
+    let mut all = PowerPolicySpec::OneThresholdAll(OneThresholdSpec::default()).build(A100, ROW);
     assert_eq!(hear(&mut *all, &[0.90, 0.839]), [(1110, 1110), (1410, 1410)]);
     let mut none = PowerPolicySpec::default().build(A100, ROW);
     assert_eq!(hear(&mut *none, &[1.5]), [(1410, 1410)]);
@@ -90,7 +89,7 @@ fn thresholds_are_learned_and_then_stand() {
 
 #[test]
 fn an_oracle_waits_for_nothing() {
-    let oracle = PowerPolicySpec::Oracle(OracleSpec::default());
+    let oracle = PowerPolicySpec::Oracle(PolcaSpec::default());
     let Delays { period, telemetry, command, brake } = oracle.delays(ROW);
     assert_eq!((period, telemetry, command, brake), (ROW.period, Span::ZERO, Span::ZERO, Span::ZERO));
     let mut policy = oracle.build(A100, ROW);
@@ -118,7 +117,7 @@ fn settings_that_make_no_sense_are_refused_with_numbers() {
     assert_eq!(wrong, ["power.policy.polca.clocks.low is 1100 MHz, above `low_base`: 1000 MHz"]);
     let wrong = polca(|spec| spec.thresholds = ThresholdsSpec::Rises(RisesSpec { period: 0.95, command: 0.2 }));
     assert!(wrong[0].contains("no row can be run by that"), "{wrong:?}");
-    let one = OneThresholdLowSpec { above: 1.2, hysteresis: 1.3, clock: Some(0) };
+    let one = OneThresholdSpec { above: 1.2, hysteresis: 1.3, clock: Some(0) };
     assert_eq!(told(&PowerPolicySpec::OneThresholdLow(one)).len(), 3);
     assert_eq!(told(&PowerPolicySpec::PowerCap(PowerCapSpec { share: 0.0 })).len(), 1);
 }

@@ -102,7 +102,9 @@ impl ThresholdsSpec {
                     below.share_above_zero("rises.period", rises.period);
                     below.share_above_zero("rises.command", rises.command);
                     let TwoThresholdsSpec { lower, upper } = rises.thresholds();
-                    let told = format!("give a lower threshold of {lower} and an upper one of {upper}; no row can be run by that");
+                    let told = format!(
+                        "give a lower threshold of {lower} and an upper one of {upper}; no row can be run by that"
+                    );
                     below.that(lower > 0.0 && lower < upper, "rises", told);
                 }
                 ThresholdsSpec::Auto(LearnSpec { learn }) => below.time("auto.for", *learn),

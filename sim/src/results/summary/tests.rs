@@ -137,8 +137,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
     // Of what a run may not have: the client's own time, sessions, GPUs, power, a store of another kind.
-    let kinds =
-        ["client_", "first_turn_", "later_turn_", "session", "gpu_", "low_", "high_", "power_", "energy_"];
+    let kinds = ["client_", "first_turn_", "later_turn_", "session", "gpu_", "low_", "high_", "power_", "energy_"];
     let optional = |name: &str| {
         kinds.iter().any(|kind| name.starts_with(kind))
             || matches!(

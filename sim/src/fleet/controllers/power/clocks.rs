@@ -113,7 +113,8 @@ impl ServerClocks {
     pub(super) fn means(&self) -> (f64, f64) {
         let mean = |low: bool| {
             let of = |(at, server): (usize, &Server)| (server.low == low).then(|| u64::from(self.clock(at)));
-            let (sum, count) = self.servers.iter().enumerate().filter_map(of).fold((0, 0), |(s, n), mhz| (s + mhz, n + 1));
+            let (sum, count) =
+                self.servers.iter().enumerate().filter_map(of).fold((0, 0), |(s, n), mhz| (s + mhz, n + 1));
             if count == 0 { f64::from(self.max) } else { sum as f64 / f64::from(count) }
         };
         (mean(true), mean(false))

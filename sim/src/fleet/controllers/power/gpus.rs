@@ -79,7 +79,8 @@ pub(super) struct Gpus {
 
 /// What a replica has done, over its lanes.
 fn usage(kernel: &Kernel<'_>, replica: usize) -> Usage {
-    (0..kernel.lanes(replica)).map(|lane| kernel.usage(replica, lane)).fold(Usage::default(), |sum, lane| sum + lane)
+    let lanes = (1..kernel.lanes(replica)).map(|lane| kernel.usage(replica, lane));
+    lanes.fold(kernel.usage(replica, 0), |sum, lane| Usage { busy: sum.busy + lane.busy, work: sum.work + lane.work })
 }
 
 impl Gpus {
