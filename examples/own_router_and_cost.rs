@@ -3,8 +3,8 @@
 #![allow(clippy::print_stdout, reason = "a program prints")]
 
 use overbook::{
-    Cost, CostModel, DecodeCost, Error, Experiment, FleetView, Options, Outcome, RequestInfo, Router, StepCost,
-    StepShape,
+    Cost, CostModel, DecodeCost, DecodeParts, Error, Experiment, FleetView, Options, Outcome, Parts, RequestInfo,
+    Router, StepCost, StepShape,
 };
 
 /// Long prompts to the last replica, short ones to the least loaded of the others: short requests never wait behind long ones.
@@ -45,6 +45,15 @@ impl CostModel for Line {
             valid_below: u64::MAX,
             host: Cost::from_us(0.0),
         }
+    }
+
+    // What binds these steps was not measured. Only studies of clocks ask; this says that all of it follows them.
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        Parts::compute(self.step(shape).device)
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        DecodeParts::all(self.decode(seqs, context), Parts::compute)
     }
 }
 

@@ -62,7 +62,7 @@ pub use study::{PointDone, Study, StudyOutcome};
 
 pub use overbook_reports::Status;
 pub use overbook_scenarios::Point;
-pub use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
+pub use overbook_sim::cost::{Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 pub use overbook_sim::routers::{FleetView, ReplicaView, RequestInfo, Router};
 pub use overbook_sim::serving::step::{Infeasible, StepBuilder};
 pub use overbook_sim::serving::{Horizon, Scheduler};

@@ -59,7 +59,8 @@ pub struct Outcome {
 impl Outcome {
     /// The outcome of a run of a point, simulated or measured. Pools are named as the point names them.
     pub fn new(point: &Point, result: RunResult, assumptions: Vec<(String, String)>, calibration: String) -> Outcome {
-        let RunResult { mut summary, timeline, end, digest, effort, interrupted, halted } = result;
+        // No scenario asks for readings.
+        let RunResult { mut summary, timeline, readings: _, end, digest, effort, interrupted, halted } = result;
         for (pool, name) in summary.pools.iter_mut().zip(point.pool_names()) {
             pool.name = name;
         }

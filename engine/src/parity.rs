@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, StepCost, StepShape};
+use overbook_sim::cost::{COST_PER_NS, Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 use overbook_sim::fleet::{Cluster, ClusterSpec, Controllers, Patience, RunError, Traffic};
 use overbook_sim::kv::{KvTraffic, StoreSpec};
 use overbook_sim::partitioners::ShareScaling;
@@ -57,12 +57,14 @@ impl Workload for Recorded {
 /// What the steps of a run took, one after the other.
 struct Durations {
     left: VecDeque<u64>,
+    last: Cost,
 }
 
 impl Durations {
     fn next(&mut self) -> Cost {
         // More steps than the engine made are a difference, which the rows show.
-        Cost(self.left.pop_front().unwrap_or(1) * COST_PER_NS)
+        self.last = Cost(self.left.pop_front().unwrap_or(1) * COST_PER_NS);
+        self.last
     }
 }
 
@@ -73,6 +75,15 @@ impl CostModel for Durations {
 
     fn decode(&mut self, _: u32, _: u64) -> DecodeCost {
         DecodeCost { base: self.next(), per_context: Cost(0), valid_below: u64::MAX, host: Cost(0) }
+    }
+
+    // What was measured whole has no parts: no clock changes it.
+    fn parts(&mut self, _: &StepShape<'_>) -> Parts {
+        Parts::host(self.last)
+    }
+
+    fn decode_parts(&mut self, _: u32, _: u64) -> DecodeParts {
+        DecodeParts { base: Parts::host(self.last), per_context: Parts::default() }
     }
 }
 
@@ -150,7 +161,7 @@ pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunErro
     let mut planned: Vec<(u64, u64)> =
         measured.steps.iter().map(|step| (step.number, (step.row.end - step.row.start).0)).collect();
     planned.sort_unstable();
-    let mut cost = Durations { left: planned.into_iter().map(|(_, length)| length).collect() };
+    let mut cost = Durations { left: planned.into_iter().map(|(_, length)| length).collect(), last: Cost(0) };
     let mut rows = Rows::default();
     let result = Cluster::new(spec)?.run(&mut workload, &mut cost, &mut rows, &mut |_| true)?;
     let mut parity = Parity {

@@ -3,11 +3,13 @@
 //! A cost is fixed point, units of 2⁻²⁰ ns ([`Cost`]), so that a jump over k steps and k single steps add up to the very
 //! same number. Floats live only inside a model, before its coefficients are rounded.
 
+mod bound;
 pub mod comm;
 mod eager;
 pub mod forms;
 mod host;
 pub mod jitter;
+mod point;
 mod retained;
 pub mod roofline;
 pub mod steps;
@@ -16,9 +18,12 @@ pub mod vidur;
 
 use std::ops::{Add, Mul};
 
+pub use bound::Bound;
 pub use eager::Eager;
 pub use host::HostCost;
 pub use jitter::Jitter;
+pub(crate) use point::scale;
+pub use point::{DecodeParts, OperatingPoint, Parts, Slowdown, UNIT};
 pub use retained::{Retained, RetentionWork, SlotWork};
 pub use roofline::{CostError, Roofline};
 
@@ -130,6 +135,13 @@ pub trait CostModel {
     /// Affine cost of decode-only steps of `seqs` sequences around the context sum `context`.
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost;
 
+    /// What binds the device time of a step at the nominal operating point. [`Parts::whole`] is the `device` of [`CostModel::step`]; only asked
+    /// where clocks can change. A model that does not know says what its form suggests, and its docs say so.
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts;
+
+    /// The same for [`CostModel::decode`]: parts of its `base` and its `per_context`.
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts;
+
     /// How far single steps lie around these costs on the device; every step is simulated by itself then. Without, all steps of
     /// a shape take the same time.
     fn jitter(&self) -> Option<&Jitter> {
@@ -137,7 +149,7 @@ pub trait CostModel {
     }
 }
 
-/// A cost model that charges the same for every step; for tests and for schedules without physics.
+/// A cost model that charges the same for every step; for tests and for schedules without physics: no clock changes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Constant(pub StepCost);
 
@@ -148,5 +160,13 @@ impl CostModel for Constant {
 
     fn decode(&mut self, _: u32, _: u64) -> DecodeCost {
         DecodeCost { base: self.0.device, per_context: Cost(0), valid_below: u64::MAX, host: self.0.host }
+    }
+
+    fn parts(&mut self, _: &StepShape<'_>) -> Parts {
+        Parts::host(self.0.device)
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        DecodeParts::all(self.decode(seqs, context), Parts::host)
     }
 }

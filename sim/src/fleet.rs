@@ -13,6 +13,7 @@ pub mod calendar;
 mod cluster;
 mod controller;
 mod controllers;
+mod devices;
 mod drive;
 mod intake;
 mod kernel;
@@ -28,10 +29,13 @@ mod spec;
 pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
-    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
-    ScaleTarget,
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, PointChange,
+    Reading, Retry, ScaleTarget,
 };
+pub use devices::{DeviceSpec, Usage};
 pub use drive::{Effort, StopReason};
+#[cfg(feature = "planted-faults")]
+pub use kernel::PowerFault;
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
 pub use pools::ReplicaPool;

@@ -67,7 +67,7 @@ pub mod time;
 pub mod units;
 pub mod workload;
 
-pub use cost::{Constant, Cost, CostModel, DecodeCost, StepCost, StepShape};
+pub use cost::{Constant, Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 pub use fleet::{Cluster, ClusterSpec, Progress, RunError, RunResult};
 pub use results::rows::{Discard, Keep, Recorder, RequestRow, StepRow};
 pub use results::summary::Summary;

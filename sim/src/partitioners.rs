@@ -6,6 +6,7 @@ mod released;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
+use crate::cost::UNIT;
 use crate::time::{Span, Time};
 use crate::units::Duration;
 
@@ -322,9 +323,6 @@ pub struct Sharing {
     /// Shares to come, and when they are ready; each lane takes its own at its next boundary.
     next: Option<(Shares, Time)>,
 }
-
-/// One, as a factor of time.
-pub(crate) const UNIT: u64 = 1 << 32;
 
 impl Sharing {
     /// Lanes that begin with these shares. What `controller` asks for is ready after `preparation`; without one they keep them.

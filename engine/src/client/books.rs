@@ -106,6 +106,7 @@ impl Books {
         RunResult {
             summary: tally.finish(fleet, classes),
             timeline: std::mem::take(&mut self.timeline),
+            readings: Vec::new(),
             end,
             digest: Digest::default(),
             effort: Effort::default(),

@@ -60,6 +60,7 @@ impl Books {
         RunResult {
             summary,
             timeline,
+            readings: Vec::new(),
             end: self.end,
             digest: self.digest,
             effort: self.effort,

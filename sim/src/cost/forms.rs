@@ -1,5 +1,6 @@
 //! Closed forms of kernel times [µs], as functions of shape and a GPU's constants. Symbols: [`crate::hardware::gpu`].
 
+use super::Bound;
 use crate::hardware::gpu::{GpuSpec, MatmulFit};
 use crate::hardware::model::{KvDtype, MlaSpec, MoeSpec, WeightDtype};
 use crate::hardware::parallel::{Exchange, ExpertParallel};
@@ -22,6 +23,11 @@ pub(crate) const LATENT_FIT: u32 = 128;
 ///
 /// int4 weights (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
 pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Option<f64> {
+    matmul(gpu, dtype, m, n, k).map(|time| time.us)
+}
+
+/// The same by what binds it: its two rooflines, launch, and quantising, which moves activations.
+pub(crate) fn matmul(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Option<Bound> {
     let (fit, peak) = match dtype {
         WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (gpu.matmul.bf16, gpu.peak_bf16.0),
         WeightDtype::Fp8 => (gpu.matmul.fp8?, gpu.peak_fp8?.0),
@@ -31,9 +37,8 @@ pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> O
     let (m, n, k) = (m as f64, n as f64, k as f64);
     let flops_us = 2.0 * m * n * k * (1.0 + k0 / k) / (compute * peak) * 1e6;
     let bytes_us = (weight_bytes + 2.0 * m * (n + k)) / (memory * gpu.bandwidth.0) * 1e6;
-    let both = (flops_us.powf(sharpness) + bytes_us.powf(sharpness)).powf(1.0 / sharpness);
     let quantise_us = quantise.map_or(0.0, |fraction| 3.0 * m * k / (fraction * gpu.bandwidth.0) * 1e6);
-    Some(both + floor_us + quantise_us)
+    Some(Bound::roof(flops_us, bytes_us, sharpness) + Bound::fixed(floor_us) + Bound::memory(quantise_us))
 }
 
 /// The routed experts of one layer, as one GPU sees them.
@@ -91,6 +96,11 @@ pub fn experts_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, m: u64,
 /// The same for a GPU that holds a part of the experts. Where it sees all tokens, the buffers of the pairs that are
 /// computed elsewhere are cleared and summed all the same.
 pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<f64> {
+    expert_share(gpu, dtype, shape, share).map(|time| time.us)
+}
+
+/// The same by what binds it: its two rooflines, the buffers of pairs that are computed elsewhere, launches and the start of each expert.
+pub(crate) fn expert_share(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<Bound> {
     let experts = gpu.experts.as_ref()?;
     let (fit, peak) = match dtype {
         WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (experts.bf16, gpu.peak_bf16.0),
@@ -103,25 +113,27 @@ pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, sh
     let activations = 2.0 * share.own * (2.0 * f64::from(hidden) + f64::from(inputs + 1) * f64::from(width));
     let bytes = share.touched * dtype.bytes(weights) as f64 + activations;
     let bytes_us = bytes / stream * 1e6;
-    let p = fit.sharpness;
-    let both = (flops_us.powf(p) + bytes_us.powf(p)).powf(1.0 / p);
+    let both = Bound::roof(flops_us, bytes_us, fit.sharpness);
     let elsewhere = match (share.spread, fit.elsewhere) {
-        (false, _) => 0.0,
+        (false, _) => Bound::default(),
         (true, None) => return None,
-        (true, Some(fit)) => fit.floor_us + 2.0 * share.elsewhere * f64::from(hidden) * fit.passes / stream * 1e6,
+        (true, Some(fit)) => {
+            let moved = 2.0 * share.elsewhere * f64::from(hidden) * fit.passes / stream * 1e6;
+            Bound::fixed(fit.floor_us) + Bound::memory(moved)
+        }
     };
-    Some(both + fit.expert_ns * 1e-3 * share.touched + fit.floor_us + elsewhere)
+    Some(both + Bound::fixed(fit.expert_ns * 1e-3 * share.touched) + Bound::fixed(fit.floor_us) + elsewhere)
 }
 
 /// Decode attention as an affine function of batch and context sum.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct DecodeAttention {
-    /// Per launch [µs].
-    pub floor_us: f64,
-    /// Per sequence [µs].
-    pub per_seq_us: f64,
-    /// Per attended KV token [µs].
-    pub per_context_us: f64,
+    /// Per launch.
+    pub floor: Bound,
+    /// Per sequence.
+    pub per_seq: Bound,
+    /// Per attended KV token.
+    pub per_context: Bound,
 }
 
 impl DecodeAttention {
@@ -133,9 +145,12 @@ impl DecodeAttention {
         let stream = fit.memory * gpu.bandwidth.0;
         let kv_bytes = 2.0 * kv_heads * head_dim * kv.bytes() as f64;
         Some(DecodeAttention {
-            floor_us: fit.floor_us,
-            per_seq_us: 4.0 * heads * head_dim / stream * 1e6 + fit.sequence_ns * 1e-3 * kv_heads,
-            per_context_us: (kv_bytes / stream + 4.0 * heads * head_dim / (fit.compute * gpu.peak_bf16.0)) * 1e6,
+            floor: Bound::fixed(fit.floor_us),
+            per_seq: Bound::memory(4.0 * heads * head_dim / stream * 1e6)
+                + Bound::fixed(fit.sequence_ns * 1e-3 * kv_heads),
+            per_context: (Bound::memory(kv_bytes / stream)
+                + Bound::compute(4.0 * heads * head_dim / (fit.compute * gpu.peak_bf16.0)))
+                * 1e6,
         })
     }
 
@@ -154,15 +169,15 @@ impl DecodeAttention {
         let read = stored * kv.bytes() as f64 / stream;
         let compute = 2.0 * heads * width / (prefill.compute * gpu.peak_bf16.0);
         Some(DecodeAttention {
-            floor_us: decode.floor_us,
-            per_seq_us: 2.0 * heads * width / stream * 1e6 + decode.sequence_ns * 1e-3,
-            per_context_us: read.max(compute) * 1e6,
+            floor: Bound::fixed(decode.floor_us),
+            per_seq: Bound::memory(2.0 * heads * width / stream * 1e6) + Bound::fixed(decode.sequence_ns * 1e-3),
+            per_context: Bound::memory(read).max(Bound::compute(compute)) * 1e6,
         })
     }
 
     /// One launch over `seqs` sequences with `context` attended tokens in all.
     pub fn us(&self, seqs: u64, context: u64) -> f64 {
-        self.floor_us + self.per_seq_us * seqs as f64 + self.per_context_us * context as f64
+        self.floor.us + self.per_seq.us * seqs as f64 + self.per_context.us * context as f64
     }
 }
 
@@ -174,14 +189,14 @@ impl DecodeAttention {
 /// paged cache (inferred: no chunked measurements).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct PrefillAttention {
-    /// Per launch [µs].
-    pub floor_us: f64,
-    /// Per unit of `s² + 2sp` [µs].
-    pub per_pair_us: f64,
-    /// Per new token [µs].
-    pub per_token_us: f64,
-    /// Per token already present [µs].
-    pub per_past_us: f64,
+    /// Per launch.
+    pub floor: Bound,
+    /// Per unit of `s² + 2sp`.
+    pub per_pair: Bound,
+    /// Per new token.
+    pub per_token: Bound,
+    /// Per token already present.
+    pub per_past: Bound,
 }
 
 impl PrefillAttention {
@@ -196,10 +211,10 @@ impl PrefillAttention {
         let bytes = head_dim * (4.0 * heads + (4.0 + 2.0 * kv_size) * kv_heads);
         let past_bytes = 2.0 * kv_size * kv_heads * head_dim;
         Some(PrefillAttention {
-            floor_us: fit.floor_us,
-            per_pair_us: per_pair * 1e6,
-            per_token_us: (per_pair * fit.offset_tokens + bytes / (fit.memory * gpu.bandwidth.0)) * 1e6,
-            per_past_us: past_bytes / (decode.memory * gpu.bandwidth.0) * 1e6,
+            floor: Bound::fixed(fit.floor_us),
+            per_pair: Bound::compute(per_pair * 1e6),
+            per_token: token(per_pair * fit.offset_tokens, bytes / (fit.memory * gpu.bandwidth.0)),
+            per_past: Bound::memory(past_bytes / (decode.memory * gpu.bandwidth.0) * 1e6),
         })
     }
 
@@ -218,22 +233,32 @@ impl PrefillAttention {
         let making = 2.0 * heads * f64::from(mla.kv_lora_rank) * made / arithmetic;
         let read = (stored + 2.0 * heads * (key + value)) / (decode.memory.min(1.0) * gpu.bandwidth.0);
         Some(PrefillAttention {
-            floor_us: fit.floor_us,
-            per_pair_us: per_pair * 1e6,
-            per_token_us: (per_pair * fit.offset_tokens + bytes / (fit.memory * gpu.bandwidth.0)) * 1e6,
-            per_past_us: (making + read) * 1e6,
+            floor: Bound::fixed(fit.floor_us),
+            per_pair: Bound::compute(per_pair * 1e6),
+            per_token: token(per_pair * fit.offset_tokens, bytes / (fit.memory * gpu.bandwidth.0)),
+            per_past: (Bound::compute(making) + Bound::memory(read)) * 1e6,
         })
     }
 
     /// One launch over `batch` equal prompts of `tokens` tokens after `past` present ones.
     pub fn us(&self, batch: u64, tokens: u64, past: u64) -> f64 {
         let (batch, tokens, past) = (batch as f64, tokens as f64, past as f64);
-        let pairs = self.per_pair_us * (tokens * tokens + 2.0 * tokens * past);
-        self.floor_us + batch * (pairs + self.per_token_us * tokens + self.per_past_us * past)
+        let pairs = self.per_pair.us * (tokens * tokens + 2.0 * tokens * past);
+        self.floor.us + batch * (pairs + self.per_token.us * tokens + self.per_past.us * past)
     }
+}
+
+/// What a new token of a prompt costs beside its pairs, from seconds of arithmetic and of memory.
+fn token(compute: f64, memory: f64) -> Bound {
+    (Bound::compute(compute) + Bound::memory(memory)) * 1e6
 }
 
 /// A kernel that moves `bytes` of activations and computes next to nothing.
 pub fn small_kernel_us(gpu: &GpuSpec, bytes: f64) -> f64 {
-    gpu.small_kernels.floor_us + bytes / (gpu.small_kernels.memory * gpu.bandwidth.0) * 1e6
+    small_kernel(gpu, bytes).us
+}
+
+/// The same by what binds it.
+pub(crate) fn small_kernel(gpu: &GpuSpec, bytes: f64) -> Bound {
+    Bound::fixed(gpu.small_kernels.floor_us) + Bound::memory(bytes / (gpu.small_kernels.memory * gpu.bandwidth.0) * 1e6)
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CostModel, DecodeCost, StepCost, StepShape};
+use super::{CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 
 /// A point of a distribution.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +94,14 @@ impl CostModel for Jittered {
 
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
         self.model.decode(seqs, context)
+    }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        self.model.parts(shape)
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        self.model.decode_parts(seqs, context)
     }
 
     fn jitter(&self) -> Option<&Jitter> {

@@ -12,7 +12,7 @@
 //! products get; launches are taken to be part of the captured step. A sequence below its budget is charged for looking at its slots
 //! too: at most that is what it costs.
 
-use super::{Cost, CostModel, DecodeCost, Jitter, StepCost, StepShape};
+use super::{Cost, CostModel, DecodeCost, DecodeParts, Jitter, Parts, StepCost, StepShape};
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelSpec, Shard};
 
@@ -36,7 +36,8 @@ pub struct SlotWork {
     pub gate_width: u32,
 }
 
-/// A cost model whose steps keep budgets.
+/// A cost model whose steps keep budgets. Gates on tokens are bound by arithmetic, what reads weights and slots by memory: comparing keys with
+/// keys, which computes, counts there too.
 #[derive(Debug)]
 pub struct Retained<C> {
     inner: C,
@@ -92,6 +93,15 @@ impl RetentionWork {
     }
 }
 
+impl RetentionWork {
+    /// What it adds to a step.
+    fn of(&self, shape: &StepShape<'_>) -> Parts {
+        let chunks: u64 = shape.prefill.iter().map(|part| u64::from(part.past) + u64::from(part.tokens)).sum();
+        let slots = self.step + self.slot * shape.decode_context + self.chunk_slot * chunks;
+        Parts::memory(slots) + Parts::compute(self.token * shape.tokens())
+    }
+}
+
 impl<C: CostModel> Retained<C> {
     /// The steps of `inner`, and this work in each.
     pub fn new(inner: C, work: RetentionWork) -> Retained<C> {
@@ -102,14 +112,10 @@ impl<C: CostModel> Retained<C> {
 impl<C: CostModel> CostModel for Retained<C> {
     fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
         let cost = self.inner.step(shape);
-        let tokens = shape.tokens();
-        if tokens == 0 {
+        if shape.tokens() == 0 {
             return cost;
         }
-        let chunks: u64 = shape.prefill.iter().map(|part| u64::from(part.past) + u64::from(part.tokens)).sum();
-        let RetentionWork { step, token, slot, chunk_slot } = self.work;
-        let more = step + token * tokens + slot * shape.decode_context + chunk_slot * chunks;
-        StepCost { device: cost.device + more, ..cost }
+        StepCost { device: cost.device + self.work.of(shape).whole, ..cost }
     }
 
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
@@ -119,6 +125,23 @@ impl<C: CostModel> CostModel for Retained<C> {
         }
         let base = cost.base + self.work.step + self.work.token * u64::from(seqs);
         DecodeCost { base, per_context: cost.per_context + self.work.slot, ..cost }
+    }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        let parts = self.inner.parts(shape);
+        if shape.tokens() == 0 { parts } else { parts + self.work.of(shape) }
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        let parts = self.inner.decode_parts(seqs, context);
+        if seqs == 0 {
+            return parts;
+        }
+        let RetentionWork { step, token, slot, .. } = self.work;
+        DecodeParts {
+            base: parts.base + Parts::memory(step) + Parts::compute(token * u64::from(seqs)),
+            per_context: parts.per_context + Parts::memory(slot),
+        }
     }
 
     fn jitter(&self) -> Option<&Jitter> {
@@ -133,6 +156,14 @@ impl CostModel for Box<dyn CostModel> {
 
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
         (**self).decode(seqs, context)
+    }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        (**self).parts(shape)
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        (**self).decode_parts(seqs, context)
     }
 
     fn jitter(&self) -> Option<&Jitter> {
@@ -155,9 +186,13 @@ mod tests {
         assert_eq!(step.device, Cost(50 + 1000 + 40 + 1200));
         assert_eq!(step.device, decode.base + decode.per_context * 400);
         assert_eq!(step.host, decode.host);
+        let parts = model.parts(&shape);
+        assert_eq!((parts.whole, parts.compute, parts.of_host()), (step.device, Cost(40), Cost(50)));
+        assert_eq!(parts, model.decode_parts(4, 400).at(400));
         let prefill = [PrefillPart { tokens: 20, past: 80 }];
         let mixed = model.step(&StepShape { prefill: &prefill, prefill_ends: 1, ..shape });
         assert_eq!(mixed.device, Cost(50 + 1000 + 240 + 1200 + 700));
+        assert_eq!(model.parts(&StepShape { prefill: &prefill, prefill_ends: 1, ..shape }).whole, mixed.device);
         let none = StepShape { decode_seqs: 0, decode_context: 0, prefill: &[], prefill_ends: 0 };
         assert_eq!(model.step(&none).device, Cost(50), "no tokens, no work");
     }

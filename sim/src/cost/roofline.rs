@@ -25,16 +25,15 @@
 //! Known bias: fp8 steps come out 7 to 15 % slow against vLLM on Hopper, whose compiler fuses the quantisation of the
 //! activations into the kernel before; the measured matmuls charge it as a kernel of its own.
 
+mod layers;
+
 use super::comm::Comm;
-use super::forms::{
-    self, DecodeAttention, ExpertShape, ExpertShare, HeadShape, PrefillAttention, expert_share_us, matmul_us,
-    small_kernel_us,
-};
+use super::forms::{self, DecodeAttention, HeadShape, PrefillAttention};
 use super::host::HostCost;
-use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
+use super::{Bound, Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 use crate::hardware::gpu::GpuSpec;
-use crate::hardware::model::{KvDtype, ModelError, ModelSpec, MoeSpec, Shard, WeightDtype};
-use crate::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
+use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::hardware::parallel::{ExpertParallel, Parallelism};
 
 /// Why there is no cost model for a combination.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -134,7 +133,59 @@ pub const fn graph_size(tokens: u64) -> u64 {
     }
 }
 
-/// Closed-form step costs of one model on one kind of GPU.
+/// What attention costs, all layers together.
+#[derive(Clone, Copy, Debug)]
+struct Attention {
+    decode_launch: Parts,
+    decode_seq: Parts,
+    decode_context: Parts,
+    prefill_launch: Parts,
+    prefill_pair: Parts,
+    prefill_token: Parts,
+    prefill_past: Parts,
+}
+
+impl Attention {
+    fn new(model: &ModelSpec, decode: &DecodeAttention, prefill: &PrefillAttention) -> Attention {
+        let layers = f64::from(model.layers);
+        let (near, window) = model.sliding.map_or((0.0, 0.0), |s| (f64::from(s.layers), f64::from(s.window)));
+        let all_layers = |time: Bound| (time * layers).parts();
+        let far_layers = |time: Bound, time_near: Bound| (time * (layers - near) + time_near * near).parts();
+        let none = Bound::default();
+        Attention {
+            decode_launch: all_layers(decode.floor),
+            decode_seq: far_layers(decode.per_seq, decode.per_seq + decode.per_context * window),
+            decode_context: far_layers(decode.per_context, none),
+            prefill_launch: all_layers(prefill.floor),
+            prefill_pair: far_layers(prefill.per_pair, none),
+            prefill_token: far_layers(prefill.per_token, prefill.per_token + prefill.per_pair * (2.0 * window)),
+            prefill_past: far_layers(prefill.per_past, none),
+        }
+    }
+}
+
+/// Sums over the prompts of a step.
+struct Prompts {
+    pairs: u64,
+    tokens: u64,
+    past: u64,
+}
+
+impl Prompts {
+    fn of(shape: &StepShape<'_>) -> Prompts {
+        let (mut pairs, mut tokens, mut past) = (0u64, 0u64, 0u64);
+        for part in shape.prefill {
+            let (new, present) = (u64::from(part.tokens), u64::from(part.past));
+            pairs = pairs.saturating_add(new.saturating_mul(new + 2 * present));
+            tokens += new;
+            past += present;
+        }
+        Prompts { pairs, tokens, past }
+    }
+}
+
+/// Closed-form step costs of one model on one kind of GPU. What binds a step is known kernel by kernel: each roofline gives its time to its two limits,
+/// collectives are links, floors and starts of kernels are the host's.
 #[derive(Clone, Debug)]
 pub struct Roofline {
     gpu: GpuSpec,
@@ -145,17 +196,14 @@ pub struct Roofline {
     comm: Comm,
     host: HostCost,
     graph_padding: bool,
-    decode_launch: Cost,
-    decode_seq: Cost,
-    decode_context: Cost,
-    prefill_launch: Cost,
-    prefill_pair: Cost,
-    prefill_token: Cost,
-    prefill_past: Cost,
+    attention: Attention,
     /// Everything that depends on the token count alone, by token count; 0: not computed yet.
     linear: Vec<Cost>,
     /// Head and sampling, by rows; 0: not computed yet.
     head: Vec<Cost>,
+    /// The parts of both; empty until somebody asks.
+    linear_parts: Vec<Option<Parts>>,
+    head_parts: Vec<Option<Parts>>,
 }
 
 impl Roofline {
@@ -183,10 +231,6 @@ impl Roofline {
             return Err(CostError::Spread { gpu: gpu.name.clone(), dtype: weights });
         }
         let comm = Comm::new(gpu, &spread)?;
-        let layers = f64::from(model.layers);
-        let (near, window) = model.sliding.map_or((0.0, 0.0), |s| (f64::from(s.layers), f64::from(s.window)));
-        let all_layers = |us: f64| Cost::from_us(us * layers);
-        let far_layers = |us: f64, us_near: f64| Cost::from_us(us * (layers - near) + us_near * near);
         let size = max_tokens as usize + 1;
         Ok(Roofline {
             gpu: gpu.clone(),
@@ -197,15 +241,11 @@ impl Roofline {
             comm,
             host,
             graph_padding: true,
-            decode_launch: all_layers(decode.floor_us),
-            decode_seq: far_layers(decode.per_seq_us, decode.per_seq_us + window * decode.per_context_us),
-            decode_context: far_layers(decode.per_context_us, 0.0),
-            prefill_launch: all_layers(prefill.floor_us),
-            prefill_pair: far_layers(prefill.per_pair_us, 0.0),
-            prefill_token: far_layers(prefill.per_token_us, prefill.per_token_us + 2.0 * window * prefill.per_pair_us),
-            prefill_past: far_layers(prefill.per_past_us, 0.0),
+            attention: Attention::new(model, &decode, &prefill),
             linear: vec![Cost(0); size],
             head: vec![Cost(0); size],
+            linear_parts: Vec::new(),
+            head_parts: Vec::new(),
         })
     }
 
@@ -214,107 +254,8 @@ impl Roofline {
     pub fn without_graph_padding(mut self) -> Roofline {
         self.graph_padding = false;
         self.linear.fill(Cost(0));
+        self.linear_parts.clear();
         self
-    }
-
-    /// Matmuls, all-reduces, small kernels and embedding of a step with `tokens` tokens [µs].
-    fn linear_us(&self, tokens: u64) -> f64 {
-        let m = if self.graph_padding { graph_size(tokens) } else { tokens };
-        let (layers, dense) = (f64::from(self.model.layers), f64::from(self.model.dense_layers()));
-        let hidden_bytes = m as f64 * f64::from(self.model.hidden) * 2.0;
-        let all_reduce = self.comm.all_reduce_us(hidden_bytes);
-        let shared = self.attention_matmuls_us(m) + self.layer_small_us(m) + 2.0 * all_reduce;
-        // Around experts that exchange tokens one of the two all-reduces falls apart into its halves.
-        let exchange = self.exchange_us(m) - if self.exchanges() { all_reduce } else { 0.0 };
-        let mlp = if dense > 0.0 { self.mlp_us(m, self.shard.intermediate) } else { 0.0 };
-        let experts = self.model.moe.map_or(0.0, |moe| self.experts_us(m, moe));
-        // Embedding: gather and write one row per token, sum over the shards. Final norm: read both streams, write one.
-        let ends = small_kernel_us(&self.gpu, 2.0 * hidden_bytes) + small_kernel_us(&self.gpu, 3.0 * hidden_bytes);
-        let stages = self.comm.stages_us(hidden_bytes);
-        layers * shared + dense * mlp + (layers - dense) * (experts + exchange) + ends + all_reduce + stages
-    }
-
-    /// Whether tokens travel to their experts.
-    fn exchanges(&self) -> bool {
-        self.experts.is_some_and(|experts| experts.exchange == Exchange::AllToAll)
-    }
-
-    /// Tokens to their experts and back, in bf16.
-    fn exchange_us(&self, m: u64) -> f64 {
-        let Some((experts, moe)) = self.experts.zip(self.model.moe).filter(|_| self.exchanges()) else { return 0.0 };
-        let pairs = m as f64 * f64::from(moe.experts_per_token) / self.comm.gpus() * experts.imbalance;
-        2.0 * self.comm.all_to_all_us(pairs * f64::from(self.model.hidden) * 2.0)
-    }
-
-    fn attention_matmuls_us(&self, m: u64) -> f64 {
-        let matrices = self.model.attention_matrices(self.shard.heads, self.shard.kv_heads);
-        matrices.into_iter().map(|(n, k)| self.matmul_us(self.weights.outside_experts(), m, n, k)).sum()
-    }
-
-    /// A dense MLP of that width: two matrix products and the activation between them.
-    fn mlp_us(&self, m: u64, width: u32) -> f64 {
-        let (hidden, inputs, wide) =
-            (u64::from(self.model.hidden), u64::from(self.model.mlp_inputs()), u64::from(width));
-        let activation = 2.0 * m as f64 * f64::from(width) * (inputs + 1) as f64;
-        self.matmul_us(self.weights.outside_experts(), m, inputs * wide, hidden)
-            + self.matmul_us(self.weights.outside_experts(), m, hidden, wide)
-            + small_kernel_us(&self.gpu, activation)
-    }
-
-    /// Router, fused routed experts, and the shared experts as one MLP.
-    fn experts_us(&self, m: u64, moe: MoeSpec) -> f64 {
-        let shape = ExpertShape {
-            hidden: self.model.hidden,
-            width: self.shard.expert_intermediate,
-            inputs: self.model.mlp_inputs(),
-            per_token: moe.experts_per_token,
-        };
-        // Tokens that are this GPU's own outside of the routed experts.
-        let own = if self.exchanges() { m.div_ceil(self.comm.gpus() as u64) } else { m };
-        let router = self.matmul_us(WeightDtype::Bf16, own, u64::from(moe.experts), u64::from(self.model.hidden));
-        // `new` has checked that there are constants.
-        let routed = expert_share_us(&self.gpu, self.weights, shape, self.expert_share(m, moe)).unwrap_or(0.0);
-        let width = self.shard.shared_intermediate * moe.shared_experts;
-        let shared = if width > 0 { self.mlp_us(own, width) } else { 0.0 };
-        router + routed + shared
-    }
-
-    /// What the busiest GPU of the group computes of a layer's experts.
-    fn expert_share(&self, m: u64, moe: MoeSpec) -> ExpertShare {
-        ExpertShare::of(moe, self.shard.experts, self.experts, self.comm.gpus(), m)
-    }
-
-    /// Two norms with residual (four streams each), rotary embedding in place, and norms of queries and keys where the
-    /// model has them (with `mla`: of both latents).
-    fn layer_small_us(&self, m: u64) -> f64 {
-        let m = m as f64;
-        let hidden = m * f64::from(self.model.hidden);
-        let heads = m * f64::from((self.shard.heads + self.shard.kv_heads) * self.rotated());
-        let norm = small_kernel_us(&self.gpu, 8.0 * hidden);
-        let in_place = small_kernel_us(&self.gpu, 4.0 * heads);
-        let latents = self.model.mla.map_or(0.0, |mla| {
-            small_kernel_us(&self.gpu, 4.0 * m * f64::from(mla.kv_lora_rank + mla.q_lora_rank.unwrap_or(0)))
-        });
-        2.0 * norm + in_place + latents + if self.model.qk_norm { in_place } else { 0.0 }
-    }
-
-    /// Width of the part of a head that carries the position.
-    fn rotated(&self) -> u32 {
-        self.model.mla.map_or(self.model.head_dim, |mla| mla.rope_head_dim)
-    }
-
-    /// Head, gathering of its shards, and greedy sampling in f32 [µs].
-    fn head_us(&self, rows: u64) -> f64 {
-        let logits = rows as f64 * f64::from(self.model.vocab);
-        let head = self.matmul_us(WeightDtype::Bf16, rows, u64::from(self.shard.vocab), u64::from(self.model.hidden));
-        // A gather moves half of what an all-reduce of the same buffer moves.
-        let gather = if self.comm.is_group() { self.comm.gather_us(2.0 * logits) } else { 0.0 };
-        head + gather + small_kernel_us(&self.gpu, 6.0 * logits) + small_kernel_us(&self.gpu, 4.0 * logits)
-    }
-
-    fn matmul_us(&self, dtype: WeightDtype, m: u64, n: u64, k: u64) -> f64 {
-        // `new` has checked that the GPU can multiply the dtype.
-        matmul_us(&self.gpu, dtype, m, n, k).unwrap_or(0.0)
     }
 
     fn linear(&mut self, tokens: u64) -> Cost {
@@ -326,7 +267,7 @@ impl Roofline {
 
     #[cold]
     fn fill_linear(&mut self, tokens: u64) -> Cost {
-        let cost = if tokens == 0 { Cost(0) } else { Cost::from_us(self.linear_us(tokens)) };
+        let cost = if tokens == 0 { Cost(0) } else { self.linear_time(tokens).cost() };
         if let Some(slot) = self.linear.get_mut(tokens as usize) {
             *slot = cost;
         }
@@ -342,7 +283,7 @@ impl Roofline {
 
     #[cold]
     fn fill_head(&mut self, rows: u64) -> Cost {
-        let cost = if rows == 0 { Cost(0) } else { Cost::from_us(self.head_us(rows)) };
+        let cost = if rows == 0 { Cost(0) } else { self.head_time(rows).cost() };
         if let Some(slot) = self.head.get_mut(rows as usize) {
             *slot = cost;
         }
@@ -350,21 +291,44 @@ impl Roofline {
     }
 
     fn decode_base(&self, seqs: u64) -> Cost {
-        if seqs == 0 { Cost(0) } else { self.decode_launch + self.decode_seq * seqs }
+        let Attention { decode_launch, decode_seq, .. } = &self.attention;
+        if seqs == 0 { Cost(0) } else { decode_launch.whole + decode_seq.whole * seqs }
     }
 
     fn prefill_attention(&self, shape: &StepShape<'_>) -> Cost {
         if shape.prefill.is_empty() {
             return Cost(0);
         }
-        let (mut pairs, mut tokens, mut past) = (0u64, 0u64, 0u64);
-        for part in shape.prefill {
-            let (new, present) = (u64::from(part.tokens), u64::from(part.past));
-            pairs = pairs.saturating_add(new.saturating_mul(new + 2 * present));
-            tokens += new;
-            past += present;
-        }
-        self.prefill_launch + self.prefill_pair * pairs + self.prefill_token * tokens + self.prefill_past * past
+        let Attention { prefill_launch, prefill_pair, prefill_token, prefill_past, .. } = &self.attention;
+        let Prompts { pairs, tokens, past } = Prompts::of(shape);
+        prefill_launch.whole + prefill_pair.whole * pairs + prefill_token.whole * tokens + prefill_past.whole * past
+    }
+
+    /// Parts of what depends on the number of tokens and of rows, and of drawing tokens.
+    fn shared_parts(&mut self, tokens: u64, rows: u64) -> Parts {
+        let mut linear = std::mem::take(&mut self.linear_parts);
+        let mut head = std::mem::take(&mut self.head_parts);
+        let shared = known(&mut linear, self.linear.len(), tokens, |tokens| self.linear_time(tokens))
+            + known(&mut head, self.head.len(), rows, |rows| self.head_time(rows));
+        (self.linear_parts, self.head_parts) = (linear, head);
+        shared + Parts::host(self.host.sampling(rows))
+    }
+
+    fn decode_base_parts(&self, seqs: u64) -> Parts {
+        let Attention { decode_launch, decode_seq, .. } = self.attention;
+        if seqs == 0 { Parts::default() } else { decode_launch + decode_seq * seqs }
+    }
+}
+
+/// Parts of a time by a number that it depends on, computed once below `most`.
+fn known(memo: &mut Vec<Option<Parts>>, most: usize, at: u64, time: impl Fn(u64) -> Bound) -> Parts {
+    if at == 0 {
+        return Parts::default();
+    }
+    memo.resize(most, None);
+    match memo.get_mut(at as usize) {
+        Some(slot) => *slot.get_or_insert_with(|| time(at).parts()),
+        None => time(at).parts(),
     }
 }
 
@@ -373,7 +337,7 @@ impl CostModel for Roofline {
         let seqs = u64::from(shape.decode_seqs);
         let rows = seqs + u64::from(shape.prefill_ends);
         let shared = self.linear(shape.tokens()) + self.head(rows) + self.host.sampling(rows);
-        let decode = self.decode_base(seqs) + self.decode_context * shape.decode_context;
+        let decode = self.decode_base(seqs) + self.attention.decode_context.whole * shape.decode_context;
         StepCost {
             device: shared + decode + self.prefill_attention(shape),
             host: self.host.of(seqs + shape.prefill.len() as u64),
@@ -384,10 +348,28 @@ impl CostModel for Roofline {
         let seqs = u64::from(seqs);
         DecodeCost {
             base: self.linear(seqs) + self.head(seqs) + self.host.sampling(seqs) + self.decode_base(seqs),
-            per_context: self.decode_context,
+            per_context: self.attention.decode_context.whole,
             valid_below: u64::MAX,
             host: self.host.of(seqs),
         }
+    }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        let seqs = u64::from(shape.decode_seqs);
+        let shared = self.shared_parts(shape.tokens(), seqs + u64::from(shape.prefill_ends));
+        let decode = self.decode_base_parts(seqs) + self.attention.decode_context * shape.decode_context;
+        if shape.prefill.is_empty() {
+            return shared + decode;
+        }
+        let Attention { prefill_launch, prefill_pair, prefill_token, prefill_past, .. } = self.attention;
+        let Prompts { pairs, tokens, past } = Prompts::of(shape);
+        shared + decode + prefill_launch + prefill_pair * pairs + prefill_token * tokens + prefill_past * past
+    }
+
+    fn decode_parts(&mut self, seqs: u32, _context: u64) -> DecodeParts {
+        let seqs = u64::from(seqs);
+        let base = self.shared_parts(seqs, seqs) + self.decode_base_parts(seqs);
+        DecodeParts { base, per_context: self.attention.decode_context }
     }
 }
 

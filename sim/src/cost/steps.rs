@@ -7,11 +7,14 @@
 //!
 //! Nothing is negative and the slopes are those of segments of the token count, so that time never falls with work, and steps
 //! across a kernel's edge have their own price.
+//!
+//! What binds a step that was measured whole nobody has seen. By its form: tokens of a batch and pairs are arithmetic; a step reads the weights, a row the
+//! head, and attention the KV tokens, so these are memory; what each prefill sequence costs beside its tokens is the host's.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, CostModel, DecodeCost, HostCost, StepCost, StepShape};
+use super::{Bound, Cost, CostModel, DecodeCost, DecodeParts, HostCost, Parts, StepCost, StepShape};
 
 /// What one more token costs, from a number of tokens on up to where the next slope begins.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -59,10 +62,11 @@ impl StepForm {
         })
     }
 
-    /// Time of the part that does not depend on what is attended to [µs].
-    fn base_us(&self, tokens: u64, rows: u64, chunks: u64) -> f64 {
+    /// The part that does not depend on what is attended to.
+    fn base(&self, tokens: u64, rows: u64, chunks: u64) -> Bound {
         let slopes: f64 = self.segments(tokens).zip(&self.tokens).map(|(n, slope)| n as f64 * slope.us).sum();
-        self.step_us + slopes + rows as f64 * self.row_us + chunks as f64 * self.chunk_us
+        let (rows, chunks) = (Bound::memory(rows as f64 * self.row_us), Bound::fixed(chunks as f64 * self.chunk_us));
+        Bound::memory(self.step_us) + Bound::compute(slopes) + rows + chunks
     }
 }
 
@@ -83,7 +87,7 @@ impl Steps {
     }
 
     fn base(&self, tokens: u64, rows: u64, chunks: u64) -> Cost {
-        Cost::from_us(self.form.base_us(tokens, rows, chunks))
+        self.form.base(tokens, rows, chunks).cost()
     }
 }
 
@@ -107,6 +111,24 @@ impl CostModel for Steps {
         }
         DecodeCost { base: self.base(n, n, 0), per_context: self.kv, valid_below: u64::MAX, host }
     }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        let tokens = shape.tokens();
+        if tokens == 0 {
+            return Parts::default();
+        }
+        let rows = u64::from(shape.decode_seqs) + u64::from(shape.prefill_ends);
+        let base = self.form.base(tokens, rows, shape.prefill.len() as u64).parts();
+        base + Parts::memory(self.kv * shape.decode_context) + Parts::compute(self.pair * prefill_pairs(shape))
+    }
+
+    fn decode_parts(&mut self, seqs: u32, _: u64) -> DecodeParts {
+        let n = u64::from(seqs);
+        if n == 0 {
+            return DecodeParts::default();
+        }
+        DecodeParts { base: self.form.base(n, n, 0).parts(), per_context: Parts::memory(self.kv) }
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +151,10 @@ mod tests {
         let us = 100.0 + 40.0 + 24.0 + 12.0 + 20.0 + 14.0 + 1.8 + 0.143;
         let device = model.step(&shape).device;
         assert!((device.as_ns_f64() / 1e3 - us).abs() < 1e-6, "{device:?} is not {us} us");
+        let parts = model.parts(&shape);
+        assert_eq!(parts.whole, device);
+        let near = |part: Cost, us: f64| (part.as_ns_f64() / 1e3 - us).abs() < 1e-3;
+        assert!(near(parts.compute, 40.0 + 24.0 + 12.0 + 0.143) && near(parts.of_host(), 14.0), "{parts:?}");
     }
 
     #[test]
@@ -139,6 +165,7 @@ mod tests {
             let (step, decode) = (model.step(&shape), model.decode(seqs, context));
             assert_eq!(step.device.0, decode.base.0 + decode.per_context.0 * context);
             assert_eq!(step.host, decode.host);
+            assert_eq!(model.parts(&shape), model.decode_parts(seqs, context).at(context));
         }
     }
 }

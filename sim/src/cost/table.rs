@@ -10,8 +10,10 @@
 //! than in proportion to the context (an intercept below zero would mean negative work). Outside of the grid:
 //! below the first line the first line holds (decode: its segment goes on), beyond the last line of batch or prefill
 //! tokens cost grows in proportion, beyond the last line of context or present tokens the last segment goes on.
+//!
+//! A table does not know what binds its times. By its form: the prefill grid is arithmetic, the decode grid memory.
 
-use super::{Cost, CostModel, DecodeCost, HostCost, StepCost, StepShape};
+use super::{Cost, CostModel, DecodeCost, DecodeParts, HostCost, Parts, StepCost, StepShape};
 
 /// Measured step times over two axes.
 #[derive(Clone, PartialEq, Debug)]
@@ -256,5 +258,18 @@ impl CostModel for Table {
         let base = batch[j].saturating_sub(slope * n * left);
         let valid_below = if j + 2 < lines { n * right } else { u64::MAX };
         DecodeCost { base: Cost(base), per_context: Cost(slope), valid_below, host }
+    }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        let whole = self.step(shape).device;
+        let compute = match shape.prefill {
+            [] => Cost(0),
+            _ => Cost(self.prefill_cost(shape, u64::from(shape.decode_seqs))).min(whole),
+        };
+        Parts { whole, compute, memory: Cost(whole.0 - compute.0), link: Cost(0) }
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        DecodeParts::all(self.decode(seqs, context), Parts::memory)
     }
 }

@@ -8,8 +8,11 @@
 //! the context that it looks up in a decode step is the tokens attended *with* the current one: the same sum as
 //! [`StepShape::decode_context`] (its logs show it: a prompt of 374 crosses to the next 64 at the 11th decode step).
 //! Embedding, head and host cost nothing here.
+//!
+//! What binds its times the tables do not say. By their form: decode attention is memory, prefill attention arithmetic, operators of a step
+//! with prompts arithmetic, of others memory.
 
-use super::{Cost, CostModel, DecodeCost, StepCost, StepShape};
+use super::{Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 
 /// What is wrong with a table.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -121,6 +124,21 @@ impl CostModel for Vidur {
             None => u64::MAX,
         };
         DecodeCost { base: Cost::from_whole_ns(ns), per_context: Cost(0), valid_below, host: Cost(0) }
+    }
+
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        if shape.tokens() == 0 {
+            return Parts::default();
+        }
+        let ops = Cost::from_whole_ns(self.ops(shape.tokens()));
+        let ops = if shape.prefill.is_empty() { Parts::memory(ops) } else { Parts::compute(ops) };
+        let decode = self.decode_ns(u64::from(shape.decode_seqs), shape.decode_context);
+        let prefill = Cost::from_whole_ns(self.prefill_ns(shape));
+        ops + Parts::memory(Cost::from_whole_ns(decode)) + Parts::compute(prefill)
+    }
+
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        DecodeParts::all(self.decode(seqs, context), Parts::memory)
     }
 }
 

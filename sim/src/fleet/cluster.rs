@@ -3,11 +3,11 @@
 
 mod follow;
 
-use super::controller::{Action, Controller, Event, Place, Placement, Topics};
+use super::controller::{Action, Controller, Event, Place, Placement, Tick, Topics};
 use super::controllers;
 use super::drive::Stop;
 use super::intake::Intake;
-use super::kernel::{Entry, Fired, Kernel, RANK_ARRIVAL, RANK_PATIENCE};
+use super::kernel::{Entry, Fired, Kernel, PointCommand, RANK_ARRIVAL, RANK_PATIENCE};
 use super::outcome::{Halt, Progress, RunError, RunResult};
 use super::policies::Policies;
 use super::pools::{Pools, ReplicaPool};
@@ -23,7 +23,7 @@ use crate::results::summary::Fleet;
 use crate::routers::Router;
 use crate::serving::Scheduler;
 use crate::serving::replica::{Happened, Replica};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::workload::arrival::{Arrival, Workload};
 
 /// A fleet that has not run yet.
@@ -38,6 +38,8 @@ pub struct Cluster {
     planted: Option<super::StopReason>,
     #[cfg(feature = "planted-faults")]
     leak: Option<super::Leak>,
+    #[cfg(feature = "planted-faults")]
+    power: Option<super::PowerFault>,
 }
 
 /// Events between two calls of the watcher.
@@ -70,6 +72,8 @@ impl Cluster {
             planted: None,
             #[cfg(feature = "planted-faults")]
             leak: None,
+            #[cfg(feature = "planted-faults")]
+            power: None,
             spec,
         })
     }
@@ -90,6 +94,12 @@ impl Cluster {
     #[cfg(feature = "planted-faults")]
     pub fn plant_leak(&mut self, leak: super::Leak) {
         self.leak = Some(leak);
+    }
+
+    /// Plants a fault into the power of the row, for the same purpose.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant_power(&mut self, fault: super::PowerFault) {
+        self.power = Some(fault);
     }
 
     /// Runs the workload to its end on replicas of one kind. `watch` is called now and then; it returns `false` to stop early.
@@ -115,7 +125,7 @@ impl Cluster {
     /// As [`Cluster::run`].
     ///
     /// # Panics
-    /// There are not as many cost models as pools.
+    /// There are not as many cost models as pools, or as many devices, if there are any.
     pub fn run_pools(
         self,
         workload: &mut dyn Workload,
@@ -125,6 +135,7 @@ impl Cluster {
     ) -> Result<RunResult, RunError> {
         let Cluster { spec, schedulers, sharing, router, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
+        assert!(spec.devices.is_empty() || spec.devices.len() == costs.len(), "devices: none, or one per pool");
         let intake = Intake::new(workload, spec.traffic.max_concurrency)?;
         let controllers = controllers::build(&spec, router, &Pools::new(&spec), intake.has_sessions());
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
@@ -136,6 +147,10 @@ impl Cluster {
         #[cfg(feature = "planted-faults")]
         if let Some(leak) = self.leak {
             kernel.replicas.iter_mut().for_each(|replica| replica.plant(leak));
+        }
+        #[cfg(feature = "planted-faults")]
+        {
+            kernel.power_fault = self.power;
         }
         for at in probes {
             kernel.calendar.schedule(at, RANK_PATIENCE, Entry::Probe);
@@ -202,6 +217,9 @@ impl Running<'_> {
     }
 
     fn finish(mut self, interrupted: bool, halted: Option<Halt>) -> RunResult {
+        for controller in &mut self.controllers {
+            controller.finish(&mut self.kernel);
+        }
         let effort = self.kernel.effort();
         self.kernel.sink.tally.plans(effort.plans);
         let (from, to) = self.kernel.sink.tally.span();
@@ -225,13 +243,14 @@ impl Running<'_> {
         let mut retained = RetentionFigures::default();
         self.kernel.replicas.iter().for_each(|replica| retained.add(replica.retained()));
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
-        let Kernel { now, digest, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
+        let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, power, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
         summary.kv = kv;
         summary.retained = (retained != RetentionFigures::default()).then_some(retained);
         summary.outages = outages.finish(to);
-        RunResult { summary, timeline, end: now, digest, effort, interrupted, halted }
+        summary.power = power;
+        RunResult { summary, timeline, readings, end: now, digest, effort, interrupted, halted }
     }
 
     /// Handles the next event. Returns `false` when there is none.
@@ -244,7 +263,12 @@ impl Running<'_> {
         }
         if let Some((at, tick)) = self.kernel.due_tick(next) {
             self.kernel.now = at;
-            self.say(Event::Tick(tick))?;
+            match tick {
+                Tick::Point(number) => {
+                    self.kernel.arrived(number).map_or(Ok(()), |command| self.set_point(command))?;
+                }
+                tick => self.say(Event::Tick(tick))?,
+            }
             return Ok(true);
         }
         if let Some(sent) = sent
@@ -329,6 +353,14 @@ impl Running<'_> {
                 self.disturb(replica, Replica::fail)?;
                 self.say(Event::Failed { replica })
             }
+            Action::SetPoint { replica, lane, point, delay } => {
+                let command = PointCommand { replica, lane, point };
+                if delay > Span::ZERO {
+                    self.kernel.command(command, delay);
+                    return Ok(());
+                }
+                self.set_point(command)
+            }
             Action::Land { request, from, place: Place { replica, seat, .. }, lost } => {
                 let to = replica as usize;
                 if lost {
@@ -339,6 +371,17 @@ impl Running<'_> {
                 self.say(Event::Landed { replica: to })
             }
         }
+    }
+
+    /// Lanes of a replica run at another point from now on.
+    fn set_point(&mut self, PointCommand { replica, lane, point }: PointCommand) -> Result<(), RunError> {
+        let lanes = lane.map_or(0..self.kernel.lanes(replica), |lane| lane..lane + 1);
+        for lane in lanes {
+            if let Some(before) = self.kernel.set_point(replica, lane, point)? {
+                self.say(Event::Repointed { replica, lane, before })?;
+            }
+        }
+        Ok(())
     }
 
     /// A client sends a request for the first time.

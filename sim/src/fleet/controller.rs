@@ -6,6 +6,7 @@
 
 use super::kernel::Kernel;
 use super::outcome::RunError;
+use crate::cost::OperatingPoint;
 use crate::kv::Seat;
 use crate::results::rows::{Outcome, RequestRow};
 use crate::time::{Span, Time};
@@ -33,6 +34,7 @@ impl Topics {
     pub(super) const DUE: Topics = Topics(1 << 10);
     pub(super) const TIMERS: Topics = Topics(1 << 11);
     pub(super) const TICKS: Topics = Topics(1 << 12);
+    pub(super) const POINTS: Topics = Topics(1 << 13);
     /// [`Event::Start`], which every controller hears.
     pub(super) const START: Topics = Topics(u16::MAX);
 
@@ -78,6 +80,8 @@ pub(super) enum Event<'e> {
     Timer(Timer),
     /// A timer that the run does not wait for.
     Tick(Tick),
+    /// A lane runs at another point from now on. What it has done by now it did at the one `before`.
+    Repointed { replica: usize, lane: usize, before: OperatingPoint },
 }
 
 impl Event<'_> {
@@ -95,6 +99,7 @@ impl Event<'_> {
             Event::Due { .. } => Topics::DUE,
             Event::Timer(_) => Topics::TIMERS,
             Event::Tick(_) => Topics::TICKS,
+            Event::Repointed { .. } => Topics::POINTS,
         }
     }
 }
@@ -127,6 +132,20 @@ pub(super) enum Tick {
     Scale(u32),
     /// A replica has started.
     Started(u32),
+    /// A command to set a point arrives; the cluster keeps it to itself.
+    Point(u32),
+    /// What the lanes have done is read.
+    Read,
+    /// A span of the row's resolution is over.
+    Power,
+    /// A reading of the row has come.
+    PowerReading,
+    /// A clock that was ordered has reached its server.
+    ClockLands { server: u32, order: u32 },
+    /// The power brake holds.
+    Brake,
+    /// It lets go.
+    Unbrake,
 }
 
 /// A request's place on a replica. The generation distinguishes it from earlier requests on the seat.
@@ -183,6 +202,9 @@ pub(super) enum Action {
     Cancel { place: Place, outcome: Outcome },
     /// A replica loses all it has.
     Fail { replica: usize },
+    /// Lanes of a replica (all without `lane`) run at another point, `delay` from now. Commands arrive each on its own: one with less delay
+    /// overtakes one on its way, which still arrives.
+    SetPoint { replica: usize, lane: Option<usize>, point: OperatingPoint, delay: Span },
     /// The KV of a request has arrived at its place; the sender may reuse its own. Or it was lost with the sender.
     Land { request: u64, from: usize, place: Place, lost: bool },
 }
@@ -210,6 +232,9 @@ pub(super) trait Controller: std::fmt::Debug {
     ) -> Result<(), RunError> {
         Ok(())
     }
+
+    /// The run is over: figures that are the controller's own go into the sink.
+    fn finish(&mut self, _kernel: &mut Kernel<'_>) {}
 
     /// An attempt has ended. Returns when the request is sent again, if it is.
     fn ended(&mut self, _row: &mut RequestRow, _kernel: &mut Kernel<'_>) -> Option<Time> {

@@ -5,6 +5,9 @@ mod clients;
 mod dispatch;
 mod faults;
 mod patience;
+mod points;
+mod power;
+mod readings;
 mod rejection;
 mod retries;
 mod transfers;
@@ -18,6 +21,8 @@ pub use autoscale::{Autoscale, ScaleTarget};
 pub use clients::{ClientTime, Clients, Frontend};
 pub use faults::{Failure, Faults};
 pub use patience::Patience;
+pub use points::PointChange;
+pub use readings::Reading;
 pub use rejection::EarlyRejection;
 pub use retries::Retry;
 pub use transfers::Disaggregation;
@@ -34,8 +39,17 @@ pub(super) fn build(
     if let Some(faults) = faults::Control::new(spec, pools.replicas()) {
         controllers.push(Box::new(faults));
     }
+    if let Some(readings) = readings::Control::new(spec) {
+        controllers.push(Box::new(readings));
+    }
+    if let Some(points) = points::Control::new(spec, pools.replicas()) {
+        controllers.push(Box::new(points));
+    }
     if let Some(autoscale) = autoscale::Control::new(spec, pools.replicas()) {
         controllers.push(Box::new(autoscale));
+    }
+    if let Some(power) = power::Control::new(spec, pools) {
+        controllers.push(Box::new(power));
     }
     controllers.push(Box::new(dispatch::Control::new(spec, router)));
     if let Some(apart) = spec.controllers.disaggregation {

@@ -5,20 +5,22 @@
 //! ticket for the end of the jump, which can be cancelled. A jump ends at the first of: the scheduler's horizon, a member that
 //! leaves, a shortage of blocks, an event that wakes the scheduler, and the context at which the cost has other coefficients.
 //!
-//! Decisions wait for step boundaries, rates do not: when the share of the SMs changes, the step in flight keeps what it has done and the
-//! rest of it takes its time at the new rate.
+//! Decisions wait for step boundaries, rates do not: when clocks or shares of the SMs change, the step in flight keeps what it has done, the
+//! rest of it and the steps behind it take their time at the new rate (`reprice.rs`).
 
 mod effort;
 mod price;
+mod reprice;
 
 use std::collections::VecDeque;
 
 use super::sink::Sink;
 use super::spec::ClusterSpec;
-use crate::cost::{COST_PER_NS, Cost, CostModel};
+use crate::cost::{COST_PER_NS, Cost, OperatingPoint, Slowdown};
 use crate::fleet::calendar::Ticket;
+use crate::fleet::devices::Pricing;
 use crate::fleet::segment::Segment;
-use crate::partitioners::UNIT;
+use crate::power::work::Work;
 use crate::results::rows::{RecordError, StepRow};
 use crate::serving::Scheduler;
 use crate::serving::replica::Replica;
@@ -45,8 +47,10 @@ pub(crate) struct Drive {
     /// A stop rule that is off by one step.
     #[cfg(feature = "planted-faults")]
     planted: Option<StopReason>,
-    /// Factor of the time on the device, in parts of [`UNIT`]: other than one where lanes share the SMs.
-    pub(crate) scale: u64,
+    /// At which clock and on which SMs it runs.
+    pub(crate) point: OperatingPoint,
+    /// How much longer steps take there, and where lanes share the SMs.
+    pub(crate) pace: Slowdown,
     /// Steps planned so far, those of a jump counted once.
     planned: u64,
     /// What the step that is planned takes of its cost, if steps lie apart.
@@ -57,8 +61,9 @@ pub(crate) struct Drive {
     version_planned: u64,
     version_left: u64,
     pub(crate) effort: Effort,
-    /// Busy time so far [2⁻²⁰ ns].
+    /// Busy time so far [2⁻²⁰ ns], and the work of it where that is counted.
     busy: u128,
+    work: Work,
     /// When the last two segments to complete began and ended.
     last: [(Time, Time); 2],
     /// Preemptions, and blocks copied to the host or back, of plans since the last step.
@@ -125,7 +130,8 @@ impl Drive {
             jumps: spec.jumps,
             #[cfg(feature = "planted-faults")]
             planted: None,
-            scale: UNIT,
+            point: OperatingPoint::NOMINAL,
+            pace: Slowdown::NONE,
             planned: 0,
             apart: None,
             remainder: 0,
@@ -133,6 +139,7 @@ impl Drive {
             version_left: 0,
             effort: Effort::default(),
             busy: 0,
+            work: Work::default(),
             last: [(Time::ZERO, Time::ZERO); 2],
             preempted: 0,
             swapped: 0,
@@ -301,6 +308,7 @@ impl Drive {
     /// The run ends now: books the steps that are complete, and drops those that are not but for the time that they have taken. The
     /// lane is settled.
     pub(crate) fn close(&mut self, now: Time, sink: &mut Sink<'_>) -> Result<(), Stop> {
+        self.work = self.usage(now).work;
         let begun = self.segments.front().map_or(now, |front| front.end_of(front.done));
         let part = now.since(begun);
         self.busy += u128::from(part.0) * u128::from(COST_PER_NS);
@@ -347,6 +355,9 @@ impl Drive {
             }
             sink.timeline.tokens(to, u64::from(delivered));
             self.busy += front.length_between(front.done - part, front.done);
+            if front.metered.is_some() {
+                self.work = self.work + front.work_between(front.done - part, front.done);
+            }
             if front.unfinished() == 0 {
                 let front = self.segments.pop_front().expect("just seen");
                 self.finish_segment(front, sink)?;
@@ -377,7 +388,7 @@ impl Drive {
         now: Time,
         replica: &mut Replica,
         scheduler: &mut dyn Scheduler,
-        cost: &mut dyn CostModel,
+        mut pricing: Pricing<'_>,
         sink: &mut Sink<'_>,
     ) -> Result<bool, Stop> {
         self.ticket = None;
@@ -387,6 +398,7 @@ impl Drive {
             self.plan_until(self.expect - 1 + self.depth, replica);
             self.advance(self.expect, replica, sink)?;
         }
+        self.reprice(now, pricing.pace, replica, sink)?;
         replica.reap(self.lane, now);
         if replica.ended_count() != before {
             effect = true;
@@ -398,7 +410,7 @@ impl Drive {
         let mut planned = true;
         // Without work the scheduler is not asked.
         while planned && self.unfinished() < self.depth && replica.has_work(self.lane) {
-            planned = self.plan(now, replica, scheduler, cost)?;
+            planned = self.plan(now, replica, scheduler, &mut pricing)?;
             effect |= planned || !replica.step().preempted.is_empty();
         }
         Ok(effect)
@@ -410,7 +422,7 @@ impl Drive {
         now: Time,
         replica: &mut Replica,
         scheduler: &mut dyn Scheduler,
-        cost: &mut dyn CostModel,
+        pricing: &mut Pricing<'_>,
     ) -> Result<bool, Stop> {
         self.effort.plans += 1;
         let busy = replica.plan(self.lane, now, scheduler)?;
@@ -435,11 +447,11 @@ impl Drive {
             None => (now, self.remainder, true),
         };
         self.planned += 1;
-        self.apart = cost.jitter().map(|jitter| {
+        self.apart = pricing.cost.jitter().map(|jitter| {
             let key = [self.replica as u64, self.lane as u64, self.planned];
             jitter.ratio(keyed(self.seed, Purpose::Jitter, &key))
         });
-        let price = self.price(step, idle, replica.limits.swap.block_cost * swapped, cost);
+        let price = self.price(step, idle, replica.limits.swap.block_cost * swapped, pricing);
         if price.first == Cost::TOO_LONG {
             return Err(Stop::StepTooLong);
         }
@@ -467,7 +479,11 @@ impl Drive {
             first: price.first,
             growth: price.growth,
             growing: u64::from(step_growing),
-            host: price.host,
+            lead: price.lead,
+            device: price.device,
+            device_growth: price.device_growth,
+            floor: price.floor,
+            metered: price.metered,
             steps: price.most,
             planned: 1,
             done: 0,
@@ -477,9 +493,9 @@ impl Drive {
         };
         // Plans are made with `depth - 1` steps still in flight.
         let wake = step.wake_at.map(|at| segment.completed_before(at).saturating_add(self.depth));
-        segment.steps = self.jump_length(price, wake, replica);
+        segment.steps = self.jump_length((price.most, price.limit), wake, replica);
         if segment.steps == 1 {
-            segment.growth = Cost(0);
+            (segment.growth, segment.device_growth) = (Cost(0), Cost(0));
         }
         self.segments.push_back(segment);
         Ok(true)

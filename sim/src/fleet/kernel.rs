@@ -3,9 +3,12 @@
 mod doors;
 mod lanes;
 mod moves;
+mod points;
 
 use super::calendar::Calendar;
 use super::controller::{Event, Limit, Place, Tick, Timer};
+use super::controllers::Reading;
+use super::devices::DeviceSpec;
 use super::drive::{Drive, Effort, Stop, StopReason};
 use super::outcome::{Halt, RunError};
 use super::pools::Pools;
@@ -22,6 +25,7 @@ use doors::{Doors, Presence};
 
 pub(super) use doors::Hold;
 pub(super) use lanes::Fired;
+pub(super) use points::PointCommand;
 
 /// What the calendar holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +79,11 @@ pub(super) struct Kernel<'a> {
     first_drive: Vec<usize>,
     /// What steps cost, by pool.
     costs: Vec<&'a mut dyn CostModel>,
+    /// Their GPUs, by pool; empty where clocks stay and no work is counted.
+    devices: Vec<DeviceSpec>,
+    /// Commands on their way, by the number of their tick.
+    commands: Vec<Option<PointCommand>>,
+    pub(super) readings: Vec<Reading>,
     pub(super) pools: Pools,
     doors: Doors,
     presence: Presence,
@@ -88,6 +97,20 @@ pub(super) struct Kernel<'a> {
     pub(super) counts: Counts,
     pub(super) digest: Digest,
     pub(super) sink: Sink<'a>,
+    /// A fault that a test has planted into the power of the row.
+    #[cfg(feature = "planted-faults")]
+    pub(super) power_fault: Option<PowerFault>,
+}
+
+/// Faults of a row's power that tests plant: a brake that takes three times as long, and a meter that takes the clock at the end of a span
+/// for that of all of it.
+#[cfg(feature = "planted-faults")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PowerFault {
+    /// The brake comes late.
+    LateBrake,
+    /// The meter does not hear that a clock changes.
+    ClockBlind,
 }
 
 impl<'a> Kernel<'a> {
@@ -120,6 +143,9 @@ impl<'a> Kernel<'a> {
             first_drive: (0..=count).map(|replica| replica * lanes).collect(),
             schedulers,
             costs,
+            devices: spec.devices.clone(),
+            commands: Vec::new(),
+            readings: Vec::new(),
             pools,
             doors: Doors::new(count, entrances),
             presence: Presence::new(count),
@@ -131,6 +157,8 @@ impl<'a> Kernel<'a> {
             counts: Counts::default(),
             digest: Digest::default(),
             sink,
+            #[cfg(feature = "planted-faults")]
+            power_fault: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a run gives, and why one stops.
 
+use super::controllers::Reading;
 use super::drive::Effort;
 use crate::digest::Digest;
 use crate::results::rows::RecordError;
@@ -16,6 +17,8 @@ pub struct RunResult {
     pub summary: Summary,
     /// Levels and rates over time.
     pub timeline: Timeline,
+    /// What lanes had done when they were read, in time; empty unless [`Controllers::readings`](super::Controllers::readings) asks.
+    pub readings: Vec<Reading>,
     /// When it ended.
     pub end: Time,
     /// What must not depend on how the run was made.

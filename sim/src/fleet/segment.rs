@@ -1,11 +1,32 @@
 //! A segment: equal steps of one lane in virtual time, as an affine cost in the step index.
 
-use crate::cost::{COST_PER_NS, Cost};
+use crate::cost::{COST_PER_NS, Cost, DecodeParts, Slowdown, scale};
+use crate::power::work::Work;
 use crate::results::rows::StepRow;
 use crate::time::{Span, Time};
 
 const FRACTION: u128 = (COST_PER_NS - 1) as u128;
 const SHIFT: u32 = COST_PER_NS.trailing_zeros();
+
+/// What a segment keeps where clocks can change and work is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Metered {
+    /// What its steps are made of at the nominal point, by the context that they attend to.
+    pub(crate) parts: DecodeParts,
+    /// The context of the first step.
+    pub(crate) context: u64,
+    /// Work of the first step, and by how much each does more than the one before.
+    pub(crate) work: Work,
+    pub(crate) work_growth: Work,
+    /// Up to here the first step's work is in the books, and no longer in `work`: its price has changed then.
+    pub(crate) booked: Cost,
+}
+
+impl Metered {
+    pub(crate) fn new(parts: DecodeParts, context: u64, work: Work, work_growth: Work) -> Box<Metered> {
+        Box::new(Metered { parts, context, work, work_growth, booked: Cost(0) })
+    }
+}
 
 /// `steps` steps from `start`; step i (from 0) lasts `first + growth · i`, in fixed point. `remainder` is the fraction of a
 /// nanosecond that the lane carries into the first step, so that no rounding piles up.
@@ -17,8 +38,13 @@ pub(crate) struct Segment {
     pub(crate) growth: Cost,
     /// Slots by which each step attends to more than the one before.
     pub(crate) growing: u64,
-    /// Host time at the start of each step, if it does not hide behind the device.
-    pub(crate) host: Cost,
+    /// How a step's length comes about: the device begins after `lead` and takes `device` (the first step; each further one
+    /// `device_growth` more), and no step is shorter than `floor`.
+    pub(crate) lead: Cost,
+    pub(crate) device: Cost,
+    pub(crate) device_growth: Cost,
+    pub(crate) floor: Cost,
+    pub(crate) metered: Option<Box<Metered>>,
     /// Steps it will have, unless it is cut.
     pub(crate) steps: u64,
     /// Steps planned so far.
@@ -58,6 +84,71 @@ impl Segment {
     /// Length of step `i`.
     pub(crate) fn cost_of(&self, i: u64) -> Cost {
         self.first + self.growth * i
+    }
+
+    /// Time that step `i` has taken by `now`.
+    pub(crate) fn passed(&self, i: u64, now: Time) -> Cost {
+        let passed = (u128::from(now.since(self.start).0) << SHIFT).saturating_sub(self.length(i));
+        Cost(u64::try_from(passed).unwrap_or(u64::MAX)).min(self.cost_of(i))
+    }
+
+    /// Work from the end of step `from` to the end of step `to`.
+    pub(crate) fn work_between(&self, from: u64, to: u64) -> Work {
+        let Some(metered) = &self.metered else { return Work::default() };
+        let pairs = |n: u64| n * n.saturating_sub(1) / 2;
+        metered.work * (to - from) + metered.work_growth * (pairs(to) - pairs(from))
+    }
+
+    /// Work of step `i` in the first `passed` of its time.
+    pub(crate) fn work_within(&self, i: u64, passed: Cost) -> Work {
+        let booked = self.metered.as_ref().map_or(Cost(0), |metered| metered.booked);
+        let past = |cost: Cost| cost.0.saturating_sub(booked.0);
+        self.work_between(i, i + 1).share(past(passed), past(self.cost_of(i)))
+    }
+
+    /// Step `i` alone.
+    pub(crate) fn single(&self, i: u64) -> Segment {
+        let mut single = self.clone();
+        (single.start, single.remainder) = (self.end_of(i), self.remainder_after(i));
+        (single.first, single.growth) = (self.cost_of(i), Cost(0));
+        (single.device, single.device_growth) = (self.device + self.device_growth * i, Cost(0));
+        (single.steps, single.planned, single.done) = (1, 1, 0);
+        single.row.start = single.start;
+        if let Some(metered) = &mut single.metered {
+            metered.context += i * self.growing;
+            metered.work = self.work_between(i, i + 1);
+            metered.work_growth = Work::default();
+        }
+        if i > 0 {
+            single.row.decode_context += i * self.growing;
+            // What its plan has done beside it goes with the first step.
+            (single.row.preempted, single.row.swapped_blocks) = (0, 0);
+        }
+        single
+    }
+
+    /// A single step goes on at another pace from `now` on: the device keeps what it has done, the rest takes its part longer, or less long.
+    /// Returns the work up to then, which the step has no more.
+    pub(crate) fn reprice(&mut self, now: Time, (before, after): (Slowdown, Slowdown)) -> Work {
+        let passed = self.passed(0, now);
+        let work = self.work_within(0, passed);
+        let kept = passed.max(self.lead).min(self.lead + self.device);
+        let done = Cost(kept.0 - self.lead.0);
+        let rest = Cost(self.device.0 - done.0);
+        let (mut to, mut from) = (after.whole, before.whole);
+        if let Some(metered) = &mut self.metered {
+            metered.work = metered.work - work;
+            metered.booked = passed;
+            if (before.compute, before.memory) != (after.compute, after.memory) {
+                let at = |pace: Slowdown| pace.reprice_decode(&metered.parts, metered.context).0;
+                (to, from) = (at(after), at(before));
+            }
+        }
+        if from > 0 {
+            self.device = done + scale(rest, to, from);
+            self.first = (self.lead + self.device).max(self.floor);
+        }
+        work
     }
 
     /// Steps that end strictly before `now`.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::controllers::{
-    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, Retry,
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, PointChange,
+    Retry,
 };
+use super::devices::DeviceSpec;
 use super::pools::ReplicaPool;
 use super::power::FleetPower;
 use crate::kv::StoreSpec;
@@ -12,7 +14,7 @@ use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
 use crate::serving::replica::Limits;
-use crate::time::Span;
+use crate::time::{Span, Time};
 use crate::workload::arrival::Arrival;
 
 /// What policies know of a request's output length.
@@ -98,6 +100,10 @@ pub struct Controllers {
     pub faults: Option<Faults>,
     /// Replicas that come and go with the load of the whole fleet; without, all are there from the start. Pools have their own.
     pub autoscale: Option<Autoscale>,
+    /// Operating points set at given moments; they need [`ClusterSpec::devices`].
+    pub points: Vec<PointChange>,
+    /// When what the lanes have done is read ([`RunResult::readings`](super::RunResult::readings)); it needs [`ClusterSpec::devices`].
+    pub readings: Vec<Time>,
 }
 
 /// A fleet of replicas, the traffic that it gets, and the controllers around it.
@@ -111,6 +117,8 @@ pub struct ClusterSpec {
     pub gpus: Option<u32>,
     /// Replicas of several kinds, numbered in this order, in place of equal ones.
     pub pools: Vec<ReplicaPool>,
+    /// The GPUs of each pool, where clocks can change and work is counted. Empty: clocks stay, no work is counted, and neither costs time.
+    pub devices: Vec<DeviceSpec>,
     /// How each keeps KV that no request holds.
     pub store: StoreSpec,
     /// Scheduler of each.
@@ -142,6 +150,7 @@ impl Default for ClusterSpec {
             limits: scheduler.needs().limits(4096, 16, 8192),
             gpus: None,
             pools: Vec::new(),
+            devices: Vec::new(),
             store: StoreSpec::default(),
             scheduler,
             router: RouterSpec::default(),

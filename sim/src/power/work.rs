@@ -14,7 +14,7 @@
 //! most of them stay in the cache. Integers, but for the expected number of distinct experts, whose bytes and operations are rounded
 //! once per number of tokens. So the work of a jump is the sum of its steps, exactly.
 
-use std::ops::{Add, Mul};
+use std::ops::{Add, Mul, Sub};
 
 use crate::cost::forms::ExpertShare;
 use crate::cost::{PrefillPart, StepShape};
@@ -45,6 +45,21 @@ impl Work {
     pub fn bytes(&self) -> u64 {
         self.weight_bytes.saturating_add(self.kv_bytes)
     }
+
+    /// `part / whole` of it, rounded down; all of it where there is no whole.
+    #[must_use]
+    pub fn share(&self, part: u64, whole: u64) -> Work {
+        let of = |n: u64| {
+            let share = (u128::from(n) * u128::from(part)).checked_div(u128::from(whole));
+            share.map_or(n, |share| u64::try_from(share).unwrap_or(u64::MAX))
+        };
+        Work {
+            bf16_flops: of(self.bf16_flops),
+            fp8_flops: of(self.fp8_flops),
+            weight_bytes: of(self.weight_bytes),
+            kv_bytes: of(self.kv_bytes),
+        }
+    }
 }
 
 impl Add for Work {
@@ -55,6 +70,18 @@ impl Add for Work {
             fp8_flops: self.fp8_flops.saturating_add(other.fp8_flops),
             weight_bytes: self.weight_bytes.saturating_add(other.weight_bytes),
             kv_bytes: self.kv_bytes.saturating_add(other.kv_bytes),
+        }
+    }
+}
+
+impl Sub for Work {
+    type Output = Work;
+    fn sub(self, other: Work) -> Work {
+        Work {
+            bf16_flops: self.bf16_flops.saturating_sub(other.bf16_flops),
+            fp8_flops: self.fp8_flops.saturating_sub(other.fp8_flops),
+            weight_bytes: self.weight_bytes.saturating_sub(other.weight_bytes),
+            kv_bytes: self.kv_bytes.saturating_sub(other.kv_bytes),
         }
     }
 }

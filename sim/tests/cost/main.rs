@@ -11,6 +11,7 @@ mod experts;
 mod kernels;
 mod memory;
 mod parallel;
+mod parts;
 mod power;
 mod retained;
 mod roofline;

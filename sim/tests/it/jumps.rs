@@ -11,6 +11,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use crate::lanes::two_lanes;
+use crate::points::pointed;
 use crate::schedulers::{Pausing, Unsure};
 use crate::world::{How, Run, World};
 use crate::world_random::{retaining, world};
@@ -86,10 +87,9 @@ fn jumps_equal_step_by_step() {
     let mean = seen.effort.steps as f64 / seen.effort.plans as f64;
     eprintln!("law 13: mean jump {mean:.1}, {seen:?}\nstops by reason {:?}", StopReason::ALL);
     assert!(mean >= 5.0, "mean jump {mean}");
-    // The worlds have one lane a replica, and requests keep all tokens; for others see `lanes.rs` and `retention.rs`.
-    for reason in
-        StopReason::ALL.into_iter().filter(|&r| !matches!(r, StopReason::Horizon | StopReason::Lane | StopReason::Cut))
-    {
+    // The worlds have one lane a replica at one point, and requests keep all tokens; for others see `lanes.rs`, `points.rs` and `retention.rs`.
+    let elsewhere = [StopReason::Horizon, StopReason::Lane, StopReason::Cut, StopReason::Point];
+    for reason in StopReason::ALL.into_iter().filter(|reason| !elsewhere.contains(reason)) {
         assert!(seen.stops(reason) >= 100, "{reason:?} only {} times", seen.stops(reason));
     }
     assert!(seen.preempting * 5 >= seen.worlds, "preemption in {} of {} worlds", seen.preempting, seen.worlds);
@@ -146,6 +146,7 @@ fn an_off_by_one_in_any_stop_rule_is_noticed() {
             let world = match reason {
                 StopReason::Lane => two_lanes(seed),
                 StopReason::Cut => retaining(seed),
+                StopReason::Point => pointed(world(seed), seed),
                 _ => world(seed),
             };
             let pausing: &dyn Fn() -> Box<dyn overbook_sim::serving::Scheduler> = &|| Box::new(Pausing);

@@ -1,8 +1,8 @@
 //! A small world (fleet, traffic, cost) and how to run it.
 
 use overbook_sim::cost::jitter::{Jitter, Jittered};
-use overbook_sim::cost::{Cost, CostModel, DecodeCost, StepCost, StepShape};
-use overbook_sim::fleet::{Cluster, ClusterSpec, Leak, Policies, RunError, RunResult, StopReason};
+use overbook_sim::cost::{Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
+use overbook_sim::fleet::{Cluster, ClusterSpec, Leak, Policies, PowerFault, RunError, RunResult, StopReason};
 use overbook_sim::kv::retention::Keep;
 use overbook_sim::results::rows::{Keep as KeepRows, RequestRow};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
@@ -35,7 +35,8 @@ impl Workload for Listed {
     }
 }
 
-/// A cost with every feature: batch size, context, host time, and coefficients that change at multiples of `grid`.
+/// A cost with every feature: batch size, context, host time, and coefficients that change at multiples of `grid`. Its base and its prompts
+/// are arithmetic, sequences and context memory, what a grid adds is the links'.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine {
     pub base_us: f64,
@@ -61,6 +62,13 @@ impl Affine {
             host: Cost::from_us(self.host_us),
         }
     }
+
+    fn bound(&self, whole: Cost, seqs: u32, context: u64) -> Parts {
+        let cell = context.checked_div(self.grid).unwrap_or(0);
+        let memory = Cost::from_us(self.seq_us * f64::from(seqs)).min(whole);
+        let link = Cost::from_us(3.0 * cell as f64).min(Cost(whole.0 - memory.0));
+        Parts { whole, compute: Cost(whole.0 - memory.0 - link.0), memory, link }
+    }
 }
 
 impl CostModel for Affine {
@@ -73,6 +81,16 @@ impl CostModel for Affine {
     }
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
         self.at(seqs, context)
+    }
+    fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
+        let decode = self.at(shape.decode_seqs, shape.decode_context);
+        let context = decode.per_context * shape.decode_context;
+        let bound = Cost(self.step(shape).device.0 - context.0);
+        self.bound(bound, shape.decode_seqs, shape.decode_context) + Parts::memory(context)
+    }
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
+        let DecodeCost { base, per_context, .. } = self.at(seqs, context);
+        DecodeParts { base: self.bound(base, seqs, context), per_context: Parts::memory(per_context) }
     }
 }
 
@@ -94,6 +112,8 @@ pub struct How<'a> {
     pub planted: Option<StopReason>,
     /// A block that is not given back.
     pub leak: Option<Leak>,
+    /// A fault of the row's power.
+    pub power: Option<PowerFault>,
     /// When to settle all lanes without any reason.
     pub probes: &'a [Time],
     /// How far steps lie from what the world's cost says.
@@ -103,8 +123,16 @@ pub struct How<'a> {
 }
 
 impl How<'_> {
-    pub const STEPS: How<'static> =
-        How { jumps: false, audit: false, planted: None, leak: None, probes: &[], jitter: None, scheduler: None };
+    pub const STEPS: How<'static> = How {
+        jumps: false,
+        audit: false,
+        planted: None,
+        leak: None,
+        power: None,
+        probes: &[],
+        jitter: None,
+        scheduler: None,
+    };
     pub const JUMPS: How<'static> = How { jumps: true, ..How::STEPS };
 }
 
@@ -172,6 +200,9 @@ impl World {
         if let Some(reason) = how.planted {
             cluster.plant(reason);
         }
+        if let Some(fault) = how.power {
+            cluster.plant_power(fault);
+        }
         if let Some(leak) = how.leak {
             cluster.plant_leak(leak);
         }
@@ -230,6 +261,7 @@ impl Run {
             ("load", a.summary.load == b.summary.load),
             ("kv", a.summary.kv == b.summary.kv),
             ("retained", a.summary.retained == b.summary.retained),
+            ("readings", a.readings == b.readings),
             ("interrupted", a.interrupted == b.interrupted),
             ("halted", a.halted == b.halted),
         ];

@@ -1,6 +1,6 @@
 //! Early rejection: requests that would not get what they are promised are refused where they arrive (Mooncake, FAST '25, §7).
 
-use crate::cost::{COST_PER_NS, CostModel, PrefillPart, StepShape};
+use crate::cost::{COST_PER_NS, PrefillPart, StepShape};
 use crate::fleet::RunError;
 use crate::fleet::controller::{Action, Controller, Event, Placement, Topics};
 use crate::fleet::kernel::Kernel;
@@ -20,14 +20,15 @@ pub struct EarlyRejection {
 /// Prompt tokens of the step by which the speed of prompts is judged.
 const STEP_TOKENS: u32 = 8192;
 
-/// Time on device and host of a step of prompts [ns].
-fn prompt_ns(cost: &mut dyn CostModel, tokens: u32, past: u32) -> u64 {
+/// Time on device and host of a step of prompts on a replica as it runs now [ns].
+fn prompt_ns(at: usize, tokens: u32, past: u32, kernel: &mut Kernel<'_>) -> u64 {
     if tokens == 0 {
         return 0;
     }
     let prefill = &[PrefillPart { tokens, past }];
-    let step = cost.step(&StepShape { decode_seqs: 0, decode_context: 0, prefill, prefill_ends: 1 });
-    (step.device + step.host).0 / COST_PER_NS
+    let shape = StepShape { decode_seqs: 0, decode_context: 0, prefill, prefill_ends: 1 };
+    let host = kernel.cost_of(at).step(&shape).host;
+    (kernel.device_time(at, &shape) + host).0 / COST_PER_NS
 }
 
 #[derive(Debug)]
@@ -50,9 +51,8 @@ fn starts_in_time(at: usize, arrival: &Arrival, limit: Span, kernel: &mut Kernel
     let cached = if limits.prefix_caching { hit * limits.block_tokens } else { 0 };
     let cached = cached.min(arrival.prompt_tokens.saturating_sub(1));
     let pending = u128::from(replica.pending_tokens());
-    let cost = kernel.cost_of(at);
-    let own = prompt_ns(cost, arrival.prompt_tokens - cached, cached);
-    let queue = pending * u128::from(prompt_ns(cost, STEP_TOKENS, 0)) / u128::from(STEP_TOKENS);
+    let own = prompt_ns(at, arrival.prompt_tokens - cached, cached, kernel);
+    let queue = pending * u128::from(prompt_ns(at, STEP_TOKENS, 0, kernel)) / u128::from(STEP_TOKENS);
     let running = kernel.free_at(at).map_or(0, |end| end.since(kernel.now).0);
     Ok(u128::from(running) + u128::from(own) + queue <= u128::from(limit.0))
 }
@@ -64,9 +64,8 @@ fn decodes_in_time(at: usize, arrival: &Arrival, limit: Span, kernel: &mut Kerne
     let seqs = replica.running() + 1;
     let held = replica.pool().used() * u64::from(replica.limits.block_tokens);
     let context = held + u64::from(arrival.prompt_tokens);
-    let step = kernel.cost_of(at).decode(seqs, context);
-    let ns = (u128::from(step.base.0) + u128::from(step.per_context.0) * u128::from(context)) / u128::from(COST_PER_NS);
-    Ok(ns <= u128::from(limit.0))
+    let shape = StepShape { decode_seqs: seqs, decode_context: context, prefill: &[], prefill_ends: 0 };
+    Ok(kernel.device_time(at, &shape).0 / COST_PER_NS <= limit.0)
 }
 
 impl Controller for Control {

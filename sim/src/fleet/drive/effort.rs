@@ -54,11 +54,13 @@ pub enum StopReason {
     End,
     /// A step boundary of another lane on the same pool.
     Lane,
+    /// Another operating point of the lane.
+    Point,
 }
 
 impl StopReason {
     /// All reasons, in the order of [`Effort::stops`].
-    pub const ALL: [StopReason; 9] = [
+    pub const ALL: [StopReason; 10] = [
         StopReason::Horizon,
         StopReason::Leave,
         StopReason::Cut,
@@ -68,6 +70,7 @@ impl StopReason {
         StopReason::Arrival,
         StopReason::End,
         StopReason::Lane,
+        StopReason::Point,
     ];
 }
 

@@ -1,41 +1,45 @@
 //! What planned steps cost, and for how many of them the same price holds.
 
-use super::super::sink::Sink;
-use super::{Drive, Stop, StopReason};
-use crate::cost::{COST_PER_NS, Cost, CostModel, StepCost, StepShape};
-use crate::partitioners::UNIT;
+use super::{Drive, StopReason};
+use crate::cost::{Cost, DecodeParts, Parts, StepCost, StepShape};
+use crate::fleet::devices::Pricing;
+use crate::fleet::segment::Metered;
+use crate::power::work::Work;
 use crate::serving::replica::{PlannedStep, Repeats, Replica};
-use crate::time::Time;
 
 /// Longest jump: bounds the arithmetic, and a lane never needs more.
 const JUMP_MAX: u64 = 1 << 20;
 
-/// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all.
-#[derive(Clone, Copy, Debug)]
+/// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all. How a length comes about:
+/// [`Segment`](super::Segment).
+#[derive(Clone, Debug)]
 pub(super) struct Price {
     pub(super) first: Cost,
     pub(super) growth: Cost,
-    /// Part of the first that is host time before the device begins.
-    pub(super) host: Cost,
+    pub(super) lead: Cost,
+    pub(super) device: Cost,
+    pub(super) device_growth: Cost,
+    pub(super) floor: Cost,
     pub(super) most: u64,
     /// What ends the price after `most` steps.
     pub(super) limit: StopReason,
-}
-
-/// `cost · to / from`.
-fn scale(cost: u64, to: u64, from: u64) -> Cost {
-    Cost(u64::try_from(u128::from(cost) * u128::from(to) / u128::from(from)).unwrap_or(u64::MAX))
+    pub(super) metered: Option<Box<Metered>>,
 }
 
 impl Drive {
     /// How many steps to jump over: the least that any rule allows.
-    pub(super) fn jump_length(&mut self, price: Price, wake: Option<u64>, replica: &mut Replica) -> u64 {
-        if price.most <= 1 {
+    pub(super) fn jump_length(
+        &mut self,
+        (most, limit): (u64, StopReason),
+        wake: Option<u64>,
+        replica: &mut Replica,
+    ) -> u64 {
+        if most <= 1 {
             return 1;
         }
         let Repeats { leave, cut, blocks } = replica.repeats_possible(self.lane);
         let rules = [
-            (price.most, price.limit),
+            (most, limit),
             (wake.unwrap_or(u64::MAX), StopReason::Horizon),
             (leave.saturating_add(1), StopReason::Leave),
             (cut.saturating_add(1), StopReason::Cut),
@@ -46,68 +50,65 @@ impl Drive {
         steps + self.planted(reason)
     }
 
-    fn scaled(&self, device: Cost) -> Cost {
-        let device = if self.scale == UNIT { device } else { scale(device.0, self.scale, UNIT) };
+    /// Time on the device of these parts at the lane's pace; where steps lie apart, of this one.
+    fn paced(&self, parts: &Parts) -> Cost {
+        let device = self.pace.reprice(parts);
         self.apart.map_or(device, |ratio| Cost((device.0 as f64 * ratio).round() as u64))
     }
 
-    /// The device is faster or slower from now on: the step in flight keeps what it has done, the rest takes its part longer.
-    /// Only where one step at a time is in flight, and the lane is settled and cut.
-    pub(crate) fn rescale(
-        &mut self,
-        now: Time,
-        factor: u64,
-        replica: &Replica,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), Stop> {
-        let before = std::mem::replace(&mut self.scale, factor);
-        if before == factor {
-            return Ok(());
-        }
-        let Some(mut segment) = self.segments.pop_back() else { return Ok(()) };
-        assert!(self.segments.is_empty() && segment.unfinished() == 1, "law 13: one step in flight when rates change");
-        let (step, length) = (segment.done, segment.cost_of(segment.done).0);
-        let mut rest = segment.clone();
-        (rest.start, rest.remainder) = (segment.end_of(step), segment.remainder_after(step));
-        let passed = u128::from(now.since(rest.start).0) * u128::from(COST_PER_NS);
-        let passed = (passed as u64).saturating_sub(rest.remainder);
-        let kept = passed.max(segment.host.0).min(length);
-        rest.first = Cost(kept) + scale(length - kept, factor, before);
-        (rest.growth, rest.host) = (Cost(0), Cost(segment.host.0.saturating_sub(passed)));
-        (rest.steps, rest.planned, rest.done) = (1, 1, 0);
-        if step > 0 {
-            rest.row.start = rest.start;
-            rest.row.decode_context += step * segment.growing;
-            rest.row.used_blocks = replica.pool().used();
-            segment.steps = step;
-            self.finish_segment(segment, sink)?;
-        }
-        self.segments.push_back(rest);
-        Ok(())
+    /// What the planned step costs after the copies that it waits for, and how often the same affine price holds at most.
+    pub(super) fn price(&self, step: &PlannedStep, idle: bool, copies: Cost, pricing: &mut Pricing<'_>) -> Price {
+        let pure = step.parts.is_empty() && step.all_members && step.decode_seqs > 0 && copies == Cost(0);
+        let serial = self.depth == 1 || idle;
+        if pure { self.price_decodes(step, serial, pricing) } else { self.price_step(step, serial, copies, pricing) }
     }
 
-    /// What the planned step costs after the copies that it waits for, and how often the same affine price holds at most.
-    pub(super) fn price(&self, step: &PlannedStep, idle: bool, copies: Cost, cost: &mut dyn CostModel) -> Price {
-        let (seqs, context) = (step.decode_seqs, step.decode_context);
-        let serial = self.depth == 1 || idle;
-        if !step.parts.is_empty() || !step.all_members || seqs == 0 || copies > Cost(0) {
-            let shape = StepShape {
-                decode_seqs: seqs,
-                decode_context: context,
-                prefill: &step.parts,
-                prefill_ends: step.prefill_ends,
-            };
-            let StepCost { device, host } = cost.step(&shape);
-            let device = self.scaled(device) + copies;
-            let first = if serial { device + host } else { device.max(host) };
-            return Price { first, growth: Cost(0), host, most: 1, limit: StopReason::Horizon };
+    /// One step of any shape.
+    fn price_step(&self, step: &PlannedStep, serial: bool, copies: Cost, pricing: &mut Pricing<'_>) -> Price {
+        let shape = StepShape {
+            decode_seqs: step.decode_seqs,
+            decode_context: step.decode_context,
+            prefill: &step.parts,
+            prefill_ends: step.prefill_ends,
+        };
+        let StepCost { device, host } = pricing.cost.step(&shape);
+        let mut parts = Parts::host(device);
+        let metered = pricing.device.map(|gpu| {
+            parts = pricing.cost.parts(&shape);
+            assert_eq!(parts.whole, device, "a cost model's parts are of another step: {shape:?}");
+            let by_context = DecodeParts { base: parts, per_context: Parts::default() };
+            Metered::new(by_context, 0, gpu.work.of(&shape), Work::default())
+        });
+        let device = self.paced(&parts);
+        let (lead, floor) = if serial { (host + copies, Cost(0)) } else { (copies, host) };
+        Price {
+            first: (lead + device).max(floor),
+            growth: Cost(0),
+            lead,
+            device,
+            device_growth: Cost(0),
+            floor,
+            most: 1,
+            limit: StopReason::Horizon,
+            metered,
         }
-        let mut decode = cost.decode(seqs, context);
-        decode.base = self.scaled(decode.base);
-        decode.per_context = self.scaled(decode.per_context);
-        let (device, host) = (decode.base + decode.per_context * context, decode.host);
-        let growing = u64::from(step.growing);
-        let slope = decode.per_context * growing;
+    }
+
+    /// Steps in which only members of the standing set decode.
+    fn price_decodes(&self, step: &PlannedStep, serial: bool, pricing: &mut Pricing<'_>) -> Price {
+        let (seqs, context, growing) = (step.decode_seqs, step.decode_context, u64::from(step.growing));
+        let decode = pricing.cost.decode(seqs, context);
+        let mut parts = DecodeParts::all(decode, Parts::host);
+        let metered = pricing.device.map(|gpu| {
+            parts = pricing.cost.decode_parts(seqs, context);
+            let whole = (parts.base.whole, parts.per_context.whole);
+            assert_eq!(whole, (decode.base, decode.per_context), "a cost model's parts are of other decodes");
+            let work = gpu.work.decode(seqs);
+            Metered::new(parts, context, work.base + work.per_context * context, work.per_context * growing)
+        });
+        let per_context = self.paced(&parts.per_context);
+        let (device, host) = (self.paced(&parts.base) + per_context * context, decode.host);
+        let slope = per_context * growing;
         let mut most =
             if self.jumps && self.apart.is_none() { step.horizon.repeats.saturating_add(1).min(JUMP_MAX) } else { 1 };
         let mut limit = StopReason::Horizon;
@@ -117,19 +118,29 @@ impl Drive {
                 (most, limit) = (to_break, StopReason::CostBreak);
             }
         }
+        let (lead, floor) = if serial { (host, Cost(0)) } else { (Cost(0), host) };
+        let mut price = Price {
+            first: (lead + device).max(floor),
+            growth: slope,
+            lead,
+            device,
+            device_growth: slope,
+            floor,
+            most,
+            limit,
+            metered,
+        };
         if serial {
             // A deep lane that was idle pays the host once; from then on it hides behind the device.
-            let most = if self.depth > 1 { 1 } else { most };
-            return Price { first: device + host, growth: slope, host, most, limit };
+            price.most = if self.depth > 1 { 1 } else { most };
+        } else if device < host {
+            // The host is the bottleneck until the device's time has grown past it.
+            price.growth = Cost(0);
+            let crossing = if slope == Cost(0) { u64::MAX } else { (host.0 - device.0).div_ceil(slope.0) };
+            if crossing < most {
+                (price.most, price.limit) = (crossing, StopReason::HostCrossing);
+            }
         }
-        if device >= host {
-            return Price { first: device, growth: slope, host: Cost(0), most, limit };
-        }
-        // The host is the bottleneck until the device's time has grown past it.
-        let crossing = if slope == Cost(0) { u64::MAX } else { (host.0 - device.0).div_ceil(slope.0) };
-        if crossing < most {
-            (most, limit) = (crossing, StopReason::HostCrossing);
-        }
-        Price { first: host, growth: Cost(0), host: Cost(0), most, limit }
+        price
     }
 }

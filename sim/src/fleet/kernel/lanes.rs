@@ -1,6 +1,8 @@
 //! The lanes of the fleet in virtual time: when each is looked at, and what a boundary of one means for the others.
 
 use super::{Entry, Kernel, RANK_LANE, RANK_PATIENCE};
+use crate::cost::Slowdown;
+use crate::fleet::devices::Pricing;
 use crate::fleet::drive::{Stop, StopReason};
 use crate::fleet::outcome::RunError;
 use crate::partitioners::FirstToken;
@@ -39,7 +41,7 @@ impl Kernel<'_> {
 
     /// Puts the lane's next event on the calendar, instead of the one that is there. An idle lane looks at what there is at
     /// the end of this moment, when all its arrivals are in.
-    fn reschedule(&mut self, at: usize) {
+    pub(super) fn reschedule(&mut self, at: usize) {
         let drive = &mut self.drives[at];
         if let Some(ticket) = drive.ticket.take() {
             self.calendar.cancel(ticket);
@@ -77,14 +79,16 @@ impl Kernel<'_> {
             let settled = self.drives[other].settle_before(now, &mut self.replicas[at], &mut self.sink);
             settled.map_err(|stop| self.stop(at, stop))?;
         }
+        let mut pace = self.drives[lane].pace;
         if let Some(sharing) = &mut self.sharing[at] {
             let busy = lanes.clone().any(|other| other != lane && !self.drives[other].is_idle());
             sharing.boundary(self.drives[lane].lane, now);
-            self.drives[lane].scale = sharing.factor(self.drives[lane].lane, busy);
+            pace.whole = sharing.factor(self.drives[lane].lane, busy);
         }
-        let cost = &mut *self.costs[self.pools.of(at)];
+        let pool = self.pools.of(at);
+        let pricing = Pricing { cost: &mut *self.costs[pool], pace, device: self.devices.get(pool) };
         let (replica, scheduler) = (&mut self.replicas[at], &mut *self.schedulers[at]);
-        let effect = self.drives[lane].fire(now, replica, scheduler, cost, &mut self.sink);
+        let effect = self.drives[lane].fire(now, replica, scheduler, pricing, &mut self.sink);
         if replica.has_new_loads() {
             for end in replica.take_loads() {
                 self.calendar.schedule(end, RANK_PATIENCE, Entry::Loaded(at as u32));
@@ -117,14 +121,15 @@ impl Kernel<'_> {
         for other in self.lanes_of(at).filter(|&other| other != lane) {
             let busy = !self.drives[lane].is_idle();
             let (drive, replica) = (&mut self.drives[other], &mut self.replicas[at]);
-            let factor = self.sharing[at].as_ref().map_or(drive.scale, |sharing| sharing.factor(drive.lane, busy));
-            if factor == drive.scale && replica.ready() == 0 {
+            let factor = self.sharing[at].as_ref().map_or(drive.pace.whole, |sharing| sharing.factor(drive.lane, busy));
+            if factor == drive.pace.whole && replica.ready() == 0 {
                 // Nothing to decide and no other rate: only blocks may be fewer.
                 drive.trim(replica);
             } else {
                 let cut = drive.interrupt(self.now, StopReason::Lane, replica, &mut self.sink);
-                let rescaled = cut.and_then(|()| drive.rescale(self.now, factor, replica, &mut self.sink));
-                rescaled.map_err(|stop| self.stop(at, stop))?;
+                let pace = Slowdown { whole: factor, ..drive.pace };
+                let repriced = cut.and_then(|()| drive.reprice(self.now, pace, replica, &mut self.sink));
+                repriced.map_err(|stop| self.stop(at, stop))?;
             }
             self.reschedule(other);
         }
