@@ -149,9 +149,13 @@ pub fn replay(spec: &ClusterSpec, measured: &Measured) -> Result<Parity, RunErro
         controllers: Controllers {
             patience: Patience::default(),
             gave_up: gave_up(measured),
+            // Measured steps took what they took at the clocks that there were.
+            points: Vec::new(),
+            readings: Vec::new(),
             ..spec.controllers.clone()
         },
         scheduler: unscaled(&spec.scheduler),
+        devices: Vec::new(),
         // Copies are part of the steps that follow them.
         store: spec.store.instant(),
         ..spec.clone()

@@ -70,7 +70,7 @@ pub fn pointed(mut world: World, seed: u64) -> World {
     world.spec.devices = vec![device(); pools.len().max(1)];
     let end = plain.result.end.0;
     let steps = &plain.rows.steps;
-    let mut moment = |rng: &mut ChaCha8Rng| match steps.len() {
+    let moment = |rng: &mut ChaCha8Rng| match steps.len() {
         n if n > 0 && rng.random_range(0..3) == 0 => {
             let boundary = steps[rng.random_range(0..n)].end.0;
             Time((boundary + 1).saturating_sub(rng.random_range(0..3)))
@@ -261,7 +261,8 @@ fn steps_that_memory_binds_keep_their_pace() {
     change(&mut world, 0, at_clock(650));
     assert_eq!(end_us(&world), prompt + 199_000);
     change(&mut world, 9000, at_clock(300));
-    assert_eq!(end_us(&world), prompt + 9000 + 2 * 190_000);
+    // Half of the pace below which it falls; a clock is a multiple of 2⁻³².
+    assert!(end_us(&world).abs_diff(prompt + 9000 + 2 * 190_000) <= 1);
 }
 
 /// However often the clock changes, a request alone ends when its arithmetic is done: the integral of the clock is the nominal time.

@@ -35,7 +35,8 @@ impl Control {
 
 impl Controller for Control {
     fn hears(&self) -> Topics {
-        Topics::NONE
+        // The start is heard by all that hear anything.
+        Topics::POINTS
     }
 
     fn on(&mut self, event: Event<'_>, _: &mut Kernel<'_>) -> Result<Vec<Action>, RunError> {
