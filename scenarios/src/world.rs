@@ -286,7 +286,6 @@ impl Point {
             limits: self.kinds()[0].limits()?.0,
             gpus: Some(scenario.fleet.gpus_per_replica()),
             pools: self.replica_pools()?,
-            devices: Vec::new(),
             store: self.store()?,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,

@@ -75,6 +75,9 @@ pub struct TelemetrySpec {
     pub period: Duration,
     /// Time from the end of a period until its reading is known.
     pub delay: Duration,
+    /// Rises of the row's power in the first part of a run do not count, neither as figures nor for `auto` thresholds: they fill an empty
+    /// fleet.
+    pub warm_up: Duration,
 }
 
 /// How clocks are set. By default as in POLCA: out of band, within 40 s.
@@ -129,7 +132,7 @@ impl Default for RowSpec {
 
 impl Default for TelemetrySpec {
     fn default() -> Self {
-        TelemetrySpec { period: seconds(2), delay: seconds(2) }
+        TelemetrySpec { period: seconds(2), delay: seconds(2), warm_up: seconds(600) }
     }
 }
 

@@ -8,6 +8,7 @@ use overbook_sim::power::policies::{ClockRange, Delays};
 use overbook_sim::power::row::Feed;
 use overbook_sim::power::server::Server;
 use overbook_sim::power::{MilliWatts, PowerError, PowerLaw, StepWork};
+use overbook_sim::time::Time;
 use overbook_sim::units::Watts;
 use overbook_traces::Keeps;
 
@@ -204,6 +205,7 @@ impl Point {
                 ups: row.ups.map(|ups| milli(ups.0)),
                 rack: row.rack as usize,
                 rise: row.command.latency.0,
+                warm: Time::ZERO + row.telemetry.warm_up.0,
             },
             rated: milli(rated),
             policy: self.scenario.power.unwrap_or_default(),
@@ -213,6 +215,7 @@ impl Point {
                 telemetry: row.telemetry.delay.0,
                 command: row.command.latency.0,
                 brake: row.brake.latency.0,
+                warm: Time::ZERO + row.telemetry.warm_up.0,
             },
             spread: row.command.spread,
             brake: Brake { clock: brake, hold: row.brake.hold.0 },

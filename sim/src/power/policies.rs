@@ -92,6 +92,8 @@ pub struct Delays {
     pub command: Span,
     /// Time from the reading above the budget until the brake holds.
     pub brake: Span,
+    /// Rises of the power up to then do not count: they fill an empty fleet.
+    pub warm: Time,
 }
 
 /// What the row's meter said.

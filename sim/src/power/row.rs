@@ -25,6 +25,8 @@ pub struct Feed {
     pub rack: usize,
     /// Time over which rises are looked at, beside that of a period.
     pub rise: Span,
+    /// Rises up to then do not count: they fill an empty fleet.
+    pub warm: Time,
 }
 
 /// Steps of a histogram of loads: a thousandth of the budget each, the last one open.
@@ -117,7 +119,7 @@ impl Row {
     pub fn new(feed: Feed, servers: Vec<Server>) -> Row {
         assert!(feed.rack > 0, "a rack holds servers");
         let breaker = Breaker::through(BREAKER_CURVE).expect("the published curve has the form");
-        let rises = Rises::new(feed.rise);
+        let rises = Rises::new(feed.rise, feed.warm);
         let supply = Supply::new(&UPS_BANDS);
         Row { feed, servers, since: Time::ZERO, figures: RowFigures::new(), breaker, supply, rises }
     }
@@ -197,7 +199,7 @@ mod tests {
             supply_efficiency: 1.0 / 1.1,
         };
         let budget = MilliWatts(budget * 1000);
-        let feed = Feed { budget, breaker: budget, ups: Some(budget), rack: 2, rise: Span(40 * S) };
+        let feed = Feed { budget, breaker: budget, ups: Some(budget), rack: 2, rise: Span(40 * S), warm: Time::ZERO };
         Row::new(feed, vec![Server::new(&spec, 0.0); servers])
     }
 

@@ -20,6 +20,6 @@ impl PowerPolicySettings for Oracle {
 
     /// Only that power is read once a period remains.
     fn delays(&self, row: Delays) -> Delays {
-        Delays { period: row.period, telemetry: Span::ZERO, command: Span::ZERO, brake: Span::ZERO }
+        Delays { telemetry: Span::ZERO, command: Span::ZERO, brake: Span::ZERO, ..row }
     }
 }

@@ -5,7 +5,8 @@ use crate::units::Duration;
 
 const S: u64 = 1_000_000_000;
 const A100: ClockRange = ClockRange { max: 1410, min: 210 };
-const ROW: Delays = Delays { period: Span(2 * S), telemetry: Span(2 * S), command: Span(40 * S), brake: Span(5 * S) };
+const ROW: Delays =
+    Delays { period: Span(2 * S), telemetry: Span(2 * S), command: Span(40 * S), brake: Span(5 * S), warm: Time::ZERO };
 
 /// The clocks after each reading, one every two seconds, each two seconds late.
 fn hear(policy: &mut dyn PowerPolicy, loads: &[f64]) -> Vec<(u32, u32)> {
@@ -90,7 +91,7 @@ fn thresholds_are_learned_and_then_stand() {
 #[test]
 fn an_oracle_waits_for_nothing() {
     let oracle = PowerPolicySpec::Oracle(PolcaSpec::default());
-    let Delays { period, telemetry, command, brake } = oracle.delays(ROW);
+    let Delays { period, telemetry, command, brake, .. } = oracle.delays(ROW);
     assert_eq!((period, telemetry, command, brake), (ROW.period, Span::ZERO, Span::ZERO, Span::ZERO));
     let mut policy = oracle.build(A100, ROW);
     assert_eq!(hear(&mut *policy, &[0.95, 0.95]), [(1110, 1410), (1110, 1305)]);

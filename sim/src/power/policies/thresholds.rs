@@ -127,6 +127,8 @@ impl ThresholdsSpec {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rises {
     span: Span,
+    /// Readings up to then do not count: the fleet fills.
+    warm: Time,
     /// Readings within the time of a command, those that may still be the lowest: rising in load.
     lows: VecDeque<RowReading>,
     last: Option<Share>,
@@ -137,13 +139,23 @@ pub struct Rises {
 }
 
 impl Rises {
-    /// For commands that take so long.
-    pub fn new(command: Span) -> Rises {
-        Rises { span: command, lows: VecDeque::new(), last: None, period: Share::default(), command: Share::default() }
+    /// For commands that take so long, in a run whose fleet is filled by `warm`.
+    pub fn new(command: Span, warm: Time) -> Rises {
+        Rises {
+            span: command,
+            warm,
+            lows: VecDeque::new(),
+            last: None,
+            period: Share::default(),
+            command: Share::default(),
+        }
     }
 
     /// The next reading.
     pub fn hear(&mut self, reading: RowReading) {
+        if reading.at <= self.warm {
+            return;
+        }
         if let Some(last) = self.last {
             self.period = self.period.max(reading.load.less(last));
         }
@@ -175,7 +187,7 @@ impl Thresholds {
         match (spec, spec.known()) {
             (_, Some(two)) => Thresholds::stand(two),
             (ThresholdsSpec::Auto(LearnSpec { learn }), _) => {
-                Thresholds::Learning(Rises::new(delays.command), Time::ZERO + learn.0)
+                Thresholds::Learning(Rises::new(delays.command, delays.warm), Time::ZERO + learn.0)
             }
             (ThresholdsSpec::Given(_) | ThresholdsSpec::Rises(_), None) => unreachable!("these are known"),
         }
