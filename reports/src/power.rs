@@ -150,6 +150,18 @@ pub(crate) fn table(summary: &Summary) -> Table {
     if let Some(overloads) = row.overloads {
         add("Overloads of the supply", count(overloads as f64));
     }
+    table.rows.extend(ends(figures, low, high));
+    "Watts come from a power law fitted on other hardware's runs; watts and times at lower clocks are priors that nobody has \
+                  measured here (docs/power.md)."
+        .clone_into(&mut table.note);
+    table
+}
+
+/// The rows of the table on priorities and on what went above the budget.
+fn ends(figures: &PowerFigures, low: &Served, high: &Served) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut add = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    let row = &figures.row;
     let e2el = |served: &Served, p: f64| {
         served.latencies.e2el.quantile(p).map_or_else(|| "–".to_owned(), |ns| seconds(ns as f64 / 1e9))
     };
@@ -171,10 +183,7 @@ pub(crate) fn table(summary: &Summary) -> Table {
             ),
         );
     }
-    table.note = "Watts come from a power law fitted on other hardware's runs; watts and times at lower clocks are priors that nobody has \
-                  measured here (docs/power.md)."
-        .to_owned();
-    table
+    rows
 }
 
 fn series(label: &str, color: u8, style: Style, points: Vec<(f64, f64)>) -> Series {
@@ -245,15 +254,22 @@ fn float(value: Option<f64>) -> Json {
     value.map_or(Json::Null, Json::Float)
 }
 
-/// The entry of `summary.json`.
-pub(crate) fn entry(summary: &Summary) -> Option<Json> {
-    let PowerSummary { figures, low, high } = summary.power.as_deref()?;
-    let row = &figures.row;
-    let watts = |power: MilliWatts| Json::Float(power.as_watts_f64());
-    let hours = |energy: Energy| Json::Float(energy.as_joules_f64() / KWH);
-    let time = |span: Span| Json::Float(span.as_secs_f64());
-    let parts = &row.parts;
-    let energy = object(vec![
+fn watts(power: MilliWatts) -> Json {
+    Json::Float(power.as_watts_f64())
+}
+
+fn hours(energy: Energy) -> Json {
+    Json::Float(energy.as_joules_f64() / KWH)
+}
+
+fn time(span: Span) -> Json {
+    Json::Float(span.as_secs_f64())
+}
+
+/// Energy by part.
+fn energy(figures: &PowerFigures) -> Json {
+    let parts = &figures.row.parts;
+    object(vec![
         ("servers", hours(parts.total())),
         ("gpus", hours(parts.gpus)),
         ("cpu", hours(parts.cpu)),
@@ -261,7 +277,48 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         ("boards", hours(parts.boards)),
         ("supplies", hours(parts.supplies)),
         ("facility", float(figures.facility_joules().map(|joules| joules / KWH))),
-    ]);
+    ])
+}
+
+/// What one priority of servers had, over a span.
+fn priority(priority: &Priority, served: &Served, span: Span) -> Json {
+    let at = |p: f64| float(served.latencies.e2el.quantile(p).map(|ns| ns as f64 / 1e6));
+    object(vec![
+        ("servers", u64::from(priority.servers).into()),
+        ("capped_share", float(priority.capped_share(span))),
+        ("capped_s", time(priority.capped)),
+        ("finished", served.finished.into()),
+        ("output_tokens", served.tokens.into()),
+        ("p50_e2el_ms", at(0.5)),
+        ("p99_e2el_ms", at(0.99)),
+    ])
+}
+
+/// All times above the budget, and the first ones.
+fn excursions(figures: &PowerFigures) -> Json {
+    let over = &figures.row.excursions;
+    let each = over.first.iter().map(|excursion| {
+        object(vec![
+            ("at_s", Json::Float(excursion.at.as_secs_f64())),
+            ("duration_s", time(excursion.span)),
+            ("most_w", watts(excursion.most)),
+            ("kwh", hours(excursion.energy)),
+        ])
+    });
+    object(vec![
+        ("count", over.count.into()),
+        ("duration_s", time(over.all.span)),
+        ("longest_s", time(over.longest)),
+        ("most_w", watts(over.all.most)),
+        ("kwh", hours(over.all.energy)),
+        ("each", Json::List(each.collect())),
+    ])
+}
+
+/// The entry of `summary.json`.
+pub(crate) fn entry(summary: &Summary) -> Option<Json> {
+    let PowerSummary { figures, low, high } = summary.power.as_deref()?;
+    let row = &figures.row;
     let per_token = summary.joules_per_token();
     let columns = |scale: f64| {
         object(vec![
@@ -274,35 +331,6 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         let of = names.iter().map(|&name| (name.trim_start_matches("power_"), float(summary.metric(name))));
         object(of.collect())
     };
-    let priority = |priority: &Priority, served: &Served| {
-        let at = |p: f64| float(served.latencies.e2el.quantile(p).map(|ns| ns as f64 / 1e6));
-        object(vec![
-            ("servers", u64::from(priority.servers).into()),
-            ("capped_share", float(priority.capped_share(row.span))),
-            ("capped_s", time(priority.capped)),
-            ("finished", served.finished.into()),
-            ("output_tokens", served.tokens.into()),
-            ("p50_e2el_ms", at(0.5)),
-            ("p99_e2el_ms", at(0.99)),
-        ])
-    };
-    let over = &row.excursions;
-    let each = over.first.iter().map(|excursion| {
-        object(vec![
-            ("at_s", Json::Float(excursion.at.as_secs_f64())),
-            ("duration_s", time(excursion.span)),
-            ("most_w", watts(excursion.most)),
-            ("kwh", hours(excursion.energy)),
-        ])
-    });
-    let excursions = object(vec![
-        ("count", over.count.into()),
-        ("duration_s", time(over.all.span)),
-        ("longest_s", time(over.longest)),
-        ("most_w", watts(over.all.most)),
-        ("kwh", hours(over.all.energy)),
-        ("each", Json::List(each.collect())),
-    ]);
     let thresholds = figures.thresholds.iter().map(|threshold| Json::Float(threshold.as_f64()));
     let control = &figures.control;
     Some(object(vec![
@@ -317,7 +345,7 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         ("server_peak_w", watts(row.server_peak)),
         ("load", named(&["power_load_mean", "power_load_p50", "power_load_p99", "power_load_peak"])),
         ("rise", named(&["power_rise_period", "power_rise_command"])),
-        ("energy_kwh", energy),
+        ("energy_kwh", energy(figures)),
         ("joules_per_output_token", columns(1.0)),
         ("kwh_per_million_output_tokens", columns(3.6)),
         ("carbon_kg", float(figures.carbon_grams().map(|grams| grams / 1e3))),
@@ -329,11 +357,11 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         ("cycle_s", float(control.cycle.map(Span::as_secs_f64))),
         ("brakes", control.brakes.into()),
         ("braked_s", time(control.braked)),
-        ("excursions", excursions),
+        ("excursions", excursions(figures)),
         ("breaker_nearest", Json::Float(row.breaker.0)),
         ("breaker_trips", row.breaker.1.into()),
         ("supply_overloads", row.overloads.map_or(Json::Null, Json::from)),
-        ("low_priority", priority(&figures.low, low)),
-        ("high_priority", priority(&figures.high, high)),
+        ("low_priority", priority(&figures.low, low, row.span)),
+        ("high_priority", priority(&figures.high, high, row.span)),
     ]))
 }

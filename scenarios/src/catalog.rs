@@ -370,7 +370,10 @@ mod tests {
             let link = if server.inside == "infinity-fabric-3" { 7.0 } else { 1.0 } * topology.inside.bandwidth.0;
             assert!((link / gpu.link.0 - 1.0).abs() < 0.02, "{name}");
             let gpus = f64::from(server.gpus) * gpu.tdp.0;
-            assert!(server.power_max.is_none_or(|power| (1.2..2.1).contains(&(power.watts.0 / gpus))), "{name}");
+            assert!(
+                server.power_max.as_ref().is_none_or(|power| (1.2..2.1).contains(&(power.watts.0 / gpus))),
+                "{name}"
+            );
             assert!(server.power_idle.is_none_or(|power| power.watts.0 < gpus), "{name}");
             if let (Some(power), Some(most)) = (&server.power, &server.power_max) {
                 let mut problems = Vec::new();

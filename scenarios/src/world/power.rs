@@ -139,7 +139,7 @@ impl Point {
     }
 
     /// The clocks of the row's GPUs, which are the same for all of them.
-    fn row_clocks(&self, laws: &[PowerLaw]) -> Result<ClockRange, RowError> {
+    fn row_clocks(laws: &[PowerLaw]) -> Result<ClockRange, RowError> {
         let range = |law: &PowerLaw| ClockRange::of(&law.spec().clock);
         let first = range(&laws[0]);
         if let Some(other) = laws.iter().map(range).find(|other| *other != first) {
@@ -174,7 +174,7 @@ impl Point {
         let law = |kind: &Point| PowerLaw::of(&kind.powered_gpu());
         let laws = self.kinds().iter().map(law).collect::<Result<Vec<PowerLaw>, PowerError>>();
         let laws = laws.or_else(|error| wrong("gpu", error.to_string()))?;
-        let clocks = self.row_clocks(&laws)?;
+        let clocks = Point::row_clocks(&laws)?;
         let servers = self.row_servers()?;
         let rated = self.rated(&servers)?;
         let budget = row.budget.map_or(rated, |budget| budget.0);

@@ -129,17 +129,21 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
+    fn breaker() -> Breaker {
+        Breaker::through(BREAKER_CURVE).expect("a curve of the form")
+    }
+
     #[test]
     fn a_breaker_trips_on_its_curve_and_holds_below_it() {
         for Borne { load, seconds } in BREAKER_CURVE {
-            let mut breaker = Breaker::through(BREAKER_CURVE).unwrap();
+            let mut breaker = breaker();
             let almost = Span::from_secs_f64(seconds * 0.98);
             breaker.advance(Share::from_f64(load), almost);
             assert!(breaker.trips() == 0 && breaker.nearest() > 0.9, "{load}: {}", breaker.nearest());
             breaker.advance(Share::from_f64(load), Span::from_secs_f64(seconds * 0.03));
             assert_eq!(breaker.trips(), 1, "{load}");
         }
-        let mut breaker = Breaker::through(BREAKER_CURVE).unwrap();
+        let mut breaker = breaker();
         breaker.advance(Share::from_f64(1.0), Span(86_400 * S));
         assert_eq!(breaker.trips(), 0, "rated load is borne for ever");
         assert_eq!(Breaker::through([BREAKER_CURVE[1], BREAKER_CURVE[0]]), None);
@@ -148,7 +152,7 @@ mod tests {
     /// How a stretch is cut does not matter.
     #[test]
     fn cuts_of_a_stretch_change_nothing() {
-        let (mut whole, mut cut) = (Breaker::through(BREAKER_CURVE).unwrap(), Breaker::through(BREAKER_CURVE).unwrap());
+        let (mut whole, mut cut) = (breaker(), breaker());
         whole.advance(Share::from_f64(1.2), Span(100 * S));
         (0..100).for_each(|_| cut.advance(Share::from_f64(1.2), Span(S)));
         assert!((whole.nearest() - cut.nearest()).abs() < 1e-9);

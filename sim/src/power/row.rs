@@ -213,9 +213,9 @@ mod tests {
         let mut row = row(3, 2000);
         let span = Span(2 * S);
         // (400 + 100, 500 + 100, 300 + 100) · 1.1
-        let power = row.close(Time(2 * S), &gpus(&[400, 500, 300], span)).unwrap();
+        let power = row.close(Time(2 * S), &gpus(&[400, 500, 300], span)).expect("a reading");
         assert_eq!(power, MilliWatts(1_650_000));
-        let power = row.close(Time(4 * S), &gpus(&[900, 900, 300], span)).unwrap();
+        let power = row.close(Time(4 * S), &gpus(&[900, 900, 300], span)).expect("a reading");
         assert_eq!(power, MilliWatts(2_640_000));
         assert_eq!(row.close(Time(4 * S), &gpus(&[0, 0, 0], span)), None);
         let figures = row.finish();
@@ -235,7 +235,7 @@ mod tests {
         let mut gpu_sum = Energy::default();
         for step in 1..1000_u64 {
             let span = Span(step * 7_919 % 1_000_003 + 1);
-            now = now + span;
+            now += span;
             let of = |server: u64| GpuPeriod { energy: Energy(u128::from(step * 31 + server) * 104_729), busy: span };
             let gpus: Vec<GpuPeriod> = (0..5).map(of).collect();
             gpu_sum = gpus.iter().fold(gpu_sum, |sum, gpus| sum + gpus.energy);

@@ -163,7 +163,7 @@ mod tests {
         assert!((idle.total().mean_over(span).as_watts_f64() - 1360.0 / 0.95).abs() < 0.01);
         assert!((server.settled(560.0, 0.0) - 1360.0 / 0.95).abs() < 0.01);
         let (gpus, span) = at(3200.0, 1.0, 2);
-        let full = (0..200).map(|_| server.close(gpus, span)).last().unwrap();
+        let full = (0..200).map(|_| server.close(gpus, span)).last().expect("periods");
         // Fans: 200 + 0.25 · 2,200 = 750 W.
         assert_eq!(full.fans.mean_over(span).0, 750_000);
         assert!((full.total().mean_over(span).as_watts_f64() - (3200.0 + 750.0 + 300.0 + 500.0) / 0.95).abs() < 0.02);

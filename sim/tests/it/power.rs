@@ -26,8 +26,8 @@ fn origin() -> Origin {
     Origin { kind: OriginKind::Inferred, source: "a test".to_owned() }
 }
 
-/// A GPU that the tests' model of two layers can fill: 100 W with a context, 400 W at most.
-fn law() -> PowerLaw {
+/// A GPU that the tests' model of two layers can fill, the more so the slower it is: 100 W with a context, 400 W at most.
+fn law(speed: f64) -> PowerLaw {
     let ms = |ms: u64| Duration(Span(ms * MS));
     let power = PowerSpec {
         origin: origin(),
@@ -43,8 +43,8 @@ fn law() -> PowerLaw {
     };
     PowerLaw::of(&GpuSpec {
         memory: Bytes(1 << 20),
-        bandwidth: Bandwidth(4e8),
-        peak_bf16: Flops(5e9),
+        bandwidth: Bandwidth(4e8 * speed),
+        peak_bf16: Flops(5e9 * speed),
         tdp: Watts(400.0),
         power: Some(power),
         ..GpuSpec::none()
@@ -74,7 +74,7 @@ fn row(replicas: u32, budget: f64, policy: PowerPolicySpec) -> FleetPower {
     };
     let budget = MilliWatts::from_watts(budget);
     FleetPower {
-        laws: vec![law()],
+        laws: vec![law(1.0)],
         servers: (0..replicas).map(of).collect(),
         feed: Feed { budget, breaker: budget, ups: Some(budget), rack: 2, rise: Span(12 * MS), warm: Time::ZERO },
         rated: budget,
@@ -98,10 +98,9 @@ fn row(replicas: u32, budget: f64, policy: PowerPolicySpec) -> FleetPower {
     }
 }
 
-/// Gives a world a row whose budget is often reached, and readings of what its lanes do at every span of the row.
+/// Gives a world a row whose budget is often reached.
 fn powered(mut world: World, seed: u64) -> World {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0b0d);
-    let end = world.run(How::JUMPS).result.end;
     let replicas = world.spec.replicas;
     world.spec.devices = vec![device()];
     let policies = PowerPolicySpec::every();
@@ -111,8 +110,6 @@ fn powered(mut world: World, seed: u64) -> World {
     power.spread = [0.0, 0.7][rng.random_range(0..2)];
     power.dedicated = replicas > 1 && rng.random_range(0..3) == 0;
     power.factor = [1.0, 1.1][rng.random_range(0..2)];
-    let spans = 2 * end.0 / power.resolution.0 + 1;
-    world.spec.controllers.readings = (1..=spans.min(20_000)).map(|n| Time(n * power.resolution.0)).collect();
     world.spec.power = Some(power);
     world
 }
@@ -140,7 +137,7 @@ fn by_hand(world: &World, run: &Run) -> Energy {
             activity.busy *= done.busy.0.min(span.0) as f64 / span.0 as f64;
             let idle = law.spec().idle.0;
             let demand = if done.busy == Span::ZERO { idle } else { law.demand(&activity, clock) };
-            let watts = (idle + (demand - idle) * power.factor).min(400.0);
+            let watts = (idle + (demand - idle) * power.factor).min(400.0 * power.policy.cap().unwrap_or(1.0));
             sum += Energy(2 * MilliWatts::from_watts(watts).over(span).0);
         };
         let own = run.result.readings.iter().filter(|reading| reading.replica == replica && reading.at <= end);
@@ -154,7 +151,7 @@ fn by_hand(world: &World, run: &Run) -> Energy {
 #[test]
 fn meters_keep_the_laws() {
     let (mut commands, mut brakes, mut cycles, mut limited, mut two) = (0, 0, 0, 0, 0);
-    for seed in 0..400 {
+    for seed in 0..240 {
         let world = powered(if seed % 4 == 0 { two_lanes(seed) } else { world(seed) }, seed);
         let slow = world.run(How { audit: true, ..How::STEPS });
         let fast = world.run(How::JUMPS);
@@ -177,48 +174,50 @@ fn meters_keep_the_laws() {
     eprintln!(
         "power: {commands} commands, {brakes} brakes, {cycles} cycles, {limited} worlds at the limit, {two} with two lanes"
     );
-    assert!(commands > 200 && brakes > 100 && cycles > 50 && limited > 5 && two > 50);
+    assert!(commands > 100 && brakes > 50 && cycles > 30 && limited > 3 && two > 30);
 }
 
-/// The worlds of law 10 by hand have one lane, so that a reading is one replica.
-fn hand_made(seed: u64) -> World {
-    powered(world(seed), seed)
+/// The same with a reading at every span of the row and at the end, so that its energy can be summed by hand; one lane, so that a reading is one replica.
+fn read_to_the_end(mut world: World) -> (World, Run) {
+    let end = world.run(How::JUMPS).result.end;
+    let resolution = world.spec.power.as_ref().unwrap().resolution.0;
+    let spans = (1..=end.0 / resolution).map(|n| Time(n * resolution));
+    world.spec.controllers.readings = spans.chain([end]).collect();
+    let run = world.run(How::JUMPS);
+    assert_eq!(run.result.end, end, "readings change nothing");
+    (world, run)
+}
+
+/// What the GPUs drew, by hand: that of the replicas, and of the spare GPU on the first server.
+fn gpus_by_hand(world: &World, run: &Run) -> Energy {
+    by_hand(world, run) + MilliWatts(100_000).over(run.result.end.since(Time::ZERO))
 }
 
 #[test]
 fn energy_is_the_integral_of_power_by_hand() {
-    let mut checked = 0;
+    let mut long = 0;
     for seed in 0..120 {
-        let world = hand_made(seed);
-        let run = world.run(How::JUMPS);
-        // The last span ends with the run, where no reading is.
-        let of = figures(&run);
-        let idle = MilliWatts(100_000);
-        let by_hand = by_hand(&world, &run);
-        let resolution = world.spec.power.as_ref().unwrap().resolution.0;
-        let tail = Span(run.result.end.0 % resolution);
-        let replicas = u128::from(world.spec.replicas);
-        // A spare GPU idles on the first server.
-        let spare = idle.over(run.result.end.since(Time::ZERO));
-        let least = by_hand + spare + Energy(2 * replicas * idle.over(tail).0);
-        let most = least + Energy(2 * replicas * MilliWatts(300_000).over(tail).0);
-        let got = of.row.parts.gpus;
-        // Spare GPUs are rounded down to picojoules per period: exact here, since periods are whole.
-        assert!(least <= got && got <= most, "world {seed}: {least} {got} {most}");
-        checked += u64::from(tail == Span::ZERO || run.result.end.0 > 20 * resolution);
+        let (world, run) = read_to_the_end(powered(world(seed), seed));
+        assert_eq!(figures(&run).row.parts.gpus, gpus_by_hand(&world, &run), "law 10 in world {seed}");
+        long += u64::from(run.result.end > Time(40 * MS));
     }
-    assert!(checked > 60, "{checked}");
+    assert!(long > 60, "{long}");
 }
 
-/// One replica that decodes for long, heavily: a row of its own with a budget that it passes.
+/// Replicas that decode at once, their power rising with their contexts: four draw 2.5 kW at the start and, after 1500 tokens, 4.3 kW.
 fn heavy(replicas: u32, budget: f64, policy: PowerPolicySpec) -> World {
+    heavy_for(1500, replicas, budget, policy)
+}
+
+/// The same for so many tokens.
+fn heavy_for(tokens: u32, replicas: u32, budget: f64, policy: PowerPolicySpec) -> World {
     let requests = 6 * replicas;
-    let arrivals = (0..requests).map(|n| Arrival::new(Time(u64::from(n) * MS / 4), 60, 1500)).collect();
+    let arrivals = (0..requests).map(|n| Arrival::new(Time(u64::from(n) * MS / 4), 60, tokens)).collect();
     let spec = VllmSpec { max_num_seqs: 64, ..VllmSpec::default() };
     let mut world = World::vllm(spec, 4000, 16, 2000, arrivals);
     world.spec.replicas = replicas;
     world.spec.devices = vec![device()];
-    world.spec.power = Some(row(replicas, budget, policy));
+    world.spec.power = Some(FleetPower { laws: vec![law(15.0)], ..row(replicas, budget, policy) });
     let all = 4_000_000_000 / (2 * MS);
     world.spec.controllers.readings = (1..all).map(|n| Time(n * 2 * MS)).collect();
     world
@@ -247,21 +246,21 @@ fn brakes_in_time(run: &Run) -> Result<(), String> {
 
 #[test]
 fn the_brake_holds_within_its_time() {
-    let run = heavy(4, 1600.0, PowerPolicySpec::default()).run(How::JUMPS);
+    let run = heavy(4, 2800.0, PowerPolicySpec::default()).run(How::JUMPS);
     let of = figures(&run);
     assert!(of.control.brakes > 3 && of.row.excursions.count > 3, "{:?}", of.control);
     brakes_in_time(&run).unwrap();
     // A brake holds for 20 ms, so servers are below full clock at least for that.
     assert!(of.control.braked >= Span(of.control.brakes * 20 * MS - 20 * MS), "{:?}", of.control);
     let late =
-        heavy(4, 1600.0, PowerPolicySpec::default()).run(How { power: Some(PowerFault::LateBrake), ..How::JUMPS });
+        heavy(4, 2800.0, PowerPolicySpec::default()).run(How { power: Some(PowerFault::LateBrake), ..How::JUMPS });
     assert!(brakes_in_time(&late).is_err(), "a brake that comes late is found");
 }
 
 /// Law 8 for commands: above the lower threshold the low servers have the base clock within telemetry and command latency.
 #[test]
 fn commands_land_within_their_time() {
-    let budget = 2100.0;
+    let budget = 4300.0;
     let world = heavy(4, budget, polca());
     let run = world.run(How::JUMPS);
     let of = figures(&run);
@@ -269,31 +268,29 @@ fn commands_land_within_their_time() {
     let lower = MilliWatts::from_watts(budget * 0.8);
     let above = of.curve.bins().find(|bin| bin.peak > lower).expect("it is passed");
     // A bin is a period of 4 ms here; 3 ms of telemetry and 12 ms of command.
-    assert_eq!(of.curve.width(), Span(16 * MS).min(of.curve.width()));
+    assert_eq!(of.curve.width(), Span(4 * MS));
     let due = above.from + of.curve.width() + Span(15 * MS) + Span(2 * MS);
     for low in [1, 3] {
         let at = slowed(&run, low, 0.905).expect("low servers slow down");
         assert!(at <= due, "server {low} at {at}, due at {due}");
     }
     assert!(slowed(&run, 0, 0.905).is_none(), "high priority keeps its clock");
-    assert!(of.low.capped_share(of.row.span).unwrap() > 0.5 && of.high.capped == Span::ZERO);
+    assert!(of.low.capped_share(of.row.span).unwrap() > 0.2 && of.high.capped < of.low.capped);
     assert!(of.control.commands >= 2 && of.control.cycles >= 1);
 }
 
 /// Law 10 finds energy that is counted at the wrong clock.
 #[test]
 fn a_span_at_the_wrong_clock_is_found() {
-    let world = heavy(4, 2100.0, polca());
-    let (right, wrong) = (world.run(How::JUMPS), world.run(How { power: Some(PowerFault::ClockBlind), ..How::JUMPS }));
-    let tail = |run: &Run| Span(run.result.end.0 % (2 * MS));
-    let apart = |run: &Run| {
-        let spare = MilliWatts(100_000).over(run.result.end.since(Time::ZERO));
-        let tail = Energy(8 * MilliWatts(400_000).over(tail(run)).0);
-        let (got, by_hand) = (figures(run).row.parts.gpus, by_hand(&world, run) + spare);
-        got < by_hand || got > by_hand + tail
-    };
-    assert!(!apart(&right), "the meter is right");
-    assert!(apart(&wrong), "a meter that is blind to clocks is found");
+    let (world, run) = read_to_the_end(heavy(4, 4300.0, polca()));
+    assert!(figures(&run).control.commands > 0);
+    assert_eq!(figures(&run).row.parts.gpus, gpus_by_hand(&world, &run));
+    let blind = world.run(How { power: Some(PowerFault::ClockBlind), ..How::JUMPS });
+    assert_ne!(
+        figures(&blind).row.parts.gpus,
+        gpus_by_hand(&world, &blind),
+        "a meter that is blind to clocks is found"
+    );
 }
 
 /// Power as it is without delays stays within the budget where the ladder is deep enough for what comes within a period.
@@ -303,7 +300,7 @@ fn an_oracle_has_no_excursion_where_polca_has() {
     let mut spec = PolcaSpec { thresholds, ..PolcaSpec::default() };
     (spec.clocks.low_base, spec.clocks.low, spec.clocks.high) = (Some(500), Some(200), Some(300));
     let count = |policy| {
-        let run = heavy(4, 1500.0, policy).run(How::JUMPS);
+        let run = heavy_for(60, 4, 2400.0, policy).run(How::JUMPS);
         figures(&run).row.excursions.count
     };
     let (oracle, late) = (count(PowerPolicySpec::Oracle(spec)), count(PowerPolicySpec::Polca(spec)));
@@ -314,7 +311,7 @@ fn an_oracle_has_no_excursion_where_polca_has() {
 /// Lower clocks draw less, and the same commands give the same clocks: a policy that is asked again for what holds does nothing.
 #[test]
 fn policies_draw_less_in_their_order() {
-    let run = |policy| heavy(4, 2100.0, policy).run(How::JUMPS);
+    let run = |policy| heavy(4, 4400.0, policy).run(How::JUMPS);
     let peak = |run: &Run| {
         // After all commands have landed.
         figures(run).curve.bins().filter(|bin| bin.from > Time(200 * MS)).map(|bin| bin.mean).max().unwrap()
@@ -326,12 +323,12 @@ fn policies_draw_less_in_their_order() {
     assert!(peak(&all) < peak(&low) && peak(&low) < peak(&none), "{} {} {}", peak(&all).0, peak(&low).0, peak(&none).0);
     assert_eq!((figures(&low).control.commands, figures(&all).control.commands), (2, 4), "each server is told once");
     assert_eq!(figures(&none).control.commands, 0);
-    assert!(all.result.end > low.result.end && low.result.end >= none.result.end, "slower clocks take longer");
+    assert!(all.result.end >= low.result.end && low.result.end > none.result.end, "slower clocks take longer");
 }
 
 #[test]
 fn dedicated_servers_get_requests_of_their_priority() {
-    let mut world = heavy(4, 2100.0, PowerPolicySpec::default());
+    let mut world = heavy(4, 4400.0, PowerPolicySpec::default());
     world.spec.power.as_mut().unwrap().dedicated = true;
     for (n, arrival) in world.arrivals.iter_mut().enumerate() {
         arrival.priority = i32::from(n % 3 == 0);
@@ -348,7 +345,7 @@ fn dedicated_servers_get_requests_of_their_priority() {
 
 #[test]
 fn requests_with_a_home_go_there() {
-    let mut world = heavy(3, 2100.0, PowerPolicySpec::default());
+    let mut world = heavy(3, 4400.0, PowerPolicySpec::default());
     world.spec.power = None;
     world.spec.devices.clear();
     world.spec.controllers.readings.clear();
@@ -362,10 +359,12 @@ fn requests_with_a_home_go_there() {
 #[test]
 fn a_cap_slows_what_is_above_it() {
     let cap = overbook_sim::power::policies::PowerCapSpec { share: 0.5 };
-    let (none, capped) = (
-        heavy(2, 5000.0, PowerPolicySpec::default()).run(How::JUMPS),
-        heavy(2, 5000.0, PowerPolicySpec::PowerCap(cap)).run(How::JUMPS),
-    );
+    let run = |policy| {
+        let mut world = heavy(2, 5000.0, policy);
+        world.spec.power.as_mut().unwrap().laws = vec![law(1.0)];
+        world.run(How::JUMPS)
+    };
+    let (none, capped) = (run(PowerPolicySpec::default()), run(PowerPolicySpec::PowerCap(cap)));
     assert!(slowed(&capped, 0, 0.9).is_some() && capped.result.end > none.result.end);
     let gpus = |run: &Run| figures(run).row.parts.gpus.mean_over(run.result.end.since(Time::ZERO)).as_watts_f64();
     // Four GPUs at 200 W and a spare one at rest.

@@ -226,10 +226,8 @@ impl Controller for Control {
             }
             Event::Tick(Tick::Power) => return Ok(self.span_ends(kernel)),
             Event::Tick(Tick::PowerReading) => self.hear(kernel),
-            Event::Tick(Tick::ClockLands { server, order }) => {
-                if self.clocks.land(server as usize, order, kernel.now) {
-                    return Ok(self.set_server(server as usize, kernel));
-                }
+            Event::Tick(Tick::ClockLands { server, order }) if self.clocks.land(server as usize, order, kernel.now) => {
+                return Ok(self.set_server(server as usize, kernel));
             }
             Event::Tick(Tick::Brake) => return Ok(self.brake(true, kernel)),
             Event::Tick(Tick::Unbrake) => return Ok(self.brake(false, kernel)),

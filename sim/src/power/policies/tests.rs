@@ -78,7 +78,7 @@ fn thresholds_are_learned_and_then_stand() {
     // 5 points from one reading to the next, 10 within 40 s; 20 within 80 s do not count.
     let mut loads = vec![0.60; 15];
     loads.extend([0.65, 0.65, 0.70, 0.70, 0.70]);
-    loads.extend([0.70; 10]);
+    loads.extend([0.70; 15]);
     loads.extend([0.75; 10]);
     loads.extend([0.80; 10]);
     assert_eq!(loads.len(), 55);

@@ -118,7 +118,7 @@ impl ThresholdsSpec {
                 "is {hysteresis}, above the gap between the thresholds, {lower} and {upper}: a server that is let go at the upper one would \
                  be below the lower one; make it at most {gap:.3}"
             );
-            check.that(!(lower < upper) || hysteresis <= gap + 1e-9, "hysteresis", told);
+            check.that(lower >= upper || hysteresis <= gap + 1e-9, "hysteresis", told);
         }
     }
 }

@@ -26,7 +26,9 @@ impl Served {
         let Latencies { ttft, tpot, mtpot, e2el } = &mut self.latencies;
         let times = [(ttft, row.ttft()), (tpot, row.tpot()), (mtpot, row.longest_gap), (e2el, Some(row.e2el()))];
         for (histogram, time) in times {
-            time.into_iter().for_each(|time| histogram.record(time.0));
+            if let Some(time) = time {
+                histogram.record(time.0);
+            }
         }
     }
 }
