@@ -328,7 +328,7 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         ])
     };
     let named = |names: &[&str]| {
-        let of = names.iter().map(|&name| (name.trim_start_matches("power_"), float(summary.metric(name))));
+        let of = names.iter().map(|&name| (name.rsplit('_').next().unwrap_or(name), float(summary.metric(name))));
         object(of.collect())
     };
     let thresholds = figures.thresholds.iter().map(|threshold| Json::Float(threshold.as_f64()));

@@ -30,9 +30,9 @@ pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
     Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, PointChange,
-    Reading, Retry, ScaleTarget,
+    Retry, ScaleTarget,
 };
-pub use devices::{DeviceSpec, Usage};
+pub use devices::{DeviceSpec, Reading, Usage};
 pub use drive::{Effort, StopReason};
 #[cfg(feature = "planted-faults")]
 pub use kernel::PowerFault;

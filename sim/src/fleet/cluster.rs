@@ -12,7 +12,7 @@ use super::outcome::{Halt, Progress, RunError, RunResult};
 use super::policies::Policies;
 use super::pools::{Pools, ReplicaPool};
 use super::sink::Sink;
-use super::spec::ClusterSpec;
+use super::spec::{ClusterSpec, Controllers};
 use crate::cost::CostModel;
 use crate::digest::EventKind;
 use crate::kv::retention::RetentionFigures;
@@ -125,7 +125,8 @@ impl Cluster {
     /// As [`Cluster::run`].
     ///
     /// # Panics
-    /// There are not as many cost models as pools, or as many devices, if there are any.
+    /// There are not as many cost models as pools, or as many devices, if there are any. Points or readings are asked for without them, or points
+    /// of replicas or lanes that there are not.
     pub fn run_pools(
         self,
         workload: &mut dyn Workload,
@@ -136,6 +137,12 @@ impl Cluster {
         let Cluster { spec, schedulers, sharing, router, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
         assert!(spec.devices.is_empty() || spec.devices.len() == costs.len(), "devices: none, or one per pool");
+        let Controllers { points, readings, .. } = &spec.controllers;
+        let asked = !(points.is_empty() && readings.is_empty());
+        assert!(
+            !asked || !spec.devices.is_empty(),
+            "points and readings need `ClusterSpec::devices`, one for each pool"
+        );
         let intake = Intake::new(workload, spec.traffic.max_concurrency)?;
         let controllers = controllers::build(&spec, router, &Pools::new(&spec), intake.has_sessions());
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();

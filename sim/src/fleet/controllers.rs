@@ -22,7 +22,6 @@ pub use clients::{ClientTime, Clients, Frontend};
 pub use faults::{Failure, Faults};
 pub use patience::Patience;
 pub use points::PointChange;
-pub use readings::Reading;
 pub use rejection::EarlyRejection;
 pub use retries::Retry;
 pub use transfers::Disaggregation;

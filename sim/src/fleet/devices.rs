@@ -2,10 +2,10 @@
 
 use std::ops::Sub;
 
-use crate::cost::{CostModel, Slowdown};
+use crate::cost::{CostModel, OperatingPoint, Slowdown};
 use crate::hardware::power::ClockSpec;
 use crate::power::work::{StepWork, Work};
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 /// The GPUs of a pool, where clocks can change and work is counted.
 #[derive(Clone, Debug)]
@@ -31,6 +31,21 @@ impl Sub for Usage {
     fn sub(self, before: Usage) -> Usage {
         Usage { busy: Span(self.busy.0.saturating_sub(before.busy.0)), work: self.work - before.work }
     }
+}
+
+/// What a lane has done by a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// When.
+    pub at: Time,
+    /// The replica.
+    pub replica: u32,
+    /// Its lane.
+    pub lane: u32,
+    /// At which point it has run since it changed last; what is read when it changes is at the one before.
+    pub point: OperatingPoint,
+    /// What it has done since the start of the run.
+    pub usage: Usage,
 }
 
 /// How steps are priced: by which model, at which pace, and whether their parts and their work are wanted.

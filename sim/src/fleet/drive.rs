@@ -479,10 +479,7 @@ impl Drive {
             first: price.first,
             growth: price.growth,
             growing: u64::from(step_growing),
-            lead: price.lead,
-            device: price.device,
-            device_growth: price.device_growth,
-            floor: price.floor,
+            timing: price.timing,
             metered: price.metered,
             steps: price.most,
             planned: 1,
@@ -495,7 +492,7 @@ impl Drive {
         let wake = step.wake_at.map(|at| segment.completed_before(at).saturating_add(self.depth));
         segment.steps = self.jump_length((price.most, price.limit), wake, replica);
         if segment.steps == 1 {
-            (segment.growth, segment.device_growth) = (Cost(0), Cost(0));
+            (segment.growth, segment.timing.growth) = (Cost(0), Cost(0));
         }
         self.segments.push_back(segment);
         Ok(true)

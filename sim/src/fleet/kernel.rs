@@ -7,8 +7,7 @@ mod points;
 
 use super::calendar::Calendar;
 use super::controller::{Event, Limit, Place, Tick, Timer};
-use super::controllers::Reading;
-use super::devices::DeviceSpec;
+use super::devices::{DeviceSpec, Reading};
 use super::drive::{Drive, Effort, Stop, StopReason};
 use super::outcome::{Halt, RunError};
 use super::pools::Pools;

@@ -1,6 +1,6 @@
 //! What a run gives, and why one stops.
 
-use super::controllers::Reading;
+use super::devices::Reading;
 use super::drive::Effort;
 use crate::digest::Digest;
 use crate::results::rows::RecordError;

@@ -28,6 +28,23 @@ impl Metered {
     }
 }
 
+/// How the length of a step comes about: the device begins after `lead` and takes `device` (in the first step; in each further one
+/// `growth` longer), and no step is shorter than `floor`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) lead: Cost,
+    pub(crate) device: Cost,
+    pub(crate) growth: Cost,
+    pub(crate) floor: Cost,
+}
+
+impl Timing {
+    /// Length of the first step.
+    pub(crate) fn length(&self) -> Cost {
+        (self.lead + self.device).max(self.floor)
+    }
+}
+
 /// `steps` steps from `start`; step i (from 0) lasts `first + growth · i`, in fixed point. `remainder` is the fraction of a
 /// nanosecond that the lane carries into the first step, so that no rounding piles up.
 #[derive(Clone, Debug)]
@@ -38,12 +55,7 @@ pub(crate) struct Segment {
     pub(crate) growth: Cost,
     /// Slots by which each step attends to more than the one before.
     pub(crate) growing: u64,
-    /// How a step's length comes about: the device begins after `lead` and takes `device` (the first step; each further one
-    /// `device_growth` more), and no step is shorter than `floor`.
-    pub(crate) lead: Cost,
-    pub(crate) device: Cost,
-    pub(crate) device_growth: Cost,
-    pub(crate) floor: Cost,
+    pub(crate) timing: Timing,
     pub(crate) metered: Option<Box<Metered>>,
     /// Steps it will have, unless it is cut.
     pub(crate) steps: u64,
@@ -111,7 +123,8 @@ impl Segment {
         let mut single = self.clone();
         (single.start, single.remainder) = (self.end_of(i), self.remainder_after(i));
         (single.first, single.growth) = (self.cost_of(i), Cost(0));
-        (single.device, single.device_growth) = (self.device + self.device_growth * i, Cost(0));
+        let device = self.timing.device + self.timing.growth * i;
+        single.timing = Timing { device, growth: Cost(0), ..self.timing };
         (single.steps, single.planned, single.done) = (1, 1, 0);
         single.row.start = single.start;
         if let Some(metered) = &mut single.metered {
@@ -132,9 +145,9 @@ impl Segment {
     pub(crate) fn reprice(&mut self, now: Time, (before, after): (Slowdown, Slowdown)) -> Work {
         let passed = self.passed(0, now);
         let work = self.work_within(0, passed);
-        let kept = passed.max(self.lead).min(self.lead + self.device);
-        let done = Cost(kept.0 - self.lead.0);
-        let rest = Cost(self.device.0 - done.0);
+        let Timing { lead, device, .. } = self.timing;
+        let done = Cost(passed.0.saturating_sub(lead.0)).min(device);
+        let rest = Cost(device.0 - done.0);
         let (mut to, mut from) = (after.whole, before.whole);
         if let Some(metered) = &mut self.metered {
             metered.work = metered.work - work;
@@ -145,8 +158,8 @@ impl Segment {
             }
         }
         if from > 0 {
-            self.device = done + scale(rest, to, from);
-            self.first = (self.lead + self.device).max(self.floor);
+            self.timing.device = done + scale(rest, to, from);
+            self.first = self.timing.length();
         }
         work
     }

@@ -22,14 +22,21 @@ pub struct PointChange {
 #[derive(Debug)]
 pub(super) struct Control {
     changes: Vec<PointChange>,
-    replicas: u32,
 }
 
 impl Control {
     /// None where all points stay.
+    ///
+    /// # Panics
+    /// There is no such replica.
     pub(super) fn new(spec: &ClusterSpec, replicas: u32) -> Option<Control> {
         let changes = spec.controllers.points.clone();
-        (!changes.is_empty()).then_some(Control { changes, replicas })
+        let unknown = changes.iter().flat_map(|change| &change.replicas).find(|&&replica| replica >= replicas);
+        assert_eq!(
+            unknown, None,
+            "a point is set on a replica that there is not: they are numbered from 0 to {replicas} - 1"
+        );
+        (!changes.is_empty()).then_some(Control { changes })
     }
 }
 
@@ -44,7 +51,7 @@ impl Controller for Control {
         let mut actions = Vec::new();
         for PointChange { at, replicas, lane, point } in &self.changes {
             let lane = lane.map(|lane| lane as usize);
-            for &replica in replicas.iter().filter(|&&replica| replica < self.replicas) {
+            for &replica in replicas {
                 let (replica, delay) = (replica as usize, at.since(Time::ZERO));
                 actions.push(Action::SetPoint { replica, lane, point: *point, delay });
             }

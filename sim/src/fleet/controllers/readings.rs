@@ -2,25 +2,10 @@
 
 use crate::cost::OperatingPoint;
 use crate::fleet::controller::{Action, Controller, Event, Tick, Topics};
-use crate::fleet::devices::Usage;
+use crate::fleet::devices::Reading;
 use crate::fleet::kernel::Kernel;
 use crate::fleet::{ClusterSpec, RunError};
 use crate::time::Time;
-
-/// What a lane has done by a moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reading {
-    /// When.
-    pub at: Time,
-    /// The replica.
-    pub replica: u32,
-    /// Its lane.
-    pub lane: u32,
-    /// At which point it has run since it changed last; what is read when it changes is at the one before.
-    pub point: OperatingPoint,
-    /// What it has done since the start of the run.
-    pub usage: Usage,
-}
 
 #[derive(Debug)]
 pub(super) struct Control {

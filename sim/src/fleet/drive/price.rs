@@ -3,23 +3,19 @@
 use super::{Drive, StopReason};
 use crate::cost::{Cost, DecodeParts, Parts, StepCost, StepShape};
 use crate::fleet::devices::Pricing;
-use crate::fleet::segment::Metered;
+use crate::fleet::segment::{Metered, Timing};
 use crate::power::work::Work;
 use crate::serving::replica::{PlannedStep, Repeats, Replica};
 
 /// Longest jump: bounds the arithmetic, and a lane never needs more.
 const JUMP_MAX: u64 = 1 << 20;
 
-/// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all. How a length comes about:
-/// [`Segment`](super::Segment).
+/// Price of a planned step: the first lasts `first`, each repetition `growth` more, at most `most` in all.
 #[derive(Clone, Debug)]
 pub(super) struct Price {
     pub(super) first: Cost,
     pub(super) growth: Cost,
-    pub(super) lead: Cost,
-    pub(super) device: Cost,
-    pub(super) device_growth: Cost,
-    pub(super) floor: Cost,
+    pub(super) timing: Timing,
     pub(super) most: u64,
     /// What ends the price after `most` steps.
     pub(super) limit: StopReason,
@@ -81,17 +77,8 @@ impl Drive {
         });
         let device = self.paced(&parts);
         let (lead, floor) = if serial { (host + copies, Cost(0)) } else { (copies, host) };
-        Price {
-            first: (lead + device).max(floor),
-            growth: Cost(0),
-            lead,
-            device,
-            device_growth: Cost(0),
-            floor,
-            most: 1,
-            limit: StopReason::Horizon,
-            metered,
-        }
+        let timing = Timing { lead, device, growth: Cost(0), floor };
+        Price { first: timing.length(), growth: Cost(0), timing, most: 1, limit: StopReason::Horizon, metered }
     }
 
     /// Steps in which only members of the standing set decode.
@@ -119,17 +106,8 @@ impl Drive {
             }
         }
         let (lead, floor) = if serial { (host, Cost(0)) } else { (Cost(0), host) };
-        let mut price = Price {
-            first: (lead + device).max(floor),
-            growth: slope,
-            lead,
-            device,
-            device_growth: slope,
-            floor,
-            most,
-            limit,
-            metered,
-        };
+        let timing = Timing { lead, device, growth: slope, floor };
+        let mut price = Price { first: timing.length(), growth: slope, timing, most, limit, metered };
         if serial {
             // A deep lane that was idle pays the host once; from then on it hides behind the device.
             price.most = if self.depth > 1 { 1 } else { most };

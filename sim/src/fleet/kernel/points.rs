@@ -64,6 +64,7 @@ impl Kernel<'_> {
         lane: usize,
         point: OperatingPoint,
     ) -> Result<Option<OperatingPoint>, RunError> {
+        assert!(lane < self.lanes(at), "replica {at} has {} lanes, not one of number {lane}", self.lanes(at));
         let slowdown = Slowdown::of(point, &self.device(at).clock);
         let number = self.first_drive[at] + lane;
         let before = std::mem::replace(&mut self.drives[number].point, point);
