@@ -21,9 +21,11 @@ mod host;
 mod kernels;
 mod lane;
 mod partition;
+mod retained;
 mod step;
 mod stream;
 mod tuning;
+mod upload;
 mod weights;
 
 use crate::executor::{BuildError, ExecutorError};
@@ -32,6 +34,7 @@ use crate::weights::WeightsError;
 pub use ceilings::{Ceiling, Ceilings, SquareProduct};
 pub use driver::{Facts, Gpu};
 pub use executor::{CudaExecutor, Fit, Model};
+pub use retained::Retained;
 
 /// Why CUDA cannot be used, or failed.
 #[derive(Debug, thiserror::Error)]

@@ -105,7 +105,7 @@ pub fn open(kind: DeviceKind, config: Config, path: Option<&Path>) -> Result<Box
     let files = path.map(Files::open).transpose()?;
     let source: &dyn Source = files.as_ref().map_or(&Dummy { seed: 0 }, |files| files as &dyn Source);
     match kind {
-        DeviceKind::Cuda => Ok(Box::new(CudaDevice::open(config, source)?)),
+        DeviceKind::Cuda => Ok(Box::new(CudaDevice::open(config, source, path)?)),
         DeviceKind::Cpu { threads } => {
             let weights = Arc::new(Weights::from_source(&config, source, Dtype::Bf16)?);
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -115,6 +115,17 @@ pub fn open(kind: DeviceKind, config: Config, path: Option<&Path>) -> Result<Box
             Ok(Box::new(CpuDevice { config, weights, folder, threads, retention: None }))
         }
     }
+}
+
+/// The retention of a scenario. Learned networks lie beside the weights; to random weights belong random ones.
+fn retention(spec: &RetentionSpec, config: &Config, folder: Option<&Path>, seed: u64) -> Result<Retention, BuildError> {
+    let load = |kind| match folder {
+        Some(folder) => Gates::load(config, &Gates::beside(folder), kind),
+        None => Gates::dummy(config, 0, kind),
+    };
+    let gates = GateKind::of(&spec.policy).map(load).transpose();
+    let gates = gates.map_err(|error| BuildError::Unfit(format!("`{}`: {error}", spec.policy.name())))?.map(Arc::new);
+    Retention::new(spec, config, &Extras { gates, future: None, seed })
 }
 
 /// The CPU.
@@ -155,15 +166,7 @@ impl Device for CpuDevice {
     }
 
     fn retain(&mut self, spec: &RetentionSpec, seed: u64) -> Result<(), BuildError> {
-        let load = |kind| match &self.folder {
-            Some(folder) => Gates::load(&self.config, &Gates::beside(folder), kind),
-            None => Gates::dummy(&self.config, 0, kind),
-        };
-        let gates = GateKind::of(&spec.policy).map(load).transpose();
-        let gates =
-            gates.map_err(|error| BuildError::Unfit(format!("`{}`: {error}", spec.policy.name())))?.map(Arc::new);
-        let extras = Extras { gates, future: None, seed };
-        self.retention = Some(Retention::new(spec, &self.config, &extras)?);
+        self.retention = Some(retention(spec, &self.config, self.folder.as_deref(), seed)?);
         Ok(())
     }
 

@@ -132,7 +132,7 @@ impl Histories {
     ) -> Result<Vec<u32>, ExecutorError> {
         let mut inputs = Vec::new();
         for sequence in sequences {
-            let known = self.part(sequence, slots(sequence)?)?;
+            let known = self.known(sequence, slots(sequence)?)?;
             if known.len() < sequence.tokens as usize {
                 return Err(fault(sequence.seat, "lacks the input of a position"));
             }
@@ -141,16 +141,12 @@ impl Histories {
         Ok(inputs)
     }
 
-    /// Input tokens of a sequence's positions as far as they are known: fewer than it computes where a step that is out draws
-    /// them.
+    /// Input tokens of the positions of a sequence, which needs so many slots, as far as they are known: fewer than it computes where a
+    /// step that is out draws them.
     ///
     /// # Errors
-    /// The sequence has not begun, computes nothing or too much, or has blocks that do not cover its positions.
-    pub fn known(&self, sequence: &Sequence) -> Result<&[u32], ExecutorError> {
-        self.part(sequence, u64::from(sequence.past) + u64::from(sequence.tokens))
-    }
-
-    fn part(&self, sequence: &Sequence, slots: u64) -> Result<&[u32], ExecutorError> {
+    /// The sequence has not begun, computes nothing or too much, or has blocks that do not cover its slots.
+    pub fn known(&self, sequence: &Sequence, slots: u64) -> Result<&[u32], ExecutorError> {
         let Sequence { seat, past, tokens, .. } = *sequence;
         let history = self.at(seat).ok_or_else(|| fault(seat, "is computed without having begun"))?;
         let end = u64::from(past) + u64::from(tokens);

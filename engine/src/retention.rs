@@ -37,7 +37,7 @@ use overbook_sim::check::Check;
 use overbook_sim::kv::retention::{Keep, Needed, RetentionPolicy, RetentionSpec};
 
 use crate::config::Config;
-use crate::executor::{BuildError, Seat};
+use crate::executor::{BuildError, ExecutorError, Seat};
 
 pub use future::{AttentionRecord, Foresight, Recorder};
 pub(crate) use gates::Gate;
@@ -239,6 +239,11 @@ impl Retention {
         Retention { spec: RetentionSpec::strict(RetentionPolicy::Full, 1), needed, policy: recorder, gates: None }
     }
 
+    /// The same with another policy in the place of its own, which may ask it.
+    pub(crate) fn led(self, by: impl FnOnce(Arc<dyn TokenRetention>) -> Arc<dyn TokenRetention>) -> Retention {
+        Retention { policy: by(self.policy), ..self }
+    }
+
     /// Its settings.
     pub fn spec(&self) -> &RetentionSpec {
         &self.spec
@@ -264,9 +269,19 @@ impl Retention {
         self.gates.as_deref()
     }
 
+    /// Whether a smaller budget has room for what never goes.
+    pub(crate) fn takes(&self, budget: u32) -> Result<(), ExecutorError> {
+        let least = self.spec.least(budget);
+        if u64::from(budget) >= least {
+            return Ok(());
+        }
+        let name = self.spec.policy.name();
+        Err(ExecutorError(format!("a budget of {budget} for `{name}`, which needs {least} at least")))
+    }
+
     /// Tokens that never go with a budget: so many at the start, and so many of the latest.
     pub(crate) fn protects(&self, budget: u32) -> (u32, u32) {
-        self.spec.policy.protects(budget)
+        self.spec.protects(budget)
     }
 
     /// Whether it changes nothing and watches nothing.

@@ -13,6 +13,7 @@ pub mod gates;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod gradients;
+pub mod kv_zap;
 pub mod net;
 pub mod pointwise;
 pub mod study;
@@ -42,18 +43,21 @@ pub enum TrainError {
         /// The loss.
         loss: f32,
     },
-    /// Weights cannot be read.
+    /// Weights cannot be read back.
     #[error(transparent)]
     Weights(#[from] crate::weights::WeightsError),
-    /// What was written cannot be read back.
+    /// A model cannot be read back.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
-    /// What was written is no model for the reference.
-    #[error(transparent)]
-    Reference(#[from] crate::recall::reference::ReferenceError),
-    /// A policy lacks what it needs.
-    #[error(transparent)]
-    Lacking(#[from] crate::recall::policies::Lacking),
+    Subject(#[from] crate::recall::evaluate::SubjectError),
+    /// A policy cannot be measured.
+    #[error("{0}")]
+    Measure(#[from] crate::executor::BuildError),
+    /// The folder holds another study.
+    #[error("{path} holds a study with other settings; name another folder, or repeat the settings it says")]
+    OtherStudy {
+        /// Where it says its settings.
+        path: std::path::PathBuf,
+    },
     /// A file cannot be written.
     #[error("{path}: {detail}")]
     Write {

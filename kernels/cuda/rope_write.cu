@@ -73,15 +73,17 @@ __device__ __forceinline__ void rotate(Halves& x, const Halves& angle) {
 // Grid: (rows, blocks for all heads of a row: ROPE_WRITE_HEADS for each warp). A row of `qkv` is
 // [heads | kv_heads | kv_heads] x HEAD_DIM. Adds `bias` (may be null) to all; norms each head of queries and keys (if the norms'
 // weights are not null) and rotates it by the row's position (pairs i and i + HEAD_DIM / 2; `cos`, `sin`
-// [position][HEAD_DIM / 2]). Queries stay in `qkv`, keys and values go to their slot. Rows without an owner are left alone.
+// [position][HEAD_DIM / 2]). Queries stay in `qkv`, keys and values go to slot slots[row] of their sequence. Rows without an owner are
+// left alone.
 extern "C" __global__ void __launch_bounds__(ROPE_WRITE_THREADS) rope_write(
     bf16* __restrict__ qkv, const float* __restrict__ bias, const float* __restrict__ query_norm,
     const float* __restrict__ key_norm, const float* __restrict__ cos, const float* __restrict__ sin,
-    const i32* __restrict__ positions, const i32* __restrict__ owners, const i32* __restrict__ tables, i32 table_width,
-    bf16* __restrict__ keys, bf16* __restrict__ values, i32 heads, i32 kv_heads, float eps) {
+    const i32* __restrict__ positions, const i32* __restrict__ slots, const i32* __restrict__ owners,
+    const i32* __restrict__ tables, i32 table_width, bf16* __restrict__ keys, bf16* __restrict__ values, i32 heads,
+    i32 kv_heads, float eps) {
     const i64 row = blockIdx.x;
     const i32 owner = owners[row];
-    const i32 position = positions[row];
+    const i32 position = positions[row], place = slots[row];
     const i32 lane = threadIdx.x % 32, warp = blockIdx.y * (ROPE_WRITE_THREADS / 32) + threadIdx.x / 32;
     const i32 part = lane % ROPE_WRITE_LANES, head = warp * ROPE_WRITE_HEADS + lane / ROPE_WRITE_LANES;
     const i32 all = heads + 2 * kv_heads;
@@ -109,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(ROPE_WRITE_THREADS) rope_write(
         load_floats(cos + angle_at, angle.low);
         load_floats(sin + angle_at, angle.high);
     }
-    const i64 slot = slot_of(tables + static_cast<i64>(owner) * table_width, position);
+    const i64 slot = slot_of(tables + static_cast<i64>(owner) * table_width, place);
     if (bias != nullptr) {
         add_bias(x, offset);
     }

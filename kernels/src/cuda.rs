@@ -23,7 +23,7 @@ pub struct Source {
 pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 
 /// All sources.
-pub const SOURCES: [Source; 8] = [
+pub const SOURCES: [Source; 10] = [
     Source { name: "embed", text: include_str!("../cuda/embed.cu"), takes: &[], kernels: &["embed"] },
     Source { name: "add_norm", text: include_str!("../cuda/add_norm.cu"), takes: &["HIDDEN"], kernels: &["add_norm"] },
     Source {
@@ -52,7 +52,22 @@ pub const SOURCES: [Source; 8] = [
         takes: &[],
         kernels: &["update_tables", "copy_blocks", "gather_blocks", "scatter_blocks"],
     },
+    Source {
+        name: "retain",
+        text: include_str!("../cuda/retain.cu"),
+        takes: &["HEAD_DIM", "BLOCK_SHIFT"],
+        kernels: &["note_tokens", "score_keys", "cut_tokens"],
+    },
+    Source {
+        name: "weigh",
+        text: include_str!("../cuda/weigh.cu"),
+        takes: &["HEAD_DIM", "GROUP", "BLOCK_SHIFT"],
+        kernels: &["weigh_queries", "weigh_tokens"],
+    },
 ];
+
+/// Names of the sources that only sequences need which keep some of their tokens.
+pub const RETENTION: [&str; 2] = ["retain", "weigh"];
 
 /// Kernels that only measure: what memory and launches cost alone.
 pub const CEILINGS: Source = Source {
@@ -98,6 +113,18 @@ pub const PADDING: u32 = u32::MAX;
 /// Threads per block of `update_tables` (grid: as many blocks as there are changes for their threads), `copy_blocks` (grid: pairs,
 /// planes), `gather_blocks` and `scatter_blocks` (grid: blocks, planes; a plane is the keys or the values of a layer).
 pub const BLOCKS_THREADS: u32 = 256;
+
+/// Threads per block of `note_tokens`; grid: rows.
+pub const NOTE_TOKENS_THREADS: u32 = 128;
+/// Threads per block of `score_keys`; grid: parts, KV heads.
+pub const SCORE_KEYS_THREADS: u32 = 256;
+/// Threads per block of `cut_tokens`; grid: parts, KV heads.
+pub const CUT_TOKENS_THREADS: u32 = 256;
+/// Moves that `cut_tokens` lists at once.
+pub const CUT_LIST: u32 = 512;
+/// Threads per block of `weigh_queries` (grid: rows or parts, KV heads) and `weigh_tokens` (grid: any number of blocks that share the
+/// slots of a part, KV heads or 1, parts).
+pub const WEIGH_THREADS: u32 = 128;
 
 /// Threads per block of the kernels of [`CEILINGS`].
 pub const CEILING_THREADS: u32 = 256;
@@ -172,6 +199,86 @@ impl Draw {
     }
 }
 
+/// What `note_tokens` notes of a token beside its position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Note {
+    /// 0.
+    Nothing,
+    /// A number of 24 bits, drawn from a key for each head and the position.
+    Random,
+    /// The negative length of its key.
+    Norm,
+    /// What a network gives.
+    Gate,
+    /// The logarithm of the logistic function of that.
+    LogGate,
+}
+
+/// What `cut_tokens` takes for the score of a token; the lowest goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Score {
+    /// Its position.
+    Position,
+    /// Its note.
+    Note,
+    /// Its note, as often as it is old: once for the token that was computed last.
+    Age,
+}
+
+/// A sequence in a step, as it stands in device memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(16))]
+pub struct Part {
+    /// Row of its block table; below zero: the part fills up, and is left alone.
+    pub owner: i32,
+    /// Slots occupied before the step.
+    pub kept: i32,
+    /// Tokens that landed behind them.
+    pub rows: i32,
+    /// Row of the first.
+    pub first_row: i32,
+    /// Slots that stay; below zero: nothing goes.
+    pub budget: i32,
+    /// Position computed last.
+    pub now: i32,
+    /// Tokens at the start of the sequence that never go.
+    pub first: i32,
+    /// Latest tokens that never go.
+    pub latest: i32,
+}
+
+impl Part {
+    /// One that fills up.
+    pub const PADDING: Part =
+        Part { owner: -1, kept: 0, rows: 0, first_row: 0, budget: -1, now: 0, first: 0, latest: 0 };
+
+    /// Its numbers in their order.
+    pub fn words(&self) -> [i32; 8] {
+        let Part { owner, kept, rows, first_row, budget, now, first, latest } = *self;
+        [owner, kept, rows, first_row, budget, now, first, latest]
+    }
+
+    /// As it stands in device memory.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let four = bytes.chunks_exact_mut(4).zip(self.words());
+        four.for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+        bytes
+    }
+
+    /// Whether a token never goes.
+    pub fn protects(&self, position: i32) -> bool {
+        position < self.first || position > self.now - self.latest
+    }
+
+    /// Slots that are occupied when some go.
+    pub fn slots(&self) -> usize {
+        (self.kept + self.rows) as usize
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +327,19 @@ mod tests {
             ("sample", "SAMPLE_THREADS", SAMPLE_THREADS),
             ("sample", "SAMPLE_VOCAB_MAX", SAMPLE_VOCAB_MAX),
             ("blocks", "BLOCKS_THREADS", BLOCKS_THREADS),
+            ("retain", "NOTE_TOKENS_THREADS", NOTE_TOKENS_THREADS),
+            ("retain", "SCORE_KEYS_THREADS", SCORE_KEYS_THREADS),
+            ("retain", "CUT_TOKENS_THREADS", CUT_TOKENS_THREADS),
+            ("retain", "CUT_LIST", CUT_LIST),
+            ("weigh", "WEIGH_THREADS", WEIGH_THREADS),
+            ("retain", "NOTE_NONE", Note::Nothing as u32),
+            ("retain", "NOTE_RANDOM", Note::Random as u32),
+            ("retain", "NOTE_NORM", Note::Norm as u32),
+            ("retain", "NOTE_GATE", Note::Gate as u32),
+            ("retain", "NOTE_LOG_GATE", Note::LogGate as u32),
+            ("retain", "SCORE_POSITION", Score::Position as u32),
+            ("retain", "SCORE_NOTE", Score::Note as u32),
+            ("retain", "SCORE_AGE", Score::Age as u32),
             ("ceilings", "CEILING_THREADS", CEILING_THREADS),
             ("ceilings", "CEILING_TILE", CEILING_TILE),
         ] {
@@ -291,6 +411,22 @@ mod tests {
         };
         let words = [0x3f80_0000, 2, 0x3f00_0000, 3, 0x0506_0708, 0x0102_0304, 4, 5_u32];
         assert_eq!(draw.to_bytes().to_vec(), words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_part_has_the_layout_of_the_sources() {
+        for name in RETENTION {
+            let text = source(name).split_once("struct alignas(16) Part {").expect("a structure").1;
+            let lines = text.split_once('}').expect("an end").0.lines().map(str::trim);
+            let fields: Vec<_> = lines.filter(|line| line.starts_with("i32 ")).collect();
+            let names = ["owner", "kept", "rows", "first_row", "budget", "now", "first", "latest"];
+            assert_eq!(fields, names.map(|name| format!("i32 {name};")), "{name}");
+        }
+        let part = Part { owner: 1, kept: 2, rows: 3, first_row: 4, budget: 5, now: 6, first: 7, latest: 8 };
+        assert_eq!((part.words(), size_of::<Part>()), ([1, 2, 3, 4, 5, 6, 7, 8], 32));
+        assert_eq!(part.to_bytes()[4..8], [2, 0, 0, 0]);
+        assert!(Part { first: 2, latest: 3, now: 9, ..part }.protects(1), "a sink");
+        assert_eq!([6, 7].map(|at| Part { latest: 3, now: 9, first: 0, ..part }.protects(at)), [false, true]);
     }
 
     #[test]

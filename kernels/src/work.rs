@@ -141,6 +141,29 @@ pub fn move_blocks(blocks: u64, planes: u64, block_bytes: u64) -> Work {
     Work { bytes: 2 * blocks * planes * block_bytes, flop: 0 }
 }
 
+/// Notes of new tokens: a position and a note out for each KV head, and in what they are made of: a key in 16 bits, or what the inner
+/// layer of a network gives in 32 bits (its second layer is counted once; five FLOP for each activation).
+pub fn note_tokens(rows: u64, kv_heads: u64, key: u64, width: u64) -> Work {
+    let network = if width > 0 { 4 * (rows * width + width + kv_heads * (width + 1)) } else { 0 };
+    let flop = rows * kv_heads * (2 * key + 2 * width) + 6 * rows * width;
+    Work { bytes: rows * (kv_heads * (8 + 2 * key) + 12) + network, flop }
+}
+
+/// Products of the queries of a group with keys in 16 bits, `pairs` of a row and a slot, where `slots` are read; `out` numbers in 32 bits.
+pub fn weigh(heads: Heads, pairs: u64, slots: u64, out: u64) -> Work {
+    Work { bytes: 2 * heads.kv * heads.dim * slots + 4 * out, flop: 2 * heads.query * heads.dim * pairs }
+}
+
+/// Scores from the keys of so many slots in each head: a sum, and a product with it.
+pub fn score_keys(slots: u64, kv_heads: u64, dim: u64) -> Work {
+    Work { bytes: slots * kv_heads * (2 * dim + 4), flop: 6 * slots * kv_heads * dim }
+}
+
+/// A search for the lowest scores among `slots` of each head, positions and notes read once, and `moves` of keys and values in 16 bits.
+pub fn cut_tokens(slots: u64, kv_heads: u64, moves: u64, dim: u64) -> Work {
+    Work { bytes: 8 * slots * kv_heads + moves * 2 * (4 * dim + 8), flop: slots * kv_heads }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +217,12 @@ mod tests {
         assert_eq!(attend_merge(1, heads, 3), Work { bytes: 6 * 24 + 16, flop: 60 + 8 });
         assert_eq!(silu_mul(2, 8), Work { bytes: 96, flop: 80 });
         assert_eq!(sample(2, 100), Work { bytes: 800, flop: 200 });
+        assert_eq!(note_tokens(3, 2, 0, 0), Work { bytes: 3 * (16 + 12), flop: 0 });
+        assert_eq!(note_tokens(3, 2, 4, 0), Work { bytes: 3 * (2 * 16 + 12), flop: 48 });
+        assert_eq!(note_tokens(3, 2, 0, 8), Work { bytes: 84 + 4 * (24 + 8 + 18), flop: 96 + 144 });
+        assert_eq!(weigh(heads, 6, 4, 5), Work { bytes: 32 + 20, flop: 96 });
+        assert_eq!(score_keys(5, 2, 4), Work { bytes: 120, flop: 240 });
+        assert_eq!(cut_tokens(5, 2, 3, 4), Work { bytes: 80 + 144, flop: 10 });
         assert_eq!(update_tables(5).bytes, 80);
         assert_eq!(move_blocks(3, 4, 16).bytes, 384);
     }

@@ -15,6 +15,8 @@ pub enum Style {
     Line,
     /// Points joined by lines, each point marked.
     Dots,
+    /// Marked points that no order joins.
+    Marks,
     /// The value holds from its point until the next one.
     Steps,
     /// Steps, filled down to the axis.

@@ -34,18 +34,23 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     }
     if let Some(quality) = &summary.quality {
         let unknown = summary.quality_unknown().unwrap_or(0.0);
-        let told = match summary.quality_share() {
-            Some(value) => format!("{} of the answers of full caches", Unit::Share.show(value)),
-            None => format!("unknown for {} of requests", Unit::Share.show(unknown)),
-        };
-        let rate = summary.answers_per_gpu_second().map_or_else(|| "–".to_owned(), number);
-        lines.push((
-            "quality",
-            format!(
-                "{told}, {rate} right answers per GPU second ({} on {}; {})",
-                quality.task, quality.model, quality.source
+        let (task, model) = (&quality.task, &quality.model);
+        let told = match summary.quality_share().zip(summary.answers_per_gpu_second()) {
+            Some((value, rate)) => format!(
+                "{} of the answers of full caches, {} right answers per GPU second ({task} on {model}; {})",
+                Unit::Share.show(value),
+                number(rate),
+                quality.source
             ),
-        ));
+            None => {
+                format!(
+                    "unknown for {} of requests ({task} on {model}): {}",
+                    Unit::Share.show(unknown),
+                    quality.unknown
+                )
+            }
+        };
+        lines.push(("quality", told));
     }
     lines
 }
@@ -75,8 +80,13 @@ pub(crate) fn table(summary: &Summary) -> Table {
     }
     let source = match quality {
         Some(quality) => format!(
-            " Answers: {} on {}, `{}`, {}. Interpolated between measured budgets, unknown beyond them.",
-            quality.task, quality.model, quality.policy, quality.source
+            " Answers: {} on {}, `{}`, {}. Interpolated between measured budgets, unknown beyond them{}{}.",
+            quality.task,
+            quality.model,
+            quality.policy,
+            quality.source,
+            if quality.unknown.is_empty() { "" } else { ": " },
+            quality.unknown
         ),
         None => " No quality is stated: `slo.quality` names a task.".to_owned(),
     };
@@ -117,6 +127,7 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
             ("policy", quality.policy.as_str().into()),
             ("full_score", Json::Float(quality.full)),
             ("source", quality.source.as_str().into()),
+            ("unknown", if quality.unknown.is_empty() { Json::Null } else { quality.unknown.as_str().into() }),
         ];
         entries.push(("quality", object(of)));
         entries.push(("answers_of_full_caches", float(summary.quality_share())));

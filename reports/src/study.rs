@@ -91,6 +91,8 @@ pub struct Study {
     pub points: Vec<StudyPoint>,
     /// What the study expected.
     pub verdicts: Vec<Judged>,
+    /// Targets of `slo:` that points miss, a line each; of a comparison by load only those where no load keeps them.
+    pub missed: Vec<String>,
     /// Rows of traces that are not played, and why; empty if all are.
     pub left_out: String,
     /// Rows of traces that `sort` has moved; empty if none.
@@ -200,6 +202,7 @@ impl Study {
             trust: self.trust_lines(),
             tally: Judged::tally(&self.verdicts),
             verdicts: &self.verdicts,
+            missed: &self.missed,
             figures: chart::figures(self).iter().map(crate::figure::Figure::html).collect(),
             header: self.header(),
             axes: self.axes.len(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use overbook_sim::hardware::model::ModelSpec;
-use overbook_sim::kv::retention::{OutputRule, PromptRule, RetentionPolicy, RetentionSpec};
+use overbook_sim::kv::retention::{OutputRule, PromptRule, Protect, RetentionPolicy, RetentionSpec};
 use overbook_sim::results::summary::Quality;
 use serde::Deserialize;
 
@@ -129,7 +129,21 @@ fn parse(path: &str, text: &str) -> Result<Vec<QualityRow>, QualityError> {
         if !share(row.score) || !share(row.full) || row.full <= 0.0 || row.budget == 0 {
             return Err(wrong(format!("line {line}: scores are from 0 to 100 percent, `full` and `budget` above 0")));
         }
+        let same = |other: &&QualityRow| {
+            let key = |row: &QualityRow| {
+                (row.model.clone(), row.task.clone(), row.policy.clone(), row.evicts, row.budget, row.source.clone())
+            };
+            key(other) == key(&row)
+        };
+        if rows.iter().any(|other| same(&other)) {
+            return Err(wrong(format!(
+                "line {line} has the model, task, policy, budget and source of a line before it"
+            )));
+        }
         rows.push(row);
+    }
+    if rows.is_empty() {
+        return Err(wrong("it has no rows".to_owned()));
     }
     Ok(rows)
 }
@@ -164,10 +178,27 @@ pub(crate) fn of(
 ) -> Result<Option<Quality>, QualityError> {
     let Some(spec) = &scenario.slo.quality else { return Ok(None) };
     let rows = spec.table.as_deref().map_or_else(|| Ok(catalog()), read)?;
+    let scenario_model = model;
     let model = spec.model.as_deref().unwrap_or(&model.name);
     let retention = scenario.engine.retention.as_ref();
     let policy = retention.map_or(RetentionPolicy::Full, |retention| retention.policy);
-    scores(&rows, (&spec.task, model), (&policy, retention.and_then(Evicts::of)), budgets).map(Some)
+    let mut quality = scores(&rows, (&spec.task, model), (&policy, retention.and_then(Evicts::of)), budgets)?;
+    // The catalog's rows are of policies as their sources had them; what a table of the user's was measured with, the user knows.
+    let changed = retention.filter(|retention| {
+        let plain = RetentionPolicy::all().into_iter().find(|policy| policy.name() == retention.policy.name());
+        spec.table.is_none() && (retention.protect != Protect::default() || plain != Some(retention.policy))
+    });
+    if changed.is_some() && !quality.by_budget.keys().all(|&budget| budget == 0) {
+        quality.by_budget.iter_mut().filter(|(budget, _)| **budget > 0).for_each(|(_, score)| *score = None);
+        quality.unknown = format!(
+            "`{}` was not measured with these settings; `slo.quality.table` takes rows of your own",
+            policy.name()
+        );
+    }
+    if plain(model) != plain(&scenario_model.name) {
+        quality.model = format!("{}, taken for {}", quality.model, scenario_model.name);
+    }
+    Ok(Some(quality))
 }
 
 /// Scores of a policy at a task with a model, for the budgets that were used.
@@ -192,22 +223,34 @@ pub fn scores(
     };
     let mine: Vec<&QualityRow> =
         of_model.iter().copied().filter(|row| row.policy == policy.name() && Some(row.evicts) == evicts).collect();
-    let origin = mine.first().unwrap_or(first);
     let share = |row: &QualityRow| of_percent(row.score);
-    let mut by_budget: BTreeMap<u32, Option<f64>> = budgets
-        .filter(|&budget| budget > 0)
-        .map(|budget| {
-            let mut sources: Vec<&str> = mine.iter().map(|row| row.source.as_str()).collect();
-            sources.dedup();
-            let score = sources.into_iter().find_map(|source| {
-                let grid = mine.iter().filter(|row| row.source == source);
-                let mut grid: Vec<(f64, f64)> = grid.map(|row| (f64::from(row.budget).log2(), share(row))).collect();
-                grid.sort_by(|a, b| a.0.total_cmp(&b.0));
-                inside(&grid, f64::from(budget).log2())
-            });
-            (budget, score)
-        })
-        .collect();
+    let budgets: Vec<u32> = budgets.filter(|&budget| budget > 0).collect();
+    let mut sources: Vec<&str> = Vec::new();
+    for row in &mine {
+        if !sources.contains(&row.source.as_str()) {
+            sources.push(&row.source);
+        }
+    }
+    // Scores of two sources are not compared: one is taken, that which knows most of the budgets.
+    let curves = sources.into_iter().map(|source| {
+        let mut grid: Vec<(f64, f64)> = Vec::new();
+        for row in mine.iter().filter(|row| row.source == source) {
+            grid.push((f64::from(row.budget).log2(), share(row)));
+        }
+        grid.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let curve: BTreeMap<u32, Option<f64>> =
+            budgets.iter().map(|&budget| (budget, inside(&grid, f64::from(budget).log2()))).collect();
+        (source, curve)
+    });
+    let known = |curve: &BTreeMap<u32, Option<f64>>| curve.values().flatten().count();
+    let best = curves.reduce(|best, other| if known(&other.1) > known(&best.1) { other } else { best });
+    let (source, mut by_budget) =
+        best.unwrap_or_else(|| (first.source.as_str(), budgets.iter().map(|&budget| (budget, None)).collect()));
+    let origin = of_model.iter().find(|row| row.source == source).unwrap_or(first);
+    let unmeasured: Vec<u32> =
+        by_budget.iter().filter(|(_, score)| score.is_none()).map(|(&budget, _)| budget).collect();
+    let unknown =
+        if unmeasured.is_empty() { String::new() } else { why_unknown(&of_model, &mine, policy.name(), &unmeasured) };
     let full = of_percent(origin.full);
     by_budget.insert(0, Some(full));
     Ok(Quality {
@@ -217,7 +260,24 @@ pub fn scores(
         source: format!("{} ({})", origin.source, origin.kind),
         full,
         by_budget,
+        unknown,
     })
+}
+
+/// Why nothing is known of some budgets of a policy: `of_model` are the rows of task and model, `mine` those of policy and way of evicting.
+fn why_unknown(of_model: &[&QualityRow], mine: &[&QualityRow], policy: &str, budgets: &[u32]) -> String {
+    let budgets = budgets.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    if let (Some(low), Some(high)) = (mine.iter().map(|row| row.budget).min(), mine.iter().map(|row| row.budget).max())
+    {
+        return format!("`{policy}` was measured from {low} to {high} slots, and not with {budgets}");
+    }
+    if let Some(other) = of_model.iter().find(|row| row.policy == policy) {
+        return match other.evicts {
+            Evicts::Prompt => format!("`{policy}` was measured with `prompt: at-end` and `output: keep` alone"),
+            Evicts::Throughout => format!("`{policy}` was measured with `output: evict` alone"),
+        };
+    }
+    format!("nobody measured `{policy}`; there are {}", list(of_model.iter().map(|row| row.policy.as_str())))
 }
 
 /// A share with as many digits as its percentage was written with.
@@ -300,6 +360,25 @@ mod tests {
         let snap = RetentionPolicy::SnapKv(SnapKv::default());
         assert_eq!(of(snap, Evicts::Prompt, "RULER-4k", "qwen3-8b", 1024), Some(0.3306));
         assert_eq!(at(snap, "RULER-4k", "qwen3-8b", 1024), None, "measured with all output kept");
+    }
+
+    #[test]
+    fn scores_of_two_sources_are_not_mixed() {
+        let text = "model,task,policy,evicts,budget,score,full,samples,kind,source\n\
+            m,t,trim-kv,throughout,64,45,50,,published,paper A\n\
+            m,t,trim-kv,throughout,128,72,90,,published,paper B\n\
+            m,t,trim-kv,throughout,512,81,90,,published,paper B\n";
+        let rows = parse("two.csv", text).unwrap();
+        let of = |budgets: &[u32]| {
+            scores(&rows, ("t", "m"), (&TRIM, Some(Evicts::Throughout)), budgets.iter().copied()).unwrap()
+        };
+        let one = of(&[512]);
+        assert_eq!((one.full, one.by_budget[&512], one.source.as_str()), (0.9, Some(0.81), "paper B (published)"));
+        let more = of(&[64, 128, 512]);
+        assert_eq!((more.full, more.by_budget[&64], more.by_budget[&512]), (0.9, None, Some(0.81)));
+        assert!(more.unknown.contains("not with 64"), "{}", more.unknown);
+        let twice = format!("{text}m,t,trim-kv,throughout,512,80,90,,published,paper B\n");
+        assert!(parse("x.csv", &twice).unwrap_err().to_string().contains("line 5 has the model"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use overbook_sim::fleet::{
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::hardware::model::ModelSpec;
-use overbook_sim::kv::retention::{Keep, RetentionSpec};
+use overbook_sim::kv::retention::{Keep, OutputRule, RetentionSpec};
 use overbook_sim::kv::{LoadRule, StoreSpec, TierSpec};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
@@ -416,7 +416,14 @@ impl Point {
         let layout = self.scenario.layout(&self.model);
         let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
         let work = retention.policy.work();
-        let pace = (retention.budget, retention.every);
+        // No request has more slots than its context. Where output stays, nothing is searched for while decoding.
+        let longest = match self.scenario.engine.max_model_len {
+            Some(MaxModelLen::Tokens(len)) => len,
+            _ => self.model.context,
+        };
+        let budget = retention.budget.min(longest);
+        let every = if retention.output == OutputRule::Keep { u32::MAX } else { retention.every };
+        let pace = (budget, every);
         let work = RetentionWork::new(&work, pace, &self.gpu, (&self.model, &shard), layout.kv);
         Ok(Box::new(Retained::new(whole, work)))
     }

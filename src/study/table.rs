@@ -60,10 +60,13 @@ impl Asked<'_> {
     ];
 }
 
-/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, and with sessions.
-const DEFINED: [&str; 7] = [
+/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, and with sessions.
+const DEFINED: [&str; 10] = [
     "loaded_tokens",
     "cache_gap",
+    "quality",
+    "quality_unknown",
+    "answers_per_gpu_second",
     "sessions_finished",
     "session_duration_p50",
     "session_duration_p99",
@@ -72,7 +75,7 @@ const DEFINED: [&str; 7] = [
 ];
 
 /// Metrics that a study's table has where any point has some.
-const RARE: [&str; 5] = ["recompute_tax", "expired", "cancelled", "rejected", "failed"];
+const RARE: [&str; 6] = ["shrunk", "recompute_tax", "expired", "cancelled", "rejected", "failed"];
 
 impl StudyOutcome {
     /// The points side by side.
@@ -97,6 +100,7 @@ impl StudyOutcome {
             points: points.collect(),
             metrics,
             verdicts: judged_all(&self.expected),
+            missed: if asked.by_load { self.missed_everywhere(study) } else { self.missed(study) },
             left_out: self.of_rows(left_out),
             sorted: self.of_rows(put_in_order),
             calibration: calibration(study),
@@ -136,13 +140,32 @@ impl StudyOutcome {
 
     /// The targets of `slo:` that points miss, a line each.
     pub fn missed(&self, study: &Study) -> Vec<String> {
-        let points = study.points().iter().zip(&self.points).filter_map(|(point, one)| Some((point, one.as_ref()?)));
-        let lines = points.flat_map(|(point, outcome)| {
-            let missed = outcome.verdicts.iter().filter(|verdict| !verdict.met());
-            missed.map(|v| format!("{} at {}: {}, got {}", v.label(), place(point), v.target_text(), v.value_text()))
-        });
-        lines.collect()
+        self.done(study).flat_map(|(point, outcome)| missed_at(point, outcome)).collect()
     }
+
+    /// Where no load keeps the targets of `slo:`: those that are missed at the first load, a line each. The loads are the first axis.
+    pub fn missed_everywhere(&self, study: &Study) -> Vec<String> {
+        let line = |point: &Point| point.coordinates.get(1..).unwrap_or_default().to_vec();
+        let mut first: Vec<(&Point, &Outcome)> = Vec::new();
+        for (point, outcome) in self.done(study) {
+            if !first.iter().any(|(other, _)| line(other) == line(point)) {
+                first.push((point, outcome));
+            }
+        }
+        let ever = |of: &Point| self.done(study).any(|(point, one)| line(point) == line(of) && one.keeps_targets());
+        first.into_iter().filter(|(point, _)| !ever(point)).flat_map(|(point, one)| missed_at(point, one)).collect()
+    }
+
+    /// The points that have an outcome.
+    fn done<'a>(&'a self, study: &'a Study) -> impl Iterator<Item = (&'a Point, &'a Outcome)> {
+        study.points().iter().zip(&self.points).filter_map(|(point, one)| Some((point, one.as_ref()?)))
+    }
+}
+
+/// The targets that a point misses, a line each.
+fn missed_at(point: &Point, outcome: &Outcome) -> Vec<String> {
+    let missed = outcome.verdicts.iter().filter(|verdict| !verdict.met());
+    missed.map(|v| format!("{} at {}: {}, got {}", v.label(), place(point), v.target_text(), v.value_text())).collect()
 }
 
 /// The figures of `expect:`: what each stands on, target, got, source. What a source states comes first, what only keeps our own

@@ -22,6 +22,9 @@ engine: { kv_tokens: 256, max_model_len: 32, cost: { constant: { device: 2ms } }
 scheduler: { vllm: { max_num_seqs: 2, max_num_batched_tokens: 16 } }
 ";
 
+/// Tokens of prompts go at their end, and two more at once while requests decode.
+const LAZY: &str = "{ policy: key-diff, budget: 8, every: 2, prompt: at-end }";
+
 /// Kernels and products compute nothing: for what does not look at tokens.
 const NULL: (&str, &str) = ("OVERBOOK_EMULATOR_NULL", "1");
 
@@ -104,6 +107,25 @@ fn the_simulator_makes_its_batches() {
     // One run says nothing of others.
     let once = overbook(&home, "validate tiny.yaml --on cuda --repeats 1", &[NULL]).ends(0);
     assert!(once.out.contains("unknown") && !once.out.contains("inf %"), "{}", once.out);
+}
+
+/// Budgets of slots: the GPU evicts, and the simulator makes the same batches with the same blocks.
+#[test]
+fn requests_that_keep_only_some_tokens_are_replayed_without_a_difference() {
+    let home = home();
+    let own = "--set scheduler.vllm.enable_prefix_caching=false --set engine.retention";
+    for retention in [".budget=6 --set engine.retention.policy.trim-kv.window=0", "=LAZY"] {
+        let args = format!("validate tiny.yaml --on cuda --replay {own}{retention}");
+        let args: Vec<String> = args.split_whitespace().map(|word| word.replace("LAZY", LAZY)).collect();
+        let mut command = command(&home, "", &[]);
+        let ran = Ran::of(&command.args(args).output().expect("the program starts")).ends(0);
+        assert!(ran.out.contains("6 requests, 0 differences"), "{retention}: {}", ran.out);
+    }
+    let args = format!("run tiny.yaml --on cuda --out r {own}.budget=12 --set engine.retention.policy");
+    let lacks = overbook(&home, &(args.clone() + ".snap-kv.window=8"), &[]).ends(2).err;
+    assert!(lacks.contains("the CUDA engine has no `snap-kv`") && lacks.contains("use `--on cpu`"), "{lacks}");
+    let ran = overbook(&home, &(args + "=window"), &[NULL]).ends(0);
+    assert!(ran.out.contains("requests lost tokens"), "{}", ran.out);
 }
 
 #[test]

@@ -91,6 +91,7 @@ struct Engine {
   unsigned epoch;  // counts launches
   uint32_t barriers, warp_syncs[WARP];  // so far
   unsigned char *stacks, *shared, *shared_free, *dynamic;
+  unsigned guarded;  // stacks below which no page can be touched
   unsigned static_bytes;  // of the arrays that this launch has entered
   SharedArray* arrays;
   Thread thread[THREADS_MAX];
@@ -424,9 +425,15 @@ inline void reserve_memory() {
   void* shared = mmap(nullptr, SHARED_REGION, PROT_NONE, flags, -1, 0);
   if (at == MAP_FAILED || shared == MAP_FAILED) stop("no memory for the fibers");
   e.stacks = static_cast<unsigned char*>(at);
-  for (unsigned i = 0; i < THREADS_MAX; ++i) mprotect(stack_of(i) - STACK_GUARD, STACK_GUARD, PROT_NONE);
   e.shared = static_cast<unsigned char*>(shared);
   e.shared_free = e.shared + PAGE;
+}
+
+/// Guards the stacks of so many threads. A guard takes two of the mappings that a process may have, and every library of a kernel has its
+/// own stacks: those that no launch needs have none.
+inline void guard_stacks(unsigned threads) {
+  for (; engine.guarded < threads; ++engine.guarded)
+    if (mprotect(stack_of(engine.guarded) - STACK_GUARD, STACK_GUARD, PROT_NONE) != 0) stop("mprotect failed");
 }
 
 /// The dynamic shared memory keeps its room and moves its start, so that it always ends at the guard page.
@@ -456,6 +463,7 @@ inline void run(const Launch& launch) {
   ++e.epoch;
   e.static_bytes = 0;
   e.threads = unsigned(threads);
+  guard_stacks(e.threads);
   e.warps = (e.threads + WARP - 1) / WARP;
   place_dynamic_shared(launch.shared_bytes);
   for (unsigned i = 0; i < e.threads; ++i) {

@@ -218,11 +218,7 @@ impl Retained {
         shrink: Shrink,
     ) -> Result<(), ExecutorError> {
         let Shrink { seat, budget } = shrink;
-        let least = self.retention.spec().policy.least();
-        if budget < least {
-            let name = self.retention.spec().policy.name();
-            return Err(ExecutorError(format!("a budget of {budget} for `{name}`, which needs {least} at least")));
-        }
+        self.retention.takes(budget)?;
         let Some(Some(state)) = self.states.get_mut(seat as usize) else {
             return Err(ExecutorError(format!("the budget of seat {seat} shrinks, and nothing of it is computed")));
         };

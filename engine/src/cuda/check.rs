@@ -7,6 +7,8 @@ mod attention;
 mod blocks;
 mod draws;
 mod elementwise;
+mod retain;
+pub mod retained;
 mod rig;
 pub mod whole;
 
@@ -67,7 +69,7 @@ impl Scope<'_> {
 /// Kernels that are checked, each with those that are checked with it: what is split is merged, what is gathered is scattered.
 pub fn kernels() -> impl Iterator<Item = &'static str> {
     let all = SOURCES.iter().flat_map(|source| source.kernels.iter().copied());
-    all.filter(|kernel| !["attend_merge", "gather_blocks", "scatter_blocks"].contains(kernel))
+    all.filter(|kernel| !["attend_merge", "gather_blocks", "scatter_blocks", "weigh_tokens"].contains(kernel))
 }
 
 /// Compiles what checks and models need, on all cores, into the folder where it is then found. Returns how many sources.
@@ -109,5 +111,6 @@ pub fn check(gpu: &Arc<Gpu>, cache: Option<&Path>, scope: Scope) -> Result<Vec<K
     blocks::check(&rig, scope, &mut checks)?;
     draws::check(&rig, scope, &mut checks)?;
     attention::check(&rig, scope, &mut checks)?;
+    retain::check(&rig, scope, &mut checks)?;
     Ok(checks)
 }

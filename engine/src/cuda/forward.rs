@@ -8,6 +8,7 @@ use super::CudaError;
 use super::blas::{Blas, Shape};
 use super::driver::{Address, Buffer, Gpu};
 use super::kernels::{Cache, Dims, Kernels, Rows, Tables};
+use super::retained::{Notes, Weighs};
 use super::step::Counts;
 use super::stream::Stream;
 use super::weights::Weights;
@@ -51,14 +52,19 @@ pub(super) struct Work {
     /// Parts of split attention, and their largest scores and sums.
     partial: Buffer,
     stats: Buffer,
+    /// Inside the networks of retention, `[row, width]` in f32, and largest product and sum of each query's weights, `[row, head, 2]`;
+    /// where it needs them.
+    gate: Option<Buffer>,
+    heard: Option<Buffer>,
 }
 
 /// Bytes of each buffer, in the order of [`Work`].
-fn sizes(dims: &Dims, rows: u32, draws: u32, sms: u32) -> [usize; 11] {
+fn sizes(dims: &Dims, rows: u32, draws: u32, sms: u32) -> [usize; 13] {
     let (rows, draws) = (padded(rows) as usize, padded(draws) as usize);
     let wide = |width: u32| rows * width as usize * 2;
     // Where there is more than one split, all parts are computed in one wave of two blocks per multiprocessor.
     let parts = (2 * sms * (dims.heads / dims.kv_heads)) as usize;
+    let weighs = dims.retention.is_some_and(|retains| retains.weighs);
     [
         wide(dims.hidden),
         wide(dims.hidden),
@@ -71,13 +77,15 @@ fn sizes(dims: &Dims, rows: u32, draws: u32, sms: u32) -> [usize; 11] {
         draws * dims.vocab as usize * 4,
         parts * dims.dim as usize * 4,
         parts * 8,
+        rows * dims.gate() as usize * 4,
+        if weighs { rows * dims.heads as usize * 8 } else { 0 },
     ]
 }
 
 impl Work {
     pub(super) fn new(gpu: &Arc<Gpu>, dims: &Dims, rows: u32, draws: u32) -> Result<Work, CudaError> {
         let sms = gpu.facts().multiprocessors;
-        let [x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats] =
+        let [x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats, gate, heard] =
             sizes(dims, rows, draws, sms);
         let buffer = |bytes: usize| Buffer::new(gpu, bytes);
         Ok(Work {
@@ -92,13 +100,17 @@ impl Work {
             logits: buffer(logits)?,
             partial: buffer(partial)?,
             stats: buffer(stats)?,
+            gate: (gate > 0).then(|| buffer(gate)).transpose()?,
+            heard: (heard > 0).then(|| buffer(heard)).transpose()?,
         })
     }
 
     /// Fills it with a small number: products of zeros, or of nothing in particular, take another time.
     pub(super) fn fill(&self, stream: &Stream) -> Result<(), CudaError> {
-        let Work { x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats } = self;
-        for buffer in [x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats] {
+        let Work { x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats, gate, heard } =
+            self;
+        let always = [x, delta, normed, qkv, attended, gate_up, inner, picked, logits, partial, stats];
+        for buffer in always.into_iter().chain(gate).chain(heard) {
             // SAFETY: the whole of a buffer that lives as long as the lane, whose stream is waited for.
             unsafe { stream.fill(buffer.at(0), 0x3c, buffer.bytes())? };
         }
@@ -118,7 +130,12 @@ impl Work {
             Product::GateUp => (self.normed.at(0), self.gate_up.at(0)),
             Product::Down => (self.inner.at(0), self.delta.at(0)),
             Product::Head => (self.picked.at(0), self.logits.at(0)),
+            Product::Gate => (self.normed.at(0), self.gate()),
         }
+    }
+
+    fn gate(&self) -> Address {
+        self.gate.as_ref().map_or(0, |buffer| buffer.at(0))
     }
 }
 
@@ -130,10 +147,19 @@ pub(super) enum Product {
     GateUp,
     Down,
     Head,
+    /// The first layer of retention's networks.
+    Gate,
 }
 
 impl Product {
-    pub(super) const ALL: [Product; 5] = [Product::Qkv, Product::Output, Product::GateUp, Product::Down, Product::Head];
+    const ALL: [Product; 6] =
+        [Product::Qkv, Product::Output, Product::GateUp, Product::Down, Product::Head, Product::Gate];
+
+    /// Those that a model has.
+    pub(super) fn all(dims: &Dims) -> impl Iterator<Item = Product> + use<> {
+        let gates = dims.gate() > 0;
+        Product::ALL.into_iter().filter(move |product| *product != Product::Gate || gates)
+    }
 
     /// Its shape for so many rows.
     pub(super) fn shape(self, dims: &Dims, rows: u32) -> Shape {
@@ -143,12 +169,13 @@ impl Product {
             Product::GateUp => (dims.hidden, 2 * dims.inner),
             Product::Down => (dims.inner, dims.hidden),
             Product::Head => (dims.hidden, dims.vocab),
+            Product::Gate => (dims.hidden, dims.gate()),
         };
-        Shape { rows: padded(rows), inputs, outputs, wide: self == Product::Head }
+        Shape { rows: padded(rows), inputs, outputs, wide: matches!(self, Product::Head | Product::Gate) }
     }
 
     /// The weights that it multiplies with: of every layer, or the head's.
-    pub(super) fn weights(self, weights: &Weights) -> Vec<Address> {
+    pub(super) fn weights(self, weights: &Weights, notes: Option<&Notes>) -> Vec<Address> {
         let layers = weights.layers.iter();
         match self {
             Product::Qkv => layers.map(|layer| layer.qkv).collect(),
@@ -156,6 +183,7 @@ impl Product {
             Product::GateUp => layers.map(|layer| layer.gate_up).collect(),
             Product::Down => layers.map(|layer| layer.down).collect(),
             Product::Head => vec![weights.head],
+            Product::Gate => notes.map_or_else(Vec::new, |notes| notes.of.first_layers()),
         }
     }
 }
@@ -170,6 +198,8 @@ pub(super) struct Pass<'a> {
     pub(super) tables: Tables,
     /// Keys and values of all layers, one after the other.
     pub(super) cache: &'a Buffer,
+    /// Positions and notes of the tokens in it, where only some are kept.
+    pub(super) notes: Option<&'a Notes>,
     /// Multiprocessors that the stream may use.
     pub(super) multiprocessors: u32,
 }
@@ -198,7 +228,9 @@ impl Pass<'_> {
                 self.multiply(Product::Qkv, counts.rows, layer.qkv)?;
                 let (qkv, cache, angles) = (work.qkv.at(0), self.layer_cache(index), (weights.cos, weights.sin));
                 kernels.rope_write(stream, counts.rows, qkv, layer, angles, rows, self.tables, cache)?;
+                self.note(index, counts, rows, cache)?;
                 self.attend(counts, rows, cache)?;
+                self.cut(index, counts, rows, cache)?;
                 self.multiply(Product::Output, counts.rows, layer.output)?;
                 kernels.add_norm(stream, counts.rows, x, delta, layer.mlp_norm, normed, 0)?;
                 self.multiply(Product::GateUp, counts.rows, layer.gate_up)?;
@@ -230,6 +262,55 @@ impl Pass<'_> {
             if counts.tiles > 0 {
                 kernels.attend_prefill(stream, counts.tiles, out, qkv, cache, tables, rows)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes the new tokens of a layer.
+    ///
+    /// # Safety
+    /// As [`Pass::run`].
+    unsafe fn note(&mut self, layer: usize, counts: Counts, rows: &Rows, cache: Cache) -> Result<(), CudaError> {
+        let Some(notes) = self.notes else { return Ok(()) };
+        let (at, method, inner) = (notes.layer(layer), notes.of.method(), self.work.gate());
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if inner != 0 {
+                self.multiply(Product::Gate, counts.rows, at.gate.w1)?;
+            }
+            self.kernels.note_tokens(self.stream, counts.rows, method, &at, cache, self.tables, rows, inner)
+        }
+    }
+
+    /// Scores the tokens of a layer, and lets go what goes.
+    ///
+    /// # Safety
+    /// As [`Pass::run`].
+    unsafe fn cut(&self, layer: usize, counts: Counts, rows: &Rows, cache: Cache) -> Result<(), CudaError> {
+        let Pass { stream, kernels, work, tables, .. } = *self;
+        let Some(notes) = self.notes else { return Ok(()) };
+        let (at, method, parts) = (notes.layer(layer), notes.of.method(), counts.parts());
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if let Some(heard) = &work.heard {
+                let (heard, latest, shape) = (heard.at(0), method.weighs == Weighs::Latest, (counts.rows, parts));
+                kernels.weigh(stream, shape, latest, &at, heard, work.qkv.at(0), cache, tables, rows)?;
+            }
+            kernels.cut_tokens(stream, parts, method, layer, &at, cache, tables, rows.parts)
+        }
+    }
+
+    /// Lets go what goes of parts that compute nothing, in all layers.
+    ///
+    /// # Safety
+    /// As [`Pass::run`], of so many parts.
+    pub(super) unsafe fn shrink(&self, count: u32, parts: Address) -> Result<(), CudaError> {
+        let Some(notes) = self.notes else { return Ok(()) };
+        let method = notes.of.method();
+        for layer in 0..self.weights.layers.len() {
+            let (at, cache) = (notes.layer(layer), self.layer_cache(layer));
+            // SAFETY: as the caller vouches.
+            unsafe { self.kernels.cut_tokens(self.stream, count, method, layer, &at, cache, self.tables, parts)? };
         }
         Ok(())
     }

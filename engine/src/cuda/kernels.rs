@@ -1,5 +1,7 @@
 //! The kernels, compiled for a model, and how each is launched.
 
+mod retain;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +32,17 @@ pub(super) struct Dims {
     pub(super) epsilon: f32,
     /// log2 of the tokens per block.
     pub(super) block_shift: u32,
+    /// What sequences need that keep only some of their tokens.
+    pub(super) retention: Option<Retains>,
+}
+
+/// Sizes of what retention needs beside the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Retains {
+    /// Width of its networks; 0: none.
+    pub(super) gate: u32,
+    /// Whether it looks at attention weights.
+    pub(super) weighs: bool,
 }
 
 impl Dims {
@@ -61,6 +74,7 @@ impl Dims {
                 vocab: config.vocab as u32,
                 epsilon: config.norm_eps,
                 block_shift: block_tokens.trailing_zeros(),
+                retention: None,
             });
         };
         Err(CudaError::Unfit(wrong))
@@ -79,6 +93,16 @@ impl Dims {
     /// Bytes of the keys, or of the values, of one slot in one layer.
     pub(super) fn slot_bytes(&self) -> usize {
         2 * (self.kv_heads * self.dim) as usize
+    }
+
+    /// Bytes of the positions, and as many of the notes, of one slot in one layer.
+    pub(super) fn note_bytes(&self) -> usize {
+        4 * self.kv_heads as usize
+    }
+
+    /// Width of the networks of retention; 0: there are none.
+    pub(super) fn gate(&self) -> u32 {
+        self.retention.map_or(0, |retains| retains.gate)
     }
 
     /// What the sources are compiled with.
@@ -104,6 +128,8 @@ pub(super) struct Rows {
     pub(super) inputs: Address,
     /// Its place in its sequence.
     pub(super) positions: Address,
+    /// Slot of its sequence in which it lies; where everything stays, that is its place.
+    pub(super) slots: Address,
     /// Row of its sequence's block table.
     pub(super) owners: Address,
     /// Tiles of `attend_prefill`.
@@ -114,6 +140,8 @@ pub(super) struct Rows {
     pub(super) draws: Address,
     /// Banned tokens of all.
     pub(super) bans: Address,
+    /// Its sequences: those of one position, then the others. Nowhere if they keep everything.
+    pub(super) parts: Address,
 }
 
 /// Keys and values of one layer.
@@ -138,6 +166,7 @@ pub(super) struct Kernels {
     silu_mul: Function,
     sample: Function,
     update_tables: Function,
+    retention: Option<retain::Retention>,
 }
 
 impl Kernels {
@@ -149,7 +178,8 @@ impl Kernels {
         let compiler = Compiler::find_for(gpu.facts().driver)?;
         let options = Options { sm: gpu.facts().sm, defines: dims.defines() };
         let mut modules = Vec::new();
-        for source in &source::SOURCES {
+        let needed = |name| dims.retention.is_some() || !source::RETENTION.contains(&name);
+        for source in source::SOURCES.iter().filter(|source| needed(source.name)) {
             modules.push((source, module(gpu, &compiler, source, &options, cache)?));
         }
         let function = |name: &str, shared: u32| {
@@ -168,6 +198,7 @@ impl Kernels {
             silu_mul: function("silu_mul", 0)?,
             sample: function("sample", 0)?,
             update_tables: function("update_tables", 0)?,
+            retention: dims.retention.map(|_| retain::Retention::load(&function)).transpose()?,
         })
     }
 
@@ -258,7 +289,7 @@ impl Kernels {
         cache: Cache,
     ) -> Result<(), CudaError> {
         let args = Args::new().at(qkv).at(layer.qkv_bias).at(layer.query_norm).at(layer.key_norm).at(cos).at(sin);
-        let args = args.at(rows.positions).at(rows.owners).at(tables.at).int(tables.width);
+        let args = args.at(rows.positions).at(rows.slots).at(rows.owners).at(tables.at).int(tables.width);
         let args = args.at(cache.keys).at(cache.values).int(self.dims.heads).int(self.dims.kv_heads);
         let args = args.float(self.dims.epsilon);
         let share = source::rope_write_share(self.dims.heads + 2 * self.dims.kv_heads, self.dims.dim);
@@ -285,7 +316,7 @@ impl Kernels {
     ) -> Result<(), CudaError> {
         let Dims { heads, kv_heads, dim, .. } = self.dims;
         let args = Args::new().at(out).at(partial).at(stats).at(qkv).at(cache.keys).at(cache.values);
-        let args = args.at(tables.at).int(tables.width).at(rows.positions).at(rows.owners);
+        let args = args.at(tables.at).int(tables.width).at(rows.slots).at(rows.owners);
         let args = args.int(heads).int(kv_heads).int(splits).float((dim as f32).sqrt().recip());
         let shared = source::attend_decode_shared(dim);
         let grid = Grid { blocks: [splits, kv_heads, count], threads: source::ATTEND_DECODE_THREADS, shared };

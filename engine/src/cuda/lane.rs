@@ -1,5 +1,7 @@
 //! A lane: steps in order on a stream of their own, two of them in flight, with all that two need at once.
 
+mod shrink;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use super::executor::{Model, table_width};
 use super::forward::{Pass, Product, Work, padded};
 use super::kernels::{Dims, Kernels, Tables};
 use super::partition::Partition;
+use super::retained::{Landing, Notes, landings_of};
 use super::step::{Counts, Drawn, Layout, Owners, Step, pieces};
 use super::stream::{Graph, Stream};
 use crate::executor::{Capacity, ExecutorError, Output, Seat, Sequence, TableChange, Tuning, Watch};
@@ -77,6 +80,8 @@ pub(super) struct Shared<'a> {
     pub(super) model: &'a Model,
     pub(super) kernels: &'a Kernels,
     pub(super) cache: &'a Buffer,
+    /// Positions and notes of the tokens in it, where only some are kept.
+    pub(super) notes: Option<&'a Notes>,
 }
 
 /// Positions and draws of the largest step, those that fill up a graph's included.
@@ -86,13 +91,13 @@ fn largest(capacity: &Capacity) -> (u32, u32) {
 }
 
 /// Bytes of the largest step, and its changes of block tables.
-fn room(capacity: &Capacity) -> (usize, u32) {
+fn room(capacity: &Capacity, retains: bool) -> (usize, u32) {
     let width = table_width(capacity);
     let (rows, draws) = largest(capacity);
     let tiles = draws + rows.div_ceil(overbook_kernels::cuda::PREFILL_TILE);
     let changes = rows.max(width) + draws;
-    let counts = Counts { rows, decodes: 0, tiles, draws };
-    (Layout::new(counts, BANS * draws).bytes(changes), changes)
+    let counts = Counts { rows, decodes: 0, prompts: draws, tiles, draws };
+    (Layout::new(counts, BANS * draws, retains).bytes(changes), changes)
 }
 
 impl Lane {
@@ -105,7 +110,7 @@ impl Lane {
         dims: &Dims,
     ) -> Result<Lane, CudaError> {
         let width = table_width(&capacity);
-        let room = room(&capacity);
+        let room = room(&capacity, dims.retention.is_some());
         let (rows, draws) = largest(&capacity);
         let slot = || -> Result<Slot, CudaError> {
             Ok(Slot {
@@ -139,7 +144,7 @@ impl Lane {
     pub(super) fn bytes(dims: &Dims, capacity: &Capacity, sms: u32) -> u64 {
         let (rows, draws) = largest(capacity);
         Work::bytes(dims, rows, draws, sms)
-            + 2 * (room(capacity).0 as u64 + u64::from(draws) * 4)
+            + 2 * (room(capacity, dims.retention.is_some()).0 as u64 + u64::from(draws) * 4)
             + u64::from(capacity.sequences) * u64::from(table_width(capacity)) * 4
     }
 
@@ -155,7 +160,7 @@ impl Lane {
         let capacity = self.capacity;
         self.work.fill(&self.compute.stream)?;
         let rows = buckets(&capacity).chain(TUNED_ROWS.into_iter().filter(|rows| *rows <= capacity.step_tokens));
-        let products = rows.flat_map(|rows| Product::ALL.map(|product| (rows, product)));
+        let products = rows.flat_map(|rows| Product::all(&dims).map(move |product| (rows, product)));
         let shapes: Vec<(u32, Product)> =
             products.filter(|(rows, product)| *product != Product::Head || *rows <= largest(&capacity).1).collect();
         let mut kept = self.blas.tuned().len();
@@ -168,7 +173,7 @@ impl Lane {
                 break;
             }
             let (x, y) = self.work.operands(*product);
-            let weights = product.weights(&shared.model.weights);
+            let weights = product.weights(&shared.model.weights, shared.notes);
             // SAFETY: the operands have room for the rows, which are no more than the largest step's; nothing else runs.
             if let Err(error) = unsafe { self.blas.tune(&self.compute.stream, shape, x, &weights, y) } {
                 ended = Err(error);
@@ -195,12 +200,12 @@ impl Lane {
         let most = padded(largest(&self.capacity).0);
         let mut rows = 1;
         while rows <= most {
-            for product in Product::ALL.into_iter().filter(|product| *product != Product::Head) {
+            for product in Product::all(&dims).filter(|product| *product != Product::Head) {
                 let shape = product.shape(&dims, rows);
                 self.blas.prepare(shape)?;
                 let (x, y) = self.work.operands(product);
                 if most > LONG_STEP
-                    && let Some(weights) = product.weights(&shared.model.weights).first()
+                    && let Some(weights) = product.weights(&shared.model.weights, shared.notes).first()
                 {
                     // SAFETY: the operands have room for the rows; nothing else runs.
                     unsafe { self.blas.multiply(&self.compute.stream, shape, x, *weights, y)? };
@@ -216,7 +221,7 @@ impl Lane {
         for bucket in buckets(&self.capacity) {
             for slot in 0..2 {
                 let counts = Counts::decodes(bucket);
-                let layout = Layout::new(counts, 0);
+                let layout = Layout::new(counts, 0, shared.notes.is_some());
                 let rows = layout.at(self.slots[slot].copied.at(0));
                 // All ones: no owner, no pick, no draw.
                 // SAFETY: the buffer lives, and the stream is waited for.
@@ -265,6 +270,7 @@ impl Lane {
     pub(super) fn submit(
         &mut self,
         sequences: &[Sequence],
+        landings: &[Landing],
         changes: &[[u32; 3]],
         histories: &Histories,
         shared: Shared,
@@ -283,7 +289,7 @@ impl Lane {
         // What does not fit beside the step comes before it.
         let (early, changes) = changes.split_at(changes.len() - changes.len().min(self.room.1 as usize));
         for early in early.chunks(self.room.1 as usize) {
-            self.piece(slot, &Step::new(&[], histories), early, histories, shared, (0, !begun))?;
+            self.piece(slot, &Step::new(&[], &[], histories), early, histories, shared, (0, !begun))?;
             begun = true;
             self.compute.stream.finish()?;
         }
@@ -301,7 +307,14 @@ impl Lane {
                 // The arrays of the part before are still read.
                 self.compute.stream.finish()?;
             }
-            let step = Step::new(sequences, histories);
+            let parts;
+            let own = if cut.len() == 1 {
+                landings
+            } else {
+                parts = landings_of(sequences, &whole[0], landings);
+                &parts
+            };
+            let step = Step::new(sequences, own, histories);
             let changes = if index == 0 { changes } else { &[] };
             self.piece(slot, &step, changes, histories, shared, (draws.len(), !begun))?;
             begun = true;
@@ -332,7 +345,7 @@ impl Lane {
     ) -> Result<(), ExecutorError> {
         let bucket = self.bucket(step).filter(|_| from == 0);
         let counts = bucket.map_or(step.counts, Counts::decodes);
-        let layout = Layout::new(counts, step.bans);
+        let layout = Layout::new(counts, step.bans, shared.notes.is_some());
         let bytes = layout.bytes(changes.len() as u32);
         if bytes > self.room.0 {
             return Err(ExecutorError(format!("more than {BANS} banned tokens for each sequence of a step")));
@@ -458,6 +471,7 @@ fn pass<'a>(
         blas,
         tables,
         cache: shared.cache,
+        notes: shared.notes,
         multiprocessors: compute.multiprocessors,
     }
 }

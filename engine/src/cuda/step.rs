@@ -1,9 +1,10 @@
 //! A step in the words of the kernels, in one stretch of bytes that is copied to the device at once.
 
-use overbook_kernels::cuda::{Draw, PREFILL_TILE};
+use overbook_kernels::cuda::{Draw, PREFILL_TILE, Part};
 
 use super::driver::Address;
 use super::kernels::Rows;
+use super::retained::Landing;
 use crate::executor::{ExecutorError, Seat, Sequence, TableChange};
 use crate::history::{Histories, Pending};
 
@@ -14,7 +15,9 @@ pub(super) struct Counts {
     pub(super) rows: u32,
     /// Sequences of one position: the first rows.
     pub(super) decodes: u32,
-    /// Tiles of the positions that follow.
+    /// Sequences of several: the rows that follow.
+    pub(super) prompts: u32,
+    /// Tiles of their positions.
     pub(super) tiles: u32,
     /// Tokens drawn.
     pub(super) draws: u32,
@@ -23,7 +26,12 @@ pub(super) struct Counts {
 impl Counts {
     /// A batch of so many decodes.
     pub(super) fn decodes(count: u32) -> Counts {
-        Counts { rows: count, decodes: count, tiles: 0, draws: count }
+        Counts { rows: count, decodes: count, prompts: 0, tiles: 0, draws: count }
+    }
+
+    /// Sequences.
+    pub(super) fn parts(&self) -> u32 {
+        self.decodes + self.prompts
     }
 }
 
@@ -33,7 +41,11 @@ pub(super) struct Layout {
     inputs: usize,
     positions: usize,
     owners: usize,
+    /// Where everything stays, the positions.
+    slots: usize,
     tiles: usize,
+    /// None, where everything stays.
+    parts: Option<usize>,
     picks: usize,
     draws: usize,
     bans: usize,
@@ -42,14 +54,19 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(counts: Counts, bans: u32) -> Layout {
+    /// For steps of some counts; `retains`: sequences keep only some of their tokens.
+    pub(super) fn new(counts: Counts, bans: u32, retains: bool) -> Layout {
         let rows = counts.rows as usize * 4;
-        let tiles = (3 * rows).next_multiple_of(16);
-        let picks = tiles + counts.tiles as usize * 16;
+        let (slots, end) = if retains { (3 * rows, 4 * rows) } else { (rows, 3 * rows) };
+        let tiles = end.next_multiple_of(16);
+        let parts_at = tiles + counts.tiles as usize * 16;
+        let parts = retains.then_some(parts_at);
+        let picks = parts_at + parts.map_or(0, |_| counts.parts() as usize * size_of::<Part>());
         let draws = (picks + counts.draws as usize * 4).next_multiple_of(16);
         let bans_at = draws + counts.draws as usize * size_of::<Draw>();
         let changes = bans_at + bans as usize * 4;
-        Layout { inputs: 0, positions: rows, owners: 2 * rows, tiles, picks, draws, bans: bans_at, changes }
+        let (positions, owners) = (rows, 2 * rows);
+        Layout { inputs: 0, positions, owners, slots, tiles, parts, picks, draws, bans: bans_at, changes }
     }
 
     /// Bytes of a step with so many changes of block tables.
@@ -69,10 +86,12 @@ impl Layout {
             inputs: at(self.inputs),
             positions: at(self.positions),
             owners: at(self.owners),
+            slots: at(self.slots),
             tiles: at(self.tiles),
             picks: at(self.picks),
             draws: at(self.draws),
             bans: at(self.bans),
+            parts: self.parts.map_or(0, at),
         }
     }
 }
@@ -164,7 +183,7 @@ impl Owners {
         (owner.row, owner.known) = (NO_ROW, 0);
     }
 
-    fn row(&self, seat: Seat) -> u32 {
+    pub(super) fn row(&self, seat: Seat) -> u32 {
         self.seats.get(seat as usize).map_or(NO_ROW, |owner| owner.row)
     }
 }
@@ -196,6 +215,8 @@ impl Drawn {
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     sequences: &'a [Sequence],
+    /// Where each lands.
+    landings: &'a [Landing],
     /// Their order in the step: decodes first.
     order: Vec<u32>,
     pub(super) counts: Counts,
@@ -205,8 +226,8 @@ pub(super) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// Counts what sequences need.
-    pub(super) fn new(sequences: &'a [Sequence], histories: &Histories) -> Step<'a> {
+    /// Counts what sequences need, which land where `landings` say.
+    pub(super) fn new(sequences: &'a [Sequence], landings: &'a [Landing], histories: &Histories) -> Step<'a> {
         let (mut rows, mut tiles, mut bans) = (0, 0, 0);
         let mut draws = Vec::with_capacity(sequences.len());
         for sequence in sequences {
@@ -224,8 +245,9 @@ impl<'a> Step<'a> {
         let of = |decodes: bool| (0..sequences.len()).filter(move |index| (sequences[*index].tokens == 1) == decodes);
         let order: Vec<u32> = of(true).chain(of(false)).map(|index| index as u32).collect();
         let decodes = of(true).count() as u32;
-        let counts = Counts { rows, decodes, tiles, draws: draws.len() as u32 };
-        Step { sequences, order, counts, bans, draws }
+        let prompts = sequences.len() as u32 - decodes;
+        let counts = Counts { rows, decodes, prompts, tiles, draws: draws.len() as u32 };
+        Step { sequences, landings, order, counts, bans, draws }
     }
 
     /// Whether it is nothing but decodes, each of which draws a token or not.
@@ -249,10 +271,16 @@ impl<'a> Step<'a> {
         };
         let mut last_row = vec![0; self.sequences.len()];
         let (mut row, mut tile) = (0, 0);
-        for &index in &self.order {
-            let Sequence { seat, past, tokens, .. } = self.sequences[index as usize];
-            let known = histories.known(&self.sequences[index as usize])?;
+        for (part, &index) in self.order.iter().enumerate() {
+            let (sequence, landing) = (&self.sequences[index as usize], &self.landings[index as usize]);
+            let Sequence { seat, past, tokens, .. } = *sequence;
+            let known = histories.known(sequence, u64::from(landing.kept) + u64::from(tokens))?;
             let owner = owners.row(seat);
+            if let Some(parts) = layout.parts {
+                for (word, value) in landing.part(owner, row, sequence).words().into_iter().enumerate() {
+                    put(parts, (8 * part + word) as u32, value as u32);
+                }
+            }
             for offset in 0..tokens {
                 let position = past + offset;
                 let input = match known.get(offset as usize) {
@@ -264,11 +292,14 @@ impl<'a> Step<'a> {
                 put(layout.inputs, row + offset, input);
                 put(layout.positions, row + offset, position);
                 put(layout.owners, row + offset, owner);
+                if layout.parts.is_some() {
+                    put(layout.slots, row + offset, landing.kept + offset);
+                }
             }
             if tokens > 1 {
                 for first in (0..tokens).step_by(PREFILL_TILE as usize) {
                     let count = PREFILL_TILE.min(tokens - first);
-                    for (word, value) in (0..).zip([row + first, count, owner, past + first]) {
+                    for (word, value) in (0..).zip([row + first, count, owner, landing.kept + first]) {
                         put(layout.tiles, 4 * tile + word, value);
                     }
                     tile += 1;
@@ -281,6 +312,11 @@ impl<'a> Step<'a> {
             put(layout.inputs, at, 0);
             put(layout.positions, at, 0);
             put(layout.owners, at, u32::MAX);
+        }
+        for part in self.order.len() as u32..layout.parts.map_or(0, |_| counts.parts()) {
+            for (word, value) in (0..).zip(Part::PADDING.words()) {
+                put(layout.parts.unwrap_or(0), 8 * part + word, value as u32);
+            }
         }
         self.write_draws(bytes, counts, layout, histories, &last_row);
         Ok(())
@@ -340,90 +376,4 @@ pub(super) fn pieces(sequences: &[Sequence], most: u32) -> Vec<Vec<Sequence>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::executor::{Bans, Batch, Begin, Capacity, Sampling};
-
-    #[test]
-    fn a_batch_is_cut_where_the_device_is_full() {
-        let part = |seat, past, tokens, samples| Sequence { seat, past, tokens, samples };
-        let batch = [part(0, 5, 1, true), part(1, 0, 10, true), part(2, 3, 2, true)];
-        assert_eq!(pieces(&batch, 13), [batch.to_vec()]);
-        let cut = [
-            vec![part(0, 5, 1, true), part(1, 0, 3, false)],
-            vec![part(1, 3, 4, false)],
-            vec![part(1, 7, 3, true), part(2, 3, 1, false)],
-            vec![part(2, 4, 1, true)],
-        ];
-        assert_eq!(pieces(&batch, 4), cut);
-    }
-
-    #[test]
-    fn decodes_come_first_and_tokens_that_are_out_are_referred_to() {
-        let capacity = Capacity::unbounded(64, 16, 512, 1000);
-        let mut histories = Histories::new(capacity);
-        let begin = |seat, len: u32| Begin {
-            seat,
-            prompt: (0..len).collect(),
-            sampling: Sampling { seed: 7, ..Sampling::GREEDY },
-            bans: Bans { tokens: vec![9, 8], until: if seat == 1 { 300 } else { 0 } },
-        };
-        let change =
-            |seat: u32, blocks: u32| TableChange { seat, from: 0, blocks: (0..blocks).map(|b| b + seat).collect() };
-        let batch = Batch {
-            begins: vec![begin(0, 200), begin(1, 3)],
-            tables: vec![change(0, 13), change(1, 1)],
-            ..Batch::default()
-        };
-        histories.update(&[], batch.begins, &batch.tables).expect("legal");
-        let mut owners = Owners::new(2);
-        // Seat 1 has drawn the token of position 3 in step 6, which is out; seat 0 computes 140 positions of its prompt.
-        let mut drawn = Drawn::default();
-        let before = [Sequence { seat: 1, past: 2, tokens: 1, samples: true }];
-        drawn.note(6, histories.draw(&before[0]).expect("known").0, 4);
-        let sequences = [
-            Sequence { seat: 0, past: 10, tokens: 140, samples: false },
-            Sequence { seat: 1, past: 3, tokens: 1, samples: true },
-        ];
-        let changes = owners.follow(&batch.tables, &sequences, &histories).expect("rows are free");
-        assert_eq!((changes.len(), changes[13]), (14, [1, 0, 1]));
-        let step = Step::new(&sequences, &histories);
-        let counts = Counts { rows: 141, decodes: 1, tiles: 2, draws: 1 };
-        assert_eq!((step.counts, step.bans, step.is_decode()), (counts, 2, false));
-        let layout = Layout::new(counts, step.bans);
-        let mut bytes = vec![0xff; layout.bytes(0)];
-        step.write(&mut bytes, counts, &layout, &histories, &owners, (&drawn, 6)).expect("all inputs are known");
-        let word =
-            |at: usize, index: usize| i32::from_le_bytes(bytes[at + 4 * index..][..4].try_into().expect("four bytes"));
-        assert_eq!((word(layout.inputs, 0), word(layout.positions, 0), word(layout.owners, 0)), (-1 - 4, 3, 1));
-        assert_eq!((word(layout.inputs, 1), word(layout.positions, 1), word(layout.owners, 1)), (10, 10, 0));
-        let tile = |tile: usize| [0, 1, 2, 3].map(|at| word(layout.tiles, 4 * tile + at));
-        assert_eq!((tile(0), tile(1)), ([1, 128, 0, 10], [129, 12, 0, 138]));
-        assert_eq!((word(layout.picks, 0), word(layout.bans, 0), word(layout.bans, 1)), (0, 9, 8));
-        let late = step.write(&mut bytes, counts, &layout, &histories, &owners, (&drawn, 7));
-        assert_eq!(late.expect_err("not in that step").to_string(), "sequence in seat 1 lacks the input of a position");
-    }
-    #[test]
-    fn rows_are_shared_by_more_sequences_than_there_are() {
-        let mut histories = Histories::new(Capacity::unbounded(64, 16, 512, 100));
-        let begin = |seat| Begin { seat, prompt: vec![1; 20], sampling: Sampling::GREEDY, bans: Bans::default() };
-        let change = |seat: u32, from: u32, blocks: &[u32]| TableChange { seat, from, blocks: blocks.to_vec() };
-        let tables = [change(0, 0, &[5, 6]), change(1, 0, &[7]), change(2, 0, &[8])];
-        histories.update(&[], vec![begin(0), begin(1), begin(2)], &tables).expect("legal");
-        let mut owners = Owners::new(2);
-        let part = |seat| Sequence { seat, past: 0, tokens: 1, samples: true };
-        let news = owners.follow(&tables, &[part(0), part(1)], &histories);
-        assert_eq!(news.expect("two rows"), [[0, 0, 5], [0, 1, 6], [1, 0, 7]]);
-        // Seat 0 gives up its row, and gets another one and its whole table when it is computed again.
-        assert_eq!(owners.follow(&[], &[part(2), part(1)], &histories).expect("a row"), [[0, 0, 8]]);
-        assert_eq!(owners.follow(&[], &[part(0)], &histories).expect("a row"), [[1, 0, 5], [1, 1, 6]]);
-        // What changes in a table is told once; one that is gone is told anew.
-        let more = [change(0, 1, &[9, 10])];
-        histories.update(&[], Vec::new(), &more).expect("legal");
-        assert_eq!(owners.follow(&more, &[part(0)], &histories).expect("its row"), [[1, 1, 9], [1, 2, 10]]);
-        let gone = [change(0, 0, &[]), change(0, 0, &[3])];
-        histories.update(&[], Vec::new(), &gone).expect("legal");
-        assert_eq!(owners.follow(&gone, &[part(0)], &histories).expect("a row"), [[1, 0, 3]]);
-        assert!(owners.follow(&[], &[part(0), part(1), part(2)], &histories).is_err(), "two rows");
-    }
-}
+mod tests;

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::CudaError;
-use super::driver::{Address, Buffer, Event, Gpu, Pinned};
-use super::stream::Stream;
+use super::driver::{Address, Buffer, Gpu};
+use super::upload::{CHUNK, Uploader};
 use crate::config::Config;
 use crate::weights::{Source, WeightsError, bf16};
-
-/// Bytes that are copied at once. The next ones are made meanwhile.
-const CHUNK: usize = 32 << 20;
 
 /// Addresses of one decoder layer's weights. Zero where the model has none.
 #[derive(Clone, Copy, Default, Debug)]
@@ -66,7 +63,7 @@ impl Weights {
         source: &dyn Source,
         positions: u32,
     ) -> Result<Weights, CudaError> {
-        let mut loader = Loader::new(gpu, source)?;
+        let mut loader = Loader { uploader: Uploader::new(gpu)?, source };
         let (hidden, vocab) = (config.hidden, config.vocab);
         let embedding = loader.matrix(&[("model.embed_tokens.weight".to_owned(), vocab)], hidden)?;
         let head =
@@ -78,8 +75,9 @@ impl Weights {
             let positions = 0..positions;
             positions.flat_map(|at| frequencies.iter().map(move |f| of(f64::from(at) * f) as f32)).collect()
         };
-        let (cos, sin) = (loader.floats(&angles(f64::cos))?, loader.floats(&angles(f64::sin))?);
-        Ok(Weights { embedding, head, norm, cos, sin, layers, buffers: loader.finish()? })
+        let mut uploader = loader.uploader;
+        let (cos, sin) = (uploader.floats(&angles(f64::cos))?, uploader.floats(&angles(f64::sin))?);
+        Ok(Weights { embedding, head, norm, cos, sin, layers, buffers: uploader.finish()? })
     }
 
     /// Device memory that they take [bytes].
@@ -98,22 +96,11 @@ pub(super) fn bytes(config: &Config) -> u64 {
 
 /// Reads tensors and copies them to the device.
 struct Loader<'a> {
-    gpu: Arc<Gpu>,
+    uploader: Uploader,
     source: &'a dyn Source,
-    stream: Stream,
-    /// What is written while the other is copied.
-    pinned: [(Pinned, Event); 2],
-    turn: usize,
-    buffers: Vec<Buffer>,
 }
 
-impl<'a> Loader<'a> {
-    fn new(gpu: &Arc<Gpu>, source: &'a dyn Source) -> Result<Loader<'a>, CudaError> {
-        let half = || Ok::<_, CudaError>((Pinned::new(gpu, CHUNK)?, Event::new(gpu)?));
-        let (stream, pinned) = (Stream::new(gpu)?, [half()?, half()?]);
-        Ok(Loader { gpu: gpu.clone(), source, stream, pinned, turn: 0, buffers: Vec::new() })
-    }
-
+impl Loader<'_> {
     fn layer(&mut self, config: &Config, layer: usize) -> Result<Layer, CudaError> {
         let (hidden, query, kv) = (config.hidden, config.query_width(), config.kv_width());
         let intermediate = config.intermediate;
@@ -145,7 +132,7 @@ impl<'a> Loader<'a> {
     /// Matrices of one width, one below the other, in bf16.
     fn matrix(&mut self, parts: &[(String, usize)], width: usize) -> Result<Address, CudaError> {
         let rows: usize = parts.iter().map(|(_, rows)| rows).sum();
-        let buffer = Buffer::new(&self.gpu, rows * width * 2)?;
+        let start = self.uploader.buffer(rows * width * 2)?;
         let mut at = 0;
         for (name, rows) in parts {
             let (source, len) = (self.source, rows * width);
@@ -153,7 +140,7 @@ impl<'a> Loader<'a> {
             let whole = if source.narrow(name, 0, &mut []) { None } else { Some(self.tensor(name, &[*rows, width])?) };
             for first in (0..len).step_by(CHUNK / 2) {
                 let count = (len - first).min(CHUNK / 2);
-                self.copy(buffer.at(at), count * 2, |bytes| {
+                self.uploader.copy(start + at as u64, count * 2, |bytes| {
                     let Some(values) = &whole else {
                         source.narrow(name, first, bytes);
                         return;
@@ -165,8 +152,7 @@ impl<'a> Loader<'a> {
                 at += count * 2;
             }
         }
-        self.buffers.push(buffer);
-        Ok(self.buffers[self.buffers.len() - 1].at(0))
+        Ok(start)
     }
 
     /// Vectors one behind the other, in f32.
@@ -175,41 +161,10 @@ impl<'a> Loader<'a> {
         for (name, len) in parts {
             values.extend(self.tensor(name, &[*len])?);
         }
-        self.floats(&values)
-    }
-
-    fn floats(&mut self, values: &[f32]) -> Result<Address, CudaError> {
-        let buffer = Buffer::new(&self.gpu, values.len() * 4)?;
-        for (index, values) in values.chunks(CHUNK / 4).enumerate() {
-            self.copy(buffer.at(index * CHUNK), values.len() * 4, |bytes| {
-                let (bytes, _) = bytes.as_chunks_mut::<4>();
-                bytes.iter_mut().zip(values).for_each(|(four, value)| *four = value.to_le_bytes());
-            })?;
-        }
-        self.buffers.push(buffer);
-        Ok(self.buffers[self.buffers.len() - 1].at(0))
+        self.uploader.floats(&values)
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         self.source.tensor(name, shape)
-    }
-
-    /// Lets `write` fill pinned memory, and begins to copy so many bytes of it.
-    fn copy(&mut self, to: Address, bytes: usize, write: impl FnOnce(&mut [u8])) -> Result<(), CudaError> {
-        let (pinned, copied) = &mut self.pinned[self.turn];
-        self.turn = 1 - self.turn;
-        // One that was never recorded is there.
-        copied.wait()?;
-        // SAFETY: the copy before from this memory is done.
-        write(unsafe { &mut pinned.bytes_mut()[..bytes] });
-        // SAFETY: the target was allocated for it and is kept; the source is not touched before the copy is done.
-        unsafe { self.stream.upload(to, pinned, bytes)? };
-        self.stream.record(copied)
-    }
-
-    /// Waits for all copies; the memory that they went to.
-    fn finish(self) -> Result<Vec<Buffer>, CudaError> {
-        self.stream.finish()?;
-        Ok(self.buffers)
     }
 }

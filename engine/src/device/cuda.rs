@@ -1,37 +1,42 @@
 //! CUDA as a device.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
 
 use super::{Device, Room};
 use crate::config::Config;
-use crate::cuda::{CudaError, CudaExecutor, Gpu, Model, software};
+use crate::cuda::{CudaError, CudaExecutor, Gpu, Model, Retained, software};
 use crate::executor::{BuildError, Capacity, Executor, Watch};
 use crate::weights::Source;
 
 /// A model on the first GPU.
 pub struct CudaDevice {
     model: Arc<Model>,
+    /// Where the weights are from; `None`: they are random.
+    folder: Option<PathBuf>,
     software: String,
+    retained: Option<Arc<Retained>>,
 }
 
 impl CudaDevice {
     /// Looks for the libraries, opens the GPU and loads the weights.
-    pub(super) fn open(config: Config, source: &dyn Source) -> Result<CudaDevice, CudaError> {
+    pub(super) fn open(config: Config, source: &dyn Source, folder: Option<&Path>) -> Result<CudaDevice, CudaError> {
         // Libraries first: weights take a while to load.
         let gpu = Gpu::open(0)?;
         let software = software(&gpu)?;
-        Ok(CudaDevice { model: Model::on(&gpu, config, source)?, software })
+        let (model, folder) = (Model::on(&gpu, config, source)?, folder.map(Path::to_owned));
+        Ok(CudaDevice { model, folder, software, retained: None })
     }
 
-    /// A model that is on a GPU already.
+    /// A model that is on a GPU already, its weights random.
     ///
     /// # Errors
     /// A library is missing.
     pub fn of(model: Arc<Model>) -> Result<CudaDevice, CudaError> {
         let software = software(model.gpu())?;
-        Ok(CudaDevice { model, software })
+        Ok(CudaDevice { model, folder: None, software, retained: None })
     }
 }
 
@@ -53,22 +58,24 @@ impl Device for CudaDevice {
     }
 
     fn room(&self, capacity: &Capacity) -> Result<Option<Room>, BuildError> {
-        let fit = self.model.fit(capacity)?;
+        let fit = self.model.fit_with(capacity, self.retained.as_deref())?;
         let free = fit.free.saturating_sub(fit.work);
         Ok(Some(Room { blocks: fit.blocks, most: fit.most, block_bytes: fit.block_bytes, free }))
     }
 
-    fn retain(&mut self, spec: &RetentionSpec, _: u64) -> Result<(), BuildError> {
-        let name = spec.policy.name();
+    fn retain(&mut self, spec: &RetentionSpec, seed: u64) -> Result<(), BuildError> {
         if spec.policy == RetentionPolicy::Full {
+            self.retained = None;
             return Ok(());
         }
-        Err(BuildError::Unfit(format!(
-            "the CUDA engine keeps every token; retention with `{name}` needs `--on cpu`, and `full` runs everywhere"
-        )))
+        // Before anything is read: what the GPU cannot do is said first.
+        Retained::can(&spec.policy)?;
+        let retention = super::retention(spec, self.model.config(), self.folder.as_deref(), seed)?;
+        self.retained = Some(Retained::new(&self.model, retention, seed)?);
+        Ok(())
     }
 
     fn executor(&self, capacity: Capacity, eager: bool, watch: Watch<'_>) -> Result<Box<dyn Executor>, BuildError> {
-        Ok(Box::new(CudaExecutor::build(self.model.clone(), capacity, !eager, watch)?))
+        Ok(Box::new(CudaExecutor::retaining(self.model.clone(), capacity, self.retained.clone(), !eager, watch)?))
     }
 }

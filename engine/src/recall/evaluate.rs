@@ -1,118 +1,175 @@
 //! How many answers are right when a policy keeps a budget of slots.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use overbook_sim::counter::mix;
+use overbook_sim::kv::retention::{OutputRule, PromptRule, RetentionPolicy, RetentionSpec};
 use rayon::prelude::*;
 
-use super::policies::{Knowledge, Lacking, Policy, Rule, Setting};
-use super::reference::{LayerCache, Reference, Step};
-use super::regress::{Future, Trace};
 use super::tasks::{Layout, Sample, Task};
+use crate::config::{Config, ConfigError};
+use crate::cpu::Model;
+use crate::executor::{BuildError, Capacity, Sequence};
+use crate::retention::{AttentionRecord, Extras, GateKind, Gates, Recorder, Retention};
 use crate::sample::largest;
+use crate::weights::{Dtype, Files, Weights, WeightsError};
 
-/// When tokens go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// After every token, those of the prompt included.
-    EveryStep,
-    /// Once, when the prompt is complete; what comes later stays.
-    AfterPrompt,
-}
+/// Tokens of a block.
+const BLOCK: u32 = 8;
+/// Sequences that go side by side through a model of their own.
+const SIDE_BY_SIDE: usize = 16;
 
 impl Task {
-    /// When tokens go in measurements of a task.
-    pub fn phase(self) -> Phase {
-        if self == Task::Preview { Phase::AfterPrompt } else { Phase::EveryStep }
+    /// What a policy is allowed in measurements of a task: tokens go after every step, those of the prompt included. In
+    /// [`Task::Preview`] they go once, when the prompt is complete, and what comes later stays.
+    pub fn rules(self, policy: RetentionPolicy, budget: u32) -> RetentionSpec {
+        let spec = RetentionSpec::strict(policy, budget);
+        if self != Task::Preview {
+            return spec;
+        }
+        RetentionSpec { prompt: PromptRule::AtEnd, output: OutputRule::Keep, ..spec }
     }
 }
 
-/// What keeps what: a policy and its budget.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Cut {
-    /// The policy with its knobs.
-    pub setting: Setting,
-    /// Slots in each layer and KV head.
-    pub budget: usize,
-    /// When tokens go.
-    pub phase: Phase,
+/// A model under test.
+#[derive(Clone)]
+pub struct Subject {
+    config: Config,
+    weights: Arc<Weights>,
 }
 
-/// A model under test, with what policies may know.
-pub struct Judge<'a> {
-    /// The model.
-    pub model: &'a Reference,
-    /// Gates, regressions, seed.
-    pub knowledge: Knowledge,
+/// Why a model cannot be tested.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// Its shape cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
 }
 
-impl Judge<'_> {
+/// What policies are given beside their settings.
+#[derive(Clone, Default)]
+pub struct Knowledge {
+    /// Learned networks, by what they are.
+    pub gates: BTreeMap<GateKind, Arc<Gates>>,
+    /// Seed of random choices.
+    pub seed: u64,
+}
+
+impl Subject {
+    /// Reads a model from its folder, in f32.
+    ///
+    /// # Errors
+    /// The folder has no model, or not one that the engine computes.
+    pub fn load(folder: &Path) -> Result<Subject, SubjectError> {
+        let config = Config::load(folder)?;
+        let weights = Arc::new(Weights::from_source(&config, &Files::open(folder)?, Dtype::F32)?);
+        Ok(Subject { config, weights })
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Share of answers that are right; answers are given, so that an error has no consequences.
     ///
     /// # Errors
-    /// The policy needs something that is not known.
-    pub fn accuracy(&self, layout: &Layout, samples: &[Sample], cut: Cut) -> Result<f64, Lacking> {
+    /// The settings are wrong, or the policy needs what is not known.
+    pub fn accuracy(
+        &self,
+        layout: &Layout,
+        samples: &[Sample],
+        spec: &RetentionSpec,
+        known: &Knowledge,
+    ) -> Result<f64, BuildError> {
         let right: Vec<usize> = samples
-            .par_iter()
+            .par_chunks(SIDE_BY_SIDE)
             .enumerate()
-            .map(|(number, sample)| {
-                let answers = self.answers(layout, sample, number as u64, cut, &mut |_, _| ())?;
-                Ok(answers.iter().zip(&sample.values).filter(|(got, wanted)| got == wanted).count())
+            .map(|(number, samples)| {
+                let extras = self.extras(layout, samples, spec, known, number as u64)?;
+                let retention = Retention::new(spec, &self.config, &extras)?;
+                let answers = self.answers(layout, samples, retention, &mut |_, _| ())?;
+                let right = |(got, sample): (&Vec<u32>, &Sample)| {
+                    got.iter().zip(&sample.values).filter(|(got, wanted)| got == wanted).count()
+                };
+                Ok(answers.iter().zip(samples).map(right).sum::<usize>())
             })
-            .collect::<Result<_, Lacking>>()?;
+            .collect::<Result<_, BuildError>>()?;
         Ok(right.iter().sum::<usize>() as f64 / (samples.len() * layout.answers) as f64)
     }
 
-    /// The most likely token at each place that asks; ties the lowest. `watch` sees every layer of every step after tokens have gone.
+    fn extras(
+        &self,
+        layout: &Layout,
+        samples: &[Sample],
+        spec: &RetentionSpec,
+        known: &Knowledge,
+        number: u64,
+    ) -> Result<Extras, BuildError> {
+        let gates = GateKind::of(&spec.policy).and_then(|kind| known.gates.get(&kind).cloned());
+        let mut extras = Extras { gates, future: None, seed: mix(known.seed, number) };
+        if spec.policy.needed().future {
+            extras.future = Some(Arc::new(self.record(layout, samples)?));
+        }
+        Ok(extras)
+    }
+
+    /// Attention of sequences that keep everything; the seats are their numbers.
     ///
     /// # Errors
-    /// The policy needs something that is not known.
+    /// The model is not one for such sequences.
+    pub fn record(&self, layout: &Layout, samples: &[Sample]) -> Result<AttentionRecord, BuildError> {
+        let recorder = Arc::new(Recorder::default());
+        self.answers(layout, samples, Retention::recording(recorder.clone()), &mut |_, _| ())?;
+        Ok(recorder.take())
+    }
+
+    /// The most likely token at each place that asks; ties the lowest. Sequences go side by side, a token a step; a prompt that is cut
+    /// once, at its end, is one step. `watch` sees the model after every step, with the positions computed.
+    ///
+    /// # Errors
+    /// The model is not one for such sequences.
     pub fn answers(
         &self,
         layout: &Layout,
-        sample: &Sample,
-        number: u64,
-        cut: Cut,
-        watch: &mut dyn FnMut(&Step<'_>, &LayerCache),
-    ) -> Result<Vec<u32>, Lacking> {
-        let mut knowledge = self.knowledge.clone();
-        knowledge.seed = mix(knowledge.seed, number);
-        if cut.setting.rule == Rule::Oracle {
-            knowledge.future = Some(Arc::new(self.future(sample)));
-        }
-        let mut policies = self.policies(&cut.setting, &knowledge)?;
-        let mut sequence = self.model.begin();
+        samples: &[Sample],
+        retention: Retention,
+        watch: &mut dyn FnMut(&Model, usize),
+    ) -> Result<Vec<Vec<u32>>, BuildError> {
+        let (length, vocab) = (layout.length(), self.config.vocab);
+        let blocks = (length as u32).div_ceil(BLOCK);
+        let seats = samples.len() as u32;
+        let capacity = Capacity::unbounded(seats * blocks, BLOCK, length as u32, vocab as u32);
+        let once = retention.spec().prompt == PromptRule::AtEnd;
+        let mut model = Model::retaining(self.config.clone(), self.weights.clone(), &capacity, retention)?;
+        let tables: Vec<Vec<u32>> = (0..seats).map(|seat| (seat * blocks..(seat + 1) * blocks).collect()).collect();
+        let tables: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
         let asked = layout.asked();
-        let mut answers = Vec::new();
-        for (position, token) in sample.tokens.iter().enumerate() {
-            let cuts = cut.phase == Phase::EveryStep || position + 1 == layout.prompt();
-            let state = self.model.step(&mut sequence, *token, &mut |step: &Step<'_>, cache: &mut LayerCache| {
-                let layer = &mut policies[step.layer];
-                for policy in layer.iter_mut() {
-                    policy.see(step, cache);
+        let mut answers = vec![Vec::new(); samples.len()];
+        let mut past = 0;
+        while past < length {
+            let end = if once { layout.prompt().max(past + 1) } else { past + 1 };
+            let is_asked = asked.contains(&(end - 1));
+            // Sampling ends a prompt.
+            let samples_now = is_asked || (once && past == 0);
+            let tokens: Vec<u32> = samples.iter().flat_map(|sample| sample.tokens[past..end].iter().copied()).collect();
+            let part = |seat| Sequence { seat, past: past as u32, tokens: (end - past) as u32, samples: samples_now };
+            let step: Vec<Sequence> = (0..seats).map(part).collect();
+            let logits = model.forward(&tokens, &step, &tables);
+            if is_asked {
+                for (row, answers) in logits.chunks_exact(vocab).zip(&mut answers) {
+                    answers.push(largest(row));
                 }
-                for (head, policy) in layer.iter_mut().enumerate() {
-                    if cuts {
-                        cut.setting.evict(cut.budget, policy.as_mut(), head, step, cache);
-                    }
-                }
-                watch(step, cache);
-            });
-            if asked.contains(&position) {
-                answers.push(largest(&self.model.logits(&state)));
             }
+            watch(&model, end);
+            past = end;
         }
         Ok(answers)
-    }
-
-    fn policies(&self, setting: &Setting, knowledge: &Knowledge) -> Result<Vec<Vec<Box<dyn Policy>>>, Lacking> {
-        let config = self.model.config();
-        let layer = |layer| (0..config.kv_heads).map(|head| setting.build(layer, head, knowledge)).collect();
-        (0..config.layers).map(layer).collect()
-    }
-
-    fn future(&self, sample: &Sample) -> Future {
-        Trace::record(self.model, &sample.tokens).future()
     }
 }
 
@@ -123,133 +180,91 @@ mod tests {
     use overbook_sim::streams::Purpose;
 
     use super::*;
-    use crate::config::Config;
-    use crate::recall::gates::{Gate, Gates};
-    use crate::recall::policies::RULES;
-    use crate::recall::regress::Regressors;
     use crate::recall::tasks::TASKS;
-    use crate::weights::{Dummy, Source as _};
+    use crate::recall::trials::trials;
+    use crate::retention::Place;
+    use crate::weights::Dummy;
 
     /// Two layers, four query heads on two KV heads, dummy weights.
-    fn model() -> Reference {
+    fn subject() -> Subject {
         let text = r#"{ "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 98, "max_position_embeddings": 256,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 98, "max_position_embeddings": 256,
             "rms_norm_eps": 1e-5, "rope_theta": 100.0, "tie_word_embeddings": true }"#;
-        Reference::new(Config::parse(text, "test").unwrap(), &Dummy { seed: 7 }).unwrap()
+        let config = Config::parse(text, "test").unwrap();
+        let weights = Arc::new(Weights::from_source(&config, &Dummy { seed: 7 }, Dtype::F32).unwrap());
+        Subject { config, weights }
     }
 
-    fn judge<'a>(model: &'a Reference, samples: &[Sample]) -> Judge<'a> {
-        let part = |layer: usize, name: &str, shape: &[usize]| {
-            Dummy { seed: layer as u64 }.tensor(name, shape).unwrap().into_iter().map(|x| 30.0 * x).collect()
-        };
-        let gate = |layer| Gate {
-            w1: part(layer, "w1", &[16, 64]),
-            b1: part(layer, "b1", &[16]),
-            w2: part(layer, "w2", &[2, 16]),
-            b2: part(layer, "b2", &[2]),
-        };
-        let gates = Some(Arc::new(Gates { layers: vec![gate(0), gate(1)] }));
-        let regressors = Some(Arc::new(Regressors::fit(model, samples)));
-        Judge { model, knowledge: Knowledge { gates, regressors, future: None, seed: 5 } }
+    fn known(subject: &Subject) -> Knowledge {
+        let gates = |kind| (kind, Arc::new(Gates::dummy(&subject.config, 3, kind).unwrap()));
+        Knowledge { gates: [gates(GateKind::Retention), gates(GateKind::Score)].into(), seed: 5 }
+    }
+
+    fn retention(subject: &Subject, layout: &Layout, samples: &[Sample], spec: &RetentionSpec) -> Retention {
+        let extras = subject.extras(layout, samples, spec, &known(subject), 0).unwrap();
+        Retention::new(spec, &subject.config, &extras).unwrap()
     }
 
     #[test]
     fn a_budget_for_all_is_the_full_cache() {
-        let model = model();
+        let subject = subject();
         for task in TASKS {
             let layout = task.layout();
             let samples = layout.draw(0, Purpose::Testing, 0, 2);
-            let judge = judge(&model, &samples);
-            let run = |rule: Rule, budget| {
-                let setting = Setting { rule, sinks: 0, recent: 0 };
-                judge
-                    .answers(&layout, &samples[0], 0, Cut { setting, budget, phase: task.phase() }, &mut |_, _| ())
+            let run = |spec: &RetentionSpec| {
+                subject
+                    .answers(&layout, &samples, retention(&subject, &layout, &samples, spec), &mut |_, _| ())
                     .unwrap()
             };
-            let full = run(Rule::Full, 1);
-            for rule in RULES {
-                assert_eq!(run(rule, layout.length()), full, "{} {}", task.name(), rule.name());
+            let full = run(&task.rules(RetentionPolicy::Full, 1));
+            let length = layout.length() as u32;
+            for policy in RetentionPolicy::all() {
+                let spec = trials(task, &policy, length).remove(0);
+                assert_eq!(run(&spec), full, "{} {}", task.name(), policy.name());
             }
         }
     }
 
     #[test]
-    fn every_step_keeps_the_budget_and_evicts_the_least() {
-        let model = model();
+    fn every_step_keeps_the_budget() {
+        let subject = subject();
         let layout = Layout::pairs(24, 4);
-        let samples = layout.draw(0, Purpose::Testing, 0, 4);
-        let judge = judge(&model, &samples);
-        let (budget, mut differ) = (10, std::collections::BTreeSet::new());
-        for rule in RULES.into_iter().filter(|rule| *rule != Rule::Full) {
-            let setting = Setting { rule, sinks: 2, recent: 3 };
+        let samples = layout.draw(0, Purpose::Testing, 0, 2);
+        let mut differ = std::collections::BTreeSet::new();
+        for policy in RetentionPolicy::all().into_iter().filter(|policy| *policy != RetentionPolicy::Full) {
+            let spec = trials(Task::Pairs, &policy, 10).remove(0);
             let mut last = Vec::new();
-            let cut = Cut { setting, budget, phase: Phase::EveryStep };
-            judge
-                .answers(&layout, &samples[0], 0, cut, &mut |step: &Step<'_>, cache: &LayerCache| {
-                    for kept in &cache.kept {
-                        assert_eq!(kept.len(), budget.min(step.position + 1), "{}", rule.name());
-                        let sinks = kept.iter().take(2).eq([0, 1].iter().take(kept.len()));
-                        let recent = (step.position.saturating_sub(2)..=step.position).all(|at| kept.contains(&at));
-                        assert!(sinks && recent, "{}: {kept:?} at {}", rule.name(), step.position);
-                        if rule == Rule::Window {
-                            assert!((step.position.saturating_sub(7)..=step.position).all(|at| kept.contains(&at)));
-                        }
+            subject
+                .answers(&layout, &samples, retention(&subject, &layout, &samples, &spec), &mut |model, end| {
+                    last.clear();
+                    for (layer, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                        let mut kept = model.kept(Place { seat: 1, layer, head }).unwrap().to_vec();
+                        assert_eq!(kept.len(), end.min(10), "{}", policy.name());
+                        kept.sort_unstable();
+                        last.push(kept);
                     }
-                    last.clone_from(&cache.kept);
                 })
                 .unwrap();
             differ.insert(last);
         }
-        // Thirteen policies; a window and StreamingLLM with the same sinks are one.
-        assert!(differ.len() >= 11, "{} different sets", differ.len());
-    }
-
-    #[test]
-    fn trim_kv_keeps_what_its_formula_says() {
-        let model = model();
-        let layout = Layout::pairs(24, 4);
-        let samples = layout.draw(0, Purpose::Testing, 0, 4);
-        let judge = judge(&model, &samples);
-        let setting = Setting { rule: Rule::Trim, sinks: 0, recent: 0 };
-        let gates = judge.knowledge.gates.clone().unwrap();
-        let mut log_beta: Vec<Vec<Vec<f32>>> = vec![vec![Vec::new(); 2]; 2];
-        let mut expected: Vec<Vec<Vec<usize>>> = vec![vec![Vec::new(); 2]; 2];
-        let mut evicted = 0;
-        let cut = Cut { setting, budget: 6, phase: Phase::EveryStep };
-        judge
-            .answers(&layout, &samples[1], 1, cut, &mut |step: &Step<'_>, cache: &LayerCache| {
-                for head in 0..2 {
-                    let of_head = &mut log_beta[step.layer][head];
-                    of_head.push(gates.layers[step.layer].log_beta(step.normed, head));
-                    let kept = &mut expected[step.layer][head];
-                    kept.push(step.position);
-                    if kept.len() > 6 {
-                        let worth = |at: usize| (step.position + 1 - at) as f32 * of_head[at];
-                        let least = (0..kept.len()).min_by(|a, b| worth(kept[*a]).total_cmp(&worth(kept[*b]))).unwrap();
-                        kept.remove(least);
-                        evicted += 1;
-                    }
-                    assert!(cache.kept[head].iter().eq(kept.iter()), "layer {} at {}", step.layer, step.position);
-                }
-            })
-            .unwrap();
-        assert_eq!(evicted, 4 * (layout.length() - 6));
+        assert!(differ.len() >= 11, "{} different sets of thirteen", differ.len());
     }
 
     #[test]
     fn one_shot_eviction_happens_once() {
-        let model = model();
+        let subject = subject();
         let layout = Task::Preview.layout();
         let samples = layout.draw(0, Purpose::Testing, 0, 2);
-        let judge = judge(&model, &samples);
-        let setting = Setting { rule: Rule::Snap { window: 8, pool: 1 }, sinks: 0, recent: 0 };
-        let cut = Cut { setting, budget: 12, phase: Phase::AfterPrompt };
-        judge
-            .answers(&layout, &samples[0], 0, cut, &mut |step: &Step<'_>, cache: &LayerCache| {
-                let after = step.position + 1 - layout.prompt().min(step.position + 1);
-                let wanted = if step.position + 1 < layout.prompt() { step.position + 1 } else { 12 + after };
-                assert!(cache.kept.iter().all(|kept| kept.len() == wanted), "{}", step.position);
+        let snap = RetentionPolicy::all().into_iter().find(|policy| policy.name() == "snap-kv").unwrap();
+        let spec = Task::Preview.rules(snap, 12);
+        let mut seen = Vec::new();
+        subject
+            .answers(&layout, &samples, retention(&subject, &layout, &samples, &spec), &mut |model, end| {
+                seen.push((end, model.kept(Place { seat: 0, layer: 1, head: 1 }).unwrap().len()));
             })
             .unwrap();
+        let expected: Vec<(usize, usize)> =
+            (layout.prompt()..=layout.length()).map(|end| (end, 12 + end - layout.prompt())).collect();
+        assert_eq!(seen, expected);
     }
 }

@@ -3,60 +3,64 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
 use overbook_sim::streams::Purpose;
 
-use super::evaluate::{Cut, Judge};
-use super::policies::{Lacking, Rule, Setting};
+use super::evaluate::{Knowledge, Subject};
 use super::statistics::estimate;
-use super::tasks::{Layout, Task};
+use super::tasks::Task;
+use super::trials::{is_heuristic, knobs, trials};
+use crate::executor::BuildError;
 
 /// One measurement.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Run {
     /// Policy, or a variant of one.
     pub policy: String,
-    /// How tokens are scored.
-    pub rule: Rule,
     /// The task.
     pub task: Task,
     /// Slots in each layer and KV head.
-    pub budget: usize,
+    pub budget: u32,
     /// The model's seed.
     pub seed: u64,
     /// Share of right answers.
     pub accuracy: f64,
-    /// The knobs it was measured with.
-    pub setting: Setting,
+    /// The settings it was measured with.
+    pub spec: RetentionSpec,
 }
 
-/// The setting of a rule that has most right answers on tuning sequences; ties the first.
+/// Of what a policy may try, the settings with most right answers on tuning sequences; ties the first.
 ///
 /// # Errors
-/// The policy needs something that is not known.
+/// The budget is too small, or the policy needs something that is not known.
 pub fn tune(
-    judge: &Judge<'_>,
-    layout: &Layout,
-    rule: Rule,
-    budget: usize,
+    subject: &Subject,
+    known: &Knowledge,
+    task: Task,
+    policy: &RetentionPolicy,
+    budget: u32,
     sequences: usize,
-) -> Result<Setting, Lacking> {
-    let trials = rule.trials(budget);
-    let mut best = (f64::NEG_INFINITY, trials[0]);
-    if trials.len() > 1 {
-        let samples = layout.draw(judge.knowledge.seed, Purpose::Tuning, 0, sequences);
-        for setting in trials {
-            let accuracy = judge.accuracy(layout, &samples, Cut { setting, budget, phase: layout.task.phase() })?;
-            if accuracy > best.0 {
-                best = (accuracy, setting);
-            }
+) -> Result<RetentionSpec, BuildError> {
+    let mut trials = trials(task, policy, budget);
+    if trials.len() < 2 {
+        let none = || BuildError::Unfit(format!("a budget of {budget} is too small for `{}`", policy.name()));
+        return trials.pop().ok_or_else(none);
+    }
+    let layout = task.layout();
+    let samples = layout.draw(known.seed, Purpose::Tuning, 0, sequences);
+    let mut best = (f64::NEG_INFINITY, 0);
+    for (place, spec) in trials.iter().enumerate() {
+        let accuracy = subject.accuracy(&layout, &samples, spec, known)?;
+        if accuracy > best.0 {
+            best = (accuracy, place);
         }
     }
-    Ok(best.1)
+    Ok(trials.swap_remove(best.1))
 }
 
 /// Cells of the table: runs that differ in nothing but the seed.
-fn cells(runs: &[Run]) -> BTreeMap<(Task, usize, &str), Vec<&Run>> {
-    let mut cells: BTreeMap<(Task, usize, &str), Vec<&Run>> = BTreeMap::new();
+fn cells(runs: &[Run]) -> BTreeMap<(Task, u32, &str), Vec<&Run>> {
+    let mut cells: BTreeMap<(Task, u32, &str), Vec<&Run>> = BTreeMap::new();
     for run in runs {
         cells.entry((run.task, run.budget, run.policy.as_str())).or_default().push(run);
     }
@@ -67,9 +71,9 @@ fn cells(runs: &[Run]) -> BTreeMap<(Task, usize, &str), Vec<&Run>> {
 pub fn runs_csv(runs: &[Run]) -> String {
     let mut text = "policy,task,context,budget,seed,accuracy,knobs\n".to_owned();
     for run in runs {
-        let Run { policy, task, budget, seed, accuracy, setting, .. } = run;
+        let Run { policy, task, budget, seed, accuracy, spec, .. } = run;
         let context = task.layout().context;
-        let _ = writeln!(text, "{policy},{},{context},{budget},{seed},{accuracy:.4},{setting}", task.name());
+        let _ = writeln!(text, "{policy},{},{context},{budget},{seed},{accuracy:.4},{}", task.name(), knobs(spec));
     }
     text
 }
@@ -81,20 +85,45 @@ pub fn table_csv(runs: &[Run]) -> String {
         let found = estimate(&cell.iter().map(|run| run.accuracy).collect::<Vec<f64>>());
         let (seeds, context) = (cell.len(), task.layout().context);
         let ends = ends(found.mean, found.half);
-        let (task, knobs) = (task.name(), cell[0].setting);
+        let (task, knobs) = (task.name(), knobs(&cell[0].spec));
         let _ = writeln!(text, "{policy},{task},{context},{budget},{seeds},{:.4},{ends},{knobs},own-run", found.mean);
     }
     text
 }
+
+/// The means in the form of the catalog's quality table, in percent: what a scenario can state a bound on. Runs of [`Task::Preview`] are of
+/// prompts that were cut once.
+pub fn quality_csv(runs: &[Run]) -> String {
+    let mut text = "model,task,policy,evicts,budget,score,full,samples,kind,source\n".to_owned();
+    let cells = cells(runs);
+    let mean = |cell: &[&Run]| 100.0 * cell.iter().map(|run| run.accuracy).sum::<f64>() / cell.len() as f64;
+    for ((task, budget, policy), cell) in &cells {
+        let Some(full) = cells.get(&(*task, *budget, "full")).filter(|_| *policy != "full") else { continue };
+        let evicts = if *task == Task::Preview { "prompt" } else { "throughout" };
+        let (name, seeds, knobs) = (task.name(), cell.len(), knobs(&cell[0].spec));
+        let source = format!("overbook train-retention; {seeds} seeds; {knobs}");
+        let _ = writeln!(
+            text,
+            "{MODEL},recall-{name},{policy},{evicts},{budget},{:.2},{:.2},,own-run,{}",
+            mean(cell),
+            mean(full),
+            source.trim_end_matches("; ")
+        );
+    }
+    text
+}
+
+/// Name of the trained models in quality tables.
+const MODEL: &str = "overbook-recall-2x64";
 
 /// How far TRIM-KV lies above the heuristic with the best mean, seed by seed, a line a task and budget.
 pub fn margins_csv(runs: &[Run]) -> String {
     let mut text = "task,context,budget,seeds,trim_kv,best_heuristic,best_mean,margin,low,high\n".to_owned();
     let cells = cells(runs);
     let mean = |cell: &[&Run]| cell.iter().map(|run| run.accuracy).sum::<f64>() / cell.len() as f64;
-    for ((task, budget, _), trim) in cells.iter().filter(|((_, _, policy), _)| *policy == Rule::Trim.name()) {
+    for ((task, budget, _), trim) in cells.iter().filter(|((_, _, policy), _)| *policy == "trim-kv") {
         let same = cells.iter().filter(|((t, b, _), cell)| (t, b) == (task, budget) && cell.len() == trim.len());
-        let rivals = same.filter(|(_, cell)| cell[0].rule.is_heuristic());
+        let rivals = same.filter(|(_, cell)| is_heuristic(&cell[0].spec.policy));
         let Some((best, rival)) = rivals.max_by(|a, b| mean(a.1).total_cmp(&mean(b.1))) else { continue };
         let differences: Vec<f64> =
             trim.iter().zip(rival).map(|(trim, rival)| trim.accuracy - rival.accuracy).collect();
@@ -120,28 +149,31 @@ mod tests {
 
     #[test]
     fn tables_have_a_line_a_cell() {
-        let run = |policy: &str, rule: Rule, seed: u64, accuracy: f64| Run {
-            policy: policy.to_owned(),
-            rule,
-            task: Task::Pairs,
-            budget: 24,
-            seed,
-            accuracy,
-            setting: Setting { rule, sinks: 0, recent: 2 },
+        let run = |name: &str, seed: u64, accuracy: f64| {
+            let policy = RetentionPolicy::all().into_iter().find(|policy| policy.name() == name).expect("a policy");
+            let mut spec = RetentionSpec::strict(policy, 24);
+            spec.protect.latest = 2;
+            Run { policy: name.to_owned(), task: Task::Pairs, budget: 24, seed, accuracy, spec }
         };
         let runs = [
-            run("trim-kv", Rule::Trim, 0, 0.9),
-            run("trim-kv", Rule::Trim, 1, 0.8),
-            run("knorm", Rule::Knorm, 0, 0.5),
-            run("knorm", Rule::Knorm, 1, 0.6),
-            run("window", Rule::Window, 0, 0.1),
-            run("window", Rule::Window, 1, 0.2),
+            run("trim-kv", 0, 0.9),
+            run("trim-kv", 1, 0.8),
+            run("tova", 0, 0.5),
+            run("tova", 1, 0.6),
+            run("window", 0, 0.1),
+            run("window", 1, 0.2),
         ];
         let table = table_csv(&runs);
-        assert!(table.contains("\ntrim-kv,pairs,128,24,2,0.8500,0.2147,1.4853,sinks=0 recent=2,own-run\n"), "{table}");
+        assert!(table.contains("\ntrim-kv,pairs,128,24,2,0.8500,0.2147,1.4853,window=0 latest=2,own-run\n"), "{table}");
         assert!(table_csv(&runs[..1]).contains(",1,0.9000,,,"), "a single seed has no interval");
         let margins = margins_csv(&runs);
-        assert!(margins.contains("\npairs,128,24,2,0.8500,knorm,0.5500,0.3000,"), "{margins}");
+        assert!(margins.contains("\npairs,128,24,2,0.8500,tova,0.5500,0.3000,"), "{margins}");
         assert_eq!(runs_csv(&runs).lines().count(), 7);
+        assert_eq!(quality_csv(&runs).lines().count(), 1, "without full caches nothing is lost or kept");
+        let with_full = [&runs[..], &[run("full", 0, 1.0), run("full", 1, 0.9)]].concat();
+        let quality = quality_csv(&with_full);
+        assert!(quality.contains(
+            "\noverbook-recall-2x64,recall-pairs,tova,throughout,24,55.00,95.00,,own-run,overbook train-retention; 2 seeds; latest=2\n"
+        ), "{quality}");
     }
 }

@@ -54,7 +54,8 @@ impl Recorder {
     /// What was recorded, and a recorder that is empty again.
     pub fn take(&self) -> AttentionRecord {
         let rows = self.rows.lock().map(|mut rows| std::mem::take(&mut *rows)).unwrap_or_default();
-        AttentionRecord { sums: rows.into_iter().map(|(place, rows)| (place, later_sums(&rows))).collect() }
+        let largest = rows.iter().map(|(place, rows)| (*place, later_largest(rows))).collect();
+        AttentionRecord { sums: rows.into_iter().map(|(place, rows)| (place, later_sums(&rows))).collect(), largest }
     }
 }
 
@@ -74,11 +75,30 @@ fn later_sums(rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
     sums
 }
 
+/// For each token: the most attention that a later query pays to it.
+fn later_largest(rows: &[Vec<f32>]) -> Vec<f32> {
+    let mut largest = vec![0.0_f32; rows.len()];
+    for (query, row) in rows.iter().enumerate() {
+        largest.iter_mut().zip(row).take(query).for_each(|(largest, weight)| *largest = largest.max(*weight));
+    }
+    largest
+}
+
 /// Attention of recorded sequences.
 #[derive(Clone, Default, Debug)]
 pub struct AttentionRecord {
     /// Attention that a token gets from a query and all later ones, `[query][token]`.
     sums: BTreeMap<Place, Vec<Vec<f32>>>,
+    /// By token.
+    largest: BTreeMap<Place, Vec<f32>>,
+}
+
+impl AttentionRecord {
+    /// The most attention that a query after a token pays to it, by token: the mean over the group of query heads. Empty where nothing
+    /// was recorded.
+    pub fn largest_to_come(&self, place: Place) -> &[f32] {
+        self.largest.get(&place).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl Foresight for AttentionRecord {

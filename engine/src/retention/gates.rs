@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::weights::{Dtype, Dummy, Files, Matrix, Source, WeightsError};
 
 /// Which networks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum GateKind {
     /// TRIM-KV's: tensors `model.layers.N.gate.*`; gives `log β`.
     Retention,
@@ -34,6 +34,11 @@ impl GateKind {
             GateKind::Retention => "gate",
             GateKind::Score => "zap",
         }
+    }
+
+    /// Name of a part of a layer's network in files.
+    pub(crate) fn tensor(self, layer: usize, part: &str) -> String {
+        format!("model.layers.{layer}.{}.{part}", self.name())
     }
 }
 
@@ -103,9 +108,8 @@ impl Gates {
     ) -> Result<Gates, WeightsError> {
         let (hidden, heads) = (config.hidden, config.kv_heads);
         let layer = |layer: usize| {
-            let name = |tensor: &str| format!("model.layers.{layer}.{}.{tensor}", kind.name());
-            let tensor = |tensor: &str, shape: &[usize]| source.tensor(&name(tensor), shape);
-            let width = width(&name("w1"))?;
+            let tensor = |part: &str, shape: &[usize]| source.tensor(&kind.tensor(layer, part), shape);
+            let width = width(&kind.tensor(layer, "w1"))?;
             let full = width.next_multiple_of(Matrix::WIDTH);
             let (mut w1, mut b1) = (tensor("w1", &[width, hidden])?, tensor("b1", &[width])?);
             w1.resize(full * hidden, 0.0);

@@ -61,9 +61,11 @@ pub fn write_weights(vars: &Vars, path: &Path) -> Result<(), TrainError> {
     let views = all.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
     let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let views = views.map_err(|error| failed(error.to_string()))?;
-    // Not by `serialize_to_file`, whose files only their owner may read.
+    // Not by `serialize_to_file`, whose files only their owner may read. A file that is there is whole.
     let bytes = serialize(views, None).map_err(|error| failed(error.to_string()))?;
-    std::fs::write(path, bytes).map_err(|error| failed(error.to_string()))
+    let begun = path.with_extension("part");
+    std::fs::write(&begun, bytes).map_err(|error| failed(error.to_string()))?;
+    std::fs::rename(&begun, path).map_err(|error| failed(error.to_string()))
 }
 
 /// Reads a model's weights back.

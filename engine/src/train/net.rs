@@ -11,8 +11,8 @@ use rand::{Rng, RngExt as _};
 use super::attention::{Attention, rotation};
 use super::pointwise::{LogSigmoid, RmsNorm, SwiGlu};
 use crate::config::{Config, Family, RopeScaling};
-use crate::recall::gates::name;
 use crate::recall::tasks::VOCAB;
+use crate::retention::GateKind;
 
 /// Weights by their names in files.
 pub type Vars = BTreeMap<String, Var>;
@@ -102,7 +102,7 @@ pub fn first_gates(config: &Config, width: usize, bias: f64, seed: u64) -> Resul
             let count = shape.iter().product();
             let numbers: Vec<f32> = (0..count).map(|_| (middle + normal(&mut rng) * deviation) as f32).collect();
             let var = Var::from_tensor(&Tensor::from_vec(numbers, shape, &Device::Cpu)?)?;
-            all.insert(name(layer, part), var);
+            all.insert(GateKind::Retention.tensor(layer, part), var);
             Ok::<(), candle_core::Error>(())
         };
         put("w1", vec![width, config.hidden], 0.0, 0.02)?;
@@ -146,6 +146,8 @@ pub struct Computed {
     pub logits: Tensor,
     /// `log β` of each layer, `[batch, time, kv heads]`; empty without gates.
     pub log_beta: Vec<Tensor>,
+    /// Of each layer the normalised state that queries, keys and values are made of, `[batch · time, hidden]`.
+    pub normed: Vec<Tensor>,
 }
 
 /// A batch of sequences of one layout.
@@ -204,7 +206,7 @@ impl Net {
     pub fn forward(&self, batch: &Batch, gates: Option<&Vars>) -> Result<Computed> {
         let everywhere = Arc::new((0..batch.time).collect::<Vec<usize>>());
         let mut x = self.embedding.index_select(&batch.tokens, 0)?;
-        let mut log_beta = Vec::new();
+        let (mut log_beta, mut states) = (Vec::new(), Vec::new());
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = self.rms_norm(&x, &layer.input_norm)?;
             let last = index + 1 == self.layers.len();
@@ -224,12 +226,13 @@ impl Net {
             if gates.is_some() {
                 log_beta.push(beta);
             }
+            states.push(normed);
             x = (x + attended.matmul(&layer.output)?)?;
             let inner = self.rms_norm(&x, &layer.mlp_norm)?.matmul(&layer.gate_up)?.apply_op1(SwiGlu)?;
             x = (x + inner.matmul(&layer.down)?)?;
         }
         let logits = self.rms_norm(&x, &self.norm)?.matmul(&self.head)?;
-        Ok(Computed { logits, log_beta })
+        Ok(Computed { logits, log_beta, normed: states })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one formula")]
@@ -266,7 +269,7 @@ fn places(batch: &Batch) -> Result<Tensor> {
 
 /// `log β` of every token, `[batch · time, kv heads]`.
 fn gate(gates: &Vars, layer: usize, normed: &Tensor) -> Result<Tensor> {
-    let var = |part: &str| gates[&name(layer, part)].as_tensor().clone();
+    let var = |part: &str| gates[&GateKind::Retention.tensor(layer, part)].as_tensor().clone();
     let inner = normed.matmul(&var("w1").t()?)?.broadcast_add(&var("b1"))?.silu()?;
     inner.matmul(&var("w2").t()?)?.broadcast_add(&var("b2"))?.apply_op1(LogSigmoid)
 }

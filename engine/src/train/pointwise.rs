@@ -12,6 +12,11 @@ pub(super) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
+/// `log σ(z)` without overflow.
+fn log_sigmoid(z: f32) -> f32 {
+    z.min(0.0) - (-z.abs()).exp().ln_1p()
+}
+
 /// The numbers of a tensor, row by row.
 pub(super) fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_vec1()
@@ -118,7 +123,7 @@ impl CustomOp1 for LogSigmoid {
     }
 
     fn cpu_fwd(&self, z: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = slice(z, layout)?.iter().map(|z| crate::recall::gates::log_sigmoid(*z)).collect();
+        let y = slice(z, layout)?.iter().map(|z| log_sigmoid(*z)).collect();
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use overbook_sim::kv::retention::policies::TrimKv;
+use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
 use overbook_sim::streams::Purpose;
 
 use super::backbone::{self, BackboneSettings};
-use super::files::{write_config, write_weights};
+use super::files::{read_weights, write_config, write_weights};
 use super::gates::{self, GateSettings};
+use super::kv_zap;
 use super::net::{Vars, config};
 use super::{Progress, TrainError, Watch};
 use crate::config::Config;
-use crate::recall::evaluate::{Cut, Judge};
-use crate::recall::gates::Gates;
-use crate::recall::policies::{Knowledge, RULES, Rule, Setting};
-use crate::recall::reference::Reference;
-use crate::recall::regress::Regressors;
-use crate::recall::table::{Run, margins_csv, runs_csv, table_csv, tune};
+use crate::recall::evaluate::{Knowledge, Subject};
+use crate::recall::table::{Run, margins_csv, quality_csv, runs_csv, table_csv, tune};
 use crate::recall::tasks::{Layout, TASKS, Task};
+use crate::retention::{GateKind, Gates};
 use crate::weights::Files;
 
 /// What is trained and measured.
@@ -29,7 +29,7 @@ pub struct StudySettings {
     /// Tasks, each with gates of its own.
     pub tasks: Vec<Task>,
     /// Slots in each layer and KV head.
-    pub budgets: Vec<usize>,
+    pub budgets: Vec<u32>,
     /// How models are trained.
     pub backbone: BackboneSettings,
     /// How gates are trained.
@@ -82,31 +82,35 @@ const WITHOUT_CAPACITY: &str = "trim-kv-without-capacity-loss";
 /// A trained model, ready to be measured.
 struct Trained<'a> {
     settings: &'a StudySettings,
-    config: Config,
-    model: Reference,
     vars: Vars,
+    subject: Subject,
     seed: u64,
     folder: &'a Path,
 }
 
-/// Trains and measures everything into a folder: `seed-N/` with model and gates, `runs.csv`, `table.csv` and `margins.csv`, which are
-/// written anew after each task, so that what is finished stays when the caller stops.
+/// Trains and measures everything into a folder: `settings.txt`, `seed-N/` with model and networks, `runs.csv`, `table.csv`, `margins.csv` and `quality.csv`,
+/// which are written anew after each task, so that what is finished stays when the caller stops. What a folder of the same settings
+/// already has is not trained again.
 ///
 /// # Errors
-/// The caller wants to stop, a file cannot be written, or a loss is no number any more.
+/// The caller wants to stop, the folder holds another study, a file cannot be written or read, a budget is too small for a policy, or a
+/// loss is no number any more.
 pub fn study(settings: &StudySettings, folder: &Path, watch: Watch<'_>) -> Result<Vec<Run>, TrainError> {
+    claim(settings, folder)?;
     let (mut runs, mut tuned) = (Vec::new(), BTreeMap::new());
     for seed in settings.seeds.iter().copied() {
         let place = folder.join(format!("seed-{seed}"));
-        let failed = |error: std::io::Error| TrainError::Write { path: place.clone(), detail: error.to_string() };
-        std::fs::create_dir_all(&place).map_err(failed)?;
-        let config = config();
-        let vars = backbone::train(&config, &settings.backbone, seed, watch)?.vars;
-        write_config(&config, &place)?;
-        write_weights(&vars, &place.join("model.safetensors"))?;
+        make(&place)?;
+        let weights = place.join("model.safetensors");
+        if !weights.exists() {
+            let config = config();
+            write_config(&config, &place)?;
+            write_weights(&backbone::train(&config, &settings.backbone, seed, watch)?.vars, &weights)?;
+        }
         // What is measured is what the files say.
-        let model = Reference::new(Config::load(&place)?, &Files::open(&place)?)?;
-        let trained = Trained { settings, config, model, vars, seed, folder: &place };
+        let subject = Subject::load(&place)?;
+        let vars = read_weights(subject.config(), &Files::open(&place)?)?;
+        let trained = Trained { settings, vars, subject, seed, folder: &place };
         for task in settings.tasks.iter().copied() {
             runs.extend(trained.measure(task, &mut tuned, watch)?);
             write_tables(&runs, folder)?;
@@ -115,74 +119,106 @@ pub fn study(settings: &StudySettings, folder: &Path, watch: Watch<'_>) -> Resul
     Ok(runs)
 }
 
-/// Settings by task, budget and place of the rule: chosen with the first model, used for all.
-type Tuned = BTreeMap<(Task, usize, usize), Setting>;
+fn make(folder: &Path) -> Result<(), TrainError> {
+    let failed = |error: std::io::Error| TrainError::Write { path: folder.to_owned(), detail: error.to_string() };
+    std::fs::create_dir_all(folder).map_err(failed)
+}
+
+/// Writes the settings into a new folder, or finds the same ones in an old one. Seeds, tasks and budgets may differ: they only add to it.
+fn claim(settings: &StudySettings, folder: &Path) -> Result<(), TrainError> {
+    make(folder)?;
+    let path = folder.join("settings.txt");
+    let said = format!("{:#?}\n{:#?}\nfitting: {}\n", settings.backbone, settings.gates, settings.fitting);
+    match std::fs::read_to_string(&path) {
+        Ok(found) if found == said => Ok(()),
+        Ok(_) => Err(TrainError::OtherStudy { path }),
+        Err(_) => std::fs::write(&path, said).map_err(|error| TrainError::Write { path, detail: error.to_string() }),
+    }
+}
+
+/// Settings by task, budget and policy: chosen with the first model, used for all.
+type Tuned = BTreeMap<(Task, u32, &'static str), RetentionSpec>;
 
 impl Trained<'_> {
     fn measure(&self, task: Task, tuned: &mut Tuned, watch: Watch<'_>) -> Result<Vec<Run>, TrainError> {
         let layout = task.layout();
         let gates = self.gates(&layout, &self.settings.gates, &format!("gates-{}", task.name()), watch)?;
-        let samples = layout.draw(self.seed, Purpose::Training, FITTING, self.settings.fitting);
-        let regressors = Some(Arc::new(Regressors::fit(&self.model, &samples)));
-        let knowledge = Knowledge { gates: Some(Arc::new(gates)), regressors, future: None, seed: self.seed };
-        let judge = Judge { model: &self.model, knowledge };
-        let mut cells = Vec::new();
-        for budget in self.settings.budgets.iter().copied() {
-            for (place, rule) in RULES.into_iter().enumerate() {
-                cells.push((budget, place, rule));
-            }
-        }
+        let zap = self.network(&format!("zap-{}", task.name()), GateKind::Score, || {
+            kv_zap::fit(&self.subject, &self.vars, &layout, self.seed, (FITTING, self.settings.fitting))
+        })?;
+        let gates = [(GateKind::Retention, gates), (GateKind::Score, zap)].into();
+        let known = Knowledge { gates, seed: self.seed };
         let samples = layout.draw(self.seed, Purpose::Testing, 0, self.settings.sequences);
-        let (mut runs, of) = (Vec::new(), cells.len());
+        let (mut runs, policies) = (Vec::new(), RetentionPolicy::all());
+        let of = policies.len() * self.settings.budgets.len();
         let what = format!("measuring {}", task.name());
-        for (done, (budget, place, rule)) in cells.into_iter().enumerate() {
-            let setting = match tuned.get(&(task, budget, place)) {
-                Some(setting) => *setting,
-                None => tune(&judge, &layout, rule, budget, self.settings.tuning)?,
-            };
-            tuned.insert((task, budget, place), setting);
-            let accuracy = judge.accuracy(&layout, &samples, Cut { setting, budget, phase: task.phase() })?;
-            runs.push(self.run(rule.name(), task, budget, setting, accuracy));
-            let progress = Progress { what: &what, step: done + 1, of, loss: 0.0, accuracy: accuracy as f32 };
-            if !watch(progress) {
-                return Err(TrainError::Interrupted);
+        for budget in self.settings.budgets.iter().copied() {
+            for policy in &policies {
+                let key = (task, budget, policy.name());
+                let spec = match tuned.get(&key) {
+                    Some(spec) => spec.clone(),
+                    None => tune(&self.subject, &known, task, policy, budget, self.settings.tuning)?,
+                };
+                let accuracy = self.subject.accuracy(&layout, &samples, &spec, &known)?;
+                tuned.insert(key, spec.clone());
+                runs.push(self.run(policy.name(), task, accuracy, spec));
+                let progress = Progress { what: &what, step: runs.len(), of, loss: 0.0, accuracy: accuracy as f32 };
+                if !watch(progress) {
+                    return Err(TrainError::Interrupted);
+                }
             }
         }
         if self.settings.ablation && task == Task::Pairs {
             let settings = GateSettings { capacity: 0.0, ..self.settings.gates.clone() };
             let gates = self.gates(&layout, &settings, "gates-pairs-without-capacity-loss", watch)?;
-            let knowledge = Knowledge { gates: Some(Arc::new(gates)), seed: self.seed, ..Knowledge::default() };
-            let judge = Judge { model: &self.model, knowledge };
+            let known = Knowledge { gates: [(GateKind::Retention, gates)].into(), seed: self.seed };
             for budget in self.settings.budgets.iter().copied() {
-                let setting = Setting { rule: Rule::Trim, sinks: 0, recent: 0 };
-                let accuracy = judge.accuracy(&layout, &samples, Cut { setting, budget, phase: task.phase() })?;
-                runs.push(self.run(WITHOUT_CAPACITY, task, budget, setting, accuracy));
+                let spec = task.rules(RetentionPolicy::TrimKv(TrimKv::default()), budget);
+                let accuracy = self.subject.accuracy(&layout, &samples, &spec, &known)?;
+                runs.push(self.run(WITHOUT_CAPACITY, task, accuracy, spec));
             }
         }
         Ok(runs)
     }
 
-    fn run(&self, policy: &str, task: Task, budget: usize, setting: Setting, accuracy: f64) -> Run {
-        Run { policy: policy.to_owned(), rule: setting.rule, task, budget, seed: self.seed, accuracy, setting }
+    fn run(&self, policy: &str, task: Task, accuracy: f64, spec: RetentionSpec) -> Run {
+        Run { policy: policy.to_owned(), task, budget: spec.budget, seed: self.seed, accuracy, spec }
     }
 
-    /// Trains gates, writes them, and reads them back.
+    /// Gates of a task, as their file says.
     fn gates(
         &self,
         layout: &Layout,
         settings: &GateSettings,
         name: &str,
         watch: Watch<'_>,
-    ) -> Result<Gates, TrainError> {
-        let vars = gates::train(&self.config, &self.vars, layout, settings, self.seed, watch)?;
+    ) -> Result<Arc<Gates>, TrainError> {
+        let config: &Config = self.subject.config();
+        self.network(name, GateKind::Retention, || gates::train(config, &self.vars, layout, settings, self.seed, watch))
+    }
+
+    /// A network from its file, which is made first if it is not there.
+    fn network(
+        &self,
+        name: &str,
+        kind: GateKind,
+        train: impl FnOnce() -> Result<Vars, TrainError>,
+    ) -> Result<Arc<Gates>, TrainError> {
         let path = self.folder.join(format!("{name}.safetensors"));
-        write_weights(&vars, &path)?;
-        Ok(Gates::load(self.model.config(), &path)?)
+        if !path.exists() {
+            write_weights(&train()?, &path)?;
+        }
+        Ok(Arc::new(Gates::load(self.subject.config(), &path, kind)?))
     }
 }
 
 fn write_tables(runs: &[Run], folder: &Path) -> Result<(), TrainError> {
-    let tables = [("runs.csv", runs_csv(runs)), ("table.csv", table_csv(runs)), ("margins.csv", margins_csv(runs))];
+    let tables = [
+        ("runs.csv", runs_csv(runs)),
+        ("table.csv", table_csv(runs)),
+        ("margins.csv", margins_csv(runs)),
+        ("quality.csv", quality_csv(runs)),
+    ];
     for (name, text) in tables {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|error| TrainError::Write { path, detail: error.to_string() })?;

@@ -15,5 +15,6 @@ mod parity;
 mod protocol;
 mod recall;
 mod refusals;
+mod retained;
 mod retention;
 mod tier;

@@ -3,9 +3,9 @@
 mod equality;
 mod executor;
 mod gates;
-mod oracle;
+pub(crate) mod oracle;
 mod policies;
-mod survivors;
+pub(crate) mod survivors;
 
 use std::sync::Arc;
 

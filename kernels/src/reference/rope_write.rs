@@ -21,6 +21,8 @@ pub struct RopeWrite<'a> {
     pub sin: &'a [f32],
     /// Position of each row in its sequence.
     pub positions: &'a [i32],
+    /// Slot of its sequence in which it lies.
+    pub slots: &'a [i32],
     /// Row of the block table of each row's sequence; below zero: the row is left alone.
     pub owners: &'a [i32],
     /// Block numbers `[row, table_width]`.
@@ -60,9 +62,9 @@ impl RopeWrite<'_> {
     }
 
     fn slot(&self, row: usize) -> usize {
-        let position = self.positions[row] as usize;
-        let block = self.tables[self.owners[row] as usize * self.table_width + (position >> self.block_shift)];
-        ((block as usize) << self.block_shift) + position % (1 << self.block_shift)
+        let slot = self.slots[row] as usize;
+        let block = self.tables[self.owners[row] as usize * self.table_width + (slot >> self.block_shift)];
+        ((block as usize) << self.block_shift) + slot % (1 << self.block_shift)
     }
 
     fn head(&self, row: usize, head: usize, numbers: &[f32]) -> Vec<f32> {
@@ -103,6 +105,7 @@ mod tests {
         cos: &[1.0, 0.0],
         sin: &[0.0, 1.0],
         positions: &[1, 0, 1],
+        slots: &[1, 0, 1],
         owners: &[1, 0, -1],
         tables: &[2, 0, 7, 1],
         table_width: 2,
@@ -127,20 +130,16 @@ mod tests {
         let (mut keys, mut values) = ([0.0; 2], [0.0; 2]);
         let norms = Some((&[1.0, 2.0][..], &[3.0, 1.0][..]));
         let bias = Some(&[1.0, -5.0, 4.0, 4.0, 7.0, 8.0][..]);
-        RopeWrite { bias, norms, positions: &[0], owners: &[0], tables: &[0], table_width: 1, ..TURN }.run(
-            &mut qkv,
-            &mut keys,
-            &mut values,
-        );
+        RopeWrite { bias, norms, positions: &[0], slots: &[0], owners: &[0], tables: &[0], table_width: 1, ..TURN }
+            .run(&mut qkv, &mut keys, &mut values);
         assert_eq!((qkv[0], qkv[1]), (1.0, -2.0));
         assert_eq!((keys, values), ([3.0, 1.0], [8.0, 9.0]));
     }
 
     #[test]
     fn blocks_hold_powers_of_two() {
-        let rows =
-            RopeWrite { positions: &[5], owners: &[0], tables: &[9, 3, 4], table_width: 3, block_shift: 1, ..TURN };
+        let rows = RopeWrite { slots: &[5], owners: &[0], tables: &[9, 3, 4], table_width: 3, block_shift: 1, ..TURN };
         assert_eq!(rows.slot(0), 9);
-        assert_eq!(RopeWrite { positions: &[2], ..rows }.slot(0), 6);
+        assert_eq!(RopeWrite { slots: &[2], ..rows }.slot(0), 6);
     }
 }

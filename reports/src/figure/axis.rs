@@ -53,6 +53,11 @@ impl Axis {
         Axis { label: label.to_owned(), from: -0.5, to: names.len() as f64 - 0.5, log: false, ticks }
     }
 
+    /// Whether it has names side by side: it begins half a place before the first.
+    pub fn is_named(&self) -> bool {
+        self.from < 0.0
+    }
+
     /// 0 to 100 %; values are shares.
     pub fn share(label: &str) -> Axis {
         let ticks = (0..=4).map(|i| (f64::from(i) * 0.25, format!("{} %", 25 * i))).collect();

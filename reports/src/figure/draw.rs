@@ -119,7 +119,7 @@ fn curve(svg: &mut String, figure: &Figure, series: &Series, frame: &Frame) {
     for &(x, y) in rest {
         let next = (format!("{x:.1}"), format!("{y:.1}"));
         match series.style {
-            Style::Line | Style::Dots => {
+            Style::Line | Style::Dots | Style::Marks => {
                 let _ = write!(path, "L{} {}", next.0, next.1);
             }
             // A step needs its corner only where the value changes: runs of equal values become one line.
@@ -138,8 +138,10 @@ fn curve(svg: &mut String, figure: &Figure, series: &Series, frame: &Frame) {
         let (bottom, start) = (frame.bottom, first.0);
         put!(svg, "<path class=\"fill {color}\" d=\"{path}V{bottom:.1}H{start:.1}Z\"/>");
     }
-    put!(svg, "<path class=\"line {color}\" d=\"{path}\"/>");
-    if series.style == Style::Dots {
+    if series.style != Style::Marks {
+        put!(svg, "<path class=\"line {color}\" d=\"{path}\"/>");
+    }
+    if matches!(series.style, Style::Dots | Style::Marks) {
         for (x, y) in points {
             put!(svg, "<circle class=\"dot {color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
         }

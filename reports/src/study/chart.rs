@@ -98,12 +98,19 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
     }
     let values = || lines.iter().flat_map(|(_, points)| points).map(|&(_, y)| y);
     let (low, top) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
-    let y_label = if unit.sign().is_empty() { "number" } else { unit.sign() };
+    let sign = unit.sign();
+    let y_label = match (sign.is_empty(), name.ends_with("_per_gpu_second")) {
+        (false, _) => sign,
+        (true, true) => "per GPU second",
+        (true, false) => "number",
+    };
     let y = if unit == Unit::Seconds && low > 0.0 && top > SPREAD * low {
         Axis::log_time("logarithmic", low, top)
     } else {
         Axis::linear(y_label, top)
     };
+    // Names have no order that a line could follow.
+    let style = if x.is_named() { Style::Marks } else { Style::Dots };
     let left_out = lines.len().saturating_sub(LINES);
     let series: Vec<Series> = lines
         .into_iter()
@@ -111,7 +118,7 @@ fn figure(study: &Study, places: &[f64], x: &Axis, metric: usize) -> Option<Figu
         .zip(1..)
         .map(|((label, mut points), color)| {
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            Series { label, color, style: Style::Dots, points }
+            Series { label, color, style, points }
         })
         .collect();
     let more = if left_out > 0 { format!(" ({left_out} more lines only in the table)") } else { String::new() };

@@ -51,6 +51,7 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         metrics: names(axes, metrics),
         points,
         verdicts: Vec::new(),
+        missed: Vec::new(),
         left_out: String::new(),
         sorted: String::new(),
         calibration: String::new(),

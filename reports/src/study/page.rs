@@ -19,6 +19,7 @@ pub(super) struct StudyPage<'a> {
     /// How many expectations of each kind came so.
     pub(super) tally: String,
     pub(super) verdicts: &'a [super::Judged],
+    pub(super) missed: &'a [String],
     pub(super) figures: String,
     pub(super) header: Vec<String>,
     /// How many of the columns name the point; they are set left.

@@ -21,6 +21,7 @@ fn study() -> Study {
         metrics: vec!["ttft_p99".into(), "goodput_fraction".into()],
         points,
         verdicts: vec![Judged { met: false, basis: "", text: "goodput ≥ 99 %, got 60 %".into() }],
+        missed: Vec::new(),
         left_out: String::new(),
         sorted: String::new(),
         calibration: "Cost model: roofline; extrapolated.".into(),

@@ -55,6 +55,9 @@ impl Scenario {
             let told =
                 "is `oracle`, which knows all attention to come: it has a row in quality tables, and none in a run";
             check.that(retention.policy != RetentionPolicy::Oracle, "retention.policy", told);
+            let told = "has no effect with this scheduler, which reserves what a request may take and preempts none";
+            let preempts = self.scheduler.needs().reserves.is_none();
+            check.that(retention.shrink_to.is_none() || preempts, "retention.shrink_to", told);
             retention.check(&mut check.below("retention"));
         }
         self.scheduler.check(&mut Check::new("scheduler", &mut list));
@@ -62,7 +65,7 @@ impl Scenario {
             Check::new("slo", &mut list).that(bound.0.0 > 0, metric, "is 0; it must be above 0");
         }
         if let Some(least) = self.slo.quality.as_ref().and_then(|quality| quality.at_least) {
-            let told = format!("is {least}; a share of the answers of full caches, from 0 to 2");
+            let told = format!("is {least}; a share of the answers of full caches, as 0.99 for 99 %, from 0 to 2");
             Check::new("slo.quality", &mut list).that((0.0..=2.0).contains(&least), "at_least", told);
         }
         if let Some(goodput) = &self.slo.goodput {

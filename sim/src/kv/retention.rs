@@ -45,6 +45,26 @@ pub struct RetentionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub shrink_to: Option<u32>,
+    /// Tokens that never go, beside those that the policy itself protects.
+    #[serde(default, skip_serializing_if = "Protect::is_none")]
+    pub protect: Protect,
+}
+
+/// Tokens that never go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protect {
+    /// So many at the start of the request.
+    pub first: u32,
+    /// So many of the latest.
+    pub latest: u32,
+}
+
+impl Protect {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_none(&self) -> bool {
+        *self == Protect::default()
+    }
 }
 
 /// When tokens of prompts go.
@@ -73,6 +93,9 @@ const fn one() -> u32 {
     1
 }
 
+/// Said of settings that `full` has no use for.
+const WITH_FULL: &str = "has no effect with `full`, which keeps everything; to compare with `full`, let the axis be `engine.retention` as a whole";
+
 impl RetentionSpec {
     /// A policy with a budget, which evicts in every step.
     pub fn strict(policy: RetentionPolicy, budget: u32) -> RetentionSpec {
@@ -83,7 +106,20 @@ impl RetentionSpec {
             prompt: PromptRule::EachChunk,
             output: OutputRule::Evict,
             shrink_to: None,
+            protect: Protect::default(),
         }
+    }
+
+    /// Tokens that never go with a budget, whatever their score: so many at the start and so many of the latest.
+    pub fn protects(&self, budget: u32) -> (u32, u32) {
+        let (first, latest) = self.policy.protects(budget);
+        (first.max(self.protect.first), latest.max(self.protect.latest))
+    }
+
+    /// The smallest budget that takes the place of a budget: what is protected then, and a token more.
+    pub fn least(&self, budget: u32) -> u64 {
+        let (first, latest) = self.protects(budget);
+        u64::from(first) + u64::from(latest) + 1
     }
 
     /// How many slots stay.
@@ -103,21 +139,25 @@ impl RetentionSpec {
         check.positive("every", self.every);
         check.positive("shrink_to", self.shrink_to);
         self.policy.check(&mut check.below("policy"));
-        let least = self.policy.least();
+        let enough = |slots: u32| slots == 0 || u64::from(slots) >= self.least(slots);
         let short = |slots: u32| {
-            format!("is {slots}; `{}` protects {} tokens, and needs room for one more", self.policy.name(), least - 1)
+            let least = self.least(slots);
+            let whom = if self.protect.is_none() { "" } else { " with `protect`" };
+            let name = self.policy.name();
+            format!("is {slots}; `{name}`{whom} protects {} tokens, and needs room for one more", least - 1)
         };
-        check.that(self.budget == 0 || self.budget >= least, "budget", short(self.budget));
+        check.that(enough(self.budget), "budget", short(self.budget));
         if let Some(to) = self.shrink_to {
-            check.that(to == 0 || to >= least, "shrink_to", short(to));
+            check.that(enough(to), "shrink_to", short(to));
             let told = format!("is {to}, not below the budget of {}", self.budget);
             check.that(to < self.budget, "shrink_to", told);
             let told = "has no effect with `output: keep`, where only prompts have a budget";
             check.that(self.output == OutputRule::Evict, "shrink_to", told);
         }
         if self.policy == RetentionPolicy::Full {
-            check.that(self.shrink_to.is_none(), "shrink_to", "has no effect with `full`, which keeps everything");
-            check.that(self.every == 1, "every", "has no effect with `full`, which keeps everything");
+            check.that(self.shrink_to.is_none(), "shrink_to", WITH_FULL);
+            check.that(self.every == 1, "every", WITH_FULL);
+            check.that(self.protect.is_none(), "protect", WITH_FULL);
         }
         let told = "has no effect with `output: keep`: nothing goes while a request decodes";
         check.that(self.every == 1 || self.output == OutputRule::Evict, "every", told);
@@ -161,6 +201,19 @@ impl Keep {
             OutputRule::Keep => tokens - prompt + prompt.min(self.budget),
         };
         if tokens > prompt { filled.max(decoded) } else { filled }
+    }
+
+    /// Slots that a request takes at most while its first `tokens` tokens are computed in chunks; of them `prompt` are its prompt, and the rest
+    /// is output that was computed before a preemption. It may generate `limit` tokens.
+    pub fn filled_slots(&self, (prompt, limit): (u32, u32), tokens: u32, chunk: u32) -> u32 {
+        if !self.cuts(prompt, prompt.saturating_add(limit)) || self.prompt == PromptRule::AtEnd {
+            return tokens;
+        }
+        let kept = match self.output {
+            OutputRule::Evict => chunk,
+            OutputRule::Keep => chunk.max(tokens.saturating_sub(prompt)),
+        };
+        tokens.min(self.budget.saturating_add(kept))
     }
 
     /// The same of a request of so many tokens, however they divide into prompt and output.

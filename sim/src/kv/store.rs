@@ -271,7 +271,8 @@ impl KvStore {
     #[inline]
     pub(crate) fn free_blocks(&mut self, holding: &mut KvHolding) {
         self.pool.give_back(holding.private());
-        (holding.positions, holding.kept, holding.blocks, holding.budget) = (0, 0, 0, 0);
+        // Its budget stays, for when it is computed again.
+        (holding.positions, holding.kept, holding.blocks) = (0, 0, 0);
         self.unlock(holding);
         while let Some(block) = holding.named.pop() {
             self.pool.release(block);
@@ -318,7 +319,7 @@ impl KvStore {
         if holding.tier == HOST {
             self.swapped -= holding.blocks();
         }
-        *holding = KvHolding::default();
+        *holding = KvHolding { budget: holding.budget, ..KvHolding::default() };
     }
 
     /// Blocks of swapped requests on the host.

@@ -76,7 +76,7 @@ impl BatchSpec {
             step.admit(&head, tokens)?;
             order.admitted(&head);
             budget -= tokens;
-            owed += step.blocks_for(head.tokens) - step.blocks_for(head.cached + tokens);
+            owed += step.blocks_of(&head, head.tokens) - step.blocks_of(&head, head.cached + tokens);
             pure = false;
         }
         let room = budget > 0 && step.running() < self.max_num_seqs as usize;

@@ -110,7 +110,7 @@ impl SemiPd {
             let tokens = want.min(budget);
             step.admit(&head, tokens)?;
             budget -= tokens;
-            owed += step.blocks_for(head.tokens) - step.blocks_for(head.cached + tokens);
+            owed += step.blocks_of(&head, head.tokens) - step.blocks_of(&head, head.cached + tokens);
         }
         Ok(Horizon::ONE)
     }

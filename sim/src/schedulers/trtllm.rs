@@ -128,7 +128,7 @@ impl Trtllm {
             let tokens = want.min(budget);
             step.admit(&head, tokens)?;
             budget -= tokens;
-            let promised = step.blocks_for(head.tokens) - step.blocks_for(head.cached + tokens);
+            let promised = step.blocks_of(&head, head.tokens) - step.blocks_of(&head, head.cached + tokens);
             taken = Some(held + if reserves { need } else { promised });
             any = true;
         }

@@ -409,7 +409,7 @@ impl Replica {
         let owed = prefilling.map(|&seat| {
             let request = &self.requests[seat as usize];
             let left = request.target - request.kv.positions();
-            let most = self.limits.most_slots(request.target, request.target);
+            let most = self.limits.filled_slots((request.prompt, request.limit), request.target);
             self.kv.need(&request.kv, if request.kv.budget() == 0 { left } else { left.min(most - request.kv.kept()) })
         });
         owed.sum()

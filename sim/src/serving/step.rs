@@ -18,6 +18,7 @@ pub use tree::Prefix;
 use crate::cost::PrefillPart;
 use crate::kv::Seat;
 use crate::kv::blocks::Hit;
+use crate::kv::retention::Keep;
 use crate::serving::lane::{Lane, Running};
 use crate::serving::replica::{Chunk, Happened, LaneWork, Limits, Replica, hash_to, name_own};
 use crate::serving::request::{Phase, Request};
@@ -140,6 +141,12 @@ impl<'a> StepBuilder<'a> {
     /// Blocks that it takes to compute a prompt of `tokens` tokens.
     pub fn blocks_for(&self, tokens: u32) -> u64 {
         self.blocks_over(tokens, tokens)
+    }
+
+    /// Blocks that it takes to compute the first `tokens` tokens of a waiting request.
+    pub fn blocks_of(&self, head: &Head, tokens: u32) -> u64 {
+        let request = self.request(head.request.seat);
+        self.replica.kv.blocks_for(self.limits().filled_slots((request.prompt, request.limit), tokens))
     }
 
     /// Blocks that a request takes at most while its first `prompt` tokens are computed as a prompt, and the rest of its `tokens` one
@@ -509,7 +516,8 @@ impl<'a> StepBuilder<'a> {
             let request = &mut replica.requests[chunk.seat as usize];
             let ends = request.kv.positions() == request.target;
             if request.kv.budget() > 0 {
-                let keep = &replica.limits.retention;
+                // One that was shrunk has less than the others.
+                let keep = Keep { budget: request.kv.budget(), ..replica.limits.retention };
                 let stays = keep.after_chunk(request.kv.positions(), request.prompt, ends);
                 replica.kv.cut(chunk.seat, &mut request.kv, stays);
                 if ends {

@@ -154,15 +154,13 @@ pub fn retain(world: &mut World, seed: u64) {
     let limits = &mut world.spec.limits;
     let budget = draw.within(4, limits.max_model_len / 2);
     let prompt = if draw.one_in(3) { PromptRule::AtEnd } else { PromptRule::EachChunk };
-    let output = if draw.one_in(6) { OutputRule::Keep } else { OutputRule::Evict };
+    let output = if draw.one_in(4) { OutputRule::Keep } else { OutputRule::Evict };
     let every = if output == OutputRule::Evict { draw.pick(&[1, 1, 2, 7, 64]) } else { 1 };
     let shrinks = budget > 8 && output == OutputRule::Evict && draw.one_in(3);
     let shrink_to = shrinks.then(|| draw.within(2, budget / 2));
     limits.retention = Keep { budget, every, prompt, output, shrink_to };
-    if output == OutputRule::Evict {
-        // A request has room by itself, and not much more.
-        limits.blocks = u64::from(limits.longest_slots().div_ceil(limits.block_tokens)) + draw.below(60);
-    }
+    // A request has room by itself, and not much more.
+    limits.blocks = u64::from(limits.longest_slots().div_ceil(limits.block_tokens)) + draw.below(60);
 }
 
 /// The world of a seed.

@@ -264,6 +264,8 @@ pub(crate) struct TraceArgs {
 pub(crate) enum CatalogCommand {
     /// All entries, a line each.
     List,
+    /// The measured scores of answers that keep only some tokens, a line for each model, task, policy and way of evicting.
+    Quality,
     /// One entry with the source of every number.
     Show {
         /// Its name.

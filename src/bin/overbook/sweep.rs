@@ -66,10 +66,9 @@ pub(crate) fn run(
     } else {
         print(&table.terminal())?;
     }
-    // A comparison says up to which load each keeps its promise; a gate that fails says where.
-    if !asked.by_load || args.json || args.gate {
-        tell_missed(&outcome.missed(study), args.json)?;
-    }
+    // A comparison says up to which load each keeps its promise, and of those that keep it at none why; a gate that fails says where.
+    let all = !asked.by_load || args.json || args.gate;
+    tell_missed(&if all { outcome.missed(study) } else { outcome.missed_everywhere(study) }, args.json)?;
     tell_verdicts(&outcome.expected, args.json)?;
     if !args.json {
         print(&format!("results: {}", out.display()))?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overbook_engine::recall::table::margins_csv;
+use overbook_engine::recall::trials::LEAST_BUDGET;
 use overbook_engine::recall::{TASKS, Task};
 use overbook_engine::train::TrainError;
 use overbook_engine::train::study::{StudySettings, study};
@@ -17,7 +18,8 @@ use crate::watch::{catch_interrupts, interrupted};
 /// What to train and measure.
 #[derive(Args, Debug)]
 pub(crate) struct TrainArgs {
-    /// Folder for models, gates and tables: seed-N/, runs.csv, table.csv, margins.csv. It must not be there yet.
+    /// Folder for models, gates and tables: seed-N/, runs.csv, table.csv, margins.csv. What a folder of the same settings has is not
+    /// trained again.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Seeds, from 0 on; each trains a model and gates of its own [default: 5, with --quick 1].
@@ -28,13 +30,16 @@ pub(crate) struct TrainArgs {
     pub(crate) task: Vec<String>,
     /// Slots in each layer and KV head.
     #[arg(long, value_name = "N", value_delimiter = ',')]
-    pub(crate) budget: Vec<usize>,
+    pub(crate) budget: Vec<u32>,
     /// M of the capacity loss: slots that gates are trained for.
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<u16>,
     /// First value of the gates' last bias.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) bias: Option<f64>,
+    /// Steps in which gates are trained.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) gate_steps: Option<u32>,
     /// One seed, one task, three budgets, fewer sequences: to see that it works.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -42,9 +47,6 @@ pub(crate) struct TrainArgs {
 
 pub(crate) fn run(args: &TrainArgs, globals: &Globals) -> Result<u8, Failure> {
     let settings = settings(args)?;
-    if args.out.exists() {
-        return Err(Failure::Input(format!("{} is there already; name another folder", args.out.display())));
-    }
     catch_interrupts();
     let bar = ProgressBar::hidden();
     if shows_progress() && !globals.quiet {
@@ -70,6 +72,7 @@ pub(crate) fn run(args: &TrainArgs, globals: &Globals) -> Result<u8, Failure> {
             note(&format!("interrupted: what was finished is in {}", args.out.display()));
             Ok(INTERRUPTED)
         }
+        Err(error @ TrainError::OtherStudy { .. }) => Err(Failure::Input(error.to_string())),
         Err(error) => Err(Failure::Run(anyhow::Error::new(error))),
     }
 }
@@ -95,12 +98,19 @@ fn settings(args: &TrainArgs) -> Result<StudySettings, Failure> {
         settings.budgets.clone_from(&args.budget);
         settings.budgets.sort_unstable();
         settings.budgets.dedup();
-        if settings.budgets[0] == 0 {
-            return Err(Failure::Input("--budget: 0 slots keep nothing; 1 at least".to_owned()));
+        if settings.budgets[0] < LEAST_BUDGET {
+            let told = format!(
+                "--budget: {} slots; {LEAST_BUDGET} at least, so that every policy has a setting",
+                settings.budgets[0]
+            );
+            return Err(Failure::Input(told));
         }
     }
     if let Some(slots) = args.slots {
         settings.gates.slots = f32::from(slots);
+    }
+    if let Some(steps) = args.gate_steps {
+        settings.gates.steps = steps as usize;
     }
     if let Some(bias) = args.bias {
         if !bias.is_finite() {

@@ -48,19 +48,19 @@ pub(super) fn check(rig: &Rig, scope: Scope, checks: &mut Vec<KernelCheck>) -> R
 }
 
 /// Sequences in a cache.
-struct World {
-    shape: Shape,
-    kv_heads: usize,
-    tables: Vec<i32>,
-    table_width: usize,
+pub(super) struct World {
+    pub(super) shape: Shape,
+    pub(super) kv_heads: usize,
+    pub(super) tables: Vec<i32>,
+    pub(super) table_width: usize,
     /// Full of what is no number but where sequences are.
-    keys: Vec<u16>,
-    values: Vec<u16>,
+    pub(super) keys: Vec<u16>,
+    pub(super) values: Vec<u16>,
 }
 
 impl World {
     /// Sequences of some lengths, one in each row of the tables, their blocks all over the cache.
-    fn new(noise: &mut Noise, shape: Shape, kv_heads: usize, lengths: &[usize]) -> World {
+    pub(super) fn new(noise: &mut Noise, shape: Shape, kv_heads: usize, lengths: &[usize]) -> World {
         let block = 1_usize << shape.shift;
         let table_width = lengths.iter().max().map_or(1, |longest| longest.div_ceil(block)).max(1);
         let blocks = lengths.len() * table_width + 3;
@@ -81,26 +81,26 @@ impl World {
         World { shape, kv_heads, tables, table_width, keys, values }
     }
 
-    fn heads(&self) -> Heads {
+    pub(super) fn heads(&self) -> Heads {
         let kv = self.kv_heads as u64;
         Heads { query: kv * u64::from(self.shape.group), kv, dim: u64::from(self.shape.dim) }
     }
 
-    fn query_heads(&self) -> usize {
+    pub(super) fn query_heads(&self) -> usize {
         self.kv_heads * self.shape.group as usize
     }
 
     /// Numbers of a row of queries, keys and values.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         (self.query_heads() + 2 * self.kv_heads) * self.shape.dim as usize
     }
 
-    fn case(&self, what: &str) -> String {
+    pub(super) fn case(&self, what: &str) -> String {
         let Shape { dim, group, shift } = self.shape;
         format!("{} x {group} heads of {dim}, blocks of {}, {what}", self.kv_heads, 1 << shift)
     }
 
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         (self.shape.dim as f32).sqrt().recip()
     }
 
@@ -149,7 +149,9 @@ fn rope_write(rig: &Rig, shape: Shape, kv_heads: usize, before: Before) -> Resul
     let world = World::new(&mut noise, shape, kv_heads, &lengths);
     let (heads, width, dim) = (world.query_heads(), world.width(), shape.dim as usize);
     // Two rows of one sequence, and one without; 31 and 255 are the last of their blocks.
-    let (positions, owners) = ([31, 0, 16, 299, 255, 7], [0, 2, 3, 1, 1, -1]);
+    let (slots, owners) = ([31, 0, 16, 299, 255, 7], [0, 2, 3, 1, 1, -1]);
+    // One of them is further in its sequence than it has slots.
+    let positions = [31, 0, 260, 299, 255, 7];
     let mut qkv = noise.halves(owners.len() * width, 1.0);
     let (bias, query_norm) = (noise.floats(width, 1.0, 0.0), noise.floats(dim, 0.2, 1.0));
     let key_norm = noise.floats(dim, 0.2, 1.0);
@@ -158,12 +160,13 @@ fn rope_write(rig: &Rig, shape: Shape, kv_heads: usize, before: Before) -> Resul
     let (mut on_qkv, on_bias) = (rig.array(&qkv)?, rig.array(&bias)?);
     let (on_query_norm, on_key_norm) = (rig.array(&query_norm)?, rig.array(&key_norm)?);
     let (on_cos, on_sin, on_tables) = (rig.array(&cos)?, rig.array(&sin)?, rig.array(&world.tables)?);
-    let (on_positions, on_owners) = (rig.array(&positions)?, rig.array(&owners)?);
+    let (on_positions, on_slots, on_owners) = (rig.array(&positions)?, rig.array(&slots)?, rig.array(&owners)?);
     let (mut keys, mut values) = (rig.array(&world.keys)?, rig.array(&world.values)?);
     let given = |given: bool, address| if given { address } else { 0 };
     let args = Args::new().at(on_qkv.at()).at(given(before.bias, on_bias.at()));
     let args = args.at(given(before.norms, on_query_norm.at())).at(given(before.norms, on_key_norm.at()));
-    let args = args.at(on_cos.at()).at(on_sin.at()).at(on_positions.at()).at(on_owners.at()).at(on_tables.at());
+    let args = args.at(on_cos.at()).at(on_sin.at()).at(on_positions.at()).at(on_slots.at()).at(on_owners.at());
+    let args = args.at(on_tables.at());
     let args = args.int(world.table_width as u32).at(keys.at()).at(values.at());
     let args = args.int(heads as u32).int(kv_heads as u32).float(epsilon);
     let kernel = rig.kernel("rope_write", shape, 0)?;
@@ -180,6 +183,7 @@ fn rope_write(rig: &Rig, shape: Shape, kv_heads: usize, before: Before) -> Resul
         cos: &cos,
         sin: &sin,
         positions: &positions,
+        slots: &slots,
         owners: &owners,
         tables: &world.tables,
         table_width: world.table_width,

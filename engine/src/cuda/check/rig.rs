@@ -170,7 +170,7 @@ macro_rules! plain {
     )*};
 }
 
-plain!(u8: u8::MAX, u16: u16::MAX, i32: -1, u32: u32::MAX, f32: f32::from_bits(u32::MAX));
+plain!(u8: u8::MAX, u16: u16::MAX, i32: -1, u32: u32::MAX, u64: u64::MAX, f32: f32::from_bits(u32::MAX));
 
 /// Random numbers, the same every time.
 pub(super) struct Noise {

@@ -24,9 +24,9 @@ pub const TIE: f64 = 0.1;
 pub struct WholeCheck {
     /// What was compared with what.
     pub what: String,
-    /// Tokens that were drawn.
+    /// Tokens that were drawn; where survivors are compared, cuts of a head.
     pub tokens: u64,
-    /// Those that are not the same, but tied: the CPU's logits of both are within [`TIE`].
+    /// Those that are not the same, but tied: the CPU's logits, or scores, of both are as close.
     pub ties: u64,
     /// Those that are not the same, and are no ties.
     pub wrong: u64,
@@ -64,7 +64,7 @@ impl Script {
         self.prompts.into_iter().max().unwrap_or(0).max(self.later) + 2 * self.decodes + 3
     }
 
-    fn capacity(&self, config: &Config) -> Capacity {
+    pub(super) fn capacity(&self, config: &Config) -> Capacity {
         let max_model_len = self.longest().next_multiple_of(BLOCK);
         Capacity {
             blocks: 5 * max_model_len / BLOCK,
@@ -79,7 +79,7 @@ impl Script {
     }
 
     /// The steps: prompts, decodes, and if `later` a prompt beside them.
-    fn steps(&self, vocab: u32, later: bool) -> Vec<Batch> {
+    pub(super) fn steps(&self, vocab: u32, later: bool) -> Vec<Batch> {
         let blocks = self.longest().div_ceil(BLOCK);
         let begin = |batch: &mut Batch, seat: Seat, len: u32| {
             let prompt = (0..len).map(|i| (i * i * 7 + i * 31 + seat * 57 + 3) % vocab).collect();
@@ -124,7 +124,7 @@ impl Script {
 }
 
 /// Draws of a step.
-fn draws(batch: &Batch) -> usize {
+pub(super) fn draws(batch: &Batch) -> usize {
     batch.sequences.iter().filter(|sequence| sequence.samples).count()
 }
 
@@ -170,7 +170,7 @@ pub fn against_cpu(
 
 impl WholeCheck {
     /// Takes in a row of the CPU's logits, of the GPU's, and the token that the GPU drew.
-    fn compare(&mut self, wanted: &[f32], got: &[f32], token: u32) {
+    pub(super) fn compare(&mut self, wanted: &[f32], got: &[f32], token: u32) {
         let square = |x: f64| x * x;
         let norm = wanted.iter().map(|x| square(f64::from(*x))).sum::<f64>().sqrt();
         let apart = wanted.iter().zip(got).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum::<f64>().sqrt();
@@ -191,12 +191,12 @@ impl WholeCheck {
 }
 
 /// What a way to run the steps gave: tokens of all steps, and the bits of the last step's logits.
-struct Ran {
+pub(super) struct Ran {
     tokens: Vec<Vec<(Seat, u32)>>,
     logits: Vec<u32>,
 }
 
-fn run(mut executor: CudaExecutor, steps: &[Batch], depth: usize) -> Result<Ran, ExecutorError> {
+pub(super) fn run(mut executor: CudaExecutor, steps: &[Batch], depth: usize) -> Result<Ran, ExecutorError> {
     let mut tokens = Vec::new();
     for (at, batch) in steps.iter().enumerate() {
         executor.submit(0, batch.clone())?;
@@ -221,18 +221,26 @@ pub fn ways(name: &str, model: &Arc<Model>, script: &Script) -> Result<Vec<Whole
     let graphs = run(CudaExecutor::new(model.clone(), capacity)?, &steps, 1)?;
     let eager = run(CudaExecutor::eager(model.clone(), capacity)?, &steps, 1)?;
     let deep = run(CudaExecutor::new(model.clone(), capacity)?, &steps, 2)?;
-    let same = |what: &str, other: &Ran| {
-        let pairs = graphs.tokens.iter().flatten().zip(other.tokens.iter().flatten());
-        let bits = graphs.logits.iter().zip(&other.logits).filter(|(a, b)| a != b).count();
+    let what = |what: &str| format!("{name}, {what}");
+    Ok(vec![
+        graphs.beside(what("graphs beside single launches"), &eager),
+        graphs.beside(what("two steps out beside one"), &deep),
+    ])
+}
+
+impl Ran {
+    /// Beside what another way gave, which may differ in nothing.
+    pub(super) fn beside(&self, what: String, other: &Ran) -> WholeCheck {
+        let pairs = self.tokens.iter().flatten().zip(other.tokens.iter().flatten());
+        let bits = self.logits.iter().zip(&other.logits).filter(|(a, b)| a != b).count();
         WholeCheck {
-            what: format!("{name}, {what}"),
-            tokens: graphs.tokens.iter().map(|tokens| tokens.len() as u64).sum(),
+            what,
+            tokens: self.tokens.iter().map(|tokens| tokens.len() as u64).sum(),
             ties: 0,
             wrong: pairs.filter(|(a, b)| a != b).count() as u64,
             tie: 0.0,
             error: bits as f64,
             bound: 0.0,
         }
-    };
-    Ok(vec![same("graphs beside single launches", &eager), same("two steps out beside one", &deep)])
+    }
 }

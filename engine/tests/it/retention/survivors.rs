@@ -58,32 +58,32 @@ impl Shape {
 
 /// What was compared.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// Cuts of a head.
-    cuts: u32,
+    pub(crate) cuts: u32,
     /// Those that rounding decided.
-    ties: u32,
+    pub(crate) ties: u32,
     /// Tokens that went.
-    gone: u32,
+    pub(crate) gone: u32,
 }
 
 /// An oracle and a model, step by step.
-struct Pair<'a> {
-    spec: RetentionSpec,
-    config: Config,
-    seed: u64,
-    model: Model,
-    oracle: Oracle<'a>,
+pub(crate) struct Pair<'a> {
+    pub(crate) spec: RetentionSpec,
+    pub(crate) config: Config,
+    pub(crate) seed: u64,
+    pub(crate) model: Model,
+    pub(crate) oracle: Oracle<'a>,
     /// All attention, of the same sequence without retention.
-    whole: Option<&'a Oracle<'a>>,
+    pub(crate) whole: Option<&'a Oracle<'a>>,
     /// The budget now.
-    budget: usize,
-    seen: Seen,
+    pub(crate) budget: usize,
+    pub(crate) seen: Seen,
 }
 
 impl Pair<'_> {
     /// Computes tokens with both.
-    fn step(&mut self, tokens: &[u32], samples: bool, table: &[u32]) {
+    pub(crate) fn step(&mut self, tokens: &[u32], samples: bool, table: &[u32]) {
         let past = self.oracle.computed as usize;
         let before = self.oracle.layers[0].sets[0].len();
         let step = [part(0, past, tokens.len(), samples)];
@@ -98,7 +98,7 @@ impl Pair<'_> {
     }
 
     /// Brings both to the budget, if some go, and compares what stays.
-    fn compare(&mut self, goes: bool) {
+    pub(crate) fn compare(&mut self, goes: bool) {
         for layer in 0..self.config.layers {
             let cuts: Vec<_> = (0..self.config.kv_heads).map(|head| self.cut(layer, head, goes)).collect();
             for (head, stay) in cuts.into_iter().enumerate() {
@@ -125,7 +125,7 @@ impl Pair<'_> {
             index: layer,
             head,
             now,
-            protected: self.spec.policy.protects(self.budget as u32),
+            protected: self.spec.protects(self.budget as u32),
             seed: self.seed,
             future: &future,
         };

@@ -236,7 +236,7 @@ impl RetentionPolicy {
         }
     }
 
-    /// Tokens that never go, whatever their score: so many at the start and so many of the latest.
+    /// Tokens that it never lets go, whatever their score: so many at the start and so many of the latest.
     pub fn protects(&self, budget: u32) -> (u32, u32) {
         match self {
             RetentionPolicy::StreamingLlm(it) => (it.sinks, 0),
@@ -248,12 +248,6 @@ impl RetentionPolicy {
             RetentionPolicy::TrimKv(it) => (0, it.window),
             _ => (0, 0),
         }
-    }
-
-    /// The smallest budget: what is protected, and a token more.
-    pub fn least(&self) -> u32 {
-        let (sinks, latest) = self.protects(1);
-        sinks.saturating_add(latest).saturating_add(1)
     }
 
     /// What it needs of a step.

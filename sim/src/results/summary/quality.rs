@@ -20,6 +20,8 @@ pub struct Quality {
     pub full: f64,
     /// Right answers by budget; `None` where nobody measured it. 0: all tokens are kept.
     pub by_budget: BTreeMap<u32, Option<f64>>,
+    /// Why some of them are unknown; empty if none is.
+    pub unknown: String,
 }
 
 impl Summary {
@@ -51,10 +53,11 @@ impl Summary {
         (finished > 0).then(|| (finished - known) as f64 / finished as f64)
     }
 
-    /// Right answers of the requests whose quality is known, per second of a GPU.
+    /// Right answers per second of a GPU. `None` unless the quality of every finished request is known: an unknown answer is not a
+    /// wrong one.
     pub fn answers_per_gpu_second(&self) -> Option<f64> {
-        let (known, right, _) = self.answers()?;
+        let (known, right, finished) = self.answers()?;
         let seconds = self.fleet.gpu_time?.as_secs_f64();
-        (known > 0 && seconds > 0.0).then(|| right / seconds)
+        (known == finished && finished > 0 && seconds > 0.0).then(|| right / seconds)
     }
 }

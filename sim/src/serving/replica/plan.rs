@@ -105,6 +105,13 @@ impl Limits {
         self.retention.most_slots(prompt, tokens, self.chunk)
     }
 
+    /// Slots that a request takes at most while its first `tokens` tokens are computed in chunks: see [`Keep::filled_slots`].
+    ///
+    /// [`Keep::filled_slots`]: crate::kv::retention::Keep::filled_slots
+    pub fn filled_slots(&self, request: (u32, u32), tokens: u32) -> u32 {
+        self.retention.filled_slots(request, tokens, self.chunk)
+    }
+
     /// The output limit of a request with a prompt of so many tokens; below 0 it can never run.
     pub fn room(&self, prompt: u32) -> i64 {
         let prompt = i64::from(prompt);

@@ -2,6 +2,10 @@
 
 use super::{Chunk, Replica};
 use crate::kv::Seat;
+use crate::serving::request::Phase;
+
+/// How many times more barren plans may follow each other while other replicas will free memory of this one.
+const AWAITED: u64 = 64;
 
 /// Plans in a row that led nowhere.
 #[derive(Clone, Default, Debug)]
@@ -55,8 +59,16 @@ impl Replica {
     /// What was dropped and is computed again fits into the pool, and a barren plan computes a token of it at least. So if none is
     /// preempted meanwhile, fewer barren plans follow each other than the pool has tokens; and if some are, then under any policy
     /// that spares one request until it has got further, fewer than the longest sequence has. Twice the pool is beyond both.
+    ///
+    /// Finished prompts that wait to be taken to another replica hold memory, too, and what decodes there frees it: as long as there are
+    /// some, a prompt that finds no room may be computed and dropped many times more.
     pub fn is_stuck(&self) -> bool {
-        self.progress.barren > self.barren_max()
+        let most = self.barren_max();
+        self.progress.barren > most && (self.progress.barren > AWAITED * most || !self.awaits_transfer())
+    }
+
+    fn awaits_transfer(&self) -> bool {
+        self.requests.iter().any(|request| matches!(request.phase, Phase::Ready | Phase::Prefilled))
     }
 
     /// Barren plans in a row that no policy makes under which requests get on.

@@ -45,7 +45,7 @@ impl StepBuilder<'_> {
 
     /// Free blocks it takes to compute all of the head, the cached ones included.
     pub fn blocks_to_compute(&self, head: &Head) -> u64 {
-        self.blocks_for(head.tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
+        self.blocks_of(head, head.tokens) - u64::from(head.hit.blocks) + u64::from(head.hit.free)
     }
 
     /// Admits the head (in the order of keys: any waiting request) and computes `tokens` tokens of it after its cached ones.
@@ -97,7 +97,9 @@ impl StepBuilder<'_> {
         }
         let keep = &replica.limits.retention;
         if keep.cuts(request.prompt, request.prompt.saturating_add(request.limit)) {
-            request.kv.limit(keep.budget);
+            // One that was shrunk before it was preempted has a smaller one already.
+            let budget = if request.kv.budget() == 0 { keep.budget } else { request.kv.budget().min(keep.budget) };
+            request.kv.limit(budget);
         }
         request.phase = Phase::Prefill;
         request.lane = self.lane as u8;

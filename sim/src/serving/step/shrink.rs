@@ -12,7 +12,8 @@ use crate::serving::request::Phase;
 
 impl StepBuilder<'_> {
     /// Cuts the running request that has the most slots, of those that this step does not hold yet, to the budget for want of memory
-    /// ([`Keep::shrink_to`]). `false` if there is no such budget, or nobody has more than it.
+    /// ([`Keep::shrink_to`]). `false` if there is no such budget, or it would free no block. A
+    /// request that could never lose a token is left alone: it may share its blocks with others.
     ///
     /// [`Keep::shrink_to`]: crate::kv::retention::Keep::shrink_to
     pub fn shrink(&mut self) -> bool {
@@ -29,7 +30,8 @@ impl StepBuilder<'_> {
                 _ => false,
             };
             let slots = lane.kept(request);
-            (cuts && request.kv.budget() > to && slots > to).then_some((slots, Reverse(entry.seq), entry.seat))
+            let frees = self.replica.kv.blocks_for(slots) > self.replica.kv.blocks_for(to);
+            (cuts && request.kv.budget() > to && frees).then_some((slots, Reverse(entry.seq), entry.seat))
         });
         // The longest, and of equals the one that came first.
         let Some((_, _, seat)) = candidates.max() else { return false };

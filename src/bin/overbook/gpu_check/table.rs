@@ -117,7 +117,7 @@ fn whole(row: &Whole) -> String {
     let verdict = if row.passed { "right" } else { "WRONG" };
     let error = row.error.map_or("no number".to_owned(), |error| format!("{error:.2e}"));
     format!(
-        "{verdict}  {}: {} tokens, {} wrong, {} ties (at most {:.3}, of {}); logits {error}, at most {:.2e}",
+        "{verdict}  {}: {} compared, {} wrong, {} ties (at most {:.3}, of {}); apart {error}, at most {:.2e}",
         row.what, row.tokens, row.wrong, row.ties, row.tie, row.tie_most, row.bound
     )
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use overbook_engine::config::{Config, Family};
+use overbook_engine::cuda::check::retained;
 use overbook_engine::cuda::check::whole::{Script, TIE, WholeCheck, against_cpu, ways};
 use overbook_engine::cuda::check::{KernelCheck, Scope, check, kernels};
 use overbook_engine::cuda::{self, Ceilings, Model};
@@ -34,6 +35,10 @@ pub(crate) fn run(check: &mut Check, book: &mut Book) -> Result<(), Failure> {
             book.take(&item, whole(check, &name, config))?;
         }
     }
+    let item = "retention";
+    if book.wants(item, check.scaled(5 * SHORT, SHORT))? {
+        book.take(item, kept(check))?;
+    }
     ceilings(check, book)
 }
 
@@ -60,6 +65,22 @@ fn whole(check: &Check, name: &str, config: Config) -> Result<Vec<Row>, anyhow::
     let mut checks = vec![against_cpu(name, &model, &source, &script)?];
     checks.extend(ways(name, &model, &script)?);
     Ok(checks.into_iter().map(whole_row).collect())
+}
+
+/// Sequences that keep only some of their tokens: every policy that the GPU has.
+fn kept(check: &Check) -> Result<Vec<Row>, anyhow::Error> {
+    let config = Config::preset("tiny")?;
+    let source = Loud { seed: 1, factor: 50.0 / (config.hidden as f32).sqrt() };
+    let script = check.scaled(
+        Script { prompts: [5, 130, 17, 64], later: 90, decodes: 8 },
+        Script { prompts: [5, 33, 17, 20], later: 20, decodes: 3 },
+    );
+    let model = Model::load(0, config, &source)?;
+    let mut rows = Vec::new();
+    for spec in retained::specifications().iter().take(check.scaled(usize::MAX, 1)) {
+        rows.extend(retained::check("tiny", &model, &source, spec, &script)?.into_iter().map(whole_row));
+    }
+    Ok(rows)
 }
 
 fn kernel_row(check: KernelCheck) -> Row {
