@@ -126,6 +126,7 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
             "its replica does not fail on demand",
         ),
         (spec.controllers.retry.is_some(), "its clients do not retry"),
+        (spec.power.is_some(), "it sets no clocks and belongs to no row; remove `power` and `fleet.row`"),
         (!spec.traffic.drain, "it runs until the last request has ended; remove `workload.drain`"),
     ];
     cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)

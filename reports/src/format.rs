@@ -21,9 +21,23 @@ impl Unit {
         match metric {
             "request_throughput" | "request_goodput" => Unit::RequestsPerSecond,
             "output_throughput" | "total_token_throughput" => Unit::TokensPerSecond,
-            "goodput_fraction" | "recompute_tax" | "prefix_hit_rate" | "kv_usage_mean" | "kv_usage_max"
-            | "utilization" | "cache_gap" | "quality" | "quality_unknown" => Unit::Share,
-            "makespan" => Unit::Seconds,
+            "goodput_fraction"
+            | "recompute_tax"
+            | "prefix_hit_rate"
+            | "kv_usage_mean"
+            | "kv_usage_max"
+            | "utilization"
+            | "cache_gap"
+            | "quality"
+            | "quality_unknown"
+            | "power_limited"
+            | "power_breaker"
+            | "power_excursion_peak"
+            | "power_capped_low"
+            | "power_capped_high" => Unit::Share,
+            _ if metric.starts_with("power_load_") || metric.starts_with("power_rise_") => Unit::Share,
+            "low_throughput" | "high_throughput" => Unit::TokensPerSecond,
+            "makespan" | "power_cycle" | "power_braked" | "power_excursion_longest" => Unit::Seconds,
             _ if is_latency(metric) => Unit::Seconds,
             _ => Unit::Count,
         }

@@ -75,7 +75,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let sessions = crate::sessions::table(summary);
     let kv = crate::kv_traffic::table(summary);
     let retained = crate::retained::table(summary);
-    let tables = [&[sessions, outages, pools, kv, retained], tables].concat();
+    let power = crate::power::table(summary);
+    let tables = [&[sessions, outages, pools, kv, retained, power], tables].concat();
     let page = Page {
         report,
         tone: tone(report),

@@ -68,6 +68,7 @@ pub mod parquet;
 pub mod perfetto;
 pub mod points;
 mod pools;
+mod power;
 pub mod read;
 pub mod report;
 mod retained;

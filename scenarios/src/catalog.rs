@@ -341,6 +341,7 @@ fn look_up<T: DeserializeOwned>(kind: EntryKind, name: &str) -> Result<T, Catalo
 #[cfg(test)]
 mod tests {
     use overbook_sim::check::Check;
+    use overbook_sim::power::server::Server;
 
     use super::*;
 
@@ -369,8 +370,19 @@ mod tests {
             let link = if server.inside == "infinity-fabric-3" { 7.0 } else { 1.0 } * topology.inside.bandwidth.0;
             assert!((link / gpu.link.0 - 1.0).abs() < 0.02, "{name}");
             let gpus = f64::from(server.gpus) * gpu.tdp.0;
-            assert!(server.power_max.is_none_or(|power| (1.2..2.1).contains(&(power.watts.0 / gpus))), "{name}");
+            assert!(
+                server.power_max.as_ref().is_none_or(|power| (1.2..2.1).contains(&(power.watts.0 / gpus))),
+                "{name}"
+            );
             assert!(server.power_idle.is_none_or(|power| power.watts.0 < gpus), "{name}");
+            if let (Some(power), Some(most)) = (&server.power, &server.power_max) {
+                let mut problems = Vec::new();
+                power.check(&mut Check::new("power", &mut problems));
+                assert!(problems.is_empty(), "{name}: {problems:?}");
+                let idle = gpu.power.as_ref().expect(name).idle.0 * f64::from(server.gpus);
+                let full = Server::new(power, idle).settled(gpus, 1.0);
+                assert!((0.75..0.95).contains(&(full / most.watts.0)), "{name}: {full}");
+            }
         }
         for name in catalog.names(EntryKind::Site) {
             let site = catalog.site(name).expect(name);

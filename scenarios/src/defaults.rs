@@ -4,6 +4,7 @@
 use overbook_sim::cost::HostCost;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
+use overbook_sim::hardware::server::ServerSpec;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_sim::time::Span;
 use overbook_sim::units::{Bytes, Duration};
@@ -75,6 +76,20 @@ pub(crate) struct Kind<'a> {
 impl<'a> Kind<'a> {
     pub(crate) fn of(scenario: &Scenario, gpu: &'a GpuSpec) -> Kind<'a> {
         Kind { gpu, version: scenario.engine.version.as_ref().map(EngineVersion::numbers) }
+    }
+}
+
+/// Fills what the catalog knows of a server's power, where watts are counted and the scenario does not say it.
+pub(crate) fn row(scenario: &mut Scenario, server: &ServerSpec) {
+    if scenario.power.is_none() && scenario.fleet.row.is_none() {
+        return;
+    }
+    let row = scenario.fleet.row.get_or_insert_default();
+    if row.server.is_none() {
+        row.server.clone_from(&server.power);
+    }
+    if row.rated.is_none() {
+        row.rated = server.power_max.as_ref().map(|power| power.watts);
     }
 }
 

@@ -8,12 +8,14 @@ mod model;
 mod pool;
 mod prefix_cache;
 mod problems;
+mod row;
 mod slo;
 mod sweep;
 mod version;
 mod workload;
 
 use overbook_sim::hardware::parallel::ExpertParallel;
+use overbook_sim::power::policies::PowerPolicySpec;
 use overbook_sim::routers::RouterSpec;
 use overbook_sim::schedulers::SchedulerSpec;
 use schemars::JsonSchema;
@@ -30,6 +32,7 @@ pub use model::ModelChoice;
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
 pub(crate) use problems::key_of;
+pub use row::{BrakeSpec, CommandSpec, ResponseSpec, RowSpec, TelemetrySpec};
 pub use slo::{GoodputSpec, QualitySpec, Slo};
 pub use sweep::SweepSpec;
 pub use version::EngineVersion;
@@ -70,6 +73,9 @@ pub struct Scenario {
     /// The scheduler of each replica.
     #[serde(default)]
     pub scheduler: SchedulerSpec,
+    /// What keeps the row of servers within its power budget; with it, or with `fleet.row`, watts are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<PowerPolicySpec>,
     /// Promises to the users; a run states whether it kept them.
     #[serde(default)]
     pub slo: Slo,
@@ -104,6 +110,9 @@ pub struct FleetSpec {
     /// The server: a name in the catalog. It gives the GPU, and the links of whatever crosses stages or servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// The row that the servers stand in: power budget, telemetry, brake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<RowSpec>,
     /// How the router chooses a replica; among those for prompts, where some are.
     pub router: RouterSpec,
     /// What stands around the replicas and the router: views, roles, refusals, failures, scaling.
@@ -120,6 +129,7 @@ impl Default for FleetSpec {
             pipeline: None,
             expert_parallel: None,
             server: None,
+            row: None,
             router: RouterSpec::default(),
             controllers: ControllersSpec::default(),
         }

@@ -192,6 +192,7 @@ fn resolve_point(
     }
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed };
     check.servers(&point);
+    check.power(&point);
     if check.sound {
         check.longest(&point);
         check.tiers(&point);

@@ -1,5 +1,6 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
+mod power;
 pub(crate) mod profile_file;
 mod requests;
 mod servers;
@@ -33,6 +34,7 @@ use crate::scenario::{
     RetryOn, RetrySpec, ScaleTargetSpec,
 };
 
+pub use power::RowError;
 pub use requests::Requests;
 
 /// Why a point cannot be run as it stands.
@@ -41,6 +43,9 @@ pub enum WorldError {
     /// The model does not fit.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The power of a part is not known, or the row cannot be run like that.
+    #[error("`{}` {}", .0.path, .0.told)]
+    Row(#[from] RowError),
     /// No cost model for this combination.
     #[error(transparent)]
     Cost(#[from] CostError),
@@ -281,12 +286,13 @@ impl Point {
             limits: self.kinds()[0].limits()?.0,
             gpus: Some(scenario.fleet.gpus_per_replica()),
             pools: self.replica_pools()?,
-            devices: Vec::new(),
             store: self.store()?,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
             traffic: self.traffic(),
             controllers: self.controllers()?,
+            devices: self.devices()?,
+            power: self.power()?,
             seed: scenario.seed,
             slo: Slo {
                 ttft: goodput.ttft.map(|d| d.0),

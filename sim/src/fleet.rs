@@ -20,6 +20,7 @@ mod kernel;
 mod outcome;
 mod policies;
 mod pools;
+mod power;
 mod segment;
 mod sink;
 mod spec;
@@ -33,7 +34,10 @@ pub use controllers::{
 };
 pub use devices::{DeviceSpec, Reading, Usage};
 pub use drive::{Effort, StopReason};
+#[cfg(feature = "planted-faults")]
+pub use kernel::PowerFault;
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
 pub use pools::ReplicaPool;
+pub use power::{Brake, FleetPower, LOW_PRIORITY, RowServer};
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

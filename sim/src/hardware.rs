@@ -6,3 +6,4 @@ pub mod model;
 pub mod parallel;
 pub mod power;
 pub mod server;
+pub mod server_power;

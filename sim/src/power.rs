@@ -9,9 +9,17 @@
 //! others, to compare with. Everything here is pure: nothing knows a fleet.
 
 pub mod clock;
+pub mod curve;
+pub mod excursions;
+pub mod figures;
 pub mod law;
 pub mod limiter;
 pub mod meter;
+pub mod policies;
+pub mod protection;
+pub mod row;
+pub mod server;
+pub mod share;
 pub mod simple;
 pub mod work;
 

@@ -23,6 +23,8 @@ pub enum Purpose {
     Jitter = 106,
     /// Choices of random eviction.
     Evicting = 107,
+    /// How early commands of a power policy land.
+    Commands = 108,
     /// First weights of a model that is trained.
     Weights = 121,
     /// Sequences that a model is trained on.

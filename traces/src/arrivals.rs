@@ -17,6 +17,7 @@ use crate::error::Problem;
 use crate::figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_SHAPE, HOUR};
 use crate::load::Failures;
 use crate::profile::Profile;
+use crate::week::{self, WeekSpec};
 
 /// How requests arrive.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +53,8 @@ pub enum ArrivalSpec {
         #[serde(default, skip_serializing_if = "GapFamily::is_gamma")]
         gaps: GapFamily,
     },
+    /// A rate that follows the hour and the day of the week; it starts over after a week.
+    Week(WeekSpec),
     /// Weibull distributed gaps.
     Weibull {
         /// Mean requests per second.
@@ -150,6 +153,11 @@ impl ArrivalSpec {
                 let weibull = *gaps == GapFamily::Weibull;
                 add("profile.shape", within(*shape, if weibull { &WEIBULL_SHAPES } else { &SHAPES }));
             }
+            ArrivalSpec::Week(week) => {
+                add("week.peak", rate_problem(week.peak));
+                add("week.shape", shape_problem(week.shape));
+                week.faults().into_iter().for_each(|(key, told)| add(&format!("week.{key}"), Some(told)));
+            }
             ArrivalSpec::Weibull { rate, shape } => {
                 add("weibull.rate", rate_problem(*rate));
                 add("weibull.shape", within(*shape, &WEIBULL_SHAPES));
@@ -233,6 +241,7 @@ impl Arrivals {
                 };
                 (gaps, Clock::Profile(Profile::new(&rates, window.0)))
             }
+            ArrivalSpec::Week(week) => (random(week.shape), Clock::Profile(Profile::new(&week.rates(), week::WINDOW))),
             ArrivalSpec::Weibull { rate, shape } => {
                 (Gaps::weibull(*shape, stream(seed, *b"arrivals")), Clock::Steady(Steady::new(*rate)))
             }

@@ -168,6 +168,7 @@ impl TraceFit {
                 share: significant(fit.prompt.0.total() as f64 / total as f64, 6),
                 prompt: chosen(&fit.prompt.1),
                 output: chosen(&fit.output.1),
+                priority: 0,
             });
         }
         GenerateSpec {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arrivals::{ArrivalSpec, Arrivals};
 use crate::error::{GenerateError, Problem};
-use crate::lengths::{LengthSpec, Lengths};
+use crate::lengths::{Keeps, LengthSpec, Lengths};
 use crate::load::Failures;
 use crate::sessions::{SessionSpec, Sessions};
 
@@ -66,13 +66,18 @@ impl GenerateSpec {
     /// # Errors
     /// [`GenerateError::Spec`] if there are [`problems`](GenerateSpec::problems).
     pub fn generator(&self, seed: u64) -> Result<Generator, GenerateError> {
+        self.keeping(seed, Keeps::All)
+    }
+
+    /// As [`generator`](GenerateSpec::generator), with only some of the classes of `lengths`, of which there is one.
+    pub(crate) fn keeping(&self, seed: u64, keeps: Keeps) -> Result<Generator, GenerateError> {
         let problems = self.problems();
         if !problems.is_empty() {
             return Err(GenerateError::Spec(problems));
         }
         Ok(Generator {
             arrivals: Arrivals::new(&self.arrivals, seed),
-            lengths: Lengths::new(&self.lengths, seed),
+            lengths: Lengths::keeping(&self.lengths, seed, keeps),
             sessions: self.sessions.as_ref().map(|sessions| Sessions::new(sessions, seed)),
             next_start: None,
             requests: self.requests.unwrap_or(u64::MAX),
@@ -119,9 +124,10 @@ impl Generator {
         self.made += 1;
         let size = self.lengths.draw(self.arrivals.conversation_share());
         if self.arrivals.failed() {
-            return Ok(Some(Arrival { class: size.class, ..Arrival::failed(at) }));
+            return Ok(Some(Arrival { class: size.class, priority: size.priority, ..Arrival::failed(at) }));
         }
-        Ok(Some(Arrival { class: size.class, ..Arrival::new(at, size.prompt_tokens, size.output_tokens) }))
+        let plain = Arrival::new(at, size.prompt_tokens, size.output_tokens);
+        Ok(Some(Arrival { class: size.class, priority: size.priority, ..plain }))
     }
 
     /// The next request of any session: of those going on, or of one that starts.
@@ -142,7 +148,7 @@ impl Generator {
         self.made += 1;
         let plain = Arrival::new(Time(said.at_ns), said.size.prompt_tokens, said.size.output_tokens);
         let (content, session) = (Some(said.content), Some(SessionId::new(said.session)));
-        Some(Arrival { class: said.size.class, content, session, ..plain })
+        Some(Arrival { class: said.size.class, priority: said.size.priority, content, session, ..plain })
     }
 
     fn finish(&mut self) -> Option<Arrival> {

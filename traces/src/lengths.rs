@@ -132,22 +132,58 @@ struct Component {
     share_up_to: f64,
     prompt: QuantileTable,
     output: QuantileTable,
+    class: ClassId,
+    priority: i32,
 }
 
 impl Component {
     fn new(share_up_to: f64, prompt: &[(f64, u32)], output: &[(f64, u32)]) -> Component {
-        Component { share_up_to, prompt: QuantileTable::new(prompt), output: QuantileTable::new(output) }
+        let (prompt, output) = (QuantileTable::new(prompt), QuantileTable::new(output));
+        Component { share_up_to, prompt, output, class: ClassId(0), priority: 0 }
     }
 }
 
-fn shared(classes: &[ClassLengths]) -> Vec<Component> {
-    let all: f64 = classes.iter().map(|class| class.share).sum();
+/// The classes with a priority that is kept, each with its share of them.
+fn shared(classes: &[ClassLengths], keeps: Keeps) -> Vec<Component> {
+    let kept = || classes.iter().zip(0..).filter(|(class, _)| keeps.keeps(class.priority));
+    let all: f64 = kept().map(|(class, _)| class.share).sum();
     let mut up_to = 0.0;
-    let component = |class: &ClassLengths| {
+    let component = |(class, number): (&ClassLengths, u16)| {
         up_to += class.share / all;
-        Component::new(up_to, &class.prompt.points(), &class.output.points())
+        let plain = Component::new(up_to, &class.prompt.points(), &class.output.points());
+        Component { class: ClassId(number), priority: class.priority, ..plain }
     };
-    classes.iter().map(component).collect()
+    kept().map(component).collect()
+}
+
+/// Which classes of requests a workload has, by their priority.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Keeps {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of low priority: 1 and above.
+    Low,
+    /// The others.
+    High,
+}
+
+impl Keeps {
+    fn keeps(self, priority: i32) -> bool {
+        match self {
+            Keeps::All => true,
+            Keeps::Low => priority > 0,
+            Keeps::High => priority <= 0,
+        }
+    }
+
+    /// Whether there are requests of that kind.
+    pub(crate) fn keeps_any(self, lengths: &LengthSpec) -> bool {
+        match lengths {
+            LengthSpec::Classes(classes) => classes.iter().any(|class| self.keeps(class.priority)),
+            _ => self.keeps(0),
+        }
+    }
 }
 
 /// Lengths and class of one request.
@@ -155,6 +191,7 @@ pub(crate) struct Size {
     pub(crate) prompt_tokens: u32,
     pub(crate) output_tokens: u32,
     pub(crate) class: ClassId,
+    pub(crate) priority: i32,
 }
 
 /// Draws lengths: exactly one number per request from each stream.
@@ -171,8 +208,13 @@ pub(crate) struct Lengths {
 impl Lengths {
     /// The specification has no problems.
     pub(crate) fn new(spec: &LengthSpec, seed: u64) -> Lengths {
-        let (components, classes): (Vec<Component>, &[&str]) = match spec {
-            LengthSpec::Classes(classes) => (shared(classes), &[]),
+        Lengths::keeping(spec, seed, Keeps::All)
+    }
+
+    /// The same with only some of the classes, of which there is one.
+    pub(crate) fn keeping(spec: &LengthSpec, seed: u64, keeps: Keeps) -> Lengths {
+        let (mut components, classes): (Vec<Component>, &[&str]) = match spec {
+            LengthSpec::Classes(classes) => (shared(classes, keeps), &[]),
             LengthSpec::Fixed { prompt, output } => {
                 let fixed = |tokens| [(0.0, tokens), (1.0, tokens)];
                 (vec![Component::new(1.0, &fixed(*prompt), &fixed(*output))], &["generated"])
@@ -193,6 +235,9 @@ impl Lengths {
                 (vec![Component::new(1.0, &prompt.points(), &output.points())], &["generated"])
             }
         };
+        if !matches!(spec, LengthSpec::Classes(_)) {
+            components.iter_mut().zip(0..).for_each(|(component, number)| component.class = ClassId(number));
+        }
         Lengths {
             components,
             takes_share: *spec == LengthSpec::Burstgpt,
@@ -224,11 +269,12 @@ impl Lengths {
                 self.components.iter().position(|kind| p < kind.share_up_to).unwrap_or(kinds - 1)
             }
         };
-        let Component { prompt, output, .. } = &self.components[kind];
+        let Component { prompt, output, class, priority, .. } = &self.components[kind];
         Size {
             prompt_tokens: prompt.at(uniform(&mut self.prompts)),
             output_tokens: output.at(uniform(&mut self.outputs)),
-            class: ClassId(kind as u16),
+            class: *class,
+            priority: *priority,
         }
     }
 }

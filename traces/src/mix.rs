@@ -19,6 +19,14 @@ pub struct ClassLengths {
     pub prompt: LengthDist,
     /// Output length.
     pub output: LengthDist,
+    /// Priority of its requests: smaller is more urgent (vLLM's convention). From 1 on it is low where power counts priorities.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub priority: i32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_plain(priority: &i32) -> bool {
+    *priority == 0
 }
 
 /// Classes accepted.
@@ -40,7 +48,7 @@ pub(crate) fn problems(classes: &[ClassLengths], prefix: &str) -> Vec<Problem> {
             .push((prefix.to_owned(), format!("is too much: {what} {points} points of at most {POINTS_MAX}; {help}")));
     }
     let mut names = BTreeSet::new();
-    for (at, ClassLengths { class, share, prompt, output }) in classes.iter().enumerate() {
+    for (at, ClassLengths { class, share, prompt, output, priority: _ }) in classes.iter().enumerate() {
         let path = format!("{prefix}.{at}");
         if !(share.is_finite() && *share > 0.0) {
             problems.push((format!("{path}.share"), format!("is {share}; it must be above 0")));
@@ -82,6 +90,7 @@ mod tests {
             share: 1.0,
             prompt: LengthDist::Zipf { exponent: 1.0, max: 131_072 },
             output: LengthDist::Fixed(1),
+            priority: 0,
         };
         let told = |count: usize| problems(&(0..count).map(class).collect::<Vec<_>>(), "classes");
         assert!(told(31).is_empty());

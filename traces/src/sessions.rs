@@ -88,6 +88,7 @@ struct Turn {
     prompt_tokens: u32,
     output_tokens: u32,
     class: ClassId,
+    priority: i32,
     /// Turns after this one.
     left: u32,
 }
@@ -140,8 +141,8 @@ impl Sessions {
         self.started += 1;
         let left = self.turns.at(uniform(&mut self.turn_draws)).saturating_sub(1);
         let prompt_tokens = size.prompt_tokens.max(self.spec.shared_prefix_tokens.saturating_add(1));
-        let (output_tokens, class) = (size.output_tokens, size.class);
-        let turn = Turn { at_ns, session: self.started, prompt_tokens, output_tokens, class, left };
+        let Size { output_tokens, class, priority, .. } = *size;
+        let turn = Turn { at_ns, session: self.started, prompt_tokens, output_tokens, class, priority, left };
         self.waiting.push(Reverse(turn));
     }
 
@@ -156,8 +157,8 @@ impl Sessions {
         if let Some(output_tokens) = next_output {
             self.go_on(turn, output_tokens);
         }
-        let Turn { at_ns, prompt_tokens, output_tokens, class, session, .. } = turn;
-        let (size, content) = (Size { prompt_tokens, output_tokens, class }, Box::new(self.content(&turn)));
+        let Turn { at_ns, prompt_tokens, output_tokens, class, priority, session, .. } = turn;
+        let (size, content) = (Size { prompt_tokens, output_tokens, class, priority }, Box::new(self.content(&turn)));
         Some(Said { at_ns, size, session, content })
     }
 

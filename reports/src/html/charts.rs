@@ -25,6 +25,7 @@ pub(super) fn over_time(report: &Report) -> Vec<Figure> {
         return Vec::new();
     }
     let mut figures = vec![rates(&bins), queue(&bins), kv(report, &bins)];
+    figures.extend(crate::power::over_time(&report.summary));
     let shades = crate::outages::shades(&report.summary);
     for figure in &mut figures {
         if let Some((shades, words)) = &shades {

@@ -49,7 +49,8 @@ pub(super) fn server(spec: &ServerSpec) -> String {
     let network = network.map_or_else(String::new, |network| format!(", {} of {}", ports(network.ports), network.link));
     let most = spec.power_max.as_ref().map_or_else(String::new, |power| format!(", at most {}", power.watts));
     let idle = spec.power_idle.as_ref().map_or_else(String::new, |power| format!(", idle {}", power.watts));
-    format!("{}, {} {} on {}{network}{most}{idle}", spec.name, spec.gpus, spec.gpu, spec.inside)
+    let parts = spec.power.as_ref().map_or_else(String::new, |power| format!(", power {}", power.origin.kind));
+    format!("{}, {} {} on {}{network}{most}{idle}{parts}", spec.name, spec.gpus, spec.gpu, spec.inside)
 }
 
 pub(super) fn site(spec: &SiteSpec) -> String {

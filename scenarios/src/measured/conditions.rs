@@ -77,6 +77,7 @@ impl MeasuredRun {
             },
             engine,
             scheduler: served.into(),
+            power: None,
             slo: crate::scenario::Slo::default(),
             audit: false,
             sweep: None,

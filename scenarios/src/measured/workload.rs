@@ -92,6 +92,7 @@ fn empty() -> WorkloadSpec {
         generate: None,
         trace: None,
         population: None,
+        per_replica: false,
         clients: None,
         max_concurrency: None,
         client_time: None,

@@ -44,6 +44,9 @@ impl Scenario {
         if let Some(cache) = &self.engine.prefix_cache {
             cache.check(&self.scheduler, self.fleet.pools.is_empty(), &mut Check::new("engine", &mut list));
         }
+        if let Some(row) = &self.fleet.row {
+            row.check(&mut Check::new("fleet.row", &mut list));
+        }
         if let Some(retention) = &self.engine.retention {
             let mut check = Check::new("engine", &mut list);
             let told = "cannot be combined with this scheduler, which counts tokens of requests where only slots are kept: vllm, sarathi, \
@@ -100,6 +103,15 @@ impl WorkloadSpec {
         check.that(known, "ignore_eos", "needs `max_new_tokens: true`: outputs end at their limits");
         if let MaxNewTokens::Fixed(tokens) = self.max_new_tokens {
             check.positive("max_new_tokens.fixed", tokens);
+        }
+        if self.per_replica {
+            let told = "needs `generate`: traces and populations have one stream of requests for all replicas";
+            check.that(self.generate.is_some(), "per_replica", told);
+            let sessions = self.generate.as_ref().is_some_and(|generate| generate.sessions.is_some());
+            let told = "cannot be combined with sessions: their requests follow on one another wherever they go";
+            check.that(!sessions, "per_replica", told);
+            let told = "cannot be combined with `clients`, whose arrival times do not count";
+            check.that(self.clients.is_none(), "per_replica", told);
         }
         if let Some(Clients { count, .. }) = self.clients {
             check.range("clients.count", u64::from(count), 1, 1_000_000);

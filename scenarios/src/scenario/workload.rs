@@ -22,6 +22,10 @@ pub struct WorkloadSpec {
     /// `population` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub population: Option<PopulationSpec>,
+    /// Every replica has its own clients: `generate` is made once for each replica, with draws of its own, and its requests go there
+    /// without being routed; `requests` and rates count per replica. What a replica gets does not depend on how many there are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_replica: bool,
     /// Closed loop: so many clients, each sending its next request when the last one has ended. The lengths come from
     /// the workload; its arrival times are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]

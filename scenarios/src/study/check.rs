@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use overbook_sim::calibrate::Profile;
+use overbook_sim::check::Check;
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::ModelSpec;
 use overbook_sim::hardware::server::{LinkSpec, Topology};
+use overbook_sim::power::policies::ClockRange;
 use overbook_sim::schedulers::sglang::SglangVersion;
 use overbook_sim::schedulers::{Prompts, SchedulerSpec, SglangSpec};
 
@@ -16,7 +18,7 @@ use crate::diagnostics::Problems;
 use crate::point::Point;
 use crate::quality::{self, QualityError};
 use crate::scenario::{CostSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario, key_of};
-use crate::world::{WorldError, profile_file};
+use crate::world::{RowError, WorldError, profile_file};
 use crate::yaml::{Decoded, Node, SourceId, leads_to};
 
 /// What a point runs on.
@@ -275,6 +277,9 @@ impl PointCheck<'_> {
             "none" => Some(GpuSpec::none()),
             name => self.found("gpu", catalog.gpu(name)),
         };
+        if let Some(Some(server)) = &server {
+            defaults::row(scenario, server);
+        }
         let topology = match server {
             Some(server) => Some(self.found("fleet.server", catalog.topology(&server?))?),
             None => None,
@@ -350,6 +355,23 @@ impl PointCheck<'_> {
                 self.add(key, error.to_string());
                 None
             }
+        }
+    }
+
+    /// Whether watts can be counted, where they are, and policies' clocks are the GPU's.
+    pub(super) fn power(&mut self, point: &Point) {
+        if !point.has_power() {
+            return;
+        }
+        if let (Some(policy), Some(clock)) = (&point.scenario.power, point.kinds()[0].clock()) {
+            let mut found = Vec::new();
+            policy.check(&mut Check::new("power", &mut found), ClockRange::of(clock));
+            for (path, message) in found {
+                self.add(&path, format!("`{}` {message}", key_of(&path)));
+            }
+        }
+        if let Err(RowError { path, told }) = point.power() {
+            self.add(path, format!("`{}` {told}", key_of(path)));
         }
     }
 

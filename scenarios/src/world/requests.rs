@@ -1,7 +1,7 @@
 //! Where the requests of a point come from.
 
 use overbook_sim::workload::arrival::Workload;
-use overbook_traces::{GenerateSpec, PopulationSpec, TraceSpec};
+use overbook_traces::{GenerateSpec, Keeps, PerReplica, PopulationSpec, TraceSpec};
 
 use super::WorldError;
 use crate::point::Point;
@@ -16,6 +16,8 @@ pub struct Requests {
 #[derive(Clone, PartialEq, Debug)]
 enum Origin {
     Generate(GenerateSpec),
+    /// Once for each replica.
+    Each(GenerateSpec, Vec<Keeps>),
     Trace(Box<TraceSpec>),
     Population(PopulationSpec),
 }
@@ -28,6 +30,7 @@ impl Requests {
     pub fn open(&self) -> Result<Box<dyn Workload>, WorldError> {
         match &self.origin {
             Origin::Generate(generate) => Ok(generate.open(self.seed)?),
+            Origin::Each(generate, replicas) => Ok(Box::new(PerReplica::open(generate, self.seed, replicas)?)),
             Origin::Trace(trace) => Ok(trace.open_seeded(self.seed)?),
             Origin::Population(population) => Ok(population.open(self.seed)?),
         }
@@ -48,7 +51,11 @@ impl Point {
                 if let Some(sessions) = &mut generate.sessions {
                     sessions.block_tokens = block_tokens;
                 }
-                Origin::Generate(generate)
+                if workload.per_replica {
+                    Origin::Each(generate, self.kept_by_replica()?)
+                } else {
+                    Origin::Generate(generate)
+                }
             }
             (None, Some(trace), _) => Origin::Trace(Box::new(self.played(trace))),
             (None, None, Some(population)) => Origin::Population(population.clone()),

@@ -12,6 +12,7 @@ mod import;
 mod measured;
 mod mutations;
 mod pools;
+mod power;
 mod profile;
 mod retention;
 mod round_trip;

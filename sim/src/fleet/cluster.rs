@@ -38,6 +38,8 @@ pub struct Cluster {
     planted: Option<super::StopReason>,
     #[cfg(feature = "planted-faults")]
     leak: Option<super::Leak>,
+    #[cfg(feature = "planted-faults")]
+    power: Option<super::PowerFault>,
 }
 
 /// Events between two calls of the watcher.
@@ -70,6 +72,8 @@ impl Cluster {
             planted: None,
             #[cfg(feature = "planted-faults")]
             leak: None,
+            #[cfg(feature = "planted-faults")]
+            power: None,
             spec,
         })
     }
@@ -90,6 +94,12 @@ impl Cluster {
     #[cfg(feature = "planted-faults")]
     pub fn plant_leak(&mut self, leak: super::Leak) {
         self.leak = Some(leak);
+    }
+
+    /// Plants a fault into the power of the row, for the same purpose.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant_power(&mut self, fault: super::PowerFault) {
+        self.power = Some(fault);
     }
 
     /// Runs the workload to its end on replicas of one kind. `watch` is called now and then; it returns `false` to stop early.
@@ -144,6 +154,10 @@ impl Cluster {
         #[cfg(feature = "planted-faults")]
         if let Some(leak) = self.leak {
             kernel.replicas.iter_mut().for_each(|replica| replica.plant(leak));
+        }
+        #[cfg(feature = "planted-faults")]
+        {
+            kernel.power_fault = self.power;
         }
         for at in probes {
             kernel.calendar.schedule(at, RANK_PATIENCE, Entry::Probe);
@@ -210,6 +224,9 @@ impl Running<'_> {
     }
 
     fn finish(mut self, interrupted: bool, halted: Option<Halt>) -> RunResult {
+        for controller in &mut self.controllers {
+            controller.finish(&mut self.kernel);
+        }
         let effort = self.kernel.effort();
         self.kernel.sink.tally.plans(effort.plans);
         let (from, to) = self.kernel.sink.tally.span();
@@ -233,12 +250,13 @@ impl Running<'_> {
         let mut retained = RetentionFigures::default();
         self.kernel.replicas.iter().for_each(|replica| retained.add(replica.retained()));
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
-        let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, .. }, .. } = self.kernel;
+        let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, power, .. }, .. } = self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
         summary.kv = kv;
         summary.retained = (retained != RetentionFigures::default()).then_some(retained);
         summary.outages = outages.finish(to);
+        summary.power = power;
         RunResult { summary, timeline, readings, end: now, digest, effort, interrupted, halted }
     }
 

@@ -136,6 +136,16 @@ pub(super) enum Tick {
     Point(u32),
     /// What the lanes have done is read.
     Read,
+    /// A span of the row's resolution is over.
+    Power,
+    /// A reading of the row has come.
+    PowerReading,
+    /// A clock that was ordered has reached its server.
+    ClockLands { server: u32, order: u32 },
+    /// The power brake holds.
+    Brake,
+    /// It lets go.
+    Unbrake,
 }
 
 /// A request's place on a replica. The generation distinguishes it from earlier requests on the seat.
@@ -222,6 +232,9 @@ pub(super) trait Controller: std::fmt::Debug {
     ) -> Result<(), RunError> {
         Ok(())
     }
+
+    /// The run is over: figures that are the controller's own go into the sink.
+    fn finish(&mut self, _kernel: &mut Kernel<'_>) {}
 
     /// An attempt has ended. Returns when the request is sent again, if it is.
     fn ended(&mut self, _row: &mut RequestRow, _kernel: &mut Kernel<'_>) -> Option<Time> {

@@ -6,6 +6,7 @@ mod dispatch;
 mod faults;
 mod patience;
 mod points;
+mod power;
 mod readings;
 mod rejection;
 mod retries;
@@ -45,6 +46,9 @@ pub(super) fn build(
     }
     if let Some(autoscale) = autoscale::Control::new(spec, pools.replicas()) {
         controllers.push(Box::new(autoscale));
+    }
+    if let Some(power) = power::Control::new(spec, pools) {
+        controllers.push(Box::new(power));
     }
     controllers.push(Box::new(dispatch::Control::new(spec, router)));
     if let Some(apart) = spec.controllers.disaggregation {

@@ -96,6 +96,20 @@ pub(super) struct Kernel<'a> {
     pub(super) counts: Counts,
     pub(super) digest: Digest,
     pub(super) sink: Sink<'a>,
+    /// A fault that a test has planted into the power of the row.
+    #[cfg(feature = "planted-faults")]
+    pub(super) power_fault: Option<PowerFault>,
+}
+
+/// Faults of a row's power that tests plant: a brake that takes three times as long, and a meter that takes the clock at the end of a span
+/// for that of all of it.
+#[cfg(feature = "planted-faults")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PowerFault {
+    /// The brake comes late.
+    LateBrake,
+    /// The meter does not hear that a clock changes.
+    ClockBlind,
 }
 
 impl<'a> Kernel<'a> {
@@ -142,6 +156,8 @@ impl<'a> Kernel<'a> {
             counts: Counts::default(),
             digest: Digest::default(),
             sink,
+            #[cfg(feature = "planted-faults")]
+            power_fault: None,
         }
     }
 

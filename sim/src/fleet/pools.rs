@@ -31,6 +31,11 @@ impl ClusterSpec {
         self.replica_pools().iter().any(|pool| pool.frontend.is_some())
     }
 
+    /// Replicas of all pools.
+    pub(super) fn replicas_in_all(&self) -> u32 {
+        self.replica_pools().iter().map(|pool| pool.replicas).sum()
+    }
+
     /// The pools of the fleet; a uniform fleet is one.
     pub(super) fn replica_pools(&self) -> Vec<ReplicaPool> {
         if self.pools.is_empty() {

@@ -1,7 +1,7 @@
 //! Where the figures of a run go.
 
 use crate::results::rows::Recorder;
-use crate::results::summary::{Outages, Slo, Tally};
+use crate::results::summary::{Outages, PowerSummary, Slo, Tally};
 use crate::results::timeline::Timeline;
 
 /// The one sink of a run. Rows of steps are made only if the recorder wants them.
@@ -9,6 +9,8 @@ pub(crate) struct Sink<'a> {
     pub(crate) tally: Tally,
     pub(crate) timeline: Timeline,
     pub(crate) outages: Outages,
+    /// What the row has drawn, once the run is over.
+    pub(crate) power: Option<Box<PowerSummary>>,
     pub(crate) recorder: &'a mut dyn Recorder,
     pub(crate) wants_steps: bool,
 }
@@ -20,6 +22,7 @@ impl<'a> Sink<'a> {
             tally: Tally::new(slo),
             timeline: Timeline::default(),
             outages: Outages::default(),
+            power: None,
             recorder,
             wants_steps,
         }

@@ -8,6 +8,7 @@ use super::controllers::{
 };
 use super::devices::DeviceSpec;
 use super::pools::ReplicaPool;
+use super::power::FleetPower;
 use crate::kv::StoreSpec;
 use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
@@ -128,6 +129,8 @@ pub struct ClusterSpec {
     pub traffic: Traffic,
     /// The controllers.
     pub controllers: Controllers,
+    /// The power of the row that the servers stand in, if it is looked at.
+    pub power: Option<FleetPower>,
     /// Seed of the fleet's random streams.
     pub seed: u64,
     /// Promise that goodput is counted against.
@@ -153,6 +156,7 @@ impl Default for ClusterSpec {
             router: RouterSpec::default(),
             traffic: Traffic::default(),
             controllers: Controllers::default(),
+            power: None,
             seed: 0,
             slo: Slo::default(),
             jumps: true,

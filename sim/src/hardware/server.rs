@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::hardware::gpu::Origin;
+use crate::hardware::server_power::ServerPowerSpec;
 use crate::units::{Bandwidth, Duration, Watts};
 
 /// A kind of link: what its maker states, and what is left of that for a message between two GPUs.
@@ -59,6 +60,9 @@ pub struct ServerSpec {
     /// What it draws with nothing to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_idle: Option<Power>,
+    /// What it draws beside its GPUs, part by part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<ServerPowerSpec>,
 }
 
 /// A power with its source.

@@ -6,6 +6,7 @@
 mod metric;
 mod outages;
 mod pool;
+mod power;
 mod quality;
 mod sessions;
 mod tally;
@@ -13,6 +14,7 @@ mod tally;
 pub use metric::{LATENCIES, QUANTILES};
 pub use outages::{Hit, Outage, Outages};
 pub use pool::PoolSummary;
+pub use power::{PowerSummary, Served};
 pub use quality::Quality;
 pub use sessions::SessionFigures;
 pub use tally::Tally;
@@ -242,6 +244,8 @@ pub struct Summary {
     pub retained: Option<RetentionFigures>,
     /// What answers are worth, where a task is named.
     pub quality: Option<Quality>,
+    /// The power of the row, where it is looked at.
+    pub power: Option<Box<PowerSummary>>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

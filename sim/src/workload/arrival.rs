@@ -54,6 +54,8 @@ pub struct Arrival {
     pub class: ClassId,
     /// Smaller is more urgent (vLLM's convention).
     pub priority: i32,
+    /// The replica whose own client sends it, if replicas have their own: the router is not asked.
+    pub home: Option<u32>,
     /// Prefix identity, when the trace knows it.
     pub content: Option<Box<Content>>,
     /// Session, when the workload knows it; nothing but the result rows looks at it.
@@ -72,7 +74,7 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// A plain request: no class, priority 0, no content identity, no session, no limits.
+    /// A plain request: no class, priority 0, no home, no content identity, no session, no limits.
     pub fn new(at: Time, prompt_tokens: u32, output_tokens: u32) -> Self {
         Arrival {
             at,
@@ -82,6 +84,7 @@ impl Arrival {
             ignore_eos: false,
             class: ClassId(0),
             priority: 0,
+            home: None,
             content: None,
             session: None,
             recorded_e2el: None,

@@ -24,6 +24,7 @@ mod lanes;
 mod laws;
 mod points;
 mod pools;
+mod power;
 mod progress;
 mod regressions;
 mod retention;

@@ -2,7 +2,7 @@
 
 use overbook_sim::cost::jitter::{Jitter, Jittered};
 use overbook_sim::cost::{Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
-use overbook_sim::fleet::{Cluster, ClusterSpec, Leak, Policies, RunError, RunResult, StopReason};
+use overbook_sim::fleet::{Cluster, ClusterSpec, Leak, Policies, PowerFault, RunError, RunResult, StopReason};
 use overbook_sim::kv::retention::Keep;
 use overbook_sim::results::rows::{Keep as KeepRows, RequestRow};
 use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
@@ -112,6 +112,8 @@ pub struct How<'a> {
     pub planted: Option<StopReason>,
     /// A block that is not given back.
     pub leak: Option<Leak>,
+    /// A fault of the row's power.
+    pub power: Option<PowerFault>,
     /// When to settle all lanes without any reason.
     pub probes: &'a [Time],
     /// How far steps lie from what the world's cost says.
@@ -121,8 +123,16 @@ pub struct How<'a> {
 }
 
 impl How<'_> {
-    pub const STEPS: How<'static> =
-        How { jumps: false, audit: false, planted: None, leak: None, probes: &[], jitter: None, scheduler: None };
+    pub const STEPS: How<'static> = How {
+        jumps: false,
+        audit: false,
+        planted: None,
+        leak: None,
+        power: None,
+        probes: &[],
+        jitter: None,
+        scheduler: None,
+    };
     pub const JUMPS: How<'static> = How { jumps: true, ..How::STEPS };
 }
 
@@ -189,6 +199,9 @@ impl World {
         how.probes.iter().for_each(|&at| cluster.probe(at));
         if let Some(reason) = how.planted {
             cluster.plant(reason);
+        }
+        if let Some(fault) = how.power {
+            cluster.plant_power(fault);
         }
         if let Some(leak) = how.leak {
             cluster.plant_leak(leak);

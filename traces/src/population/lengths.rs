@@ -267,7 +267,7 @@ impl ClientLengths {
         // The few draws of 0 stand for the shortest request there is.
         let size = |tokens: u32| tokens.clamp(1, TOKENS_MAX);
         let output_tokens = size(output.draw(&mut self.outputs));
-        Size { prompt_tokens: size(prompt_tokens), output_tokens, class: ClassId(0) }
+        Size { prompt_tokens: size(prompt_tokens), output_tokens, class: ClassId(0), priority: 0 }
     }
 
     fn any(&mut self) -> usize {

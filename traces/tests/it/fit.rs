@@ -21,12 +21,19 @@ fn frame(spec: &GenerateSpec, seed: u64) -> TraceFrame {
 fn classes() -> LengthSpec {
     let log_normal = |median, sigma| LengthDist::LogNormal { median, sigma, max: 30_000 };
     LengthSpec::Classes(vec![
-        ClassLengths { class: "chat".into(), share: 3.0, prompt: log_normal(400, 1.0), output: log_normal(150, 0.8) },
+        ClassLengths {
+            class: "chat".into(),
+            share: 3.0,
+            prompt: log_normal(400, 1.0),
+            output: log_normal(150, 0.8),
+            priority: 0,
+        },
         ClassLengths {
             class: "api/batch".into(),
             share: 1.0,
             prompt: LengthDist::Zipf { exponent: 1.1, max: 1023 },
             output: LengthDist::Fixed(7),
+            priority: 0,
         },
     ])
 }
@@ -206,6 +213,7 @@ fn sessions_are_recovered() {
         share: 1.0,
         prompt: LengthDist::LogNormal { median: 400, sigma: 0.5, max: 4000 },
         output: LengthDist::LogNormal { median: 150, sigma: 0.5, max: 2000 },
+        priority: 0,
     }]);
     let arrivals = ArrivalSpec::Poisson { rate: Rate(2.0) };
     let duration = Some(Duration(Span(4 * HOUR.0)));

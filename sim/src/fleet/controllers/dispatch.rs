@@ -2,6 +2,7 @@
 
 use crate::fleet::controller::{Action, Controller, Event, Placement, Tick, Topics};
 use crate::fleet::kernel::Kernel;
+use crate::fleet::power::LOW_PRIORITY;
 use crate::fleet::{ClusterSpec, RunError};
 use crate::routers::{FleetView, Reports, RequestInfo, Router, RouterView};
 use crate::time::Time;
@@ -16,12 +17,18 @@ pub(super) struct Control {
     follow: bool,
     /// What the router knows, if it does not see the replicas live.
     reports: Option<Reports>,
+    /// Which replicas serve requests of low priority, if those have replicas of their own.
+    low: Option<Vec<bool>>,
+    /// Replicas that may be chosen, where not all of those that take requests may.
+    own: Vec<u32>,
 }
 
 impl Control {
     pub(super) fn new(spec: &ClusterSpec, router: Box<dyn Router>) -> Control {
         let follow = router.needs().prefixes;
-        Control { router, view: spec.controllers.router_view, follow, reports: None }
+        let dedicated = spec.power.as_ref().filter(|power| power.dedicated);
+        let low = dedicated.map(|power| power.low_replicas(spec.replicas_in_all() as usize));
+        Control { router, view: spec.controllers.router_view, follow, reports: None, low, own: Vec::new() }
     }
 
     /// Every replica reports.
@@ -60,7 +67,18 @@ impl Controller for Control {
         placement: &mut Placement,
         kernel: &mut Kernel<'_>,
     ) -> Result<(), RunError> {
-        if kernel.open().is_empty() {
+        if let Some(home) = arrival.home {
+            placement.replica = kernel.open().contains(&home).then_some(home as usize);
+            return Ok(());
+        }
+        let narrowed = self.low.is_some();
+        if let Some(low) = &self.low {
+            let is_low = arrival.priority >= LOW_PRIORITY;
+            self.own.clear();
+            self.own.extend(kernel.open().iter().copied().filter(|&at| low[at as usize] == is_low));
+        }
+        let none = if narrowed { self.own.is_empty() } else { kernel.open().is_empty() };
+        if none {
             return Ok(());
         }
         if let Some(reports) = &mut self.reports {
@@ -69,9 +87,9 @@ impl Controller for Control {
             kernel.settle_all()?;
         }
         let request = RequestInfo::of(arrival);
-        let view = FleetView::new(&kernel.replicas, self.reports.as_ref(), kernel.open(), kernel.pools.weights());
+        let open = if narrowed { &self.own[..] } else { kernel.open() };
+        let view = FleetView::new(&kernel.replicas, self.reports.as_ref(), open, kernel.pools.weights());
         let chosen = self.router.route(request, view);
-        let open = kernel.open();
         let Some(&at) = open.get(chosen) else {
             return Err(RunError::Route { chosen, of: open.len(), at: kernel.now });
         };

@@ -1,11 +1,13 @@
 //! Figures of a run by name.
 
 use super::{SessionFigures, Summary};
+use crate::power::figures::{KWH, PowerFigures};
+use crate::power::share::Share;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 
 /// Names of the latencies, as in `ttft_p99`.
-pub const LATENCIES: [&str; 12] = [
+pub const LATENCIES: [&str; 18] = [
     "ttft",
     "tpot",
     "itl",
@@ -18,6 +20,12 @@ pub const LATENCIES: [&str; 12] = [
     "later_turn_ttft",
     "session_duration",
     "session_waited",
+    "low_ttft",
+    "low_tpot",
+    "low_e2el",
+    "high_ttft",
+    "high_tpot",
+    "high_e2el",
 ];
 
 /// Names and values of the percentiles that reports state.
@@ -52,6 +60,12 @@ impl Summary {
             "later_turn_ttft" => self.sessions.as_ref().map(|sessions| &sessions.later_ttft),
             "session_duration" => self.sessions.as_ref().map(|sessions| &sessions.duration),
             "session_waited" => self.sessions.as_ref().map(|sessions| &sessions.waited),
+            "low_ttft" => self.power.as_ref().map(|power| &power.low.latencies.ttft),
+            "low_tpot" => self.power.as_ref().map(|power| &power.low.latencies.tpot),
+            "low_e2el" => self.power.as_ref().map(|power| &power.low.latencies.e2el),
+            "high_ttft" => self.power.as_ref().map(|power| &power.high.latencies.ttft),
+            "high_tpot" => self.power.as_ref().map(|power| &power.high.latencies.tpot),
+            "high_e2el" => self.power.as_ref().map(|power| &power.high.latencies.e2el),
             _ => None,
         }
     }
@@ -81,6 +95,10 @@ impl Summary {
         self.slo.is_set().then_some(self)
     }
 
+    fn powered(&self) -> Option<&PowerFigures> {
+        self.power.as_ref().map(|power| &power.figures)
+    }
+
     fn per_session(&self, count: impl FnOnce(&SessionFigures) -> &Histogram) -> Option<f64> {
         count(self.sessions.as_ref()?).mean()
     }
@@ -93,7 +111,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 46] = [
+const SINGLE: [(&str, Figure); 76] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -150,4 +168,34 @@ const SINGLE: [(&str, Figure); 46] = [
     ("session_cached_tokens", |s| s.per_session(|sessions| &sessions.cached)),
     ("session_computed_tokens", |s| s.per_session(|sessions| &sessions.computed)),
     ("session_gpu_seconds", |s| ratio(s.fleet.gpu_time?.as_secs_f64(), s.sessions.as_ref()?.over as f64)),
+    ("low_throughput", |s| s.per_second(s.power.as_ref()?.low.tokens)),
+    ("high_throughput", |s| s.per_second(s.power.as_ref()?.high.tokens)),
+    ("power_mean", |s| Some(s.powered()?.row.mean().as_watts_f64())),
+    ("power_peak", |s| Some(s.powered()?.row.peak.as_watts_f64())),
+    ("power_load_mean", |s| Some(Share::of(s.powered()?.row.mean(), s.powered()?.budget).as_f64())),
+    ("power_load_p50", |s| Some(s.powered()?.row.load_at(0.5).as_f64())),
+    ("power_load_p99", |s| Some(s.powered()?.row.load_at(0.99).as_f64())),
+    ("power_load_peak", |s| Some(Share::of(s.powered()?.row.peak, s.powered()?.budget).as_f64())),
+    ("power_rise_period", |s| Some(s.powered()?.row.rises.0.as_f64())),
+    ("power_rise_command", |s| Some(s.powered()?.row.rises.1.as_f64())),
+    ("power_limited", |s| Some(s.powered()?.limited)),
+    ("power_commands", |s| Some(s.powered()?.control.commands as f64)),
+    ("power_cycles", |s| Some(s.powered()?.control.cycles as f64)),
+    ("power_cycle", |s| Some(s.powered()?.control.cycle?.as_secs_f64())),
+    ("power_brakes", |s| Some(s.powered()?.control.brakes as f64)),
+    ("power_braked", |s| Some(s.powered()?.control.braked.as_secs_f64())),
+    ("power_capped_low", |s| s.powered()?.low.capped_share(s.powered()?.row.span)),
+    ("power_capped_high", |s| s.powered()?.high.capped_share(s.powered()?.row.span)),
+    ("power_excursions", |s| Some(s.powered()?.row.excursions.count as f64)),
+    ("power_excursion_longest", |s| Some(s.powered()?.row.excursions.longest.as_secs_f64())),
+    ("power_excursion_peak", |s| Some(Share::of(s.powered()?.row.excursions.all.most, s.powered()?.budget).as_f64())),
+    ("power_breaker", |s| Some(s.powered()?.row.breaker.0)),
+    ("energy_gpu_kwh", |s| Some(s.powered()?.gpu_joules() / KWH)),
+    ("energy_server_kwh", |s| Some(s.powered()?.server_joules() / KWH)),
+    ("energy_facility_kwh", |s| Some(s.powered()?.facility_joules()? / KWH)),
+    ("energy_gpu_per_token", |s| Some(s.joules_per_token()?.0)),
+    ("energy_server_per_token", |s| Some(s.joules_per_token()?.1)),
+    ("energy_facility_per_token", |s| s.joules_per_token()?.2),
+    ("energy_cost", |s| s.powered()?.energy_cost()),
+    ("energy_carbon_kg", |s| Some(s.powered()?.carbon_grams()? / 1e3)),
 ];

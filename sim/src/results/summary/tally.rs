@@ -344,6 +344,7 @@ impl Tally {
             kv: None,
             retained: None,
             quality: None,
+            power: None,
             outages: Outages::default(),
         }
     }

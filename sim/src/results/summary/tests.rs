@@ -136,8 +136,8 @@ fn the_figures_of_a_small_run() {
 fn every_name_is_known_and_unknown_names_are_not() {
     let summary = tally().finish(FLEET, &[]);
     let names = Summary::metric_names();
-    // Of what a run may not have: the client's own time, sessions, GPUs, a store of another kind.
-    let kinds = ["client_", "first_turn_", "later_turn_", "session", "gpu_"];
+    // Of what a run may not have: the client's own time, sessions, GPUs, power, a store of another kind.
+    let kinds = ["client_", "first_turn_", "later_turn_", "session", "gpu_", "low_", "high_", "power_", "energy_"];
     let optional = |name: &str| {
         kinds.iter().any(|kind| name.starts_with(kind))
             || matches!(
@@ -147,7 +147,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     };
     let odd: Vec<_> = names.iter().filter(|name| summary.metric(name).is_some() == optional(name)).collect();
     assert!(odd.is_empty(), "{odd:?}");
-    assert_eq!(names.len(), 72 + 46);
+    assert_eq!(names.len(), 108 + 76);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }

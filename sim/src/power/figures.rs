@@ -1,0 +1,102 @@
+//! What a run says of the power of its row.
+
+use crate::power::curve::Curve;
+use crate::power::meter::MilliWatts;
+use crate::power::row::RowFigures;
+use crate::power::share::Share;
+use crate::time::Span;
+
+/// Servers of one priority.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Priority {
+    /// How many.
+    pub servers: u32,
+    /// Time below the highest clock, summed over them.
+    pub capped: Span,
+}
+
+impl Priority {
+    /// Share of its servers' time below the highest clock.
+    pub fn capped_share(&self, span: Span) -> Option<f64> {
+        let all = f64::from(self.servers) * span.as_secs_f64();
+        (all > 0.0).then(|| self.capped.as_secs_f64() / all)
+    }
+}
+
+/// What the policy and the brake did.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Control {
+    /// Changes of what the policy wanted.
+    pub decisions: u64,
+    /// Clocks that were set, one for each server and change.
+    pub commands: u64,
+    /// Times that it began to slow servers down.
+    pub cycles: u64,
+    /// Mean time from one beginning to the next, where there are two.
+    pub cycle: Option<Span>,
+    /// Brakes.
+    pub brakes: u64,
+    /// Time under the brake.
+    pub braked: Span,
+}
+
+/// The power of a row over a run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PowerFigures {
+    /// The policy.
+    pub policy: &'static str,
+    /// Thresholds that it went by at the end, the lowest first.
+    pub thresholds: Vec<Share>,
+    /// What the row may draw.
+    pub budget: MilliWatts,
+    /// What all its servers are rated for.
+    pub rated: MilliWatts,
+    /// What the row drew.
+    pub row: RowFigures,
+    /// Servers of low priority.
+    pub low: Priority,
+    /// Servers of high priority.
+    pub high: Priority,
+    /// Policy and brake.
+    pub control: Control,
+    /// Share of the spans of running replicas in which the law gave more than the GPU's limit, and the limit was taken.
+    pub limited: f64,
+    /// Power of the site ÷ power of the row, if the site is known.
+    pub pue: Option<f64>,
+    /// Carbon dioxide of the site's energy [g/kWh], if it is known.
+    pub carbon: Option<f64>,
+    /// Price of the site's energy [USD/kWh], if it is known.
+    pub price: Option<f64>,
+    /// Over time.
+    pub curve: Curve,
+}
+
+/// Joules in a kilowatt-hour.
+pub const KWH: f64 = 3.6e6;
+
+impl PowerFigures {
+    /// Energy of the GPUs alone [J].
+    pub fn gpu_joules(&self) -> f64 {
+        self.row.parts.gpus.as_joules_f64()
+    }
+
+    /// Energy of the servers, from the row's feed [J].
+    pub fn server_joules(&self) -> f64 {
+        self.row.parts.total().as_joules_f64()
+    }
+
+    /// Energy of the facility [J]; none where its overhead is not known.
+    pub fn facility_joules(&self) -> Option<f64> {
+        Some(self.server_joules() * self.pue?)
+    }
+
+    /// Carbon dioxide [g].
+    pub fn carbon_grams(&self) -> Option<f64> {
+        Some(self.facility_joules()? / KWH * self.carbon?)
+    }
+
+    /// Cost of the energy [USD].
+    pub fn energy_cost(&self) -> Option<f64> {
+        Some(self.facility_joules()? / KWH * self.price?)
+    }
+}
