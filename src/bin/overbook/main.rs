@@ -21,6 +21,7 @@ mod kv;
 mod measure;
 mod output;
 mod place;
+mod plan;
 mod profile;
 mod replay;
 mod report;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(args) => run::run(args, &cli.globals),
+        Command::Plan(args) => plan::run(args, &cli.globals),
         Command::Compare(args) => compare::run(args, &cli.globals),
         Command::Check(args) => check::run(args, &cli.globals),
         Command::CheckGolden(args) => check_golden::run(args),
