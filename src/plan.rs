@@ -82,8 +82,12 @@ impl Experiment {
         hunt.bound()?;
         let left = hunt.candidates.iter().filter(|one| one.search.is_some()).count();
         on_news(&format!("bounds leave {left} of {} shapes", hunt.candidates.len()));
+        let priced = hunt.candidates.iter().all(|one| one.shape.price.is_some());
+        let unit = if priced { "$" } else { "GPU hours: " };
         let found = loop {
-            hunt.cheapest(&|tried, least| on_news(&format!("{tried} fleets tried, {least:.4} or more needed")))?;
+            hunt.cheapest(&|tried, least| {
+                on_news(&format!("{tried} fleets tried; the answer costs {unit}{least} an hour or more"));
+            })?;
             let Some((at, size)) = hunt.answer().filter(|_| !hunt.interrupted) else { break None };
             if requests.stretch.is_whole() {
                 break Some((at, size));

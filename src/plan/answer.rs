@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use overbook_reports::Status;
-use overbook_reports::format::{Unit, label, number, seconds};
+use overbook_reports::format::{Unit, count, label, number};
 use overbook_reports::plan::{self as report, Alternative, Fleet, Grown, LoadPoint, Plan, Tried};
 use overbook_scenarios::scenario::{PlanMode, PlanSpec};
 use overbook_scenarios::{Point, export, facts};
@@ -13,6 +13,7 @@ use overbook_sim::results::trust::Trust;
 use super::headroom::{Headroom, RESOLUTION};
 use super::hunt::{Candidate, Hunt, Stage};
 use super::requests::Requests;
+use super::search::Search;
 use super::space::{LINK, Size};
 use super::trial::{Load, Trial};
 use super::{PlanOutcome, ledger};
@@ -83,7 +84,8 @@ impl Answer<'_> {
         let rows = ledger::rows(self.hunt, self.found);
         let title = self.title();
         let mut plan = empty(title, String::new(), command);
-        plan.status = if self.hunt.interrupted { Status::Interrupted } else { Status::Complete };
+        let stopped = self.hunt.interrupted || self.hunt.bench.options.cancel.is_cancelled();
+        plan.status = if stopped { Status::Interrupted } else { Status::Complete };
         plan.promises = self.promises();
         plan.requests = vec![("Requests".to_owned(), self.requests.told()), ("Judged".to_owned(), self.judged())];
         plan.stages = ledger::stages(&rows, self.hunt.candidates.len(), self.window());
@@ -138,7 +140,10 @@ impl Answer<'_> {
         if judged == of {
             format!("all of {of}{more}")
         } else {
-            format!("{judged} of {of}: the last {} are load, and end while the fleet empties{more}", of - judged)
+            format!(
+                "{judged} of {of}, and all: the last {} end while the fleet empties, and help no promise{more}",
+                of - judged
+            )
         }
     }
 
@@ -147,11 +152,7 @@ impl Answer<'_> {
         let Some((.., trial)) = trials.into_iter().next() else { return Vec::new() };
         let line = |kept: &super::judge::Kept| {
             let sign = if kept.least { "≥" } else { "≤" };
-            let bound = match Unit::of(&kept.metric) {
-                Unit::Seconds => short(&seconds(kept.bound)),
-                unit => unit.show(kept.bound),
-            };
-            format!("{} {sign} {bound}", label(&kept.metric))
+            format!("{} {sign} {}", label(&kept.metric), Unit::of(&kept.metric).short(kept.bound))
         };
         trial.verdict.kept.iter().map(line).collect()
     }
@@ -182,15 +183,14 @@ impl Answer<'_> {
         let hours = self.requests.load.length_s() / 3600.0;
         let tokens =
             window.and_then(|trial| trial.summary.as_ref()).map(|summary| summary.tokens.finished_output as f64);
-        let kept = whole.iter().chain(&window).flat_map(|trial| &trial.verdict.kept);
-        let mut lines: Vec<String> = Vec::new();
-        for one in kept {
-            // What the busiest stretch shows says more than the whole run, unless that is all there is.
-            let line = one.figure();
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
+        let told = |trial: Option<&Trial>, place: &str| -> Vec<String> {
+            let kept = trial.into_iter().flat_map(|trial| &trial.verdict.kept);
+            kept.map(|one| format!("{}{place}", one.figure())).collect()
+        };
+        // The busiest stretch says more than the whole run, unless that is all there is.
+        let places = if whole.is_some() { [" in the busiest stretch", " over all requests"] } else { ["", ""] };
+        let mut lines = told(window, places[0]);
+        lines.extend(told(whole, places[1]));
         let (per_gpu, per_user) = window.map_or((None, None), |trial| self.speeds(trial, gpus));
         Fleet {
             shape: candidate.shape.label.clone(),
@@ -248,36 +248,51 @@ impl Answer<'_> {
         self.curve.iter().map(point).collect()
     }
 
+    /// The cheapest fleets of other shapes, each GPU, split and mode once: first those that are known to hold, then those that may.
     fn alternatives(&self, answer: usize, least: f64) -> Vec<Alternative> {
-        let mut near: Vec<(f64, usize, Alternative)> = Vec::new();
+        let mut near: Vec<(bool, f64, usize)> = Vec::new();
         for (at, candidate) in self.hunt.candidates.iter().enumerate().filter(|(at, _)| *at != answer) {
             let Some(search) = candidate.search.as_ref() else { continue };
-            let (size, settled) = match (search.best(), search.next()) {
-                (Some(size), next) => (Some(size), next.is_none()),
-                (None, None) => continue,
-                (None, Some(_)) => (None, false),
-            };
-            let replicas = size.map_or(search.least(), Size::replicas);
-            let (cost, gpus) = (candidate.cost(replicas), candidate.gpus(replicas) as u32);
-            let failed = candidate.trials.iter().rev().find(|(.., trial)| !trial.held());
-            let smaller =
-                failed.map_or_else(String::new, |(size, _, trial)| format!("; {size} replicas: {}", trial.reason()));
-            let price = if cost > least { "dearer" } else { "as dear" };
-            let why = if settled {
-                format!("{price}{smaller}")
-            } else {
-                format!("{price}, and needs at least so many{smaller}")
-            };
-            let told = size.map_or_else(|| format!("≥ {replicas}"), |size| size.to_string());
-            let month = candidate.shape.price.map(|_| cost * MONTH_H);
-            near.push((
-                cost,
-                at,
-                Alternative { shape: candidate.shape.label.clone(), replicas: told, gpus, usd_per_month: month, why },
-            ));
+            match (search.best(), search.next()) {
+                (Some(size), _) => near.push((false, candidate.cost(size.replicas()), at)),
+                (None, Some(_)) => near.push((true, candidate.cost(search.least()), at)),
+                (None, None) => {}
+            }
         }
-        near.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        near.into_iter().take(ALTERNATIVES).map(|(.., one)| one).collect()
+        near.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+        let mut seen = vec![self.kind(answer)];
+        near.retain(|(.., at)| {
+            let kind = self.kind(*at);
+            let new = !seen.contains(&kind);
+            seen.push(kind);
+            new
+        });
+        near.into_iter().take(ALTERNATIVES).map(|(_, cost, at)| self.alternative(at, cost, least)).collect()
+    }
+
+    fn kind(&self, at: usize) -> (&str, u32, PlanMode) {
+        let shape = &self.hunt.candidates[at].shape;
+        (&shape.gpu, shape.tensor_parallel, shape.mode)
+    }
+
+    fn alternative(&self, at: usize, cost: f64, least: f64) -> Alternative {
+        let candidate = &self.hunt.candidates[at];
+        let search = candidate.search.as_ref();
+        let best = search.and_then(Search::best);
+        let replicas = best.map_or_else(|| search.map_or(1, Search::least), Size::replicas);
+        let failed = candidate.trials.iter().filter(|(.., trial)| !trial.held());
+        let failed = failed
+            .max_by_key(|(size, ..)| size.replicas())
+            .map_or_else(String::new, |(size, _, trial)| format!("; with {size}: {}", trial.reason()));
+        let price = if cost > least { "dearer" } else { "costs the same" };
+        let why = if best.is_some() { format!("{price}{failed}") } else { format!("not searched on: {price}{failed}") };
+        Alternative {
+            shape: candidate.shape.label.clone(),
+            replicas: best.map_or_else(|| format!("≥ {replicas}"), |size| size.to_string()),
+            gpus: candidate.gpus(replicas) as u32,
+            usd_per_month: candidate.shape.price.map(|_| cost * MONTH_H),
+            why,
+        }
     }
 
     /// What stops the answer above its headroom.
@@ -298,16 +313,13 @@ impl Answer<'_> {
             let most = spec.gpus_most;
             return format!("No fleet of up to {most} GPUs keeps the promises; the ledger says why each fails.");
         };
-        let price = fleet
-            .usd_per_month
-            .map_or_else(String::new, |usd| format!(", ${} a month", overbook_reports::format::count(usd)));
-        let size = if fleet.replicas.contains('+') {
-            format!("{} replicas for prompts + decodes", fleet.replicas)
-        } else {
-            format!("{} replicas", fleet.replicas)
+        let price = fleet.usd_per_month.map_or_else(String::new, |usd| format!(", ${} a month,", count(usd)));
+        let size = match fleet.replicas.split_once(" + ") {
+            Some((prefill, decode)) => format!("{prefill} replicas for prompts and {decode} that decode"),
+            None => format!("{} replicas", fleet.replicas),
         };
-        let mut text = format!("{} × {} ({size}: {}){price}", fleet.gpus, fleet.gpu, fleet.shape);
-        text += " keep the promises.";
+        let shape = fleet.shape.trim_start_matches(fleet.gpu.as_str()).trim_start_matches(", ");
+        let mut text = format!("{} × {} ({size}; {shape}){price} keep the promises.", fleet.gpus, fleet.gpu);
         let Some(one) = plan.headroom.first() else { return text };
         let sure = match &plan.trust {
             Some(Trust { runs: Some(runs), .. }) => {
@@ -367,11 +379,4 @@ fn bound_by(summary: &Summary, point: &Point, trial: &Trial) -> String {
             format!("decode steps: they take too long with the {seqs} sequences of a step, beside prompts or alone")
         }
     }
-}
-
-/// `2 s` of `2.00 s`.
-fn short(text: &str) -> String {
-    let Some((value, unit)) = text.split_once(' ') else { return text.to_owned() };
-    let value = if value.contains('.') { value.trim_end_matches('0').trim_end_matches('.') } else { value };
-    format!("{value} {unit}")
 }

@@ -141,9 +141,9 @@ fn bisected(near: f64, mut holds: impl FnMut(f64) -> Result<Option<bool>, Error>
     loop {
         let Some(held) = holds(at)? else { return Ok(None) };
         if held {
-            low = Some(at)
+            low = Some(at);
         } else {
-            high = Some(at)
+            high = Some(at);
         }
         at = match (low, high) {
             (Some(low), Some(high)) if high / low <= RESOLUTION => return Ok(Some((low * high).sqrt())),

@@ -67,9 +67,9 @@ impl Candidate {
         }
     }
 
-    /// What an hour of a fleet costs: dollars, or GPUs where nothing has a price.
+    /// What an hour of a fleet costs: dollars to the hundredth of a cent, or GPUs where nothing has a price.
     pub(crate) fn cost(&self, replicas: u32) -> f64 {
-        self.gpus(replicas) * self.shape.price.unwrap_or(1.0)
+        (self.gpus(replicas) * self.shape.price.unwrap_or(1.0) * 1e4).round() / 1e4
     }
 
     pub(crate) fn gpus(&self, replicas: u32) -> f64 {
@@ -181,22 +181,53 @@ impl Hunt<'_> {
         Ok(())
     }
 
-    /// Searches the shapes that come nearest to the answer to their end.
+    /// Goes on until the next-best shapes are known, and what the fleets just too small come to.
     pub(crate) fn alternatives(&mut self) -> Result<(), Error> {
         let Some((answer, size)) = self.answer() else { return Ok(()) };
         let dear = self.candidates[answer].cost(size.replicas()) * DEAR;
-        let mut near: Vec<(f64, usize)> =
-            self.candidates.iter().enumerate().filter_map(|(at, one)| Some((one.least_cost()?, at))).collect();
-        near.retain(|(least, at)| *at != answer && *least <= dear);
-        near.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let near: Vec<usize> = near.into_iter().take(ALTERNATIVES).map(|(_, at)| at).collect();
         while !self.interrupted {
-            let open: Vec<(f64, usize)> =
-                self.open().filter(|(least, at)| near.contains(at) && *least <= dear).collect();
+            let others = self.candidates.iter().enumerate().filter(|(at, _)| *at != answer);
+            let mut known: Vec<f64> = others.filter_map(|(_, one)| one.best_cost()).collect();
+            known.sort_by(f64::total_cmp);
+            let most = known.get(ALTERNATIVES - 1).copied().unwrap_or(dear).min(dear);
+            let mut open: Vec<(f64, usize)> =
+                self.open().filter(|(least, at)| *at != answer && *least < most).collect();
+            open.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            open.truncate(ABREAST);
             if open.is_empty() {
                 break;
             }
             self.round(&open.iter().map(|(_, at)| *at).collect::<Vec<_>>())?;
+        }
+        self.figures_of_the_nearest_failures()
+    }
+
+    /// Takes the largest fleets that fail, of the shapes that hold, to the end of their run: how far are they off?
+    fn figures_of_the_nearest_failures(&mut self) -> Result<(), Error> {
+        let mut holding: Vec<(f64, usize)> =
+            self.candidates.iter().enumerate().filter_map(|(at, one)| Some((one.best_cost()?, at))).collect();
+        holding.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let nearest = holding.into_iter().take(1 + ALTERNATIVES).filter_map(|(_, at)| {
+            let failed = self.candidates[at].trials.iter().enumerate().filter(|(_, (_, stage, trial))| {
+                *stage == Stage::Window && !trial.held() && trial.verdict.stopped.is_some()
+            });
+            let (number, (size, ..)) = failed.max_by_key(|(number, (size, ..))| (size.replicas(), *number))?;
+            Some((at, number, *size))
+        });
+        let nearest: Vec<(usize, usize, Size)> = nearest.collect();
+        let threads = pool::threads(self.bench.options.jobs, nearest.len());
+        let this = &*self;
+        let trials = pool::each(&nearest, threads, this.cancel(), |_, &(at, _, size)| {
+            match this.points(at, size, None).into_iter().next() {
+                Some(Ok(point)) => this.bench.on(&point, this.load, true).map(Some),
+                _ => Ok(None),
+            }
+        });
+        for ((at, number, _), trial) in nearest.into_iter().zip(trials) {
+            // A fleet that fails only after a loss keeps the reason it has.
+            if let Some(trial) = trial.transpose()?.flatten().filter(|trial| !trial.interrupted && !trial.held()) {
+                self.candidates[at].trials[number].2 = trial;
+            }
         }
         Ok(())
     }
@@ -226,7 +257,7 @@ impl Hunt<'_> {
     }
 
     /// Tries a size in the window, with each loss that it must survive.
-    fn attempt(&self, at: usize, size: Size) -> Result<Trial, Error> {
+    pub(crate) fn attempt(&self, at: usize, size: Size) -> Result<Trial, Error> {
         let mut last = None;
         for point in self.points(at, size, self.fails_at.as_deref()) {
             let trial = match point {

@@ -189,10 +189,6 @@ impl Judge<'_> {
         self
     }
 
-    pub(crate) fn is_hopeless(&self) -> bool {
-        self.hopeless
-    }
-
     /// Whether all promises can still be kept.
     fn hopes(&self) -> bool {
         self.promises.iter().zip(&self.over).all(|(promise, &over)| match promise {
@@ -306,18 +302,30 @@ impl Judge<'_> {
     }
 }
 
-fn seconds(ns: u64) -> f64 {
-    ns as f64 * 1e-9
+/// Judges the requests that arrive early enough, and all: a fleet that holds keeps its promises both ways, so that `overbook run` says
+/// the same.
+pub(crate) struct Both<'a> {
+    pub(crate) early: Judge<'a>,
+    pub(crate) all: Judge<'a>,
 }
 
-impl Recorder for Judge<'_> {
+impl Both<'_> {
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.early.hopeless || self.all.hopeless
+    }
+
+    /// What came of each promise: over the early requests, unless only all of them show that one is missed.
+    pub(crate) fn verdict(&self, summary: Option<&Summary>) -> Verdict {
+        let (early, all) = (self.early.verdict(summary), self.all.verdict(summary));
+        let only_all = early.held && !all.held || self.all.hopeless && !self.early.hopeless;
+        if only_all { all } else { early }
+    }
+}
+
+impl Recorder for Both<'_> {
     fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
-        if row.arrival > self.until {
-            return Ok(());
-        }
-        self.count(row);
-        self.hopeless = !self.hopes();
-        if self.hopeless { Err(Box::new(Hopeless)) } else { Ok(()) }
+        self.early.request(row)?;
+        self.all.request(row)
     }
 
     fn step(&mut self, _: &StepRow) -> Result<(), RecordError> {
@@ -326,6 +334,21 @@ impl Recorder for Judge<'_> {
 
     fn wants_steps(&self) -> bool {
         false
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 * 1e-9
+}
+
+impl Judge<'_> {
+    fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
+        if row.arrival > self.until {
+            return Ok(());
+        }
+        self.count(row);
+        self.hopeless = !self.hopes();
+        if self.hopeless { Err(Box::new(Hopeless)) } else { Ok(()) }
     }
 }
 

@@ -58,9 +58,9 @@ impl Requests {
         if self.recorded { growth.twice() } else { "twice the rate of arrivals" }
     }
 
-    /// Until when requests of the whole run are judged, and how many there are at most.
-    pub(crate) fn judged_of_all(&self, promises: &Promises) -> (Time, u64) {
-        (promises.judged_until(self.stretch.last, self.output_mean), self.stretch.of)
+    /// Until when requests of the whole run are judged, how many there are at most, and how many there are.
+    pub(crate) fn judged_of_all(&self, promises: &Promises) -> (Time, u64, u64) {
+        (promises.judged_until(self.stretch.last, self.output_mean), self.stretch.of, self.stretch.of)
     }
 
     /// The middle of the busiest stretch, in its own time.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use overbook_reports::format::{Unit, label, seconds};
+use overbook_reports::format::{Unit, label};
 use overbook_scenarios::Point;
 use overbook_sim::cost::CostModel;
 use overbook_sim::fleet::RunError;
@@ -11,7 +11,7 @@ use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{Growth, Held};
 
-use super::judge::{Kept, Promises, Verdict};
+use super::judge::{Both, Kept, Promises, Verdict};
 use crate::policies::Policies;
 use crate::simulate::fleet;
 use crate::{Error, Options};
@@ -110,7 +110,7 @@ impl Trial {
             return kept.figure();
         }
         let unit = Unit::of(&kept.metric);
-        let bound = unit.show(kept.bound);
+        let bound = unit.short(kept.bound);
         let Kept { over, may, .. } = kept;
         match self.verdict.stopped {
             Some((seen, _)) if *over > 0 => {
@@ -137,10 +137,6 @@ impl Kept {
     /// `TPOT p99 51.3 ms > 50 ms`.
     pub(crate) fn figure(&self) -> String {
         let unit = Unit::of(&self.metric);
-        let show = |value: f64| match unit {
-            Unit::Seconds => seconds(value).replace(".00 ", " ").replace(".0 ", " "),
-            _ => unit.show(value),
-        };
         let value = self.value.map_or_else(|| "–".to_owned(), |value| unit.show(value));
         let sign = match (self.met == Some(true), self.least) {
             (true, false) => "≤",
@@ -148,7 +144,7 @@ impl Kept {
             (false, false) => ">",
             (false, true) => "<",
         };
-        format!("{} {value} {sign} {}", label(&self.metric), show(self.bound))
+        format!("{} {value} {sign} {}", label(&self.metric), unit.short(self.bound))
     }
 
     /// What came over what is allowed: 1 at the limit, above it if missed.
@@ -169,22 +165,26 @@ pub(crate) struct Bench<'a> {
 impl Bench<'_> {
     /// Tries a fleet on a load. `to_the_end` goes on though the promises cannot be kept any more.
     pub(crate) fn on(&self, point: &Point, load: &Load, to_the_end: bool) -> Result<Trial, Error> {
-        self.run(point, &mut load.requests.play(), (load.until, load.of), to_the_end)
+        let of = (load.until, load.of, load.requests() as u64);
+        self.run(point, &mut load.requests.play(), of, to_the_end)
     }
 
-    /// Tries a fleet on requests that come from anywhere, of which so many are judged: those that arrive until then.
+    /// Tries a fleet on requests that come from anywhere. Judged are those that arrive until then, so many at most, and all.
     pub(crate) fn run(
         &self,
         point: &Point,
         requests: &mut dyn Workload,
-        (until, of): (Time, u64),
+        (until, of, all): (Time, u64, u64),
         to_the_end: bool,
     ) -> Result<Trial, Error> {
         let (cluster, mut costs) = fleet(point, self.policies, self.options)?;
         let mut costs: Vec<_> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
         let survives = !point.scenario.fleet.controllers.failures.is_empty();
-        let of = if to_the_end { u64::MAX >> 1 } else { of };
-        let mut judge = self.promises.judge(until, of, survives);
+        let most = |requests: u64| if to_the_end { u64::MAX >> 1 } else { requests };
+        let mut judge = Both {
+            early: self.promises.judge(until, most(of), survives),
+            all: self.promises.judge(Time::MAX, most(all), survives),
+        };
         let mut watch = |_| !self.options.cancel.is_cancelled();
         let ran = cluster.run_pools(requests, &mut costs, &mut judge, &mut watch);
         let (summary, failed, interrupted) = match ran {
@@ -202,7 +202,7 @@ impl Bench<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        let of = |name, share| judge.quantile(name, share);
+        let of = |name, share| judge.early.quantile(name, share);
         Ok(Trial {
             verdict: judge.verdict(summary.as_ref()),
             latencies: [of("ttft", 0.5), of("ttft", 0.99), of("tpot", 0.5), of("tpot", 0.99)],

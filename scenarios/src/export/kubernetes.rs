@@ -43,7 +43,7 @@ pub fn kubernetes(point: &Point) -> String {
 fn kinds(point: &Point, sglang: bool) -> Vec<Kind<'static>> {
     let fleet = &point.scenario.fleet;
     let gpus = fleet.gpus_per_replica();
-    let base = dns_name(&format!("{}-{}", point.scenario.name, point.gpu.name));
+    let base = dns_name(&format!("{}-{}", point.scenario.name, point.scenario.gpu));
     let kind = |role: &str, replicas: u32, more: Vec<&'static str>| {
         let name = if role.is_empty() { base.clone() } else { format!("{base}-{role}") };
         Kind { name, replicas, gpus, more }
@@ -83,7 +83,7 @@ fn words(command: &str) -> Vec<String> {
 
 fn deployment(point: &Point, kind: &Kind<'_>, command: &str, sglang: bool) -> String {
     let words = words(command);
-    let resource = if point.gpu.name.starts_with("mi") { "amd.com/gpu" } else { "nvidia.com/gpu" };
+    let resource = if point.scenario.gpu.starts_with("mi") { "amd.com/gpu" } else { "nvidia.com/gpu" };
     let more = kind.more.iter().map(|word| (*word).to_owned());
     // The image of vLLM begins with `vllm serve`, that of SGLang with nothing.
     let skipped = if sglang { 3 } else { 2 };

@@ -171,7 +171,7 @@ mod tests {
             ("{ axes: { fleet.controllers.disaggregation.prefill: [1] } }", "plan.modes"),
             ("{ seeds: 1 }", "between 2 and 100"),
             ("{ gpu: h100 }", "gpus"),
-            ("{ link: nvlink9 }", "nvlink4"),
+            ("{ link: nvlink9 }", "no link is called `nvlink9`"),
             ("{ growth: [0.5] }", "between 1 and 100"),
             ("{ axes: { engine.retention.budget: [512, 1024] } }", "at_least: 0.98"),
         ] {
