@@ -179,7 +179,7 @@ impl Answer<'_> {
         let whole = trial_of(candidate, size, Stage::Whole);
         let window = trial_of(candidate, size, Stage::Window);
         let gpus = candidate.gpus(size.replicas());
-        let usd = candidate.shape.price.map(|price| price * gpus);
+        let usd = candidate.shape.price.map(|_| candidate.cost(size.replicas()));
         let hours = self.requests.load.length_s() / 3600.0;
         let tokens =
             window.and_then(|trial| trial.summary.as_ref()).map(|summary| summary.tokens.finished_output as f64);
@@ -229,7 +229,7 @@ impl Answer<'_> {
                 shape: candidate.shape.label.clone(),
                 replicas: size.to_string(),
                 gpus: gpus as u32,
-                usd_per_hour: candidate.shape.price.map(|price| price * gpus),
+                usd_per_hour: candidate.shape.price.map(|_| candidate.cost(size.replicas())),
                 nearest_to_bound: uses.fold(0.0, f64::max),
                 tokens_per_s_per_gpu: per_gpu,
                 tokens_per_s_per_user: per_user,
@@ -339,9 +339,9 @@ impl Answer<'_> {
         if plan.too_close_to_call {
             let resolution = (RESOLUTION - 1.0) * 100.0;
             text += if one.high < 1.0 + resolution / 100.0 {
-                " Other seeds say no: take the next size."
+                " Over other seeds the promises are missed: take a replica more."
             } else {
-                " Too close to call: the interval holds today's load. The next size is the sure one."
+                " Too close to call: the interval holds today's load. A replica more is the cautious choice."
             };
         }
         text

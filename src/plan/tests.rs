@@ -152,9 +152,14 @@ fn every_fleet_is_in_the_ledger_once_and_each_that_lost_says_why() {
 
 #[test]
 fn a_fleet_that_must_survive_a_loss_is_not_smaller() {
-    let cost = |text: &str| planned(text, 2).unwrap().plan.answer.unwrap().usd_per_hour.unwrap();
-    let (today, sure) = (cost(CHATS), cost(&CHATS.replace("seeds: 2", "seeds: 2, survive: 1")));
-    assert!(sure > today, "${sure} an hour after a loss, ${today} without one");
+    let (today, sure) = (planned(CHATS, 2), planned(&CHATS.replace("seeds: 2", "seeds: 2, survive: 1"), 2));
+    let (today, sure) = (today.unwrap().plan, sure.unwrap().plan);
+    let cost = |plan: &Plan| plan.answer.as_ref().unwrap().usd_per_hour;
+    assert!(cost(&sure) >= cost(&today));
+    // What is left of it after the loss has less room than what is there today.
+    let room = |plan: &Plan| plan.headroom[0].factor;
+    assert!(room(&sure) < room(&today), "{} and {}", room(&sure), room(&today));
+    assert_ne!(sure.answer.as_ref().unwrap().kept, today.answer.as_ref().unwrap().kept);
 }
 
 #[test]
