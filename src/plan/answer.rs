@@ -254,8 +254,8 @@ impl Answer<'_> {
         for (at, candidate) in self.hunt.candidates.iter().enumerate().filter(|(at, _)| *at != answer) {
             let Some(search) = candidate.search.as_ref() else { continue };
             match (search.best(), search.next()) {
-                (Some(size), _) => near.push((false, candidate.cost(size.replicas()), at)),
-                (None, Some(_)) => near.push((true, candidate.cost(search.least()), at)),
+                (Some(size), None) => near.push((false, candidate.cost(size.replicas()), at)),
+                (_, Some(_)) => near.push((true, candidate.cost(search.least()), at)),
                 (None, None) => {}
             }
         }
@@ -278,17 +278,24 @@ impl Answer<'_> {
     fn alternative(&self, at: usize, cost: f64, least: f64) -> Alternative {
         let candidate = &self.hunt.candidates[at];
         let search = candidate.search.as_ref();
+        let least_replicas = search.map_or(1, Search::least);
+        let settled = search.is_some_and(|search| search.next().is_none());
         let best = search.and_then(Search::best);
-        let replicas = best.map_or_else(|| search.map_or(1, Search::least), Size::replicas);
+        let told = match best {
+            Some(size) if settled => size.to_string(),
+            Some(size) => format!("{least_replicas} to {}", size.replicas()),
+            None => format!("≥ {least_replicas}"),
+        };
+        let replicas = best.filter(|_| settled).map_or(least_replicas, Size::replicas);
         let failed = candidate.trials.iter().filter(|(.., trial)| !trial.held());
         let failed = failed
             .max_by_key(|(size, ..)| size.replicas())
             .map_or_else(String::new, |(size, _, trial)| format!("; with {size}: {}", trial.reason()));
         let price = if cost > least { "dearer" } else { "costs the same" };
-        let why = if best.is_some() { format!("{price}{failed}") } else { format!("not searched on: {price}{failed}") };
+        let why = if settled { format!("{price}{failed}") } else { format!("not searched on: {price}{failed}") };
         Alternative {
             shape: candidate.shape.label.clone(),
-            replicas: best.map_or_else(|| format!("≥ {replicas}"), |size| size.to_string()),
+            replicas: told,
             gpus: candidate.gpus(replicas) as u32,
             usd_per_month: candidate.shape.price.map(|_| cost * MONTH_H),
             why,

@@ -74,6 +74,8 @@ pub(crate) struct Search {
     best: Option<Size>,
     /// How far the last failure came, and its size.
     last: Option<(Size, f64)>,
+    /// What bounds leave at least, of each side.
+    least: (u32, u32),
     /// Replicas at most.
     most: u32,
     /// Whether trades between the sides are tried: they may come back to what was refuted.
@@ -90,7 +92,17 @@ impl Search {
         } else {
             (count(least, most), Count { failed: 0, reached: 0, holds: Some(0), most: 0 })
         };
-        Search { apart, first, second, phase: Phase::Up, best: None, last: None, most, trades: true }
+        Search {
+            apart,
+            first,
+            second,
+            phase: Phase::Up,
+            best: None,
+            last: None,
+            least: (least, least_decode),
+            most,
+            trades: true,
+        }
     }
 
     /// The size to try next; `None` if the smallest that holds is known, or that none does.
@@ -119,7 +131,8 @@ impl Search {
     fn traded(&self, at: usize) -> Option<Size> {
         let (prefill, decode) = (i64::from(self.first.holds?), i64::from(self.second.holds?));
         let (prefill, decode) = (prefill + TRADES[at].0, decode + TRADES[at].1);
-        (prefill >= 1 && decode >= 1).then_some(Size::Apart(prefill as u32, decode as u32))
+        let (least, least_decode) = (i64::from(self.least.0), i64::from(self.least.1));
+        (prefill >= least && decode >= least_decode).then_some(Size::Apart(prefill as u32, decode as u32))
     }
 
     /// Replicas that any size which holds has at least.

@@ -109,7 +109,7 @@ mod tests {
 
     fn held() -> Held {
         let request = |n: u64| Arrival {
-            session: (n % 2 == 0).then(|| SessionId::new(1 + n / 10)),
+            session: n.is_multiple_of(2).then(|| SessionId::new(1 + n / 10)),
             ..Arrival::new(Time(n * 3 * NS_PER_S), 100, 10)
         };
         Held::of((0..1200).map(request).collect(), vec![String::new()])

@@ -2,6 +2,7 @@ use overbook_sim::results::trust::{MeasuredRuns, Standing};
 
 use super::*;
 
+#[expect(clippy::too_many_lines, reason = "every field of a plan, once")]
 fn plan() -> Plan {
     let fleet = Fleet {
         shape: "h200, TP 1, apart".to_owned(),
