@@ -81,23 +81,20 @@ fn small_space(number: u64) -> String {
 
 #[test]
 fn the_pruned_answer_is_that_of_exhaustive_search_on_twenty_small_spaces() {
-    let (mut answers, mut refused) = (Vec::new(), 0);
+    let mut answers = Vec::new();
     for number in 0..20 {
         let text = small_space(number);
         let found = planned(&text, 2).unwrap().plan;
         let cost = found.answer.as_ref().and_then(|fleet| fleet.usd_per_hour);
         assert_eq!(cost, exhaustive(&text), "space {number}: {text}\n{}", found.ledger_csv());
-        match cost {
-            Some(cost) => answers.push(cost),
-            None => refused += 1,
-        }
+        answers.extend(cost);
     }
     answers.sort_by(f64::total_cmp);
     answers.dedup();
-    assert!(
-        answers.len() >= 5 && refused >= 1,
-        "the spaces are no test: answers cost {answers:?}, {refused} have none"
-    );
+    assert!(answers.len() >= 5, "the spaces are no test: answers cost {answers:?}");
+    // No number of replicas makes a step shorter.
+    let impossible = CHATS.replace("tpot_p99: 30ms", "tpot_p99: 3ms").replace("gpus_most: 12", "gpus_most: 4");
+    assert_eq!((planned(&impossible, 2).unwrap().plan.answer, exhaustive(&impossible)), (None, None));
 }
 
 #[test]
