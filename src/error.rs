@@ -34,6 +34,9 @@ pub enum Error {
     /// The requests cannot be counted.
     #[error("{0}")]
     Requests(#[source] WorkloadError),
+    /// Nothing can be planned for the scenario: why, and what to do.
+    #[error("{0}")]
+    Plan(String),
     /// A single run was asked of a scenario that has a sweep.
     #[error("this is a study of {runs} runs; set a value in place of its sweep, or run it as a study")]
     Sweep {
@@ -87,6 +90,7 @@ impl Error {
             | Error::Value { .. }
             | Error::World(_)
             | Error::Requests(_)
+            | Error::Plan(_)
             | Error::Sweep { .. } => true,
             Error::Run(error) => match error {
                 RunError::Workload(_)

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use overbook_scenarios::{Point, Source};
+use overbook_scenarios::{Planned, Point, Source};
 use overbook_sim::cost::CostModel;
 use overbook_sim::routers::Router;
 use overbook_sim::serving::Scheduler;
@@ -157,6 +157,33 @@ impl Experiment {
     ) -> Experiment {
         self.policies.set_cost(name.to_owned(), Arc::new(make));
         self
+    }
+
+    /// Name of the scenario, as it is written.
+    pub fn name(&self) -> Option<&str> {
+        self.source.text_at("name")
+    }
+
+    /// BLAKE3 of the scenario's text with all changes, in hex.
+    pub fn text_hash(&self) -> String {
+        self.source.text_hash()
+    }
+
+    /// What a plan may choose from, and the scenario without its sweep.
+    pub(crate) fn to_plan(&self) -> Result<(Experiment, Planned), Error> {
+        let planned = self.source.planned()?;
+        let mut plain = self.clone();
+        plain.source.forget_sweep();
+        Ok((plain, planned))
+    }
+
+    /// The document as it is written.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Checks everything and expands the sweep.

@@ -45,6 +45,7 @@ pub mod estimate;
 mod experiment;
 pub mod kv;
 mod outcome;
+mod plan;
 mod policies;
 mod pool;
 mod shared;
@@ -57,6 +58,7 @@ pub use cancel::Cancel;
 pub use error::Error;
 pub use experiment::{Experiment, Options};
 pub use outcome::{Outcome, verdicts};
+pub use plan::PlanOutcome;
 pub use policies::Place;
 pub use study::{PointDone, Study, StudyOutcome};
 

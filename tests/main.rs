@@ -28,6 +28,7 @@ mod cli {
     mod pages;
     mod pipe;
     mod places;
+    mod plan;
     mod readme;
     mod real_traces;
     mod refused;

@@ -65,6 +65,14 @@ impl Unit {
             Unit::Count => number(value),
         }
     }
+
+    /// A value that was chosen, without the zeros that say how exact it is: `2 s`, `99 %`.
+    pub fn short(self, value: f64) -> String {
+        let text = self.show(value);
+        let Some((number, sign)) = text.split_once(' ') else { return text };
+        let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+        format!("{number} {sign}")
+    }
 }
 
 fn is_latency(metric: &str) -> bool {
@@ -159,6 +167,12 @@ mod tests {
         ] {
             assert_eq!(number(value), want);
         }
+    }
+
+    #[test]
+    fn what_was_chosen_has_no_zeros_behind() {
+        assert_eq!([2.0, 0.05, 1.25, 100.0].map(|time| Unit::Seconds.short(time)), ["2 s", "50 ms", "1.25 s", "100 s"]);
+        assert_eq!(Unit::Share.short(0.99), "99 %");
     }
 
     #[test]

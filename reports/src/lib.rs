@@ -66,6 +66,7 @@ pub mod manifest;
 mod outages;
 pub mod parquet;
 pub mod perfetto;
+pub mod plan;
 pub mod points;
 mod pools;
 mod power;

@@ -17,7 +17,7 @@ pub const MANIFEST: &str = "manifest.json";
 pub const SUMMARY: &str = "summary.json";
 
 /// Files that runs, replays, studies and comparisons leave in their directories, beside those of single points.
-const OWN: [&str; 13] = [
+const OWN: [&str; 17] = [
     MANIFEST,
     SUMMARY,
     REQUESTS,
@@ -31,6 +31,10 @@ const OWN: [&str; 13] = [
     "trace.json.gz",
     "fidelity.html",
     "fidelity.json",
+    "plan.json",
+    "ledger.csv",
+    "answer.yaml",
+    "kubernetes.yaml",
 ];
 /// Between the name of a directory and the process that writes it, and that moves an old one away.
 const ASIDE: [&str; 2] = ["partial", "old"];

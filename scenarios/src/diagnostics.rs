@@ -31,6 +31,16 @@ impl Sources {
         self.0.get(id.0 as usize).map_or("", |source| &source.name)
     }
 
+    /// BLAKE3 of all texts, in hex; their names do not count.
+    pub(crate) fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for Text { text, .. } in &self.0 {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     fn text(&self, id: SourceId) -> &str {
         self.0.get(id.0 as usize).map_or("", |source| &source.text)
     }

@@ -1,5 +1,7 @@
 //! From a scenario to the commands that serve it for real.
 
+mod kubernetes;
+
 use std::fmt::Display;
 
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
@@ -11,6 +13,8 @@ use overbook_sim::serving::QueueOrder;
 use crate::import::repository;
 use crate::point::Point;
 use crate::scenario::{MaxModelLen, ModelChoice, Scenario};
+
+pub use kubernetes::kubernetes;
 
 /// Commands that start one replica of a scenario; a fleet is so many of them behind a router.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -67,4 +67,4 @@ pub use point::Point;
 pub use scenario::{Basis, Scenario};
 pub use schema::scenario_schema;
 pub use source::{LoadError, Source};
-pub use study::{Expectation, Judgement, Study};
+pub use study::{Choice, Expectation, Judgement, Planned, Study};

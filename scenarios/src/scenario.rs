@@ -5,6 +5,7 @@ mod engine;
 mod expect;
 mod longest;
 mod model;
+mod plan;
 mod pool;
 mod prefix_cache;
 mod problems;
@@ -29,6 +30,7 @@ pub use engine::{ConstantCost, CostSpec, EngineSpec, FrontendSpec, ProfileCost, 
 pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
 pub use longest::MaxModelLen;
 pub use model::ModelChoice;
+pub use plan::{PlanMode, PlanSpec, Price};
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
 pub(crate) use problems::key_of;
@@ -85,6 +87,9 @@ pub struct Scenario {
     /// Values to vary: makes the scenario a study of many runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepSpec>,
+    /// What `overbook plan` may choose from, and what it costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanSpec>,
     /// Figures that the results must meet, each with its source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<ExpectSpec>,

@@ -64,6 +64,11 @@ impl Source {
         Source { sources, tree, faults, notes, base: PathBuf::new() }
     }
 
+    /// BLAKE3 of the text and of all changes to it, in hex: what is written the same has the same.
+    pub fn text_hash(&self) -> String {
+        self.sources.hash()
+    }
+
     /// Sets a value (YAML, e.g. `8`, `2s`, `{ vllm: { max_num_seqs: 64 } }`) at a dotted path. Later ones win.
     /// Relative paths in it start from the working directory. What is wrong with it is reported by [`Source::resolve`].
     pub fn set(&mut self, path: &str, value: &str) {

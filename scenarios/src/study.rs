@@ -5,6 +5,7 @@ mod check;
 mod expectation;
 mod fit;
 mod hash;
+mod planned;
 mod suited;
 
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::source::{Source, renamed};
 use crate::yaml::{self, Entry, Node, NodeKind, Span};
 
 pub use expectation::{Expectation, Judgement};
+pub use planned::{Choice, Planned};
 
 /// The runs that a scenario stands for.
 #[derive(Clone, Debug)]
@@ -88,12 +90,18 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
     }
     let sweep = tree.take("sweep");
     let expect = tree.take("expect");
+    let mut planned_elsewhere = None;
+    if let Some(entry) = tree.take("plan") {
+        planned::read(&entry.value, &mut problems);
+        planned_elsewhere =
+            Some("`plan:` is for `overbook plan`; everything else plays the scenario as it stands".to_owned());
+    }
     let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut problems));
     let mut study = Study {
         name: String::new(),
         points: Vec::new(),
         expectations: Vec::new(),
-        notes: source.notes.clone(),
+        notes: source.notes.iter().cloned().chain(planned_elsewhere).collect(),
         source: source.clone(),
     };
     let settings = axes.iter().filter_map(|axis| axis.0.first()).flat_map(|step| &step.0);

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use overbook_sim::time::Time;
 use overbook_sim::workload::arrival::{Arrival, Content, Workload, WorkloadError};
+use overbook_sim::workload::sessions::Sessions;
+
+use crate::busiest::Stretch;
 
 /// All requests of a workload, in order of arrival. Threads share it behind an [`Arc`]: [`Held::play`] makes a workload of it.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,6 +46,36 @@ impl Held {
         Ok(Some(Held { arrivals, classes: workload.classes().to_vec(), rows: workload.rows(), bytes }))
     }
 
+    /// Reads the requests of a stretch, which then begins at time zero. `None` as [`Held::read`] has it.
+    ///
+    /// # Errors
+    /// The workload is broken at some point.
+    pub fn part(
+        workload: &mut dyn Workload,
+        stretch: &Stretch,
+        bytes_max: u64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Held>, WorkloadError> {
+        let mut part = Part { workload, from: stretch.from, to: stretch.to };
+        Held::read(&mut part, bytes_max, go_on)
+    }
+
+    /// These requests, in order of arrival.
+    pub fn of(arrivals: Vec<Arrival>, classes: Vec<String>) -> Held {
+        let bytes = arrivals.iter().map(size).sum();
+        Held { arrivals, classes, rows: Vec::new(), bytes }
+    }
+
+    /// Other requests with the same classes.
+    pub(crate) fn with(&self, arrivals: Vec<Arrival>) -> Held {
+        Held::of(arrivals, self.classes.clone())
+    }
+
+    /// The requests, in order of arrival.
+    pub fn arrivals(&self) -> &[Arrival] {
+        &self.arrivals
+    }
+
     /// Memory that the requests take [bytes].
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -50,6 +84,35 @@ impl Held {
     /// The requests from the first one on.
     pub fn play(self: &Arc<Held>) -> Playback {
         Playback { held: Arc::clone(self), next: 0 }
+    }
+}
+
+/// The requests of a stretch of a workload, from time zero on.
+struct Part<'a> {
+    workload: &'a mut dyn Workload,
+    from: Time,
+    to: Time,
+}
+
+impl Workload for Part<'_> {
+    fn next_arrival(&mut self) -> Result<Option<Arrival>, WorkloadError> {
+        while let Some(arrival) = self.workload.next_arrival()? {
+            if arrival.at >= self.to {
+                return Ok(None);
+            }
+            if arrival.at >= self.from {
+                return Ok(Some(Arrival { at: Time(arrival.at.0 - self.from.0), ..arrival }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.workload.classes()
+    }
+
+    fn sessions(&mut self) -> Option<&mut dyn Sessions> {
+        self.workload.sessions()
     }
 }
 
@@ -85,8 +148,6 @@ impl Workload for Playback {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use overbook_sim::time::Time;
 
     use super::*;
 

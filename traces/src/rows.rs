@@ -33,7 +33,7 @@ pub(crate) fn salt(request: &mut Recorded, copy: u64) {
 }
 
 /// A jump that ids of other copies do not reach (the multiplier is that of Knuth's MMIX generator); none for copy 0.
-fn salt_of(copy: u64) -> u64 {
+pub(crate) fn salt_of(copy: u64) -> u64 {
     copy.wrapping_mul(6_364_136_223_846_793_005).rotate_left(29)
 }
 

@@ -81,6 +81,7 @@ impl MeasuredRun {
             slo: crate::scenario::Slo::default(),
             audit: false,
             sweep: None,
+            plan: None,
             expect: Vec::new(),
         };
         Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })

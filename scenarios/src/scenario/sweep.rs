@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[allow(dead_code, reason = "only its schema is used")]
-enum Values {
+pub(super) enum Values {
     /// Shown as they are written.
     Plain(Vec<Value>),
     /// Each with the name that tables and figures show.

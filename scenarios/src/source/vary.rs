@@ -171,7 +171,7 @@ impl Node {
     }
 
     /// The scalar at a dotted path.
-    fn scalar(&self, path: &str) -> Option<&str> {
+    pub(crate) fn scalar(&self, path: &str) -> Option<&str> {
         match &self.at(path)?.kind {
             NodeKind::Scalar { text, .. } => Some(text),
             _ => None,

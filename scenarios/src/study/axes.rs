@@ -75,7 +75,7 @@ pub(super) fn read(sweep: &Node, problems: &mut Problems) -> Vec<Axis> {
 fn settings(entry: &Entry, problems: &mut Problems) -> Option<Vec<Setting>> {
     let path = entry.key.split('.').map(str::trim).collect::<Vec<_>>().join(".");
     let root = path.split('.').next().unwrap_or("");
-    if matches!(root, "sweep" | "expect" | "version" | "name") {
+    if matches!(root, "sweep" | "expect" | "plan" | "version" | "name") {
         problems.add(&entry.value.path, entry.key_span, format!("`{root}` cannot be swept"), None);
         return None;
     }

@@ -119,6 +119,7 @@ impl Study {
     fn add_problem(&self, problems: &mut Problems, point: usize, path: &str, message: String, help: &str) {
         let Some(mut tree) = self.source.tree.clone() else { return };
         let sweep = tree.take("sweep");
+        tree.take("plan");
         let mut told = Problems::new(Sources::default());
         let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut told));
         let steps = axes::product(&axes).nth(point).unwrap_or_default();

@@ -10,6 +10,7 @@ use overbook_sim::units::Duration;
 use crate::gpu_check::GpuCheckArgs;
 use crate::init::InitArgs;
 use crate::kv::KvCommand;
+use crate::plan::PlanArgs;
 
 /// Trace-driven simulation and capacity planning of LLM serving.
 ///
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run a scenario with several policies (or other settings) under several loads, and put them side by side.
     Compare(CompareArgs),
+    /// Find the cheapest fleet that keeps the promises of a scenario, and how much more load it holds.
+    Plan(PlanArgs),
     /// Parse and check scenarios; run nothing.
     Check(CheckArgs),
     /// Replay recorded schedules of vLLM's or SGLang's own scheduler and compare every line.

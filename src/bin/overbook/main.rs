@@ -22,6 +22,7 @@ mod kv;
 mod measure;
 mod output;
 mod place;
+mod plan;
 mod profile;
 mod replay;
 mod report;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Init(args) => init::run(args, &cli.globals),
         Command::Run(args) => run::run(args, &cli.globals),
+        Command::Plan(args) => plan::run(args, &cli.globals),
         Command::Compare(args) => compare::run(args, &cli.globals),
         Command::Check(args) => check::run(args, &cli.globals),
         Command::CheckGolden(args) => check_golden::run(args),

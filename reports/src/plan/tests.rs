@@ -1,0 +1,146 @@
+use overbook_sim::results::trust::{MeasuredRuns, Standing};
+
+use super::*;
+
+#[expect(clippy::too_many_lines, reason = "every field of a plan, once")]
+fn plan() -> Plan {
+    let fleet = Fleet {
+        shape: "h200, TP 1, apart".to_owned(),
+        gpu: "h200".to_owned(),
+        tensor_parallel: 1,
+        replicas: "8 + 3".to_owned(),
+        gpus: 11,
+        usd_per_hour: Some(27.5),
+        usd_per_month: Some(20075.0),
+        usd_per_mtoken: Some(1.27),
+        kept: vec!["TTFT p99 1.40 s ≤ 2 s".to_owned()],
+        tokens_per_s_per_gpu: Some(545.0),
+        tokens_per_s_per_user: Some(31.0),
+    };
+    let point = |factor: f64, ttft: f64| LoadPoint {
+        factor,
+        requests_per_s: 20.0 * factor,
+        ttft_p50: Some(ttft / 2.0),
+        ttft_p99: Some(ttft),
+        tpot_p50: None,
+        tpot_p99: None,
+        kept: ttft <= 2.0,
+    };
+    let tried = |gpus: u32, nearest_to_bound: f64| Tried {
+        shape: "h200, TP 1, <b>".to_owned(),
+        replicas: gpus.to_string(),
+        gpus,
+        usd_per_hour: None,
+        nearest_to_bound,
+        tokens_per_s_per_gpu: Some(500.0),
+        tokens_per_s_per_user: Some(30.0),
+        kept: nearest_to_bound <= 1.0,
+    };
+    Plan {
+        title: "How many <GPUs>?".to_owned(),
+        status: Status::Complete,
+        sentence: "11 × h200 keep the promises.".to_owned(),
+        answer: Some(fleet),
+        too_close_to_call: false,
+        promises: vec!["TTFT p99 ≤ 2 s".to_owned()],
+        requests: vec![("Requests".to_owned(), "6,000 requests".to_owned())],
+        stages: vec![Stage { name: "window".to_owned(), ruled_out: 3, text: "5 tried, 3 fail".to_owned() }],
+        headroom: vec![Headroom {
+            growth: "faster".to_owned(),
+            twice: "twice the rate of arrivals".to_owned(),
+            factor: 1.24,
+            seeds_low: 1.2,
+            seeds_high: 1.28,
+            low: 1.18,
+            high: 1.3,
+            seeds: vec![1.2, 1.28],
+        }],
+        binding: "prefill compute".to_owned(),
+        growth: vec![Grown {
+            factor: 2.0,
+            growth: "faster".to_owned(),
+            replicas: None,
+            gpus: None,
+            usd_per_month: None,
+        }],
+        alternatives: vec![Alternative {
+            shape: "h200, TP 2, together".to_owned(),
+            replicas: "8".to_owned(),
+            gpus: 16,
+            usd_per_month: Some(29200.0),
+            why: "dearer; 7 replicas: TPOT p99 51.3 ms > 50 ms".to_owned(),
+        }],
+        curve: vec![point(0.5, 0.4), point(1.0, 1.4), point(1.3, 2.6)],
+        tried: vec![tried(10, 1.2), tried(11, 0.7)],
+        trust: Some(Trust {
+            standing: Standing::Validated,
+            runs: Some(MeasuredRuns { confirmed: 3, of: 4, within: 0.1, error: 0.05 }),
+        }),
+        assumptions: vec![("Model".to_owned(), "llama".to_owned())],
+        settings: Vec::new(),
+        start: vec!["vllm serve x".to_owned()],
+        start_notes: Vec::new(),
+        calibration: "catalog".to_owned(),
+        command: "overbook plan x.yaml".to_owned(),
+        plan_hash: "abc".to_owned(),
+        tool: "overbook 0".to_owned(),
+        ledger: vec![LedgerRow {
+            shape: "h200, TP 2, together".to_owned(),
+            gpu: "h200".to_owned(),
+            tensor_parallel: 2,
+            mode: "together".to_owned(),
+            replicas: "7".to_owned(),
+            fleets: 1,
+            gpus: Some(14),
+            usd_per_hour: None,
+            stage: "window",
+            outcome: "lost",
+            reason: "TPOT p99 51.3 ms > 50 ms".to_owned(),
+        }],
+    }
+}
+
+#[test]
+fn the_terminal_begins_with_the_answer_and_says_why_others_lost() {
+    let text = plan().terminal();
+    assert!(text.starts_with("11 × h200 keep the promises.\n"), "{text}");
+    for part in [
+        "holds until 1.24× (1.18 to 1.30), where 2× is twice the rate of arrivals",
+        "TPOT p99 51.3 ms > 50 ms",
+        "no fleet within the limit",
+        "$29,200 a month",
+        "validated: 3 of 4",
+        "prefill compute",
+    ] {
+        assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains(part), "{part}: {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 104), "{text}");
+}
+
+#[test]
+fn the_page_has_the_figures_with_the_promise_and_the_knee() {
+    let page = plan().html().expect("a page");
+    assert!(page.contains("How many &#60;GPUs&#62;?") || page.contains("How many &lt;GPUs&gt;?"), "escaped");
+    assert!(page.contains("holds until 1.24×") && page.contains("promised: TTFT p99 ≤ 2 s"));
+    for id in ["ttft-load", "cost-promise"] {
+        assert!(page.contains(&format!("<figure id=\"{id}\">")), "{id}");
+    }
+    assert!(!page.contains("tpot-load"), "nothing to show");
+    assert!(
+        page.contains("$20,075") && page.contains("TPOT p99 51.3 ms &#62; 50 ms")
+            || page.contains("51.3 ms &gt; 50 ms")
+    );
+}
+
+#[test]
+fn the_files_hold_numbers_and_the_ledger_quotes() {
+    let plan = plan();
+    let json: serde_json::Value = serde_json::from_str(&plan.json()).expect("JSON");
+    assert_eq!(json["answer"]["usd_per_month"].as_f64(), Some(20075.0));
+    assert_eq!(json["headroom"][0]["factor"].as_f64(), Some(1.24));
+    assert_eq!(json["status"], "complete");
+    let csv = plan.ledger_csv();
+    assert_eq!(csv.lines().next(), Some(COLUMNS.trim_end()));
+    let row = "\"h200, TP 2, together\",h200,2,together,7,1,14,,window,lost,TPOT p99 51.3 ms > 50 ms";
+    assert_eq!(csv.lines().nth(1), Some(row));
+}

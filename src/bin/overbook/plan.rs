@@ -1,0 +1,151 @@
+//! `overbook plan`: the cheapest fleet that keeps the promises of a scenario.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use overbook::{Experiment, Options, PlanOutcome, Status};
+use overbook_reports::RunDir;
+use overbook_reports::manifest::Start;
+use overbook_scenarios::export::kubernetes;
+
+use crate::check::experiment;
+use crate::cli::{Globals, ScenarioArgs};
+use crate::facts;
+use crate::output::{DONE, Failure, GATE_FAILED, INTERRUPTED, note, print};
+use crate::place;
+use crate::run::quote;
+use crate::watch::catch_interrupts;
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) scenario: ScenarioArgs,
+    /// GPU types to choose from, e.g. `h100,h200` (`plan.gpus`).
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) gpus: Vec<String>,
+    /// What an hour of a GPU costs: `2.5/gpu-h` for all types, or `h100=2.5/gpu-h` for one; may be given several times (`plan.price`,
+    /// `plan.prices`).
+    #[arg(long, value_name = "[GPU=]PRICE")]
+    pub(crate) price: Vec<String>,
+    /// GPUs that may split a copy of the model, e.g. `1,2,4` (`plan.tensor_parallel`).
+    #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
+    pub(crate) tensor_parallel: Vec<String>,
+    /// Multiples of the load for which the fleet is also sized, e.g. `2,4` (`plan.growth`).
+    #[arg(long, value_delimiter = ',', value_name = "FACTORS")]
+    pub(crate) growth: Vec<String>,
+    /// Replicas that may be lost in the middle of the busiest stretch: 0 or 1 (`plan.survive`).
+    #[arg(long, value_name = "N")]
+    pub(crate) survive: Option<String>,
+    /// Directory for plan.json, ledger.csv, report.html and the files that start the answer [default: runs/NAME-plan-HASH].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing directory.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print plan.json instead of the summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 3 if no fleet keeps the promises, or if it is too close to call.
+    #[arg(long)]
+    pub(crate) gate: bool,
+    /// Show no progress.
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+    /// Fleets that are tried at once [default: one per processor].
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+pub(crate) fn run(args: &PlanArgs, globals: &Globals) -> Result<u8, Failure> {
+    let experiment = changed(args, globals)?;
+    let name = experiment.name().unwrap_or("plan").to_owned();
+    let default = || PathBuf::from(format!("runs/{name}-plan-{}", &experiment.text_hash()[..8]));
+    let (out, force) = args.out.clone().map_or_else(|| (default(), true), |out| (out, args.force));
+    let dir = place::run_dir(&out, force)?;
+    let start = Start::now();
+    let options = Options { jobs: args.jobs, cancel: catch_interrupts(), ..Options::default() };
+    let speaks = !globals.quiet && !args.no_progress;
+    let found = experiment.plan(&options, &command(args), &|news| {
+        if speaks {
+            note(news);
+        }
+    });
+    let outcome = found.map_err(|error| Failure::of(error, globals))?;
+    let code = code(args, &outcome);
+    write_files(&dir, &outcome)?;
+    let plan = &outcome.plan;
+    let traces = outcome.point.as_ref().map_or_else(Vec::new, |point| point.scenario.workload.files());
+    let seed = outcome.point.as_ref().map_or(0, |point| point.scenario.seed);
+    let manifest =
+        start.manifest(&facts::BUILD, facts::command(), (experiment.text_hash(), seed), &traces, (plan.status, code));
+    dir.finish(&manifest).map_err(anyhow::Error::new)?;
+    print(&if args.json { plan.json() } else { plan.terminal() })?;
+    if !args.json {
+        print(&format!("results: {}", out.display()))?;
+    }
+    if speaks {
+        let cpu = start.cpu_s().map_or_else(|| "–".to_owned(), |cpu| format!("{cpu:.1}"));
+        note(&format!("{} ledger rows in {cpu} CPU s", plan.ledger.len()));
+    }
+    Ok(code)
+}
+
+fn code(args: &PlanArgs, outcome: &PlanOutcome) -> u8 {
+    let plan = &outcome.plan;
+    match plan.status {
+        Status::Interrupted => INTERRUPTED,
+        _ if args.gate && (plan.answer.is_none() || plan.too_close_to_call) => GATE_FAILED,
+        _ => DONE,
+    }
+}
+
+/// The scenario with the flags of the command line in its `plan:`.
+fn changed(args: &PlanArgs, globals: &Globals) -> Result<Experiment, Failure> {
+    let mut experiment = experiment(&args.scenario, globals)?;
+    let lists = [("gpus", &args.gpus), ("tensor_parallel", &args.tensor_parallel), ("growth", &args.growth)];
+    for (key, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
+        experiment = experiment.set_yaml(&format!("plan.{key}"), &format!("[{}]", values.join(", ")));
+    }
+    for price in &args.price {
+        experiment = match price.split_once('=') {
+            Some((gpu, price)) => experiment.set_yaml(&format!("plan.prices.{}", gpu.trim()), price),
+            None => experiment.set_yaml("plan.price", price),
+        };
+    }
+    if let Some(survive) = &args.survive {
+        experiment = experiment.set_yaml("plan.survive", survive);
+    }
+    Ok(experiment)
+}
+
+fn write_files(dir: &RunDir, outcome: &PlanOutcome) -> Result<(), Failure> {
+    let plan = &outcome.plan;
+    let write = |name: &str, contents: String| dir.write(name, contents).map_err(anyhow::Error::new);
+    write("plan.json", plan.json())?;
+    write("ledger.csv", plan.ledger_csv())?;
+    write("report.html", plan.html().map_err(anyhow::Error::new)?)?;
+    if let Some(point) = &outcome.point {
+        write("answer.yaml", point.scenario.to_yaml())?;
+        write("kubernetes.yaml", kubernetes(point))?;
+    }
+    Ok(())
+}
+
+/// The command that makes the same plan again.
+fn command(args: &PlanArgs) -> String {
+    let mut words = vec!["overbook plan".to_owned(), quote(&args.scenario.scenario)];
+    let mut flag = |name: &str, value: &str| words.push(format!("--{name} {}", quote(std::path::Path::new(value))));
+    args.scenario.set.iter().for_each(|change| flag("set", change));
+    if let Some(seed) = args.scenario.seed {
+        flag("seed", &seed.to_string());
+    }
+    for (name, values) in [("gpus", &args.gpus), ("tensor-parallel", &args.tensor_parallel), ("growth", &args.growth)] {
+        if !values.is_empty() {
+            flag(name, &values.join(","));
+        }
+    }
+    args.price.iter().for_each(|price| flag("price", price));
+    args.survive.iter().for_each(|survive| flag("survive", survive));
+    words.join(" ")
+}

@@ -1,0 +1,331 @@
+//! The capacity plan: the cheapest fleet that keeps the promises of a scenario, how much more load it holds, and why nothing cheaper
+//! does.
+//!
+//! ```text
+//! shapes ─bounds─► left ─busiest stretch─► fleets that hold ─all requests─► answer ─seeds, growths─► headroom
+//!            └──────────────┴──── every candidate that lost, with its reason ────┴─► ledger
+//! ```
+
+mod answer;
+mod bounds;
+mod headroom;
+mod hunt;
+mod judge;
+mod ledger;
+mod requests;
+mod search;
+mod space;
+mod trial;
+
+use overbook_reports::plan::{Grown, Plan};
+use overbook_scenarios::{Point, Problems};
+use overbook_traces::Growth;
+
+use crate::{Error, Experiment, Options, pool};
+use answer::Answer;
+use headroom::{Headroom, Seeded, headroom, sooner};
+use hunt::{Candidate, Hunt, side};
+use judge::Promises;
+use requests::Requests;
+use search::Search;
+use space::{Said, Size};
+use trial::{Bench, Load, Trial};
+
+/// What a plan gives.
+#[derive(Clone, Debug)]
+pub struct PlanOutcome {
+    /// The answer, and all that it stands on.
+    pub plan: Plan,
+    /// The fleet that answers, complete.
+    pub point: Option<Point>,
+}
+
+/// Multiples of the load at which the latencies of the answer are shown; between them the headroom and what is around it.
+const SHOWN: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
+
+/// Multiples of the headroom at which they are shown.
+const AROUND: [f64; 4] = [0.9, 1.0, 1.08, 1.2];
+
+impl Experiment {
+    /// The cheapest fleet that keeps the promises of the scenario; `plan:` says what may be chosen. The outcome is the same for any
+    /// number of threads. `command` is what makes the plan again; `on_news` hears how it goes, a line each.
+    ///
+    /// # Errors
+    /// The scenario or its `plan:` is not valid, or nothing can be planned for it; no shape of fleet can be built at all; or a run
+    /// stopped on the way.
+    pub fn plan(&self, options: &Options, command: &str, on_news: &dyn Fn(&str)) -> Result<PlanOutcome, Error> {
+        let (base, planned) = self.to_plan()?;
+        refuse_what_cannot_be_planned(&base, planned.spec.survive)?;
+        let shapes = space::shapes(&planned, &Said::by(base.source()));
+        let shapes = shapes.map_err(|why| base.source().refused("plan", &why, "fewer values make fewer shapes"))?;
+        let most = planned.spec.gpus_most;
+        let candidates: Vec<Candidate> = shapes.into_iter().map(|shape| Candidate::new(shape, &base, most)).collect();
+        refuse_half_priced(&base, &candidates)?;
+        refuse_wrong_choices(&candidates, planned.axes.iter().flatten().map(|choice| choice.path.as_str()))?;
+        let Some(first) = candidates.iter().find_map(|one| one.built.as_ref().ok()).cloned() else {
+            // What is wrong is wrong with the scenario, or with all that may be chosen.
+            let problems = candidates.into_iter().find_map(|one| one.problems);
+            return Err(problems.map_or(Error::Plan("no shape of fleet is left to choose".to_owned()), Error::Scenario));
+        };
+        let promises = Promises::of(&first);
+        if promises.is_empty() {
+            let help = "say what users are promised, e.g. slo: { ttft_p99: 2s, tpot_p99: 50ms }";
+            return Err(base.source().refused("slo", "a plan needs promises: which fleet is enough?", help).into());
+        }
+        let bench = Bench { promises: &promises, policies: base.policies(), options };
+        let requests = Requests::read(&first, &planned.spec, &promises, options)?;
+        let Some(requests) = requests else { return Ok(answer::stopped(&base, command)) };
+        on_news(&requests.told());
+        let fails_at = (planned.spec.survive > 0).then(|| requests.fails_at());
+        let whole_fails_at = (planned.spec.survive > 0).then(|| requests.whole_fails_at());
+        let mut hunt = Hunt { base: &base, candidates, bench, load: &requests.load, fails_at, interrupted: false };
+        hunt.bound()?;
+        let left = hunt.candidates.iter().filter(|one| one.search.is_some()).count();
+        on_news(&format!("bounds leave {left} of {} shapes", hunt.candidates.len()));
+        let priced = hunt.candidates.iter().all(|one| one.shape.price.is_some());
+        let unit = if priced { "$" } else { "GPU hours: " };
+        let found = loop {
+            hunt.cheapest(&|tried, least| {
+                on_news(&format!("{tried} fleets tried; the answer costs {unit}{least} an hour or more"));
+            })?;
+            let Some((at, size)) = hunt.answer().filter(|_| !hunt.interrupted) else { break None };
+            if requests.stretch.is_whole() {
+                break Some((at, size));
+            }
+            on_news(&format!("all requests on {} ({size} replicas)", hunt.candidates[at].shape.label));
+            let trial = on_all_requests(&hunt, &requests, (at, size), whole_fails_at.as_deref())?;
+            if trial.interrupted {
+                hunt.interrupted = true;
+                break None;
+            }
+            let held = trial.held();
+            hunt.tell_whole(at, size, trial);
+            if held {
+                break Some((at, size));
+            }
+        };
+        hunt.alternatives()?;
+        let mut answer = Answer {
+            hunt: &hunt,
+            requests: &requests,
+            found,
+            headroom: Vec::new(),
+            growth: Vec::new(),
+            curve: Vec::new(),
+        };
+        if let Some(found) = found.filter(|_| !hunt.interrupted) {
+            let measured = Measured { hunt: &hunt, requests: &requests, found, seeds: planned.spec.seeds };
+            on_news("headroom");
+            answer.headroom = measured.headroom()?.unwrap_or_default();
+            if let Some(most_cautious) = answer.headroom.first().cloned() {
+                answer.curve = measured.curve(&most_cautious)?;
+                answer.growth = measured.growth(&planned.spec.growth, most_cautious.growth)?;
+            }
+        }
+        Ok(answer.outcome(&planned.spec, command))
+    }
+}
+
+/// What the answer is measured with.
+struct Measured<'a> {
+    hunt: &'a Hunt<'a>,
+    requests: &'a Requests,
+    found: (usize, Size),
+    seeds: u32,
+}
+
+impl Measured<'_> {
+    /// How much more it holds, by each meaning of "more" that differs; the most cautious first. `None` if the user has stopped it.
+    fn headroom(&self) -> Result<Option<Vec<Headroom>>, Error> {
+        let hunt = self.hunt;
+        let (at, size) = self.found;
+        let mut seeded = Vec::new();
+        for point in hunt.points(at, size, hunt.fails_at.as_deref()).into_iter().flatten() {
+            let seed = point.scenario.seed;
+            for number in 0..u64::from(self.seeds) {
+                let mut own = point.clone();
+                own.scenario.seed = seed.wrapping_add(number);
+                let load = if number == 0 {
+                    Some(self.requests.load.clone())
+                } else {
+                    self.requests.again(&own, hunt.bench.promises, hunt.bench.options)?
+                };
+                let Some(load) = load else { return Ok(None) };
+                match seeded.iter_mut().find(|other: &&mut Seeded| other.seed == own.scenario.seed) {
+                    Some(known) => known.points.push(own),
+                    None => seeded.push(Seeded { seed: own.scenario.seed, points: vec![own], load }),
+                }
+            }
+        }
+        if seeded.is_empty() {
+            return Ok(None);
+        }
+        let found = headroom(&hunt.bench, &seeded, self.requests.growths(), hunt.bench.promises)?;
+        Ok(found.map(|mut all| {
+            all.sort_by(|a, b| a.factor.total_cmp(&b.factor));
+            all
+        }))
+    }
+
+    /// Trials at multiples of the load, each to its end.
+    fn curve(&self, headroom: &Headroom) -> Result<Vec<(f64, Load, Trial)>, Error> {
+        let hunt = self.hunt;
+        let (at, size) = self.found;
+        let Some(Ok(point)) = hunt.points(at, size, None).into_iter().next() else { return Ok(Vec::new()) };
+        let mut factors: Vec<f64> = SHOWN.into_iter().chain(AROUND.map(|share| share * headroom.factor)).collect();
+        factors.sort_by(f64::total_cmp);
+        factors.dedup_by(|a, b| *a / *b < 1.02);
+        let threads = pool::threads(hunt.bench.options.jobs, factors.len());
+        let trials = pool::each(&factors, threads, &hunt.bench.options.cancel, |_, &factor| {
+            let load = self.requests.load.grown(headroom.growth, factor, point.scenario.seed, hunt.bench.promises);
+            let trial = hunt.bench.on(&point, &load, true)?;
+            Ok::<_, Error>((factor, load, trial))
+        });
+        let trials: Vec<_> = trials.into_iter().flatten().collect::<Result<_, Error>>()?;
+        Ok(trials.into_iter().filter(|(.., trial)| !trial.interrupted).collect())
+    }
+
+    /// The smallest fleets of the answer's shape for larger loads.
+    fn growth(&self, factors: &[f64], growth: Growth) -> Result<Vec<Grown>, Error> {
+        let threads = pool::threads(self.hunt.bench.options.jobs, factors.len());
+        let fleets = pool::each(factors, threads, &self.hunt.bench.options.cancel, |_, &factor| {
+            Ok::<_, Error>((factor, self.grown(factor, growth)?))
+        });
+        let fleets: Vec<(f64, Option<Size>)> = fleets.into_iter().flatten().collect::<Result<_, Error>>()?;
+        let candidate = &self.hunt.candidates[self.found.0];
+        let grown = fleets.into_iter().map(|(factor, size)| {
+            let gpus = size.map(|size| candidate.gpus(size.replicas()) as u32);
+            Grown {
+                factor,
+                growth: growth.name().to_owned(),
+                replicas: size.map(|size| size.to_string()),
+                gpus,
+                usd_per_month: gpus.and_then(|gpus| Some(f64::from(gpus) * candidate.shape.price? * answer::MONTH_H)),
+            }
+        });
+        Ok(grown.collect())
+    }
+
+    fn grown(&self, factor: f64, growth: Growth) -> Result<Option<Size>, Error> {
+        let hunt = self.hunt;
+        let (at, size) = self.found;
+        let candidate = &hunt.candidates[at];
+        if factor <= 1.0 {
+            return Ok(Some(size));
+        }
+        let Some(seed) = candidate.built.as_ref().ok().map(|point| point.scenario.seed) else { return Ok(None) };
+        let load = self.requests.load.grown(growth, factor, seed, hunt.bench.promises);
+        // A larger load needs at least the fleet of today's.
+        let least = match size {
+            Size::Together(replicas) => (replicas, 1),
+            Size::Apart(prefill, decode) => (prefill, decode),
+        };
+        let mut search = Search::new(candidate.shape.mode, least, candidate.most);
+        while let Some(size) = search.next() {
+            let mut held = true;
+            for point in hunt.points(at, size, hunt.fails_at.as_deref()) {
+                let Ok(point) = point else { return Ok(None) };
+                let trial = hunt.bench.on(&sooner(&point, growth, factor), &load, false)?;
+                if trial.interrupted {
+                    return Ok(None);
+                }
+                if !trial.held() {
+                    search.failed(size, side(&trial), trial.came());
+                    held = false;
+                    break;
+                }
+            }
+            if held {
+                search.held(size);
+            }
+        }
+        Ok(search.best())
+    }
+}
+
+/// Tries a fleet on all requests, with each loss that it must survive.
+fn on_all_requests(
+    hunt: &Hunt<'_>,
+    requests: &Requests,
+    (at, size): (usize, Size),
+    fails_at: Option<&str>,
+) -> Result<Trial, Error> {
+    let mut last = None;
+    for point in hunt.points(at, size, fails_at).into_iter().flatten() {
+        let trial =
+            hunt.bench.run(&point, &mut *point.workload()?, requests.judged_of_all(hunt.bench.promises), false)?;
+        let go_on = trial.held() && !trial.interrupted;
+        last = Some(trial);
+        if !go_on {
+            break;
+        }
+    }
+    last.ok_or_else(|| Error::Plan("the answer cannot be built again".to_owned()))
+}
+
+/// Refuses what a plan would have to ignore.
+fn refuse_what_cannot_be_planned(base: &Experiment, survive: u32) -> Result<(), Error> {
+    let closed =
+        "a plan is for requests that come by themselves: clients of a closed loop send as fast as they are answered";
+    let cases = [
+        (
+            "fleet.pools",
+            "a plan sizes fleets whose replicas are alike",
+            "leave `fleet.pools` out and list GPU types in `plan.gpus`",
+        ),
+        ("fleet.controllers.autoscale", "a plan sizes fleets that stand all the time", "leave `autoscale` out"),
+        ("workload.clients", closed, "give rates of arrivals, or a trace with times"),
+    ];
+    let lost = (
+        "fleet.controllers.failures",
+        "`plan.survive` makes replicas fail by itself",
+        "leave `failures` or `survive` out",
+    );
+    let cases = cases.into_iter().chain((survive > 0).then_some(lost));
+    for (path, message, help) in cases {
+        if base.source().says(path) {
+            return Err(base.source().refused(path, message, help).into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses prices of some GPU types, where others have none.
+fn refuse_half_priced(base: &Experiment, candidates: &[Candidate]) -> Result<(), Error> {
+    let unpriced = candidates.iter().find(|one| one.shape.price.is_none());
+    let priced = candidates.iter().find(|one| one.shape.price.is_some());
+    let (Some(unpriced), Some(priced)) = (unpriced, priced) else { return Ok(()) };
+    let message = format!("`{}` has a price and `{}` has none", priced.shape.gpu, unpriced.shape.gpu);
+    Err(base.source().refused("plan.prices", &message, "give all of `plan.gpus` a price, or none").into())
+}
+
+/// Refuses a value of an axis with which no fleet can be built, if the value itself is what is wrong.
+fn refuse_wrong_choices<'a>(candidates: &[Candidate], paths: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let named = |problems: &Problems, path: &str| {
+        problems.list().iter().any(|one| one.path == path || one.path.starts_with(&format!("{path}.")))
+    };
+    for path in paths {
+        let with = |one: &&Candidate| one.shape.choices.iter().any(|(other, _)| other == path);
+        let mut texts: Vec<&str> = Vec::new();
+        for (_, text) in
+            candidates.iter().filter(with).flat_map(|one| &one.shape.choices).filter(|(other, _)| other == path)
+        {
+            if !texts.contains(&text.as_str()) {
+                texts.push(text);
+            }
+        }
+        for text in texts {
+            let chosen = |one: &&Candidate| one.shape.choices.iter().any(|(p, t)| p == path && t == text);
+            let all_wrong =
+                candidates.iter().filter(chosen).all(|one| one.problems.as_ref().is_some_and(|p| named(p, path)));
+            let first = candidates.iter().find(chosen).and_then(|one| one.problems.clone());
+            if let (true, Some(problems)) = (all_wrong, first) {
+                return Err(Error::Scenario(problems));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

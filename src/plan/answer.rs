@@ -1,0 +1,389 @@
+//! From what was found to what is said.
+
+use std::fmt::Write as _;
+
+use overbook_reports::Status;
+use overbook_reports::format::{Unit, count, label, number};
+use overbook_reports::plan::{self as report, Alternative, Fleet, Grown, LoadPoint, Plan, Tried};
+use overbook_scenarios::scenario::{PlanMode, PlanSpec};
+use overbook_scenarios::{Point, export, facts};
+use overbook_sim::results::summary::Summary;
+use overbook_sim::results::trust::Trust;
+
+use super::headroom::{Headroom, RESOLUTION};
+use super::hunt::{Candidate, Hunt, Stage};
+use super::requests::Requests;
+use super::search::Search;
+use super::space::{LINK, Size};
+use super::trial::{Load, Trial};
+use super::{PlanOutcome, ledger};
+use crate::{Experiment, TOOL};
+
+/// Hours of a month: 8,760 ÷ 12.
+pub(crate) const MONTH_H: f64 = 730.0;
+
+/// Next-best shapes that are named.
+const ALTERNATIVES: usize = 6;
+
+/// Share of the time in steps from which on a replica is short of compute.
+const BUSY: f64 = 0.85;
+
+/// Share of the KV pool from which on it is full.
+const FULL: f64 = 0.97;
+
+/// What was found.
+pub(crate) struct Answer<'a> {
+    pub(crate) hunt: &'a Hunt<'a>,
+    pub(crate) requests: &'a Requests,
+    pub(crate) found: Option<(usize, Size)>,
+    /// The most cautious first.
+    pub(crate) headroom: Vec<Headroom>,
+    pub(crate) growth: Vec<Grown>,
+    pub(crate) curve: Vec<(f64, Load, Trial)>,
+}
+
+/// A plan that the user has stopped before anything was known.
+pub(crate) fn stopped(base: &Experiment, command: &str) -> PlanOutcome {
+    let title = base.source().text_at("description").or(base.source().text_at("name")).unwrap_or_default().to_owned();
+    PlanOutcome { plan: empty(title, "Interrupted before any fleet was tried.".to_owned(), command), point: None }
+}
+
+fn empty(title: String, sentence: String, command: &str) -> Plan {
+    Plan {
+        title,
+        status: Status::Interrupted,
+        sentence,
+        answer: None,
+        too_close_to_call: false,
+        promises: Vec::new(),
+        requests: Vec::new(),
+        stages: Vec::new(),
+        headroom: Vec::new(),
+        binding: String::new(),
+        growth: Vec::new(),
+        alternatives: Vec::new(),
+        curve: Vec::new(),
+        tried: Vec::new(),
+        trust: None,
+        assumptions: Vec::new(),
+        settings: Vec::new(),
+        start: Vec::new(),
+        start_notes: Vec::new(),
+        calibration: String::new(),
+        command: command.to_owned(),
+        plan_hash: String::new(),
+        tool: TOOL.to_owned(),
+        ledger: Vec::new(),
+    }
+}
+
+impl Answer<'_> {
+    /// The plan, and the fleet that answers.
+    pub(crate) fn outcome(self, spec: &PlanSpec, command: &str) -> PlanOutcome {
+        let point = self.found.and_then(|(at, size)| self.hunt.points(at, size, None).into_iter().next()?.ok());
+        let rows = ledger::rows(self.hunt, self.found);
+        let title = self.title();
+        let mut plan = empty(title, String::new(), command);
+        let stopped = self.hunt.interrupted || self.hunt.bench.options.cancel.is_cancelled();
+        plan.status = if stopped { Status::Interrupted } else { Status::Complete };
+        plan.promises = self.promises();
+        plan.requests = vec![("Requests".to_owned(), self.requests.told()), ("Judged".to_owned(), self.judged())];
+        plan.stages = ledger::stages(&rows, self.hunt.candidates.len(), self.window());
+        plan.tried = self.tried();
+        plan.curve = self.curve_points();
+        if let (Some((at, size)), Some(point)) = (self.found, &point) {
+            let candidate = &self.hunt.candidates[at];
+            let trial = trial_of(candidate, size, Stage::Window);
+            let trust = self.hunt.bench.policies.trust(point, trial.and_then(|trial| trial.summary.as_ref()));
+            plan.headroom = self.headroom_lines(&trust);
+            plan.trust = Some(trust);
+            plan.answer = Some(self.fleet(candidate, size));
+            plan.alternatives = self.alternatives(at, candidate.cost(size.replicas()));
+            plan.binding = self.binding(point);
+            plan.assumptions = facts::assumptions(point).unwrap_or_default();
+            plan.settings = candidate.shape.settings(size);
+            for flags in export::serve_flags_of(point) {
+                plan.start.extend([flags.vllm, flags.sglang]);
+                plan.start_notes.extend(flags.notes);
+            }
+            plan.calibration = self.hunt.bench.policies.calibration(point);
+            plan.plan_hash = point.plan_hash();
+            if candidate.shape.mode == PlanMode::Apart
+                && spec.link.is_none()
+                && !self.hunt.base.source().says("fleet.server")
+            {
+                let link = point.kv_link.as_ref().map_or(LINK, |link| link.name.as_str());
+                plan.assumptions.push(("KV link".to_owned(), format!("{link}, by default: say `plan.link`")));
+            }
+        }
+        plan.growth.clone_from(&self.growth);
+        plan.too_close_to_call = plan.headroom.first().is_some_and(|one| one.low <= 1.0);
+        plan.sentence = self.sentence(&plan, spec);
+        plan.ledger = rows;
+        PlanOutcome { plan, point }
+    }
+
+    fn title(&self) -> String {
+        let source = self.hunt.base.source();
+        source.text_at("description").or(source.text_at("name")).unwrap_or_default().to_owned()
+    }
+
+    fn window(&self) -> &'static str {
+        if self.requests.stretch.is_whole() { "all requests" } else { "the busiest stretch" }
+    }
+
+    fn judged(&self) -> String {
+        let load = &self.requests.load;
+        let (of, judged) = (load.requests() as u64, load.judged_count());
+        let more =
+            if self.requests.stretch.is_whole() { "" } else { "; promises are kept there and over all requests" };
+        if judged == of {
+            format!("all of {of}{more}")
+        } else {
+            format!(
+                "{judged} of {of}, and all: the last {} end while the fleet empties, and help no promise{more}",
+                of - judged
+            )
+        }
+    }
+
+    fn promises(&self) -> Vec<String> {
+        let trials = self.hunt.candidates.iter().flat_map(|one| &one.trials);
+        let Some((.., trial)) = trials.into_iter().next() else { return Vec::new() };
+        let line = |kept: &super::judge::Kept| {
+            let sign = if kept.least { "≥" } else { "≤" };
+            format!("{} {sign} {}", label(&kept.metric), Unit::of(&kept.metric).short(kept.bound))
+        };
+        trial.verdict.kept.iter().map(line).collect()
+    }
+
+    fn headroom_lines(&self, trust: &Trust) -> Vec<report::Headroom> {
+        let error = trust.runs.map_or(0.0, |runs| runs.error);
+        let line = |one: &Headroom| {
+            let (low, high) = one.joined(error);
+            report::Headroom {
+                growth: one.growth.name().to_owned(),
+                twice: self.requests.twice(one.growth).to_owned(),
+                factor: one.factor,
+                seeds_low: one.low,
+                seeds_high: one.high,
+                low,
+                high,
+                seeds: one.factors.clone(),
+            }
+        };
+        self.headroom.iter().map(line).collect()
+    }
+
+    fn fleet(&self, candidate: &Candidate, size: Size) -> Fleet {
+        let whole = trial_of(candidate, size, Stage::Whole);
+        let window = trial_of(candidate, size, Stage::Window);
+        let gpus = candidate.gpus(size.replicas());
+        let usd = candidate.shape.price.map(|_| candidate.cost(size.replicas()));
+        let hours = self.requests.load.length_s() / 3600.0;
+        let tokens =
+            window.and_then(|trial| trial.summary.as_ref()).map(|summary| summary.tokens.finished_output as f64);
+        let told = |trial: Option<&Trial>, place: &str| -> Vec<String> {
+            let kept = trial.into_iter().flat_map(|trial| &trial.verdict.kept);
+            kept.map(|one| format!("{}{place}", one.figure())).collect()
+        };
+        // The busiest stretch says more than the whole run, unless that is all there is.
+        let places = if whole.is_some() { [" in the busiest stretch", " over all requests"] } else { ["", ""] };
+        let mut lines = told(window, places[0]);
+        lines.extend(told(whole, places[1]));
+        let (per_gpu, per_user) = window.map_or((None, None), |trial| self.speeds(trial, gpus));
+        Fleet {
+            shape: candidate.shape.label.clone(),
+            gpu: candidate.shape.gpu.clone(),
+            tensor_parallel: candidate.shape.tensor_parallel,
+            replicas: size.to_string(),
+            gpus: gpus as u32,
+            usd_per_hour: usd,
+            usd_per_month: usd.map(|usd| usd * MONTH_H),
+            usd_per_mtoken: usd
+                .zip(tokens)
+                .filter(|(_, tokens)| *tokens > 0.0)
+                .map(|(usd, tokens)| usd * hours / (tokens * 1e-6)),
+            kept: lines,
+            tokens_per_s_per_gpu: per_gpu,
+            tokens_per_s_per_user: per_user,
+        }
+    }
+
+    /// Output tokens per second and GPU while requests arrive, and those that a user sees.
+    fn speeds(&self, trial: &Trial, gpus: f64) -> (Option<f64>, Option<f64>) {
+        let tokens = trial.summary.as_ref().map(|summary| summary.tokens.finished_output as f64);
+        let length = self.requests.load.length_s();
+        let user = trial.latencies[2].filter(|tpot| *tpot > 0.0).map(|tpot| 1.0 / tpot);
+        (tokens.filter(|_| length > 0.0).map(|tokens| tokens / length / gpus), user)
+    }
+
+    fn tried(&self) -> Vec<Tried> {
+        let trials = self.hunt.candidates.iter().flat_map(|one| one.trials.iter().map(move |trial| (one, trial)));
+        let of = |(candidate, (size, stage, trial)): (&Candidate, &(Size, Stage, Trial))| {
+            trial.summary.as_ref().filter(|_| *stage == Stage::Window)?;
+            let gpus = candidate.gpus(size.replicas());
+            let uses = trial.verdict.kept.iter().filter_map(super::judge::Kept::use_of_bound);
+            let (per_gpu, per_user) = self.speeds(trial, gpus);
+            Some(Tried {
+                shape: candidate.shape.label.clone(),
+                replicas: size.to_string(),
+                gpus: gpus as u32,
+                usd_per_hour: candidate.shape.price.map(|_| candidate.cost(size.replicas())),
+                nearest_to_bound: uses.fold(0.0, f64::max),
+                tokens_per_s_per_gpu: per_gpu,
+                tokens_per_s_per_user: per_user,
+                kept: trial.held(),
+            })
+        };
+        trials.filter_map(of).collect()
+    }
+
+    fn curve_points(&self) -> Vec<LoadPoint> {
+        let point = |(factor, load, trial): &(f64, Load, Trial)| {
+            let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] = trial.latencies;
+            let requests_per_s = load.requests() as f64 / load.length_s().max(1e-9);
+            LoadPoint { factor: *factor, requests_per_s, ttft_p50, ttft_p99, tpot_p50, tpot_p99, kept: trial.held() }
+        };
+        self.curve.iter().map(point).collect()
+    }
+
+    /// The cheapest fleets of other shapes, each GPU, split and mode once: first those that are known to hold, then those that may.
+    fn alternatives(&self, answer: usize, least: f64) -> Vec<Alternative> {
+        let mut near: Vec<(bool, f64, usize)> = Vec::new();
+        for (at, candidate) in self.hunt.candidates.iter().enumerate().filter(|(at, _)| *at != answer) {
+            let Some(search) = candidate.search.as_ref() else { continue };
+            match (search.best(), search.next()) {
+                (Some(size), None) => near.push((false, candidate.cost(size.replicas()), at)),
+                (_, Some(_)) => near.push((true, candidate.cost(search.least()), at)),
+                (None, None) => {}
+            }
+        }
+        near.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+        let mut seen = vec![self.kind(answer)];
+        near.retain(|(.., at)| {
+            let kind = self.kind(*at);
+            let new = !seen.contains(&kind);
+            seen.push(kind);
+            new
+        });
+        near.into_iter().take(ALTERNATIVES).map(|(_, cost, at)| self.alternative(at, cost, least)).collect()
+    }
+
+    fn kind(&self, at: usize) -> (&str, u32, PlanMode) {
+        let shape = &self.hunt.candidates[at].shape;
+        (&shape.gpu, shape.tensor_parallel, shape.mode)
+    }
+
+    fn alternative(&self, at: usize, cost: f64, least: f64) -> Alternative {
+        let candidate = &self.hunt.candidates[at];
+        let search = candidate.search.as_ref();
+        let least_replicas = search.map_or(1, Search::least);
+        let settled = search.is_some_and(|search| search.next().is_none());
+        let best = search.and_then(Search::best);
+        let told = match best {
+            Some(size) if settled => size.to_string(),
+            Some(size) => format!("{least_replicas} to {}", size.replicas()),
+            None => format!("≥ {least_replicas}"),
+        };
+        let replicas = best.filter(|_| settled).map_or(least_replicas, Size::replicas);
+        let failed = candidate.trials.iter().filter(|(.., trial)| !trial.held());
+        let failed = failed
+            .max_by_key(|(size, ..)| size.replicas())
+            .map_or_else(String::new, |(size, _, trial)| format!("; with {size}: {}", trial.reason()));
+        let price = if cost > least { "dearer" } else { "costs the same" };
+        let why = if settled { format!("{price}{failed}") } else { format!("not searched on: {price}{failed}") };
+        Alternative {
+            shape: candidate.shape.label.clone(),
+            replicas: told,
+            gpus: candidate.gpus(replicas) as u32,
+            usd_per_month: candidate.shape.price.map(|_| cost * MONTH_H),
+            why,
+        }
+    }
+
+    /// What stops the answer above its headroom.
+    fn binding(&self, point: &Point) -> String {
+        let Some((factor, _, trial)) = self.curve.iter().find(|(factor, _, trial)| !trial.held() && *factor > 1.0)
+        else {
+            return String::new();
+        };
+        let Some(summary) = &trial.summary else { return String::new() };
+        format!("{} (at {factor:.2}×: {})", bound_by(summary, point, trial), trial.reason())
+    }
+
+    fn sentence(&self, plan: &Plan, spec: &PlanSpec) -> String {
+        let Some(fleet) = &plan.answer else {
+            if self.hunt.interrupted {
+                return "Interrupted before a fleet was found that keeps the promises.".to_owned();
+            }
+            let most = spec.gpus_most;
+            return format!("No fleet of up to {most} GPUs keeps the promises; the ledger says why each fails.");
+        };
+        let price = fleet.usd_per_month.map_or_else(String::new, |usd| format!(", ${} a month,", count(usd)));
+        let size = match fleet.replicas.split_once(" + ") {
+            Some((prefill, decode)) => format!("{prefill} replicas for prompts and {decode} that decode"),
+            None => format!("{} replicas", fleet.replicas),
+        };
+        let shape = fleet.shape.trim_start_matches(fleet.gpu.as_str()).trim_start_matches(", ");
+        let mut text = format!("{} × {} ({size}; {shape}){price} keep the promises.", fleet.gpus, fleet.gpu);
+        let Some(one) = plan.headroom.first() else { return text };
+        let sure = match &plan.trust {
+            Some(Trust { runs: Some(runs), .. }) => {
+                format!(
+                    "95 % over {} seeds, with the {:.1} % by which measured runs are off",
+                    one.seeds.len(),
+                    runs.error * 100.0
+                )
+            }
+            _ => format!("95 % over {} seeds; how far the simulation is off here was never measured", one.seeds.len()),
+        };
+        let _ = write!(
+            text,
+            " They hold until {:.2}× the load ({:.2} to {:.2}: {sure}), where 2× is {}.",
+            one.factor, one.low, one.high, one.twice
+        );
+        if plan.too_close_to_call {
+            let resolution = (RESOLUTION - 1.0) * 100.0;
+            text += if one.high < 1.0 + resolution / 100.0 {
+                " Over other seeds the promises are missed: take a replica more."
+            } else {
+                " Too close to call: the interval holds today's load. A replica more is the cautious choice."
+            };
+        }
+        text
+    }
+}
+
+/// The trial of a size at a stage.
+fn trial_of(candidate: &Candidate, size: Size, stage: Stage) -> Option<&Trial> {
+    candidate.trials.iter().rev().find(|(other, at, _)| *other == size && *at == stage).map(|(.., trial)| trial)
+}
+
+/// What a fleet that misses its promises is short of.
+fn bound_by(summary: &Summary, point: &Point, trial: &Trial) -> String {
+    let missed = trial.verdict.kept.iter().find(|kept| kept.met == Some(false));
+    let first_token =
+        missed.is_some_and(|kept| kept.metric.starts_with("ttft")) || trial.verdict.misses.0 > trial.verdict.misses.1;
+    let (full, preempted) = (summary.load.kv_usage_max, summary.work.preemptions);
+    if full >= FULL {
+        return format!(
+            "KV memory: a replica's pool is {} full at most, and {preempted} requests were preempted",
+            Unit::Share.show(full)
+        );
+    }
+    let seqs = point.scenario.scheduler.needs().max_seqs;
+    if summary.load.running_max >= seqs && summary.load.waiting_max > 0 {
+        return format!("requests at once: a replica runs {seqs}, the scheduler's limit, and others wait");
+    }
+    let busy = summary.metric("utilization").unwrap_or(0.0);
+    let share = Unit::Share.show(busy);
+    match (first_token, busy >= BUSY) {
+        (true, true) => format!("prefill compute: replicas are {share} of the time in steps, and prompts wait"),
+        (true, false) => format!("queueing: bursts wait, though replicas are only {share} of the time in steps"),
+        (false, _) => {
+            let seqs = number(summary.batches.seqs.mean().unwrap_or(0.0));
+            format!("decode steps: they take too long with the {seqs} sequences of a step, beside prompts or alone")
+        }
+    }
+}

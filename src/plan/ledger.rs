@@ -1,0 +1,189 @@
+//! The ledger: every fleet that could have been chosen, alone or with others that lost for the same reason.
+
+use overbook_reports::plan::{LedgerRow, Stage as StageLine};
+use overbook_scenarios::scenario::PlanMode;
+
+use super::hunt::{Candidate, Hunt, Stage};
+use super::space::Size;
+use super::trial::Trial;
+
+/// Rows of all shapes: in their order, each shape's in the order of what decided.
+pub(crate) fn rows(hunt: &Hunt<'_>, found: Option<(usize, Size)>) -> Vec<LedgerRow> {
+    let answer = found.map(|(at, size)| {
+        let candidate = &hunt.candidates[at];
+        (candidate.gpus(size.replicas()), candidate.cost(size.replicas()))
+    });
+    let mut all = Vec::new();
+    for (at, candidate) in hunt.candidates.iter().enumerate() {
+        let own = found.filter(|(other, _)| *other == at).map(|(_, size)| size);
+        of_shape(candidate, own, answer, &mut all);
+    }
+    all
+}
+
+/// Fleets of a shape, from one replica (two, where they are apart) to the most.
+fn fleets(mode: PlanMode, most: u32) -> u64 {
+    let most = u64::from(most);
+    if mode == PlanMode::Apart { most * most.saturating_sub(1) / 2 } else { most }
+}
+
+/// Those of them that bounds rule out.
+fn below(candidate: &Candidate) -> u64 {
+    let Some(bounds) = &candidate.bounds else { return 0 };
+    let all = fleets(candidate.shape.mode, candidate.most);
+    let less = |least: u32| u64::from(least.saturating_sub(1));
+    match candidate.shape.mode {
+        PlanMode::Together => less(bounds.replicas).min(all),
+        PlanMode::Apart => {
+            let left = u64::from(candidate.most).saturating_sub(less(bounds.replicas) + less(bounds.decode));
+            all - fleets(PlanMode::Apart, u32::try_from(left).unwrap_or(u32::MAX)).min(all)
+        }
+    }
+}
+
+fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(f64, f64)>, rows: &mut Vec<LedgerRow>) {
+    let mode = candidate.shape.mode;
+    let all = fleets(mode, candidate.most);
+    let group = |replicas: String, fleets: u64, stage: &'static str, outcome: &'static str, reason: String| LedgerRow {
+        shape: candidate.shape.label.clone(),
+        gpu: candidate.shape.gpu.clone(),
+        tensor_parallel: candidate.shape.tensor_parallel,
+        mode: if mode == PlanMode::Apart { "apart" } else { "together" }.to_owned(),
+        replicas,
+        fleets,
+        gpus: None,
+        usd_per_hour: None,
+        stage,
+        outcome,
+        reason,
+    };
+    let any = || "any".to_owned();
+    if let Err(why) = &candidate.built {
+        return rows.push(group(any(), all, "build", "lost", why.clone()));
+    }
+    let Some(bounds) = &candidate.bounds else { return };
+    if let Some(why) = &bounds.hopeless {
+        return rows.push(group(any(), all, "bounds", "lost", why.clone()));
+    }
+    let Some(search) = &candidate.search else {
+        let gpus = candidate.gpus_per_replica;
+        let reason = if bounds.why.is_empty() {
+            format!("a fleet has at most {} replicas of {gpus} GPUs here", candidate.most)
+        } else {
+            format!("{}, and a fleet has at most {} of {gpus} GPUs", bounds.why, candidate.most)
+        };
+        return rows.push(group(any(), all, "bounds", "lost", reason));
+    };
+    let ruled_out = below(candidate);
+    if ruled_out > 0 {
+        let least = match mode {
+            PlanMode::Together => bounds.replicas.to_string(),
+            PlanMode::Apart => Size::Apart(bounds.replicas, bounds.decode).to_string(),
+        };
+        rows.push(group(format!("below {least}"), ruled_out, "bounds", "lost", bounds.why.clone()));
+    }
+    let mut tried: Vec<Size> = Vec::new();
+    for (size, stage, trial) in &candidate.trials {
+        tried.push(*size);
+        rows.push(of_trial(candidate, *size, *stage, trial, answer, best, &group));
+    }
+    tried.sort_by_key(|size| (size.replicas(), size.to_string()));
+    tried.dedup();
+    let rest = all.saturating_sub(ruled_out + tried.len() as u64);
+    if rest == 0 {
+        return;
+    }
+    let least = search.least();
+    let reason = match (search.best(), search.next(), best) {
+        (Some(holds), None, _) => {
+            format!("smaller than fleets that fail, or larger than {holds} replicas, which hold")
+        }
+        (None, None, _) => format!("none of up to {} replicas holds: the largest tried fails", candidate.most),
+        (_, _, Some((gpus, _))) => {
+            let own = candidate.gpus(least);
+            format!("at least {least} replicas are needed, {own} GPUs: no cheaper than the answer with {gpus}")
+        }
+        (_, _, None) => "not tried".to_owned(),
+    };
+    let (stage, outcome) = match (search.next(), best) {
+        (None, _) => ("order", "lost"),
+        (Some(_), Some(_)) => ("price", "lost"),
+        (Some(_), None) => ("order", "open"),
+    };
+    rows.push(group("all others".to_owned(), rest, stage, outcome, reason));
+}
+
+type Group<'a> = dyn Fn(String, u64, &'static str, &'static str, String) -> LedgerRow + 'a;
+
+fn of_trial(
+    candidate: &Candidate,
+    size: Size,
+    stage: Stage,
+    trial: &Trial,
+    answer: Option<Size>,
+    best: Option<(f64, f64)>,
+    group: &Group<'_>,
+) -> LedgerRow {
+    let name = if stage == Stage::Window { "window" } else { "whole" };
+    let replicas = size.replicas();
+    let cost = candidate.cost(replicas);
+    let outcome = match (trial.held(), answer == Some(size)) {
+        (true, true) => "answer",
+        (true, false) => "held",
+        (false, _) => "lost",
+    };
+    let mut reason = trial.reason();
+    if outcome == "held"
+        && let Some((gpus, least)) = best
+    {
+        let own = candidate.gpus(replicas);
+        let than = if cost > least {
+            format!("dearer than the answer: {own} GPUs for {gpus}")
+        } else {
+            "as cheap as the answer".to_owned()
+        };
+        reason = format!("{reason}; {than}");
+    }
+    LedgerRow {
+        gpus: Some(candidate.gpus(replicas) as u32),
+        usd_per_hour: candidate.shape.price.map(|_| cost),
+        ..group(size.to_string(), 1, name, outcome, reason)
+    }
+}
+
+/// What each stage ruled out, by the ledger.
+pub(crate) fn stages(rows: &[LedgerRow], shapes: usize, window: &str) -> Vec<StageLine> {
+    let ruled_out = |stage: &str| -> u64 {
+        rows.iter().filter(|row| row.stage == stage && row.outcome == "lost").map(|row| row.fleets).sum()
+    };
+    let count = |stage: &str| rows.iter().filter(|row| row.stage == stage).count();
+    let all: u64 = rows.iter().filter(|row| row.stage != "whole").map(|row| row.fleets).sum();
+    let line =
+        |name: &str, stage: &str, text: String| StageLine { name: name.to_owned(), ruled_out: ruled_out(stage), text };
+    let order = ruled_out("order") + ruled_out("price");
+    let mut lines = vec![
+        line("candidates", "none", format!("{all} fleets of {shapes} shapes")),
+        line(
+            "build",
+            "build",
+            format!("{} cannot be built: memory, or settings that exclude each other", ruled_out("build")),
+        ),
+        line("bounds", "bounds", format!("{} are too few or too slow by the cost model alone", ruled_out("bounds"))),
+        line("window", "window", format!("{} tried on {window}, {} fail", count("window"), ruled_out("window"))),
+        StageLine {
+            name: "order".to_owned(),
+            ruled_out: order,
+            text: format!(
+                "{order} not tried: smaller than one that fails, larger than one that holds, or no cheaper than the answer"
+            ),
+        },
+    ];
+    if count("whole") > 0 {
+        lines.push(line(
+            "whole",
+            "whole",
+            format!("{} tried on all requests, {} fail", count("whole"), ruled_out("whole")),
+        ));
+    }
+    lines
+}

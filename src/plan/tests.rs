@@ -1,0 +1,195 @@
+#![allow(clippy::unwrap_used)]
+
+use overbook_scenarios::scenario::PlanMode;
+use overbook_sim::counter;
+
+use super::*;
+
+/// Two shapes of GPU for chats at some rate.
+const CHATS: &str = "
+version: 1
+name: chats
+model: llama-3.1-8b
+workload:
+  generate: { arrivals: { poisson: { rate: 30/s } }, lengths: { fixed: { prompt: 1000, output: 120 } }, requests: 400 }
+engine: { max_model_len: 4096 }
+slo: { ttft_p99: 500ms, tpot_p99: 30ms }
+plan: { gpus: [h100, l40s], prices: { h100: 2.5/gpu-h, l40s: 1/gpu-h }, tensor_parallel: [1, 2], gpus_most: 12, seeds: 2 }
+";
+
+fn planned(text: &str, jobs: usize) -> Result<PlanOutcome, Error> {
+    let jobs = std::num::NonZeroUsize::new(jobs);
+    Experiment::from_text("chats", text).plan(&Options { jobs, ..Options::default() }, "again", &|_| ())
+}
+
+/// Every size of every shape, tried: the least that a fleet costs which holds.
+fn exhaustive(text: &str) -> Option<f64> {
+    let (base, planned) = Experiment::from_text("chats", text).to_plan().unwrap();
+    let shapes = space::shapes(&planned, &Said::by(base.source())).unwrap();
+    let candidates: Vec<Candidate> =
+        shapes.into_iter().map(|shape| Candidate::new(shape, &base, planned.spec.gpus_most)).collect();
+    let options = Options::default();
+    let first = candidates.iter().find_map(|one| one.built.as_ref().ok()).unwrap().clone();
+    let promises = Promises::of(&first);
+    let requests = Requests::read(&first, &planned.spec, &promises, &options).unwrap().unwrap();
+    let bench = Bench { promises: &promises, policies: base.policies(), options: &options };
+    let hunt = Hunt { base: &base, candidates, bench, load: &requests.load, fails_at: None, interrupted: false };
+    let mut least: Option<f64> = None;
+    for (at, candidate) in hunt.candidates.iter().enumerate().filter(|(_, one)| one.built.is_ok()) {
+        for replicas in 1..=candidate.most {
+            let sizes: Vec<Size> = match candidate.shape.mode {
+                PlanMode::Together => vec![Size::Together(replicas)],
+                PlanMode::Apart => (1..replicas).map(|prefill| Size::Apart(prefill, replicas - prefill)).collect(),
+            };
+            let cost = candidate.cost(replicas);
+            if least.is_none_or(|least| cost < least)
+                && sizes.into_iter().any(|size| hunt.attempt(at, size).unwrap().held())
+            {
+                least = Some(cost);
+            }
+        }
+    }
+    least
+}
+
+/// A small space that differs from the others in load, lengths, promises and prices.
+fn small_space(number: u64) -> String {
+    let pick = |purpose: u64, of: &[&str]| of[(counter::draw(number, purpose) % of.len() as u64) as usize].to_owned();
+    let changes = [
+        ("30/s", pick(0, &["9/s", "35/s", "80/s", "160/s", "320/s"])),
+        ("prompt: 1000", pick(1, &["prompt: 200", "prompt: 900", "prompt: 2500"])),
+        ("output: 120", pick(2, &["output: 40", "output: 120", "output: 300"])),
+        ("ttft_p99: 500ms", pick(3, &["ttft_p99: 300ms", "ttft_p90: 1s", "ttft_mean: 400ms"])),
+        (
+            "tpot_p99: 30ms",
+            pick(
+                4,
+                &[
+                    "tpot_p99: 9ms",
+                    "tpot_p99: 25ms",
+                    "tpot_p90: 60ms",
+                    "goodput: { ttft: 1s, tpot: 40ms, share: 0.95 }",
+                ],
+            ),
+        ),
+        ("requests: 400", "requests: 150".to_owned()),
+        ("h100: 2.5", pick(5, &["h100: 2.5", "h100: 1.1", "h100: 6"])),
+        ("gpus_most: 12", "gpus_most: 6".to_owned()),
+    ];
+    changes.iter().fold(CHATS.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+#[test]
+fn the_pruned_answer_is_that_of_exhaustive_search_on_twenty_small_spaces() {
+    let mut answers = Vec::new();
+    for number in 0..20 {
+        let text = small_space(number);
+        let found = planned(&text, 2).unwrap().plan;
+        let cost = found.answer.as_ref().and_then(|fleet| fleet.usd_per_hour);
+        assert_eq!(cost, exhaustive(&text), "space {number}: {text}\n{}", found.ledger_csv());
+        answers.extend(cost);
+    }
+    answers.sort_by(f64::total_cmp);
+    answers.dedup();
+    assert!(answers.len() >= 5, "the spaces are no test: answers cost {answers:?}");
+    // No number of replicas makes a step shorter.
+    let impossible = CHATS.replace("tpot_p99: 30ms", "tpot_p99: 3ms").replace("gpus_most: 12", "gpus_most: 4");
+    assert_eq!((planned(&impossible, 2).unwrap().plan.answer, exhaustive(&impossible)), (None, None));
+}
+
+#[test]
+fn an_answer_is_the_same_for_any_number_of_threads() {
+    let all: Vec<(String, String, String)> = [1, 2, 5]
+        .map(|jobs| {
+            let plan = planned(CHATS, jobs).unwrap().plan;
+            (plan.json(), plan.ledger_csv(), plan.html().unwrap())
+        })
+        .into();
+    assert_eq!(all[0], all[1]);
+    assert_eq!(all[0], all[2]);
+}
+
+#[test]
+fn the_answer_holds_and_one_replica_less_does_not() {
+    let outcome = planned(CHATS, 2).unwrap();
+    let (plan, point) = (&outcome.plan, outcome.point.unwrap());
+    let fleet = plan.answer.as_ref().unwrap();
+    let run = |replicas: u32| {
+        let answer =
+            Experiment::from_text("answer", &point.scenario.to_yaml()).set("fleet.replicas", replicas).unwrap();
+        answer.run(&Options::default()).unwrap()
+    };
+    let replicas = point.scenario.fleet.replicas;
+    assert!(run(replicas).keeps_targets(), "{fleet:?}");
+    if point.scenario.fleet.controllers.disaggregation.is_none() && replicas > 1 {
+        assert!(!run(replicas - 1).keeps_targets(), "{fleet:?}");
+    }
+    assert_eq!(fleet.usd_per_month, fleet.usd_per_hour.map(|usd| usd * 730.0));
+    let rows: Vec<_> = plan.ledger.iter().filter(|row| row.outcome == "answer").collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].gpus, &rows[0].replicas), (Some(fleet.gpus), &fleet.replicas));
+    assert!(
+        plan.sentence.contains("keep the promises") && plan.sentence.contains("twice the rate"),
+        "{}",
+        plan.sentence
+    );
+}
+
+#[test]
+fn every_fleet_is_in_the_ledger_once_and_each_that_lost_says_why() {
+    let plan = planned(CHATS, 2).unwrap().plan;
+    // One to twelve GPUs together, and all pairs of sides; with TP 2 half as many replicas. Two steps of vLLM and two GPUs.
+    let fleets = 2 * 2 * (12 + 12 * 11 / 2 + 6 + 6 * 5 / 2);
+    assert_eq!(plan.ledger.iter().map(|row| row.fleets).sum::<u64>(), fleets);
+    assert!(plan.ledger.iter().all(|row| !row.reason.is_empty()), "{}", plan.ledger_csv());
+    let ruled_out: u64 = plan.stages.iter().map(|stage| stage.ruled_out).sum();
+    let kept = plan.ledger.iter().filter(|row| row.outcome != "lost").count() as u64;
+    assert_eq!(ruled_out + kept, fleets);
+}
+
+#[test]
+fn a_fleet_that_must_survive_a_loss_is_not_smaller() {
+    let (today, sure) = (planned(CHATS, 2), planned(&CHATS.replace("seeds: 2", "seeds: 2, survive: 1"), 2));
+    let (today, sure) = (today.unwrap().plan, sure.unwrap().plan);
+    let cost = |plan: &Plan| plan.answer.as_ref().unwrap().usd_per_hour;
+    assert!(cost(&sure) >= cost(&today));
+    // What is left of it after the loss has less room than what is there today.
+    let room = |plan: &Plan| plan.headroom[0].factor;
+    assert!(room(&sure) < room(&today), "{} and {}", room(&sure), room(&today));
+    assert_ne!(sure.answer.as_ref().unwrap().kept, today.answer.as_ref().unwrap().kept);
+}
+
+#[test]
+fn headroom_is_where_the_answer_ends() {
+    let outcome = planned(&CHATS.replace("seeds: 2", "seeds: 3, growth: [1, 2]"), 2).unwrap();
+    let one = &outcome.plan.headroom[0];
+    assert!(one.low <= one.factor && one.factor <= one.high && one.seeds.len() == 3, "{one:?}");
+    assert!(one.seeds[0] >= 1.0, "the answer holds today's load: {one:?}");
+    let kept =
+        |at: f64| outcome.plan.curve.iter().filter(|point| (point.factor - at).abs() < 0.01).all(|point| point.kept);
+    assert!(kept(0.25) && kept(1.0) && !outcome.plan.curve.last().unwrap().kept);
+    let grown = &outcome.plan.growth;
+    assert!(grown[1].gpus > grown[0].gpus, "{grown:?}");
+    assert!(!outcome.plan.binding.is_empty());
+}
+
+#[test]
+fn what_cannot_be_planned_is_refused_with_its_place() {
+    for (from, to, told) in [
+        ("slo: { ttft_p99: 500ms, tpot_p99: 30ms }", "", "a plan needs promises"),
+        ("l40s: 1/gpu-h }", "}", "`h100` has a price and `l40s` has none"),
+        ("h100, l40s]", "h100, l40]", "no GPU is called `l40`"),
+        ("gpus_most: 12", "axes: { scheduler: [vllm, vlm] }", "`vllm`"),
+        (
+            "engine:",
+            "fleet: { controllers: { autoscale: { min: 1, target: { outstanding: 4 }, start_up: 1min } } }\nengine:",
+            "autoscale",
+        ),
+        ("tensor_parallel: [1, 2]", "tensor_parallel: [3]", "tensor_parallel"),
+    ] {
+        let text = CHATS.replace(from, to);
+        assert_ne!(text, CHATS, "{from}");
+        let error = planned(&text, 1).unwrap_err();
+        assert!(error.is_input() && error.to_string().contains(told), "{to}: {error}");
+    }
+}
