@@ -93,7 +93,7 @@ fn pareto(plan: &Plan) -> Option<Figure> {
             None if series.len() < LINES => series.push(Series {
                 label: one.shape.clone(),
                 color: series.len() as u8 + 1,
-                style: Style::Dots,
+                style: Style::Marks,
                 points: vec![point],
             }),
             None => {}
@@ -151,7 +151,7 @@ fn speeds(plan: &Plan) -> Option<Figure> {
         series: vec![Series {
             label: "fleets that keep the promises".to_owned(),
             color: 1,
-            style: Style::Dots,
+            style: Style::Marks,
             points,
         }],
         marks: Vec::new(),
