@@ -158,8 +158,8 @@ fn faults_of_addresses_are_found() {
     edits(&[
         (
             "the last position of a block is written to the next",
-            "slot_of(tables + static_cast<i64>(owner) * table_width, position)=>\
-             slot_of(tables + static_cast<i64>(owner) * table_width + (position % 16 == 15), position)",
+            "slot_of(tables + static_cast<i64>(owner) * table_width, place)=>\
+             slot_of(tables + static_cast<i64>(owner) * table_width + (place % 16 == 15), place)",
             ANY,
         ),
         (
