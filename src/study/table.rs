@@ -60,8 +60,9 @@ impl Asked<'_> {
     ];
 }
 
-/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, and with sessions.
-const DEFINED: [&str; 10] = [
+/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with sessions, and with
+/// power.
+const DEFINED: [&str; 19] = [
     "loaded_tokens",
     "cache_gap",
     "quality",
@@ -72,6 +73,15 @@ const DEFINED: [&str; 10] = [
     "session_duration_p99",
     "first_turn_ttft_p99",
     "later_turn_ttft_p99",
+    "power_load_peak",
+    "power_brakes",
+    "power_capped_low",
+    "power_capped_high",
+    "low_e2el_p50",
+    "low_e2el_p99",
+    "high_e2el_p50",
+    "high_e2el_p99",
+    "energy_server_per_token",
 ];
 
 /// Metrics that a study's table has where any point has some.
