@@ -195,13 +195,18 @@ fn gpus_by_hand(world: &World, run: &Run) -> Energy {
 
 #[test]
 fn energy_is_the_integral_of_power_by_hand() {
-    let mut long = 0;
+    let (mut long, mut exact) = (0, 0);
     for seed in 0..120 {
         let (world, run) = read_to_the_end(powered(world(seed), seed));
-        assert_eq!(figures(&run).row.parts.gpus, gpus_by_hand(&world, &run), "law 10 in world {seed}");
+        let (got, by_hand) = (figures(&run).row.parts.gpus, gpus_by_hand(&world, &run));
+        // A clock that lands at the very tick of a reading is read before the step is priced anew there and metered after it: the last unit of
+        // work may count on either side, and watts are whole milliwatts.
+        let apart = got.0.abs_diff(by_hand.0);
+        assert!(apart <= by_hand.0 / 100_000_000, "law 10 in world {seed}: {got} {by_hand}");
+        exact += u64::from(apart == 0);
         long += u64::from(run.result.end > Time(40 * MS));
     }
-    assert!(long > 60, "{long}");
+    assert!(long > 60 && exact > 100, "{long} {exact}");
 }
 
 /// Replicas that decode at once, their power rising with their contexts: four draw 2.5 kW at the start and, after 1500 tokens, 4.3 kW.
