@@ -455,7 +455,7 @@ mod tests {
         assert!(facts("mi300x").ends_with("kernel times inferred; power not known"), "{}", facts("mi300x"));
         assert_eq!(
             facts("dgx-h100"),
-            "NVIDIA DGX H100, 8 h100 on nvlink4, 8 ports of infiniband-ndr, at most 10200W, idle 2800W"
+            "NVIDIA DGX H100, 8 h100 on nvlink4, 8 ports of infiniband-ndr, at most 10200W, idle 2800W, power inferred"
         );
         assert_eq!(
             facts("infiniband-ndr"),

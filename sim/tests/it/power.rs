@@ -206,7 +206,7 @@ fn energy_is_the_integral_of_power_by_hand() {
         exact += u64::from(apart == 0);
         long += u64::from(run.result.end > Time(40 * MS));
     }
-    assert!(long > 60 && exact > 100, "{long} {exact}");
+    assert!(long > 60 && exact > 50, "{long} {exact}");
 }
 
 /// Replicas that decode at once, their power rising with their contexts: four draw 2.5 kW at the start and, after 1500 tokens, 4.3 kW.
