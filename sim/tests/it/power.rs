@@ -199,8 +199,8 @@ fn energy_is_the_integral_of_power_by_hand() {
     for seed in 0..120 {
         let (world, run) = read_to_the_end(powered(world(seed), seed));
         let (got, by_hand) = (figures(&run).row.parts.gpus, gpus_by_hand(&world, &run));
-        // A clock that lands at the very tick of a reading is read before the step is priced anew there and metered after it: the last unit of
-        // work may count on either side, and watts are whole milliwatts.
+        // Not exact in all worlds, and not known why: perhaps where a clock lands at the very tick of a reading, which counts the last unit of
+        // work on one side or the other. Exactness is asserted in the heavy world; here the error is bounded.
         let apart = got.0.abs_diff(by_hand.0);
         assert!(apart <= by_hand.0 / 100_000_000, "law 10 in world {seed}: {got} {by_hand}");
         exact += u64::from(apart == 0);
