@@ -199,14 +199,28 @@ fn energy_is_the_integral_of_power_by_hand() {
     for seed in 0..120 {
         let (world, run) = read_to_the_end(powered(world(seed), seed));
         let (got, by_hand) = (figures(&run).row.parts.gpus, gpus_by_hand(&world, &run));
-        // Not exact in all worlds, and not known why: perhaps where a clock lands at the very tick of a reading, which counts the last unit of
-        // work on one side or the other. Exactness is asserted in the heavy world; here the error is bounded.
+        // Where a clock changes at the very moment of a reading, the reading comes before the rest of the step is priced anew and the meter looks
+        // after it. The two roundings may differ by one operation or byte, which then counts in the next span: for each change two spans of
+        // 2 ms, in which two GPUs draw 2 mW more or less at most.
+        let points = |replica| run.result.readings.iter().filter(move |reading| reading.replica == replica);
+        let changes =
+            |replica| points(replica).zip(points(replica).skip(1)).filter(|(a, b)| a.point != b.point).count();
+        let changes: usize = (0..world.spec.replicas).map(changes).sum();
         let apart = got.0.abs_diff(by_hand.0);
-        assert!(apart <= by_hand.0 / 100_000_000, "law 10 in world {seed}: {got} {by_hand}");
+        assert!(apart <= changes as u128 * 2 * 2 * 2 * (2 * u128::from(MS)), "law 10 in world {seed}: {got} {by_hand}");
         exact += u64::from(apart == 0);
         long += u64::from(run.result.end > Time(40 * MS));
     }
-    assert!(long > 60 && exact > 50, "{long} {exact}");
+    println!("{exact} of 120 worlds whose clocks change are exact");
+    assert!(long > 60 && exact > 100, "{long} {exact}");
+    // With clocks that stay, all are.
+    for seed in 0..120 {
+        let mut steady = powered(world(seed), seed);
+        let power = steady.spec.power.as_mut().unwrap();
+        (power.policy, power.feed.budget) = (PowerPolicySpec::default(), MilliWatts::from_watts(1e6));
+        let (world, run) = read_to_the_end(steady);
+        assert_eq!(figures(&run).row.parts.gpus, gpus_by_hand(&world, &run), "law 10 in steady world {seed}");
+    }
 }
 
 /// Replicas that decode at once, their power rising with their contexts: four draw 2.5 kW at the start and, after 1500 tokens, 4.3 kW.

@@ -55,7 +55,9 @@ impl Drive {
     pub(crate) fn usage(&self, now: Time) -> Usage {
         let (mut busy, mut work) = (self.busy, self.work);
         for segment in &self.segments {
-            let ended = segment.completed_before(now);
+            // A step ends at a whole nanosecond, though its length has a fraction more: at that moment it counts as a whole, whether
+            // its end has been applied or comes later in the order of the moment.
+            let ended = segment.completed_before(Time(now.0.saturating_add(1)));
             busy += segment.length_between(segment.done, ended);
             work = work + segment.work_between(segment.done, ended);
             if ended < segment.steps {
