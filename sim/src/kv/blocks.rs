@@ -381,6 +381,25 @@ impl BlockPool {
         });
     }
 
+    /// Drops the content of a free block, which has none in truth. Returns it.
+    ///
+    /// # Panics
+    /// If a request holds the block.
+    pub(crate) fn discard(&mut self, block: HashedBlock) -> u64 {
+        let place = &mut self.slab[block.index()];
+        assert!(place.refs == 0, "law 2: a block that is held is discarded");
+        place.ticket = HELD;
+        let content = place.content;
+        if let Some(policy) = &mut self.policy {
+            policy.gone(block.0);
+        }
+        self.cached_free -= 1;
+        self.unhash(block.0);
+        self.anonymous_free += 1;
+        self.note_move(BlockMove::Dropped { block });
+        content
+    }
+
     /// From now on [`BlockPool::take_changes`] returns which contents come and go.
     pub(crate) fn follow(&mut self) {
         if let Some(tree) = &mut self.tree {

@@ -3,7 +3,7 @@
 mod tree;
 
 use super::Seat;
-use super::blocks::{BlockMove, BlockPool, Hit};
+use super::blocks::{BlockMove, BlockPool, HashedBlock, Hit};
 use super::eviction::EvictionSpec;
 use super::holding::KvHolding;
 use super::link::Link;
@@ -265,6 +265,23 @@ impl KvStore {
     pub(crate) fn release(&mut self, seat: Seat, holding: &mut KvHolding) {
         self.pool.note_move(BlockMove::Released { seat });
         self.free_blocks(holding);
+    }
+
+    /// The same of a request of which only the first `tokens` tokens are computed: the cache forgets those of its blocks that were given
+    /// their names for tokens that never came.
+    pub(crate) fn release_computed(&mut self, seat: Seat, holding: &mut KvHolding, tokens: u32) {
+        let full = (tokens / self.pool.block_tokens()) as usize;
+        if self.pool.tree.is_some() {
+            return self.release(seat, holding); // It learns of what is computed alone.
+        }
+        let empty: Vec<HashedBlock> = holding.named.get(full..).unwrap_or_default().to_vec();
+        self.release(seat, holding);
+        for block in empty {
+            let content = self.pool.discard(block);
+            if let Some(watch) = &mut self.watch {
+                watch.unnamed(content);
+            }
+        }
     }
 
     /// Frees a holding, which may have left its request.

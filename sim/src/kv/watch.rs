@@ -105,6 +105,12 @@ impl Watch {
         }
     }
 
+    /// A content was named in the plan at hand for tokens that it has taken back: no tier gets it.
+    pub(super) fn unnamed(&mut self, content: u64) {
+        let planned = self.planned;
+        self.fresh.retain(|block| block.step != planned || block.view.content != content);
+    }
+
     /// As [`KvStore::done`](super::store::KvStore::done).
     pub(super) fn done(&mut self, lane: usize, clock: u64, pool: &mut BlockPool) {
         if self.fresh.is_empty() {

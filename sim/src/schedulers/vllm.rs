@@ -50,6 +50,14 @@ pub struct VllmSpec {
     pub enable_prefix_caching: bool,
 }
 
+impl VllmSpec {
+    /// Whether a preemption may leave blocks in the prefix cache that are never computed: vLLM's own rule where its victim is not the last
+    /// of the running list.
+    pub fn leaves_names(&self) -> bool {
+        self.policy == QueueOrder::Priority && self.preemption_victim.is_none() && self.enable_prefix_caching
+    }
+}
+
 impl Default for VllmSpec {
     fn default() -> Self {
         VllmSpec {
@@ -280,7 +288,8 @@ impl Vllm {
                 }
                 left.preempted = true;
                 let (position, victim) = self.victim(step);
-                left.budget += step.preempt(victim)?;
+                left.budget +=
+                    if self.spec.leaves_names() { step.preempt_as_vllm(victim)? } else { step.preempt(victim)? };
                 if victim == request.seat {
                     if self.spec.policy == QueueOrder::Fcfs && self.spec.preemption_victim.is_none() {
                         return Ok(left);

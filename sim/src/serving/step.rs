@@ -85,6 +85,8 @@ pub struct Head {
 enum Fate {
     /// Its blocks are freed; at most its first `cached` tokens stay in the prefix cache.
     Dropped { cached: u32 },
+    /// As `Dropped`, all of it; the cache keeps the names of blocks that this plan would have filled.
+    Left,
     /// Its blocks are freed, and its token in flight is thrown away.
     Forgotten,
     /// To the host.
@@ -355,6 +357,18 @@ impl<'a> StepBuilder<'a> {
         Ok(refund)
     }
 
+    /// As [`StepBuilder::preempt`], as vLLM does it: blocks that this plan would have filled stay in the prefix cache, and are found there,
+    /// though their last tokens are never computed. Its recorded schedules have it so (`policy: priority`, workload 83).
+    ///
+    /// # Errors
+    /// The request is not running.
+    pub fn preempt_as_vllm(&mut self, seat: Seat) -> Result<u32, Infeasible> {
+        let refund = self.take_off(seat, Fate::Left)?;
+        let replica = &mut *self.replica;
+        replica.waiting.push_front(seat, &replica.requests[seat as usize]);
+        Ok(refund)
+    }
+
     /// As [`StepBuilder::preempt`], but back to the end of the queue, and only what its last prefill has computed stays in the prefix
     /// cache (SGLang: a radix cache takes in prompts when they are computed, outputs when they end).
     ///
@@ -417,7 +431,12 @@ impl<'a> StepBuilder<'a> {
         let at = lane.position(request.seq);
         lane.running.remove(at);
         if replica.limits.prefix_caching && fate != Fate::Host {
-            if let Fate::Dropped { cached } = fate {
+            let cached = match fate {
+                Fate::Dropped { cached } => Some(cached),
+                Fate::Left => Some(u32::MAX),
+                Fate::Forgotten | Fate::Host => None,
+            };
+            if let Some(cached) = cached {
                 // At depth 2 the token that fills a block is known one step later.
                 let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
                 name_own(&mut replica.kv, seat, request, (held - refund).saturating_sub(unknown).min(cached));
@@ -425,7 +444,11 @@ impl<'a> StepBuilder<'a> {
             replica.own_waiting += 1;
         }
         match fate {
-            Fate::Dropped { .. } | Fate::Forgotten => replica.kv.release(seat, &mut request.kv),
+            // What this plan has taken back is never computed, though its blocks have their names already.
+            Fate::Dropped { .. } | Fate::Forgotten if refund > 0 => {
+                replica.kv.release_computed(seat, &mut request.kv, held - refund);
+            }
+            Fate::Dropped { .. } | Fate::Left | Fate::Forgotten => replica.kv.release(seat, &mut request.kv),
             Fate::Host => replica.kv.swap_out(seat, &mut request.kv),
         }
         request.lost = held - refund;

@@ -18,7 +18,7 @@ use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
-use overbook_sim::schedulers::Needs;
+use overbook_sim::schedulers::{Needs, SchedulerSpec};
 use overbook_sim::serving::replica::Limits;
 
 use crate::cli::{DeviceArgs, Globals, On};
@@ -266,6 +266,13 @@ fn possible(point: &Point) -> Result<(), Failure> {
     if retention.is_some() && point.scenario.scheduler.needs().prefix_caching {
         return Err(Failure::Input(
             "the real engine shares no prefixes where requests keep only some tokens; set `enable_prefix_caching: false`"
+                .into(),
+        ));
+    }
+    if matches!(&point.scenario.scheduler, SchedulerSpec::Vllm(spec) if spec.leaves_names()) {
+        return Err(Failure::Input(
+            "by vLLM's rule a preemption under `policy: priority` may leave blocks in the prefix cache that were never computed, and the \
+             real engine would read them; set `scheduler.vllm.enable_prefix_caching: false` or `preemption_victim`"
                 .into(),
         ));
     }
