@@ -93,6 +93,33 @@ enum Fate {
     Host,
 }
 
+impl Replica {
+    /// Gives up the KV of a request that no longer runs. Of its tokens `computed` are computed, all but the last `unknown` of which can be
+    /// named; `undone`: this plan had given it more, and has taken that back.
+    fn let_go(&mut self, seat: Seat, fate: Fate, (computed, undone): (u32, bool), unknown: u32) {
+        let request = &mut self.requests[seat as usize];
+        if self.limits.prefix_caching && fate != Fate::Host {
+            let cached = match fate {
+                Fate::Dropped { cached } => cached,
+                Fate::Left => u32::MAX,
+                Fate::Forgotten | Fate::Host => 0,
+            };
+            if cached > 0 {
+                name_own(&mut self.kv, seat, request, computed.saturating_sub(unknown).min(cached));
+            }
+            self.own_waiting += 1;
+        }
+        match fate {
+            Fate::Host => self.kv.swap_out(seat, &mut request.kv),
+            // What this plan has taken back is never computed, though its blocks have their names already.
+            Fate::Dropped { .. } | Fate::Forgotten if undone => {
+                self.kv.release_computed(seat, &mut request.kv, computed);
+            }
+            Fate::Dropped { .. } | Fate::Left | Fate::Forgotten => self.kv.release(seat, &mut request.kv),
+        }
+    }
+}
+
 /// A step plan in the making.
 #[derive(Debug)]
 pub struct StepBuilder<'a> {
@@ -430,27 +457,10 @@ impl<'a> StepBuilder<'a> {
         }
         let at = lane.position(request.seq);
         lane.running.remove(at);
-        if replica.limits.prefix_caching && fate != Fate::Host {
-            let cached = match fate {
-                Fate::Dropped { cached } => Some(cached),
-                Fate::Left => Some(u32::MAX),
-                Fate::Forgotten | Fate::Host => None,
-            };
-            if let Some(cached) = cached {
-                // At depth 2 the token that fills a block is known one step later.
-                let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
-                name_own(&mut replica.kv, seat, request, (held - refund).saturating_sub(unknown).min(cached));
-            }
-            replica.own_waiting += 1;
-        }
-        match fate {
-            // What this plan has taken back is never computed, though its blocks have their names already.
-            Fate::Dropped { .. } | Fate::Forgotten if refund > 0 => {
-                replica.kv.release_computed(seat, &mut request.kv, held - refund);
-            }
-            Fate::Dropped { .. } | Fate::Left | Fate::Forgotten => replica.kv.release(seat, &mut request.kv),
-            Fate::Host => replica.kv.swap_out(seat, &mut request.kv),
-        }
+        // At depth 2 the token that fills a block is known one step later.
+        let unknown = if request.is_decoding() { lane.depth - 1 } else { 0 };
+        replica.let_go(seat, fate, (held - refund, refund > 0), unknown);
+        let request = &mut replica.requests[seat as usize];
         request.lost = held - refund;
         replica.progress.note(seat, request.lost);
         request.generated = delivered;
