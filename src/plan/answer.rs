@@ -339,7 +339,14 @@ impl Answer<'_> {
                 return "Interrupted before a fleet was found that keeps the promises.".to_owned();
             }
             let most = spec.gpus_most;
-            return format!("No fleet of up to {most} GPUs keeps the promises; the ledger says why each fails.");
+            let mut text = format!("No fleet of up to {most} GPUs keeps the promises.");
+            let trials = self.hunt.candidates.iter().flat_map(|one| one.trials.iter().map(move |trial| (one, trial)));
+            if let Some((candidate, (size, _, trial))) =
+                trials.max_by_key(|(one, (size, ..))| one.gpus(size.replicas()) as u64)
+            {
+                let _ = write!(text, " The largest tried ({size} × {}): {}.", candidate.shape.label, trial.reason());
+            }
+            return text + " The ledger says why each fails.";
         };
         let price = fleet.usd_per_month.map_or_else(String::new, |usd| format!(", ${} a month,", count(usd)));
         let size = match fleet.replicas.split_once(" + ") {
