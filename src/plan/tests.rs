@@ -69,6 +69,7 @@ fn small_space(number: u64) -> String {
                     "tpot_p99: 25ms",
                     "tpot_p90: 60ms",
                     "goodput: { ttft: 1s, tpot: 40ms, share: 0.95 }",
+                    "e2el_p99: 4s",
                 ],
             ),
         ),
@@ -107,6 +108,24 @@ fn an_answer_is_the_same_for_any_number_of_threads() {
         .into();
     assert_eq!(all[0], all[1]);
     assert_eq!(all[0], all[2]);
+}
+
+#[test]
+fn a_fleet_that_loses_all_it_has_does_not_survive() {
+    let small = CHATS.replace("30/s", "4/s").replace("tensor_parallel: [1, 2]", "tensor_parallel: [1], survive: 1");
+    let fleet = planned(&small, 2).unwrap().plan.answer.unwrap();
+    let replicas: Vec<u32> = fleet.replicas.split(" + ").map(|side| side.parse().unwrap()).collect();
+    assert!(replicas.iter().all(|side| *side >= 2), "{}", fleet.replicas);
+    let relaxed = small.replace(", survive: 1", "");
+    assert_eq!(planned(&relaxed, 2).unwrap().plan.answer.unwrap().replicas, "1");
+}
+
+#[test]
+fn what_too_few_requests_cannot_show_is_told() {
+    let plan = planned(CHATS, 2).unwrap().plan;
+    let told = &plan.requests.iter().find(|(what, _)| what == "Not seen").unwrap().1;
+    // 400 requests at 30 a second last 13 s, in which a queue may grow by 0.5 s.
+    assert!(told.contains("up to 3.") && told.contains("% at 1×"), "{told}");
 }
 
 #[test]

@@ -68,6 +68,14 @@ fn what_a_plan_cannot_take_is_refused_with_its_place() {
         ("", "--set slo={}", "a plan needs promises"),
         ("", "--set workload.clients.count=4", "closed loop"),
         ("plan: { axis: {} }\n", "", "axes"),
+        // What a plan would have to ignore, or to get wrong.
+        ("", "--price h200=2/gpu-h --price l4=1/gpu-h", "`l4` has a price and is no GPU to choose from"),
+        ("", "--price -1/gpu-h", "2.5/gpu-h"),
+        ("", "--growth 2,2", "stands there already"),
+        ("plan: { axes: { seed: [1, 2] } }\n", "", "small.yaml:13:17"),
+        ("sweep: { gpu: [h100, h200] }\n", "", "plan.axes"),
+        ("plan: { window: 100ms }\n", "", "`plan.window` is 100ms"),
+        ("power: polca\n", "", "does not weigh watts"),
     ] {
         promising(&home, more);
         let args = format!("plan small.yaml {flags}");
