@@ -122,6 +122,7 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         ])
     });
     Some(object(vec![
+        ("gpu_hours", of("gpu_hours")),
         ("usd_per_gpu_hour", float(economics.gpu_hour)),
         ("utilization", Json::Float(economics.utilization)),
         ("usd_per_kwh", float(economics.energy)),
