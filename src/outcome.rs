@@ -67,6 +67,10 @@ impl Outcome {
         let used = summary.retained.iter().flat_map(|retained| retained.finished.keys().copied());
         // What cannot be told was refused before the run.
         summary.quality = point.quality(used.collect::<Vec<_>>().into_iter()).ok().flatten();
+        if summary.economics.is_none() {
+            // A measured run: it knows no prices. What cannot be told was refused before.
+            summary.economics = point.economics().ok().flatten().map(Box::new);
+        }
         let scenario = &point.scenario;
         Outcome {
             title: scenario.description.clone().unwrap_or_else(|| scenario.name.clone()),

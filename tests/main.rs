@@ -23,6 +23,7 @@ mod cli {
     mod init;
     mod interrupt;
     mod kv;
+    mod money;
     mod out_dir;
     mod own_log;
     mod pages;

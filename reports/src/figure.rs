@@ -5,6 +5,7 @@
 
 mod axis;
 mod draw;
+mod file;
 
 pub use axis::Axis;
 

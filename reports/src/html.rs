@@ -76,7 +76,8 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let kv = crate::kv_traffic::table(summary);
     let retained = crate::retained::table(summary);
     let power = crate::power::table(summary);
-    let tables = [&[sessions, outages, pools, kv, retained, power], tables].concat();
+    let economics = crate::economics::table(summary);
+    let tables = [&[sessions, outages, pools, kv, retained, power, economics], tables].concat();
     let page = Page {
         report,
         tone: tone(report),

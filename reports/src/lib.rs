@@ -55,6 +55,7 @@
 
 pub mod compare;
 pub mod dialect;
+mod economics;
 mod error;
 pub mod fidelity;
 pub mod figure;

@@ -2,9 +2,10 @@
 //! not counted.
 
 use overbook_sim::power::curve::CurveBin;
-use overbook_sim::power::figures::{KWH, PowerFigures, Priority};
+use overbook_sim::power::figures::{PowerFigures, Priority};
 use overbook_sim::power::share::Share;
 use overbook_sim::power::{Energy, MilliWatts};
+use overbook_sim::results::economics::KWH;
 use overbook_sim::results::summary::{PowerSummary, Served, Summary};
 use overbook_sim::time::Span;
 
@@ -48,19 +49,6 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
             figures.policy
         ),
     )];
-    if let Some((gpu, server, facility)) = summary.joules_per_token() {
-        let mwh = |joules: f64| number(joules / 3.6);
-        let facility =
-            facility.map_or(String::new(), |joules| format!(", facility {} ({})", number(joules), mwh(joules)));
-        let told = format!(
-            "J per output token (kWh per million): GPUs {} ({}), servers {} ({}){facility}",
-            number(gpu),
-            mwh(gpu),
-            number(server),
-            mwh(server)
-        );
-        lines.push(("energy", told));
-    }
     let control = &figures.control;
     let capped = |name: &str, priority: &Priority| {
         priority
@@ -267,7 +255,7 @@ fn time(span: Span) -> Json {
 }
 
 /// Energy by part.
-fn energy(figures: &PowerFigures) -> Json {
+fn energy(summary: &Summary, figures: &PowerFigures) -> Json {
     let parts = &figures.row.parts;
     object(vec![
         ("servers", hours(parts.total())),
@@ -276,7 +264,7 @@ fn energy(figures: &PowerFigures) -> Json {
         ("fans", hours(parts.fans)),
         ("boards", hours(parts.boards)),
         ("supplies", hours(parts.supplies)),
-        ("facility", float(figures.facility_joules().map(|joules| joules / KWH))),
+        ("facility", float(summary.facility_joules().map(|joules| joules / KWH))),
     ])
 }
 
@@ -345,11 +333,11 @@ pub(crate) fn entry(summary: &Summary) -> Option<Json> {
         ("server_peak_w", watts(row.server_peak)),
         ("load", named(&["power_load_mean", "power_load_p50", "power_load_p99", "power_load_peak"])),
         ("rise", named(&["power_rise_period", "power_rise_command"])),
-        ("energy_kwh", energy(figures)),
+        ("energy_kwh", energy(summary, figures)),
         ("joules_per_output_token", columns(1.0)),
         ("kwh_per_million_output_tokens", columns(3.6)),
-        ("carbon_kg", float(figures.carbon_grams().map(|grams| grams / 1e3))),
-        ("energy_cost_usd", float(figures.energy_cost())),
+        ("carbon_kg", float(summary.carbon_grams().map(|grams| grams / 1e3))),
+        ("energy_cost_usd", float(summary.energy_cost())),
         ("limited_share", Json::Float(figures.limited)),
         ("decisions", control.decisions.into()),
         ("commands", control.commands.into()),

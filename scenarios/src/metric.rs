@@ -203,6 +203,13 @@ pub const NAMES: &[&str] = &[
     "energy_facility_per_token",
     "energy_cost",
     "energy_carbon_kg",
+    "carbon_per_mtoken",
+    "cost_hardware",
+    "cost_total",
+    "cost_per_mtoken",
+    "cost_per_mtoken_output",
+    "break_even_input",
+    "break_even_output",
 ];
 
 /// The name of a metric, known to exist.

@@ -1,6 +1,7 @@
 //! What a scenario file says, as types. The doc comments are the descriptions in the JSON Schema.
 
 mod controllers;
+mod economics;
 mod engine;
 mod expect;
 mod longest;
@@ -8,6 +9,7 @@ mod model;
 mod plan;
 mod pool;
 mod prefix_cache;
+mod price;
 mod problems;
 mod row;
 mod slo;
@@ -26,13 +28,16 @@ pub use controllers::{
     AutoscaleSpec, ControllersSpec, DisaggregationSpec, EarlyRejectionSpec, FailureSpec, FaultDomain, FaultsSpec,
     RouterViewSpec, ScaleTargetSpec,
 };
+pub(crate) use economics::CARBON_MAX;
+pub use economics::{CapexSpec, CarbonSpec, EconomicsSpec};
 pub use engine::{ConstantCost, CostSpec, EngineSpec, FrontendSpec, ProfileCost, StepsCost, TableCost};
 pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
 pub use longest::MaxModelLen;
 pub use model::ModelChoice;
-pub use plan::{PlanMode, PlanSpec, Price};
+pub use plan::{PlanMode, PlanSpec};
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
+pub use price::{EnergyPrice, Price};
 pub(crate) use problems::key_of;
 pub use row::{BrakeSpec, CommandSpec, ResponseSpec, RowSpec, TelemetrySpec};
 pub use slo::{GoodputSpec, QualitySpec, Slo};
@@ -78,6 +83,9 @@ pub struct Scenario {
     /// What keeps the row of servers within its power budget; with it, or with `fleet.row`, watts are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<PowerPolicySpec>,
+    /// What GPUs, energy and carbon cost, for reports and plans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub economics: Option<EconomicsSpec>,
     /// Promises to the users; a run states whether it kept them.
     #[serde(default)]
     pub slo: Slo,

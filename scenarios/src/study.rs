@@ -201,6 +201,7 @@ fn resolve_point(
     let point = Point { coordinates, scenario, model, gpu, topology, kv_link, profile, pools, assumed };
     check.servers(&point);
     check.power(&point);
+    check.economics(&point);
     if check.sound {
         check.longest(&point);
         check.tiers(&point);

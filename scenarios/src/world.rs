@@ -1,5 +1,6 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
+mod economics;
 mod power;
 pub(crate) mod profile_file;
 mod requests;
@@ -294,6 +295,7 @@ impl Point {
             controllers: self.controllers()?,
             devices: self.devices()?,
             power: self.power()?,
+            economics: self.economics()?,
             seed: scenario.seed,
             slo: Slo {
                 ttft: goodput.ttft.map(|d| d.0),

@@ -1,5 +1,6 @@
 //! What a run leaves: typed rows, streaming figures, levels over time.
 
+pub mod economics;
 pub mod histogram;
 pub mod rows;
 pub mod summary;

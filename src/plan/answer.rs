@@ -7,6 +7,7 @@ use overbook_reports::format::{Unit, count, label, number};
 use overbook_reports::plan::{self as report, Alternative, Fleet, Grown, LoadPoint, Plan, Tried};
 use overbook_scenarios::scenario::{PlanMode, PlanSpec};
 use overbook_scenarios::{Point, export, facts};
+use overbook_sim::results::economics::per_mtoken;
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::trust::Trust;
 use overbook_traces::Growth;
@@ -202,8 +203,7 @@ impl Answer<'_> {
         let gpus = candidate.gpus(size.replicas());
         let usd = candidate.shape.price.map(|_| candidate.cost(size.replicas()));
         let hours = self.requests.load.length_s() / 3600.0;
-        let tokens =
-            window.and_then(|trial| trial.summary.as_ref()).map(|summary| summary.tokens.finished_output as f64);
+        let tokens = window.and_then(|trial| trial.summary.as_ref()).map(|summary| summary.tokens.finished_output);
         let told = |trial: Option<&Trial>, place: &str| -> Vec<String> {
             let kept = trial.into_iter().flat_map(|trial| &trial.verdict.kept);
             kept.map(|one| format!("{}{place}", one.figure())).collect()
@@ -221,10 +221,7 @@ impl Answer<'_> {
             gpus: gpus as u32,
             usd_per_hour: usd,
             usd_per_month: usd.map(|usd| usd * MONTH_H),
-            usd_per_mtoken: usd
-                .zip(tokens)
-                .filter(|(_, tokens)| *tokens > 0.0)
-                .map(|(usd, tokens)| usd * hours / (tokens * 1e-6)),
+            usd_per_mtoken: usd.zip(tokens).and_then(|(usd, tokens)| per_mtoken(usd * hours, tokens)),
             kept: lines,
             tokens_per_s_per_gpu: per_gpu,
             tokens_per_s_per_user: per_user,

@@ -1,6 +1,6 @@
 //! What may be chosen: shapes of fleets, each at any number of replicas.
 
-use overbook_scenarios::scenario::{PlanMode, PlanSpec};
+use overbook_scenarios::scenario::PlanMode;
 use overbook_scenarios::{Catalog, Choice, Planned, Point, Problems, Source};
 use serde_json::json;
 
@@ -125,7 +125,7 @@ impl Said {
 /// # Errors
 /// There are too many: how many.
 pub(crate) fn shapes(planned: &Planned, said: &Said) -> Result<Vec<Shape>, String> {
-    let Planned { spec, axes } = planned;
+    let Planned { spec, axes, .. } = planned;
     let gpus = spec.gpus_of(&said.gpu);
     let parallel = if spec.tensor_parallel.is_empty() { PARALLEL.to_vec() } else { spec.tensor_parallel.clone() };
     let axes: Vec<Vec<Option<Choice>>> = further(axes, said);
@@ -142,7 +142,7 @@ pub(crate) fn shapes(planned: &Planned, said: &Said) -> Result<Vec<Shape>, Strin
             for combination in 0..combinations {
                 let choices = chosen(&axes, combination);
                 for &mode in &spec.modes {
-                    shapes.push(shape(spec, said, gpu, tensor_parallel, mode, &choices));
+                    shapes.push(shape(planned, said, gpu, tensor_parallel, mode, &choices));
                 }
             }
         }
@@ -175,7 +175,8 @@ fn chosen(axes: &[Vec<Option<Choice>>], combination: usize) -> Vec<Choice> {
     chosen.into_iter().rev().flatten().collect()
 }
 
-fn shape(spec: &PlanSpec, said: &Said, gpu: &str, tensor_parallel: u32, mode: PlanMode, choices: &[Choice]) -> Shape {
+fn shape(planned: &Planned, said: &Said, gpu: &str, tensor_parallel: u32, mode: PlanMode, choices: &[Choice]) -> Shape {
+    let spec = &planned.spec;
     let mut changes = Vec::new();
     if !spec.gpus.is_empty() {
         changes.push(("gpu".to_owned(), json!(gpu).to_string()));
@@ -203,6 +204,6 @@ fn shape(spec: &PlanSpec, said: &Said, gpu: &str, tensor_parallel: u32, mode: Pl
         mode,
         choices: choices.iter().map(|choice| (choice.path.clone(), choice.text.clone())).collect(),
         changes,
-        price: spec.price_of(gpu),
+        price: planned.price_of(gpu),
     }
 }

@@ -212,3 +212,17 @@ fn what_cannot_be_planned_is_refused_with_its_place() {
         assert!(error.is_input() && error.to_string().contains(told), "{to}: {error}");
     }
 }
+
+#[test]
+fn prices_are_those_of_the_scenario_where_the_plan_has_none() {
+    let prices = "prices: { h100: 2.5/gpu-h, l40s: 1/gpu-h }, ";
+    let bare = CHATS.replace(prices, "");
+    let elsewhere = format!("{bare}economics: {{ prices: {{ h100: 2.5/gpu-h, l40s: 1/gpu-h }} }}\n");
+    let of = |text: &str| planned(text, 2).unwrap().plan.answer.unwrap();
+    let (own, shared) = (of(CHATS), of(&elsewhere));
+    assert_eq!((own.usd_per_hour, own.usd_per_mtoken), (shared.usd_per_hour, shared.usd_per_mtoken));
+    // An hour in which it serves costs twice as much where it serves half of the time.
+    let half = of(&elsewhere.replace("economics: {", "economics: { utilization: 0.5,"));
+    assert_eq!(half.usd_per_hour, own.usd_per_hour.map(|usd| 2.0 * usd));
+    assert_eq!(of(&bare).usd_per_hour, None);
+}

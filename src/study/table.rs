@@ -62,7 +62,7 @@ impl Asked<'_> {
 
 /// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with sessions, and with
 /// power.
-const DEFINED: [&str; 19] = [
+const DEFINED: [&str; 20] = [
     "loaded_tokens",
     "cache_gap",
     "quality",
@@ -82,6 +82,7 @@ const DEFINED: [&str; 19] = [
     "high_e2el_p50",
     "high_e2el_p99",
     "energy_server_per_token",
+    "cost_per_mtoken_output",
 ];
 
 /// Metrics that a study's table has where any point has some.

@@ -4,8 +4,7 @@ use overbook_sim::hardware::gpu::Origin;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Price and carbon of the power at a place. Listed for reference: nothing in a scenario names one as long as energy is
-/// not simulated.
+/// Price and carbon of the power at a place. A row names one with `fleet.row.site`; what `economics` states outranks it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SiteSpec {

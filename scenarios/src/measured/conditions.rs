@@ -78,6 +78,7 @@ impl MeasuredRun {
             engine,
             scheduler: served.into(),
             power: None,
+            economics: None,
             slo: crate::scenario::Slo::default(),
             audit: false,
             sweep: None,

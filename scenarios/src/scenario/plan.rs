@@ -1,16 +1,14 @@
 //! What a capacity plan may choose from, and what it costs.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::price::Price;
 use super::sweep::Values;
 
 /// What `overbook plan` may choose from, what it costs, and how sure the answer must be. Every combination of the values is a shape
@@ -22,7 +20,7 @@ pub struct PlanSpec {
     /// GPU types: names in the catalog; by default the scenario's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,
-    /// What an hour of any of these GPUs costs, as `2.5/gpu-h`.
+    /// What an hour of any of these GPUs costs, as `2.5/gpu-h`; by default what `economics` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
     /// What an hour of a GPU of each type costs, where types differ.
@@ -145,98 +143,9 @@ fn again<T: PartialEq>(values: &[T]) -> Option<usize> {
     (1..values.len()).find(|&at| values[..at].contains(&values[at]))
 }
 
-/// What an hour of a GPU costs [USD], from a tenth of a cent to a million. Written `2.5/gpu-h`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Price(pub f64);
-
-/// What an hour of a GPU may cost [USD].
-const PRICES: std::ops::RangeInclusive<f64> = 0.001..=1e6;
-
-/// What a price is written with.
-const PRICE_UNIT: &str = "/gpu-h";
-
-impl FromStr for Price {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Price, String> {
-        let told = |why: &str| format!("`{text}` {why}; write dollars per GPU and hour, e.g. 2.5{PRICE_UNIT}");
-        let plain = text.trim().trim_start_matches('$');
-        let Some(number) = plain.strip_suffix(PRICE_UNIT) else { return Err(told("has no unit of a price")) };
-        let value: f64 = number.trim().parse().map_err(|_| told("is not a price"))?;
-        if PRICES.contains(&value) {
-            Ok(Price(value))
-        } else {
-            Err(told("is not a price from a tenth of a cent to a million dollars"))
-        }
-    }
-}
-
-impl Serialize for Price {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{}{PRICE_UNIT}", self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Price {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Price, D::Error> {
-        deserializer.deserialize_any(Written)
-    }
-}
-
-/// A price as it is written; a number alone is told what it lacks.
-struct Written;
-
-impl de::Visitor<'_> for Written {
-    type Value = Price;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a price, e.g. 2.5{PRICE_UNIT}")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Price, E> {
-        text.parse().map_err(E::custom)
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Price, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Price, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Price, E> {
-        self.visit_str(&number.to_string())
-    }
-}
-
-impl JsonSchema for Price {
-    fn schema_name() -> Cow<'static, str> {
-        "Price".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": r"^\$?[0-9]*\.?[0-9]+/gpu-h$",
-            "description": "Dollars per GPU and hour, as 2.5/gpu-h"
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_price_has_a_unit_and_can_be_one() {
-        assert_eq!("2.5/gpu-h".parse(), Ok(Price(2.5)));
-        assert_eq!("$10/gpu-h".parse(), Ok(Price(10.0)));
-        for wrong in ["2.5", "2.5/h", "-1/gpu-h", "0/gpu-h", "x/gpu-h", "inf/gpu-h", "1e9/gpu-h", "0.00001/gpu-h"] {
-            let told = wrong.parse::<Price>().expect_err(wrong);
-            assert!(told.contains("2.5/gpu-h") && told.contains(wrong), "{told}");
-        }
-    }
 
     #[test]
     fn a_type_without_a_price_of_its_own_has_the_common_one() {

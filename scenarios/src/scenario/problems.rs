@@ -47,6 +47,9 @@ impl Scenario {
         if let Some(row) = &self.fleet.row {
             row.check(&mut Check::new("fleet.row", &mut list));
         }
+        if let Some(economics) = &self.economics {
+            economics.check(&mut Check::new("economics", &mut list));
+        }
         if let Some(retention) = &self.engine.retention {
             let mut check = Check::new("engine", &mut list);
             let told = "cannot be combined with this scheduler, which counts tokens of requests where only slots are kept: vllm, sarathi, \

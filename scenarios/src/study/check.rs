@@ -15,9 +15,10 @@ use super::fit;
 use crate::catalog::{Catalog, CatalogError};
 use crate::defaults::{self, Assumed, Kind, Written};
 use crate::diagnostics::Problems;
+use crate::nearest::suggestion;
 use crate::point::Point;
 use crate::quality::{self, QualityError};
-use crate::scenario::{CostSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario, key_of};
+use crate::scenario::{CarbonSpec, CostSpec, MaxModelLen, ModelChoice, PoolSpec, Scenario, key_of};
 use crate::world::{RowError, WorldError, profile_file};
 use crate::yaml::{Decoded, Node, SourceId, leads_to};
 
@@ -111,6 +112,11 @@ impl PointCheck<'_> {
         }
         if let Some(table) = scenario.slo.quality.as_mut().and_then(|quality| quality.table.as_mut()) {
             self.file("slo.quality.table", table, base);
+        }
+        if let Some(CarbonSpec::File { path, .. }) =
+            scenario.economics.as_mut().and_then(|economics| economics.carbon.as_mut())
+        {
+            self.file("economics.carbon.file.path", path, base);
         }
         for (number, pool) in scenario.fleet.pools.iter_mut().enumerate() {
             let key = |kind: &str| format!("fleet.pools.{number}.engine.cost.{kind}.path");
@@ -371,6 +377,19 @@ impl PointCheck<'_> {
             }
         }
         if let Err(RowError { path, told }) = point.power() {
+            self.add(path, format!("`{}` {told}", key_of(path)));
+        }
+    }
+
+    /// Whether prices and carbon fit the point, and GPUs are known that have a price.
+    pub(super) fn economics(&mut self, point: &Point) {
+        let Some(spec) = &point.scenario.economics else { return };
+        let catalog = Catalog::embedded();
+        for gpu in spec.prices.keys().filter(|gpu| catalog.gpu(gpu).is_err()) {
+            let help = Some(suggestion(gpu, catalog.gpu_names()));
+            self.add_with(&format!("economics.prices.{gpu}"), format!("no GPU is called `{gpu}`"), help);
+        }
+        if let Err(RowError { path, told }) = point.economics() {
             self.add(path, format!("`{}` {told}", key_of(path)));
         }
     }

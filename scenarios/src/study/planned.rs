@@ -7,7 +7,7 @@ use super::axes;
 use crate::catalog::Catalog;
 use crate::diagnostics::Problems;
 use crate::nearest::suggestion;
-use crate::scenario::PlanSpec;
+use crate::scenario::{EconomicsSpec, PlanSpec};
 use crate::source::Source;
 use crate::yaml::{self, Entry, Node, NodeKind, leads_to};
 
@@ -18,6 +18,15 @@ pub struct Planned {
     pub spec: PlanSpec,
     /// Its further settings, axis by axis.
     pub axes: Vec<Vec<Choice>>,
+    /// What the scenario says of prices elsewhere: for GPUs of which `plan` states none.
+    pub economics: EconomicsSpec,
+}
+
+impl Planned {
+    /// What an hour of a GPU costs in which it serves [USD], if that is said.
+    pub fn price_of(&self, gpu: &str) -> Option<f64> {
+        self.spec.price_of(gpu).or_else(|| self.economics.useful_hour(gpu))
+    }
 }
 
 /// A value that a setting may take.
@@ -40,7 +49,12 @@ impl Source {
         let mut problems = Problems::new(self.sources.clone());
         problems.extend(self.faults.clone());
         let entry = self.tree.as_ref().and_then(|tree| tree.entry("plan"));
-        let planned = entry.map(|entry| read(&entry.value, &mut problems)).unwrap_or_default();
+        let mut planned = entry.map(|entry| read(&entry.value, &mut problems)).unwrap_or_default();
+        if let Some(economics) = self.tree.as_ref().and_then(|tree| tree.entry("economics")) {
+            let decoded = yaml::decode::<EconomicsSpec>(&economics.value);
+            problems.extend(decoded.faults);
+            planned.economics = decoded.value.unwrap_or_default();
+        }
         let retention = planned.axes.iter().flatten().find(|choice| leads_to("engine.retention", &choice.path));
         if let (Some(choice), Some(entry), false) = (retention, entry, self.says("slo.quality.at_least")) {
             let path = format!("plan.axes.{}", choice.path);
@@ -111,7 +125,7 @@ pub(super) fn read(node: &Node, problems: &mut Problems) -> Planned {
         add("link", error.to_string(), None);
     }
     let axes = further(node, problems);
-    Planned { spec, axes }
+    Planned { spec, axes, economics: EconomicsSpec::default() }
 }
 
 /// The axes of the section, as those of a sweep.

@@ -8,8 +8,8 @@ use overbook_sim::power::policies::{ClockRange, Delays};
 use overbook_sim::power::row::Feed;
 use overbook_sim::power::server::Server;
 use overbook_sim::power::{MilliWatts, PowerError, PowerLaw, StepWork};
-use overbook_sim::time::Time;
-use overbook_sim::units::Watts;
+use overbook_sim::time::{Span, Time};
+use overbook_sim::units::{Duration, Watts};
 use overbook_traces::Keeps;
 
 use super::WorldError;
@@ -27,12 +27,15 @@ pub struct RowError {
     pub told: String,
 }
 
-fn wrong<T>(path: &'static str, told: impl Into<String>) -> Result<T, RowError> {
+pub(super) fn wrong<T>(path: &'static str, told: impl Into<String>) -> Result<T, RowError> {
     Err(RowError { path, told: told.into() })
 }
 
 /// POLCA's brake, as a share of an A100's highest clock.
 const BRAKE: (u64, u64) = (288, 1410);
+
+/// Time constants of a limiter after which it has taken all but a hundredth of an excess.
+const REACTIONS: u64 = 5;
 
 /// Loads are planned for this share of a breaker's rating.
 const CONTINUOUS: f64 = 0.8;
@@ -153,8 +156,24 @@ impl Point {
         Ok(first)
     }
 
+    /// Whether spans are short enough to stand for a device that keeps its cap by itself.
+    fn check_cap(&self, laws: &[PowerLaw]) -> Result<(), RowError> {
+        let Some(policy) = self.scenario.power.filter(|policy| policy.cap().is_some()) else { return Ok(()) };
+        let reaction = laws.iter().map(|law| law.spec().limiter.reaction).min().unwrap_or(Duration(Span::ZERO));
+        let (resolution, most) = (self.row().resolution, Duration(Span(reaction.0.0 * REACTIONS)));
+        if resolution > most {
+            let told = format!(
+                "is {resolution}, too long for `{}`: the GPU keeps its cap with a time constant of {reaction}, here once a span; make it \
+                 at most {most}, a whole part of `telemetry.period`",
+                policy.name()
+            );
+            return wrong("fleet.row.resolution", told);
+        }
+        Ok(())
+    }
+
     /// The site, if the row names one.
-    fn site(&self) -> Result<Option<SiteSpec>, RowError> {
+    pub(super) fn site(&self) -> Result<Option<SiteSpec>, RowError> {
         let Some(name) = self.row().site else { return Ok(None) };
         match Catalog::embedded().site(&name) {
             Ok(site) => Ok(Some(site)),
@@ -194,7 +213,7 @@ impl Point {
             let told = format!("is {brake} MHz; the GPU runs from {} to {} MHz", clocks.min, clocks.max);
             return wrong("fleet.row.brake.clock", told);
         }
-        let site = self.site()?;
+        self.check_cap(&laws)?;
         let milli = |watts: f64| MilliWatts::from_watts(watts);
         Ok(Some(FleetPower {
             laws,
@@ -222,9 +241,6 @@ impl Point {
             resolution: row.resolution.0,
             factor: row.gpu_factor,
             dedicated: row.dedicated,
-            pue: site.as_ref().map(|site| site.pue.value),
-            carbon: site.as_ref().map(|site| site.carbon_g_per_kwh.value),
-            price: site.as_ref().map(|site| site.price_usd_per_kwh.value),
         }))
     }
 

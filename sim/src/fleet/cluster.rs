@@ -257,6 +257,7 @@ impl Running<'_> {
         summary.retained = (retained != RetentionFigures::default()).then_some(retained);
         summary.outages = outages.finish(to);
         summary.power = power;
+        summary.economics = self.spec.economics.clone().map(Box::new);
         RunResult { summary, timeline, readings, end: now, digest, effort, interrupted, halted }
     }
 

@@ -34,12 +34,6 @@ pub struct FleetPower {
     pub factor: f64,
     /// Requests go to servers of their own priority.
     pub dedicated: bool,
-    /// Power of the site ÷ power of the row, if it is known.
-    pub pue: Option<f64>,
-    /// Carbon dioxide of the site's energy [g/kWh], if it is known.
-    pub carbon: Option<f64>,
-    /// Price of the site's energy [USD/kWh], if it is known.
-    pub price: Option<f64>,
 }
 
 /// A server of a row.

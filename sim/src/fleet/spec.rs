@@ -10,6 +10,7 @@ use super::devices::DeviceSpec;
 use super::pools::ReplicaPool;
 use super::power::FleetPower;
 use crate::kv::StoreSpec;
+use crate::results::economics::Economics;
 use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
@@ -131,6 +132,8 @@ pub struct ClusterSpec {
     pub controllers: Controllers,
     /// The power of the row that the servers stand in, if it is looked at.
     pub power: Option<FleetPower>,
+    /// Prices of GPUs and energy, and carbon, if they are stated: they change no run, only what is said of it.
+    pub economics: Option<Economics>,
     /// Seed of the fleet's random streams.
     pub seed: u64,
     /// Promise that goodput is counted against.
@@ -157,6 +160,7 @@ impl Default for ClusterSpec {
             traffic: Traffic::default(),
             controllers: Controllers::default(),
             power: None,
+            economics: None,
             seed: 0,
             slo: Slo::default(),
             jumps: true,

@@ -61,18 +61,9 @@ pub struct PowerFigures {
     pub control: Control,
     /// Share of the spans of running replicas in which the law gave more than the GPU's limit, and the limit was taken.
     pub limited: f64,
-    /// Power of the site ÷ power of the row, if the site is known.
-    pub pue: Option<f64>,
-    /// Carbon dioxide of the site's energy [g/kWh], if it is known.
-    pub carbon: Option<f64>,
-    /// Price of the site's energy [USD/kWh], if it is known.
-    pub price: Option<f64>,
     /// Over time.
     pub curve: Curve,
 }
-
-/// Joules in a kilowatt-hour.
-pub const KWH: f64 = 3.6e6;
 
 impl PowerFigures {
     /// Energy of the GPUs alone [J].
@@ -83,20 +74,5 @@ impl PowerFigures {
     /// Energy of the servers, from the row's feed [J].
     pub fn server_joules(&self) -> f64 {
         self.row.parts.total().as_joules_f64()
-    }
-
-    /// Energy of the facility [J]; none where its overhead is not known.
-    pub fn facility_joules(&self) -> Option<f64> {
-        Some(self.server_joules() * self.pue?)
-    }
-
-    /// Carbon dioxide [g].
-    pub fn carbon_grams(&self) -> Option<f64> {
-        Some(self.facility_joules()? / KWH * self.carbon?)
-    }
-
-    /// Cost of the energy [USD].
-    pub fn energy_cost(&self) -> Option<f64> {
-        Some(self.facility_joules()? / KWH * self.price?)
     }
 }

@@ -59,6 +59,8 @@ pub struct RowFigures {
     pub rack_peak: MilliWatts,
     /// The highest reading of a server.
     pub server_peak: MilliWatts,
+    /// Energy of each hour of the run.
+    pub hours: Vec<Energy>,
     /// Time by load, in thousandths of the budget.
     pub loads: Vec<Span>,
     /// Highest rise of the load from one period to the next, and over the feed's `rise`.
@@ -80,6 +82,7 @@ impl RowFigures {
             peak: MilliWatts(0),
             rack_peak: MilliWatts(0),
             server_peak: MilliWatts(0),
+            hours: Vec::new(),
             loads: vec![Span::ZERO; LOADS],
             rises: (Share::default(), Share::default()),
             excursions: Excursions::default(),
@@ -139,7 +142,6 @@ impl Row {
         if span == Span::ZERO {
             return None;
         }
-        self.since = now;
         let figures = &mut self.figures;
         let mut all = Energy::default();
         for (servers, gpus) in self.servers.chunks_mut(self.feed.rack).zip(gpus.chunks(self.feed.rack)) {
@@ -157,12 +159,14 @@ impl Row {
         let load = Share::of(power, self.feed.budget);
         figures.span = Span(figures.span.0.saturating_add(span.0));
         figures.metered += all;
+        by_hour(&mut figures.hours, self.since, now, all);
         figures.peak = figures.peak.max(power);
         let step = &mut figures.loads[((load.0 / 1000) as usize).min(LOADS - 1)];
         *step = Span(step.0.saturating_add(span.0));
         figures.excursions.period(now, span, power, self.feed.budget);
         self.rises.hear(RowReading { at: now, load });
         self.breaker.advance(Share::of(power, self.feed.breaker), span);
+        self.since = now;
         if let Some(rated) = self.feed.ups {
             self.supply.advance(Share::of(power, rated), span);
         }
@@ -176,6 +180,26 @@ impl Row {
         self.figures.breaker = (self.breaker.nearest(), self.breaker.trips());
         self.figures.overloads = self.feed.ups.map(|_| self.supply.overloads());
         self.figures
+    }
+}
+
+/// Nanoseconds in an hour.
+const HOUR: u64 = 3_600_000_000_000;
+
+/// Spreads the energy of a period evenly over the hours that it touches; the parts add up exactly.
+fn by_hour(hours: &mut Vec<Energy>, from: Time, to: Time, energy: Energy) {
+    let (mut start, mut left) = (from.0, energy.0);
+    while start < to.0 {
+        let hour = (start / HOUR) as usize;
+        let end = to.0.min((start / HOUR + 1) * HOUR);
+        let part = left / u128::from(to.0 - start) * u128::from(end - start)
+            + left % u128::from(to.0 - start) * u128::from(end - start) / u128::from(to.0 - start);
+        if hours.len() <= hour {
+            hours.resize(hour + 1, Energy::default());
+        }
+        hours[hour] += Energy(part);
+        left -= part;
+        start = end;
     }
 }
 
@@ -227,6 +251,13 @@ mod tests {
         assert_eq!((figures.above(Share::WHOLE), figures.above(Share(800_000))), (span, Span(4 * S)));
     }
 
+    #[test]
+    fn a_period_counts_for_the_hours_that_it_touches() {
+        let mut hours = Vec::new();
+        by_hour(&mut hours, Time(HOUR / 2), Time(HOUR * 5 / 2), Energy(1001));
+        assert_eq!(hours, [Energy(250), Energy(500), Energy(251)]);
+    }
+
     /// Law 10: readings, servers and parts have one energy, whatever the periods.
     #[test]
     fn two_sums_agree() {
@@ -245,6 +276,7 @@ mod tests {
         assert_eq!(figures.metered, figures.parts.total());
         assert_eq!(figures.parts.gpus, gpu_sum);
         assert_eq!(figures.span, Span(now.0));
+        assert_eq!(figures.hours.iter().fold(Energy::default(), |sum, &hour| sum + hour), figures.metered);
         assert_eq!(figures.loads.iter().map(|span| span.0).sum::<u64>(), now.0);
     }
 }

@@ -4,6 +4,7 @@
 //! finished requests and their tokens over the makespan; percentiles are nearest-rank, within 0.05 %.
 
 mod metric;
+mod money;
 mod outages;
 mod pool;
 mod power;
@@ -12,6 +13,7 @@ mod sessions;
 mod tally;
 
 pub use metric::{LATENCIES, QUANTILES};
+pub use money::{Money, Sensitivity};
 pub use outages::{Hit, Outage, Outages};
 pub use pool::PoolSummary;
 pub use power::{PowerSummary, Served};
@@ -21,6 +23,7 @@ pub use tally::Tally;
 
 use crate::kv::KvTraffic;
 use crate::kv::retention::RetentionFigures;
+use crate::results::economics::Economics;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 use crate::time::{Span, Time};
@@ -246,6 +249,8 @@ pub struct Summary {
     pub quality: Option<Quality>,
     /// The power of the row, where it is looked at.
     pub power: Option<Box<PowerSummary>>,
+    /// What GPUs, energy and carbon cost, where prices are stated.
+    pub economics: Option<Box<Economics>>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

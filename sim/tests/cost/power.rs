@@ -4,6 +4,7 @@
 mod clocks;
 mod meters;
 mod mlenergy;
+mod orders;
 mod others;
 mod splitwise;
 mod work;

@@ -92,9 +92,6 @@ fn row(replicas: u32, budget: f64, policy: PowerPolicySpec) -> FleetPower {
         resolution: Span(2 * MS),
         factor: 1.0,
         dedicated: false,
-        pue: Some(1.5),
-        carbon: None,
-        price: None,
     }
 }
 

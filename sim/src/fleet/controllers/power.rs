@@ -262,9 +262,6 @@ impl Controller for Control {
             high,
             control: self.controlled,
             limited: if running > 0.0 { limited / running } else { 0.0 },
-            pue: self.spec.pue,
-            carbon: self.spec.carbon,
-            price: self.spec.price,
             curve: self.curve.clone(),
         };
         let (low, high) = std::mem::take(&mut self.served);

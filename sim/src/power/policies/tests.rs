@@ -122,3 +122,49 @@ fn settings_that_make_no_sense_are_refused_with_numbers() {
     assert_eq!(told(&PowerPolicySpec::OneThresholdLow(one)).len(), 3);
     assert_eq!(told(&PowerPolicySpec::PowerCap(PowerCapSpec { share: 0.0 })).len(), 1);
 }
+
+/// A reading that is heard twice changes nothing: neither the clocks now nor any that follow.
+#[test]
+fn policies_are_idempotent() {
+    let learn = LearnSpec { learn: Duration(Span(60 * S)) };
+    let learned = PolcaSpec { thresholds: ThresholdsSpec::Auto(learn), ..PolcaSpec::default() };
+    let policies = PowerPolicySpec::every().into_iter().chain([PowerPolicySpec::Polca(learned)]);
+    let mut changes = 0;
+    for spec in policies {
+        let (mut once, mut twice) = (spec.build(A100, ROW), spec.build(A100, ROW));
+        let mut last = None;
+        // Loads from 0.65 to 1.05 in an order without a pattern.
+        for n in 1..2000_u64 {
+            let load = Share(650_000 + n * n % 401 * 1000);
+            let now = Time(2 * S * (n + 1));
+            let reading = RowReading { at: Time(2 * S * n), load };
+            let clocks = once.hear(reading, now);
+            assert_eq!(twice.hear(reading, now), clocks, "{spec:?}, reading {n}");
+            assert_eq!(twice.hear(reading, now), clocks, "{spec:?}, reading {n} again");
+            changes += u32::from(last.is_some_and(|last| last != clocks));
+            last = Some(clocks);
+        }
+    }
+    assert!(changes > 1000, "the readings move no policy: {changes}");
+}
+
+/// The row's rises, by hand: means of two seconds; from one to the next, and above the lowest of the last 40 seconds.
+#[test]
+fn rises_are_those_of_a_series_made_by_hand() {
+    let mut rises = Rises::new(Span(40 * S), Time(10 * S));
+    let mut hear = |from: u64, loads: &[u64]| {
+        for (n, &load) in (0..).zip(loads) {
+            rises.hear(RowReading { at: Time((from + 2 * n) * S), load: Share(load * 1000) });
+        }
+        (rises.period.0 / 1000, rises.command.0 / 1000)
+    };
+    // The first ten seconds fill the fleet: 600 points of a thousandth do not count. Falls never do.
+    assert_eq!(hear(2, &[0, 600, 300, 200, 600]), (0, 0));
+    assert_eq!(hear(12, &[600, 590, 610, 600]), (20, 20));
+    // 590 at 14 s is 40 s before 54 s: it counts there, and two seconds later no more.
+    assert_eq!(hear(20, &[620; 17]), (20, 30));
+    assert_eq!(hear(54, &[640]), (20, 50));
+    assert_eq!(hear(56, &[645]), (20, 50));
+    // A spike of a single reading counts in both.
+    assert_eq!(hear(58, &[735, 640]), (90, 135));
+}

@@ -1,8 +1,9 @@
 //! Figures of a run by name.
 
 use super::{SessionFigures, Summary};
-use crate::power::figures::{KWH, PowerFigures};
+use crate::power::figures::PowerFigures;
 use crate::power::share::Share;
+use crate::results::economics::{KWH, per_mtoken};
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 
@@ -134,7 +135,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 76] = [
+const SINGLE: [(&str, Figure); 83] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -215,10 +216,17 @@ const SINGLE: [(&str, Figure); 76] = [
     ("power_breaker", |s| Some(s.powered()?.row.breaker.0)),
     ("energy_gpu_kwh", |s| Some(s.powered()?.gpu_joules() / KWH)),
     ("energy_server_kwh", |s| Some(s.powered()?.server_joules() / KWH)),
-    ("energy_facility_kwh", |s| Some(s.powered()?.facility_joules()? / KWH)),
+    ("energy_facility_kwh", |s| Some(s.facility_joules()? / KWH)),
     ("energy_gpu_per_token", |s| Some(s.joules_per_token()?.0)),
     ("energy_server_per_token", |s| Some(s.joules_per_token()?.1)),
     ("energy_facility_per_token", |s| s.joules_per_token()?.2),
-    ("energy_cost", |s| s.powered()?.energy_cost()),
-    ("energy_carbon_kg", |s| Some(s.powered()?.carbon_grams()? / 1e3)),
+    ("energy_cost", Summary::energy_cost),
+    ("energy_carbon_kg", |s| Some(s.carbon_grams()? / 1e3)),
+    ("carbon_per_mtoken", |s| per_mtoken(s.carbon_grams()?, s.tokens.finished_output)),
+    ("cost_hardware", |s| Some(s.money()?.hardware)),
+    ("cost_total", |s| Some(s.money()?.total())),
+    ("cost_per_mtoken", |s| per_mtoken(s.money()?.total(), s.tokens.finished_prompt + s.tokens.finished_output)),
+    ("cost_per_mtoken_output", Summary::cost_per_mtoken_output),
+    ("break_even_input", |s| Some(s.break_even()?.0)),
+    ("break_even_output", |s| Some(s.break_even()?.1)),
 ];

@@ -50,7 +50,7 @@ impl Summary {
         let figures = &self.power.as_ref()?.figures;
         let tokens = self.tokens.finished_output as f64;
         let per = |joules: f64| joules / tokens;
-        let facility = figures.facility_joules().map(per);
+        let facility = self.facility_joules().map(per);
         (tokens > 0.0).then(|| (per(figures.gpu_joules()), per(figures.server_joules()), facility))
     }
 }

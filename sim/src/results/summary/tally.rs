@@ -345,6 +345,7 @@ impl Tally {
             retained: None,
             quality: None,
             power: None,
+            economics: None,
             outages: Outages::default(),
         }
     }
