@@ -57,9 +57,14 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
     };
     let capped: Vec<String> =
         [capped("low", &figures.low), capped("high", &figures.high)].into_iter().flatten().collect();
+    let limited = if figures.limited > 0.0 {
+        format!("; GPUs at their power limit {} of the time", share(figures.limited))
+    } else {
+        String::new()
+    };
     lines.push((
         "clocks",
-        format!("{}; {} commands, {}", capped.join(", "), count(control.commands as f64), cycles(figures)),
+        format!("{}; {} commands, {}{limited}", capped.join(", "), count(control.commands as f64), cycles(figures)),
     ));
     let over = &row.excursions;
     let brakes = format!("braked {}", times(control.brakes));
@@ -75,6 +80,18 @@ pub(crate) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
         )
     };
     lines.push(("brakes", told));
+    if row.breaker.1 > 0 {
+        lines.push(("breaker", format!("would have tripped {}: the run went on", times(row.breaker.1))));
+    }
+    if let Some(overloads) = row.overloads.filter(|overloads| *overloads > 0) {
+        lines.push(("supply", format!("overloaded {}: the run went on", times(overloads))));
+    }
+    if figures.thresholds.is_empty() && !["none", "power-cap"].contains(&figures.policy) {
+        lines.push((
+            "thresholds",
+            "none: the run ended while `auto` still watched, and nothing but the brake acted".to_owned(),
+        ));
+    }
     lines
 }
 

@@ -169,6 +169,40 @@ impl Point {
             );
             return wrong("fleet.row.resolution", told);
         }
+        let cap = policy.cap().unwrap_or(1.0);
+        for law in laws {
+            let (capped, idle) = (cap * law.limit(None), law.spec().idle.0);
+            if capped <= idle {
+                let told = format!(
+                    "caps a GPU at {}, which draws {} with nothing to do; a cap must leave room for work",
+                    Watts(capped.round()),
+                    Watts(idle.round())
+                );
+                return wrong("power", told);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether servers that are dedicated to a priority can serve both.
+    fn check_dedicated(&self, servers: &[RowServer]) -> Result<(), RowError> {
+        if !self.row().dedicated {
+            return Ok(());
+        }
+        let low = servers.iter().filter(|server| server.low).count();
+        if low == 0 || low == servers.len() {
+            let (all, left) = if low == 0 { ("high", "low") } else { ("low", "high") };
+            let told = format!(
+                "leaves requests of {left} priority without a server: of {} all are of {all} priority; set `low_priority` between, or leave \
+                 `dedicated` out",
+                servers.len()
+            );
+            return wrong("fleet.row.dedicated", told);
+        }
+        if self.scenario.fleet.controllers.disaggregation.is_some() {
+            let told = "does not go with `disaggregation`: a request computes its prompt on one server and decodes on another, of whatever priority";
+            return wrong("fleet.row.dedicated", told);
+        }
         Ok(())
     }
 
@@ -195,6 +229,7 @@ impl Point {
         let laws = laws.or_else(|error| wrong("gpu", error.to_string()))?;
         let clocks = Point::row_clocks(&laws)?;
         let servers = self.row_servers()?;
+        self.check_dedicated(&servers)?;
         let rated = self.rated(&servers)?;
         let budget = row.budget.map_or(rated, |budget| budget.0);
         let idle: f64 = servers.iter().map(|server| idle_watts(server, &laws)).sum();

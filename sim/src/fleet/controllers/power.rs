@@ -168,14 +168,18 @@ impl Control {
         if wanted == self.wanted {
             return;
         }
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        let (order, told) = self.clocks.order(wanted);
+        if told.is_empty() {
+            // No server has a priority whose clock would change.
+            return;
+        }
         self.controlled.decisions += 1;
         let max = self.spec.clocks.max;
-        if wanted != (Clocks { low: max, high: max }) && self.wanted == (Clocks { low: max, high: max }) {
+        if wanted != (Clocks { low: max, high: max }) && before == (Clocks { low: max, high: max }) {
             self.controlled.cycles += 1;
             self.cycles = Some((self.cycles.map_or(now, |cycles| cycles.0), now));
         }
-        self.wanted = wanted;
-        let (order, told) = self.clocks.order(wanted);
         for server in told {
             let early = self.spec.spread * keyed(self.seed, Purpose::Commands, &[u64::from(server), u64::from(order)]);
             let delay = Span((self.spec.delays.command.0 as f64 * (1.0 - early)).round() as u64);

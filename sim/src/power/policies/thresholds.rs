@@ -26,7 +26,7 @@ pub enum ThresholdsSpec {
     Given(TwoThresholdsSpec),
     /// From rises that are known of the row, shares of the budget.
     Rises(RisesSpec),
-    /// From the rises of the first part of the run, in which only the brake acts. Then they stand.
+    /// From the rises of the first part of the run behind its warm-up, in which only the brake acts. Then they stand.
     Auto(LearnSpec),
 }
 
@@ -187,7 +187,7 @@ impl Thresholds {
         match (spec, spec.known()) {
             (_, Some(two)) => Thresholds::stand(two),
             (ThresholdsSpec::Auto(LearnSpec { learn }), _) => {
-                Thresholds::Learning(Rises::new(delays.command, delays.warm), Time::ZERO + learn.0)
+                Thresholds::Learning(Rises::new(delays.command, delays.warm), delays.warm + learn.0)
             }
             (ThresholdsSpec::Given(_) | ThresholdsSpec::Rises(_), None) => unreachable!("these are known"),
         }
