@@ -96,7 +96,7 @@ impl Summary {
         };
         let changes: [(&'static str, Change); 4] = [
             ("price of a GPU hour", |economics, factor| {
-                economics.gpu_hour = economics.gpu_hour.map(|usd| usd * factor)
+                economics.gpu_hour = economics.gpu_hour.map(|usd| usd * factor);
             }),
             ("utilization", |economics, factor| economics.utilization *= factor),
             ("PUE", |economics, factor| economics.pue = economics.pue.map(|pue| pue * factor)),
@@ -120,7 +120,7 @@ mod tests {
     /// Two GPUs for an hour and a half; 3 M prompt tokens, 1 M output tokens; no watts.
     fn summary(economics: Economics) -> Summary {
         let fleet = Fleet { gpu_time: Some(Span(3 * 3_600_000_000_000)), ..Fleet::default() };
-        let mut summary = Tally::new(Slo::default(), 1).finish(fleet, &["all".to_owned()]);
+        let mut summary = Tally::new(Slo::default()).finish(fleet, &["all".to_owned()]);
         (summary.tokens.finished_prompt, summary.tokens.finished_output) = (3_000_000, 1_000_000);
         summary.economics = Some(Box::new(economics));
         summary
