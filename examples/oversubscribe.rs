@@ -60,9 +60,10 @@ fn read(dirs: &str) -> Result<Study, Failure> {
 /// One working day of the row: 52 servers without a policy and with POLCA, and 40 without.
 fn days() -> Result<Vec<(&'static str, PowerFigures)>, Failure> {
     let runs = [("52 servers, none", "none", 52), ("52 servers, polca", "polca", 52), ("40 servers, none", "none", 40)];
+    let text = fs::read_to_string("scenarios/study/oversubscribe.yaml")?;
+    let single = text.split("\nsweep:").next().unwrap_or_default();
     let run = |(name, policy, servers): (&'static str, &str, u32)| {
-        let experiment = Experiment::load("scenarios/study/oversubscribe.yaml")?
-            .set_yaml("sweep", "~")
+        let experiment = Experiment::from_text("oversubscribe", single)
             .set_yaml("workload.generate.duration", "24h")
             .set_yaml("power", policy)
             .set("fleet.replicas", servers)?;
