@@ -1,6 +1,6 @@
 //! The pictures of docs/oversubscribe-a-row.md, from a study that has run:
-//! `cargo run --example oversubscribe -- STUDY FACTORS OUT`, where `STUDY` is the run directory of `scenarios/study/oversubscribe.yaml`, `FACTORS`
-//! that of `scenarios/study/oversubscribe-factors.yaml`, and `OUT` gets an SVG and a CSV file for each picture. Curves over time and the
+//! `cargo run --example oversubscribe -- STUDY FACTORS OUT`, where `STUDY` is the run directory of `scenarios/study/oversubscribe.yaml` (or several
+//! with commas, one for each seed), `FACTORS` that of `scenarios/study/oversubscribe-factors.yaml`, and `OUT` gets an SVG and a CSV file for each picture. Curves over time and the
 //! distribution of loads are of one working day, which it simulates itself.
 
 #![allow(clippy::print_stdout, reason = "a program prints")]
@@ -28,7 +28,6 @@ fn main() -> Result<(), Failure> {
     let [study, factors, out] = args.as_slice() else {
         return Err("usage: oversubscribe STUDY FACTORS OUT".into());
     };
-    let read = |dir: &String| study::read(Path::new(dir), |name| Metric::named(name).is_some());
     let (study, factors) = (read(study)?, read(factors)?);
     let out = Path::new(out);
     fs::create_dir_all(out)?;
@@ -51,12 +50,20 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A study, or several as one.
+fn read(dirs: &str) -> Result<Study, Failure> {
+    let one = |dir| study::read(Path::new(dir), |name| Metric::named(name).is_some());
+    let mut studies = dirs.split(',').map(one).collect::<Result<Vec<Study>, _>>()?;
+    Ok(if studies.len() == 1 { studies.remove(0) } else { study::merge(&studies)? })
+}
+
 /// One working day of the row: 52 servers without a policy and with POLCA, and 40 without.
 fn days() -> Result<Vec<(&'static str, PowerFigures)>, Failure> {
     let runs = [("52 servers, none", "none", 52), ("52 servers, polca", "polca", 52), ("40 servers, none", "none", 40)];
+    let text = fs::read_to_string("scenarios/study/oversubscribe.yaml")?;
+    let single = text.split("\nsweep:").next().unwrap_or_default();
     let run = |(name, policy, servers): (&'static str, &str, u32)| {
-        let experiment = Experiment::load("scenarios/study/oversubscribe.yaml")?
-            .set_yaml("sweep", "~")
+        let experiment = Experiment::from_text("oversubscribe", single)
             .set_yaml("workload.generate.duration", "24h")
             .set_yaml("power", policy)
             .set("fleet.replicas", servers)?;

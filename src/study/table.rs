@@ -62,7 +62,7 @@ impl Asked<'_> {
 
 /// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with sessions, and with
 /// power.
-const DEFINED: [&str; 20] = [
+const DEFINED: [&str; 24] = [
     "loaded_tokens",
     "cache_gap",
     "quality",
@@ -74,6 +74,8 @@ const DEFINED: [&str; 20] = [
     "first_turn_ttft_p99",
     "later_turn_ttft_p99",
     "power_load_peak",
+    "power_rise_period",
+    "power_rise_command",
     "power_brakes",
     "power_capped_low",
     "power_capped_high",
@@ -81,6 +83,8 @@ const DEFINED: [&str; 20] = [
     "low_e2el_p99",
     "high_e2el_p50",
     "high_e2el_p99",
+    "low_throughput",
+    "high_throughput",
     "energy_server_per_token",
     "cost_per_mtoken_output",
 ];
