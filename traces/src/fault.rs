@@ -12,6 +12,7 @@ pub(crate) fn about_row(error: &TraceError) -> Option<LeaveOut> {
         TraceError::Value { found, .. } if is_nothing(found.as_bytes()) => Some(LeaveOut::Empty),
         TraceError::Value { .. }
         | TraceError::FieldCount { .. }
+        | TraceError::OpenQuote { .. }
         | TraceError::Json { .. }
         | TraceError::NotUtf8 { .. } => Some(LeaveOut::Invalid),
         _ => None,
@@ -23,6 +24,7 @@ pub(crate) fn line_of(error: &TraceError) -> Option<u64> {
     match error {
         TraceError::Value { line, .. }
         | TraceError::FieldCount { line, .. }
+        | TraceError::OpenQuote { line, .. }
         | TraceError::Json { line, .. }
         | TraceError::NotUtf8 { line, .. }
         | TraceError::Backwards { line, .. } => Some(*line),
@@ -82,6 +84,10 @@ pub struct LeftOut {
     pub invalid: Lines,
     /// Failed requests: a length of 0.
     pub failed: Lines,
+    /// Those that are no requests to an engine.
+    pub no_request: Lines,
+    /// Why they are none: which column says so.
+    pub no_request_why: String,
 }
 
 #[cfg(test)]
