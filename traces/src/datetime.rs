@@ -4,18 +4,10 @@ mod loose;
 
 use overbook_sim::time::NS_PER_S;
 
-use crate::number::fraction_nanoseconds;
+use crate::number::{Order, fraction_nanoseconds};
 
 /// Years that fit in 64 bits of nanoseconds since 1970, with room to spare.
 const YEARS: std::ops::RangeInclusive<u64> = 1970..=2500;
-
-/// What stands first in a date of numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
-    Year,
-    Month,
-    Day,
-}
 
 /// A date as written: seconds since 1970 by its own clock, and the text of the zone.
 struct Stamp<'a> {

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::counts::Counts;
-use crate::fault::Lines;
 use crate::format::Format;
 use crate::packing::Packing;
+use crate::places::Lines;
 
 /// A problem in a specification: the dotted path of the setting, and what is wrong with it.
 pub type Problem = (String, String);

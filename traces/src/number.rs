@@ -3,8 +3,6 @@
 use overbook_sim::time::NS_PER_S;
 use serde::{Deserialize, Serialize};
 
-use crate::datetime::Order;
-
 /// Tokens of one request at most. No model has a context of 2²⁴ tokens; a larger number is a broken file.
 pub const TOKENS_MAX: u32 = 1 << 24;
 
@@ -27,6 +25,14 @@ pub enum TimeUnit {
     Mdy,
     /// Date and time with the day first, like `28/11/2026 18:15:46` or `28.11.2026 18:15`.
     Dmy,
+}
+
+/// What stands first in a date of numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    Year,
+    Month,
+    Day,
 }
 
 impl TimeUnit {

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use crate::clock::Clock;
 use crate::columnar::{Batch, ColumnKind, Columnar, is_parquet};
 use crate::csv::{separator, split};
-use crate::datetime::{Order, nanoseconds_since_1970, zone_of};
+use crate::datetime::{nanoseconds_since_1970, zone_of};
 use crate::document::{Document, is_document};
 use crate::error::TraceError;
 use crate::header::Header;
 use crate::json::{self, BadJson};
 use crate::lines::{Lines, Record};
-use crate::number::{self, BadNumber, TimeUnit};
+use crate::number::{self, BadNumber, Order, TimeUnit};
 use crate::quote::shorten;
 use crate::sorted::{HeldRow, Sorted};
 

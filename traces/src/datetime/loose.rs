@@ -1,6 +1,7 @@
 //! Dates as spreadsheets, web servers and browsers write them: other separators, months or days first, no seconds, a clock of twelve hours.
 
-use super::{Order, Stamp, days_in, days_since_1970, digits, fraction_nanoseconds, on_calendar};
+use super::{Stamp, days_in, days_since_1970, digits, fraction_nanoseconds, on_calendar};
+use crate::number::Order;
 
 /// Reads `2026/11/28 10:00:00`, `11/28/2026, 9:05 PM` or `28.11.2026 10:00:00.5+01:00`.
 pub(super) fn stamp(text: &[u8], order: Order) -> Option<Stamp<'_>> {
@@ -62,7 +63,8 @@ fn number(text: &[u8], at_most: usize) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use crate::datetime::{Order, nanoseconds_since_1970};
+    use crate::datetime::nanoseconds_since_1970;
+    use crate::number::Order;
 
     #[test]
     fn dates_of_other_programs() {

@@ -6,10 +6,11 @@ use std::path::Path;
 use super::names::words;
 use super::sample::Sample;
 use super::{Choice, Said};
-use crate::datetime::{Order, is_whole_minutes, nanoseconds_since_1970};
+use crate::datetime::{is_whole_minutes, nanoseconds_since_1970};
 use crate::error::TraceError;
-use crate::fault::{Lines, about_row};
-use crate::number::{TimeUnit, nanoseconds, scaled_nanoseconds};
+use crate::fault::about_row;
+use crate::number::{Order, TimeUnit, nanoseconds, scaled_nanoseconds};
+use crate::places::Lines;
 use crate::quote::shorten;
 use crate::table::Table;
 
