@@ -21,6 +21,7 @@ mod cli {
     mod home;
     mod infer;
     mod init;
+    mod init_logs;
     mod interrupt;
     mod kv;
     mod money;

@@ -202,10 +202,11 @@ impl Report {
 }
 
 /// Rows that are not played, as [`Workload::rows`](overbook_sim::Workload::rows) names them, and why, in words.
-const LEFT_OUT: [(&str, &str); 7] = [
+const LEFT_OUT: [(&str, &str); 8] = [
     ("failed_left_out", "failed (no tokens)"),
     ("empty", "with empty cells"),
     ("invalid", "not readable"),
+    ("no_request", "no requests to an engine"),
     ("filtered", "not in `keep`"),
     ("outside_window", "outside `window`"),
     ("skipped", "by `skip`"),

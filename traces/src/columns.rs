@@ -15,8 +15,9 @@ use crate::table::Row;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Columns {
-    /// When the request arrived.
-    pub arrival: String,
+    /// When the request arrived; to be left out only where `arrivals` says when requests arrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<String>,
     /// Prompt length [tokens].
     pub prompt: String,
     /// Output length [tokens]; a request with 0 of either has failed.
@@ -61,7 +62,7 @@ impl Columns {
     /// The columns that a file must have; times in seconds.
     pub fn new(arrival: &str, prompt: &str, output: &str) -> Columns {
         Columns {
-            arrival: arrival.to_owned(),
+            arrival: Some(arrival.to_owned()),
             prompt: prompt.to_owned(),
             output: output.to_owned(),
             class: None,
@@ -89,7 +90,7 @@ impl Columns {
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let needed = [("arrival", &self.arrival), ("prompt", &self.prompt), ("output", &self.output)];
+        let needed = [("prompt", &self.prompt), ("output", &self.output)];
         let optional = [
             ("class", &self.class),
             ("priority", &self.priority),
@@ -98,14 +99,18 @@ impl Columns {
             ("parent", &self.parent),
         ];
         let needed = needed.into_iter().map(|(key, name)| (key, name.as_str()));
-        needed.chain(optional.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
+        let arrival = self.arrival.as_deref().map(|name| ("arrival", name));
+        arrival
+            .into_iter()
+            .chain(needed)
+            .chain(optional.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?))))
     }
 
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let empty = self.named().filter(|(_, name)| name.trim().is_empty());
         let mut problems: Vec<Problem> =
             empty.map(|(key, _)| (format!("columns.{key}"), "is empty; name a column".to_owned())).collect();
-        let needed: Vec<_> = self.named().take(3).collect();
+        let needed: Vec<_> = self.named().take(2 + usize::from(self.arrival.is_some())).collect();
         for (at, (key, name)) in needed.iter().enumerate() {
             if let Some((first, _)) =
                 needed[..at].iter().find(|(_, other)| other.trim().eq_ignore_ascii_case(name.trim()))
@@ -143,6 +148,8 @@ pub(crate) struct Mapped {
     unit: TimeUnit,
     prompt: usize,
     output: usize,
+    /// Where the lengths of prompt and output are in rows that do not have them there.
+    instead: [Option<usize>; 2],
     class: Option<usize>,
     priority: Option<usize>,
     keep: Keep,
@@ -170,16 +177,17 @@ impl Mapped {
         let lacks = |missing| TraceError::NoColumn { path: path.to_owned(), missing, found: header.text() };
         let find = |name: &str| header.position(name);
         let maybe = |name: &Option<String>| name.as_deref().and_then(find);
-        let needed = [&columns.arrival, &columns.prompt, &columns.output].map(|name| find(name));
-        let [Some(time), Some(prompt), Some(output)] = needed else { return Err(lacks(missing)) };
+        let (time, needed) = (maybe(&columns.arrival), [&columns.prompt, &columns.output].map(|name| find(name)));
+        let [Some(prompt), Some(output)] = needed else { return Err(lacks(missing)) };
         if !missing.is_empty() {
             return Err(lacks(missing));
         }
         let mapped = Mapped {
-            time: Some(time),
+            time,
             unit: columns.unit,
             prompt,
             output,
+            instead: [None; 2],
             class: maybe(&columns.class),
             priority: maybe(&columns.priority),
             keep: keep.clone(),
@@ -199,8 +207,15 @@ impl Mapped {
 
     /// As another program writes its requests: a row is one if a column has a value, or has it not, and one without lengths has
     /// failed.
-    pub(crate) fn of_program(self, wanted: Option<(usize, &'static str, bool)>) -> Mapped {
-        Mapped { wanted, fails: true, ..self }
+    pub(crate) fn of_program(self, wanted: Option<(usize, &'static str, bool)>, instead: [Option<usize>; 2]) -> Mapped {
+        Mapped { wanted, instead, fails: true, ..self }
+    }
+
+    /// Which rows are no requests, in words.
+    pub(crate) fn no_request(&self, header: &Header) -> Option<String> {
+        let (column, value, there) = self.wanted?;
+        let is = if there { "is not" } else { "is" };
+        Some(format!("`{}` {is} `{value}`", header.names()[column]))
     }
 
     /// The same rows, whose times do not count.
@@ -210,7 +225,8 @@ impl Mapped {
 
     pub(crate) fn columns(&self) -> Vec<usize> {
         let optional = self.time.into_iter().chain(self.class).chain(self.priority);
-        optional.chain(self.wanted.map(|(column, ..)| column)).chain([self.prompt, self.output]).collect()
+        let of_program = self.wanted.map(|(column, ..)| column).into_iter().chain(self.instead.into_iter().flatten());
+        optional.chain(of_program).chain([self.prompt, self.output]).collect()
     }
 
     pub(crate) fn unit(&self) -> TimeUnit {
@@ -238,8 +254,12 @@ impl Mapped {
             return Ok(Decoded { at_ns: 0, outcome: Outcome::NoRequest });
         }
         let at_ns = self.time.map_or(Ok(0), |time| row.time(time, self.unit))?;
-        let tokens = |column| if self.fails && row.is_empty(column) { Ok(0) } else { row.tokens(column) };
-        let (prompt_tokens, output_tokens) = (tokens(self.prompt)?, tokens(self.output)?);
+        let tokens = |column: usize, instead: Option<usize>| {
+            let column = instead.filter(|_| row.is_empty(column)).unwrap_or(column);
+            if self.fails && row.is_empty(column) { Ok(0) } else { row.tokens(column) }
+        };
+        let [of_prompt, of_output] = self.instead;
+        let (prompt_tokens, output_tokens) = (tokens(self.prompt, of_prompt)?, tokens(self.output, of_output)?);
         let priority = self.priority.map_or(Ok(0), |column| priority(row, column))?;
         let outcome = match self.class_of(row)? {
             None => Outcome::Filtered,

@@ -17,6 +17,8 @@ pub struct Counts {
     pub outside: u64,
     /// Rows that `keep` does not want.
     pub filtered: u64,
+    /// Rows that are no requests to an engine, by the columns of their format: warm-up, answers from a cache, other events.
+    pub no_request: u64,
     /// Failed requests: a length of 0, nothing to replay; with `failures: keep` or `redraw` they are skipped or taken as well.
     pub failed: u64,
     /// Failed requests that were left out.
@@ -31,7 +33,7 @@ pub struct Counts {
 
 impl Counts {
     /// All of them by the names that reports have.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 11] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 12] {
         [
             ("read", self.rows),
             ("taken", self.taken),
@@ -39,6 +41,7 @@ impl Counts {
             ("failed_left_out", self.dropped),
             ("empty", self.empty),
             ("invalid", self.invalid),
+            ("no_request", self.no_request),
             ("filtered", self.filtered),
             ("outside_window", self.outside),
             ("skipped", self.skipped),
@@ -56,6 +59,7 @@ impl fmt::Display for Counts {
             "{rows} rows read, {outside} outside the window, {filtered} filtered out, {failed} failed, {skipped} skipped, {taken} taken"
         )?;
         for (rows, what) in [
+            (self.no_request, "no requests to an engine"),
             (self.empty, "with empty cells"),
             (self.invalid, "not readable"),
             (self.out_of_order, "out of order and sorted"),

@@ -1,16 +1,43 @@
-//! Date and time of day, as Azure's traces write them, to nanoseconds since 1970.
+//! Date and time of day, as Azure's traces and other programs write them, to nanoseconds since 1970.
+
+mod loose;
 
 use overbook_sim::time::NS_PER_S;
 
-use crate::number::fraction_nanoseconds;
+use crate::number::{Order, fraction_nanoseconds};
 
 /// Years that fit in 64 bits of nanoseconds since 1970, with room to spare.
 const YEARS: std::ops::RangeInclusive<u64> = 1970..=2500;
 
+/// A date as written: seconds since 1970 by its own clock, and the text of the zone.
+struct Stamp<'a> {
+    seconds: u64,
+    fraction_ns: u64,
+    zone: &'a [u8],
+}
+
 /// Reads `2023-11-16 18:15:46.6805900`: a blank or `T` between, up to nine decimals or none, and either no zone or
-/// `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00`. `None` if the text is anything else or the date does not exist.
-pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
+/// `Z`, `UTC`, `GMT`, `+02`, `+0200`, `+02:00`; with slashes or points, or without seconds, as well, and in another order where that is
+/// asked for. `None` if the text is anything else or the date does not exist.
+pub(crate) fn nanoseconds_since_1970(text: &[u8], order: Order) -> Option<u64> {
+    let Stamp { seconds, fraction_ns, zone } = stamp(text, order)?;
+    let utc = seconds.checked_add_signed(-zone_seconds(zone)?)?;
+    Some(utc * NS_PER_S + fraction_ns)
+}
+
+/// Whether a date has no seconds: it is exact to the minute.
+pub(crate) fn is_whole_minutes(text: &[u8]) -> bool {
+    memchr::memchr_iter(b':', text).count() == 1
+}
+
+fn stamp(text: &[u8], order: Order) -> Option<Stamp<'_>> {
     let text = text.trim_ascii();
+    let fixed = if order == Order::Year { fixed(text) } else { None };
+    fixed.or_else(|| loose::stamp(text, order))
+}
+
+/// The form of ISO 8601 with all of its digits.
+fn fixed(text: &[u8]) -> Option<Stamp<'_>> {
     let (fixed, rest) = text.split_at_checked(19)?;
     let separators = [(4, b"-"), (7, b"-"), (10, b" T"), (13, b":"), (16, b":")] as [(usize, &[u8]); 5];
     if !separators.iter().all(|(at, allowed)| allowed.contains(&fixed[*at])) {
@@ -18,8 +45,12 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
     }
     let (year, month, day) = (digits(&fixed[..4])?, digits(&fixed[5..7])?, digits(&fixed[8..10])?);
     let (hour, minute, second) = (digits(&fixed[11..13])?, digits(&fixed[14..16])?, digits(&fixed[17..])?);
-    let on_calendar = YEARS.contains(&year) && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
-    if !on_calendar || hour > 23 || minute > 59 || second > 59 {
+    if !on_calendar(year, month)
+        || !(1..=days_in(year, month)).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
         return None;
     }
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
@@ -31,17 +62,16 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8]) -> Option<u64> {
         }
         _ => (0, rest),
     };
-    let utc = seconds.checked_add_signed(-zone_seconds(zone)?)?;
-    Some(utc * NS_PER_S + fraction_ns)
+    Some(Stamp { seconds, fraction_ns, zone })
+}
+
+fn on_calendar(year: u64, month: u64) -> bool {
+    YEARS.contains(&year) && (1..=12).contains(&month)
 }
 
 /// Seconds that the zone of a date is ahead of UTC; `None` if it has no zone, or is no date.
-pub(crate) fn zone_of(text: &[u8]) -> Option<i64> {
-    nanoseconds_since_1970(text)?;
-    let rest = text.trim_ascii().get(19..)?;
-    let rest = rest.strip_prefix(b".").or_else(|| rest.strip_prefix(b",")).unwrap_or(rest);
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let zone = rest[digits..].trim_ascii_start();
+pub(crate) fn zone_of(text: &[u8], order: Order) -> Option<i64> {
+    let zone = stamp(text, order)?.zone.trim_ascii_start();
     if zone.is_empty() { None } else { zone_seconds(zone) }
 }
 
@@ -93,7 +123,7 @@ mod tests {
 
     #[test]
     fn dates_count_from_1970() {
-        let ns = |text: &str| nanoseconds_since_1970(text.as_bytes());
+        let ns = |text: &str| nanoseconds_since_1970(text.as_bytes(), Order::Year);
         assert_eq!(ns("1970-01-01 00:00:00"), Some(0));
         assert_eq!(ns("1970-01-01 00:00:00.5"), Some(500_000_000));
         assert_eq!(ns("2000-03-01T00:00:00Z"), Some(951_868_800 * NS_PER_S));
@@ -103,13 +133,14 @@ mod tests {
 
     #[test]
     fn zones_shift_to_utc() {
-        let utc = nanoseconds_since_1970(b"2024-05-10 00:00:00.0099");
+        let ns = |text: &str| nanoseconds_since_1970(text.as_bytes(), Order::Year);
+        let utc = ns("2024-05-10 00:00:00.0099");
         assert!(utc.is_some());
         for text in ["+00:00", "Z", " +0000", "+00"] {
-            assert_eq!(nanoseconds_since_1970(format!("2024-05-10 00:00:00.0099{text}").as_bytes()), utc);
+            assert_eq!(ns(&format!("2024-05-10 00:00:00.0099{text}")), utc);
         }
-        assert_eq!(nanoseconds_since_1970(b"2024-05-10 02:30:00.0099+02:30"), utc);
-        assert_eq!(nanoseconds_since_1970(b"2024-05-09 19:00:00.0099-0500"), utc);
+        assert_eq!(ns("2024-05-10 02:30:00.0099+02:30"), utc);
+        assert_eq!(ns("2024-05-09 19:00:00.0099-0500"), utc);
     }
 
     #[test]
@@ -121,9 +152,10 @@ mod tests {
             ("2024-05-10 00:00:00,250 UTC", Some(0)),
             ("2024-05-10 00:00:00.25 +02:00", Some(7200)),
             ("2024-05-10 00:00:00-0530", Some(-19_800)),
+            ("2024/05/10 00:00 +02:00", Some(7200)),
             ("no date", None),
         ] {
-            assert_eq!(zone_of(text.as_bytes()), zone, "{text}");
+            assert_eq!(zone_of(text.as_bytes(), Order::Year), zone, "{text}");
         }
     }
 
@@ -143,11 +175,12 @@ mod tests {
             "2023-11-16 18:15:46.",
             "2023-11-16 18:15:46.1234567890",
             "2023-11-16 18:15:46 PM",
-            "2023/11/16 18:15:46",
+            "2023/11-16 18:15:46",
+            "11/16/2023 18:15:46",
             "2023-11-16 18:15:46+1",
             "2023-11-16 18:15:4é",
         ] {
-            assert_eq!(nanoseconds_since_1970(text.as_bytes()), None, "{text}");
+            assert_eq!(nanoseconds_since_1970(text.as_bytes(), Order::Year), None, "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::burstgpt::BurstGpt;
 use crate::columns::Mapped;
 use crate::error::TraceError;
 use crate::format::Format;
+use crate::header::Header;
 use crate::keep::Keep;
 use crate::mooncake::Mooncake;
 use crate::number::TimeUnit;
@@ -42,6 +43,12 @@ impl Decoder {
             Decoder::Mooncake(decoder, _) => decoder.decode(row),
             Decoder::Mapped(decoder) => decoder.decode(row),
         }
+    }
+
+    /// Which rows are no requests, in words: "`cache_hit` is `True`"; `None` if all are.
+    pub(crate) fn no_request(&self, header: &Header) -> Option<String> {
+        let Decoder::Mapped(decoder) = self else { return None };
+        decoder.no_request(header)
     }
 
     /// Unit of the times.

@@ -1,7 +1,7 @@
 //! JSON that is not one flat object per line: whole documents, requests in lists inside of records, and records of lists.
 //!
 //! `records` is the path to the requests: keys and positions with points between, `*` for every item of a list and every value
-//! of an object. An empty path means the items of a list. Keys of the object around a request are columns, too. A record
+//! of an object, and `a|b` for either key. An empty path means the items of a list. Keys of the object around a request are columns, too. A record
 //! whose lists have equal lengths (`input_lens`, `output_lens`) is a table of these lists.
 
 use std::io::Read as _;
@@ -34,8 +34,11 @@ enum Body {
 /// Number of a record, from 1, and its fields with the bytes that they index.
 type Record<'a> = (u64, &'a [u8], &'a [Place]);
 
-/// Columns by name, and the values of each.
-type Lists = (Vec<String>, Vec<Vec<Place>>);
+/// Columns by name, the values of each, and what is wrong with a list that every run has.
+type Lists = (Vec<String>, Vec<Vec<Place>>, Option<String>);
+
+/// Lists of a run with an entry for each request.
+const OF_RUNS: [&str; 3] = ["input_lens", "output_lens", "start_times"];
 
 /// A file of JSON that is in memory.
 pub(crate) struct Document {
@@ -64,7 +67,14 @@ impl Document {
             }
         };
         let (body, header) = if lists {
-            let (names, columns) = lists_of(&bytes, roots[0]).map_err(|why| bad(path, &bytes, why))?;
+            let (names, columns, short) = lists_of(&bytes, roots[0]).map_err(|why| bad(path, &bytes, why))?;
+            if let Some(problem) = short {
+                return Err(document(
+                    path,
+                    problem,
+                    "the file is damaged, or its run was cut off; run the benchmark again",
+                ));
+            }
             (Body::Lists(columns), Header::named(names))
         } else {
             let keys: Vec<&str> = records.split('.').map(str::trim).filter(|key| !key.is_empty()).collect();
@@ -168,10 +178,11 @@ fn place_of_requests(path: &Path, root: &[u8]) -> Result<Option<String>, TraceEr
     let entries = json::entries(root).map_err(why)?;
     let has = |name: &str| entries.iter().any(|(key, at)| *key == name.as_bytes() && json::opens(root, *at, b'['));
     // guidellm's reports, and pages of OpenAI's usage.
-    for (key, records) in [("benchmarks", "benchmarks.*.requests.*"), ("data", "data.*.results.*")] {
-        if has(key) && (key != "data" || entries.iter().any(|(key, _)| *key == b"object")) {
-            return Ok(Some(records.to_owned()));
-        }
+    if has("benchmarks") {
+        return Ok(Some(of_guidellm(root).map_err(why)?.to_owned()));
+    }
+    if has("data") && entries.iter().any(|(key, _)| *key == b"object") {
+        return Ok(Some("data.*.results.*".to_owned()));
     }
     let (mut of_objects, mut of_values) = (Vec::new(), 0);
     for (key, at) in entries {
@@ -194,6 +205,15 @@ fn place_of_requests(path: &Path, root: &[u8]) -> Result<Option<String>, TraceEr
     }
 }
 
+/// Where guidellm's requests are: by how they ended, or in `total` where a report has them there alone. A report that fills both has every
+/// request twice (`StatusBreakdown` in guidellm's `utils/pydantic_utils.py`).
+fn of_guidellm(root: &[u8]) -> Result<&'static str, BadJson> {
+    const PARTS: &str = "benchmarks.*.requests.successful|incomplete|errored";
+    let mut parts = Vec::new();
+    select(root, (0, root.len()), &PARTS.split('.').collect::<Vec<_>>(), None, &mut parts)?;
+    Ok(if parts.is_empty() { "benchmarks.*.requests.total" } else { PARTS })
+}
+
 /// Finds the requests that a path leads to.
 fn select(bytes: &[u8], at: Place, path: &[&str], around: Option<Place>, found: &mut Vec<Item>) -> Result<(), BadJson> {
     let is_object = json::opens(bytes, at, b'{');
@@ -209,7 +229,7 @@ fn select(bytes: &[u8], at: Place, path: &[&str], around: Option<Place>, found: 
     if is_object {
         let within = |error: BadJson| BadJson { at: at.0 + error.at, ..error };
         for (name, (start, end)) in json::entries(&bytes[at.0..at.1]).map_err(within)? {
-            if *key == "*" || name == key.as_bytes() {
+            if *key == "*" || key.split('|').any(|key| name == key.as_bytes()) {
                 select(bytes, (at.0 + start, at.0 + end), rest, Some(at), found)?;
             }
         }
@@ -238,12 +258,15 @@ fn lists_of(bytes: &[u8], at: Place) -> Result<Lists, BadJson> {
     }
     let alike = |length: usize| lists.iter().filter(|(_, list)| list.len() == length).count();
     let length = lists.iter().map(|(_, list)| list.len()).max_by_key(|&length| (alike(length), length)).unwrap_or(0);
+    let short = lists.iter().find(|(name, list)| OF_RUNS.contains(&name.as_str()) && list.len() != length);
+    let short = short.map(|(name, list)| format!("`{name}` has {} entries, other lists {length}", list.len()));
     lists.retain(|(_, list)| list.len() == length);
     // A `null` is an empty field.
     let empty = |(start, end): Place| if &bytes[start..end] == b"null" { (start, start) } else { (start, end) };
     let lists = lists.into_iter().map(|(name, list)| (name, list.into_iter().map(empty).collect()));
     let single = single.into_iter().map(|(name, value)| (name, vec![empty(value); length]));
-    Ok(lists.chain(single).unzip())
+    let (names, columns) = lists.chain(single).unzip();
+    Ok((names, columns, short))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TraceError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::counts::Counts;
 use crate::format::Format;
 use crate::packing::Packing;
+use crate::places::Lines;
 
 /// A problem in a specification: the dotted path of the setting, and what is wrong with it.
 pub type Problem = (String, String);
@@ -162,17 +163,17 @@ pub enum TraceError {
         column: String,
     },
     /// The file has lengths of requests and no times.
-    #[error("{path}: the requests have no times ({format} does not write them); help: say when they arrive, as in `workload.trace.arrivals: {{ poisson: {{ rate: {rate} }} }}`, or with `overbook init --rate {rate}`", path = path.display())]
+    #[error("{path}: the requests have no times ({why}); help: say when they arrive, as in `workload.trace.arrivals: {{ poisson: {{ rate: {rate} }} }}`, or with `overbook init --rate {rate}`", path = path.display())]
     NoTimes {
         /// The file.
         path: PathBuf,
-        /// Its format.
-        format: Format,
+        /// What is missing.
+        why: &'static str,
         /// The rate that the file states, or an example.
         rate: String,
     },
     /// Nothing says which column holds what a request needs.
-    #[error("{path}:1: no column seems to hold the {what}: {found}; help: name it with `{option} NAME`", path = path.display())]
+    #[error("{path}:1: no column seems to hold the {what}: {found}; help: name it with `{option} NAME`{}", if *option == "--arrival" { ", or give a log without times arrivals with `--rate 2/s`" } else { "" }, path = path.display())]
     Unclear {
         /// The file.
         path: PathBuf,
@@ -182,6 +183,52 @@ pub enum TraceError {
         option: &'static str,
         /// The columns.
         found: String,
+    },
+    /// The column that should hold what a request needs does not.
+    #[error("{path}:{line}: no column seems to hold the {what}: `{column}` comes nearest, but has `{found}`; help: {help}", path = path.display())]
+    Misfit {
+        /// The file.
+        path: PathBuf,
+        /// The line of the cell.
+        line: u64,
+        /// The column that comes nearest.
+        column: String,
+        /// What is looked for.
+        what: &'static str,
+        /// The first cell that does not fit.
+        found: String,
+        /// What to change, and the option of `overbook init` that names a column.
+        help: String,
+    },
+    /// Nothing in a file tells whether its dates have the day or the month first.
+    #[error("{path}: column `{column}`: dates that {why}; help: say which with `--unit mdy` (the month first) or `--unit dmy` (the day first)", path = path.display())]
+    DateOrder {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What is not clear, and where.
+        why: String,
+    },
+    /// The times of a log are in several units.
+    #[error("{path}: column `{column}`: {what}; help: bring all times to one unit, or take these rows out; `--unit` reads every row in the unit that it names", path = path.display())]
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Which rows disagree.
+        what: String,
+    },
+    /// No row of a log can be read.
+    #[error("no request is left: {} of {rows} rows are like the first of these: {first}", alike.len())]
+    NoneReadable {
+        /// What is wrong with most rows.
+        first: Box<TraceError>,
+        /// Their lines.
+        alike: Lines,
+        /// Rows of the file.
+        rows: u64,
     },
     /// The block ids cannot be cut into blocks of the wanted size.
     #[error("{path}:1: the block ids stand for {hash_tokens} tokens each, which blocks of {block_tokens} tokens do not divide; help: choose a block size that divides {hash_tokens}: {}", divisors(*hash_tokens), path = path.display())]
@@ -218,6 +265,14 @@ pub enum TraceError {
         expected: usize,
         /// Fields of the row.
         found: usize,
+    },
+    /// A quote opens in a row and is not closed: the row would go on to the end of the file.
+    #[error("{path}:{line}: a quote (\") opens a field and is not closed before a separator or the end of a line; help: a quote inside quotes is written twice; the file may be cut off", path = path.display())]
+    OpenQuote {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: u64,
     },
     /// A line is longer than the reading buffer.
     #[error("{path}:{line}: the line is longer than {limit} bytes; help: no trace has such rows", path = path.display())]

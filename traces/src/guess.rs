@@ -3,7 +3,9 @@
 //! Names decide first (`names`), then the values of the first rows. Every decision that could have been another is a [`Choice`],
 //! with the words to say in its place.
 
+mod columns;
 mod names;
+mod sample;
 mod times;
 
 use std::path::Path;
@@ -12,7 +14,6 @@ use overbook_sim::workload::arrival::Workload as _;
 
 use crate::arrivals::ArrivalSpec;
 use crate::clock::Clock;
-use crate::columns::Columns;
 use crate::counts::Counts;
 use crate::error::TraceError;
 use crate::fault::{LeftOut, about_row};
@@ -20,14 +21,11 @@ use crate::format::Format;
 use crate::inspect::RowFault;
 use crate::layout::detect;
 use crate::load::LeaveOut;
-use crate::number::{self, TimeUnit};
+use crate::number::TimeUnit;
 use crate::quote::shorten;
 use crate::spec::TraceSpec;
-use crate::table::{Row, Table};
+use crate::table::Table;
 use names::Role;
-
-/// Rows that are looked at to tell what a column holds.
-const SAMPLE: usize = 1000;
 
 /// Fewer rows in all are no log.
 const LEAST: u64 = 1;
@@ -81,6 +79,15 @@ pub struct Choice {
     pub instead: Option<String>,
 }
 
+/// What is said of the columns.
+#[derive(Default)]
+struct Said {
+    choices: Vec<Choice>,
+    doubts: Vec<String>,
+    /// Whether the log has times, and others take their place.
+    replaced: bool,
+}
+
 /// How a log is read.
 #[derive(Debug)]
 pub struct Guess {
@@ -90,6 +97,10 @@ pub struct Guess {
     pub format: Format,
     /// All decisions.
     pub choices: Vec<Choice>,
+    /// What of the log looks wrong, and what was done about it.
+    pub doubts: Vec<String>,
+    /// Whether the log has times, and those of [`Hints::arrivals`] take their place.
+    pub replaced: bool,
     /// Whose clock the times are by.
     pub clock: Clock,
     /// What became of the rows, all of them.
@@ -111,21 +122,32 @@ impl Guess {
     /// It cannot be read, or a column that is needed is not found.
     pub fn of(path: &Path, hints: &Hints) -> Result<Guess, TraceError> {
         let mut trace = TraceSpec { arrivals: hints.arrivals.clone(), ..TraceSpec::new(path) };
-        let mut choices = Vec::new();
+        let mut said = Said::default();
         if !trace.is_of_sessions()? {
             let mut table = Table::open_at(path, hints.records.as_deref())?;
             match detect(&table) {
-                Ok(_) if !hints.any() => {}
+                Ok((format, _)) if !hints.any() => {
+                    said.replaced = hints.arrivals.is_some() && format != Format::SglangBench;
+                }
                 Err(error @ TraceError::Sums { .. }) => return Err(error),
-                _ => trace.columns = Some(columns(&mut table, hints, &mut choices)?),
+                _ => {
+                    let columns = columns::find(&mut table, hints, &mut said)?;
+                    said.replaced = hints.arrivals.is_some() && columns.arrival.is_some();
+                    trace.columns = Some(columns);
+                }
             }
         }
-        mended(trace, choices)
+        mended(trace, said)
     }
 }
 
 /// Adds what the rows need, and reads the log with it.
-fn mended(mut trace: TraceSpec, mut choices: Vec<Choice>) -> Result<Guess, TraceError> {
+fn mended(mut trace: TraceSpec, said: Said) -> Result<Guess, TraceError> {
+    let Said { mut choices, doubts, replaced } = said;
+    if replaced {
+        let taken = "arrivals: drawn, in place of the times of the log".to_owned();
+        choices.push(Choice { taken, instead: None });
+    }
     let faults = trace.inspect(u64::MAX)?.faults;
     for RowFault { first, .. } in &faults {
         match about_row(first) {
@@ -140,9 +162,26 @@ fn mended(mut trace: TraceSpec, mut choices: Vec<Choice>) -> Result<Guess, Trace
         let format = Format::KvCacheTester;
         let counts = trace.inspect(u64::MAX)?.counts;
         let (clock, classes) = (Clock::Elapsed, Vec::new());
-        return Ok(Guess { trace, format, choices, clock, counts, faults, left_out, classes, lasts_s: 0.0 });
+        return Ok(Guess {
+            trace,
+            format,
+            choices,
+            doubts,
+            replaced,
+            clock,
+            counts,
+            faults,
+            left_out,
+            classes,
+            lasts_s: 0.0,
+        });
     }
-    let mut replay = trace.replay()?;
+    let mut replay = match trace.replay() {
+        Err(error @ TraceError::NoRequests { .. }) => {
+            return Err(none_readable(faults, trace.inspect(u64::MAX)?.counts.rows).unwrap_or(error));
+        }
+        replay => replay?,
+    };
     let mut requests = Vec::new();
     let mut last = 0;
     while let Some(arrival) = replay.next_request()? {
@@ -171,93 +210,15 @@ fn mended(mut trace: TraceSpec, mut choices: Vec<Choice>) -> Result<Guess, Trace
     requests.resize(names.len(), 0);
     let classes = names.iter().cloned().zip(requests).collect();
     let (clock, lasts_s) = (replay.clock(), last as f64 / 1e9);
-    Ok(Guess { trace, format, choices, clock, counts, faults, left_out, classes, lasts_s })
+    Ok(Guess { trace, format, choices, doubts, replaced, clock, counts, faults, left_out, classes, lasts_s })
 }
 
-/// Guesses which column holds what.
-fn columns(table: &mut Table, hints: &Hints, choices: &mut Vec<Choice>) -> Result<Columns, TraceError> {
-    let names = table.header().names().to_vec();
-    let candidates: Vec<usize> = (0..names.len()).filter(|&column| table.want(&[column]).is_ok()).collect();
-    let samples = sample(table, &candidates)?;
-    let missing = |role: Role| TraceError::Unclear {
-        path: table.path().to_owned(),
-        what: role.what(),
-        option: role.option(),
-        found: shorten_list(&names),
-    };
-    let mut find = |role: Role| -> Result<Option<String>, TraceError> {
-        if let Some(name) = hints.of(role) {
-            let at = names.iter().position(|column| column.eq_ignore_ascii_case(name.trim()));
-            return at.map(|at| Some(names[at].clone())).ok_or_else(|| TraceError::NoColumn {
-                path: table.path().to_owned(),
-                missing: vec![format!("`{}` ({})", shorten(name), role.option())],
-                found: shorten_list(&names),
-            });
-        }
-        let mut ranked: Vec<(u32, usize)> = candidates
-            .iter()
-            .filter_map(|&column| Some((role.rank(&names[column])?, column)))
-            .filter(|(_, column)| role.fits(&samples[*column]))
-            .collect();
-        if ranked.is_empty() && role == Role::Arrival {
-            // No name says it: the only column of dates.
-            ranked = candidates.iter().filter(|at| times::are_dates(&samples[**at])).map(|at| (1, *at)).collect();
-        }
-        // The best name; of equal ones the first column.
-        ranked.sort_by_key(|&(rank, column)| (std::cmp::Reverse(rank), column));
-        let Some(&(_, best)) = ranked.first() else { return Ok(None) };
-        let others: Vec<&str> = ranked.iter().skip(1).map(|(_, column)| names[*column].as_str()).collect();
-        let taken = match others.as_slice() {
-            [] => format!("{}: `{}`", role.what(), names[best]),
-            others => format!("{}: `{}`, and not {}", role.what(), names[best], quoted(others)),
-        };
-        let instead = others.first().map(|other| format!("{} {other}", role.option()));
-        choices.push(Choice { taken, instead });
-        Ok(Some(names[best].clone()))
-    };
-    let arrival = find(Role::Arrival)?.ok_or_else(|| missing(Role::Arrival))?;
-    let prompt = find(Role::Prompt)?.ok_or_else(|| missing(Role::Prompt))?;
-    let output = find(Role::Output)?.ok_or_else(|| missing(Role::Output))?;
-    let (session, class) = (find(Role::Session)?, find(Role::Class)?);
-    let at = names.iter().position(|name| *name == arrival).unwrap_or_default();
-    let unit = match hints.unit {
-        Some(unit) => unit,
-        None => times::unit(&arrival, &samples[at], choices),
-    };
-    Ok(Columns { session, class, unit, records: hints.records.clone(), ..Columns::new(&arrival, &prompt, &output) })
-}
-
-/// What the first rows have in each column, as text; empty cells are left out.
-fn sample(table: &mut Table, columns: &[usize]) -> Result<Vec<Vec<String>>, TraceError> {
-    table.want(columns)?;
-    let mut samples = vec![Vec::new(); table.header().names().len()];
-    for _ in 0..SAMPLE {
-        let row: Row<'_> = match table.next_row() {
-            Ok(Some(row)) => row,
-            Ok(None) => break,
-            // A broken row is reported when all are read.
-            Err(error) if about_row(&error).is_some() => continue,
-            Err(error) => return Err(error),
-        };
-        for &column in columns {
-            if !row.is_empty(column)
-                && let Ok(text) = row.text(column)
-            {
-                samples[column].push(text.trim().to_owned());
-            }
-        }
-    }
-    Ok(samples)
-}
-
-/// Whether most of these are numbers of tokens.
-fn are_tokens(sample: &[String]) -> bool {
-    mostly(sample, |text| number::tokens(text.as_bytes()).is_ok())
-}
-
-fn mostly(sample: &[String], holds: impl Fn(&str) -> bool) -> bool {
-    let holding = sample.iter().filter(|text| holds(text)).count();
-    holding > 0 && 2 * holding >= sample.len()
+/// The error for a log of which no row can be read: why the first one cannot.
+fn none_readable(faults: Vec<RowFault>, rows: u64) -> Option<TraceError> {
+    let mut faults: Vec<RowFault> = faults.into_iter().filter(|fault| about_row(&fault.first).is_some()).collect();
+    faults.sort_by_key(|fault| std::cmp::Reverse(fault.lines.len()));
+    let RowFault { first, lines, .. } = faults.into_iter().next()?;
+    Some(TraceError::NoneReadable { first: Box::new(first), alike: lines, rows })
 }
 
 fn quoted(names: &[&str]) -> String {

@@ -3,8 +3,9 @@
 use crate::agents::SessionReplay;
 use crate::counts::Counts;
 use crate::error::TraceError;
-use crate::fault::{LeftOut, Lines, about_row, line_of};
+use crate::fault::{LeftOut, about_row, line_of};
 use crate::load::{Failures, LeaveOut};
+use crate::places::Lines;
 use crate::reader::Reader;
 use crate::spec::TraceSpec;
 

@@ -9,7 +9,7 @@ use crate::format::Format;
 use crate::header::Header;
 use crate::keep::Keep;
 use crate::mooncake::{HASH_IDS, HASH_TOKENS, IdSize, SESSION_ID};
-use crate::preset::{Wanted, preset};
+use crate::preset::{Preset, Wanted, preset};
 use crate::session::SessionColumn;
 use crate::spec::TraceSpec;
 use crate::table::Table;
@@ -29,13 +29,18 @@ pub(crate) struct Layout {
 /// The error for requests that have lengths alone.
 #[cold]
 pub(crate) fn no_times(table: &mut Table, format: Format) -> TraceError {
+    let why = if format == Format::SglangBench {
+        "`sglang.bench_serving` does not write them, and `start_times` of `vllm bench serve --save-detailed` is missing"
+    } else {
+        "`columns.arrival` is missing"
+    };
     let path = table.path().to_owned();
     let stated = table.header().position("request_rate").and_then(|column| {
         table.want(&[column]).ok()?;
         let rate = table.next_row().ok()??.text(column).ok()?.into_owned();
         rate.parse::<f64>().ok().filter(|rate| rate.is_finite()).map(|rate| format!("{rate}/s"))
     });
-    TraceError::NoTimes { path, format, rate: stated.unwrap_or_else(|| "2/s".to_owned()) }
+    TraceError::NoTimes { path, why, rate: stated.unwrap_or_else(|| "2/s".to_owned()) }
 }
 
 /// How a file is read by a map of its columns.
@@ -60,30 +65,7 @@ pub(crate) fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceE
         return mapped(format, &Columns::bailian(has_ids), table, &spec.keep);
     }
     if let Some(preset) = preset(format, table.header()) {
-        if !(spec.keep.model.is_empty() && spec.keep.log_type.is_empty())
-            || (preset.columns.class.is_none() && !spec.keep.class.is_empty())
-        {
-            return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
-        }
-        let layout = mapped(format, &preset.columns, table, &spec.keep)?;
-        let size = preset.id_tokens.and_then(|name| table.header().position(name)).map(IdSize::Partial);
-        let wanted = preset.wanted.and_then(|wanted| match wanted {
-            Wanted::With(name, value) => Some((table.header().position(name)?, value, true)),
-            Wanted::Without(name, value) => Some((table.header().position(name)?, value, false)),
-        });
-        let decoder = match layout.decoder {
-            Decoder::Mapped(mapped) => {
-                let mapped = mapped.of_program(wanted);
-                Decoder::Mapped(if preset.timed { mapped } else { mapped.untimed() })
-            }
-            other => other,
-        };
-        return Ok(Layout {
-            decoder,
-            ids: layout.ids.map(|(column, tokens)| (column, size.unwrap_or(tokens))),
-            sorts: true,
-            ..layout
-        });
+        return of_program(spec, table, format, preset);
     }
     // What this program writes has more columns.
     let by_class = spec.keep.model.is_empty() && spec.keep.log_type.is_empty();
@@ -118,6 +100,35 @@ pub(crate) fn built_in(spec: &TraceSpec, table: &Table) -> Result<Layout, TraceE
         sessions: session.map(|column| SessionColumn::new(column, None)),
         elapsed: of(Format::BurstGpt, burstgpt::ELAPSED),
         sorts: false,
+    })
+}
+
+/// How a file of another program is read.
+fn of_program(spec: &TraceSpec, table: &Table, format: Format, preset: Preset) -> Result<Layout, TraceError> {
+    if !(spec.keep.model.is_empty() && spec.keep.log_type.is_empty())
+        || (preset.columns.class.is_none() && !spec.keep.class.is_empty())
+    {
+        return Err(TraceError::NothingToFilter { path: spec.path.clone(), format });
+    }
+    let layout = mapped(format, &preset.columns, table, &spec.keep)?;
+    let size = preset.id_tokens.and_then(|name| table.header().position(name)).map(IdSize::Partial);
+    let wanted = preset.wanted.and_then(|wanted| match wanted {
+        Wanted::With(name, value) => Some((table.header().position(name)?, value, true)),
+        Wanted::Without(name, value) => Some((table.header().position(name)?, value, false)),
+    });
+    let decoder = match layout.decoder {
+        Decoder::Mapped(mapped) => {
+            let instead = preset.instead.map(|name| table.header().position(&name?));
+            let mapped = mapped.of_program(wanted, instead);
+            Decoder::Mapped(if preset.timed { mapped } else { mapped.untimed() })
+        }
+        other => other,
+    };
+    Ok(Layout {
+        decoder,
+        ids: layout.ids.map(|(column, tokens)| (column, size.unwrap_or(tokens))),
+        sorts: true,
+        ..layout
     })
 }
 

@@ -103,6 +103,7 @@ mod number;
 mod outcome;
 mod packing;
 mod per_replica;
+mod places;
 mod population;
 mod preset;
 mod profile;
@@ -140,7 +141,7 @@ pub use counts::Counts;
 pub use dist::LengthDist;
 pub use error::{GenerateError, Problem, TraceError};
 pub use export::{ExportError, Extra, Layout, write_requests};
-pub use fault::{LeftOut, Lines};
+pub use fault::LeftOut;
 pub use figures::{BURSTGPT_FAILURES, BURSTGPT_HOURLY_MEAN, BURSTGPT_MEAN_TOKENS, BURSTGPT_SHAPE};
 #[cfg(feature = "frames")]
 pub use fit::{
@@ -162,6 +163,7 @@ pub use mix::ClassLengths;
 pub use number::{TOKENS_MAX, TimeUnit};
 pub use packing::Packing;
 pub use per_replica::PerReplica;
+pub use places::Lines;
 pub use population::{MissingLengths, Population, PopulationClasses, PopulationSpec};
 pub use prometheus::{BucketFit, Metrics, MetricsError, MetricsFit, MetricsOptions};
 pub use replay::Replay;

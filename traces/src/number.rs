@@ -19,8 +19,20 @@ pub enum TimeUnit {
     Us,
     /// Nanoseconds.
     Ns,
-    /// Date and time, like `2023-11-16 18:15:46.68` or `2023-11-16T18:15:46Z`.
+    /// Date and time, like `2023-11-16 18:15:46.68`, `2023-11-16T18:15:46Z` or `2023/11/16 18:15`.
     Datetime,
+    /// Date and time with the month first, like `11/28/2026 18:15:46` or `11/28/2026, 6:15 PM`.
+    Mdy,
+    /// Date and time with the day first, like `28/11/2026 18:15:46` or `28.11.2026 18:15`.
+    Dmy,
+}
+
+/// What stands first in a date of numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    Year,
+    Month,
+    Day,
 }
 
 impl TimeUnit {
@@ -31,7 +43,16 @@ impl TimeUnit {
             TimeUnit::Ms => Some(6),
             TimeUnit::Us => Some(3),
             TimeUnit::Ns => Some(0),
-            TimeUnit::Datetime => None,
+            TimeUnit::Datetime | TimeUnit::Mdy | TimeUnit::Dmy => None,
+        }
+    }
+
+    /// What stands first in a date; dates with the year first for what is no date.
+    pub(crate) fn order(self) -> Order {
+        match self {
+            TimeUnit::Mdy => Order::Month,
+            TimeUnit::Dmy => Order::Day,
+            _ => Order::Year,
         }
     }
 }
@@ -45,6 +66,20 @@ pub(crate) enum BadNumber {
     Negative,
     /// Over the limit of the field.
     TooLarge,
+}
+
+/// What to do about a number with separators of thousands or a decimal comma; `None` if the text is neither.
+pub(crate) fn written_otherwise(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    let groups: Vec<&str> = text.split([',', '.', '\'', '_', ' ', '\u{a0}', '\u{202f}']).collect();
+    let digits = |group: &&str| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit());
+    if groups.len() < 2 || !groups.iter().all(digits) || text.parse::<f64>().is_ok() {
+        return None;
+    }
+    if groups[0].len() <= 3 && groups[1..].iter().all(|group| group.len() == 3) {
+        return Some("the numbers have separators of thousands: write them without, 1200 for 1,200");
+    }
+    (groups.len() == 2 && text.contains(',')).then_some("the numbers have a decimal comma: write a point, 0.5 for 0,5")
 }
 
 /// Whole seconds with at most this many digits cannot overflow `u64` before the multiplication is checked.
@@ -225,6 +260,17 @@ mod tests {
         }
         for text in ["18446744073.709551616", "99999999999", "1e12", "123456789012", "1e999999999999999999"] {
             assert_eq!(ns(text), Err(BadNumber::TooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_written_otherwise() {
+        for text in ["1,200", "12'345'678", "1 200", "1_200"] {
+            assert!(written_otherwise(text).is_some_and(|help| help.contains("thousands")), "{text}");
+        }
+        assert!(written_otherwise("1764579600,5").is_some_and(|help| help.contains("decimal comma")));
+        for text in ["1200", "1.5", "1.200", "many", "1,", ",5", "2026-03-02"] {
+            assert_eq!(written_otherwise(text), None, "{text}");
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) enum Outcome {
     },
     /// The `keep` filter does not want it.
     Filtered,
-    /// It is none: another event in the log, or one that no engine has seen.
+    /// It is none: another event in the log, warm-up, or one that no engine has seen.
     NoRequest,
 }
 

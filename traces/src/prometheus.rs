@@ -1,10 +1,9 @@
-//! A workload from the metrics of a vLLM server, for operators who have no log of requests.
+//! A workload from the metrics of a server of vLLM, `SGLang` or TGI, for operators who have no log of requests.
 //!
 //! Input is what `/metrics` answers (one or more scrapes) or the JSON of a range query of Prometheus. Of the counters,
-//! only increments between scrapes count; a counter that falls has been reset, and starts from zero. Names and buckets
-//! are those of vLLM's v1 engine (`vllm/v1/metrics/loggers.py`): `vllm:request_success_total` by `finished_reason`,
-//! `vllm:request_prompt_tokens` and `vllm:request_generation_tokens` with buckets 1, 2, 5, 10, 20, 50, ... up to the
-//! context length.
+//! only increments between scrapes count; a counter that falls has been reset, and starts from zero. Names are those of
+//! `server`: of vLLM's v1 engine for instance `vllm:request_success_total` by `finished_reason`, `vllm:request_prompt_tokens` and
+//! `vllm:request_generation_tokens` with buckets 1, 2, 5, 10, 20, 50, ... up to the context length.
 //!
 //! What metrics do not show: requests are counted when they finish, not when they arrive; nothing is known of the gaps
 //! between them (they become Poisson within a window) nor of prompt and output of the same request.
@@ -12,6 +11,7 @@
 mod buckets;
 mod json;
 mod rates;
+mod server;
 mod text;
 
 use std::collections::BTreeMap;
@@ -27,13 +27,7 @@ use crate::lengths::LengthSpec;
 use crate::significant::significant;
 
 pub use buckets::BucketFit;
-
-/// Finished requests.
-const REQUESTS: &str = "vllm:request_success_total";
-const PROMPT: &str = "vllm:request_prompt_tokens";
-const OUTPUT: &str = "vllm:request_generation_tokens";
-const RUNNING: &str = "vllm:num_requests_running";
-const WAITING: &str = "vllm:num_requests_waiting";
+use server::{Aborted, SERVERS, Server};
 
 /// Why metrics do not make a workload.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +68,12 @@ pub enum MetricsError {
         of: String,
         /// What to change.
         help: String,
+    },
+    /// Metrics of servers of several kinds.
+    #[error("there are metrics of {kinds}, which have different buckets; help: give those of one kind of server")]
+    Servers {
+        /// Names of the kinds.
+        kinds: String,
     },
     /// Scrapes without times.
     #[error("the {scrapes} scrapes carry no times; help: give the time between them, e.g. --every 15s")]
@@ -134,7 +134,7 @@ enum When {
     Scrape(usize),
 }
 
-/// All that was scraped of vLLM's series.
+/// All that was scraped of the series of servers that are known.
 #[derive(Default)]
 pub struct Metrics {
     series: BTreeMap<Key, Vec<(When, f64)>>,
@@ -154,12 +154,25 @@ impl Metrics {
         }
     }
 
-    /// Names of vLLM's metrics begin so; Ray puts a prefix before them and has no colons.
+    /// Adds a value of a series, if a server has it.
     fn push(&mut self, name: &str, labels: BTreeMap<String, String>, when: When, value: f64) {
-        let name = name.strip_prefix("ray_").unwrap_or(name);
-        let Some(rest) = name.strip_prefix("vllm").filter(|rest| rest.starts_with([':', '_'])) else { return };
-        let key = Key { name: format!("vllm:{}", &rest[1..]), labels };
+        let Some(name) = SERVERS.iter().find_map(|server| server.named(name)) else { return };
+        let key = Key { name, labels };
         self.series.entry(key).or_default().push((when, value));
+    }
+
+    /// The kind of server that the series are of; vLLM where there are none.
+    fn server(&self) -> Result<&'static Server, MetricsError> {
+        let is_of = |server: &&Server| self.series.keys().any(|key| server.named(&key.name).is_some());
+        let found: Vec<&'static Server> = SERVERS.iter().filter(is_of).collect();
+        match found.as_slice() {
+            [] => Ok(&SERVERS[0]),
+            [server] => Ok(server),
+            several => {
+                let kinds = several.iter().map(|server| server.name).collect::<Vec<_>>().join(" and ");
+                Err(MetricsError::Servers { kinds })
+            }
+        }
     }
 
     /// Names of the models.
@@ -201,7 +214,7 @@ impl Metrics {
         let models = self.models().join(", ");
         let (of, help) = match &options.model {
             Some(model) if !models.is_empty() => (format!(" of model `{model}`"), format!("there are: {models}")),
-            _ => (String::new(), "scrape /metrics of a vLLM server, or query this series as well".to_owned()),
+            _ => (String::new(), self.server()?.help.to_owned()),
         };
         Err(MetricsError::Missing { name: name.to_owned(), of, help })
     }
@@ -211,15 +224,24 @@ impl Metrics {
     /// # Errors
     /// See [`MetricsError`].
     pub fn fit(&self, options: &MetricsOptions) -> Result<MetricsFit, MetricsError> {
-        let requests = self.needed(REQUESTS, options)?;
+        let server = self.server()?;
+        let is_there = |name: &&&str| self.series.keys().any(|key| key.name == **name);
+        let requests = self.needed(server.requests.iter().find(is_there).unwrap_or(&server.requests[0]), options)?;
         let counted = rates::of(&requests, options.window)?;
-        let aborted = requests.iter().filter(|series| series.label("finished_reason") == Some("abort"));
         // A sum of nothing is -0.0.
-        let aborted = aborted.map(|series| series.increase().0).fold(0.0, |sum, more| sum + more);
-        let (prompt, output) = (buckets::of(self, PROMPT, options)?, buckets::of(self, OUTPUT, options)?);
+        let gained =
+            |series: &[&Series<'_>]| series.iter().map(|series| series.increase().0).fold(0.0, |sum, more| sum + more);
+        let aborted = match server.aborted {
+            Aborted::Label(label, value) => {
+                Some(gained(&requests.iter().filter(|series| series.label(label) == Some(value)).collect::<Vec<_>>()))
+            }
+            Aborted::Counter(name) => Some(gained(&self.series(name, options)?.iter().collect::<Vec<_>>())),
+            Aborted::Uncounted => None,
+        };
+        let (prompt, output) = (buckets::of(self, server.prompt, options)?, buckets::of(self, server.output, options)?);
         let mean = |name| Ok(rates::mean_sum(&self.series(name, options)?));
         Ok(MetricsFit {
-            aborted_share: aborted / counted.count,
+            aborted_share: aborted.map(|aborted| (aborted / counted.count).min(1.0)),
             requests: counted.count,
             resets: counted.resets,
             span: counted.span,
@@ -227,8 +249,8 @@ impl Metrics {
             rates: counted.rates,
             prompt,
             output,
-            running: mean(RUNNING)?,
-            waiting: mean(WAITING)?,
+            running: mean(server.running)?,
+            waiting: mean(server.waiting)?,
         })
     }
 }
@@ -276,8 +298,8 @@ impl Series<'_> {
 pub struct MetricsFit {
     /// Requests finished.
     pub requests: f64,
-    /// Share of them that were aborted (by their clients).
-    pub aborted_share: f64,
+    /// Share of them that were aborted (by their clients); `None` where the server does not count them (TGI).
+    pub aborted_share: Option<f64>,
     /// Times that a counter of requests began again from zero.
     pub resets: u64,
     /// Time between the first and the last scrape.

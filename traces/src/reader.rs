@@ -115,7 +115,8 @@ impl Reader {
         let wanted: Vec<usize> = decoder.columns().into_iter().chain(beside).collect();
         table.want(&wanted)?;
         let sorts = (spec.sort || sorts) && spec.arrivals.is_none();
-        let mut left_out = LeftOut::default();
+        let mut left_out =
+            LeftOut { no_request_why: decoder.no_request(table.header()).unwrap_or_default(), ..LeftOut::default() };
         let before =
             if sorts { sort(&mut table, &decoder, &wanted, spec.leave_out, &mut left_out)? } else { Counts::default() };
         let blocks = ids.map(|(column, size)| {
@@ -211,7 +212,8 @@ impl Reader {
         self.line = row.line;
         let Decoded { at_ns, outcome } = self.decoder.decode(&row)?;
         if outcome == Outcome::NoRequest {
-            self.counts.filtered += 1;
+            self.counts.no_request += 1;
+            self.left_out.no_request.add(row.line);
             return Ok(Step::Passed);
         }
         let time_column = self.decoder.time_column();
@@ -335,9 +337,13 @@ impl Reader {
             Decoder::Mapped(decoder) if counts.filtered > 0 => {
                 format!("`keep.class` must match what the file has: {}", decoder.seen().join(", "))
             }
+            _ if counts.no_request > 0 => {
+                format!("no row is a request to an engine: of {} {}", counts.no_request, self.left_out.no_request_why)
+            }
             _ if counts.outside > 0 => "`window` must hold rows; it counts from the first row of the file".to_owned(),
             _ if counts.skipped > 0 => format!("`skip` must be below {}", counts.skipped),
             _ if counts.failed > 0 => "choose a file with successful requests".to_owned(),
+            _ if counts.rows > 0 => "`overbook check` says what is wrong with the rows that are left out".to_owned(),
             _ => "the file has a header and no rows; the download may be incomplete".to_owned(),
         };
         TraceError::NoRequests { path: self.path.clone(), line: self.line, counts: Box::new(counts), help }
@@ -361,7 +367,8 @@ fn sized(
     counts: &mut Counts,
 ) -> Option<((u32, u32), ClassId, i32)> {
     match outcome {
-        Outcome::Filtered | Outcome::NoRequest => {
+        Outcome::NoRequest => None,
+        Outcome::Filtered => {
             counts.filtered += 1;
             None
         }

@@ -136,17 +136,8 @@ impl TraceSpec {
             problems.push(("path".to_owned(), "is empty; name a trace file".to_owned()));
         }
         problems.extend(self.keep_problems());
+        problems.extend(self.layout_problems());
         let mut add = |path: &str, message: String| problems.push((path.to_owned(), message));
-        match (&self.columns, self.format) {
-            (None, Format::Columns) => add("columns", "is missing; format `columns` needs to know them".to_owned()),
-            (Some(_), Format::Auto | Format::Columns) | (None, _) => {}
-            (Some(_), format) => add("columns", format!("and format {format} exclude each other; give one of them")),
-        }
-        if !(1..=TOKENS_MAX).contains(&self.block_tokens) {
-            add("block_tokens", format!("must be between 1 and {TOKENS_MAX} tokens"));
-        } else if self.format == Format::Mooncake && !mooncake::HASH_TOKENS.is_multiple_of(self.block_tokens) {
-            add("block_tokens", format!("is {}; it must divide {}", self.block_tokens, mooncake::HASH_TOKENS));
-        }
         if self.requests == Some(0) {
             add("requests", "is 0; take at least 1 request, or leave it out to take all".to_owned());
         }
@@ -274,6 +265,29 @@ impl TraceSpec {
         ];
         let set = cases.into_iter().filter(|(_, set, _)| *set);
         set.map(|(key, _, why)| (key.to_owned(), format!("{why} (the trace holds sessions)"))).collect()
+    }
+
+    /// What cannot be meant of the file's layout.
+    fn layout_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut add = |path: &str, message: String| problems.push((path.to_owned(), message));
+        match (&self.columns, self.format) {
+            (None, Format::Columns) => add("columns", "is missing; format `columns` needs to know them".to_owned()),
+            (Some(_), Format::Auto | Format::Columns) | (None, _) => {}
+            (Some(_), format) => add("columns", format!("and format {format} exclude each other; give one of them")),
+        }
+        if self.arrivals.is_none() && self.columns.as_ref().is_some_and(|columns| columns.arrival.is_none()) {
+            add(
+                "columns.arrival",
+                "is missing; name the column with the times, or say in `arrivals` when requests arrive".to_owned(),
+            );
+        }
+        if !(1..=TOKENS_MAX).contains(&self.block_tokens) {
+            add("block_tokens", format!("must be between 1 and {TOKENS_MAX} tokens"));
+        } else if self.format == Format::Mooncake && !mooncake::HASH_TOKENS.is_multiple_of(self.block_tokens) {
+            add("block_tokens", format!("is {}; it must divide {}", self.block_tokens, mooncake::HASH_TOKENS));
+        }
+        problems
     }
 
     /// Filters that the format cannot apply.

@@ -1,7 +1,7 @@
 //! A CSV file with a header line, a file of JSON lines or a Parquet file: rows of fields, found by name, with errors
 //! that say where.
 //!
-//! The text formats read here never break a line inside quotes, so a line is a row and line numbers are exact.
+//! A row of separated fields is a line, or several where a text in quotes has line breaks; its number is that of its first line.
 //! The first objects of a JSON file serve as its header: what is not a key there is no column. A JSON document, and requests in
 //! lists inside of records, are read whole ([`Document`]); their records are counted, not their lines.
 
@@ -16,8 +16,8 @@ use crate::document::{Document, is_document};
 use crate::error::TraceError;
 use crate::header::Header;
 use crate::json::{self, BadJson};
-use crate::lines::Lines;
-use crate::number::{self, BadNumber, TimeUnit};
+use crate::lines::{Lines, Record};
+use crate::number::{self, BadNumber, Order, TimeUnit};
 use crate::quote::shorten;
 use crate::sorted::{HeldRow, Sorted};
 
@@ -88,8 +88,12 @@ impl Table {
             return Ok(Table::text(path, header, lines, b','));
         }
         let separator = separator(line);
+        lines.step_back();
+        let record = lines.next_record(separator)?;
+        let (line, quoted) = record.map_or((&[][..], false), |record| (record.text, record.quoted));
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let (mut fields, mut unquoted) = (Vec::new(), Vec::new());
-        let bytes = split(line, separator, &mut fields, &mut unquoted);
+        let bytes = split((line, quoted), separator, &mut fields, &mut unquoted);
         let names = fields.iter().map(|&(start, end)| std::str::from_utf8(&bytes[start..end]).map(str::trim));
         let names: Result<Vec<String>, _> = names.map(|name| name.map(str::to_owned)).collect();
         let header = Header::flat(names.map_err(|_| not_utf8_header(path))?);
@@ -208,16 +212,18 @@ impl Table {
                 return Ok(Some(Row { path, header, line: row.line, cells }));
             }
         };
-        let Some((line, text)) = lines.next_line()? else {
-            return Ok(None);
-        };
         if header.is_json() {
+            let Some((line, text)) = lines.next_line()? else { return Ok(None) };
             let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
             let bytes = json::split(text, header.keys(), &self.paths, fields, unquoted)
                 .map_err(|why| bad_json(path, line, text, why))?;
             return Ok(Some(Row { path, header, line, cells: Cells::Text { bytes, fields } }));
         }
-        let bytes = split(text, separator, fields, unquoted);
+        let Some(Record { line, text, quoted, open }) = lines.next_record(separator)? else { return Ok(None) };
+        if open {
+            return Err(TraceError::OpenQuote { path: path.to_owned(), line });
+        }
+        let bytes = split((text, quoted), separator, fields, unquoted);
         let (expected, found) = (header.names().len(), fields.len());
         if expected != found {
             return Err(TraceError::FieldCount { path: path.to_owned(), line, expected, found });
@@ -329,7 +335,7 @@ impl<'a> Row<'a> {
         }
         match unit.places() {
             Some(places) => number::scaled_nanoseconds(text, places).map_err(|why| self.bad_time(column, unit, why)),
-            None => nanoseconds_since_1970(text).ok_or_else(|| self.bad_date(column)),
+            None => nanoseconds_since_1970(text, unit.order()).ok_or_else(|| self.bad_date(column, unit)),
         }
     }
 
@@ -339,24 +345,29 @@ impl<'a> Row<'a> {
         match self.kind(column) {
             // Parquet counts from 1970 in UTC.
             ColumnKind::Stamp { .. } => Clock::Zone(0),
-            ColumnKind::Words if unit == TimeUnit::Datetime => {
-                zone_of(self.field(column)).map_or(Clock::Local, |seconds| Clock::Zone(seconds as i32))
+            ColumnKind::Words if unit.places().is_none() => {
+                zone_of(self.field(column), unit.order()).map_or(Clock::Local, |seconds| Clock::Zone(seconds as i32))
             }
             _ => Clock::Elapsed,
         }
     }
 
     #[cold]
-    pub(crate) fn bad_date(&self, column: usize) -> TraceError {
-        self.bad(
-            column,
-            "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
-            match self.kinds() {
-                _ if self.is_empty(column) => EMPTY,
-                None => "the line may be cut off, or the date written in another order",
-                Some(_) => "a column of numbers needs a unit: s, ms, us or ns",
-            },
-        )
+    pub(crate) fn bad_date(&self, column: usize, unit: TimeUnit) -> TraceError {
+        let expected = match unit.order() {
+            Order::Year => "a date and time between 1970 and 2500, like 2023-11-16 18:15:46.6805900 or with +00:00",
+            Order::Month => "a date and time between 1970 and 2500 with the month first, like 11/28/2026 18:15:46",
+            Order::Day => "a date and time between 1970 and 2500 with the day first, like 28/11/2026 18:15:46",
+        };
+        let word = self.word(column);
+        let is_number = || std::str::from_utf8(&word).is_ok_and(|text| text.trim().parse::<f64>().is_ok());
+        let help = match self.kinds() {
+            _ if self.is_empty(column) => EMPTY,
+            None if is_number() => "this is a number: name its unit, `s`, `ms`, `us` or `ns`",
+            None => date_help(&word).unwrap_or("the line may be cut off, or the date written in another way"),
+            Some(_) => "a column of numbers needs a unit: s, ms, us or ns",
+        };
+        self.bad(column, expected, help)
     }
 
     /// A number of tokens, at most [`number::TOKENS_MAX`].
@@ -385,7 +396,7 @@ impl<'a> Row<'a> {
             (BadNumber::Malformed, TimeUnit::S) => {
                 self.bad(column, "seconds as a decimal number, like 45 or 45.25", self.misread_time(column))
             }
-            (BadNumber::Malformed, TimeUnit::Datetime) => self.bad_date(column),
+            (BadNumber::Malformed, unit) if unit.places().is_none() => self.bad_date(column, unit),
             (BadNumber::Malformed, _) => {
                 self.bad(column, "a time as a decimal number, like 45 or 45.25", self.misread_time(column))
             }
@@ -405,19 +416,17 @@ impl<'a> Row<'a> {
 
     /// Why a field probably does not hold what its column should.
     fn misread(&self, column: usize) -> &'static str {
+        let otherwise = || std::str::from_utf8(self.field(column)).ok().and_then(number::written_otherwise);
         match self.kinds() {
             _ if self.is_empty(column) => EMPTY,
-            None => "the line may be cut off, or its fields shifted against the header",
+            None => otherwise().unwrap_or("the line may be cut off, or its fields shifted against the header"),
             Some(_) => "the column may be another one than is meant; name it in `columns`",
         }
     }
 
     /// Why a field probably is no number in a unit of time.
     fn misread_time(&self, column: usize) -> &'static str {
-        if nanoseconds_since_1970(self.field(column)).is_none() {
-            return self.misread(column);
-        }
-        "this is a date: read the file with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: datetime }`"
+        date_help(self.field(column)).unwrap_or_else(|| self.misread(column))
     }
 
     /// Whether a cell holds nothing, in the ways in which tools write that.
@@ -470,6 +479,20 @@ impl<'a> Row<'a> {
     /// Name of a column.
     pub(crate) fn name(&self, column: usize) -> &'a str {
         &self.header.names()[column]
+    }
+}
+
+/// How a date is read; `None` if the text is none.
+fn date_help(text: &[u8]) -> Option<&'static str> {
+    let is = |order| nanoseconds_since_1970(text, order).is_some();
+    match (is(Order::Year), is(Order::Month), is(Order::Day)) {
+        (true, ..) => Some(
+            "this is a date: read the file with `columns: { arrival: NAME, prompt: NAME, output: NAME, unit: datetime }`",
+        ),
+        (_, true, false) => Some("this is a date with the month first: its unit is `mdy`"),
+        (_, false, true) => Some("this is a date with the day first: its unit is `dmy`"),
+        (_, true, true) => Some("this is a date: its unit is `mdy` if the month stands first, `dmy` if the day does"),
+        _ => None,
     }
 }
 

@@ -18,6 +18,9 @@ use crate::table::Table;
 /// Numbers of requests and tokens that a row may state.
 const NUMBERS: std::ops::RangeInclusive<f64> = 0.0..=1e15;
 
+/// Requests per second of a window at most: what a generator can draw.
+const RATE_MAX: f64 = 1e9;
+
 /// Times that a row may state [s since 1970].
 const TIMES: std::ops::RangeInclusive<f64> = 0.0..=1.8e10;
 
@@ -99,6 +102,18 @@ impl Usage {
         if several > WINDOWS_MAX || windows.keys().any(|at| !(at - first).is_multiple_of(length)) {
             return Err(wrong("the windows do not follow on one another".to_owned(), "export one stretch of time"));
         }
+        for (what, tokens) in [("prompts", sums[1]), ("answers", sums[2])] {
+            let mean = tokens / sums[0];
+            if !(0.5..=f64::from(TOKENS_MAX)).contains(&mean) {
+                let problem = format!("{what} have {mean:.3} tokens on average ({tokens} of {} requests)", sums[0]);
+                let help = "a request to an engine has 1 to 16777216 tokens of both; take out rows of embeddings and of images, or mend the export";
+                return Err(wrong(problem, help));
+            }
+        }
+        if let Some(most) = windows.values().copied().reduce(f64::max).filter(|most| most / length as f64 > RATE_MAX) {
+            let problem = format!("a window of {length} s has {most} requests");
+            return Err(wrong(problem, "no service has that many; mend the export"));
+        }
         let rate = |at| windows.get(&(first + at * length)).copied().unwrap_or(0.0) / length as f64;
         Ok(Usage {
             requests: sums[0] as u64,
@@ -110,7 +125,8 @@ impl Usage {
 
     /// A workload with this rate, window by window, and all requests of the mean lengths: an export says no more of them.
     pub fn workload(&self) -> GenerateSpec {
-        let tokens = |mean: f64| mean.round().clamp(1.0, f64::from(TOKENS_MAX)) as u32;
+        // `read` has seen to the range.
+        let tokens = |mean: f64| mean.round().max(1.0) as u32;
         let windows = self.rates.len() as u64;
         GenerateSpec {
             arrivals: ArrivalSpec::Profile {

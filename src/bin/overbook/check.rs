@@ -97,7 +97,13 @@ fn opened(study: Study, globals: &Globals) -> Result<Study, Failure> {
 
 /// Where the rows stand that are left out: `; empty cells: lines 4 and 5; …`.
 fn places(left_out: &LeftOut) -> String {
-    let kinds = [("empty cells", &left_out.empty), ("not readable", &left_out.invalid), ("failed", &left_out.failed)];
+    let no_request = format!("no requests, for {}", left_out.no_request_why);
+    let kinds = [
+        ("empty cells", &left_out.empty),
+        ("not readable", &left_out.invalid),
+        ("failed", &left_out.failed),
+        (&no_request, &left_out.no_request),
+    ];
     let told = kinds.into_iter().filter(|(_, lines)| !lines.is_empty());
     let told: Vec<String> = told.map(|(what, lines)| format!("; {what}: {lines}")).collect();
     told.concat()
@@ -117,7 +123,8 @@ fn rows(trace: &TraceSpec, globals: &Globals) -> Result<(), Failure> {
         return Err(Failure::Input(told.join("\n")));
     }
     let counts = &found.counts;
-    let left_out = counts.empty + counts.invalid + counts.dropped + counts.cut_off;
+    let left_out =
+        counts.empty + counts.invalid + counts.dropped + counts.cut_off + counts.no_request + counts.filtered;
     if left_out + counts.out_of_order > 0 && !globals.quiet {
         note(&format!(
             "note: {}: of {looked} {} rows {left_out} are left out: {counts}{}",

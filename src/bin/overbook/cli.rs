@@ -200,7 +200,7 @@ pub(crate) struct FitArgs {
     /// Set a value of the scenario.
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Metrics of a vLLM server instead of requests: scrapes of /metrics, or range queries of Prometheus as JSON; `-` is
+    /// Metrics of vLLM, SGLang or TGI instead of requests: scrapes of /metrics, or range queries of Prometheus as JSON; `-` is
     /// stdin.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) prometheus: Vec<PathBuf>,

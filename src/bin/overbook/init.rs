@@ -6,7 +6,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use overbook::Options;
+use overbook::{Experiment, Options};
 use overbook_reports::terminal;
 use overbook_scenarios::Catalog;
 use overbook_scenarios::import::{CommandError, Served, catalog_name, sglang_served, vllm_served};
@@ -24,6 +24,12 @@ use text::{Draft, Requests};
 
 pub(crate) fn run(args: &InitArgs, globals: &Globals) -> Result<u8, Failure> {
     let gpu = gpu(args)?;
+    if let Some(log) = args.log.as_deref().filter(|log| place::is_same(log, &args.out)) {
+        let (log, out) = (log.display(), args.out.display());
+        return Err(Failure::Input(format!(
+            "--out {out} is the log {log} itself, which would be lost; name another file"
+        )));
+    }
     place::file(&args.out, args.force)?;
     if let Some(log) = args.log.as_deref().filter(|log| log.exists() && !log.is_file()) {
         let message = "a log is read several times, which a pipe or a folder cannot be; name a file";
@@ -34,13 +40,14 @@ pub(crate) fn run(args: &InitArgs, globals: &Globals) -> Result<u8, Failure> {
     let guess = log.map(|log| guess(args, log)).transpose()?;
     let served = served(args, guess.as_ref())?;
     let log = log.map(|log| from_folder(log, &args.out)).transpose()?;
-    let keep = guess.as_ref().and_then(|guess| kept(args, guess, &served));
+    let keep = guess.as_ref().map(|guess| kept(args, guess, &served)).transpose()?.flatten();
     let requests = match (&guess, log, &usage) {
         (Some(guess), Some(path), _) => Requests::Log { guess, path, keep: keep.as_ref() },
         (.., Some(usage)) => Requests::Usage(usage),
         _ => Requests::Placeholder,
     };
     let scenario = Draft { name: name(args), served: &served, gpu, requests }.text();
+    valid(args, &scenario, globals)?;
     std::fs::write(&args.out, &scenario)
         .map_err(|error| Failure::Input(format!("cannot write {}: {error}", args.out.display())))?;
     if !globals.quiet {
@@ -53,6 +60,21 @@ pub(crate) fn run(args: &InitArgs, globals: &Globals) -> Result<u8, Failure> {
         note(&format!("wrote {}", args.out.display()));
     }
     if args.no_run { Ok(DONE) } else { figures(args, globals) }
+}
+
+/// Checks a scenario before it is written.
+fn valid(args: &InitArgs, scenario: &str, globals: &Globals) -> Result<(), Failure> {
+    let checked = Experiment::from_text(&args.out.display().to_string(), scenario)
+        .study()
+        .map_err(|error| Failure::of(error, globals))
+        .and_then(|study| check::requests(&study, globals));
+    if checked.is_err() {
+        note(&format!(
+            "{} was not written: a setting of the command or the log has no valid scenario",
+            args.out.display()
+        ));
+    }
+    checked
 }
 
 /// Runs the scenario, and prints what it comes to.
@@ -140,31 +162,52 @@ fn model_of(guess: &Guess) -> Option<String> {
 }
 
 /// The classes of the log that go to this server: those that are its model, if some are and others are not.
-fn kept(args: &InitArgs, guess: &Guess, served: &Served) -> Option<Vec<String>> {
+fn kept(args: &InitArgs, guess: &Guess, served: &Served) -> Result<Option<Vec<String>>, Failure> {
+    if args.keep == ["all"] {
+        return Ok(None);
+    }
+    let known = |name: &String| guess.classes.iter().any(|(class, _)| class.eq_ignore_ascii_case(name.trim()));
+    if let Some(unknown) = args.keep.iter().find(|name| !known(name)) {
+        let of: Vec<&str> = guess.classes.iter().map(|(class, _)| class.as_str()).collect();
+        return Err(Failure::Input(format!(
+            "--keep {unknown}: the log has no requests of this class; it has {}; help: `--class NAME` names the column with the classes",
+            of.join(", ")
+        )));
+    }
     if !args.keep.is_empty() {
-        return Some(args.keep.clone()).filter(|keep| *keep != ["all"]);
+        return Ok(Some(args.keep.clone()));
     }
     let of_model =
         |class: &str| class == served.said || catalog_name(class).is_some_and(|(name, _)| name == served.model);
     let own: Vec<String> =
         guess.classes.iter().map(|(class, _)| class.clone()).filter(|class| of_model(class)).collect();
-    (!own.is_empty() && own.len() < guess.classes.len()).then_some(own)
+    Ok((!own.is_empty() && own.len() < guess.classes.len()).then_some(own))
 }
 
 /// The path of the log as the scenario's folder sees it.
 fn from_folder(log: &Path, out: &Path) -> Result<PathBuf, Failure> {
     let here = out.parent().is_none_or(|folder| folder.as_os_str().is_empty());
-    if here || log.is_absolute() {
-        return Ok(log.to_owned());
+    let log = if here || log.is_absolute() {
+        log.to_owned()
+    } else {
+        log.canonicalize().map_err(|error| Failure::Input(format!("{}: {error}", log.display())))?
+    };
+    if log.to_str().is_none() {
+        let message =
+            "the path is not UTF-8, and a scenario cannot name it; rename the file or its folder, or link to it";
+        return Err(Failure::Input(format!("{}: {message}", log.display())));
     }
-    log.canonicalize().map_err(|error| Failure::Input(format!("{}: {error}", log.display())))
+    Ok(log)
 }
+
+/// Characters of a scenario's name.
+const NAME_MAX: usize = 100;
 
 /// The scenario's name: that of its file, as far as a name may have it.
 fn name(args: &InitArgs) -> String {
     let stem = args.out.file_stem().unwrap_or_default().to_string_lossy();
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let name: String = stem.chars().map(plain).collect();
+    let name: String = stem.trim_start_matches('.').chars().map(plain).take(NAME_MAX).collect();
     if name.is_empty() { "scenario".to_owned() } else { name }
 }
 
@@ -176,6 +219,9 @@ fn tell_requests(guess: Option<&Guess>, keep: Option<&Vec<String>>) {
         for Choice { taken, instead } in &guess.choices {
             let instead = instead.as_ref().map_or_else(String::new, |option| format!("; otherwise `{option}`"));
             note(&format!("  {taken}{instead}"));
+        }
+        for doubt in &guess.doubts {
+            note(&format!("warning: {doubt}"));
         }
         for RowFault { first, lines, .. } in &guess.faults {
             note(&format!("  mended: {first} ({} such: {lines})", lines.len()));

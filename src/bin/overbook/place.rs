@@ -41,6 +41,17 @@ pub(crate) fn file(out: &Path, force: bool) -> Result<(), Failure> {
     writable(&out.with_file_name(aside())).map_err(|error| refused(out, &error))
 }
 
+/// Whether two paths lead to one file: through links, or by another spelling.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(one), Ok(other)) = (fs::metadata(one), fs::metadata(other)) {
+        use std::os::unix::fs::MetadataExt as _;
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    // Nothing is there by one of the names.
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 fn aside() -> String {
     format!(".overbook-{}", std::process::id())
 }

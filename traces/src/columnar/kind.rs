@@ -79,7 +79,7 @@ impl ColumnKind {
     /// A point in time. A timestamp has a unit of its own; a float is as exact as its 53 bits.
     pub(crate) fn time(self, field: &[u8], unit: TimeUnit) -> Result<u64, BadNumber> {
         match (self, unit.places()) {
-            (ColumnKind::Words, None) => nanoseconds_since_1970(field).ok_or(BadNumber::Malformed),
+            (ColumnKind::Words, None) => nanoseconds_since_1970(field, unit.order()).ok_or(BadNumber::Malformed),
             (ColumnKind::Words, Some(places)) => number::scaled_nanoseconds(field, places),
             (ColumnKind::Stamp { places }, _) | (ColumnKind::Whole, Some(places)) => scaled(whole(field)?, places),
             (ColumnKind::Unsigned, Some(places)) => {

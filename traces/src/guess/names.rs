@@ -1,6 +1,8 @@
 //! What the name of a column says about what it holds.
 
-use super::{are_tokens, times};
+use super::sample::Sample;
+use super::times;
+use crate::number;
 
 /// What a column may be taken for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +17,12 @@ pub(super) enum Role {
 /// Words that stand for a number of tokens beside the name of what is counted.
 const TOKENS: &[&str] =
     &["tokens", "token", "toks", "tok", "length", "len", "lens", "count", "num", "n", "size", "lengths"];
+
+/// Words of columns that a web server writes, with the sizes of its messages in bytes: only with a word for tokens are they lengths.
+const OF_MESSAGES: &[&str] = &["request", "response"];
+
+/// Words that say tokens and nothing else.
+const TOKENS_ONLY: &[&str] = &["tokens", "token", "toks", "tok"];
 
 /// Words of columns that count something else of a request, or part of it.
 const OTHER: &[&str] = &[
@@ -48,6 +56,9 @@ const OTHER: &[&str] = &[
     "accepted",
     "rejected",
     "prediction",
+    "bytes",
+    "byte",
+    "chars",
     "total",
     "avg",
     "mean",
@@ -196,15 +207,47 @@ impl Role {
     }
 
     /// Whether values can be what the name says.
-    pub(super) fn fits(self, sample: &[String]) -> bool {
+    pub(super) fn fits(self, sample: &Sample) -> bool {
         match self {
-            Role::Arrival => times::are_times(sample),
-            Role::Prompt | Role::Output => are_tokens(sample),
-            // A list or an object is neither the name of a model nor an id.
+            Role::Arrival | Role::Prompt | Role::Output => sample.mostly(|text| self.reads(text)),
             Role::Session | Role::Class => {
-                !sample.is_empty() && !sample.iter().any(|text| text.starts_with(['[', '{']))
+                !sample.texts().is_empty() && sample.texts().iter().all(|text| self.reads(text))
             }
         }
+    }
+
+    /// Whether a value can be what the name says.
+    pub(super) fn reads(self, text: &str) -> bool {
+        match self {
+            Role::Arrival => times::is_time(text),
+            Role::Prompt | Role::Output => number::tokens(text.as_bytes()).is_ok(),
+            // A list or an object is neither the name of a model nor an id.
+            Role::Session | Role::Class => !text.starts_with(['[', '{']),
+        }
+    }
+
+    /// What such a value looks like.
+    pub(super) fn wants(self) -> &'static str {
+        match self {
+            Role::Arrival => {
+                "a time is a number, or a date such as 2026-03-02T09:00:05Z, 2026/03/02 09:00 or 28.11.2026 10:00:00"
+            }
+            Role::Prompt | Role::Output => "a number of tokens is whole, like 472",
+            Role::Session | Role::Class => "a name or an id is no list and no object",
+        }
+    }
+
+    /// Whether a name is that of a length in bytes as web servers write it, such as nginx's `request_length`.
+    pub(super) fn may_be_bytes(self, name: &str) -> bool {
+        let words = words(name);
+        let has = |word: &str| words.iter().any(|found| found == word);
+        let of = match self {
+            Role::Prompt => "request",
+            Role::Output => "response",
+            Role::Arrival | Role::Session | Role::Class => return false,
+        };
+        let counted = TOKENS.iter().any(|word| has(word)) && !TOKENS_ONLY.iter().any(|word| has(word));
+        has(of) && counted && !OTHER.iter().any(|word| has(word))
     }
 }
 
@@ -215,7 +258,9 @@ fn lengths(words: &[String], names: &[(&str, u32)], alone: &[&str], of_others: &
         return None;
     }
     let rank = names.iter().filter(|(word, _)| has(word)).map(|(_, rank)| *rank).max()?;
-    let counted = TOKENS.iter().any(|word| has(word));
+    let of_messages = OF_MESSAGES.iter().any(|word| has(word))
+        && !names.iter().any(|(word, _)| !OF_MESSAGES.contains(word) && has(word));
+    let counted = if of_messages { TOKENS_ONLY } else { TOKENS }.iter().any(|word| has(word));
     let bare = words.last().is_some_and(|word| alone.contains(&word.as_str()));
     match (counted, bare) {
         (true, _) => Some(10 + rank),
@@ -300,6 +345,23 @@ mod tests {
         let azure = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
         assert_eq!(best(Role::Prompt, &azure), Some("ContextTokens"));
         assert_eq!(best(Role::Output, &azure), Some("GeneratedTokens"));
+    }
+
+    #[test]
+    fn sizes_of_messages_are_no_tokens() {
+        for (role, name) in
+            [(Role::Prompt, "request_length"), (Role::Output, "response_length"), (Role::Prompt, "request.size")]
+        {
+            assert!(role.rank(name).is_none() && role.may_be_bytes(name), "{name}");
+        }
+        for (role, name) in [
+            (Role::Prompt, "Request tokens"),
+            (Role::Output, "response_tokens"),
+            (Role::Prompt, "request.input_length"),
+        ] {
+            assert!(role.rank(name).is_some() && !(role.may_be_bytes(name) && role.rank(name).is_none()), "{name}");
+        }
+        assert!(Role::Prompt.rank("input_bytes").is_none());
     }
 
     #[test]

@@ -20,7 +20,7 @@ fn read(text: &str) -> (Format, Vec<Request>, (u64, u64)) {
     let mut replay = TraceSpec::new(file.path()).replay().expect("opens");
     let arrivals = drain(&mut replay).expect("reads");
     let counts = replay.counts();
-    (replay.format(), requests(&arrivals), (counts.filtered, counts.failed))
+    (replay.format(), requests(&arrivals), (counts.no_request, counts.failed))
 }
 
 const AIPERF: &str = r#"{"metadata":{"x_correlation_id":"c0","request_start_ns":1764300000000000000,"benchmark_phase":"warmup"},"metrics":{"input_sequence_length":{"value":9,"unit":"tokens"},"output_sequence_length":{"value":9,"unit":"tokens"}},"error":null}
@@ -34,6 +34,12 @@ fn aiperf() {
     // Written in order of completion; warm-up is no load, and what was cancelled has no lengths.
     let (format, found, others) = read(AIPERF);
     assert_eq!((format, found, others), (Format::Aiperf, vec![(0, 550, 193), (3000, 700, 20)], (1, 1)));
+    let warm = AIPERF.lines().next().expect("warm-up");
+    let error = error_of(format!("{warm}\n"), |_| {}).to_string();
+    assert!(
+        error.contains("no row is a request to an engine: of 1 `metadata.benchmark_phase` is not `profiling`"),
+        "{error}"
+    );
     let file = file(AIPERF);
     let sessions: Vec<_> = all(&TraceSpec::new(file.path())).iter().map(|a| a.session).collect();
     assert!(sessions[0].is_some() && sessions[0] == sessions[1]);
@@ -51,8 +57,18 @@ fn vllm_bench_serve() {
     assert_eq!(read(&one_line), expected, "as a JSON file in one line, and with --append-result");
     let error = error_of(format!("{one_line}\n{one_line}\n"), |_| {}).to_string();
     assert!(error.contains("the file holds 2 runs, each with its own clock"), "{error}");
-    let without = one_line.replace("start_times", "begun");
-    assert!(matches!(error_of(&without, |_| {}), TraceError::NoTimes { .. }));
+    let without = error_of(one_line.replace("start_times", "begun"), |_| {});
+    assert!(matches!(without, TraceError::NoTimes { .. }));
+    assert!(
+        without.to_string().contains("`start_times` of `vllm bench serve --save-detailed` is missing"),
+        "{without}"
+    );
+    // A list that was cut off is no list that is not there.
+    for (times, entries) in [("[512.25, 512.0]", 2), ("[]", 0)] {
+        let short = one_line.replace("[512.25, 512.0, 513.0, 514.5]", times);
+        let error = error_of(&short, |_| {}).to_string();
+        assert!(error.contains(&format!("`start_times` has {entries} entries, other lists 4")), "{error}");
+    }
 }
 
 #[test]
@@ -60,7 +76,8 @@ fn sglang_bench_serving_has_no_times() {
     let text = r#"{"backend": "sglang", "request_rate": 4.0, "max_concurrency": 8, "input_lens": [187, 632], "output_lens": [5, 62], "ttfts": [0.05, 0.05]}
 "#;
     let error = error_of(text, |_| {}).to_string();
-    for part in ["sglang-bench", "have no times", "arrivals: { poisson: { rate: 4/s } }"] {
+    for part in ["`sglang.bench_serving` does not write them", "have no times", "arrivals: { poisson: { rate: 4/s } }"]
+    {
         assert!(error.contains(part), "`{part}` is missing in: {error}");
     }
     let file = file(text);
@@ -95,6 +112,11 @@ fn guidellm() {
     let expected = (Format::Guidellm, vec![(0, 50, 3), (1250, 100, 7), (1750, 60, 1)], (0, 1));
     assert_eq!(read(&text), expected);
     assert_eq!(read(&text.replace('\n', "")), expected);
+    // `total` has the same requests once more, or alone.
+    let total = format!("\"total\": [{ok}, {cut}, {failed}]");
+    assert_eq!(read(&text.replace("\"total\": null", &total)), expected);
+    let alone = format!("{{\"benchmarks\": [{{\"requests\": {{\"successful\": null, {total}}}}}]}}");
+    assert_eq!(read(&alone).1, [(0, 100, 7), (500, 60, 1)]);
     // Reports before 0.4 call the start otherwise.
     assert_eq!(read(&text.replace("request_start_time", "start_time")), expected);
 }
@@ -125,6 +147,12 @@ fn litellm() {
     let mut replay = TraceSpec::new(file.path()).replay().expect("opens");
     drain(&mut replay).expect("reads");
     assert_eq!(replay.classes(), ["qwen", "gpt-x"]);
+    let left_out = TraceSpec::new(file.path()).inspect(9).expect("reads").left_out;
+    assert_eq!(
+        (left_out.no_request.to_string(), left_out.no_request_why),
+        ("line 4".into(), "`cache_hit` is `True`".into())
+    );
+    assert!(replay.counts().to_string().ends_with("2 taken, 1 no requests to an engine, 1 out of order and sorted"));
     let json = r#"[{"startTime": "2025-06-01 10:00:00+02:00", "endTime": "2025-06-01 10:00:05", "prompt_tokens": 3, "completion_tokens": 4, "metadata": {"a": {"b": 1}}}]"#;
     assert_eq!(read(json).1, [(0, 3, 4)]);
 }
@@ -142,6 +170,12 @@ fn dynamo() {
     // The third hash stands for two tokens, which fill no block.
     assert_eq!((ids(0).len(), ids(1).len(), ids(1)[..4] == ids(0)[..]), (4, 8, true));
     assert!(arrivals[0].session.is_some() && arrivals[0].session == arrivals[1].session);
+    // Whether a record states its replay is its own affair: others have their tokens elsewhere.
+    let mixed = text.replace(
+        ",\"replay\":{\"trace_block_size\":64,\"input_length\":64,\"input_sequence_hashes\":[14879255164371896291]}",
+        "",
+    );
+    assert_eq!(read(&mixed), (Format::Dynamo, vec![(0, 64, 8), (500, 130, 16)], (1, 0)));
     let short = text.replace("[14879255164371896291,27,99]", "[14879255164371896291,27]");
     assert!(first_error(&TraceSpec::new(file(short).path())).to_string().contains("one id for each block"));
 }
@@ -181,6 +215,15 @@ fn sums_of_requests_become_a_profile() {
     };
     wrong(&csv.replace("1700010800,b", "1700010801,b"), ":3: column `end_time`: expected the end of a window as long");
     wrong(&csv.replace("end_time", "end"), "lacks end_time");
+    // Lengths that no request has are not cut to one that it may have.
+    let head = "start_time,end_time,model,num_model_requests,input_tokens,output_tokens\n";
+    wrong(&format!("{head}1700000000,1700003600,a,5,0,0\n"), "prompts have 0.000 tokens on average (0 of 5 requests)");
+    wrong(&format!("{head}1700000000,1700003600,a,5,500,1\n"), "answers have 0.200 tokens on average");
+    wrong(&format!("{head}1700000000,1700003600,a,5,150000000,500\n"), "prompts have 30000000.000 tokens on average");
+    wrong(
+        &format!("{head}1700000000,1700003600,a,1e15,1e15,1e15\n"),
+        "a window of 3600 s has 1000000000000000 requests",
+    );
     wrong(&csv.replace(",36,", ",x,"), ":2: column `num_model_requests`: expected a number");
 }
 

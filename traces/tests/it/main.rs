@@ -25,6 +25,7 @@ mod population;
 mod prometheus;
 mod quirks;
 mod real;
+mod records;
 mod serde_forms;
 mod sessions;
 mod transform;

@@ -136,7 +136,7 @@ fn resets_servers_and_aborted_requests() {
     // The restart costs the requests since the scrape before, less those counted after it.
     assert!((fit.requests - (600.0 + 600.0 - 60.0 + 50.0)).abs() < 1e-9, "{fit:?}");
     assert_eq!(fit.resets, 1);
-    assert!((fit.aborted_share - 60.0 / 1190.0).abs() < 1e-9 && fit.running == Some(24.0), "{fit:?}");
+    assert!((fit.aborted_share.expect("counted") - 60.0 / 1190.0).abs() < 1e-9 && fit.running == Some(24.0), "{fit:?}");
     let ArrivalSpec::Poisson { rate } = fit.spec().arrivals else { panic!("{fit:?}") };
     assert!((rate.0 - 1190.0 / 150.0).abs() < 1e-4, "{rate:?}");
     assert_eq!(fit.window, Span(150 * SECOND));
@@ -216,4 +216,49 @@ fn what_is_wrong_is_told() {
     let still = Server::default().scrape(0, Some(0)) + &Server::default().scrape(0, Some(60_000));
     assert!(matches!(fit(&still, &other), Err(MetricsError::Idle)));
     assert!(matches!(fit("{\"status\": 5", &other), Err(MetricsError::Syntax { line: 1, .. })));
+}
+
+/// The same traffic as other servers name it.
+fn renamed(text: &str, names: &[(&str, &str)]) -> String {
+    let counted = text.lines().filter(|line| !line.contains("_created")).map(|line| format!("{line}\n"));
+    names.iter().fold(counted.collect::<Vec<_>>().concat(), |text, (from, to)| text.replace(from, to))
+}
+
+const SGLANG: [(&str, &str); 4] = [
+    ("vllm:request_prompt_tokens", "sglang:prompt_tokens_histogram"),
+    ("vllm:request_generation_tokens", "sglang:generation_tokens_histogram"),
+    ("vllm:num_requests_running", "sglang:num_running_reqs"),
+    ("vllm:request_success_total", "sglang:num_requests_total"),
+];
+
+const TGI: [(&str, &str); 4] = [
+    ("vllm:request_prompt_tokens", "tgi_request_input_length"),
+    ("vllm:request_generation_tokens", "tgi_request_generated_tokens"),
+    ("vllm:num_requests_running", "tgi_batch_current_size"),
+    ("vllm:request_success_total", "tgi_request_success"),
+];
+
+#[test]
+fn other_servers_say_the_same_by_other_names() {
+    let (text, _) = hour(true);
+    let expected = fit(&text, &options(600)).expect("vLLM");
+    let sglang = fit(&renamed(&text, &SGLANG), &options(600)).expect("SGLang");
+    assert_eq!(MetricsFit { aborted_share: expected.aborted_share, ..sglang }, expected);
+    let tgi = fit(&renamed(&text, &TGI), &options(600)).expect("TGI");
+    assert_eq!(tgi.aborted_share, None);
+    assert_eq!(MetricsFit { aborted_share: expected.aborted_share, ..tgi }, expected);
+    // SGLang counts what was aborted apart, and TGI not at all.
+    let aborted = |at: u64, count: u32| {
+        format!("sglang:num_aborted_requests_total{{model_name=\"meta-llama/Llama-3.1-8B\"}} {count} {at}000\n")
+    };
+    let counted = aborted(1_700_000_000, 100) + &aborted(1_700_003_600, 2260) + &renamed(&text, &SGLANG);
+    assert!((fit(&counted, &options(600)).expect("SGLang").aborted_share.expect("counted") - 0.1).abs() < 1e-9);
+    let without = renamed(&text, &SGLANG[2..]);
+    let error = fit(&without.replace("vllm:request_", "x"), &options(600)).expect_err("no lengths").to_string();
+    assert!(
+        error.contains("no `sglang:prompt_tokens_histogram_bucket`") && error.contains("--collect-tokens-histogram"),
+        "{error}"
+    );
+    let error = fit(&without, &options(600)).expect_err("two kinds").to_string();
+    assert!(error.contains("metrics of vLLM and SGLang"), "{error}");
 }

@@ -77,8 +77,12 @@ pub(crate) enum Unit {
     Us,
     /// Nanoseconds.
     Ns,
-    /// Dates.
+    /// Dates with the year first.
     Datetime,
+    /// Dates with the month first, as in 11/28/2026.
+    Mdy,
+    /// Dates with the day first, as in 28/11/2026.
+    Dmy,
 }
 
 impl From<Unit> for TimeUnit {
@@ -89,6 +93,8 @@ impl From<Unit> for TimeUnit {
             Unit::Us => TimeUnit::Us,
             Unit::Ns => TimeUnit::Ns,
             Unit::Datetime => TimeUnit::Datetime,
+            Unit::Mdy => TimeUnit::Mdy,
+            Unit::Dmy => TimeUnit::Dmy,
         }
     }
 }

@@ -42,12 +42,14 @@ pub(super) fn of_usage(usage: &Usage) -> String {
 }
 
 /// The kinds of rows that are left out, and where they stand.
-pub(super) fn left_out(guess: &Guess) -> Vec<(&'static str, &Lines)> {
+pub(super) fn left_out(guess: &Guess) -> Vec<(String, &Lines)> {
     let left_out = &guess.left_out;
+    let no_request = format!("rows that are no requests to an engine ({})", left_out.no_request_why);
     let kinds = [
-        ("rows with empty cells", &left_out.empty),
-        ("rows that cannot be read", &left_out.invalid),
-        ("failed requests (no tokens)", &left_out.failed),
+        ("rows with empty cells".to_owned(), &left_out.empty),
+        ("rows that cannot be read".to_owned(), &left_out.invalid),
+        ("failed requests (no tokens)".to_owned(), &left_out.failed),
+        (no_request, &left_out.no_request),
     ];
     kinds.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
@@ -133,11 +135,21 @@ fn trace(page: &mut Page, guess: &Guess, log: &Path, keep: Option<&Vec<String>>)
         let instead = instead.as_ref().map_or_else(String::new, |option| format!(" (otherwise `{option}`)"));
         page.remark(4, &format!("{taken}{instead}"));
     }
+    for doubt in &guess.doubts {
+        page.remark(4, &format!("Doubtful: {doubt}"));
+    }
     if let Some(columns) = &trace.columns {
         page.set(4, "columns", &json!(columns));
     }
     if let Some(arrivals) = &trace.arrivals {
-        page.remark(4, "The log has no times; these are drawn.");
+        page.remark(
+            4,
+            if guess.replaced {
+                "Drawn arrivals replace the times of the log (`--rate`); leave `arrivals` out to play the log's own."
+            } else {
+                "The log has no times; these are drawn."
+            },
+        );
         page.set(4, "arrivals", &json!(arrivals));
     }
     if let Some(keep) = keep {

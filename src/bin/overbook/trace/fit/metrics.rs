@@ -1,4 +1,4 @@
-//! A generator fitted to the metrics of vLLM servers.
+//! A generator fitted to the metrics of servers.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -34,12 +34,13 @@ pub(super) fn fit(args: &FitArgs) -> Result<Fitted, Failure> {
     let peak = fit.rates.iter().copied().fold(0.0, f64::max);
     let mean = fit.requests / fit.span.as_secs_f64();
     let shown = |gauge: Option<f64>| gauge.map_or_else(|| "not scraped".to_owned(), |value| format!("{value:.1}"));
+    let aborted = fit.aborted_share.map_or_else(|| "not counted".to_owned(), |share| format!("{:.1} %", 100.0 * share));
     let of = |what: &str| what.to_owned();
     let rows = [
         vec![of("requests finished"), format!("{:.0} in {}, {mean:.4}/s", fit.requests, fit.span)],
         vec![of("windows"), format!("{} of {}, highest {peak:.4}/s", fit.rates.len(), fit.window)],
         vec![of("counter resets"), fit.resets.to_string()],
-        vec![of("aborted"), format!("{:.1} %", 100.0 * fit.aborted_share)],
+        vec![of("aborted"), aborted],
         vec![of("running, mean"), shown(fit.running)],
         vec![of("waiting, mean"), shown(fit.waiting)],
         vec![of("prompt tokens"), lengths(&fit.prompt)],
