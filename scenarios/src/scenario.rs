@@ -36,7 +36,7 @@ pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
 pub(crate) use problems::key_of;
 pub use row::{BrakeSpec, CommandSpec, ResponseSpec, RowSpec, TelemetrySpec};
 pub use slo::{GoodputSpec, QualitySpec, Slo};
-pub use sweep::SweepSpec;
+pub use sweep::{DrawSpec, SweepSpec};
 pub use version::EngineVersion;
 pub use workload::{ClientTimeSpec, Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};
 
