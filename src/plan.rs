@@ -18,6 +18,7 @@ mod space;
 mod trial;
 
 use overbook_reports::plan::{Grown, Plan};
+use overbook_scenarios::scenario::PlanSpec;
 use overbook_scenarios::{Point, Problems};
 use overbook_traces::Growth;
 
@@ -56,7 +57,9 @@ impl Experiment {
     pub fn plan(&self, options: &Options, command: &str, on_news: &dyn Fn(&str)) -> Result<PlanOutcome, Error> {
         let (base, planned) = self.to_plan()?;
         refuse_what_cannot_be_planned(&base, planned.spec.survive)?;
-        let shapes = space::shapes(&planned, &Said::by(base.source()));
+        let said = Said::by(base.source());
+        refuse_idle_prices(&base, &planned.spec, &said)?;
+        let shapes = space::shapes(&planned, &said);
         let shapes = shapes.map_err(|why| base.source().refused("plan", &why, "fewer values make fewer shapes"))?;
         let most = planned.spec.gpus_most;
         let candidates: Vec<Candidate> = shapes.into_iter().map(|shape| Candidate::new(shape, &base, most)).collect();
@@ -262,6 +265,7 @@ fn on_all_requests(
 fn refuse_what_cannot_be_planned(base: &Experiment, survive: u32) -> Result<(), Error> {
     let closed =
         "a plan is for requests that come by themselves: clients of a closed loop send as fast as they are answered";
+    let watts = "a plan does not weigh watts yet, and fleets of other sizes draw others";
     let cases = [
         (
             "fleet.pools",
@@ -270,6 +274,13 @@ fn refuse_what_cannot_be_planned(base: &Experiment, survive: u32) -> Result<(), 
         ),
         ("fleet.controllers.autoscale", "a plan sizes fleets that stand all the time", "leave `autoscale` out"),
         ("workload.clients", closed, "give rates of arrivals, or a trace with times"),
+        ("power", watts, "leave it out, and run `answer.yaml` with it"),
+        ("fleet.row", watts, "leave it out, and run `answer.yaml` with it"),
+        (
+            "sweep",
+            "a plan chooses by itself and plays no study",
+            "name what may be chosen in `plan.axes`, and leave `sweep` out",
+        ),
     ];
     let lost = (
         "fleet.controllers.failures",
@@ -283,6 +294,15 @@ fn refuse_what_cannot_be_planned(base: &Experiment, survive: u32) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Refuses prices of GPU types that the plan does not choose from.
+fn refuse_idle_prices(base: &Experiment, spec: &PlanSpec, said: &Said) -> Result<(), Error> {
+    let gpus = spec.gpus_of(said.gpu());
+    let Some(idle) = spec.prices.keys().find(|gpu| !gpus.contains(gpu)) else { return Ok(()) };
+    let message = format!("`{idle}` has a price and is no GPU to choose from");
+    let help = format!("the plan chooses from {}; `plan.gpus` names others", gpus.join(", "));
+    Err(base.source().refused("plan.prices", &message, &help).into())
 }
 
 /// Refuses prices of some GPU types, where others have none.

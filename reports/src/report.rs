@@ -25,14 +25,14 @@ pub struct Verdict {
     pub side: Side,
     /// The target [SI units].
     pub target: f64,
-    /// What the run has; `None` (nothing to measure) does not meet any target.
+    /// What the run has, by [`Summary::judged`]; `None` (nothing to measure, or too many requests came to nothing) does not meet any target.
     pub value: Option<f64>,
 }
 
 impl Verdict {
     /// The figure must not exceed `target`.
     pub fn at_most(metric: &str, target: f64, summary: &Summary) -> Verdict {
-        Verdict { metric: metric.to_owned(), side: Side::AtMost, target, value: summary.metric(metric) }
+        Verdict { metric: metric.to_owned(), side: Side::AtMost, target, value: summary.judged(metric) }
     }
 
     /// The figure must reach `target`.
@@ -185,7 +185,9 @@ impl Report {
         };
         let (label, value, target) = (worst.label(), worst.value_text(), worst.target_text());
         if worst.value.is_none() {
-            return format!("{label} ({target}) has no value: no request got that far.");
+            return format!(
+                "{label} ({target}) has no value: too many requests came to nothing, or none got that far."
+            );
         }
         let strain = worst.strain();
         match (worst.met(), worst.side) {

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use overbook_sim::calibrate::{StepProfile, StepProfileError};
 use overbook_sim::cost::{
-    Constant, Cost, CostError, CostModel, Eager, PrefillPart, Retained, RetentionWork, Roofline, StepCost, StepShape,
+    Constant, Cost, CostError, CostModel, Eager, Pace, PrefillPart, Retained, RetentionWork, Roofline, StepCost,
+    StepShape,
 };
 use overbook_sim::fleet::{
     Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, Frontend,
@@ -423,7 +424,7 @@ impl Point {
         };
         let budget = retention.budget.min(longest);
         let every = if retention.output == OutputRule::Keep { u32::MAX } else { retention.every };
-        let pace = (budget, every);
+        let pace = Pace { budget, every, prompt: retention.prompt };
         let work = RetentionWork::new(&work, pace, &self.gpu, (&self.model, &shard), layout.kv);
         Ok(Box::new(Retained::new(whole, work)))
     }

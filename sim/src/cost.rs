@@ -24,7 +24,7 @@ pub use host::HostCost;
 pub use jitter::Jitter;
 pub(crate) use point::scale;
 pub use point::{DecodeParts, OperatingPoint, Parts, Slowdown, UNIT};
-pub use retained::{Retained, RetentionWork, SlotWork};
+pub use retained::{Pace, Retained, RetentionWork, SlotWork};
 pub use roofline::{CostError, Roofline};
 
 /// Units of [`Cost`] in one nanosecond.

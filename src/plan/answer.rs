@@ -9,6 +9,7 @@ use overbook_scenarios::scenario::{PlanMode, PlanSpec};
 use overbook_scenarios::{Point, export, facts};
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::trust::Trust;
+use overbook_traces::Growth;
 
 use super::headroom::{Headroom, RESOLUTION};
 use super::hunt::{Candidate, Hunt, Stage};
@@ -116,6 +117,7 @@ impl Answer<'_> {
                 plan.assumptions.push(("KV link".to_owned(), format!("{link}, by default: say `plan.link`")));
             }
         }
+        plan.requests.extend(self.unseen());
         plan.growth.clone_from(&self.growth);
         plan.too_close_to_call = plan.headroom.first().is_some_and(|one| one.low <= 1.0);
         plan.sentence = self.sentence(&plan, spec);
@@ -145,6 +147,25 @@ impl Answer<'_> {
                 of - judged
             )
         }
+    }
+
+    /// The overloads that the requests are too few to show.
+    fn unseen(&self) -> Option<(String, String)> {
+        let growth = self.headroom.first().map_or(Growth::Faster, |one| one.growth);
+        let headroom = self.headroom.first().map_or(1.0, |one| one.factor);
+        let grown = self.growth.iter().map(|one| one.factor);
+        let most = grown.fold(headroom, f64::max).max(1.0);
+        let of = |factor: f64| {
+            let unseen = self.requests.unseen(growth, factor, self.hunt.bench.promises)?;
+            Some(format!("up to {} at {}×", Unit::Share.show(unseen), number(factor)))
+        };
+        let told: Vec<String> = [1.0, most].into_iter().filter_map(of).collect();
+        let told = if most > 1.0 { told } else { told.into_iter().take(1).collect() };
+        (!told.is_empty()).then(|| {
+            let text =
+                "an overload shows only once a queue is longer than the promises allow; too short to show are those of";
+            ("Not seen".to_owned(), format!("{text} {}; more requests would", told.join(", and ")))
+        })
     }
 
     fn promises(&self) -> Vec<String> {
@@ -323,6 +344,7 @@ impl Answer<'_> {
         let price = fleet.usd_per_month.map_or_else(String::new, |usd| format!(", ${} a month,", count(usd)));
         let size = match fleet.replicas.split_once(" + ") {
             Some((prefill, decode)) => format!("{prefill} replicas for prompts and {decode} that decode"),
+            None if fleet.replicas == "1" => "1 replica".to_owned(),
             None => format!("{} replicas", fleet.replicas),
         };
         let shape = fleet.shape.trim_start_matches(fleet.gpu.as_str()).trim_start_matches(", ");

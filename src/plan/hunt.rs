@@ -168,6 +168,7 @@ impl Hunt<'_> {
     pub(crate) fn cheapest(&mut self, on_trials: &dyn Fn(usize, f64)) -> Result<(), Error> {
         while !self.interrupted {
             let beaten = self.answer().map(|(at, size)| (self.candidates[at].cost(size.replicas()), at));
+            self.limit(|at, cost| beaten.is_none_or(|(least, other)| cost < least || (cost <= least && at <= other)));
             let mut open: Vec<(f64, usize)> = self.open().collect();
             open.retain(|(least, at)| {
                 beaten.is_none_or(|(cost, other)| *least < cost || (*least <= cost && *at <= other))
@@ -183,13 +184,17 @@ impl Hunt<'_> {
 
     /// Goes on until the next-best shapes are known, and what the fleets just too small come to.
     pub(crate) fn alternatives(&mut self) -> Result<(), Error> {
-        let Some((answer, size)) = self.answer() else { return Ok(()) };
+        let Some((answer, size)) = self.answer() else {
+            self.limit(|_, _| true);
+            return Ok(());
+        };
         let dear = self.candidates[answer].cost(size.replicas()) * DEAR;
         while !self.interrupted {
             let others = self.candidates.iter().enumerate().filter(|(at, _)| *at != answer);
             let mut known: Vec<f64> = others.filter_map(|(_, one)| one.best_cost()).collect();
             known.sort_by(f64::total_cmp);
             let most = known.get(ALTERNATIVES - 1).copied().unwrap_or(dear).min(dear);
+            self.limit(|_, cost| cost < most);
             let mut open: Vec<(f64, usize)> =
                 self.open().filter(|(least, at)| *at != answer && *least < most).collect();
             open.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -199,7 +204,19 @@ impl Hunt<'_> {
             }
             self.round(&open.iter().map(|(_, at)| *at).collect::<Vec<_>>())?;
         }
+        // What is left open is open at any price.
+        self.limit(|_, _| true);
         self.figures_of_the_nearest_failures()
+    }
+
+    /// Lets each shape try as many replicas as are worth their cost.
+    fn limit(&mut self, worth: impl Fn(usize, f64) -> bool) {
+        for (at, candidate) in self.candidates.iter_mut().enumerate() {
+            let most = (1..=candidate.most).rev().find(|&replicas| worth(at, candidate.cost(replicas))).unwrap_or(0);
+            if let Some(search) = &mut candidate.search {
+                search.within(most);
+            }
+        }
     }
 
     /// Takes the largest fleets that fail, of the shapes that hold, to the end of their run: how far are they off?
@@ -303,7 +320,14 @@ impl Hunt<'_> {
 
 /// A trial of what cannot be built.
 fn unbuilt(why: String) -> Trial {
-    let verdict =
-        super::judge::Verdict { held: false, stopped: None, misses: (0, 0), seen: 0, lost: 0, kept: Vec::new() };
+    let verdict = super::judge::Verdict {
+        held: false,
+        stopped: None,
+        misses: (0, 0),
+        seen: 0,
+        lost: 0,
+        rejected: 0,
+        kept: Vec::new(),
+    };
     Trial { verdict, summary: None, latencies: [None; 4], failed: Some(why), interrupted: false }
 }

@@ -118,29 +118,32 @@ impl Promises {
 
     /// Until when requests that arrive are judged: those after it have not the time to end, as promised, before the last arrival.
     pub(crate) fn judged_until(&self, last: Time, output_mean: f64) -> Time {
-        let needed = match (self.ttft(), self.tpot()) {
-            (None, None) => 0.0,
-            (ttft, tpot) => {
-                let of = |bound: Option<(Span, f64)>| bound.map_or(0.0, |(most, _)| most.0 as f64);
-                of(ttft) + of(tpot) * output_mean
-            }
-        };
+        let of = |bound: Option<(Span, f64)>| bound.map_or(0.0, |(most, _)| most.0 as f64);
+        let needed = of(self.ttft()) + of(self.tpot()) * output_mean;
         Time(last.0 - needed.min(last.0 as f64 * UNJUDGED_MAX) as u64)
     }
 
-    /// Judges so many requests at most: those that arrive until then. With `lost_are_excused` those that a failed replica has lost are
-    /// not judged.
-    pub(crate) fn judge(&self, until: Time, of: u64, lost_are_excused: bool) -> Judge<'_> {
+    /// How far a request may fall behind the arrivals without missing a promise [s]: the longest promised time to first token, and without one the
+    /// longest promised time in all. A queue that grows less than that over a stretch does not show in it.
+    pub(crate) fn patience(&self) -> Option<f64> {
+        let bound = self.ttft().or_else(|| self.tightest(Measure::E2el, |slo| slo.e2el));
+        bound.map(|(most, _)| most.as_secs_f64())
+    }
+
+    /// Judges so many requests at most: those that arrive until then. Where a replica fails, `fails_at`, those that it had then and lost are
+    /// not judged; all that come later must be served.
+    pub(crate) fn judge(&self, until: Time, of: u64, fails_at: Option<Time>) -> Judge<'_> {
         let over = vec![0; self.0.len()];
         Judge {
             promises: &self.0,
             until,
             of,
-            excused: lost_are_excused,
+            fails_at,
             seen: 0,
             without_tpot: 0,
             over,
             lost: 0,
+            rejected: 0,
             sums: Vec::new(),
             latencies: Vec::new(),
             misses: (0, 0),
@@ -161,14 +164,15 @@ pub(crate) struct Judge<'a> {
     until: Time,
     /// Requests to be judged at most.
     of: u64,
-    excused: bool,
+    fails_at: Option<Time>,
     /// Judged so far; those of them that have no time per output token.
     seen: u64,
     without_tpot: u64,
     /// Requests above the bound of each promise.
     over: Vec<u64>,
-    /// Requests that came to nothing.
+    /// Requests that came to nothing, and those of them that were rejected.
     lost: u64,
+    rejected: u64,
     /// Sums of the latencies [ns], and all of them, by measure.
     sums: Vec<u128>,
     latencies: Vec<Histogram>,
@@ -203,12 +207,13 @@ impl Judge<'_> {
     fn count(&mut self, row: &RequestRow) {
         let finished = match row.outcome {
             Outcome::FailedInTrace | Outcome::Cancelled => return,
-            Outcome::Failed if self.excused => return,
+            Outcome::Failed if self.fails_at.is_some_and(|fails_at| row.arrival <= fails_at) => return,
             Outcome::Finished => true,
             Outcome::Expired | Outcome::Rejected | Outcome::Failed => false,
         };
         self.seen += 1;
         self.lost += u64::from(!finished);
+        self.rejected += u64::from(row.outcome == Outcome::Rejected);
         self.without_tpot += u64::from(finished && row.tpot().is_none());
         for measure in Measure::ALL {
             if let Some(latency) = measure.of(row).filter(|_| finished) {
@@ -246,6 +251,7 @@ impl Judge<'_> {
             misses: self.misses,
             seen: self.seen,
             lost: self.lost,
+            rejected: self.rejected,
             kept,
         }
     }
@@ -259,7 +265,8 @@ impl Judge<'_> {
                 // Requests that came to nothing are above every bound.
                 let rank = (n as f64 * share).ceil() / (n - self.lost.min(n)).max(1) as f64;
                 let value = self.latencies[*measure as usize].quantile(rank.min(1.0)).filter(|_| rank <= 1.0 && whole);
-                let met = if over > may { Some(false) } else { whole.then_some(true) };
+                // As in a run: what no request has is no promise kept.
+                let met = if over > may { Some(false) } else { whole.then_some(n > 0) };
                 Kept {
                     metric: metric.clone(),
                     bound: most.as_secs_f64(),
@@ -361,8 +368,9 @@ pub(crate) struct Verdict {
     /// Requests that missed goodput by their first token, and by what came after it.
     pub(crate) misses: (u64, u64),
     pub(crate) seen: u64,
-    /// Requests that came to nothing.
+    /// Requests that came to nothing, and those of them that were rejected.
     pub(crate) lost: u64,
+    pub(crate) rejected: u64,
     pub(crate) kept: Vec<Kept>,
 }
 

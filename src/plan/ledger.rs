@@ -98,7 +98,7 @@ fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(f64, f64)
         (Some(holds), None, _) => {
             format!("smaller than fleets that fail, or larger than {holds} replicas, which hold")
         }
-        (None, None, _) => format!("none of up to {} replicas holds: the largest tried fails", candidate.most),
+        (None, None, _) => format!("none of up to {} replicas holds: the largest tried fail", candidate.most),
         (_, _, Some((gpus, _))) => {
             let own = candidate.gpus(least);
             format!("at least {least} replicas are needed, {own} GPUs: no cheaper than the answer with {gpus}")

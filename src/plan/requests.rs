@@ -1,6 +1,6 @@
 //! The requests of a plan: those of the busiest stretch in memory, and what is known of all.
 
-use overbook_reports::format::{count, number};
+use overbook_reports::format::{Unit, count, number};
 use overbook_scenarios::Point;
 use overbook_scenarios::scenario::PlanSpec;
 use overbook_sim::time::{Span, Time};
@@ -10,6 +10,10 @@ use overbook_traces::{Growth, Held, Stretch, busiest};
 use super::judge::Promises;
 use super::trial::Load;
 use crate::{Error, Options};
+
+/// An overload that a stretch does not show: from here on it is said, and above this no window is so short.
+const UNSEEN_TOLD: f64 = 0.02;
+const UNSEEN_MAX: f64 = 0.1;
 
 /// The requests of a plan.
 pub(crate) struct Requests {
@@ -26,7 +30,7 @@ impl Requests {
     /// Finds the busiest stretch and reads it. `None` if the user has stopped it.
     ///
     /// # Errors
-    /// The requests cannot be read, there are none, or they follow on answers.
+    /// The requests cannot be read, there are none, they follow on answers, or `plan.window` is too short for the promises.
     pub(crate) fn read(
         point: &Point,
         spec: &PlanSpec,
@@ -38,6 +42,20 @@ impl Requests {
         let tokens: u64 = held.arrivals().iter().map(|arrival| u64::from(arrival.output_tokens)).sum();
         let output_mean = tokens as f64 / held.arrivals().len().max(1) as f64;
         let load = Load::new(held, stretch.span(), promises);
+        if let Some(patience) = promises.patience().filter(|_| !stretch.is_whole()) {
+            let unseen = patience / window.as_secs_f64();
+            if unseen > UNSEEN_MAX {
+                let told = format!(
+                    "`plan.window` is {}: a fleet may fall behind by {} a request before a promise shows it, so that {} more than it can serve would \
+                     pass; make it {} or more",
+                    Duration(window),
+                    Unit::Seconds.show(patience),
+                    Unit::Share.show(unseen),
+                    Unit::Seconds.show(patience / UNSEEN_TOLD)
+                );
+                return Err(Error::Plan(told));
+            }
+        }
         let recorded = point.scenario.workload.trace.is_some();
         Ok(Some(Requests { load, stretch, window, recorded, output_mean }))
     }
@@ -76,6 +94,13 @@ impl Requests {
     /// Requests per second in the busiest stretch.
     pub(crate) fn rate(&self) -> f64 {
         self.stretch.requests as f64 / self.stretch.span().as_secs_f64().max(1e-9)
+    }
+
+    /// The largest overload that the requests would not show at so many times the load, as a share of it, where that is not little: promises leave
+    /// queues the time to grow.
+    pub(crate) fn unseen(&self, growth: Growth, factor: f64, promises: &Promises) -> Option<f64> {
+        let length = self.load.length_s() / if growth == Growth::Faster { factor } else { 1.0 };
+        promises.patience().map(|patience| patience / length.max(1e-9)).filter(|unseen| *unseen > UNSEEN_TOLD)
     }
 
     /// What decides, in a line.

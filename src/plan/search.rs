@@ -1,6 +1,7 @@
 //! The smallest size of a shape that keeps the promises: step by step, so that many shapes can be searched side by side.
 //!
-//! More replicas never break a promise that fewer keep; where prompts and decodes are apart, that holds for each side alone.
+//! More replicas never break a promise that fewer keep; where prompts and decodes are apart, that holds for each side alone. So if any split of
+//! up to so many replicas holds, one of exactly so many does: before the search gives up, all of these were tried, or are smaller than one that failed.
 
 use overbook_scenarios::scenario::PlanMode;
 
@@ -18,14 +19,13 @@ struct Count {
     reached: u32,
     /// Known to be enough.
     holds: Option<u32>,
-    most: u32,
 }
 
 impl Count {
-    /// The next number to try above what has failed; `None` if there is no more.
-    fn up(&self) -> Option<u32> {
+    /// The next number to try above what has failed, up to `limit`; `None` if there is no more.
+    fn up(&self, limit: u32) -> Option<u32> {
         let from = self.failed.max(self.reached);
-        (from < self.most).then(|| (from + 1 + from / GROWTH).min(self.most))
+        (from < limit).then(|| (from + 1 + from / GROWTH).min(limit))
     }
 
     /// The next number to try below what holds; `None` if the smallest is known.
@@ -76,8 +76,14 @@ pub(crate) struct Search {
     last: Option<(Size, f64)>,
     /// What bounds leave at least, of each side.
     least: (u32, u32),
-    /// Replicas at most.
-    most: u32,
+    /// Replicas at most that are tried now.
+    limit: u32,
+    /// Splits that failed and are not smaller than another that did.
+    failures: Vec<(u32, u32)>,
+    /// Where the last failure points: more replicas for prompts than this, or fewer.
+    hint: Option<(u32, Side)>,
+    /// No split of so many replicas or fewer holds.
+    refuted_up_to: u32,
     /// Whether trades between the sides are tried: they may come back to what was refuted.
     trades: bool,
 }
@@ -86,12 +92,9 @@ impl Search {
     /// Begins at sizes that are known to be the least possible; `most` replicas in all.
     pub(crate) fn new(mode: PlanMode, (least, least_decode): (u32, u32), most: u32) -> Search {
         let apart = mode == PlanMode::Apart;
-        let count = |least: u32, most: u32| Count { failed: least.saturating_sub(1), reached: 0, holds: None, most };
-        let (first, second) = if apart {
-            (count(least, most.saturating_sub(1)), count(least_decode, most.saturating_sub(1)))
-        } else {
-            (count(least, most), Count { failed: 0, reached: 0, holds: Some(0), most: 0 })
-        };
+        let count = |least: u32| Count { failed: least.saturating_sub(1), reached: 0, holds: None };
+        let second = if apart { count(least_decode) } else { Count { holds: Some(0), ..count(1) } };
+        let first = count(least);
         Search {
             apart,
             first,
@@ -99,9 +102,27 @@ impl Search {
             phase: Phase::Up,
             best: None,
             last: None,
-            least: (least, least_decode),
-            most,
+            least: (least.max(1), least_decode.max(1)),
+            limit: most,
+            failures: Vec::new(),
+            hint: None,
+            refuted_up_to: 0,
             trades: true,
+        }
+    }
+
+    /// Tries no more than so many replicas from now on, until something holds.
+    pub(crate) fn within(&mut self, limit: u32) {
+        if self.limit != limit {
+            self.limit = limit;
+            self.refute();
+        }
+    }
+
+    /// Whether anything was tried and failed, and nothing is left of so many replicas.
+    fn refute(&mut self) {
+        if self.apart && self.phase == Phase::Up && self.limit > self.refuted_up_to && self.split().is_none() {
+            self.refuted_up_to = self.limit;
         }
     }
 
@@ -109,10 +130,11 @@ impl Search {
     pub(crate) fn next(&self) -> Option<Size> {
         match self.phase {
             Phase::Done => None,
-            Phase::Up if !self.apart => self.first.up().map(Size::Together),
+            Phase::Up if !self.apart => self.first.up(self.limit).map(Size::Together),
             Phase::Up => {
-                let size = Size::Apart(self.first.up()?, self.second.up()?);
-                (size.replicas() <= self.most).then_some(size).or_else(|| self.squeezed())
+                let grown = self.first.up(self.limit).zip(self.second.up(self.limit));
+                let grown = grown.map(|(prefill, decode)| Size::Apart(prefill, decode));
+                grown.filter(|size| size.replicas() <= self.limit).or_else(|| self.split())
             }
             Phase::Prefill if !self.apart => self.first.down().map(Size::Together),
             Phase::Prefill => Some(Size::Apart(self.first.down()?, self.second.holds?)),
@@ -121,11 +143,24 @@ impl Search {
         }
     }
 
-    /// The smallest sizes that have not failed, where growing by steps would leave the limit.
-    fn squeezed(&self) -> Option<Size> {
-        let above = |count: &Count| count.failed.max(count.reached) + 1;
-        let size = Size::Apart(above(&self.first), above(&self.second));
-        (size.replicas() <= self.most).then_some(size)
+    /// The next split of all replicas that may be tried, where growing by steps would go beyond them. The middle of what the last failure points to
+    /// comes first.
+    fn split(&self) -> Option<Size> {
+        if self.limit <= self.refuted_up_to {
+            return None;
+        }
+        let (least, least_decode) = self.least;
+        let open: Vec<u32> = (least..=self.limit.saturating_sub(least_decode))
+            .filter(|&p| !self.failures.iter().any(|&(prefill, decode)| p <= prefill && self.limit - p <= decode))
+            .collect();
+        let pointed = |p: &&u32| match self.hint {
+            Some((at, Side::Prefill)) => **p > at,
+            Some((at, Side::Decode)) => **p < at,
+            _ => true,
+        };
+        let near: Vec<&u32> = open.iter().filter(pointed).collect();
+        let prefill = near.get(near.len() / 2).copied().or_else(|| open.get(open.len() / 2))?;
+        Some(Size::Apart(*prefill, self.limit - prefill))
     }
 
     fn traded(&self, at: usize) -> Option<Size> {
@@ -139,7 +174,7 @@ impl Search {
     pub(crate) fn least(&self) -> u32 {
         match self.best {
             Some(best) if self.phase == Phase::Done => best.replicas(),
-            _ if self.apart => self.first.failed + self.second.failed + 2,
+            _ if self.apart => (self.first.failed + self.second.failed + 2).max(self.refuted_up_to + 1),
             _ => self.first.failed + 1,
         }
     }
@@ -168,6 +203,7 @@ impl Search {
 
     /// A size was tried and fails, for that side, having come so far: a share of the requests.
     pub(crate) fn failed(&mut self, size: Size, side: Side, came: f64) {
+        self.note(size, side);
         match (size, self.phase) {
             (_, Phase::Trade(at)) => {
                 self.phase = if at + 1 < TRADES.len() { Phase::Trade(at + 1) } else { Phase::Done }
@@ -200,17 +236,28 @@ impl Search {
             }
         }
         self.settle();
+        self.refute();
+    }
+
+    /// Keeps a split that failed, in place of those that are smaller.
+    fn note(&mut self, size: Size, side: Side) {
+        if let Size::Apart(prefill, decode) = size {
+            self.failures.retain(|&(p, d)| p > prefill || d > decode);
+            self.failures.push((prefill, decode));
+            self.hint = Some((prefill, side));
+        }
     }
 
     /// What held on a part of the requests fails on all of them: it is too small.
     pub(crate) fn refuted(&mut self, size: Size, side: Side) {
+        self.note(size, side);
         self.best = None;
         match size {
             Size::Together(replicas) => self.first = Count { failed: replicas, holds: None, ..self.first },
             Size::Apart(prefill, decode) => {
                 let too_few = |count: Count, tried: u32, blamed: bool| {
                     let failed = if blamed { tried } else { count.failed };
-                    Count { failed, reached: tried - 1, holds: None, ..count }
+                    Count { failed, reached: tried - 1, holds: None }
                 };
                 self.first = too_few(self.first, prefill, side != Side::Decode);
                 self.second = too_few(self.second, decode, side != Side::Prefill);
@@ -243,7 +290,7 @@ mod tests {
     use super::*;
 
     /// Runs a search against a rule; what it found, and how many sizes it tried.
-    fn searched(mut search: Search, holds: impl Fn(Size) -> (bool, Side)) -> (Option<Size>, usize) {
+    fn searched(mut search: Search, mut holds: impl FnMut(Size) -> (bool, Side)) -> (Option<Size>, usize) {
         let mut tried = 0;
         while let Some(size) = search.next() {
             tried += 1;
@@ -292,6 +339,51 @@ mod tests {
         }
         let found = search.best();
         assert_eq!(found, Some(Size::Apart(1, 4)));
+    }
+
+    #[test]
+    fn what_fits_into_few_replicas_is_found_whoever_is_blamed() {
+        // End-to-end promises blame both sides, and a small limit leaves few splits.
+        for most in [6, 9, 64] {
+            let search = Search::new(PlanMode::Apart, (1, 1), most);
+            let found = searched(search, |size| {
+                let Size::Apart(prefill, decode) = size else { panic!("apart") };
+                (prefill >= 5 && decode >= 1, Side::Both)
+            });
+            assert_eq!(found.0, Some(Size::Apart(5, 1)), "up to {most}");
+        }
+        for seed in 0..2000u64 {
+            let draw = |n: u64, below: u64| {
+                (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(7 * n as u32).wrapping_mul(n | 1) >> 40) % below
+            };
+            let (prefill, decode) = (1 + draw(1, 12) as u32, 1 + draw(2, 12) as u32);
+            let both = 2 + draw(3, 20) as u32;
+            let most = 2 + draw(4, 24) as u32;
+            let holds = |p: u32, d: u32| p >= prefill && d >= decode && p + d >= both;
+            let exists = (1..most).any(|p| holds(p, most - p));
+            let search = Search::new(PlanMode::Apart, (1, 1), most);
+            let mut tried = 0;
+            let (found, _) = searched(search, |size| {
+                let Size::Apart(p, d) = size else { panic!("apart") };
+                tried += 1;
+                (holds(p, d), [Side::Prefill, Side::Decode, Side::Both][draw(5 + tried, 3) as usize])
+            });
+            assert_eq!(found.is_some(), exists, "{prefill}, {decode}, {both} of {most}");
+            assert!(found.is_none_or(|size| matches!(size, Size::Apart(p, d) if holds(p, d))));
+        }
+    }
+
+    #[test]
+    fn a_limit_that_moves_is_kept() {
+        let mut search = Search::new(PlanMode::Apart, (1, 1), 40);
+        search.within(5);
+        while let Some(size) = search.next() {
+            assert!(size.replicas() <= 5);
+            search.failed(size, Side::Both, 0.0);
+        }
+        assert_eq!((search.least(), search.best()), (6, None));
+        search.within(40);
+        assert!(search.next().is_some_and(|size| size.replicas() > 5));
     }
 
     #[test]

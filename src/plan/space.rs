@@ -101,6 +101,10 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    pub(crate) fn gpu(&self) -> &str {
+        &self.gpu
+    }
+
     pub(crate) fn by(source: &Source) -> Said {
         let of_server = || {
             let server = Catalog::embedded().server(source.text_at("fleet.server")?).ok()?;
@@ -122,7 +126,7 @@ impl Said {
 /// There are too many: how many.
 pub(crate) fn shapes(planned: &Planned, said: &Said) -> Result<Vec<Shape>, String> {
     let Planned { spec, axes } = planned;
-    let gpus = if spec.gpus.is_empty() { vec![said.gpu.clone()] } else { spec.gpus.clone() };
+    let gpus = spec.gpus_of(&said.gpu);
     let parallel = if spec.tensor_parallel.is_empty() { PARALLEL.to_vec() } else { spec.tensor_parallel.clone() };
     let axes: Vec<Vec<Option<Choice>>> = further(axes, said);
     let combinations = axes.iter().map(Vec::len).product::<usize>();

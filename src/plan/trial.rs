@@ -115,21 +115,33 @@ impl Trial {
         match self.verdict.stopped {
             Some((seen, _)) if *over > 0 => {
                 let sign = if kept.least { "<" } else { ">" };
+                let lost = self.lost().map_or_else(String::new, |lost| format!(" ({lost})"));
                 format!(
-                    "{} {sign} {bound}: {over} of the first {seen} requests miss it, {may} may",
+                    "{} {sign} {bound}: {over} of the first {seen} requests miss it, {may} may{lost}",
                     label(&kept.metric)
                 )
             }
-            _ if self.verdict.lost > 0 => {
-                format!(
-                    "{} has no value: {} of {} requests came to nothing",
-                    label(&kept.metric),
-                    self.verdict.lost,
-                    self.verdict.seen
-                )
-            }
-            _ => format!("{} is beyond {bound}", label(&kept.metric)),
+            _ => match self.lost() {
+                Some(lost) => {
+                    format!("{} has no value: of {} requests {lost}", label(&kept.metric), self.verdict.seen)
+                }
+                None if kept.over == 0 && !kept.least => {
+                    format!("{} has no value: no request has one", label(&kept.metric))
+                }
+                None => format!("{} is beyond {bound}", label(&kept.metric)),
+            },
         }
+    }
+
+    /// How many requests came to nothing, and why, if any did.
+    fn lost(&self) -> Option<String> {
+        let Verdict { lost, rejected, .. } = self.verdict;
+        let why = match rejected {
+            0 => "",
+            _ if rejected == lost => ", rejected: too long for the context or the pool",
+            _ => ", some of them rejected: too long for the context or the pool",
+        };
+        (lost > 0).then(|| format!("{lost} came to nothing{why}"))
     }
 }
 
@@ -179,11 +191,11 @@ impl Bench<'_> {
     ) -> Result<Trial, Error> {
         let (cluster, mut costs) = fleet(point, self.policies, self.options)?;
         let mut costs: Vec<_> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
-        let survives = !point.scenario.fleet.controllers.failures.is_empty();
+        let fails_at = point.scenario.fleet.controllers.failures.iter().map(|failure| Time::ZERO + failure.at.0).min();
         let most = |requests: u64| if to_the_end { u64::MAX >> 1 } else { requests };
         let mut judge = Both {
-            early: self.promises.judge(until, most(of), survives),
-            all: self.promises.judge(Time::MAX, most(all), survives),
+            early: self.promises.judge(until, most(of), fails_at),
+            all: self.promises.judge(Time::MAX, most(all), fails_at),
         };
         let mut watch = |_| !self.options.cancel.is_cancelled();
         let ran = cluster.run_pools(requests, &mut costs, &mut judge, &mut watch);

@@ -94,6 +94,11 @@ impl PlanSpec {
         self.prices.get(gpu).copied().or(self.price).map(|price| price.0)
     }
 
+    /// The GPU types to choose from; `gpu` is the scenario's.
+    pub fn gpus_of(&self, gpu: &str) -> Vec<String> {
+        if self.gpus.is_empty() { vec![gpu.to_owned()] } else { self.gpus.clone() }
+    }
+
     /// Everything that is wrong with the values, as (path below `plan`, message, help).
     pub(crate) fn problems(&self) -> Vec<(String, String, Option<String>)> {
         let mut problems = Vec::new();
@@ -116,6 +121,18 @@ impl PlanSpec {
         for (at, parallel) in self.tensor_parallel.iter().enumerate().filter(|(_, n)| !(1..=64).contains(*n)) {
             add(&format!("tensor_parallel.{at}"), format!("is {parallel}; it must be between 1 and 64"));
         }
+        if let Some(at) = again(&self.modes) {
+            add(&format!("modes.{at}"), "stands there already".to_owned());
+        }
+        if let Some(at) = again(&self.tensor_parallel) {
+            add(&format!("tensor_parallel.{at}"), format!("{} stands there already", self.tensor_parallel[at]));
+        }
+        if let Some(at) = again(&self.growth) {
+            add(&format!("growth.{at}"), format!("{} stands there already", self.growth[at]));
+        }
+        if self.axes.contains_key("seed") {
+            add("axes.seed", "is nothing to choose: `plan.seeds` says how many are tried".to_owned());
+        }
         for (at, growth) in self.growth.iter().enumerate().filter(|(_, n)| !(1.0..=100.0).contains(*n)) {
             add(&format!("growth.{at}"), format!("is {growth}; it must be between 1 and 100 times the load"));
         }
@@ -123,9 +140,17 @@ impl PlanSpec {
     }
 }
 
-/// What an hour of a GPU costs [USD]. Written `2.5/gpu-h`.
+/// Where a value stands that stood before.
+fn again<T: PartialEq>(values: &[T]) -> Option<usize> {
+    (1..values.len()).find(|&at| values[..at].contains(&values[at]))
+}
+
+/// What an hour of a GPU costs [USD], from a tenth of a cent to a million. Written `2.5/gpu-h`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Price(pub f64);
+
+/// What an hour of a GPU may cost [USD].
+const PRICES: std::ops::RangeInclusive<f64> = 0.001..=1e6;
 
 /// What a price is written with.
 const PRICE_UNIT: &str = "/gpu-h";
@@ -138,7 +163,11 @@ impl FromStr for Price {
         let plain = text.trim().trim_start_matches('$');
         let Some(number) = plain.strip_suffix(PRICE_UNIT) else { return Err(told("has no unit of a price")) };
         let value: f64 = number.trim().parse().map_err(|_| told("is not a price"))?;
-        if value.is_finite() && value > 0.0 { Ok(Price(value)) } else { Err(told("is not a price above 0")) }
+        if PRICES.contains(&value) {
+            Ok(Price(value))
+        } else {
+            Err(told("is not a price from a tenth of a cent to a million dollars"))
+        }
     }
 }
 
@@ -200,10 +229,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_price_has_a_unit_and_is_above_zero() {
+    fn a_price_has_a_unit_and_can_be_one() {
         assert_eq!("2.5/gpu-h".parse(), Ok(Price(2.5)));
         assert_eq!("$10/gpu-h".parse(), Ok(Price(10.0)));
-        for wrong in ["2.5", "2.5/h", "-1/gpu-h", "0/gpu-h", "x/gpu-h", "inf/gpu-h"] {
+        for wrong in ["2.5", "2.5/h", "-1/gpu-h", "0/gpu-h", "x/gpu-h", "inf/gpu-h", "1e9/gpu-h", "0.00001/gpu-h"] {
             let told = wrong.parse::<Price>().expect_err(wrong);
             assert!(told.contains("2.5/gpu-h") && told.contains(wrong), "{told}");
         }

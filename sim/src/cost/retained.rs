@@ -6,7 +6,11 @@
 //! each decode        its slots · (bytes of a step + bytes of an eviction / every), and for what compares keys with keys
 //!                    its slots · budget · 2 · head_dim operations / every
 //! each chunk         its slots and tokens · (bytes of an eviction + four passes over the scores)
+//!                    and (its slots and tokens)² · 2 · head_dim operations, for what compares keys with keys
 //! ```
+//!
+//! Where tokens of a prompt go once, after its last chunk, each chunk is charged with what it adds to that eviction: by its own tokens, and by
+//! the pairs that they add. Over the chunks of a prompt this is the eviction of the whole prompt.
 //!
 //! Per layer and KV head, over the GPUs of the group. Bytes count at the bandwidth that small kernels get, operations at what matrix
 //! products get; launches are taken to be part of the captured step. A sequence below its budget is charged for looking at its slots
@@ -15,6 +19,7 @@
 use super::{Cost, CostModel, DecodeCost, DecodeParts, Jitter, Parts, StepCost, StepShape};
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelSpec, Shard};
+use crate::kv::retention::PromptRule;
 
 /// Passes of a radix selection over scores of four bytes.
 const SELECT_BYTES: f64 = 16.0;
@@ -36,12 +41,23 @@ pub struct SlotWork {
     pub gate_width: u32,
 }
 
-/// A cost model whose steps keep budgets. Gates on tokens are bound by arithmetic, what reads weights and slots by memory: comparing keys with
-/// keys, which computes, counts there too.
+/// A cost model whose steps keep budgets. Gates on tokens and the pairs of keys of prompts are bound by arithmetic, what reads weights and slots by
+/// memory: comparing keys with keys while a sequence decodes, which computes, counts there too.
 #[derive(Debug)]
 pub struct Retained<C> {
     inner: C,
     work: RetentionWork,
+}
+
+/// When a policy evicts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// Slots that stay.
+    pub budget: u32,
+    /// Tokens between two evictions of a sequence that decodes.
+    pub every: u32,
+    /// When tokens of prompts go.
+    pub prompt: PromptRule,
 }
 
 /// What retention adds to a step.
@@ -53,15 +69,19 @@ pub struct RetentionWork {
     pub token: Cost,
     /// Each slot that a decoding sequence attends to.
     pub slot: Cost,
-    /// Each slot or token of a chunk of a prompt.
+    /// Each slot or token that an eviction of a prompt looks at.
     pub chunk_slot: Cost,
+    /// Each pair of slots that it compares.
+    pub chunk_pair: Cost,
+    /// When tokens of prompts go.
+    pub prompt: PromptRule,
 }
 
 impl RetentionWork {
-    /// The work of a policy with this budget, and so many tokens between two evictions, on a GPU that has a shard of the model.
+    /// The work of a policy with this pace of evictions, on a GPU that has a shard of the model.
     pub fn new(
         work: &SlotWork,
-        (budget, every): (u32, u32),
+        Pace { budget, every, prompt }: Pace,
         gpu: &GpuSpec,
         (model, shard): (&ModelSpec, &Shard),
         kv: KvDtype,
@@ -75,7 +95,7 @@ impl RetentionWork {
         let key = f64::from(model.head_dim) * kv.bytes() as f64;
         let evict = f64::from(work.evict_bytes) + f64::from(work.evict_keys) * key;
         let every = f64::from(every);
-        let pairs = f64::from(work.evict_pairs) * f64::from(budget) * 2.0 * f64::from(model.head_dim);
+        let pair = f64::from(work.evict_pairs) * 2.0 * f64::from(model.head_dim) * flop_us;
         let width = f64::from(work.gate_width);
         let ways = f64::from(model.hidden) * width + width * f64::from(model.kv_heads);
         // Every GPU of a group has the whole hidden state: the gates are computed on each, all of them.
@@ -86,9 +106,11 @@ impl RetentionWork {
             step: Cost::from_us(gate),
             token: Cost::from_us(2.0 * ways * layers * flop_us),
             slot: Cost::from_us(
-                heads * ((f64::from(work.step_bytes) + evict / every) * byte_us + pairs / every * flop_us),
+                heads * ((f64::from(work.step_bytes) + evict / every) * byte_us + f64::from(budget) * pair / every),
             ),
-            chunk_slot: Cost::from_us(heads * ((evict + SELECT_BYTES) * byte_us + pairs * flop_us)),
+            chunk_slot: Cost::from_us(heads * (evict + SELECT_BYTES) * byte_us),
+            chunk_pair: Cost::from_us(heads * pair),
+            prompt,
         }
     }
 }
@@ -96,9 +118,15 @@ impl RetentionWork {
 impl RetentionWork {
     /// What it adds to a step.
     fn of(&self, shape: &StepShape<'_>) -> Parts {
-        let chunks: u64 = shape.prefill.iter().map(|part| u64::from(part.past) + u64::from(part.tokens)).sum();
-        let slots = self.step + self.slot * shape.decode_context + self.chunk_slot * chunks;
-        Parts::memory(slots) + Parts::compute(self.token * shape.tokens())
+        let (mut slots, mut pairs) = (0u64, 0u64);
+        for part in shape.prefill {
+            let (past, tokens) = (u64::from(part.past), u64::from(part.tokens));
+            let before = if self.prompt == PromptRule::AtEnd { past } else { 0 };
+            slots += past + tokens - before;
+            pairs = pairs.saturating_add((past + tokens) * (past + tokens) - before * before);
+        }
+        let memory = self.step + self.slot * shape.decode_context + self.chunk_slot * slots;
+        Parts::memory(memory) + Parts::compute(self.token * shape.tokens() + self.chunk_pair * pairs)
     }
 }
 
@@ -178,7 +206,14 @@ mod tests {
 
     #[test]
     fn decode_agrees_with_step_and_each_part_is_charged() {
-        let work = RetentionWork { step: Cost(1000), token: Cost(10), slot: Cost(3), chunk_slot: Cost(7) };
+        let work = RetentionWork {
+            step: Cost(1000),
+            token: Cost(10),
+            slot: Cost(3),
+            chunk_slot: Cost(7),
+            chunk_pair: Cost(1),
+            prompt: PromptRule::EachChunk,
+        };
         let inner = Constant(StepCost { device: Cost(50), host: Cost(5) });
         let mut model = Retained::new(inner, work);
         let shape = StepShape { decode_seqs: 4, decode_context: 400, prefill: &[], prefill_ends: 0 };
@@ -191,9 +226,28 @@ mod tests {
         assert_eq!(parts, model.decode_parts(4, 400).at(400));
         let prefill = [PrefillPart { tokens: 20, past: 80 }];
         let mixed = model.step(&StepShape { prefill: &prefill, prefill_ends: 1, ..shape });
-        assert_eq!(mixed.device, Cost(50 + 1000 + 240 + 1200 + 700));
+        assert_eq!(mixed.device, Cost(50 + 1000 + 240 + 1200 + 700 + 10_000));
         assert_eq!(model.parts(&StepShape { prefill: &prefill, prefill_ends: 1, ..shape }).whole, mixed.device);
         let none = StepShape { decode_seqs: 0, decode_context: 0, prefill: &[], prefill_ends: 0 };
         assert_eq!(model.step(&none).device, Cost(50), "no tokens, no work");
+    }
+
+    #[test]
+    fn the_chunks_of_a_prompt_cut_at_its_end_pay_for_one_eviction_of_the_whole_prompt() {
+        let work =
+            RetentionWork { chunk_slot: Cost(7), chunk_pair: Cost(3), prompt: PromptRule::AtEnd, ..Default::default() };
+        let mut model = Retained::new(Constant(StepCost::default()), work);
+        let mut of = |parts: &[(u32, u32)]| -> u64 {
+            let cost = |&(past, tokens): &(u32, u32)| {
+                let prefill = [PrefillPart { tokens, past }];
+                model
+                    .step(&StepShape { decode_seqs: 0, decode_context: 0, prefill: &prefill, prefill_ends: 0 })
+                    .device
+                    .0
+            };
+            parts.iter().map(cost).sum()
+        };
+        assert_eq!(of(&[(0, 100)]), 7 * 100 + 3 * 100 * 100);
+        assert_eq!(of(&[(0, 60), (60, 30), (90, 10)]), of(&[(0, 100)]));
     }
 }

@@ -28,7 +28,8 @@ pub use policies::{Needed, RetentionPolicy};
 pub struct RetentionSpec {
     /// Which tokens stay.
     pub policy: RetentionPolicy,
-    /// Slots of a request in each layer and KV head.
+    /// Slots of a request in each layer and KV head. Every policy needs it but `full`, which has no use for it.
+    #[serde(default, skip_serializing_if = "none")]
     #[schemars(range(min = 1))]
     pub budget: u32,
     /// Tokens by which a request may outgrow its budget while it decodes, before it is brought back to it: 1 evicts in every step.
@@ -93,6 +94,11 @@ const fn one() -> u32 {
     1
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn none(slots: &u32) -> bool {
+    *slots == 0
+}
+
 /// Said of settings that `full` has no use for.
 const WITH_FULL: &str = "has no effect with `full`, which keeps everything; to compare with `full`, let the axis be `engine.retention` as a whole";
 
@@ -135,7 +141,8 @@ impl RetentionSpec {
 
     /// The rules on it.
     pub fn check(&self, check: &mut Check<'_>) {
-        check.positive("budget", self.budget);
+        let told = format!("must be at least 1: how many tokens `{}` keeps", self.policy.name());
+        check.that(self.budget > 0 || self.policy == RetentionPolicy::Full, "budget", told);
         check.positive("every", self.every);
         check.positive("shrink_to", self.shrink_to);
         self.policy.check(&mut check.below("policy"));

@@ -56,7 +56,14 @@ fn parts_are_those_of_the_step() {
     agree(&mut Table::new(&decode, &prefill, HostCost::ZERO).unwrap(), "table");
     let llama = || roofline(GPUS[0], MODELS[0], 1).unwrap();
     agree(&mut Eager::new(llama(), 32), "without graphs");
-    let work = RetentionWork { step: Cost(9 << 20), token: Cost(77), slot: Cost(5), chunk_slot: Cost(7) };
+    let work = RetentionWork {
+        step: Cost(9 << 20),
+        token: Cost(77),
+        slot: Cost(5),
+        chunk_slot: Cost(7),
+        chunk_pair: Cost(2),
+        ..Default::default()
+    };
     agree(&mut Retained::new(llama(), work), "with budgets");
 }
 

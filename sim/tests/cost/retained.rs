@@ -1,10 +1,10 @@
 //! What retention adds to steps, by hand: bytes at what small kernels get of the bandwidth, operations at what matrix products get.
 
-use overbook_sim::cost::{Cost, RetentionWork};
+use overbook_sim::cost::{Cost, Pace, RetentionWork};
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::{KvDtype, ModelSpec};
-use overbook_sim::kv::retention::RetentionPolicy;
 use overbook_sim::kv::retention::policies::{RKv, TrimKv};
+use overbook_sim::kv::retention::{PromptRule, RetentionPolicy};
 
 use crate::{gpu, model};
 
@@ -16,13 +16,14 @@ fn slow() -> GpuSpec {
     gpu
 }
 
-fn work(policy: RetentionPolicy, model: &ModelSpec, tensor_parallel: u32, every: u32) -> [f64; 4] {
+fn work(policy: RetentionPolicy, model: &ModelSpec, tensor_parallel: u32, every: u32) -> [f64; 5] {
     let shard = model.shard_experts(tensor_parallel, None).unwrap();
-    let work = RetentionWork::new(&policy.work(), (64, every), &slow(), (model, &shard), KvDtype::Bf16);
-    [work.step, work.token, work.slot, work.chunk_slot].map(Cost::as_ns_f64)
+    let pace = Pace { budget: 64, every, prompt: PromptRule::EachChunk };
+    let work = RetentionWork::new(&policy.work(), pace, &slow(), (model, &shard), KvDtype::Bf16);
+    [work.step, work.token, work.slot, work.chunk_slot, work.chunk_pair].map(Cost::as_ns_f64)
 }
 
-fn near(got: [f64; 4], wanted: [f64; 4]) {
+fn near(got: [f64; 5], wanted: [f64; 5]) {
     for (got, wanted) in got.into_iter().zip(wanted) {
         assert!((got - wanted).abs() <= 1e-6 * wanted.max(1.0), "{got} ns, by hand {wanted}");
     }
@@ -36,14 +37,14 @@ fn gates_scans_and_pairs_by_hand() {
     // Gates: 4,096 · 512 + 512 · 8 weights a layer, two bytes each, once a step; two operations each for every token.
     let weights = 32.0 * (4096.0 * 512.0 + 512.0 * 8.0);
     // 8 bytes of position and score a slot in 256 heads; a chunk selects over 16 bytes more.
-    near(work(trim, &llama, 1, 1), [2.0 * weights, 2.0 * weights / 10.0, 256.0 * 8.0, 256.0 * 24.0]);
+    near(work(trim, &llama, 1, 1), [2.0 * weights, 2.0 * weights / 10.0, 256.0 * 8.0, 256.0 * 24.0, 0.0]);
     // Half of the heads on each of two GPUs, the gates on both; one scan in four steps.
-    near(work(trim, &llama, 2, 4), [2.0 * weights, 2.0 * weights / 10.0, 128.0 * 2.0, 128.0 * 24.0]);
-    // R-KV: position, and a score written and read for each of 8 queries; a key; 64 products with other keys.
+    near(work(trim, &llama, 2, 4), [2.0 * weights, 2.0 * weights / 10.0, 128.0 * 2.0, 128.0 * 24.0, 0.0]);
+    // R-KV: position, and a score written and read for each of 8 queries; a key; 64 products with other keys. In a chunk, products of all with all.
     let bytes = 4.0 + 2.0 * 4.0 * 8.0 + 256.0;
-    let pairs = 64.0 * 2.0 * 128.0 / 10.0;
+    let pair = 2.0 * 128.0 / 10.0;
     let rkv = RetentionPolicy::RKv(RKv::default());
-    near(work(rkv, &llama, 1, 1), [0.0, 0.0, 256.0 * (bytes + pairs), 256.0 * (bytes + 16.0 + pairs)]);
-    near(work(RetentionPolicy::Window, &llama, 1, 1), [0.0; 4]);
-    near(work(RetentionPolicy::Full, &llama, 1, 1), [0.0; 4]);
+    near(work(rkv, &llama, 1, 1), [0.0, 0.0, 256.0 * (bytes + 64.0 * pair), 256.0 * (bytes + 16.0), 256.0 * pair]);
+    near(work(RetentionPolicy::Window, &llama, 1, 1), [0.0; 5]);
+    near(work(RetentionPolicy::Full, &llama, 1, 1), [0.0; 5]);
 }

@@ -221,6 +221,11 @@ impl Device {
         self.place.processor().unwrap_or_else(host)
     }
 
+    /// Whether its weights are those of a file, and no dummies.
+    pub(crate) fn has_weights(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// What runs the steps, in words.
     pub(crate) fn describe(&self) -> String {
         let (processor, software) = (self.processor(), self.place.software());

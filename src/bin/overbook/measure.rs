@@ -31,7 +31,11 @@ pub(crate) fn measure<R: Recorder>(
     assumptions.extend(conditions(point, device, &measured, parity.as_ref()));
     let void = !measured.void().is_empty();
     let calibration = format!("measured, not simulated: {}", device.describe());
-    Ok(Ended { outcome: Outcome::new(point, measured.result, assumptions, calibration), void, rows })
+    let mut outcome = Outcome::new(point, measured.result, assumptions, calibration);
+    if outcome.summary.quality.is_some() && !device.has_weights() {
+        outcome.remarks.push("The weights are dummies: quality is the table's, for the model's own weights.".into());
+    }
+    Ok(Ended { outcome, void, rows })
 }
 
 /// The workload of a point on a device, as measured.

@@ -26,13 +26,13 @@ pub(crate) struct PlanArgs {
     pub(crate) gpus: Vec<String>,
     /// What an hour of a GPU costs: `2.5/gpu-h` for all types, or `h100=2.5/gpu-h` for one; may be given several times (`plan.price`,
     /// `plan.prices`).
-    #[arg(long, value_name = "[GPU=]PRICE")]
+    #[arg(long, value_name = "[GPU=]PRICE", allow_hyphen_values = true)]
     pub(crate) price: Vec<String>,
     /// GPUs that may split a copy of the model, e.g. `1,2,4` (`plan.tensor_parallel`).
     #[arg(long, value_delimiter = ',', value_name = "COUNTS")]
     pub(crate) tensor_parallel: Vec<String>,
     /// Multiples of the load for which the fleet is also sized, e.g. `2,4` (`plan.growth`).
-    #[arg(long, value_delimiter = ',', value_name = "FACTORS")]
+    #[arg(long, value_delimiter = ',', value_name = "FACTORS", allow_hyphen_values = true)]
     pub(crate) growth: Vec<String>,
     /// Replicas that may be lost in the middle of the busiest stretch: 0 or 1 (`plan.survive`).
     #[arg(long, value_name = "N")]

@@ -31,6 +31,9 @@ pub const LATENCIES: [&str; 18] = [
 /// Names and values of the percentiles that reports state.
 pub const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999)];
 
+/// Latencies of requests that are promised.
+const PROMISED: [&str; 4] = ["ttft", "tpot", "mtpot", "e2el"];
+
 const NS: f64 = 1e-9;
 
 fn ratio(part: f64, whole: f64) -> Option<f64> {
@@ -88,6 +91,26 @@ impl Summary {
             };
             Some(ns * NS)
         })
+    }
+
+    /// What a target is judged by: [`Summary::metric`], but for percentiles of requests' latencies with the requests that came to nothing
+    /// (expired, rejected, failed) above all others. `None` also where so many came to nothing that the percentile is theirs.
+    pub fn judged(&self, name: &str) -> Option<f64> {
+        let lost = self.count(Outcome::Expired) + self.count(Outcome::Rejected) + self.count(Outcome::Failed);
+        let percentile = PROMISED.iter().find_map(|latency| {
+            let statistic = name.strip_prefix(latency)?.strip_prefix('_')?;
+            let (_, p) = QUANTILES.iter().find(|(known, _)| *known == statistic)?;
+            Some((self.latency(latency)?, *p))
+        });
+        let Some((histogram, p)) = percentile.filter(|_| lost > 0) else { return self.metric(name) };
+        let finished = histogram.count();
+        // In integers, as the histogram has it.
+        let parts = (p * 1e9).round() as u128;
+        let rank = (parts * u128::from(finished + lost)).div_ceil(1_000_000_000).max(1) as u64;
+        if rank > finished {
+            return None;
+        }
+        Some(histogram.quantile((rank as f64 - 0.5) / finished as f64)? as f64 * NS)
     }
 
     /// Itself, if a promise per request was given: without one, no request is good or bad.
