@@ -30,10 +30,10 @@ fn small(number: u64) -> String {
     let lengths = pick(
         2,
         &[
-            "fixed: { prompt: 900, output: 150 }",
-            "fixed: { prompt: 2500, output: 80 }",
+            "{ fixed: { prompt: 900, output: 150 } }",
+            "{ fixed: { prompt: 2500, output: 80 } }",
             "burstgpt-conversation",
-            "fixed: { prompt: 300, output: 300 }",
+            "{ fixed: { prompt: 300, output: 300 } }",
         ],
     );
     let slo = pick(
