@@ -48,6 +48,7 @@ mod outcome;
 mod plan;
 mod policies;
 mod pool;
+pub mod shards;
 mod shared;
 mod simulate;
 pub mod study;

@@ -24,7 +24,7 @@ use overbook_traces::Growth;
 
 use crate::{Error, Experiment, Options, pool};
 use answer::Answer;
-use headroom::{Headroom, Seeded, headroom, sooner};
+use headroom::{Headroom, Seeded, Seeds, headroom, sooner};
 use hunt::{Candidate, Hunt, side};
 use judge::Promises;
 use requests::Requests;
@@ -142,28 +142,23 @@ impl Measured<'_> {
     fn headroom(&self) -> Result<Option<Vec<Headroom>>, Error> {
         let hunt = self.hunt;
         let (at, size) = self.found;
-        let mut seeded = Vec::new();
-        for point in hunt.points(at, size, hunt.fails_at.as_deref()).into_iter().flatten() {
-            let seed = point.scenario.seed;
-            for number in 0..u64::from(self.seeds) {
-                let mut own = point.clone();
-                own.scenario.seed = seed.wrapping_add(number);
-                let load = if number == 0 {
-                    Some(self.requests.load.clone())
-                } else {
-                    self.requests.again(&own, hunt.bench.promises, hunt.bench.options)?
-                };
-                let Some(load) = load else { return Ok(None) };
-                match seeded.iter_mut().find(|other: &&mut Seeded| other.seed == own.scenario.seed) {
-                    Some(known) => known.points.push(own),
-                    None => seeded.push(Seeded { seed: own.scenario.seed, points: vec![own], load }),
-                }
+        let points: Vec<Point> = hunt.points(at, size, hunt.fails_at.as_deref()).into_iter().flatten().collect();
+        let load = |number: u64| {
+            let mut points = points.clone();
+            for point in &mut points {
+                point.scenario.seed = point.scenario.seed.wrapping_add(number);
             }
-        }
-        if seeded.is_empty() {
-            return Ok(None);
-        }
-        let found = headroom(&hunt.bench, &seeded, self.requests.growths(), hunt.bench.promises)?;
+            let Some(first) = points.first() else { return Ok(None) };
+            let load = if number == 0 {
+                Some(self.requests.load.clone())
+            } else {
+                self.requests.again(first, hunt.bench.promises, hunt.bench.options)?
+            };
+            let seed = first.scenario.seed;
+            Ok(load.map(|load| Seeded { seed, points, load }))
+        };
+        let seeds = Seeds { load: &load, least: self.seeds as usize };
+        let found = headroom(&hunt.bench, &seeds, self.requests.growths(), hunt.bench.promises)?;
         Ok(found.map(|mut all| {
             all.sort_by(|a, b| a.factor.total_cmp(&b.factor));
             all
@@ -347,5 +342,7 @@ fn refuse_wrong_choices<'a>(candidates: &[Candidate], paths: impl Iterator<Item 
     Ok(())
 }
 
+#[cfg(test)]
+mod confidence;
 #[cfg(test)]
 mod tests;

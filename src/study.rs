@@ -1,8 +1,10 @@
 //! Many runs: the points of a sweep on a pool of threads.
 
+mod record;
 mod table;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use overbook_reports::Status;
 use overbook_scenarios::{self as scenarios, Judgement, Point};
@@ -15,6 +17,7 @@ use crate::shared::Shared;
 use crate::simulate::simulate;
 use crate::{Cancel, Error, Options, Outcome, pool};
 
+pub use record::{Record, Records};
 pub use table::{Asked, judged_all, place};
 
 /// The runs that an experiment stands for, checked and complete.
@@ -68,6 +71,15 @@ pub struct StudyOutcome {
     pub workloads_opened: u64,
 }
 
+/// What has become of points beside their outcomes.
+#[derive(Debug)]
+pub struct Each {
+    /// Points that could not be run, by their indices, in their order.
+    pub refused: Vec<(usize, Error)>,
+    /// Times that requests were opened.
+    pub workloads_opened: u64,
+}
+
 impl Study {
     pub(crate) fn new(plan: scenarios::Study, policies: Policies) -> Result<Study, Error> {
         // A cost table that cannot be used should not come to light after the runs before it.
@@ -106,42 +118,62 @@ impl Study {
     /// # Errors
     /// The first point, in their order, that could not be run. The others are run nevertheless: [`Error::take_finished`] has them.
     pub fn run(&self, options: &Options, on_done: &(dyn Fn(PointDone) + Sync)) -> Result<StudyOutcome, Error> {
-        self.check_requests(&options.cancel)?;
-        let points = self.points();
-        let shared = Shared::new(points, options.shared_bytes_max, &options.cancel);
+        let of = self.points().len();
+        let all: Vec<usize> = (0..of).collect();
+        let kept: Vec<Mutex<Option<Outcome>>> = all.iter().map(|_| Mutex::new(None)).collect();
         let finished = AtomicUsize::new(0);
-        let outcomes = pool::each(points, self.jobs(options), &options.cancel, |at, point| {
-            let open = || Ok(shared.open(at)?);
-            let outcome = self.point(point, options, open);
-            shared.ended(at);
-            if outcome.is_ok() {
-                let finished = 1 + finished.fetch_add(1, Ordering::Relaxed);
-                on_done(PointDone { point: at, finished, of: points.len() });
-            }
-            outcome
-        });
-        let (mut finished, mut refused) = (Vec::new(), Vec::new());
-        for (at, outcome) in outcomes.into_iter().enumerate() {
-            let outcome = outcome.transpose();
-            finished.push(outcome.unwrap_or_else(|error| {
-                refused.push((at, error));
-                None
-            }));
-        }
+        let each = self.each(&all, options, &|point, outcome| {
+            *kept[point].lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            on_done(PointDone { point, finished: 1 + finished.fetch_add(1, Ordering::Relaxed), of });
+        })?;
+        let finished: Vec<Option<Outcome>> =
+            kept.into_iter().map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         let lookup = |at: usize, metric: &str| finished[at].as_ref()?.metric(metric);
         let expected = self.plan.expectations().iter().map(|expected| expected.judge(&lookup)).collect();
         let any = finished.iter().any(Option::is_some);
-        let outcome = StudyOutcome { expected, workloads_opened: shared.opened(), points: finished };
+        let outcome = StudyOutcome { expected, workloads_opened: each.workloads_opened, points: finished };
+        match each.refused {
+            refused if refused.is_empty() => Ok(outcome),
+            refused => Err(self.refused(refused, any.then(|| Box::new(outcome)))),
+        }
+    }
+
+    /// Runs some of the points, by their indices. `keep` gets the outcome of each on the thread that made it, whenever one has ended; if
+    /// the study was cancelled, the outcomes that were under way say that they were interrupted.
+    ///
+    /// # Errors
+    /// The requests lack what the prefix caches go by: no point is run.
+    pub fn each(
+        &self,
+        chosen: &[usize],
+        options: &Options,
+        keep: &(dyn Fn(usize, Outcome) + Sync),
+    ) -> Result<Each, Error> {
+        self.check_requests(&options.cancel)?;
+        let points: Vec<Point> = chosen.iter().map(|&at| self.points()[at].clone()).collect();
+        let shared = Shared::new(&points, options.shared_bytes_max, &options.cancel);
+        let threads = pool::threads(options.jobs, points.len());
+        let refused = pool::each(&points, threads, &options.cancel, |at, point| {
+            let outcome = self.point(point, options, || Ok(shared.open(at)?));
+            shared.ended(at);
+            outcome.map(|outcome| keep(chosen[at], outcome)).err()
+        });
+        let refused = refused.into_iter().zip(chosen).filter_map(|(error, &at)| Some((at, error??))).collect();
+        Ok(Each { refused, workloads_opened: shared.opened() })
+    }
+
+    /// What is told of points that could not be run: the first of them, and how many more.
+    pub fn refused(&self, refused: Vec<(usize, Error)>, finished: Option<Box<StudyOutcome>>) -> Error {
         let more = refused.len().saturating_sub(1);
         match refused.into_iter().next() {
-            None => Ok(outcome),
-            Some((at, error)) => Err(Error::Point {
+            None => Error::Sweep { runs: self.points().len() },
+            Some((at, error)) => Error::Point {
                 number: at + 1,
-                place: place(&points[at]),
+                place: place(&self.points()[at]),
                 source: Box::new(error),
                 more,
-                finished: any.then(|| Box::new(outcome)),
-            }),
+                finished,
+            },
         }
     }
 
@@ -220,6 +252,16 @@ impl StudyOutcome {
         } else {
             self.expected.iter().all(|verdict| verdict.passed)
         }
+    }
+
+    /// What the study keeps of its points.
+    pub fn records(&self, study: &Study) -> Records {
+        Records::new(study, self.points.iter().map(|outcome| outcome.as_ref().map(Record::of)).collect())
+    }
+
+    /// The points side by side.
+    pub fn table(&self, study: &Study, asked: &Asked<'_>) -> overbook_reports::study::Study {
+        self.records(study).table(study, asked)
     }
 }
 

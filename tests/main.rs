@@ -38,6 +38,7 @@ mod cli {
     mod repro;
     mod results;
     mod serve;
+    mod sweep;
     mod tools;
     mod trust;
     mod validate;

@@ -61,6 +61,7 @@ pub mod fidelity;
 pub mod figure;
 pub mod format;
 pub mod html;
+pub mod interval;
 mod json;
 mod kv_traffic;
 pub mod manifest;

@@ -11,12 +11,12 @@ use std::io;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::json;
 
 /// Whether a run came to its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It did: the results are whole.
@@ -76,7 +76,7 @@ pub struct Manifest {
     pub trace_hash: Option<String>,
     /// What became of the rows of the trace, if one was read.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub trace_rows: BTreeMap<&'static str, u64>,
+    pub trace_rows: BTreeMap<String, u64>,
     /// The command line.
     pub command: Vec<String>,
     /// When the run began: UTC, RFC 3339; see [`utc`].

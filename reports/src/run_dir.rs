@@ -9,7 +9,7 @@ use crate::ReportError;
 use crate::manifest::Manifest;
 use crate::parquet::{REQUESTS, SESSIONS, STEPS};
 use crate::points::POINTS;
-use crate::study::STUDY;
+use crate::study::{REPLICATES, STUDY};
 
 /// File name of the manifest; a directory is a run directory when it has one.
 pub const MANIFEST: &str = "manifest.json";
@@ -17,13 +17,14 @@ pub const MANIFEST: &str = "manifest.json";
 pub const SUMMARY: &str = "summary.json";
 
 /// Files that runs, replays, studies and comparisons leave in their directories, beside those of single points.
-const OWN: [&str; 17] = [
+const OWN: [&str; 18] = [
     MANIFEST,
     SUMMARY,
     REQUESTS,
     STEPS,
     SESSIONS,
     STUDY,
+    REPLICATES,
     POINTS,
     "report.html",
     "scenario.resolved.yaml",

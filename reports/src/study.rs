@@ -4,6 +4,7 @@ mod chart;
 mod kept;
 mod merge;
 mod page;
+mod replicates;
 mod trust;
 
 use std::fmt::Write as _;
@@ -14,9 +15,10 @@ use overbook_sim::results::trust::Trust;
 use crate::ReportError;
 use crate::format::{self, Unit};
 use crate::terminal::folded;
-use page::StudyPage;
+use page::{MeansTable, StudyPage};
 
 pub use merge::{STUDY, is_study, merge, read};
+pub use replicates::REPLICATES;
 
 /// Widest line of a table on the terminal [characters], as far as the axes leave room.
 const COLUMNS: usize = 100;
@@ -93,6 +95,10 @@ pub struct Study {
     pub verdicts: Vec<Judged>,
     /// Targets of `slo:` that points miss, a line each; of a comparison by load only those where no load keeps them.
     pub missed: Vec<String>,
+    /// Whether the last axis has seeds of replicates: what differs along it is chance.
+    pub replicated: bool,
+    /// Targets of `slo:` that some seeds keep and others miss, a line each.
+    pub depends_on_seed: Vec<String>,
     /// Rows of traces that are not played, and why; empty if all are.
     pub left_out: String,
     /// Rows of traces that `sort` has moved; empty if none.
@@ -124,7 +130,20 @@ impl Study {
     /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be. What does not fit into
     /// 100 columns stands below, with the axes once more.
     pub fn terminal(&self) -> String {
-        let mut text = self.blocks();
+        let means = self.means();
+        let mut text = match &means {
+            None => blocks(&self.header(), self.rows(), self.axes.len()),
+            Some(means) => {
+                let (header, rows) = means.rows();
+                format!("{}\n{}", means.heading(), blocks(&header, rows, means.study.axes.len()))
+            }
+        };
+        if !self.depends_on_seed.is_empty() {
+            let _ = writeln!(text, "\nDepends on the seed");
+            self.depends_on_seed.iter().for_each(|line| {
+                let _ = writeln!(text, "  {line}");
+            });
+        }
         if !self.left_out.is_empty() {
             let _ = writeln!(text, "\nLeft out of the trace: {}", self.left_out);
         }
@@ -144,7 +163,7 @@ impl Study {
                     .try_for_each(|(at, part)| writeln!(text, "{}{part}", if at == 0 { "  " } else { "    " }));
             }
         }
-        let kept = self.kept();
+        let kept = means.as_ref().map_or_else(|| self.kept(), |means| means.study.kept());
         if !kept.is_empty() {
             let _ = writeln!(text, "\nHighest {} that keeps the promise", self.axes[0]);
             let width = kept.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
@@ -156,41 +175,13 @@ impl Study {
         text
     }
 
-    fn blocks(&self) -> String {
-        let rows: Vec<Vec<String>> = [self.header()].into_iter().chain(self.rows()).collect();
-        let axes = self.axes.len();
-        let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
-        let widths: Vec<usize> = (0..rows[0].len()).map(|c| width(c).unwrap_or(0)).collect();
-        let left: usize = widths[..axes].iter().map(|width| width + 2).sum();
-        let mut blocks: Vec<Vec<usize>> = vec![Vec::new()];
-        let mut used = left;
-        for (c, width) in widths.iter().enumerate().skip(axes) {
-            used += width + 2;
-            if used > COLUMNS + 2 && blocks.last().is_some_and(|block| !block.is_empty()) {
-                blocks.push(Vec::new());
-                used = left + width + 2;
-            }
-            if let Some(block) = blocks.last_mut() {
-                block.push(c);
-            }
-        }
-        let line = |row: &Vec<String>, block: &[usize]| {
-            let cell = |c: usize| {
-                let pad = " ".repeat(widths[c] - row[c].chars().count());
-                if c < axes { format!("{}{pad}", row[c]) } else { format!("{pad}{}", row[c]) }
-            };
-            let cells: Vec<String> = (0..axes).chain(block.iter().copied()).map(cell).collect();
-            cells.join("  ").trim_end().to_owned() + "\n"
-        };
-        let block = |block: &Vec<usize>| rows.iter().map(|row| line(row, block)).collect::<String>();
-        blocks.iter().map(block).collect::<Vec<_>>().join("\n")
-    }
-
     /// One self-contained page: a figure per metric against the first axis where that is numeric, and the table.
     ///
     /// # Errors
     /// The template fails, which no input should make it do.
     pub fn html(&self) -> Result<String, ReportError> {
+        let means = self.means();
+        let of = means.as_ref().map_or(self, |means| &means.study);
         let page = StudyPage {
             title: &self.title,
             tool: &self.tool,
@@ -203,11 +194,16 @@ impl Study {
             tally: Judged::tally(&self.verdicts),
             verdicts: &self.verdicts,
             missed: &self.missed,
-            figures: chart::figures(self).iter().map(crate::figure::Figure::html).collect(),
+            depends_on_seed: &self.depends_on_seed,
+            means: means.as_ref().map(|means| {
+                let (names, rows) = means.rows();
+                MeansTable { heading: means.heading(), names, rows }
+            }),
+            figures: chart::figures(of).iter().map(crate::figure::Figure::html).collect(),
             header: self.header(),
             axes: self.axes.len(),
             first_axis: self.axes.first().map_or("", String::as_str),
-            kept: self
+            kept: of
                 .kept()
                 .into_iter()
                 .map(|(line, place)| (line, place.unwrap_or_else(|| "none of these".into())))
@@ -269,6 +265,36 @@ impl Study {
         };
         self.points.iter().map(row).collect()
     }
+}
+
+/// A table for the terminal, in blocks that are not too wide, each with the axes.
+fn blocks(header: &[String], rows: Vec<Vec<String>>, axes: usize) -> String {
+    let rows: Vec<Vec<String>> = [header.to_vec()].into_iter().chain(rows).collect();
+    let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|t| t.chars().count()).max();
+    let widths: Vec<usize> = (0..rows[0].len()).map(|c| width(c).unwrap_or(0)).collect();
+    let left: usize = widths[..axes].iter().map(|width| width + 2).sum();
+    let mut blocks: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut used = left;
+    for (c, width) in widths.iter().enumerate().skip(axes) {
+        used += width + 2;
+        if used > COLUMNS + 2 && blocks.last().is_some_and(|block| !block.is_empty()) {
+            blocks.push(Vec::new());
+            used = left + width + 2;
+        }
+        if let Some(block) = blocks.last_mut() {
+            block.push(c);
+        }
+    }
+    let line = |row: &Vec<String>, block: &[usize]| {
+        let cell = |c: usize| {
+            let pad = " ".repeat(widths[c] - row[c].chars().count());
+            if c < axes { format!("{}{pad}", row[c]) } else { format!("{pad}{}", row[c]) }
+        };
+        let cells: Vec<String> = (0..axes).chain(block.iter().copied()).map(cell).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    let block = |block: &Vec<usize>| rows.iter().map(|row| line(row, block)).collect::<String>();
+    blocks.iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
 /// A CSV field, in quotes where it needs them (RFC 4180).

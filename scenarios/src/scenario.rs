@@ -41,7 +41,7 @@ pub use price::{EnergyPrice, Price};
 pub(crate) use problems::key_of;
 pub use row::{BrakeSpec, CommandSpec, ResponseSpec, RowSpec, TelemetrySpec};
 pub use slo::{GoodputSpec, QualitySpec, Slo};
-pub use sweep::SweepSpec;
+pub use sweep::{DrawSpec, SweepSpec};
 pub use version::EngineVersion;
 pub use workload::{ClientTimeSpec, Clients, Limits, MaxNewTokens, RetryOn, RetrySpec, WorkloadSpec};
 

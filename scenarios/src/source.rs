@@ -69,6 +69,11 @@ impl Source {
         self.sources.hash()
     }
 
+    /// The seed that is written, else the default.
+    pub(crate) fn seed(&self) -> u64 {
+        self.text_at("seed").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
     /// Sets a value (YAML, e.g. `8`, `2s`, `{ vllm: { max_num_seqs: 64 } }`) at a dotted path. Later ones win.
     /// Relative paths in it start from the working directory. What is wrong with it is reported by [`Source::resolve`].
     pub fn set(&mut self, path: &str, value: &str) {

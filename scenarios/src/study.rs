@@ -2,6 +2,7 @@
 
 mod axes;
 mod check;
+mod draw;
 mod expectation;
 mod fit;
 mod hash;
@@ -18,6 +19,7 @@ use crate::scenario::{ExpectSpec, Scenario};
 use crate::source::{Source, renamed};
 use crate::yaml::{self, Entry, Node, NodeKind, Span};
 
+use axes::Kind;
 pub use expectation::{Expectation, Judgement};
 pub use planned::{Choice, Planned};
 
@@ -28,6 +30,8 @@ pub struct Study {
     points: Vec<Point>,
     expectations: Vec<Expectation>,
     notes: Vec<String>,
+    /// Seeds that every setting is run with; the last axis.
+    replicates: usize,
     /// What it was resolved from.
     source: Source,
 }
@@ -51,6 +55,11 @@ impl Study {
     /// What is expected of the results.
     pub fn expectations(&self) -> &[Expectation] {
         &self.expectations
+    }
+
+    /// Runs that differ in their seed alone, by `sweep.seeds`: 1 without it. Those of one setting stand together.
+    pub fn replicates(&self) -> usize {
+        self.replicates
     }
 
     /// Whether there is a sweep.
@@ -96,20 +105,23 @@ fn resolve(source: &Source) -> Result<Study, Problems> {
         planned_elsewhere =
             Some("`plan:` is for `overbook plan`; everything else plays the scenario as it stands".to_owned());
     }
-    let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut problems));
+    let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, source.seed(), &mut problems));
     let mut study = Study {
         name: String::new(),
         points: Vec::new(),
         expectations: Vec::new(),
         notes: source.notes.iter().cloned().chain(planned_elsewhere).collect(),
+        replicates: axes.last().filter(|axis| axis.kind == Kind::Seeds).map_or(1, |axis| axis.steps.len()),
         source: source.clone(),
     };
-    let settings = axes.iter().filter_map(|axis| axis.0.first()).flat_map(|step| &step.0);
+    let settings = axes.iter().filter_map(|axis| axis.steps.first()).flat_map(|step| &step.0);
     study.notes.extend(settings.filter_map(|setting| renamed::note(&setting.path)));
     for steps in axes::product(&axes) {
         let point = resolve_point(&tree, &steps, source, &mut problems, &mut study.notes);
         study.points.extend(point);
-        if problems.list().len() >= yaml::FAULTS_MAX {
+        // Drawn values that do not go are all wrong in the same way.
+        let drawn = axes.iter().any(|axis| axis.kind == Kind::Drawn) && !problems.is_empty();
+        if drawn || problems.list().len() >= yaml::FAULTS_MAX {
             break;
         }
     }

@@ -1,6 +1,7 @@
 //! How much more load a fleet holds: the largest multiple of its requests, by bisection, for several seeds and several meanings of
 //! "more".
 
+use overbook_reports::interval::Interval;
 use overbook_scenarios::Point;
 use overbook_traces::Growth;
 
@@ -15,18 +16,16 @@ pub(crate) const RESOLUTION: f64 = 1.02;
 const LEAST: f64 = 0.1;
 const MOST: f64 = 16.0;
 
-/// The t distribution's 97.5 % quantile for 1 to 30 degrees of freedom (any statistics table).
-const T975: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-];
+/// More seeds are run until the interval of their mean is this narrow on either side, beside what bisection leaves open: a share.
+const HALF: f64 = 0.025;
 
-/// Beyond the table: the normal distribution's.
-const Z975: f64 = 1.960;
+/// Seeds at most, unless more are asked for.
+const SEEDS_MOST: usize = 24;
 
 /// A load with a seed of its own, and the fleet with that seed: as it is, and with each loss that it must survive.
 pub(crate) struct Seeded {
     pub(crate) seed: u64,
+    /// One for each loss that the fleet must survive.
     pub(crate) points: Vec<Point>,
     pub(crate) load: Load,
 }
@@ -44,13 +43,12 @@ pub(crate) struct Headroom {
 }
 
 impl Headroom {
-    fn of(growth: Growth, factors: Vec<f64>) -> Headroom {
-        let n = factors.len() as f64;
+    /// Of these factors, whose spread was known from the first `known` of them when their number was chosen (Stein 1945): then the interval
+    /// is that of their mean by Student's t of the first ones, however many there are.
+    fn of(growth: Growth, factors: Vec<f64>, known: usize) -> Headroom {
         let logs: Vec<f64> = factors.iter().map(|factor| factor.ln()).collect();
-        let mean = logs.iter().sum::<f64>() / n;
-        let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let t = T975.get(factors.len().saturating_sub(2)).copied().unwrap_or(Z975);
-        let half = t * (variance / n).sqrt() + RESOLUTION.ln() / 2.0;
+        let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+        let half = spread(&factors[..known]) / (factors.len() as f64).sqrt() + RESOLUTION.ln() / 2.0;
         Headroom { growth, factors, factor: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp() }
     }
 
@@ -61,37 +59,73 @@ impl Headroom {
     }
 }
 
+/// Seeds behind a headroom.
+pub(crate) struct Seeds<'a> {
+    /// Makes the load of a seed by its number: 0 is the seed that the answer was found with. `None` if the user has stopped it.
+    pub(crate) load: &'a (dyn Fn(u64) -> Result<Option<Seeded>, Error> + Sync),
+    /// Seeds, as long as their interval is narrow enough, 2 or more.
+    pub(crate) least: usize,
+}
+
 /// Measures the headroom of a fleet. `None` if the user has stopped it.
+///
+/// The seed that the answer was found with does not count: the fleet was chosen because it holds there. It says where the others
+/// begin. The first of them say how many are needed.
 pub(crate) fn headroom(
     bench: &Bench<'_>,
-    seeded: &[Seeded],
+    seeds: &Seeds<'_>,
     growths: &[Growth],
     promises: &Promises,
 ) -> Result<Option<Vec<Headroom>>, Error> {
     let options = bench.options;
-    // The first seed says where the others begin.
-    let firsts: Vec<(Growth, usize)> = growths.iter().map(|&growth| (growth, 0)).collect();
     let threads = |pieces: usize| pool::threads(options.jobs, pieces);
-    let one = |growth: Growth, seed: usize, near: f64| largest(bench, &seeded[seed], growth, promises, near);
-    let first =
-        pool::each(&firsts, threads(firsts.len()), &options.cancel, |_, &(growth, seed)| one(growth, seed, 1.0));
+    let Some(deciding) = (seeds.load)(0)? else { return Ok(None) };
+    let first = pool::each(growths, threads(growths.len()), &options.cancel, |_, &growth| {
+        largest(bench, &deciding, growth, promises, 1.0)
+    });
+    drop(deciding);
     let Some(first) = whole(first)? else { return Ok(None) };
-    let rest: Vec<(usize, usize)> =
-        (0..growths.len()).flat_map(|growth| (1..seeded.len()).map(move |seed| (growth, seed))).collect();
-    let more = pool::each(&rest, threads(rest.len()), &options.cancel, |_, &(growth, seed)| {
-        one(growths[growth], seed, first[growth])
-    });
-    let Some(more) = whole(more)? else { return Ok(None) };
-    let per_growth = seeded.len() - 1;
-    let all = growths.iter().enumerate().map(|(at, &growth)| {
-        let rest = &more[at * per_growth..(at + 1) * per_growth];
-        Headroom::of(growth, std::iter::once(first[at]).chain(rest.iter().copied()).collect())
-    });
+    // Each seed is read once for all growths that need it, and no seed waits for another.
+    let of_seeds = |numbers: std::ops::RangeInclusive<usize>, needed: &[usize]| {
+        let numbers: Vec<usize> = numbers.collect();
+        let found = pool::each(&numbers, threads(numbers.len()), &options.cancel, |_, &number| {
+            let Some(seeded) = (seeds.load)(number as u64)? else { return Ok(None) };
+            let wanted = growths.iter().zip(&first).zip(needed).filter(|(_, needed)| number <= **needed);
+            wanted.map(|((&growth, &near), _)| largest(bench, &seeded, growth, promises, near)).collect()
+        });
+        whole::<Vec<f64>>(found)
+    };
+    let Some(known) = of_seeds(1..=seeds.least, &vec![seeds.least; growths.len()])? else { return Ok(None) };
+    let mut factors: Vec<Vec<f64>> =
+        (0..growths.len()).map(|at| known.iter().map(|of_seed| of_seed[at]).collect()).collect();
+    let needed: Vec<usize> = factors.iter().map(|known| enough(known)).collect();
+    let most = needed.iter().copied().max().unwrap_or(0);
+    let Some(more) = of_seeds(seeds.least + 1..=most, &needed)? else { return Ok(None) };
+    for (before, of_seed) in more.into_iter().enumerate() {
+        let number = seeds.least + 1 + before;
+        let wanted = factors.iter_mut().zip(&needed).filter(|(_, needed)| number <= **needed);
+        wanted.zip(of_seed).for_each(|((factors, _), factor)| factors.push(factor));
+    }
+    let all = growths.iter().zip(factors).map(|(&growth, factors)| Headroom::of(growth, factors, seeds.least));
     Ok(Some(all.collect()))
 }
 
+/// Student's t times the standard deviation of the logarithms: half the width of the interval of a single one.
+fn spread(factors: &[f64]) -> f64 {
+    let logs: Vec<f64> = factors.iter().map(|factor| factor.ln()).collect();
+    Interval::of(&logs)
+        .and_then(|interval| interval.half)
+        .map_or(f64::INFINITY, |half| half * (logs.len() as f64).sqrt())
+}
+
+/// Seeds that make the interval narrow enough, given the factors of the first ones; not more than are worth their time.
+fn enough(known: &[f64]) -> usize {
+    let needed = (spread(known) / HALF).powi(2).ceil();
+    (needed.min(SEEDS_MOST as f64) as usize).max(known.len())
+}
+
 /// All results, if none is missing.
-fn whole(results: Vec<Option<Result<Option<f64>, Error>>>) -> Result<Option<Vec<f64>>, Error> {
+fn whole<T>(results: Vec<Option<Result<Option<T>, Error>>>) -> Result<Option<Vec<T>>, Error> {
     let mut all = Vec::with_capacity(results.len());
     for result in results {
         match result.transpose()?.flatten() {
@@ -186,14 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn as_many_seeds_are_run_as_the_width_asks_for() {
+        // (2.776 · 0.0354 ÷ 0.025)² = 15.4.
+        assert_eq!(enough(&[2.0, 2.1, 1.9, 2.0, 2.0]), 16);
+        assert_eq!(enough(&[2.0, 2.01, 1.99]), 3);
+        assert_eq!(enough(&[2.0, 3.0]), SEEDS_MOST);
+        assert_eq!(enough(&[2.0; 40]), 40);
+    }
+
+    #[test]
     fn the_interval_is_that_of_the_mean_and_joins_the_error() {
-        let one = Headroom::of(Growth::Faster, vec![2.0, 2.1, 1.9, 2.0, 2.0]);
+        let one = Headroom::of(Growth::Faster, vec![2.0, 2.1, 1.9, 2.0, 2.0], 5);
         // Logarithms: mean 0.6921, standard deviation 0.0354; 2.776 · 0.0354 ÷ √5 = 0.0439; and half of 2 %.
         assert!((one.factor - 1.998).abs() < 0.001, "{one:?}");
         assert!(((one.high / one.factor).ln() - 0.0439 - 0.0099).abs() < 0.001, "{one:?}");
         let (low, high) = one.joined(0.1);
         // √(0.0538² + ln(1.1)²) = 0.1095.
         assert!(((high / one.factor).ln() - 0.1095).abs() < 0.001 && low < one.low && high > one.high);
+        // The spread is that of the first ones, and more of them make the interval narrower.
+        let more = Headroom::of(Growth::Faster, [2.0, 2.1, 1.9, 2.0, 2.0].repeat(4), 5);
+        assert!(((more.high / more.factor).ln() - 0.0439 / 2.0 - 0.0099).abs() < 0.001, "{more:?}");
         let (low, high) = one.joined(0.0);
         assert!((low - one.low).abs() < 1e-9 && (high - one.high).abs() < 1e-9);
     }

@@ -1,13 +1,11 @@
 //! The table of a study: its points, and the figures that were asked for.
 
-use overbook_reports::{
-    report::{left_out, put_in_order},
-    study as reports,
-};
+use overbook_reports::study as reports;
 use overbook_scenarios::{Basis, Judgement, Point};
 
-use super::{Study, StudyOutcome};
-use crate::{Outcome, TOOL};
+use super::Study;
+use super::record::{Record, Records, Target};
+use crate::TOOL;
 
 /// What a study was made for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,21 +90,17 @@ const DEFINED: [&str; 24] = [
 /// Metrics that a study's table has where any point has some.
 const RARE: [&str; 6] = ["shrunk", "recompute_tax", "expired", "cancelled", "rejected", "failed"];
 
-impl StudyOutcome {
+impl Records {
     /// The points side by side.
     pub fn table(&self, study: &Study, asked: &Asked<'_>) -> reports::Study {
         let metrics = self.metrics(study, asked);
-        let value = |outcome: &Option<Outcome>, metric: &str| outcome.as_ref().and_then(|one| one.metric(metric));
-        let kept = |outcome: &Option<Outcome>| {
-            let judged = outcome.as_ref().filter(|one| asked.by_load && !one.verdicts.is_empty());
-            judged.map(Outcome::keeps_targets)
-        };
-        let points = study.points().iter().zip(&self.points).map(|(point, outcome)| reports::StudyPoint {
+        let kept = |record: &Record| (asked.by_load && !record.targets.is_empty()).then(|| record.keeps_targets());
+        let points = study.points().iter().zip(&self.points).map(|(point, record)| reports::StudyPoint {
             coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
-            values: metrics.iter().map(|metric| value(outcome, metric)).collect(),
-            trust: outcome.as_ref().and_then(|one| one.trust.clone()),
-            remarks: outcome.as_ref().map_or_else(Vec::new, |one| one.remarks.clone()),
-            kept: kept(outcome),
+            values: metrics.iter().map(|metric| record.as_ref()?.metric(metric)).collect(),
+            trust: record.as_ref().and_then(Record::trust),
+            remarks: record.as_ref().map_or_else(Vec::new, |one| one.remarks.clone()),
+            kept: record.as_ref().and_then(kept),
         });
         let first = &study.points()[0];
         reports::Study {
@@ -116,8 +110,10 @@ impl StudyOutcome {
             metrics,
             verdicts: judged_all(&self.expected),
             missed: if asked.by_load { self.missed_everywhere(study) } else { self.missed(study) },
-            left_out: self.of_rows(left_out),
-            sorted: self.of_rows(put_in_order),
+            replicated: study.plan().replicates() > 1,
+            depends_on_seed: self.depends_on_seed(study),
+            left_out: self.told(|record| &record.left_out),
+            sorted: self.told(|record| &record.sorted),
             calibration: calibration(study),
             command: asked.command.clone(),
             tool: TOOL.to_owned(),
@@ -127,9 +123,9 @@ impl StudyOutcome {
     /// The metrics that were asked for, those that are only now and then there, those that are expected.
     fn metrics(&self, study: &Study, asked: &Asked<'_>) -> Vec<String> {
         let any = |metric: &str| {
-            self.points.iter().flatten().any(|outcome| outcome.metric(metric).is_some_and(|value| value > 0.0))
+            self.points.iter().flatten().any(|record| record.metric(metric).is_some_and(|value| value > 0.0))
         };
-        let defined = |metric: &&str| self.points.iter().flatten().any(|outcome| outcome.metric(metric).is_some());
+        let defined = |metric: &&str| self.points.iter().flatten().any(|record| record.metric(metric).is_some());
         let more = DEFINED.into_iter().filter(defined).chain(RARE.into_iter().filter(|metric| any(metric)));
         let more = more.filter(|metric| !asked.metrics.contains(metric));
         let mut metrics: Vec<String> = asked.metrics.iter().copied().chain(more).map(str::to_owned).collect();
@@ -142,45 +138,118 @@ impl StudyOutcome {
         metrics
     }
 
-    /// What became of the rows of traces: what is to be said of the points', each once.
-    fn of_rows(&self, say: impl Fn(&[(&'static str, u64)]) -> String) -> String {
-        let mut told: Vec<String> = Vec::new();
-        for line in self.points.iter().flatten().map(|outcome| say(&outcome.trace_rows)) {
-            if !line.is_empty() && !told.contains(&line) {
+    /// What is to be said of the rows of the points' traces, each sentence once.
+    fn told(&self, of: impl Fn(&Record) -> &String) -> String {
+        let mut told: Vec<&str> = Vec::new();
+        for line in self.points.iter().flatten().map(of) {
+            if !line.is_empty() && !told.contains(&line.as_str()) {
                 told.push(line);
             }
         }
         told.join("; or ")
     }
 
-    /// The targets of `slo:` that points miss, a line each.
+    /// The targets of `slo:` that points miss, a line each; with seeds those that every seed of a setting misses.
     pub fn missed(&self, study: &Study) -> Vec<String> {
-        self.done(study).flat_map(|(point, outcome)| missed_at(point, outcome)).collect()
+        if study.plan().replicates() == 1 {
+            return self.done(study).flat_map(|(point, record)| missed_at(point, record)).collect();
+        }
+        self.over_seeds(study, |setting, target, kept, of| {
+            let Over { label, text, seeds, values } = target;
+            let got = match values.as_slice() {
+                [first, .., last] => format!("got {first} to {last}"),
+                _ => format!("got {}", values.concat()),
+            };
+            (kept == 0)
+                .then(|| format!("{label}{setting}: {text}, missed with all {of} seeds ({}), {got}", seeds.join(", ")))
+        })
+    }
+
+    /// The targets of `slo:` that some seeds keep and others miss, a line each: what is said of them by one seed alone is chance.
+    pub fn depends_on_seed(&self, study: &Study) -> Vec<String> {
+        if study.plan().replicates() == 1 {
+            return Vec::new();
+        }
+        self.over_seeds(study, |setting, target, kept, of| {
+            let Over { label, text, seeds, .. } = target;
+            let plural = if seeds.len() == 1 { "seed" } else { "seeds" };
+            let missed = seeds.join(", ");
+            (kept > 0 && kept < of).then(|| {
+                format!("{label}{setting}: {text} is kept with {kept} of {of} seeds and missed with {plural} {missed}: too close to call")
+            })
+        })
+    }
+
+    /// What is to be said of each target of each setting, given how many of its seeds keep it, and how many there are.
+    fn over_seeds(&self, study: &Study, say: impl Fn(&str, &Over<'_>, usize, usize) -> Option<String>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for group in self.done(study).collect::<Vec<_>>().chunk_by(|(a, _), (b, _)| same_setting(a, b)) {
+            let setting = setting(group[0].0);
+            for (at, target) in group[0].1.targets.iter().enumerate() {
+                let missed = || {
+                    group.iter().filter_map(|(point, record)| Some((point, record.targets.get(at).filter(|t| !t.met)?)))
+                };
+                let mut values: Vec<&Target> = missed().map(|(_, target)| target).collect();
+                values.sort_by(|a, b| a.value.total_cmp(b.value));
+                let over = Over {
+                    label: &target.label,
+                    text: &target.bound,
+                    seeds: missed().map(|(point, _)| point.scenario.seed.to_string()).collect(),
+                    values: values.into_iter().map(|target| target.got.as_str()).collect(),
+                };
+                lines.extend(say(&setting, &over, group.len() - over.seeds.len(), group.len()));
+            }
+        }
+        lines
     }
 
     /// Where no load keeps the targets of `slo:`: those that are missed at the first load, a line each. The loads are the first axis.
     pub fn missed_everywhere(&self, study: &Study) -> Vec<String> {
         let line = |point: &Point| point.coordinates.get(1..).unwrap_or_default().to_vec();
-        let mut first: Vec<(&Point, &Outcome)> = Vec::new();
-        for (point, outcome) in self.done(study) {
+        let mut first: Vec<(&Point, &Record)> = Vec::new();
+        for (point, record) in self.done(study) {
             if !first.iter().any(|(other, _)| line(other) == line(point)) {
-                first.push((point, outcome));
+                first.push((point, record));
             }
         }
         let ever = |of: &Point| self.done(study).any(|(point, one)| line(point) == line(of) && one.keeps_targets());
         first.into_iter().filter(|(point, _)| !ever(point)).flat_map(|(point, one)| missed_at(point, one)).collect()
     }
 
-    /// The points that have an outcome.
-    fn done<'a>(&'a self, study: &'a Study) -> impl Iterator<Item = (&'a Point, &'a Outcome)> {
+    /// The points that have a record.
+    fn done<'a>(&'a self, study: &'a Study) -> impl Iterator<Item = (&'a Point, &'a Record)> {
         study.points().iter().zip(&self.points).filter_map(|(point, one)| Some((point, one.as_ref()?)))
     }
 }
 
+/// A target of a setting over its seeds.
+struct Over<'a> {
+    label: &'a str,
+    text: &'a str,
+    /// Seeds that miss it.
+    seeds: Vec<String>,
+    /// What they got, from low to high.
+    values: Vec<&'a str>,
+}
+
+/// Whether two points differ in their seed alone.
+fn same_setting(a: &Point, b: &Point) -> bool {
+    a.coordinates.split_last().map(|(_, rest)| rest) == b.coordinates.split_last().map(|(_, rest)| rest)
+}
+
+/// Where a setting lies: ` at fleet.replicas=2`; empty where nothing but the seed varies.
+fn setting(point: &Point) -> String {
+    let pairs: Vec<_> = point.coordinates.iter().map(|(path, value)| format!("{path}={value}")).collect();
+    match pairs.split_last() {
+        Some((_, rest)) if !rest.is_empty() => format!(" at {}", rest.join(", ")),
+        _ => String::new(),
+    }
+}
+
 /// The targets that a point misses, a line each.
-fn missed_at(point: &Point, outcome: &Outcome) -> Vec<String> {
-    let missed = outcome.verdicts.iter().filter(|verdict| !verdict.met());
-    missed.map(|v| format!("{} at {}: {}, got {}", v.label(), place(point), v.target_text(), v.value_text())).collect()
+fn missed_at(point: &Point, record: &Record) -> Vec<String> {
+    let missed = record.targets.iter().filter(|target| !target.met);
+    missed.map(|t| format!("{} at {}: {}, got {}", t.label, place(point), t.bound, t.got)).collect()
 }
 
 /// The figures of `expect:`: what each stands on, target, got, source. What a source states comes first, what only keeps our own

@@ -216,3 +216,48 @@ fn a_study_is_no_single_run_and_a_single_run_is_judged() {
     assert_eq!(outcome.expected.iter().map(|verdict| verdict.passed).collect::<Vec<_>>(), [true, false]);
     assert!(outcome.keeps_targets() && !outcome.passes());
 }
+
+#[test]
+fn means_over_seeds_and_what_depends_on_the_seed_are_told() {
+    let of = |bound: &str| {
+        let text = SCENARIO.replace("ttft_p99: 10s", &format!("ttft_p99: {bound}"));
+        Experiment::from_text("seeds", &format!("{text}sweep: {{ axes: {{ fleet.replicas: [1, 2] }}, seeds: 3 }}\n"))
+            .study()
+            .unwrap()
+    };
+    let asked = Asked { metrics: &["ttft_p99"], command: "again".into(), by_load: false };
+    let loose = of("10s");
+    let records = loose.run(&jobs(2), &|_| {}).unwrap().records(&loose);
+    let values: Vec<f64> = records.points[..3].iter().flatten().map(|one| one.metric("ttft_p99").unwrap()).collect();
+    let table = records.table(&loose, &asked);
+    assert!(table.depends_on_seed.is_empty() && table.missed.is_empty());
+    let csv = table.replicates_csv().unwrap();
+    let row: Vec<&str> = csv.lines().nth(1).unwrap().split(',').collect();
+    let number = |at: usize| row[at].parse::<f64>().unwrap();
+    let mean = values.iter().sum::<f64>() / 3.0;
+    assert!((row[0], row[1]) == ("1", "3") && (number(2) - mean).abs() < 1e-12, "{csv}");
+    // Student's t of two degrees of freedom.
+    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    let half = 4.303 * deviation / 3_f64.sqrt();
+    assert!((number(4) - number(3) - 2.0 * half).abs() < 1e-9, "{csv}");
+    let text = table.terminal();
+    assert!(text.contains(" ± ") && text.lines().filter(|line| line.contains(" ms")).count() == 2, "{text}");
+    assert!(table.html().unwrap().contains("Means over 3 seeds"));
+
+    // A target that the best of the three seeds keeps.
+    let mut sorted = values.clone();
+    sorted.sort_by(f64::total_cmp);
+    assert!(sorted[0] < sorted[1], "{values:?}");
+    let tight = of(&format!("{}ms", 500.0 * (sorted[0] + sorted[1])));
+    let table = tight.run(&jobs(2), &|_| {}).unwrap().table(&tight, &asked);
+    let told = &table.depends_on_seed[0];
+    let missed: Vec<String> = (0..3).filter(|seed| values[*seed] > sorted[0]).map(|seed| seed.to_string()).collect();
+    assert!(told.starts_with("TTFT p99 at fleet.replicas=1: ≤ "), "{told}");
+    assert!(told.contains(&format!("kept with 1 of 3 seeds and missed with seeds {}", missed.join(", "))), "{told}");
+    assert!(table.terminal().contains("Depends on the seed") && table.html().unwrap().contains("too close to call"));
+    assert!(!table.missed.iter().any(|line| line.contains("fleet.replicas=1")), "{:?}", table.missed);
+    let none = of("1us");
+    let table = none.run(&jobs(2), &|_| {}).unwrap().table(&none, &asked);
+    assert_eq!((table.missed.len(), table.depends_on_seed.len()), (2, 0));
+    assert!(table.missed[0].contains("missed with all 3 seeds (0, 1, 2), got "), "{:?}", table.missed);
+}

@@ -33,7 +33,7 @@ scheduler: { vllm: { max_num_seqs: 8, max_num_batched_tokens: 64 } }
 ";
 
 /// What the script said, the program's stderr included.
-fn on_tiny_disk(home: &Home, options: &str, args: &str) -> Ran {
+pub(crate) fn on_tiny_disk(home: &Home, options: &str, args: &str) -> Ran {
     std::fs::create_dir(home.path("tiny")).expect("a folder");
     // In a mount namespace of its own the mount ends with the script, whatever happens to it.
     let ran = [&["unshare", "-rm", "sh"][..], &["unshare", "-m", "sh"], &["sh"]].into_iter().find_map(|launcher| {

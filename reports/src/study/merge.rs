@@ -52,6 +52,8 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         points,
         verdicts: Vec::new(),
         missed: Vec::new(),
+        replicated: false,
+        depends_on_seed: Vec::new(),
         left_out: String::new(),
         sorted: String::new(),
         calibration: String::new(),

@@ -20,6 +20,10 @@ pub(super) struct StudyPage<'a> {
     pub(super) tally: String,
     pub(super) verdicts: &'a [super::Judged],
     pub(super) missed: &'a [String],
+    /// Targets that some seeds keep and others miss.
+    pub(super) depends_on_seed: &'a [String],
+    /// Of a study with seeds: what its means are, and the header and the rows of their table.
+    pub(super) means: Option<MeansTable>,
     pub(super) figures: String,
     pub(super) header: Vec<String>,
     /// How many of the columns name the point; they are set left.
@@ -27,5 +31,13 @@ pub(super) struct StudyPage<'a> {
     pub(super) first_axis: &'a str,
     /// Lines, and up to where on the first axis each keeps the promise.
     pub(super) kept: Vec<(String, String)>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+/// The means over the seeds.
+pub(super) struct MeansTable {
+    /// What they are.
+    pub(super) heading: String,
+    pub(super) names: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
 }

@@ -22,6 +22,8 @@ fn study() -> Study {
         points,
         verdicts: vec![Judged { met: false, basis: "", text: "goodput ≥ 99 %, got 60 %".into() }],
         missed: Vec::new(),
+        replicated: false,
+        depends_on_seed: Vec::new(),
         left_out: String::new(),
         sorted: String::new(),
         calibration: "Cost model: roofline; extrapolated.".into(),

@@ -44,7 +44,7 @@ pub struct PlanSpec {
     pub gpus_most: u32,
     /// Promises must be kept over all requests, and in the busiest stretch of this length too: candidates are sifted there.
     pub window: Duration,
-    /// Runs with seeds of their own behind the headroom, 2 to 100.
+    /// Runs with seeds of their own behind the headroom, 2 to 100; where their interval is wide, up to 24 are run.
     #[schemars(range(min = 2, max = 100))]
     pub seeds: u32,
     /// Multiples of today's load for which the fleet is also sized, each from 1 to 100.

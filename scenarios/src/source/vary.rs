@@ -213,12 +213,18 @@ impl Node {
 
     /// The paths that are swept.
     fn swept(&self) -> Vec<&str> {
-        let lists = ["axes", "zip"].into_iter().filter_map(|key| self.entry("sweep")?.value.entry(key));
+        let sweep = self.entry("sweep").map(|entry| &entry.value);
+        let over = |key: &str| sweep?.entry(key)?.value.entry("over");
+        let lists = ["axes", "zip"]
+            .into_iter()
+            .filter_map(|key| sweep?.entry(key))
+            .chain(["random", "lhs"].into_iter().filter_map(over));
         let entries = lists.flat_map(|list| match &list.value.kind {
             NodeKind::Map(entries) => entries.as_slice(),
             _ => &[],
         });
-        entries.map(|entry| entry.key.as_str()).collect()
+        let seeds = sweep.and_then(|sweep| sweep.entry("seeds")).map(|_| "seed");
+        entries.map(|entry| entry.key.as_str()).chain(seeds).collect()
     }
 
     /// The axes of the sweep, made if there are none; `None` if something else stands in their place.

@@ -1,42 +1,21 @@
 //! The plan hash: two runs with the same hash, target and version give the same bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Study;
 use crate::point::Point;
-use crate::scenario::CostSpec;
+use crate::scenario::{CostSpec, Scenario};
 
 impl Point {
     /// BLAKE3 of the resolved scenario with its model, GPU and links, in hex. Of paths only the file name counts, so that the
     /// hash is the same on every machine; the manifest holds the files' own hashes.
     pub fn plan_hash(&self) -> String {
         let mut scenario = self.scenario.clone();
-        if let Some(trace) = &mut scenario.workload.trace {
-            trace.path = file_name(&trace.path).into();
-        }
-        if let Some(population) = &mut scenario.workload.population {
-            population.rates = file_name(&population.rates).into();
-            population.lengths = population.lengths.as_deref().map(|path| file_name(path).into());
-        }
-        if let Some(table) = scenario.slo.quality.as_mut().and_then(|quality| quality.table.as_mut()) {
-            *table = file_name(table).into();
-        }
-        match &mut scenario.engine.cost {
-            CostSpec::Table(table) => table.path = file_name(&table.path).into(),
-            CostSpec::Steps(steps) => steps.path = file_name(&steps.path).into(),
-            CostSpec::Profile(profile) => profile.path = file_name(&profile.path).into(),
-            CostSpec::Roofline | CostSpec::Constant(_) => {}
-        }
-        for pool in &mut scenario.fleet.pools {
-            match &mut pool.engine.cost {
-                Some(CostSpec::Table(table)) => table.path = file_name(&table.path).into(),
-                Some(CostSpec::Steps(steps)) => steps.path = file_name(&steps.path).into(),
-                Some(CostSpec::Profile(profile)) => profile.path = file_name(&profile.path).into(),
-                Some(CostSpec::Roofline | CostSpec::Constant(_)) | None => {}
-            }
+        for path in paths(&mut scenario) {
+            *path = file_name(path).into();
         }
         if !self.pools.is_empty() {
             let pools: Vec<String> = self.pools.iter().map(Point::plan_hash).collect();
@@ -48,6 +27,36 @@ impl Point {
             (topology, Some(link)) => hash(&(&scenario, &self.model, &self.gpu, topology, link)),
         }
     }
+}
+
+impl Point {
+    /// The files that a run of it reads, in order, each once.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut scenario = self.scenario.clone();
+        let mut files: Vec<PathBuf> = paths(&mut scenario).into_iter().map(|path| path.clone()).collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+}
+
+/// Every path in a scenario.
+fn paths(scenario: &mut Scenario) -> Vec<&mut PathBuf> {
+    let Scenario { workload, slo, engine, fleet, .. } = scenario;
+    let mut paths: Vec<&mut PathBuf> = workload.trace.iter_mut().map(|trace| &mut trace.path).collect();
+    if let Some(population) = &mut workload.population {
+        paths.push(&mut population.rates);
+        paths.extend(&mut population.lengths);
+    }
+    paths.extend(slo.quality.as_mut().and_then(|quality| quality.table.as_mut()));
+    let of_pools = fleet.pools.iter_mut().filter_map(|pool| pool.engine.cost.as_mut());
+    paths.extend(std::iter::once(&mut engine.cost).chain(of_pools).filter_map(|cost| match cost {
+        CostSpec::Table(table) => Some(&mut table.path),
+        CostSpec::Steps(steps) => Some(&mut steps.path),
+        CostSpec::Profile(profile) => Some(&mut profile.path),
+        CostSpec::Roofline | CostSpec::Constant(_) => None,
+    }));
+    paths
 }
 
 impl Study {

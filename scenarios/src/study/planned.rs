@@ -150,8 +150,8 @@ fn further(node: &Node, problems: &mut Problems) -> Vec<Vec<Choice>> {
         text: setting.text.clone(),
         value: Value::deserialize(&setting.value).unwrap_or_default().to_string(),
     };
-    let axes = axes::read(&only, problems);
-    axes.iter().map(|axis| axis.0.iter().flat_map(|step| &step.0).map(choice).collect()).collect()
+    let axes = axes::read(&only, 0, problems);
+    axes.iter().map(|axis| axis.steps.iter().flat_map(|step| &step.0).map(choice).collect()).collect()
 }
 
 #[cfg(test)]

@@ -121,7 +121,8 @@ impl Study {
         let sweep = tree.take("sweep");
         tree.take("plan");
         let mut told = Problems::new(Sources::default());
-        let axes = sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, &mut told));
+        let axes =
+            sweep.as_ref().map_or_else(Vec::new, |entry| axes::read(&entry.value, self.source.seed(), &mut told));
         let steps = axes::product(&axes).nth(point).unwrap_or_default();
         // The study was resolved from this: it can be set again.
         if let Ok(tree) = swept(&tree, &steps) {

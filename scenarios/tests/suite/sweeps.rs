@@ -166,3 +166,87 @@ fn bad_expectations() {
     let several = with("{ metric: a, max: 2s, source: x }\n  - { metric: b, max: 2s, source: x }\n  - 3");
     assert_eq!(several.len(), 3, "{several:?}");
 }
+
+fn values(study: &overbook_scenarios::Study, path: &str) -> Vec<String> {
+    let of = |point: &overbook_scenarios::Point| {
+        let found = point.coordinates.iter().find(|(other, _)| other == path);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    study.points().iter().map(of).collect()
+}
+
+#[test]
+fn points_are_drawn_and_each_is_what_it_says() {
+    let drawn = |design: &str, more: &str| {
+        study(&format!(
+            "{LEAST}sweep: {{ {design}: {{ points: 8, seed: 3, over: {{ fleet.replicas: {{ uniform: [1, 8] }}, \
+             workload.generate.arrivals.poisson.rate: {{ log-uniform: [1/s, 100/s] }}, engine.weights: {{ choice: [bf16, fp8] }}{more} }} }} }}\n"
+        ))
+    };
+    let latin = drawn("lhs", "");
+    assert_eq!(latin.points().len(), 8);
+    let mut replicas = values(&latin, "fleet.replicas");
+    for (point, written) in latin.points().iter().zip(&replicas) {
+        assert_eq!(point.scenario.fleet.replicas.to_string(), *written);
+    }
+    replicas.sort();
+    assert_eq!(replicas, ["1", "2", "3", "4", "5", "6", "7", "8"], "each part of the range has one");
+    let weights = values(&latin, "engine.weights");
+    assert_eq!(weights.iter().filter(|name| *name == "fp8").count(), 4, "{weights:?}");
+    let rates = values(&latin, "workload.generate.arrivals.poisson.rate");
+    assert!(rates.iter().all(|rate| rate.ends_with("/s")), "{rates:?}");
+    // Another setting beside them changes no draw.
+    let more = drawn("lhs", ", fleet.router: { choice: [round-robin] }");
+    assert_eq!(values(&more, "workload.generate.arrivals.poisson.rate"), rates);
+    let random = values(&drawn("random", ""), "fleet.replicas");
+    assert!(random.len() == 8 && random.iter().all(|n| (1..=8).contains(&n.parse::<u32>().unwrap_or(0))), "{random:?}");
+}
+
+#[test]
+fn seeds_are_the_last_axis_from_the_scenarios_seed_on() {
+    let sweep = "sweep: { axes: { fleet.replicas: [1, 2] }, seeds: 3 }\n";
+    let study = study(&format!("{LEAST}seed: 5\n{sweep}"));
+    assert_eq!((study.points().len(), study.replicates()), (6, 3));
+    assert_eq!(values(&study, "seed"), ["5", "6", "7", "5", "6", "7"]);
+    assert_eq!(study.points()[4].scenario.seed, 6);
+    let listed = super::study(&format!("{LEAST}sweep: {{ seeds: [9, 4] }}\n"));
+    assert_eq!((values(&listed, "seed"), listed.replicates()), (vec!["9".to_owned(), "4".to_owned()], 2));
+    assert_eq!(super::study(LEAST).replicates(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_drawn_points_and_seeds_is_told_with_its_place() {
+    let over = |over: &str| format!("lhs: {{ points: 4, over: {{ {over} }} }}");
+    for (sweep, told) in [
+        (over("fleet.replicas: { uniform: [8, 1] }"), "the range is empty: 8 is not below 1"),
+        (over("fleet.replicas: { uniform: [3, 3] }"), "the range is empty"),
+        (over("fleet.replicas: { uniform: [1, 2, 3] }"), "a range has two ends, and here are 3"),
+        (over("fleet.replicas: { unifrom: [1, 8] }"), "did you mean `uniform`?"),
+        (over("fleet.replicas: { log-uniform: [0, 8] }"), "must begin above 0"),
+        (over("fleet.replicas: [1, 8]"), "{ uniform: [1, 8] }"),
+        (over("fleet.replcas: { uniform: [1, 8] }"), "did you mean `replicas`?"),
+        (over("fleet.replicas: { uniform: [0, 3] }"), "`replicas` is 0"),
+        (over("gpu: { choice: [h200, h20] }"), "no GPU is called `h20`"),
+        (over("workload.generate.arrivals.poisson.rate: { uniform: [1/s, 9] }"), "different units, `/s` and ``"),
+        (over(""), "there is nothing to draw"),
+        ("lhs: { points: 0, over: { fleet.replicas: { uniform: [1, 8] } } }".to_owned(), "`points` is 0"),
+        ("lhs: { over: { fleet.replicas: { uniform: [1, 8] } } }".to_owned(), "missing key `points`"),
+        ("lsh: { points: 4 }".to_owned(), "did you mean `lhs`?"),
+        (
+            format!("axes: {{ fleet.replicas: [1] }}, {}", over("fleet.replicas: { uniform: [1, 8] }")),
+            "`fleet.replicas` is swept twice (leave one of the two out)",
+        ),
+        ("axes: { seed: [1, 2] }, seeds: 2".to_owned(), "`seed` is swept twice"),
+        ("seeds: 0".to_owned(), "from 2 to 1000 seeds"),
+        ("seeds: 1".to_owned(), "leave `seeds` out"),
+        ("seeds: some".to_owned(), "e.g. seeds: 5"),
+        ("seeds: [1, 1]".to_owned(), "the seed 1 is there twice"),
+        ("seeds: [1, x]".to_owned(), "a seed is a whole number"),
+    ] {
+        let problems = problems(&format!("{LEAST}sweep: {{ {sweep} }}\n"));
+        assert!(
+            problems.len() == 1 && problems[0].starts_with("6:") && problems[0].contains(told),
+            "{sweep}: {problems:?}"
+        );
+    }
+}

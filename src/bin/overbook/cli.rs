@@ -11,6 +11,7 @@ use crate::gpu_check::GpuCheckArgs;
 use crate::init::InitArgs;
 use crate::kv::KvCommand;
 use crate::plan::PlanArgs;
+use crate::sweep::SweepCommand;
 
 /// Trace-driven simulation and capacity planning of LLM serving.
 ///
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run a scenario with several policies (or other settings) under several loads, and put them side by side.
     Compare(CompareArgs),
+    /// Run the points of a study in shards, by several processes or machines, and put them together.
+    #[command(subcommand)]
+    Sweep(SweepCommand),
     /// Find the cheapest fleet that keeps the promises of a scenario, and how much more load it holds.
     Plan(PlanArgs),
     /// Parse and check scenarios; run nothing.

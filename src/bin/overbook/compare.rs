@@ -8,7 +8,7 @@ use crate::check;
 use crate::cli::{CompareArgs, Globals};
 use crate::output::Failure;
 use crate::run::{command, dry_run, options, quote};
-use crate::sweep;
+use crate::study;
 
 pub(crate) fn run(args: &CompareArgs, globals: &Globals) -> Result<u8, Failure> {
     if args.run.device.on.is_some() {
@@ -39,5 +39,5 @@ pub(crate) fn run(args: &CompareArgs, globals: &Globals) -> Result<u8, Failure> 
         command: command(&args.run).replacen("overbook run", "overbook compare", 1) + &words,
         by_load: !args.load.is_empty(),
     };
-    sweep::run(&study, &asked, &options(&args.run), &args.run, globals)
+    study::run(&study, &asked, &options(&args.run), &args.run, globals)
 }

@@ -28,6 +28,7 @@ mod replay;
 mod report;
 mod run;
 mod serve;
+mod study;
 mod sweep;
 mod trace;
 #[cfg(feature = "train")]
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(args, &cli.globals),
         Command::Run(args) => run::run(args, &cli.globals),
         Command::Plan(args) => plan::run(args, &cli.globals),
+        Command::Sweep(command) => sweep::run(command, &cli.globals),
         Command::Compare(args) => compare::run(args, &cli.globals),
         Command::Check(args) => check::run(args, &cli.globals),
         Command::CheckGolden(args) => check_golden::run(args),

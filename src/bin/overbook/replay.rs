@@ -21,7 +21,7 @@ use crate::output::{
     DONE, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress,
 };
 use crate::place;
-use crate::sweep;
+use crate::study;
 use crate::watch::{Display, catch_interrupts};
 
 /// Kinds of errors that are printed.
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     } else {
         print_painted(&terminal::summary(&report, color_stdout(globals)))?;
     }
-    sweep::tell_verdicts(&verdicts, args.json)?;
+    study::tell_verdicts(&verdicts, args.json)?;
     warn(&replayed, &void, globals);
     Ok(code)
 }

@@ -15,7 +15,7 @@ use overbook_sim::results::rows::{self, Discard, Recorder};
 use overbook_sim::results::summary::Summary;
 
 use crate::check::{self, load};
-use crate::cli::{Globals, RunArgs};
+use crate::cli::{Globals, RunArgs, ScenarioArgs};
 use crate::device::Device;
 use crate::facts;
 use crate::measure::measure;
@@ -23,7 +23,7 @@ use crate::output::{
     DONE, FAILED, Failure, GATE_FAILED, INTERRUPTED, color_stdout, note, print, print_painted, shows_progress,
 };
 use crate::place;
-use crate::sweep;
+use crate::study;
 use crate::watch::{Display, catch_interrupts};
 
 /// A run that has ended, and what its recorder wrote.
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &RunArgs, globals: &Globals) -> Result<u8, Failure> {
     let options = options(args);
     if sweep {
         let asked = Asked { metrics: &Asked::SWEEP, command: command(args), by_load: false };
-        sweep::run(&study, &asked, &options, args, globals)
+        study::run(&study, &asked, &options, args, globals)
     } else {
         single(&study, &options, args, globals)
     }
@@ -145,7 +145,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
         let traces = point.scenario.workload.files();
         let plan = (point.plan_hash(), point.scenario.seed);
         let mut manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (report.status, code));
-        manifest.trace_rows = report.trace_rows.iter().copied().collect();
+        manifest.trace_rows = report.trace_rows.iter().map(|&(name, rows)| (name.to_owned(), rows)).collect();
         dir.finish(&manifest).map(drop).map_err(|error| Failure::Run(anyhow::Error::new(error)))
     });
     if kept.is_err() {
@@ -156,7 +156,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
         print_painted(&text)?;
     }
     kept?;
-    sweep::tell_verdicts(&outcome.expected, args.json)?;
+    study::tell_verdicts(&outcome.expected, args.json)?;
     if !globals.quiet {
         warn_of_rejections(point, &outcome.summary);
         note(&effort(&outcome.summary, &outcome.effort, outcome.digest, &start));
@@ -223,11 +223,16 @@ fn write_files(
 
 /// The command that makes the same results again; only what changes them.
 pub(crate) fn command(args: &RunArgs) -> String {
-    let mut words = vec!["overbook run".to_owned(), quote(&args.scenario.scenario)];
-    for change in &args.scenario.set {
+    command_of(&args.scenario)
+}
+
+/// The command that runs a scenario with these changes.
+pub(crate) fn command_of(args: &ScenarioArgs) -> String {
+    let mut words = vec!["overbook run".to_owned(), quote(&args.scenario)];
+    for change in &args.set {
         words.push(format!("--set {}", quote(Path::new(change))));
     }
-    words.extend(args.scenario.seed.map(|seed| format!("--seed {seed}")));
+    words.extend(args.seed.map(|seed| format!("--seed {seed}")));
     words.join(" ")
 }
 
