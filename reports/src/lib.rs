@@ -62,6 +62,7 @@ pub mod format;
 pub mod html;
 mod json;
 mod kv_traffic;
+mod limiter;
 pub mod manifest;
 mod outages;
 pub mod parquet;

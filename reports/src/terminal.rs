@@ -138,7 +138,12 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
     }
     let kept = crate::retained::lines(summary);
-    for (what, text) in crate::kv_traffic::lines(summary).into_iter().chain(kept).chain(crate::power::lines(summary)) {
+    for (what, text) in crate::kv_traffic::lines(summary)
+        .into_iter()
+        .chain(kept)
+        .chain(crate::limiter::line(summary))
+        .chain(crate::power::lines(summary))
+    {
         figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));
     }
     for (at, text) in folded(&crate::outages::line(summary), 66).into_iter().enumerate() {

@@ -293,6 +293,7 @@ impl Point {
             controllers: self.controllers()?,
             devices: self.devices()?,
             power: self.power()?,
+            limiter: self.limiter()?,
             seed: scenario.seed,
             slo: Slo {
                 ttft: goodput.ttft.map(|d| d.0),

@@ -12,7 +12,7 @@ use overbook_sim::units::Duration;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EarlyRejectionSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec,
-    MaxModelLen, MaxNewTokens, PipelineSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
+    MaxModelLen, MaxNewTokens, PipelineSpec, RowSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -46,6 +46,10 @@ impl Scenario {
         }
         if let Some(row) = &self.fleet.row {
             row.check(&mut Check::new("fleet.row", &mut list));
+        }
+        if let Some(limiter) = &self.fleet.limiter {
+            let row = self.fleet.row.clone().or_else(|| self.power.map(|_| RowSpec::default()));
+            limiter.check(row.as_ref(), &mut Check::new("fleet.limiter", &mut list));
         }
         if let Some(retention) = &self.engine.retention {
             let mut check = Check::new("engine", &mut list);

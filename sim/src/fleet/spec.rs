@@ -8,7 +8,7 @@ use super::controllers::{
 };
 use super::devices::DeviceSpec;
 use super::pools::ReplicaPool;
-use super::power::FleetPower;
+use super::power::{FleetPower, GpuLimiter};
 use crate::kv::StoreSpec;
 use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
@@ -131,6 +131,8 @@ pub struct ClusterSpec {
     pub controllers: Controllers,
     /// The power of the row that the servers stand in, if it is looked at.
     pub power: Option<FleetPower>,
+    /// The GPUs' own limiters, where they slow steps down.
+    pub limiter: Option<GpuLimiter>,
     /// Seed of the fleet's random streams.
     pub seed: u64,
     /// Promise that goodput is counted against.
@@ -157,6 +159,7 @@ impl Default for ClusterSpec {
             traffic: Traffic::default(),
             controllers: Controllers::default(),
             power: None,
+            limiter: None,
             seed: 0,
             slo: Slo::default(),
             jumps: true,

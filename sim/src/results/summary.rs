@@ -21,6 +21,7 @@ pub use tally::Tally;
 
 use crate::kv::KvTraffic;
 use crate::kv::retention::RetentionFigures;
+use crate::power::figures::LimiterFigures;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
 use crate::time::{Span, Time};
@@ -246,6 +247,8 @@ pub struct Summary {
     pub quality: Option<Quality>,
     /// The power of the row, where it is looked at.
     pub power: Option<Box<PowerSummary>>,
+    /// What the GPUs' own limiters did, where they are simulated.
+    pub limiter: Option<Box<LimiterFigures>>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

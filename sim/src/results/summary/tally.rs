@@ -345,6 +345,7 @@ impl Tally {
             retained: None,
             quality: None,
             power: None,
+            limiter: None,
             outages: Outages::default(),
         }
     }
