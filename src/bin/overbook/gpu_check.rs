@@ -93,10 +93,9 @@ impl Part {
         let patience = if scale == Scale::Full { 1 } else { 10 };
         Duration::from_secs(match self {
             Part::Verify => 120,
-            Part::Grids => 180,
+            Part::Grids | Part::Power => 180,
             Part::Validate => 240,
             Part::Shares => 60,
-            Part::Power => 180,
         }) * patience
     }
 }

@@ -61,7 +61,9 @@ pub(super) fn look(gpus: &mut [Gpus], kinds: &[Kind], kernel: &Kernel<'_>) {
 /// What all of them did.
 pub(super) fn figures(gpus: &[Gpus]) -> LimiterFigures {
     let mut sum = LimiterFigures::default();
-    gpus.iter().for_each(|gpus| sum += gpus.figures);
+    for gpus in gpus {
+        sum += gpus.figures;
+    }
     sum
 }
 
