@@ -127,6 +127,7 @@ fn unfit(spec: &ClusterSpec) -> Option<&'static str> {
         ),
         (spec.controllers.retry.is_some(), "its clients do not retry"),
         (spec.power.is_some(), "it sets no clocks and belongs to no row; remove `power` and `fleet.row`"),
+        (spec.limiter.is_some(), "its GPU has a limiter of its own; remove `fleet.limiter`"),
         (!spec.traffic.drain, "it runs until the last request has ended; remove `workload.drain`"),
     ];
     cases.into_iter().find(|(is, _)| *is).map(|(_, why)| why)

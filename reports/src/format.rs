@@ -30,6 +30,7 @@ impl Unit {
             | "cache_gap"
             | "quality"
             | "quality_unknown"
+            | "gpu_limited"
             | "power_limited"
             | "power_breaker"
             | "power_excursion_peak"

@@ -64,6 +64,7 @@ pub mod html;
 pub mod interval;
 mod json;
 mod kv_traffic;
+mod limiter;
 pub mod manifest;
 mod outages;
 pub mod parquet;

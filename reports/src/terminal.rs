@@ -138,7 +138,8 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
     }
     let kept = crate::retained::lines(summary);
-    let power = crate::power::lines(summary).into_iter().chain(crate::economics::lines(summary));
+    let power = crate::limiter::line(summary).into_iter().chain(crate::power::lines(summary));
+    let power = power.chain(crate::economics::lines(summary));
     for (what, text) in crate::kv_traffic::lines(summary).into_iter().chain(kept).chain(power) {
         figures.extend(folded(&text, 66).into_iter().enumerate().map(|(at, line)| ([what, ""][at.min(1)], line)));
     }

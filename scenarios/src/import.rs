@@ -18,7 +18,7 @@ pub use config::{ImportError, model_from_config};
 pub(crate) use hugging_face::published;
 pub use hugging_face::{catalog_name, repository};
 pub use log::{LogError, vllm_log};
-pub use profile::{ImportedProfile, ProfileImportError, Tool, import_profile};
+pub use profile::{ImportedProfile, ProfileImportError, Tool, catalog_gpu, import_profile};
 pub use served::{ImportedCommand, Served};
 pub use sglang::sglang_served;
 pub use tables::TablesError;

@@ -4,6 +4,7 @@ mod controllers;
 mod economics;
 mod engine;
 mod expect;
+mod limiter;
 mod longest;
 mod model;
 mod plan;
@@ -32,6 +33,7 @@ pub(crate) use economics::CARBON_MAX;
 pub use economics::{CapexSpec, CarbonSpec, EconomicsSpec};
 pub use engine::{ConstantCost, CostSpec, EngineSpec, FrontendSpec, ProfileCost, StepsCost, TableCost};
 pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
+pub use limiter::LimiterSpec;
 pub use longest::MaxModelLen;
 pub use model::ModelChoice;
 pub use plan::{PlanMode, PlanSpec};
@@ -126,6 +128,9 @@ pub struct FleetSpec {
     /// The row that the servers stand in: power budget, telemetry, brake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<RowSpec>,
+    /// The GPUs' own power limiters, if they are to slow steps down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limiter: Option<LimiterSpec>,
     /// How the router chooses a replica; among those for prompts, where some are.
     pub router: RouterSpec,
     /// What stands around the replicas and the router: views, roles, refusals, failures, scaling.
@@ -143,6 +148,7 @@ impl Default for FleetSpec {
             expert_parallel: None,
             server: None,
             row: None,
+            limiter: None,
             router: RouterSpec::default(),
             controllers: ControllersSpec::default(),
         }

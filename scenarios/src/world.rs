@@ -296,6 +296,7 @@ impl Point {
             devices: self.devices()?,
             power: self.power()?,
             economics: self.economics()?,
+            limiter: self.limiter()?,
             seed: scenario.seed,
             slo: Slo {
                 ttft: goodput.ttft.map(|d| d.0),

@@ -10,6 +10,7 @@
 mod fits;
 pub mod inferred;
 mod nnls;
+mod power;
 mod profile;
 mod rows;
 mod search;
@@ -17,6 +18,7 @@ mod step_profile;
 pub mod steps;
 
 pub use fits::{FitError, fit};
+pub use power::{FULL_CLOCK, PowerFit, PowerFitError, PowerSample, SAMPLES_MIN, fit_power};
 pub use profile::{HullRange, Profile, ProfileSource};
 pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
 pub use step_profile::{

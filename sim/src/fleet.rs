@@ -39,5 +39,5 @@ pub use kernel::PowerFault;
 pub use outcome::{Halt, Progress, RunError, RunResult};
 pub use policies::Policies;
 pub use pools::ReplicaPool;
-pub use power::{Brake, FleetPower, LOW_PRIORITY, RowServer};
+pub use power::{Brake, FleetPower, GpuLimiter, LOW_PRIORITY, RowServer};
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

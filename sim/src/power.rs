@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`work`] counts what a step executes, exactly. [`law`] turns achieved rates into watts, [`clock`] says what slower clocks do to
-//! both, [`limiter`] how late a device keeps a limit, and [`meter`] what a driver reports of it all. [`simple`] has the laws of
+//! both, [`limiter`] how late a device keeps a limit, [`sustained`] at which clock it does, and [`meter`] what a driver reports of it all. [`simple`] has the laws of
 //! others, to compare with. Everything here is pure: nothing knows a fleet.
 
 pub mod clock;
@@ -21,6 +21,7 @@ pub mod row;
 pub mod server;
 pub mod share;
 pub mod simple;
+pub mod sustained;
 pub mod work;
 
 pub use law::{Activity, PowerError, PowerLaw};

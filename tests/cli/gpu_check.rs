@@ -34,7 +34,7 @@ fn rows<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
 fn a_whole_check_runs_goes_on_and_never_measures_twice() {
     let home = Home::new();
     let ran = check(&home, "--out r", &[]).ends(0);
-    for part in ["verify", "grids", "validate", "shares"] {
+    for part in ["verify", "grids", "validate", "shares", "power"] {
         assert!(ran.out.contains(&format!("{part}: complete")), "{}", ran.out);
     }
     assert!(ran.out.contains("0 checks wrong, 0 items failed, 0 left"), "{}", ran.out);
@@ -43,6 +43,8 @@ fn a_whole_check_runs_goes_on_and_never_measures_twice() {
         names,
         [
             "grids.jsonl",
+            "power.jsonl",
+            "power.yaml",
             "shares.jsonl",
             "summary.json",
             "tiny-profile.steps.parquet",
@@ -66,6 +68,7 @@ fn a_whole_check_runs_goes_on_and_never_measures_twice() {
     let loads = lines(&home, "r/validate.jsonl");
     assert_eq!(rows(&loads, "load")[0]["differences"], 0, "{loads:#?}");
     assert_eq!(rows(&lines(&home, "r/shares.jsonl"), "share").len(), 8);
+    watts_are_made_up_by_a_law_that_is_found_again(&home);
     let summary = home.json("r/summary.json");
     assert_eq!(summary["gpu"]["nvml"]["driver"], "580.65.06", "{summary}");
     assert!(summary["ceilings"]["read_tbs"].as_f64() > Some(0.0), "{summary}");
@@ -85,6 +88,22 @@ fn a_whole_check_runs_goes_on_and_never_measures_twice() {
     assert!(kept.iter().all(|line| all.contains(line)), "{all}");
     assert_eq!(rows(&lines(&home, "r/grids.jsonl"), "cell").len(), 4);
     assert!(again.err.contains("grids: tiny prefill 64") && !again.err.contains("tiny decode 1 x 32"), "{}", again.err);
+}
+
+/// The emulated GPU's stand-in draws as the catalog's H100: the fit finds that law, and everything says that it is made up.
+fn watts_are_made_up_by_a_law_that_is_found_again(home: &Home) {
+    let power = lines(home, "r/power.jsonl");
+    let steady = rows(&power, "steady");
+    assert_eq!(steady.len(), 14, "{power:#?}");
+    assert!(steady.iter().all(|row| row["gpu"]["emulated"] == true && row["watts"].as_f64() > Some(0.0)), "{power:#?}");
+    let fitted = rows(&power, "fitted")[0];
+    assert_eq!(fitted["emulated"], true, "{fitted}");
+    for (key, known) in [("idle_w", 120.4), ("compute_w", 828.7), ("memory_w", 384.7)] {
+        let got = fitted[key].as_f64().expect("a number");
+        assert!((got / known - 1.0).abs() < 0.02, "{key}: {got}, {known} was put in; {power:#?}");
+    }
+    assert!(fitted["held_out_mean_percent"].as_f64() < Some(2.0), "{fitted}");
+    assert!(home.text("r/power.yaml").contains("EMULATED"), "{}", home.text("r/power.yaml"));
 }
 
 #[test]

@@ -54,6 +54,28 @@ fn a_tier_of_less_than_a_block() {
     refuses("gpu: h200", tiers, "1kB", &["the tier `host` of 1kB holds no block", "give it at least"]);
 }
 
+/// A limiter that would do nothing but look, one without room, one of a GPU whose draw nobody knows.
+#[test]
+fn a_limiter_that_cannot_be() {
+    let with = |limiter: &str| format!("fleet: {{ limiter: {limiter}, replicas: 1");
+    refuses("fleet: { replicas: 1", &with("{ every: 1us }"), "1us", &["it must be from 1ms to 250ms"]);
+    refuses("fleet: { replicas: 1", &with("{ limit: 100W }"), "100W", &["the GPU draws 126W with nothing to do"]);
+}
+
+/// It slows prompts down, and the figures say so.
+#[test]
+fn a_limiter_takes_clocks_down() {
+    let home = Home::small();
+    let plain = home.overbook("run small.yaml --json").ends(0).json();
+    assert!(plain.get("limiter").is_none(), "{plain}");
+    let held = home.run(["run", "small.yaml", "--json", "--set", "fleet.limiter={ limit: 250W }"]).ends(0).json();
+    assert!(held["limiter"]["clock_mhz"].as_f64() < Some(1900.0), "{held}");
+    assert!(held["limiter"]["limited"].as_f64() > Some(0.1), "{held}");
+    assert!(held["mean_tpot_ms"].as_f64() > plain["mean_tpot_ms"].as_f64(), "{held}");
+    let told = home.overbook("run small.yaml --set fleet.limiter={}").ends(0);
+    assert!(told.out.contains("GPU power") && told.out.contains("W a GPU"), "{}", told.out);
+}
+
 #[test]
 fn an_order_of_eviction_that_requests_give_nothing_to_go_by() {
     let row = |at: u32| {

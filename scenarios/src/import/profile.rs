@@ -67,6 +67,12 @@ const DEVICES: [(&str, &str); 13] = [
     ("h100", "h100"),
 ];
 
+/// The catalog's name of a GPU that drivers and tables call so.
+pub fn catalog_gpu(device: &str) -> Option<&'static str> {
+    let device = device.to_ascii_lowercase();
+    DEVICES.iter().find(|(name, _)| *name == device).map(|(_, catalog)| *catalog)
+}
+
 /// Reads a tool's tables and fits the cost model's forms to them. `gpu` names the GPU where the tables do not or the
 /// catalog calls it otherwise; `select` is a part of the path of the table that is meant, where there are several; `today` is
 /// the day of the import.

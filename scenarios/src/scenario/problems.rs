@@ -12,7 +12,7 @@ use overbook_sim::units::Duration;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EarlyRejectionSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec,
-    MaxModelLen, MaxNewTokens, PipelineSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
+    MaxModelLen, MaxNewTokens, PipelineSpec, RowSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -49,6 +49,10 @@ impl Scenario {
         }
         if let Some(economics) = &self.economics {
             economics.check(&mut Check::new("economics", &mut list));
+        }
+        if let Some(limiter) = &self.fleet.limiter {
+            let row = self.fleet.row.clone().or_else(|| self.power.map(|_| RowSpec::default()));
+            limiter.check(row.as_ref(), &mut Check::new("fleet.limiter", &mut list));
         }
         if let Some(retention) = &self.engine.retention {
             let mut check = Check::new("engine", &mut list);

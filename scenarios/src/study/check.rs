@@ -366,7 +366,7 @@ impl PointCheck<'_> {
 
     /// Whether watts can be counted, where they are, and policies' clocks are the GPU's.
     pub(super) fn power(&mut self, point: &Point) {
-        if !point.has_power() {
+        if !point.looks_at_gpus() {
             return;
         }
         if let (Some(policy), Some(clock)) = (&point.scenario.power, point.kinds()[0].clock()) {
@@ -376,7 +376,7 @@ impl PointCheck<'_> {
                 self.add(&path, format!("`{}` {message}", key_of(&path)));
             }
         }
-        if let Err(RowError { path, told }) = point.power() {
+        if let Err(RowError { path, told }) = point.power().map(drop).and(point.limiter().map(drop)) {
             self.add(path, format!("`{}` {told}", key_of(path)));
         }
     }

@@ -1,6 +1,6 @@
 //! The row that a point's servers stand in, with everything looked up.
 
-use overbook_sim::fleet::{Brake, DeviceSpec, FleetPower, RowServer};
+use overbook_sim::fleet::{Brake, DeviceSpec, FleetPower, GpuLimiter, RowServer};
 use overbook_sim::hardware::gpu::{GpuSpec, Origin, OriginKind};
 use overbook_sim::hardware::memory::MemoryError;
 use overbook_sim::hardware::power::ClockSpec;
@@ -46,6 +46,11 @@ impl Point {
         self.scenario.power.is_some() || self.scenario.fleet.row.is_some()
     }
 
+    /// Whether anything must be known of what GPUs draw.
+    pub(crate) fn looks_at_gpus(&self) -> bool {
+        self.has_power() || self.scenario.fleet.limiter.is_some()
+    }
+
     /// The row, as the scenario has it.
     fn row(&self) -> RowSpec {
         self.scenario.fleet.row.clone().unwrap_or_default()
@@ -62,12 +67,12 @@ impl Point {
         gpu
     }
 
-    /// What a fleet must know of its GPUs where watts are counted, for each kind of replica; else nothing.
+    /// What a fleet must know of its GPUs where their watts are looked at, for each kind of replica; else nothing.
     ///
     /// # Errors
     /// The power of a part is not known.
     pub(super) fn devices(&self) -> Result<Vec<DeviceSpec>, WorldError> {
-        if !self.has_power() {
+        if !self.looks_at_gpus() {
             return Ok(Vec::new());
         }
         let device = |kind: &Point| -> Result<DeviceSpec, WorldError> {
@@ -215,6 +220,29 @@ impl Point {
         }
     }
 
+    /// The power law of each kind of replica.
+    fn laws(&self) -> Result<Vec<PowerLaw>, RowError> {
+        let law = |kind: &Point| PowerLaw::of(&kind.powered_gpu());
+        let laws = self.kinds().iter().map(law).collect::<Result<Vec<PowerLaw>, PowerError>>();
+        laws.or_else(|error| wrong("gpu", error.to_string()))
+    }
+
+    /// The GPUs' own limiters, where they slow steps down.
+    ///
+    /// # Errors
+    /// The power of a GPU is not known, or it draws as much as the limit with nothing to do.
+    pub fn limiter(&self) -> Result<Option<GpuLimiter>, RowError> {
+        let Some(limiter) = self.scenario.fleet.limiter else { return Ok(None) };
+        let laws = self.laws()?;
+        let idle = laws.iter().map(|law| law.spec().idle.0).fold(0.0, f64::max);
+        if let Some(limit) = limiter.limit.filter(|limit| limit.0 <= idle) {
+            let told =
+                format!("is {limit}, and the GPU draws {} with nothing to do; it must be above that", Watts(idle));
+            return wrong("fleet.limiter.limit", told);
+        }
+        Ok(Some(GpuLimiter { laws, limit: limiter.limit, every: limiter.every.0 }))
+    }
+
     /// The row and what keeps it within its budget; `None` where watts are not counted.
     ///
     /// # Errors
@@ -224,9 +252,7 @@ impl Point {
             return Ok(None);
         }
         let row = self.row();
-        let law = |kind: &Point| PowerLaw::of(&kind.powered_gpu());
-        let laws = self.kinds().iter().map(law).collect::<Result<Vec<PowerLaw>, PowerError>>();
-        let laws = laws.or_else(|error| wrong("gpu", error.to_string()))?;
+        let laws = self.laws()?;
         let clocks = Point::row_clocks(&laws)?;
         let servers = self.row_servers()?;
         self.check_dedicated(&servers)?;

@@ -48,6 +48,11 @@ impl OperatingPoint {
         OperatingPoint { sm_clock: clock.clamp(1, UNIT), ..OperatingPoint::NOMINAL }
     }
 
+    /// The clock [MHz], rounded, of a GPU with that highest clock.
+    pub fn mhz(self, max_mhz: u32) -> u32 {
+        ((u128::from(self.sm_clock) * u128::from(max_mhz) + u128::from(UNIT) / 2) / u128::from(UNIT)) as u32
+    }
+
     /// Clock as a share of the highest, for the power law.
     pub fn clock(self) -> f64 {
         self.sm_clock as f64 / UNIT as f64

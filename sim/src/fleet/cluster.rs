@@ -125,7 +125,7 @@ impl Cluster {
     /// As [`Cluster::run`].
     ///
     /// # Panics
-    /// There are not as many cost models as pools, or as many devices, if there are any. Points or readings are asked for without them, or points
+    /// There are not as many cost models as pools, or as many devices, if there are any. Points, readings or limiters are asked for without them, or points
     /// of replicas or lanes that there are not.
     pub fn run_pools(
         self,
@@ -138,10 +138,10 @@ impl Cluster {
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
         assert!(spec.devices.is_empty() || spec.devices.len() == costs.len(), "devices: none, or one per pool");
         let Controllers { points, readings, .. } = &spec.controllers;
-        let asked = !(points.is_empty() && readings.is_empty());
+        let asked = !(points.is_empty() && readings.is_empty() && spec.limiter.is_none());
         assert!(
             !asked || !spec.devices.is_empty(),
-            "points and readings need `ClusterSpec::devices`, one for each pool"
+            "points, readings and limiters need `ClusterSpec::devices`, one for each pool"
         );
         let intake = Intake::new(workload, spec.traffic.max_concurrency)?;
         let controllers = controllers::build(&spec, router, &Pools::new(&spec), intake.has_sessions());
@@ -250,7 +250,8 @@ impl Running<'_> {
         let mut retained = RetentionFigures::default();
         self.kernel.replicas.iter().for_each(|replica| retained.add(replica.retained()));
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
-        let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, power, .. }, .. } = self.kernel;
+        let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, power, limiter, .. }, .. } =
+            self.kernel;
         let mut summary = tally.finish(fleet, self.intake.classes());
         summary.pools = pools;
         summary.kv = kv;
@@ -258,6 +259,7 @@ impl Running<'_> {
         summary.outages = outages.finish(to);
         summary.power = power;
         summary.economics = self.spec.economics.clone().map(Box::new);
+        summary.limiter = limiter;
         RunResult { summary, timeline, readings, end: now, digest, effort, interrupted, halted }
     }
 

@@ -136,6 +136,8 @@ pub(super) enum Tick {
     Point(u32),
     /// What the lanes have done is read.
     Read,
+    /// The GPUs' limiters look at what they draw.
+    Limit,
     /// A span of the row's resolution is over.
     Power,
     /// A reading of the row has come.

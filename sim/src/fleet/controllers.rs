@@ -4,6 +4,8 @@ mod autoscale;
 mod clients;
 mod dispatch;
 mod faults;
+mod gpus;
+mod limiter;
 mod patience;
 mod points;
 mod power;
@@ -49,6 +51,9 @@ pub(super) fn build(
     }
     if let Some(power) = power::Control::new(spec, pools) {
         controllers.push(Box::new(power));
+    }
+    if let Some(limiter) = limiter::Control::new(spec, pools) {
+        controllers.push(Box::new(limiter));
     }
     controllers.push(Box::new(dispatch::Control::new(spec, router)));
     if let Some(apart) = spec.controllers.disaggregation {

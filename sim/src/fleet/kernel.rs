@@ -101,8 +101,8 @@ pub(super) struct Kernel<'a> {
     pub(super) power_fault: Option<PowerFault>,
 }
 
-/// Faults of a row's power that tests plant: a brake that takes three times as long, and a meter that takes the clock at the end of a span
-/// for that of all of it.
+/// Faults of power that tests plant: a brake that takes three times as long, a meter that takes the clock at the end of a span
+/// for that of all of it, limiters that let everything pass.
 #[cfg(feature = "planted-faults")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PowerFault {
@@ -110,6 +110,8 @@ pub enum PowerFault {
     LateBrake,
     /// The meter does not hear that a clock changes.
     ClockBlind,
+    /// The GPUs' limiters do not look.
+    StuckLimiter,
 }
 
 impl<'a> Kernel<'a> {

@@ -6,6 +6,7 @@ use crate::power::meter::MilliWatts;
 use crate::power::policies::{ClockRange, Delays, PowerPolicySpec};
 use crate::power::row::Feed;
 use crate::time::Span;
+use crate::units::Watts;
 
 /// The power of a fleet. It needs [`ClusterSpec::devices`](super::ClusterSpec::devices): clocks change, and work is counted.
 #[derive(Clone, PartialEq, Debug)]
@@ -34,6 +35,17 @@ pub struct FleetPower {
     pub factor: f64,
     /// Requests go to servers of their own priority.
     pub dedicated: bool,
+}
+
+/// The GPUs' own limiters, where they slow steps down. They need [`ClusterSpec::devices`](super::ClusterSpec::devices).
+#[derive(Clone, PartialEq, Debug)]
+pub struct GpuLimiter {
+    /// The law of the GPUs of each pool.
+    pub laws: Vec<PowerLaw>,
+    /// What a GPU may draw for long, if that is not its thermal design power.
+    pub limit: Option<Watts>,
+    /// Time between two looks; a telemetry resolution of a row is a whole number of them.
+    pub every: Span,
 }
 
 /// A server of a row.

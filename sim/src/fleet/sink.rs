@@ -1,5 +1,6 @@
 //! Where the figures of a run go.
 
+use crate::power::figures::LimiterFigures;
 use crate::results::rows::Recorder;
 use crate::results::summary::{Outages, PowerSummary, Slo, Tally};
 use crate::results::timeline::Timeline;
@@ -11,6 +12,8 @@ pub(crate) struct Sink<'a> {
     pub(crate) outages: Outages,
     /// What the row has drawn, once the run is over.
     pub(crate) power: Option<Box<PowerSummary>>,
+    /// What the GPUs' own limiters did, once the run is over.
+    pub(crate) limiter: Option<Box<LimiterFigures>>,
     pub(crate) recorder: &'a mut dyn Recorder,
     pub(crate) wants_steps: bool,
 }
@@ -23,6 +26,7 @@ impl<'a> Sink<'a> {
             timeline: Timeline::default(),
             outages: Outages::default(),
             power: None,
+            limiter: None,
             recorder,
             wants_steps,
         }

@@ -8,7 +8,7 @@ use super::controllers::{
 };
 use super::devices::DeviceSpec;
 use super::pools::ReplicaPool;
-use super::power::FleetPower;
+use super::power::{FleetPower, GpuLimiter};
 use crate::kv::StoreSpec;
 use crate::results::economics::Economics;
 use crate::results::summary::Slo;
@@ -134,6 +134,8 @@ pub struct ClusterSpec {
     pub power: Option<FleetPower>,
     /// Prices of GPUs and energy, and carbon, if they are stated: they change no run, only what is said of it.
     pub economics: Option<Economics>,
+    /// The GPUs' own limiters, where they slow steps down.
+    pub limiter: Option<GpuLimiter>,
     /// Seed of the fleet's random streams.
     pub seed: u64,
     /// Promise that goodput is counted against.
@@ -161,6 +163,7 @@ impl Default for ClusterSpec {
             controllers: Controllers::default(),
             power: None,
             economics: None,
+            limiter: None,
             seed: 0,
             slo: Slo::default(),
             jumps: true,

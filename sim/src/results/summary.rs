@@ -23,6 +23,7 @@ pub use tally::Tally;
 
 use crate::kv::KvTraffic;
 use crate::kv::retention::RetentionFigures;
+use crate::power::figures::LimiterFigures;
 use crate::results::economics::Economics;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
@@ -251,6 +252,8 @@ pub struct Summary {
     pub power: Option<Box<PowerSummary>>,
     /// What GPUs, energy and carbon cost, where prices are stated.
     pub economics: Option<Box<Economics>>,
+    /// What the GPUs' own limiters did, where they are simulated.
+    pub limiter: Option<Box<LimiterFigures>>,
     /// When replicas were down, and what requests lived through then.
     pub outages: Outages,
 }

@@ -1,6 +1,6 @@
 //! Power in the fleet: laws 8, 10 and 13 with meters, policies and brakes, and faults that the laws find.
 
-use overbook_sim::fleet::{Brake, FleetPower, PowerFault, RowServer};
+use overbook_sim::fleet::{Brake, ClusterSpec, FleetPower, GpuLimiter, PowerFault, RowServer};
 use overbook_sim::hardware::gpu::{GpuSpec, Origin, OriginKind};
 use overbook_sim::hardware::power::{LimiterSpec, MeterSpec, PowerSpec};
 use overbook_sim::hardware::server_power::{CpuPower, FanPower, ServerPowerSpec};
@@ -111,6 +111,19 @@ fn powered(mut world: World, seed: u64) -> World {
     world
 }
 
+/// Gives some worlds limiters, with a row and without one.
+fn limited(mut world: World, seed: u64) -> World {
+    let limit = Some(Watts([250.0, 300.0][(seed / 3 % 2) as usize]));
+    let every = Span([1, 2][(seed / 6 % 2) as usize] * MS);
+    if seed.is_multiple_of(3) {
+        world.spec.limiter = Some(GpuLimiter { laws: vec![law(1.0)], limit, every });
+        if seed.is_multiple_of(2) {
+            world.spec.power = None;
+        }
+    }
+    world
+}
+
 fn figures(run: &Run) -> &PowerFigures {
     &run.result.summary.power.as_ref().unwrap().figures
 }
@@ -134,7 +147,10 @@ fn by_hand(world: &World, run: &Run) -> Energy {
             activity.busy *= done.busy.0.min(span.0) as f64 / span.0 as f64;
             let idle = law.spec().idle.0;
             let demand = if done.busy == Span::ZERO { idle } else { law.demand(&activity, clock) };
-            let watts = (idle + (demand - idle) * power.factor).min(400.0 * power.policy.cap().unwrap_or(1.0));
+            let demand = idle + (demand - idle) * power.factor;
+            let limit = 400.0 * power.policy.cap().unwrap_or(1.0);
+            // With limiters nothing is cut off.
+            let watts = if world.spec.limiter.is_some() { demand } else { demand.min(limit) };
             sum += Energy(2 * MilliWatts::from_watts(watts).over(span).0);
         };
         let own = run.result.readings.iter().filter(|reading| reading.replica == replica && reading.at <= end);
@@ -147,9 +163,10 @@ fn by_hand(world: &World, run: &Run) -> Energy {
 /// readings is that of the parts, and that of the GPUs is what their work says by hand.
 #[test]
 fn meters_keep_the_laws() {
-    let (mut commands, mut brakes, mut cycles, mut limited, mut two) = (0, 0, 0, 0, 0);
+    let (mut commands, mut brakes, mut cycles, mut at_limit, mut two) = (0, 0, 0, 0, 0);
+    let (mut held, mut alone) = (0, 0);
     for seed in 0..240 {
-        let world = powered(if seed % 4 == 0 { two_lanes(seed) } else { world(seed) }, seed);
+        let world = limited(powered(if seed % 4 == 0 { two_lanes(seed) } else { world(seed) }, seed), seed);
         let slow = world.run(How { audit: true, ..How::STEPS });
         let fast = world.run(How::JUMPS);
         assert_eq!(slow.difference(&fast), None, "world {seed}: {:?}", world.spec);
@@ -159,25 +176,38 @@ fn meters_keep_the_laws() {
         let probed = world.run(How { probes: &probes, ..How::JUMPS });
         assert_eq!(fast.difference(&probed), None, "world {seed}, settled");
         assert_eq!(fast.result.summary.power, probed.result.summary.power, "world {seed}, settled");
+        assert_eq!(slow.result.summary.limiter, fast.result.summary.limiter, "world {seed}");
+        assert_eq!(fast.result.summary.limiter, probed.result.summary.limiter, "world {seed}, settled");
+        two += u64::from(world.spec.limits.lanes.work().len() > 1);
+        if let Some(limiter) = &fast.result.summary.limiter {
+            held += u64::from(limiter.limited > Span::ZERO);
+            let replicas = u64::from(world.spec.replicas);
+            assert_eq!(limiter.span.0, fast.result.end.0 * replicas, "world {seed}: all of the time is looked at");
+        }
+        if world.spec.power.is_none() {
+            alone += 1;
+            continue;
+        }
         let of = figures(&fast);
         assert_eq!(of.row.metered, of.row.parts.total(), "law 10 in world {seed}");
         assert_eq!(of.row.span, fast.result.end.since(Time::ZERO), "world {seed}: all of the time is metered");
         commands += of.control.commands;
         brakes += of.control.brakes;
         cycles += of.control.cycles;
-        limited += u64::from(of.limited > 0.0);
-        two += u64::from(world.spec.limits.lanes.work().len() > 1);
+        at_limit += u64::from(of.limited > 0.0 && world.spec.limiter.is_none());
     }
     eprintln!(
-        "power: {commands} commands, {brakes} brakes, {cycles} cycles, {limited} worlds at the limit, {two} with two lanes"
+        "power: {commands} commands, {brakes} brakes, {cycles} cycles, {at_limit} worlds at the limit, {two} with two lanes, {alone} with limiters \
+         alone, {held} whose limiters hold clocks down"
     );
-    assert!(commands > 100 && brakes > 50 && cycles > 30 && limited > 3 && two > 30);
+    assert!(commands > 100 && brakes > 50 && cycles > 30 && at_limit > 3 && two > 30 && alone > 30 && held > 30);
 }
 
 /// The same with a reading at every span of the row and at the end, so that its energy can be summed by hand; one lane, so that a reading is one replica.
 fn read_to_the_end(mut world: World) -> (World, Run) {
     let end = world.run(How::JUMPS).result.end;
-    let resolution = world.spec.power.as_ref().unwrap().resolution.0;
+    let looks = world.spec.limiter.as_ref().map_or(u64::MAX, |limiter| limiter.every.0);
+    let resolution = world.spec.power.as_ref().unwrap().resolution.0.min(looks);
     let spans = (1..=end.0 / resolution).map(|n| Time(n * resolution));
     world.spec.controllers.readings = spans.chain([end]).collect();
     let run = world.run(How::JUMPS);
@@ -194,7 +224,12 @@ fn gpus_by_hand(world: &World, run: &Run) -> Energy {
 fn energy_is_the_integral_of_power_by_hand() {
     let (mut long, mut exact) = (0, 0);
     for seed in 0..120 {
-        let (world, run) = read_to_the_end(powered(world(seed), seed));
+        let mut world = powered(world(seed), seed);
+        if seed % 4 == 0 {
+            let limit = Some(Watts(280.0));
+            world.spec.limiter = Some(GpuLimiter { laws: vec![law(1.0)], limit, every: Span(MS) });
+        }
+        let (world, run) = read_to_the_end(world);
         let (got, by_hand) = (figures(&run).row.parts.gpus, gpus_by_hand(&world, &run));
         // Where a clock changes at the very moment of a reading, the reading comes before the rest of the step is priced anew and the meter looks
         // after it. The two roundings may differ by one operation or byte, which then counts in the next span: for each change two spans of
@@ -386,4 +421,66 @@ fn a_cap_slows_what_is_above_it() {
     // Four GPUs at 200 W and a spare one at rest.
     assert!(gpus(&capped) <= 4.0 * 200.0 + 100.0 + 1.0, "{}", gpus(&capped));
     assert!(gpus(&none) > gpus(&capped));
+}
+
+/// Replicas that draw 450 W a GPU soon, with limiters of 300 W that look every 10 ms.
+fn limited_heavy(row: bool) -> World {
+    let mut world = heavy(2, 1e6, PowerPolicySpec::default());
+    let laws = world.spec.power.as_ref().unwrap().laws.clone();
+    world.spec.limiter = Some(GpuLimiter { laws, limit: Some(Watts(300.0)), every: Span(10 * MS) });
+    if !row {
+        world.spec.power = None;
+    }
+    world
+}
+
+/// Law 8 for the device's own limiter: ten times its reaction after the start no span between two looks is above the limit, but for the step in
+/// which clocks can be set.
+fn keeps_its_limit(world: &World, run: &Run) -> Result<(), String> {
+    let (limiter, work) = (world.spec.limiter.as_ref().unwrap(), &world.spec.devices[0].work);
+    let law = &limiter.laws[0];
+    for replica in 0..world.spec.replicas {
+        let own: Vec<_> = run.result.readings.iter().filter(|reading| reading.replica == replica).collect();
+        for pair in own.windows(2).filter(|pair| pair[0].at > Time(500 * MS) && pair[1].at > pair[0].at) {
+            let (done, span) = (pair[1].usage - pair[0].usage, pair[1].at.since(pair[0].at));
+            let activity = law.activity(work, done.work, span.as_secs_f64());
+            let busy = done.busy.0 as f64 / span.0 as f64;
+            let watts = law.demand(&overbook_sim::power::Activity { busy, ..activity }, pair[1].point.clock());
+            if watts > 300.0 * 1.02 {
+                return Err(format!("{watts} W at {}", pair[1].at));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn limiters_keep_their_limit_and_slow_the_steps() {
+    for row in [true, false] {
+        let world = limited_heavy(row);
+        let run = world.run(How::JUMPS);
+        let free = World { spec: ClusterSpec { limiter: None, ..world.spec.clone() }, ..world.clone() }.run(How::JUMPS);
+        keeps_its_limit(&world, &run).unwrap();
+        let figures = run.result.summary.limiter.as_deref().unwrap();
+        assert!(figures.limited_share().unwrap() > 0.5 && figures.mean_clock().unwrap() < 990.0, "{figures:?}");
+        // It comes late, so that more was drawn for a while.
+        assert!(figures.peak > MilliWatts(300_000), "{figures:?}");
+        assert!(run.result.end > free.result.end, "held clocks take longer: {} {}", run.result.end, free.result.end);
+        let stuck = world.run(How { power: Some(PowerFault::StuckLimiter), ..How::JUMPS });
+        assert!(keeps_its_limit(&world, &stuck).is_err(), "a limiter that lets all pass is found");
+    }
+}
+
+/// A command below what the limiter would hold wins, and the limiter lets go under it.
+#[test]
+fn the_lowest_of_command_and_limiter_holds() {
+    let run = |budget: f64| {
+        let mut world = limited_heavy(true);
+        world.spec.power.as_mut().unwrap().feed.budget = MilliWatts::from_watts(budget);
+        world.run(How::JUMPS)
+    };
+    let (free, braked) = (run(1e6), run(1500.0));
+    assert!(figures(&braked).control.brakes > 0 && figures(&free).control.brakes == 0);
+    assert!(slowed(&braked, 0, 0.2).is_some(), "the brake is lower than the limiter");
+    assert!(slowed(&free, 0, 0.2).is_none());
 }

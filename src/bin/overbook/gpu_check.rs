@@ -2,6 +2,7 @@
 
 mod book;
 mod grids;
+mod power;
 mod rows;
 mod shares;
 mod table;
@@ -63,7 +64,8 @@ pub(crate) enum Part {
     Validate,
     /// Steps on parts of the GPU.
     Shares,
-    // Power against load comes here, last.
+    /// Watts and clocks at rest and under steady work, and the power law that they make.
+    Power,
 }
 
 /// Models and shapes for a real GPU, or for one that is slow because it is not there.
@@ -82,6 +84,7 @@ impl Part {
             Part::Grids => "grids",
             Part::Validate => "validate",
             Part::Shares => "shares",
+            Part::Power => "power",
         }
     }
 
@@ -90,7 +93,7 @@ impl Part {
         let patience = if scale == Scale::Full { 1 } else { 10 };
         Duration::from_secs(match self {
             Part::Verify => 120,
-            Part::Grids => 180,
+            Part::Grids | Part::Power => 180,
             Part::Validate => 240,
             Part::Shares => 60,
         }) * patience
@@ -190,6 +193,7 @@ pub(crate) fn run(args: &GpuCheckArgs, globals: &Globals) -> Result<u8, Failure>
             Part::Grids => grids::run(&mut check, &mut book)?,
             Part::Validate => validate::run(&mut check, &mut book)?,
             Part::Shares => shares::run(&mut check, &mut book)?,
+            Part::Power => power::run(&mut check, &mut book)?,
         }
         book.end()?;
         // Now, not at the end: what comes after may stop the process.

@@ -8,10 +8,11 @@
 //! Everything hangs on ticks: they cut no jump, and keep no run from its end.
 
 mod clocks;
-mod gpus;
 
 use std::collections::VecDeque;
 
+use super::gpus::{Gpus, Kind};
+use super::limiter;
 use crate::cost::OperatingPoint;
 use crate::fleet::controller::{Action, Controller, Event, Tick, Topics};
 use crate::fleet::kernel::Kernel;
@@ -29,12 +30,13 @@ use crate::results::summary::{PowerSummary, Served};
 use crate::streams::{Purpose, keyed};
 use crate::time::{Span, Time};
 use clocks::ServerClocks;
-use gpus::{Gpus, Kind};
 
 #[derive(Debug)]
 pub(super) struct Control {
     spec: FleetPower,
     seed: u64,
+    /// Time between two looks of the GPUs' own limiters, if they are simulated.
+    limiter: Option<Span>,
     policy: Box<dyn PowerPolicy>,
     kinds: Vec<Kind>,
     /// By replica.
@@ -70,7 +72,8 @@ impl Control {
         assert_eq!(power.laws.len(), spec.devices.len(), "power needs `devices`, and a law for each");
         let replicas = pools.replicas();
         let cap = power.policy.cap();
-        let kind = |(law, device): (_, &DeviceSpec)| Kind::new(law, &device.work, power.factor, cap);
+        let kind =
+            |(law, device): (_, &DeviceSpec)| Kind::new(law, &device.work, power.factor, cap, spec.limiter.as_ref());
         let kinds: Vec<Kind> = power.laws.iter().zip(&spec.devices).map(kind).collect();
         let mut homes = vec![Vec::new(); replicas as usize];
         for (at, server) in (0..).zip(&power.servers) {
@@ -85,7 +88,8 @@ impl Control {
         Some(Control {
             seed: spec.seed,
             policy: power.policy.build(power.clocks, delays),
-            gpus: (0..replicas as usize).map(|at| Gpus::new(pools.of(at))).collect(),
+            limiter: spec.limiter.as_ref().map(|limiter| limiter.every),
+            gpus: (0..replicas as usize).map(|at| Gpus::new(pools.of(at), &kinds)).collect(),
             homes,
             row: Row::new(power.feed.clone(), power.servers.iter().map(server).collect()),
             closed: Time::ZERO,
@@ -103,9 +107,17 @@ impl Control {
         })
     }
 
-    /// The clock of a replica: the lowest of its servers' [MHz].
+    /// The clock of a replica: the lowest of its servers' and its limiter's [MHz].
     fn clock(&self, replica: usize) -> u32 {
-        self.homes[replica].iter().map(|&at| self.clocks.clock(at as usize)).min().unwrap_or(self.spec.clocks.max)
+        let servers = self.homes[replica].iter().map(|&at| self.clocks.clock(at as usize)).min();
+        servers.unwrap_or(self.spec.clocks.max).min(self.gpus[replica].held())
+    }
+
+    /// The GPUs' limiters look.
+    fn look(&mut self, every: Span, kernel: &mut Kernel<'_>) -> Vec<Action> {
+        limiter::look(&mut self.gpus, &self.kinds, kernel);
+        kernel.tick(kernel.now + every, Tick::Limit);
+        (0..self.gpus.len()).filter_map(|at| self.set(at, self.clock(at), kernel)).collect()
     }
 
     /// A span of the resolution is over. The row is closed where a period ends with it.
@@ -114,7 +126,7 @@ impl Control {
         for at in 0..self.gpus.len() {
             let point = kernel.point(at, 0);
             self.gpus[at].advance(at, &self.kinds, point, kernel);
-            if self.spec.policy.cap().is_some() {
+            if self.limiter.is_none() && self.spec.policy.cap().is_some() {
                 let clock = self.gpus[at].governed(&self.kinds, point, self.clock(at));
                 actions.extend(self.set(at, clock, kernel));
             }
@@ -219,7 +231,12 @@ impl Controller for Control {
 
     fn on(&mut self, event: Event<'_>, kernel: &mut Kernel<'_>) -> Result<Vec<Action>, RunError> {
         match event {
-            Event::Start => kernel.tick(Time::ZERO + self.spec.resolution, Tick::Power),
+            Event::Start => {
+                kernel.tick(Time::ZERO + self.spec.resolution, Tick::Power);
+                if let Some(every) = self.limiter {
+                    kernel.tick(Time::ZERO + every, Tick::Limit);
+                }
+            }
             Event::Booked { row } => {
                 let low = self.low.get(row.replica as usize).copied().unwrap_or_default();
                 let served = if low { &mut self.served.0 } else { &mut self.served.1 };
@@ -227,6 +244,11 @@ impl Controller for Control {
             }
             Event::Repointed { replica, before, .. } if !clock_blind(kernel) => {
                 self.gpus[replica].advance(replica, &self.kinds, before, kernel);
+            }
+            Event::Tick(Tick::Limit) => {
+                if let Some(every) = self.limiter {
+                    return Ok(self.look(every, kernel));
+                }
             }
             Event::Tick(Tick::Power) => return Ok(self.span_ends(kernel)),
             Event::Tick(Tick::PowerReading) => self.hear(kernel),
@@ -254,8 +276,7 @@ impl Controller for Control {
             self.controlled.cycle = Some(Span(last.since(first).0 / (self.controlled.cycles - 1)));
         }
         self.controlled.commands = self.clocks.commands;
-        let sum = |of: fn(&Gpus) -> Span| self.gpus.iter().map(|gpus| of(gpus).as_secs_f64()).sum::<f64>();
-        let (limited, running) = (sum(|gpus| gpus.limited), sum(|gpus| gpus.running));
+        let limiter = limiter::figures(&self.gpus);
         let figures = PowerFigures {
             policy: self.spec.policy.name(),
             thresholds: self.policy.thresholds(),
@@ -265,10 +286,11 @@ impl Controller for Control {
             low,
             high,
             control: self.controlled,
-            limited: if running > 0.0 { limited / running } else { 0.0 },
+            limited: limiter.limited_share().unwrap_or(0.0),
             curve: self.curve.clone(),
         };
         let (low, high) = std::mem::take(&mut self.served);
+        kernel.sink.limiter = self.limiter.map(|_| Box::new(limiter));
         kernel.sink.power = Some(Box::new(PowerSummary { figures, low, high }));
     }
 }

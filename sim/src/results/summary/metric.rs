@@ -135,7 +135,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 83] = [
+const SINGLE: [(&str, Figure); 87] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -194,6 +194,10 @@ const SINGLE: [(&str, Figure); 83] = [
     ("session_gpu_seconds", |s| ratio(s.fleet.gpu_time?.as_secs_f64(), s.sessions.as_ref()?.over as f64)),
     ("low_throughput", |s| s.per_second(s.power.as_ref()?.low.tokens)),
     ("high_throughput", |s| s.per_second(s.power.as_ref()?.high.tokens)),
+    ("gpu_power_mean", |s| Some(s.limiter.as_ref()?.mean_watts())),
+    ("gpu_power_peak", |s| Some(s.limiter.as_ref()?.peak.as_watts_f64())),
+    ("gpu_clock_mean", |s| s.limiter.as_ref()?.mean_clock()),
+    ("gpu_limited", |s| s.limiter.as_ref()?.limited_share()),
     ("power_mean", |s| Some(s.powered()?.row.mean().as_watts_f64())),
     ("power_peak", |s| Some(s.powered()?.row.peak.as_watts_f64())),
     ("power_load_mean", |s| Some(Share::of(s.powered()?.row.mean(), s.powered()?.budget).as_f64())),

@@ -346,6 +346,7 @@ impl Tally {
             quality: None,
             power: None,
             economics: None,
+            limiter: None,
             outages: Outages::default(),
         }
     }

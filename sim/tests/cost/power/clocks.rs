@@ -153,3 +153,29 @@ fn a_prompt_spikes_over_the_cap() {
     let above = spike.watts - limit;
     assert!((above / ((demand - limit) * 0.05) - 1.0).abs() < 1e-6, "{above}");
 }
+
+/// A matrix product of 8,192 in bf16 at the rate of a burst, held for long: what the laws say of its clock. Sustained products on an H200 were seen
+/// to be 14 to 16 % slower than bursts.
+#[test]
+fn sustained_products_are_as_much_slower_as_the_law_says() {
+    let slower = |name: &str, burst: f64| {
+        let (gpu, law) = (gpu(name), law(name));
+        let side = 8192.0_f64;
+        let seconds = 2.0 * side.powi(3) / (burst * gpu.peak_bf16.0);
+        let memory = 6.0 * side * side / seconds / gpu.bandwidth.0;
+        let activity = Activity { busy: 1.0, resident: 0.0, compute: burst, memory };
+        let times = StepTimes { compute: seconds, memory: 0.0, host: 0.0 };
+        let held = law.within(&activity, &times, 1.0, None);
+        eprintln!(
+            "{name}: {:.0} W of {:.0}, held at {:.3} of the clock, {:.1} % slower",
+            law.demand(&activity, 1.0),
+            law.limit(None),
+            held.clock,
+            100.0 * (held.slowdown - 1.0)
+        );
+        held.slowdown - 1.0
+    };
+    let h200 = slower("h200", 0.8206);
+    assert!((0.13..0.17).contains(&h200), "{h200}");
+    assert!(slower("h100", 0.82) > h200 && slower("a100-80", 0.85) == 0.0);
+}

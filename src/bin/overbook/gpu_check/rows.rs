@@ -35,6 +35,10 @@ pub(crate) enum Row {
     Load(Load),
     /// A step on a part of the GPU.
     Share(Share),
+    /// Watts of a steady operating point.
+    Steady(Steady),
+    /// The power law that those make.
+    Fitted(Fitted),
     /// Something cannot be had on this GPU, which is no fault.
     Skipped { why: String },
     /// There was no time for it, or it was interrupted.
@@ -167,6 +171,44 @@ pub(crate) struct Share {
     pub(crate) percent: u32,
     pub(crate) device_us: f64,
     pub(crate) gpu: Window,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Steady {
+    pub(crate) what: String,
+    /// From the end of a step to the end of the next, as the host sees it [µs].
+    pub(crate) step_us: Option<f64>,
+    /// Rates, as shares of the catalog's peaks: symbols d, w, u_c and u_m of the power law.
+    pub(crate) busy: f64,
+    pub(crate) resident: f64,
+    pub(crate) compute: f64,
+    pub(crate) memory: f64,
+    /// Mean, by the counter of energy, or by the instantaneous readings where there is none.
+    pub(crate) watts: Option<f64>,
+    /// Mean SM clock over the highest.
+    pub(crate) clock: Option<f64>,
+    /// Mean watts of each whole second from the start on, by the instantaneous readings.
+    pub(crate) by_second: Vec<Option<f64>>,
+    pub(crate) gpu: Window,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Fitted {
+    pub(crate) file: String,
+    pub(crate) idle_w: f64,
+    pub(crate) resident_w: f64,
+    pub(crate) compute_w: f64,
+    pub(crate) memory_w: f64,
+    pub(crate) compute_exponent: f64,
+    pub(crate) memory_exponent: f64,
+    /// Points at full clock, and those below it, which say nothing of the coefficients.
+    pub(crate) used: usize,
+    pub(crate) held_down: usize,
+    /// Errors of a third of the points, which was left out of the fit that they judge [%].
+    pub(crate) held_out_mean_percent: f64,
+    pub(crate) held_out_median_percent: f64,
+    /// The watts are a stand-in's.
+    pub(crate) emulated: bool,
 }
 
 impl Row {

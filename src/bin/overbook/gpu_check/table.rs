@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use overbook_engine::nvml::Window;
 use overbook_sim::calibrate::steps::StepErrors;
 
-use super::rows::{Ceiling, Cell, Line, Load, Row, Share, Whole};
+use super::rows::{Ceiling, Cell, Fitted, Line, Load, Row, Share, Steady, Whole};
 use super::{Part, book};
 
 /// The ceilings among all results, each the last time that it was measured.
@@ -106,6 +106,8 @@ fn row(text: &mut String, line: &Line) {
             let ms = device_us / 1e3;
             format!("{model:<14}{step:<22}{percent:>4} % of the multiprocessors{ms:>10.3} ms{}", said(gpu))
         }
+        Row::Steady(row) => steady(row),
+        Row::Fitted(row) => fitted(row),
         Row::Skipped { why } => format!("skipped  {}: {why}", line.item),
         Row::Left { why } => format!("LEFT  {}: {why}", line.item),
         Row::Failed { error } => format!("FAILED  {}: {error}", line.item),
@@ -152,6 +154,37 @@ fn load(row: &Load) -> String {
         steps(&row.steps),
         figures.join(", "),
         said(&row.gpu)
+    )
+}
+
+fn steady(row: &Steady) -> String {
+    let watts = or_none(row.watts.map(|watts| format!("{watts:.0} W")));
+    let (compute, memory) = (100.0 * row.compute, 100.0 * row.memory);
+    let step = row.step_us.map_or(String::new(), |us| format!(", {:.3} ms a step", us / 1e3));
+    let made_up = if row.gpu.emulated { "  EMULATED" } else { "" };
+    format!(
+        "{:<44}{watts:>7}: {compute:.1} % of the arithmetic, {memory:.1} % of the bandwidth{step}{}{made_up}",
+        row.what,
+        said(&row.gpu)
+    )
+}
+
+fn fitted(row: &Fitted) -> String {
+    let made_up = if row.emulated { "  EMULATED: the watts are a stand-in's" } else { "" };
+    format!(
+        "{}: P_ctx {:.1} W, c_w {:.1} W, c_c {:.1} W, c_m {:.1} W, a {}, b {}; {} points, {} more with their clock held down; left out of the \
+         fit: mean {:.1} % off, median {:.1} %{made_up}",
+        row.file,
+        row.idle_w,
+        row.resident_w,
+        row.compute_w,
+        row.memory_w,
+        row.compute_exponent,
+        row.memory_exponent,
+        row.used,
+        row.held_down,
+        row.held_out_mean_percent,
+        row.held_out_median_percent
     )
 }
 

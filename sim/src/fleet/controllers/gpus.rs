@@ -4,11 +4,12 @@
 //! within. Both are moments that no jump and no settling moves, and the counters are exact there (law 13).
 
 use crate::cost::OperatingPoint;
-use crate::fleet::Usage;
 use crate::fleet::kernel::Kernel;
-use crate::hardware::power::ClockSpec;
+use crate::fleet::{GpuLimiter, Usage};
 use crate::power::PowerLaw;
+use crate::power::figures::LimiterFigures;
 use crate::power::meter::{Energy, MilliWatts};
+use crate::power::sustained::{SustainedClock, fitting, settable};
 use crate::power::work::StepWork;
 use crate::time::{Span, Time};
 use crate::units::Watts;
@@ -22,21 +23,28 @@ pub(super) struct Kind {
     pub(super) factor: f64,
     /// What the law's limit is, or a cap below it [W].
     pub(super) limit: f64,
+    /// Watts above the limit are cut off, since no limiter slows the steps that draw them.
+    cut: bool,
 }
 
 impl Kind {
-    pub(super) fn new(law: &PowerLaw, work: &StepWork, factor: f64, cap: Option<f64>) -> Kind {
+    /// `cap`: a share of the thermal design power that a policy allows; `limiter`: that of the device, if it is simulated.
+    pub(super) fn new(
+        law: &PowerLaw,
+        work: &StepWork,
+        factor: f64,
+        cap: Option<f64>,
+        limiter: Option<&GpuLimiter>,
+    ) -> Kind {
         let tdp = law.limit(None);
         let limit = law.limit(cap.map(|share| Watts(share * tdp)));
-        Kind { law: law.clone(), work: work.clone(), factor, limit }
+        let own = limiter.and_then(|limiter| limiter.limit);
+        let limit = own.map_or(limit, |own| cap.map_or(own.0, |_| own.0.min(limit)));
+        Kind { law: law.clone(), work: work.clone(), factor, limit, cut: limiter.is_none() }
     }
 
     pub(super) fn idle(&self) -> f64 {
         self.law.spec().idle.0
-    }
-
-    fn clock(&self) -> &ClockSpec {
-        &self.law.spec().clock
     }
 
     /// What a GPU would draw that did this in a span, if nothing limited it [W].
@@ -51,15 +59,10 @@ impl Kind {
 
     /// The clock at which such a GPU would draw what its limit is [MHz], by its power above idle; at most `asked`.
     fn governed(&self, demand: f64, clock: f64, asked: u32) -> u32 {
-        let spec = self.clock();
-        let room = (self.limit - self.idle()).max(1.0) / (demand - self.idle()).max(1.0);
-        let mhz = clock * f64::from(spec.max_mhz) * room.powf(1.0 / spec.exponent);
-        ((mhz / f64::from(CLOCK_STEP)).floor() as u32 * CLOCK_STEP).clamp(spec.min_mhz, asked)
+        let spec = self.law.spec();
+        settable(spec, fitting(spec, demand, self.limit, clock)).min(asked)
     }
 }
-
-/// Steps in which clocks can be set [MHz].
-const CLOCK_STEP: u32 = 15;
 
 /// One replica's GPUs.
 #[derive(Clone, Debug)]
@@ -72,9 +75,13 @@ pub(super) struct Gpus {
     busy: Span,
     /// Demand of the last span [W].
     demand: f64,
-    /// Time in which the law gave more than the limit, and time with steps.
-    pub(super) limited: Span,
-    pub(super) running: Span,
+    /// The limiter, when it looked last, and the energy since then.
+    held: SustainedClock,
+    held_mhz: u32,
+    looked: Time,
+    drawn: Energy,
+    /// Over the run. `limited`: the law gave more than the limit, or the limiter held the clock down.
+    pub(super) figures: LimiterFigures,
 }
 
 /// What a replica has done, over its lanes.
@@ -84,17 +91,25 @@ fn usage(kernel: &Kernel<'_>, replica: usize) -> Usage {
 }
 
 impl Gpus {
-    pub(super) fn new(kind: usize) -> Gpus {
+    pub(super) fn new(kind: usize, kinds: &[Kind]) -> Gpus {
         Gpus {
             kind,
+            held: SustainedClock::FULL,
+            held_mhz: kinds[kind].law.spec().clock.max_mhz,
+            looked: Time::ZERO,
+            drawn: Energy::default(),
+            figures: LimiterFigures::default(),
             before: Usage::default(),
             since: Time::ZERO,
             energy: Energy::default(),
             busy: Span::ZERO,
             demand: 0.0,
-            limited: Span::ZERO,
-            running: Span::ZERO,
         }
+    }
+
+    /// Its kind.
+    pub(super) fn kind<'k>(&self, kinds: &'k [Kind]) -> &'k Kind {
+        &kinds[self.kind]
     }
 
     /// The span up to now is over, at that clock.
@@ -108,15 +123,38 @@ impl Gpus {
         let done = usage - self.before;
         (self.before, self.since) = (usage, kernel.now);
         self.demand = kind.demand(done, span, point.clock());
-        self.energy += MilliWatts::from_watts(self.demand.min(kind.limit)).over(span);
+        let watts = MilliWatts::from_watts(if kind.cut { self.demand.min(kind.limit) } else { self.demand });
+        self.energy += watts.over(span);
+        self.drawn += watts.over(span);
         let busy = Span(done.busy.0.min(span.0));
         self.busy = self.busy + busy;
+        let mut figures = LimiterFigures { span, energy: watts.over(span), peak: watts, ..LimiterFigures::default() };
         if busy > Span::ZERO {
-            self.running = self.running + span;
-            if self.demand > kind.limit {
-                self.limited = self.limited + span;
-            }
+            let max = kind.law.spec().clock.max_mhz;
+            let mhz = point.mhz(max);
+            figures.running = span;
+            figures.clock = u128::from(mhz) * u128::from(span.0);
+            let limited = if kind.cut { self.demand > kind.limit } else { self.held_mhz < max && mhz == self.held_mhz };
+            figures.limited = if limited { span } else { Span::ZERO };
         }
+        self.figures += figures;
+    }
+
+    /// The limiter looks at what was drawn since it looked last, up to now, at that clock. Returns the clock that it holds [MHz].
+    pub(super) fn look(&mut self, kinds: &[Kind], point: OperatingPoint, now: Time) -> u32 {
+        let kind = &kinds[self.kind];
+        let span = now.since(self.looked);
+        if span > Span::ZERO {
+            let watts = std::mem::take(&mut self.drawn).mean_over(span).as_watts_f64();
+            self.looked = now;
+            self.held_mhz = self.held.look(kind.law.spec(), (watts, kind.limit), point.clock(), span);
+        }
+        self.held_mhz
+    }
+
+    /// The clock that the limiter holds [MHz].
+    pub(super) fn held(&self) -> u32 {
+        self.held_mhz
     }
 
     /// The clock that its limiter would set now [MHz], at most `asked`. Idle GPUs boost.
