@@ -197,6 +197,11 @@ fn brakes(study: &Study) -> Figure {
 fn relative_axis(label: &str, all: &[Series]) -> Axis {
     let most = all.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1.0, f64::max);
     let least = all.iter().flat_map(|series| &series.points).map(|point| point.1).fold(1.0, f64::min);
+    if most > 3.0 {
+        // A row that brakes without end: times, not percent.
+        let ticks = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0].map(|value| (value, format!("{value:.0}"))).into();
+        return Axis { label: label.to_owned(), from: least.min(0.95), to: most.max(100.0), log: true, ticks };
+    }
     let step = if most - least > 0.5 { 0.25 } else { 0.05 };
     let (from, to) = ((least / step).floor() * step, (most / step).ceil() * step);
     let ticks = (0..=((to - from) / step + 0.5) as u32).map(|n| from + step * f64::from(n));

@@ -1,4 +1,5 @@
-//! Orders that the law keeps with the steps of the cost model on every GPU whose power is known: a larger batch never draws less.
+//! Orders that the law keeps with the steps of the cost model on every GPU whose power is known: a larger batch of long sequences never
+//! draws less.
 
 use overbook_sim::cost::{CostModel, HostCost, Roofline, StepShape};
 use overbook_sim::hardware::gpu::GpuSpec;
@@ -19,10 +20,11 @@ fn decodes(gpu: &GpuSpec, costs: &mut Roofline, seqs: u32, context: u64, clock: 
     law.demand(&law.activity(&steps, steps.of(&shape), seconds), clock)
 }
 
-/// Doubled batches up to 256, three contexts, two clocks. Where a batch outgrows a tile of a kernel, rates fall by a few percent, and watts
-/// with them: that much is let pass.
+/// Doubled batches up to 256 of 4,096 tokens each, two clocks. Where a batch outgrows a tile of a kernel, rates fall by a little, and watts
+/// with them: that much is let pass. Of short sequences it is not so: their kernels are slow and busy, achieved rates fall, and with them what
+/// the law gives, by up to a tenth from 32 to 256 sequences of 128 tokens on the B200.
 #[test]
-fn a_larger_batch_never_draws_less() {
+fn a_larger_batch_of_long_sequences_never_draws_less() {
     const STEP_BACK: f64 = 0.02;
     let mut compared = 0;
     for name in ["a100-80", "b200", "h100", "h200"] {
@@ -30,17 +32,14 @@ fn a_larger_batch_never_draws_less() {
         let weights = WeightDtype::Bf16;
         let mut costs =
             Roofline::new(&gpu, &model("llama-3.1-8b"), 1, weights, KvDtype::Bf16, HostCost::default(), 8192).unwrap();
-        for context in [128, 1024, 4096] {
-            for clock in [0.5, 1.0] {
-                let watts: Vec<f64> =
-                    (0..9).map(|power| decodes(&gpu, &mut costs, 1 << power, context, clock)).collect();
-                for pair in watts.windows(2) {
-                    assert!(pair[1] >= pair[0] * (1.0 - STEP_BACK), "{name}, context {context}: {watts:?}");
-                    compared += 1;
-                }
-                assert!(watts[8] > watts[0], "{name}, context {context}: {watts:?}");
+        for clock in [0.5, 1.0] {
+            let watts: Vec<f64> = (0..9).map(|power| decodes(&gpu, &mut costs, 1 << power, 4096, clock)).collect();
+            for pair in watts.windows(2) {
+                assert!(pair[1] >= pair[0] * (1.0 - STEP_BACK), "{name} at {clock}: {watts:?}");
+                compared += 1;
             }
+            assert!(watts[8] > watts[0], "{name} at {clock}: {watts:?}");
         }
     }
-    assert_eq!(compared, 4 * 3 * 2 * 8);
+    assert_eq!(compared, 4 * 2 * 8);
 }
