@@ -116,7 +116,7 @@ fn powered(mut world: World, seed: u64) -> World {
 
 /// Gives some worlds limiters, with a row and without one.
 fn limited(mut world: World, seed: u64) -> World {
-    let limit = Some(Watts([250.0, 300.0][(seed / 3 % 2) as usize]));
+    let limit = Some(Watts([125.0, 160.0][(seed / 3 % 2) as usize]));
     let every = Span([1, 2][(seed / 6 % 2) as usize] * MS);
     if seed.is_multiple_of(3) {
         world.spec.limiter = Some(GpuLimiter { laws: vec![law(1.0)], limit, every });
