@@ -13,6 +13,12 @@ pub fn mix(state: u64, word: u64) -> u64 {
     draw(state ^ word, 0)
 }
 
+/// The key of number `number` under a user's seed. Seeds are small and near to each other, as numbers are: without the first step seed 0 and number 1
+/// would be seed 1 and number 0.
+pub fn keyed(seed: u64, number: u64) -> u64 {
+    mix(mix(0, seed), number)
+}
+
 /// SplitMix64's finaliser: every bit of the result depends on every bit of `z`.
 pub fn finish(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,6 +28,13 @@ pub fn finish(z: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn near_seeds_share_no_keys() {
+        let keys: std::collections::BTreeSet<u64> =
+            (0..64).flat_map(|seed| (0..64).map(move |number| super::keyed(seed, number))).collect();
+        assert_eq!(keys.len(), 64 * 64);
+    }
+
     use super::*;
 
     #[test]

@@ -46,7 +46,7 @@ impl Growth {
 
 /// Draws in [0, 1), the same for the same numbers.
 fn draw(seed: u64, key: u64, purpose: u64) -> f64 {
-    let bits = counter::draw(counter::mix(seed, key), purpose);
+    let bits = counter::draw(counter::keyed(seed, key), purpose);
     (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 

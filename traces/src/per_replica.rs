@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use overbook_sim::counter::mix;
+use overbook_sim::counter::keyed;
 use overbook_sim::time::Time;
 use overbook_sim::workload::arrival::{Arrival, Workload, WorkloadError};
 
@@ -35,7 +35,7 @@ impl PerReplica {
             );
             return Err(GenerateError::Spec(vec![("lengths".to_owned(), told)]));
         }
-        let one = |(&keeps, number): (&Keeps, u64)| spec.keeping(mix(seed, number), keeps);
+        let one = |(&keeps, number): (&Keeps, u64)| spec.keeping(keyed(seed, number), keeps);
         let sources = replicas.iter().zip(0..).map(one).collect::<Result<Vec<Generator>, GenerateError>>()?;
         let classes = sources.first().map_or_else(Vec::new, |source| source.classes().to_vec());
         let next = vec![None; sources.len()];

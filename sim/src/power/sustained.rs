@@ -28,6 +28,10 @@ pub fn fitting(spec: &PowerSpec, watts: f64, limit: f64, clock: f64) -> f64 {
 /// A clock as it can be set [MHz]: in steps, rounded down, and within the range.
 pub fn settable(spec: &PowerSpec, clock: f64) -> u32 {
     let (min, max) = (spec.clock.min_mhz, spec.clock.max_mhz);
+    // The highest need not be a whole number of steps.
+    if clock >= 1.0 {
+        return max;
+    }
     let steps = (clock * f64::from(max) / CLOCK_STEP).floor();
     ((steps * CLOCK_STEP) as u32).clamp(min, max)
 }
@@ -121,7 +125,14 @@ mod tests {
     #[test]
     fn clocks_stay_within_the_range() {
         let spec = spec();
-        assert_eq!({ SustainedClock::FULL }.look(&spec, (1e6, 150.0), 1.0, Span(10_000 * MS)), 345);
-        assert_eq!({ SustainedClock::FULL }.look(&spec, (650.0, 700.0), 1.0, Span(MS)), 1980);
+        let look = |watts, ms| {
+            let mut held = SustainedClock::FULL;
+            held.look(&spec, watts, 1.0, Span(ms * MS))
+        };
+        assert_eq!(look((1e6, 150.0), 10_000), 345);
+        assert_eq!(look((650.0, 700.0), 1), 1980);
+        let mut odd = spec.clone();
+        odd.clock.max_mhz = 1000;
+        assert_eq!((settable(&odd, 1.0), settable(&odd, 0.999), settable(&odd, 0.01)), (1000, 990, 345));
     }
 }

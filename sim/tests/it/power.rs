@@ -113,7 +113,7 @@ fn powered(mut world: World, seed: u64) -> World {
 
 /// Gives some worlds limiters, with a row and without one.
 fn limited(mut world: World, seed: u64) -> World {
-    let limit = Some(Watts([250.0, 300.0][(seed / 3 % 2) as usize]));
+    let limit = Some(Watts([125.0, 160.0][(seed / 3 % 2) as usize]));
     let every = Span([1, 2][(seed / 6 % 2) as usize] * MS);
     if seed.is_multiple_of(3) {
         world.spec.limiter = Some(GpuLimiter { laws: vec![law(1.0)], limit, every });
@@ -423,11 +423,14 @@ fn a_cap_slows_what_is_above_it() {
     assert!(gpus(&none) > gpus(&capped));
 }
 
-/// Replicas that draw 450 W a GPU soon, with limiters of 300 W that look every 10 ms.
+/// The limit of those limiters [W].
+const LIMIT: f64 = 250.0;
+
+/// Replicas whose draw rises with their contexts, with limiters of 250 W that look every 10 ms.
 fn limited_heavy(row: bool) -> World {
     let mut world = heavy(2, 1e6, PowerPolicySpec::default());
     let laws = world.spec.power.as_ref().unwrap().laws.clone();
-    world.spec.limiter = Some(GpuLimiter { laws, limit: Some(Watts(300.0)), every: Span(10 * MS) });
+    world.spec.limiter = Some(GpuLimiter { laws, limit: Some(Watts(LIMIT)), every: Span(10 * MS) });
     if !row {
         world.spec.power = None;
     }
@@ -446,7 +449,7 @@ fn keeps_its_limit(world: &World, run: &Run) -> Result<(), String> {
             let activity = law.activity(work, done.work, span.as_secs_f64());
             let busy = done.busy.0 as f64 / span.0 as f64;
             let watts = law.demand(&overbook_sim::power::Activity { busy, ..activity }, pair[1].point.clock());
-            if watts > 300.0 * 1.02 {
+            if watts > LIMIT * 1.02 {
                 return Err(format!("{watts} W at {}", pair[1].at));
             }
         }
@@ -462,9 +465,9 @@ fn limiters_keep_their_limit_and_slow_the_steps() {
         let free = World { spec: ClusterSpec { limiter: None, ..world.spec.clone() }, ..world.clone() }.run(How::JUMPS);
         keeps_its_limit(&world, &run).unwrap();
         let figures = run.result.summary.limiter.as_deref().unwrap();
-        assert!(figures.limited_share().unwrap() > 0.5 && figures.mean_clock().unwrap() < 990.0, "{figures:?}");
+        assert!(figures.limited_share().unwrap() > 0.3 && figures.mean_clock().unwrap() < 990.0, "{figures:?}");
         // It comes late, so that more was drawn for a while.
-        assert!(figures.peak > MilliWatts(300_000), "{figures:?}");
+        assert!(figures.peak > MilliWatts::from_watts(LIMIT), "{figures:?}");
         assert!(run.result.end > free.result.end, "held clocks take longer: {} {}", run.result.end, free.result.end);
         let stuck = world.run(How { power: Some(PowerFault::StuckLimiter), ..How::JUMPS });
         assert!(keeps_its_limit(&world, &stuck).is_err(), "a limiter that lets all pass is found");
