@@ -26,13 +26,14 @@ YAML
 rm -rf shards whole
 "$overbook" sweep plan study.yaml --out shards --no-estimate -q > /dev/null
 
-# Waits until some points are done, then kills a process of overbook that runs a shard of ours.
+# Waits until a point is done, then kills a process of overbook that runs a shard of ours.
 kill_a_worker() {
-    until [ "$(ls shards/parts 2>/dev/null | grep -c 'json$')" -ge 2 ]; do sleep 0.05; done
-    for process in /proc/[0-9]*; do
-        if tr '\0' ' ' < "$process/cmdline" 2>/dev/null | grep -q "^$overbook sweep run $PWD/shards"; then
-            kill -KILL "${process#/proc/}" && echo "killed a worker: process ${process#/proc/}" && return
-        fi
+    until ls shards/parts 2> /dev/null | grep -q 'json$'; do sleep 0.05; done
+    local tries process
+    for tries in $(seq 200); do
+        process=$(pgrep -f "^$overbook sweep run $PWD/shards " | head -n 1)
+        [ -n "$process" ] && kill -KILL "$process" && echo "killed a worker: process $process" && return
+        sleep 0.05
     done
     echo "no worker was left to kill: make REQUESTS larger" && return 1
 }
@@ -47,14 +48,18 @@ same() {
 on_ray() {
     [ -x ray/bin/python ] || { python3 -m venv ray && ray/bin/pip -q install ray==2.60.0; }
     kill_a_worker &
-    local killer=$!
-    RAY_USAGE_STATS_ENABLED=0 "$overbook" sweep launch shards --on ray --shards 4 --python "$PWD/ray/bin/python"
+    killer=$!
+    trap 'kill $killer 2> /dev/null || true' EXIT
+    # A busy machine starts it slowly.
+    RAY_raylet_start_wait_time_s=300 RAY_USAGE_STATS_ENABLED=0 "$overbook" sweep launch shards --on ray --shards 4 --python "$PWD/ray/bin/python"
     wait $killer
     same ray
 }
 
 on_slurm() {
     local state=$work/slurm
+    # What an earlier Slurm had in its queue is none of this one's.
+    rm -rf "$state"
     mkdir -p "$state"
     cat > "$state/slurm.conf" <<CONF
 ClusterName=one
