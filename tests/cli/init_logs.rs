@@ -114,7 +114,8 @@ fn rows_that_no_engine_has_seen_are_named() {
     let ran = init(&home, &["--log", "log.csv"]).ends(0);
     let why = "1 rows that are no requests to an engine (`cache_hit` is `True`): line 3";
     assert!(ran.err.contains("1 requests of 3 rows") && ran.err.contains(why), "{}", ran.err);
-    assert!(home.text("s.yaml").contains(why), "{}", home.text("s.yaml"));
+    let told = "1 rows that are no requests to an engine (`cache_hit` is `True`) are left out: line 3.";
+    assert!(home.text("s.yaml").contains(told), "{}", home.text("s.yaml"));
     let checked = home.overbook("check s.yaml").ends(0);
     assert!(checked.err.contains("of all 3 rows 2 are left out"), "{}", checked.err);
     assert!(checked.err.contains("no requests, for `cache_hit` is `True`: line 3"), "{}", checked.err);

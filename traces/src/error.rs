@@ -201,7 +201,7 @@ pub enum TraceError {
         help: String,
     },
     /// Nothing in a file tells whether its dates have the day or the month first.
-    #[error("{path}: column `{column}`: dates that {why}; help: say which with `--unit mdy` (the month first) or `--unit dmy` (the day first)", path = path.display())]
+    #[error("{path}: column `{column}`: dates {why}; help: say which with `--unit mdy` (the month first) or `--unit dmy` (the day first)", path = path.display())]
     DateOrder {
         /// The file.
         path: PathBuf,

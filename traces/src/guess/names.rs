@@ -232,7 +232,7 @@ impl Role {
             Role::Arrival => {
                 "a time is a number, or a date such as 2026-03-02T09:00:05Z, 2026/03/02 09:00 or 28.11.2026 10:00:00"
             }
-            Role::Prompt | Role::Output => "a number of tokens is whole, like 472",
+            Role::Prompt | Role::Output => "a number of tokens is whole and not negative, like 472",
             Role::Session | Role::Class => "a name or an id is no list and no object",
         }
     }
