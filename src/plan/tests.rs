@@ -117,7 +117,9 @@ fn a_fleet_that_loses_all_it_has_does_not_survive() {
     let replicas: Vec<u32> = fleet.replicas.split(" + ").map(|side| side.parse().unwrap()).collect();
     assert!(replicas.iter().all(|side| *side >= 2), "{}", fleet.replicas);
     let relaxed = small.replace(", survive: 1", "");
-    assert_eq!(planned(&relaxed, 2).unwrap().plan.answer.unwrap().replicas, "1");
+    // Without the loss one replica of a kind is enough.
+    let relaxed = planned(&relaxed, 2).unwrap().plan.answer.unwrap().replicas;
+    assert!(relaxed.split(" + ").all(|side| side == "1"), "{relaxed}");
 }
 
 #[test]
