@@ -143,10 +143,11 @@ impl Measured<'_> {
         let hunt = self.hunt;
         let (at, size) = self.found;
         let points: Vec<Point> = hunt.points(at, size, hunt.fails_at.as_deref()).into_iter().flatten().collect();
-        let load = |number: u64| {
+        let load = |number: u64, near: f64| {
             let mut points = points.clone();
             for point in &mut points {
                 point.scenario.seed = point.scenario.seed.wrapping_add(number);
+                self.requests.lengthen(point, near, hunt.bench.promises);
             }
             let Some(first) = points.first() else { return Ok(None) };
             let load = if number == 0 {

@@ -69,7 +69,7 @@ fn truth(point: &Point, longer: u64, seeds: usize) -> f64 {
     let options = Options { jobs: std::num::NonZeroUsize::new(1), ..Options::default() };
     let experiment = Experiment::from_text("truth", &point.scenario.to_yaml());
     let promises = Promises::of(point);
-    let load = |number: u64| {
+    let load = |number: u64, _: f64| {
         let mut own = point.clone();
         own.scenario.seed = OTHER_SEEDS + number;
         if let Some(requests) = own.scenario.workload.generate.as_mut().and_then(|made| made.requests.as_mut()) {

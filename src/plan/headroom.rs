@@ -61,8 +61,9 @@ impl Headroom {
 
 /// Seeds behind a headroom.
 pub(crate) struct Seeds<'a> {
-    /// Makes the load of a seed by its number: 0 is the seed that the answer was found with. `None` if the user has stopped it.
-    pub(crate) load: &'a (dyn Fn(u64) -> Result<Option<Seeded>, Error> + Sync),
+    /// Makes the load of a seed by its number, long enough to be looked at near such a multiple of it: 0 is the seed that the answer was found
+    /// with. `None` if the user has stopped it.
+    pub(crate) load: &'a (dyn Fn(u64, f64) -> Result<Option<Seeded>, Error> + Sync),
     /// Seeds, as long as their interval is narrow enough, 2 or more.
     pub(crate) least: usize,
 }
@@ -79,17 +80,18 @@ pub(crate) fn headroom(
 ) -> Result<Option<Vec<Headroom>>, Error> {
     let options = bench.options;
     let threads = |pieces: usize| pool::threads(options.jobs, pieces);
-    let Some(deciding) = (seeds.load)(0)? else { return Ok(None) };
+    let Some(deciding) = (seeds.load)(0, 1.0)? else { return Ok(None) };
     let first = pool::each(growths, threads(growths.len()), &options.cancel, |_, &growth| {
         largest(bench, &deciding, growth, promises, 1.0)
     });
     drop(deciding);
     let Some(first) = whole(first)? else { return Ok(None) };
+    let near = first.iter().copied().fold(1.0, f64::max);
     // Each seed is read once for all growths that need it, and no seed waits for another.
     let of_seeds = |numbers: std::ops::RangeInclusive<usize>, needed: &[usize]| {
         let numbers: Vec<usize> = numbers.collect();
         let found = pool::each(&numbers, threads(numbers.len()), &options.cancel, |_, &number| {
-            let Some(seeded) = (seeds.load)(number as u64)? else { return Ok(None) };
+            let Some(seeded) = (seeds.load)(number as u64, near)? else { return Ok(None) };
             let wanted = growths.iter().zip(&first).zip(needed).filter(|(_, needed)| number <= **needed);
             wanted.map(|((&growth, &near), _)| largest(bench, &seeded, growth, promises, near)).collect()
         });

@@ -15,6 +15,10 @@ use crate::{Error, Options};
 const UNSEEN_TOLD: f64 = 0.02;
 const UNSEEN_MAX: f64 = 0.1;
 
+/// Headroom is looked for on drawn requests that come for so many times as long as one may wait, if these are no more than so many.
+const LONG: f64 = 100.0;
+const REQUESTS_MOST: u64 = 200_000;
+
 /// The requests of a plan.
 pub(crate) struct Requests {
     /// Those of the busiest stretch.
@@ -94,6 +98,18 @@ impl Requests {
     /// Requests per second in the busiest stretch.
     pub(crate) fn rate(&self) -> f64 {
         self.stretch.requests as f64 / self.stretch.span().as_secs_f64().max(1e-9)
+    }
+
+    /// Gives a generated workload of so many requests more of them, so that it is long enough at so many times the load: a queue that grows without
+    /// end must have the time to be seen, and what a fleet holds for good is asked for. Recorded requests, and those of a stated time, are what they are.
+    pub(crate) fn lengthen(&self, point: &mut Point, factor: f64, promises: &Promises) {
+        let length = self.load.length_s() / factor;
+        let wanted = promises.patience().map_or(1.0, |patience| LONG * patience / length.max(1e-9));
+        let generated = point.scenario.workload.generate.as_mut();
+        if let Some(requests) = generated.and_then(|made| made.requests.as_mut()).filter(|_| self.stretch.is_whole()) {
+            let most = (REQUESTS_MOST / *requests).max(1);
+            *requests *= (wanted.ceil() as u64).clamp(1, most);
+        }
     }
 
     /// The largest overload that the requests would not show at so many times the load, as a share of it, where that is not little: promises leave

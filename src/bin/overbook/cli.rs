@@ -11,7 +11,6 @@ use crate::gpu_check::GpuCheckArgs;
 use crate::init::InitArgs;
 use crate::kv::KvCommand;
 use crate::plan::PlanArgs;
-use crate::sweep::SweepCommand;
 
 /// Trace-driven simulation and capacity planning of LLM serving.
 ///
@@ -57,7 +56,7 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Run the points of a study in shards, by several processes or machines, and put them together.
     #[command(subcommand)]
-    Sweep(SweepCommand),
+    Sweep(crate::sweep::SweepCommand),
     /// Find the cheapest fleet that keeps the promises of a scenario, and how much more load it holds.
     Plan(PlanArgs),
     /// Parse and check scenarios; run nothing.
@@ -204,8 +203,7 @@ pub(crate) struct FitArgs {
     /// Set a value of the scenario.
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Metrics of vLLM, SGLang or TGI instead of requests: scrapes of /metrics, or range queries of Prometheus as JSON; `-` is
-    /// stdin.
+    /// Metrics of vLLM, SGLang or TGI instead of requests: scrapes of /metrics, or range queries of Prometheus; `-` is stdin.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) prometheus: Vec<PathBuf>,
     /// Time between scrapes that carry none.
@@ -258,8 +256,7 @@ pub(crate) enum Lengths {
 pub(crate) struct TraceArgs {
     /// A trace file (format by its header, or by `--columns`), or a scenario whose workload is meant.
     pub(crate) source: PathBuf,
-    /// Which column of a trace file holds what, as a scenario's `columns:` says it: `arrival: NAME, prompt: NAME, output: NAME,
-    /// unit: datetime`.
+    /// Which column of a trace file holds what, as a scenario's `columns:` says it: `arrival: NAME, prompt: NAME, output: NAME, unit: datetime`.
     #[arg(long, value_name = "COLUMNS")]
     pub(crate) columns: Option<String>,
     /// Set a value of the scenario.
