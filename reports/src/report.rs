@@ -265,7 +265,7 @@ mod tests {
         report.verdicts = vec![verdict(None, 2.0)];
         report.status = Status::Interrupted;
         assert_eq!(report.headline(), "Interrupted, partial results: the target is missed");
-        assert!(report.sentence().contains("no request got that far"));
+        assert!(report.sentence().contains("none got that far"));
     }
 
     #[test]

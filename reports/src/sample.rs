@@ -71,7 +71,7 @@ fn request_row(request: u64, t: f64, backlog: f64, noise: &mut Noise) -> Request
     let start = t + backlog / 17.0;
     let first = start + 0.04 + 0.12 * noise.draw() * noise.draw();
     let tpot = 0.012 + 0.012 * noise.draw() + 0.0002 * backlog.min(90.0);
-    let expired = backlog > 420.0 && noise.draw() < 0.3;
+    let expired = backlog > 420.0 && noise.draw() < 0.03;
     RequestRow {
         request,
         replica: (request % 2) as u32,

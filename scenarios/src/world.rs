@@ -20,7 +20,7 @@ use overbook_sim::fleet::{
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
 use overbook_sim::hardware::model::ModelSpec;
-use overbook_sim::kv::retention::{Keep, OutputRule, RetentionSpec};
+use overbook_sim::kv::retention::{Keep, OutputRule, PromptRule, RetentionSpec};
 use overbook_sim::kv::{LoadRule, StoreSpec, TierSpec};
 use overbook_sim::results::summary::Slo;
 use overbook_sim::routers::RouterView;
@@ -427,7 +427,7 @@ impl Point {
         };
         let budget = retention.budget.min(longest);
         let every = if retention.output == OutputRule::Keep { u32::MAX } else { retention.every };
-        let pace = Pace { budget, every, prompt: retention.prompt };
+        let pace = Pace { budget, every, at_end: retention.prompt == PromptRule::AtEnd };
         let work = RetentionWork::new(&work, pace, &self.gpu, (&self.model, &shard), layout.kv);
         Ok(Box::new(Retained::new(whole, work)))
     }

@@ -72,7 +72,7 @@ fn what_a_plan_cannot_take_is_refused_with_its_place() {
         ("", "--price h200=2/gpu-h --price l4=1/gpu-h", "`l4` has a price and is no GPU to choose from"),
         ("", "--price -1/gpu-h", "2.5/gpu-h"),
         ("", "--growth 2,2", "stands there already"),
-        ("plan: { axes: { seed: [1, 2] } }\n", "", "small.yaml:13:17"),
+        ("plan: { axes: { seed: [1, 2] } }\n", "", "small.yaml:13:23"),
         ("sweep: { gpu: [h100, h200] }\n", "", "plan.axes"),
         ("plan: { window: 100ms }\n", "", "`plan.window` is 100ms"),
         ("power: polca\n", "", "does not weigh watts"),

@@ -383,9 +383,9 @@ impl PointCheck<'_> {
 
     /// Whether prices and carbon fit the point, and GPUs are known that have a price.
     pub(super) fn economics(&mut self, point: &Point) {
-        let Some(spec) = &point.scenario.economics else { return };
         let catalog = Catalog::embedded();
-        for gpu in spec.prices.keys().filter(|gpu| catalog.gpu(gpu).is_err()) {
+        let priced = point.scenario.economics.iter().flat_map(|spec| spec.prices.keys());
+        for gpu in priced.filter(|gpu| catalog.gpu(gpu).is_err()) {
             let help = Some(suggestion(gpu, catalog.gpu_names()));
             self.add_with(&format!("economics.prices.{gpu}"), format!("no GPU is called `{gpu}`"), help);
         }

@@ -19,7 +19,6 @@
 use super::{Cost, CostModel, DecodeCost, DecodeParts, Jitter, Parts, StepCost, StepShape};
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelSpec, Shard};
-use crate::kv::retention::PromptRule;
 
 /// Passes of a radix selection over scores of four bytes.
 const SELECT_BYTES: f64 = 16.0;
@@ -56,8 +55,8 @@ pub struct Pace {
     pub budget: u32,
     /// Tokens between two evictions of a sequence that decodes.
     pub every: u32,
-    /// When tokens of prompts go.
-    pub prompt: PromptRule,
+    /// Whether tokens of a prompt go once, after its last chunk, and not after each.
+    pub at_end: bool,
 }
 
 /// What retention adds to a step.
@@ -73,15 +72,15 @@ pub struct RetentionWork {
     pub chunk_slot: Cost,
     /// Each pair of slots that it compares.
     pub chunk_pair: Cost,
-    /// When tokens of prompts go.
-    pub prompt: PromptRule,
+    /// Whether a prompt is looked at once, after its last chunk.
+    pub at_end: bool,
 }
 
 impl RetentionWork {
     /// The work of a policy with this pace of evictions, on a GPU that has a shard of the model.
     pub fn new(
         work: &SlotWork,
-        Pace { budget, every, prompt }: Pace,
+        Pace { budget, every, at_end }: Pace,
         gpu: &GpuSpec,
         (model, shard): (&ModelSpec, &Shard),
         kv: KvDtype,
@@ -110,7 +109,7 @@ impl RetentionWork {
             ),
             chunk_slot: Cost::from_us(heads * (evict + SELECT_BYTES) * byte_us),
             chunk_pair: Cost::from_us(heads * pair),
-            prompt,
+            at_end,
         }
     }
 }
@@ -121,7 +120,7 @@ impl RetentionWork {
         let (mut slots, mut pairs) = (0u64, 0u64);
         for part in shape.prefill {
             let (past, tokens) = (u64::from(part.past), u64::from(part.tokens));
-            let before = if self.prompt == PromptRule::AtEnd { past } else { 0 };
+            let before = if self.at_end { past } else { 0 };
             slots += past + tokens - before;
             pairs = pairs.saturating_add((past + tokens) * (past + tokens) - before * before);
         }
@@ -212,7 +211,7 @@ mod tests {
             slot: Cost(3),
             chunk_slot: Cost(7),
             chunk_pair: Cost(1),
-            prompt: PromptRule::EachChunk,
+            at_end: false,
         };
         let inner = Constant(StepCost { device: Cost(50), host: Cost(5) });
         let mut model = Retained::new(inner, work);
@@ -234,8 +233,7 @@ mod tests {
 
     #[test]
     fn the_chunks_of_a_prompt_cut_at_its_end_pay_for_one_eviction_of_the_whole_prompt() {
-        let work =
-            RetentionWork { chunk_slot: Cost(7), chunk_pair: Cost(3), prompt: PromptRule::AtEnd, ..Default::default() };
+        let work = RetentionWork { chunk_slot: Cost(7), chunk_pair: Cost(3), at_end: true, ..Default::default() };
         let mut model = Retained::new(Constant(StepCost::default()), work);
         let mut of = |parts: &[(u32, u32)]| -> u64 {
             let cost = |&(past, tokens): &(u32, u32)| {

@@ -3,8 +3,8 @@
 use overbook_sim::cost::{Cost, Pace, RetentionWork};
 use overbook_sim::hardware::gpu::GpuSpec;
 use overbook_sim::hardware::model::{KvDtype, ModelSpec};
+use overbook_sim::kv::retention::RetentionPolicy;
 use overbook_sim::kv::retention::policies::{RKv, TrimKv};
-use overbook_sim::kv::retention::{PromptRule, RetentionPolicy};
 
 use crate::{gpu, model};
 
@@ -18,7 +18,7 @@ fn slow() -> GpuSpec {
 
 fn work(policy: RetentionPolicy, model: &ModelSpec, tensor_parallel: u32, every: u32) -> [f64; 5] {
     let shard = model.shard_experts(tensor_parallel, None).unwrap();
-    let pace = Pace { budget: 64, every, prompt: PromptRule::EachChunk };
+    let pace = Pace { budget: 64, every, at_end: false };
     let work = RetentionWork::new(&policy.work(), pace, &slow(), (model, &shard), KvDtype::Bf16);
     [work.step, work.token, work.slot, work.chunk_slot, work.chunk_pair].map(Cost::as_ns_f64)
 }

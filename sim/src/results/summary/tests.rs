@@ -142,12 +142,24 @@ fn every_name_is_known_and_unknown_names_are_not() {
         kinds.iter().any(|kind| name.starts_with(kind))
             || matches!(
                 name,
-                "loaded_tokens" | "cache_gap" | "shrunk" | "quality" | "quality_unknown" | "answers_per_gpu_second"
+                "carbon_per_mtoken"
+                    | "cost_hardware"
+                    | "cost_total"
+                    | "cost_per_mtoken"
+                    | "cost_per_mtoken_output"
+                    | "break_even_input"
+                    | "break_even_output"
+                    | "loaded_tokens"
+                    | "cache_gap"
+                    | "shrunk"
+                    | "quality"
+                    | "quality_unknown"
+                    | "answers_per_gpu_second"
             )
     };
     let odd: Vec<_> = names.iter().filter(|name| summary.metric(name).is_some() == optional(name)).collect();
     assert!(odd.is_empty(), "{odd:?}");
-    assert_eq!(names.len(), 108 + 76);
+    assert_eq!(names.len(), 108 + 87);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }
