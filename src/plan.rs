@@ -56,7 +56,7 @@ impl Experiment {
     /// stopped on the way.
     pub fn plan(&self, options: &Options, command: &str, on_news: &dyn Fn(&str)) -> Result<PlanOutcome, Error> {
         let (base, planned) = self.to_plan()?;
-        refuse_what_cannot_be_planned(&base, planned.spec.survive)?;
+        refuse_what_cannot_be_planned(self, planned.spec.survive)?;
         let said = Said::by(base.source());
         refuse_idle_prices(&base, &planned.spec, &said)?;
         let shapes = space::shapes(&planned, &said);

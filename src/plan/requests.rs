@@ -16,7 +16,7 @@ const UNSEEN_TOLD: f64 = 0.02;
 const UNSEEN_MAX: f64 = 0.1;
 
 /// Headroom is looked for on drawn requests that come for so many times as long as one may wait, if these are no more than so many.
-const LONG: f64 = 100.0;
+const LONG: f64 = 300.0;
 const REQUESTS_MOST: u64 = 200_000;
 
 /// The requests of a plan.
