@@ -166,6 +166,16 @@ impl Measured<'_> {
         }))
     }
 
+    /// The load of the answer's own seed, long enough to be looked at at so many times the load. `None` if the user has stopped it.
+    fn long_load(&self, point: &Point, factor: f64) -> Result<Option<Load>, Error> {
+        let mut long = point.clone();
+        self.requests.lengthen(&mut long, factor, self.hunt.bench.promises);
+        if long == *point {
+            return Ok(Some(self.requests.load.clone()));
+        }
+        self.requests.again(&long, self.hunt.bench.promises, self.hunt.bench.options)
+    }
+
     /// Trials at multiples of the load, each to its end.
     fn curve(&self, headroom: &Headroom) -> Result<Vec<(f64, Load, Trial)>, Error> {
         let hunt = self.hunt;
@@ -174,9 +184,10 @@ impl Measured<'_> {
         let mut factors: Vec<f64> = SHOWN.into_iter().chain(AROUND.map(|share| share * headroom.factor)).collect();
         factors.sort_by(f64::total_cmp);
         factors.dedup_by(|a, b| *a / *b < 1.02);
+        let Some(long) = self.long_load(&point, headroom.factor)? else { return Ok(Vec::new()) };
         let threads = pool::threads(hunt.bench.options.jobs, factors.len());
         let trials = pool::each(&factors, threads, &hunt.bench.options.cancel, |_, &factor| {
-            let load = self.requests.load.grown(headroom.growth, factor, point.scenario.seed, hunt.bench.promises);
+            let load = long.grown(headroom.growth, factor, point.scenario.seed, hunt.bench.promises);
             let trial = hunt.bench.on(&point, &load, true)?;
             Ok::<_, Error>((factor, load, trial))
         });
@@ -212,8 +223,9 @@ impl Measured<'_> {
         if factor <= 1.0 {
             return Ok(Some(size));
         }
-        let Some(seed) = candidate.built.as_ref().ok().map(|point| point.scenario.seed) else { return Ok(None) };
-        let load = self.requests.load.grown(growth, factor, seed, hunt.bench.promises);
+        let Ok(point) = &candidate.built else { return Ok(None) };
+        let Some(long) = self.long_load(point, factor)? else { return Ok(None) };
+        let load = long.grown(growth, factor, point.scenario.seed, hunt.bench.promises);
         // A larger load needs at least the fleet of today's.
         let least = match size {
             Size::Together(replicas) => (replicas, 1),

@@ -15,9 +15,11 @@ use crate::{Error, Options};
 const UNSEEN_TOLD: f64 = 0.02;
 const UNSEEN_MAX: f64 = 0.1;
 
-/// Headroom is looked for on drawn requests that come for so many times as long as one may wait, if these are no more than so many.
+/// Headroom is looked for on drawn requests that come for so many times as long as one may wait, if these are no more than so many, and no more than
+/// so many times those that are stated: a plan is to take seconds.
 const LONG: f64 = 300.0;
 const REQUESTS_MOST: u64 = 200_000;
+const TIMES_MOST: u64 = 20;
 
 /// The requests of a plan.
 pub(crate) struct Requests {
@@ -107,7 +109,7 @@ impl Requests {
         let wanted = promises.patience().map_or(1.0, |patience| LONG * patience / length.max(1e-9));
         let generated = point.scenario.workload.generate.as_mut();
         if let Some(requests) = generated.and_then(|made| made.requests.as_mut()).filter(|_| self.stretch.is_whole()) {
-            let most = (REQUESTS_MOST / *requests).max(1);
+            let most = (REQUESTS_MOST / *requests).clamp(1, TIMES_MOST);
             *requests *= (wanted.ceil() as u64).clamp(1, most);
         }
     }
