@@ -4,7 +4,6 @@
 //! lists the settings that each of them may try.
 
 pub mod evaluate;
-pub mod statistics;
 pub mod table;
 pub mod tasks;
 pub mod trials;

@@ -5,11 +5,11 @@ mod text;
 
 use overbook_sim::calibrate::median;
 use overbook_sim::calibrate::steps::StepErrors;
+use overbook_sim::results::interval::t975;
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::results::summary::Summary;
 use serde::Serialize;
 use serde_json::json;
-use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 use crate::json;
 
@@ -149,8 +149,10 @@ impl Trial {
     /// Half of the 95 % confidence interval of the measured mean, as a share of it (Student's t).
     pub fn uncertainty(&self) -> f64 {
         let repeats = self.measured.len();
-        let Ok(t) = StudentsT::new(0.0, 1.0, repeats.saturating_sub(1) as f64) else { return f64::INFINITY };
-        t.inverse_cdf(0.975) * self.spread() / (repeats as f64).sqrt()
+        match repeats {
+            0 | 1 => f64::INFINITY,
+            _ => t975(repeats - 1) * self.spread() / (repeats as f64).sqrt(),
+        }
     }
 
     /// The judgement, if it is judged: nothing is said where the repeats leave more open than they may.

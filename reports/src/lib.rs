@@ -61,7 +61,6 @@ pub mod fidelity;
 pub mod figure;
 pub mod format;
 pub mod html;
-pub mod interval;
 mod json;
 mod kv_traffic;
 mod limiter;

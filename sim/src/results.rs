@@ -2,6 +2,7 @@
 
 pub mod economics;
 pub mod histogram;
+pub mod interval;
 pub mod rows;
 pub mod summary;
 pub mod timeline;

@@ -1,8 +1,8 @@
 //! How much more load a fleet holds: the largest multiple of its requests, by bisection, for several seeds and several meanings of
 //! "more".
 
-use overbook_reports::interval::Interval;
 use overbook_scenarios::Point;
+use overbook_sim::results::interval::Interval;
 use overbook_traces::Growth;
 
 use super::judge::Promises;

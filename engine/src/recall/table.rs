@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
+use overbook_sim::results::interval::Interval;
 use overbook_sim::streams::Purpose;
 
 use super::evaluate::{Knowledge, Subject};
-use super::statistics::estimate;
 use super::tasks::Task;
 use super::trials::{is_heuristic, knobs, trials};
 use crate::executor::BuildError;
@@ -82,7 +82,7 @@ pub fn runs_csv(runs: &[Run]) -> String {
 pub fn table_csv(runs: &[Run]) -> String {
     let mut text = "policy,task,context,budget,seeds,mean,low,high,knobs,kind\n".to_owned();
     for ((task, budget, policy), cell) in cells(runs) {
-        let found = estimate(&cell.iter().map(|run| run.accuracy).collect::<Vec<f64>>());
+        let Some(found) = Interval::of(&cell.iter().map(|run| run.accuracy).collect::<Vec<f64>>()) else { continue };
         let (seeds, context) = (cell.len(), task.layout().context);
         let ends = ends(found.mean, found.half);
         let (task, knobs) = (task.name(), knobs(&cell[0].spec));
@@ -100,14 +100,15 @@ pub fn quality_csv(runs: &[Run]) -> String {
     for ((task, budget, policy), cell) in &cells {
         let Some(full) = cells.get(&(*task, *budget, "full")).filter(|_| *policy != "full") else { continue };
         let evicts = if *task == Task::Preview { "prompt" } else { "throughout" };
-        let (name, seeds, knobs) = (task.name(), cell.len(), knobs(&cell[0].spec));
-        let source = format!("overbook train-retention; {seeds} seeds; {knobs}");
+        let (name, seeds) = (task.name(), cell.len());
+        // One source for all budgets of a policy, so that scores between them are interpolated.
+        let source = format!("overbook train-retention; {seeds} seeds; settings of each budget in table.csv");
         let _ = writeln!(
             text,
             "{MODEL},recall-{name},{policy},{evicts},{budget},{:.2},{:.2},,own-run,{}",
             mean(cell),
             mean(full),
-            source.trim_end_matches("; ")
+            source
         );
     }
     text
@@ -127,7 +128,7 @@ pub fn margins_csv(runs: &[Run]) -> String {
         let Some((best, rival)) = rivals.max_by(|a, b| mean(a.1).total_cmp(&mean(b.1))) else { continue };
         let differences: Vec<f64> =
             trim.iter().zip(rival).map(|(trim, rival)| trim.accuracy - rival.accuracy).collect();
-        let found = estimate(&differences);
+        let Some(found) = Interval::of(&differences) else { continue };
         let (context, name, seeds, ours) = (task.layout().context, task.name(), trim.len(), mean(trim));
         let (ends, theirs) = (ends(found.mean, found.half), mean(rival));
         let _ = writeln!(
@@ -139,8 +140,8 @@ pub fn margins_csv(runs: &[Run]) -> String {
     text
 }
 
-fn ends(mean: f64, half: f64) -> String {
-    if half.is_nan() { ",".to_owned() } else { format!("{:.4},{:.4}", mean - half, mean + half) }
+fn ends(mean: f64, half: Option<f64>) -> String {
+    half.map_or_else(|| ",".to_owned(), |half| format!("{:.4},{:.4}", mean - half, mean + half))
 }
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
         let with_full = [&runs[..], &[run("full", 0, 1.0), run("full", 1, 0.9)]].concat();
         let quality = quality_csv(&with_full);
         assert!(quality.contains(
-            "\noverbook-recall-2x64,recall-pairs,tova,throughout,24,55.00,95.00,,own-run,overbook train-retention; 2 seeds; latest=2\n"
+            "\noverbook-recall-2x64,recall-pairs,tova,throughout,24,55.00,95.00,,own-run,overbook train-retention; 2 seeds; settings of each budget in table.csv\n"
         ), "{quality}");
     }
 }

@@ -4,7 +4,7 @@ use overbook_sim::results::trust::Standing;
 
 use super::{Study, StudyPoint, quoted};
 use crate::format::Unit;
-use crate::interval::Interval;
+use overbook_sim::results::interval::Interval;
 
 /// File name of the means over seeds.
 pub const REPLICATES: &str = "replicates.csv";

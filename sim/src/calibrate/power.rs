@@ -144,34 +144,9 @@ fn coefficients(prior: &PowerSpec, idle: f64, exponents: (f64, f64), samples: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hardware::gpu::{Origin, OriginKind};
-    use crate::hardware::power::{ClockSpec, LimiterSpec, MeterSpec};
-    use crate::time::Span;
-    use crate::units::Duration;
 
     fn law(compute_exponent: f64, memory_exponent: f64) -> PowerSpec {
-        let origin = Origin { kind: OriginKind::Inferred, source: "a test".to_owned() };
-        let ms = |ms: u64| Duration(Span(ms * 1_000_000));
-        PowerSpec {
-            origin: origin.clone(),
-            idle: Watts(118.0),
-            resident: Watts(70.0),
-            compute: Watts(560.0),
-            memory: Watts(410.0),
-            compute_exponent,
-            memory_exponent,
-            clock: ClockSpec {
-                origin: origin.clone(),
-                max_mhz: 1980,
-                min_mhz: 345,
-                response: origin.clone(),
-                exponent: 1.7,
-                memory_fixed: 0.6,
-                knee: 0.6,
-            },
-            limiter: LimiterSpec { origin: origin.clone(), reaction: ms(50) },
-            meter: MeterSpec { origin, window: ms(100), period: ms(100) },
-        }
+        PowerSpec { compute_exponent, memory_exponent, ..PowerSpec::made_up(118.0, 70.0, 560.0, 410.0) }
     }
 
     /// Decodes of rising batches and prompts of rising length, of models that fill the memory more and less.

@@ -108,6 +108,35 @@ impl PowerSpec {
     }
 }
 
+#[cfg(test)]
+impl PowerSpec {
+    /// The power of a made-up GPU with an H100's clocks, for tests.
+    pub(crate) fn made_up(idle: f64, resident: f64, compute: f64, memory: f64) -> PowerSpec {
+        let origin = Origin { kind: crate::hardware::gpu::OriginKind::Inferred, source: "a test".to_owned() };
+        let ms = |ms: u64| Duration(crate::time::Span(ms * 1_000_000));
+        PowerSpec {
+            origin: origin.clone(),
+            idle: Watts(idle),
+            resident: Watts(resident),
+            compute: Watts(compute),
+            memory: Watts(memory),
+            compute_exponent: 1.0,
+            memory_exponent: 0.5,
+            clock: ClockSpec {
+                origin: origin.clone(),
+                max_mhz: 1980,
+                min_mhz: 345,
+                response: origin.clone(),
+                exponent: 1.7,
+                memory_fixed: 0.6,
+                knee: 0.6,
+            },
+            limiter: LimiterSpec { origin: origin.clone(), reaction: ms(50) },
+            meter: MeterSpec { origin, window: ms(100), period: ms(100) },
+        }
+    }
+}
+
 impl ClockSpec {
     /// The rules on it.
     pub fn check(&self, check: &mut Check<'_>) {

@@ -63,35 +63,11 @@ impl SustainedClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hardware::gpu::{Origin, OriginKind};
-    use crate::hardware::power::{ClockSpec, LimiterSpec, MeterSpec};
-    use crate::units::{Duration, Watts};
 
     const MS: u64 = 1_000_000;
 
     fn spec() -> PowerSpec {
-        let origin = Origin { kind: OriginKind::Inferred, source: "a test".to_owned() };
-        let ms = |ms: u64| Duration(Span(ms * MS));
-        PowerSpec {
-            origin: origin.clone(),
-            idle: Watts(100.0),
-            resident: Watts(0.0),
-            compute: Watts(900.0),
-            memory: Watts(300.0),
-            compute_exponent: 1.0,
-            memory_exponent: 0.5,
-            clock: ClockSpec {
-                origin: origin.clone(),
-                max_mhz: 1980,
-                min_mhz: 345,
-                response: origin.clone(),
-                exponent: 1.7,
-                memory_fixed: 0.6,
-                knee: 0.6,
-            },
-            limiter: LimiterSpec { origin: origin.clone(), reaction: ms(50) },
-            meter: MeterSpec { origin, window: ms(100), period: ms(100) },
-        }
+        PowerSpec::made_up(100.0, 0.0, 900.0, 300.0)
     }
 
     /// Work that follows the clock as `x^follows` settles at the limit, however much less that is than the exponent by which the limiter acts.

@@ -77,14 +77,11 @@ pub(crate) fn run(check: &mut Check, book: &mut Book) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An executor for all cells of a model that there is room for.
-fn open(check: &mut Check, name: &str) -> Result<(Config, Bench, Capacity, Row), anyhow::Error> {
-    let (model, load_s) = check.model(name)?;
-    let began = Instant::now();
-    let config = Config::preset(name)?;
+/// What an executor for the largest steps of the check has, with so many blocks.
+pub(super) fn capacity(check: &Check, config: &Config, blocks: u32) -> Capacity {
     let (longest, step_tokens, sequences) = check.scaled((8192, 8192, 257), (96, 64, 5));
-    let mut capacity = Capacity {
-        blocks: 0,
+    Capacity {
+        blocks,
         block_tokens: BLOCK,
         max_model_len: longest,
         vocab: config.vocab as u32,
@@ -92,7 +89,15 @@ fn open(check: &mut Check, name: &str) -> Result<(Config, Bench, Capacity, Row),
         sequences,
         lanes: Lanes::One,
         host_blocks: 0,
-    };
+    }
+}
+
+/// An executor for all cells of a model that there is room for.
+fn open(check: &mut Check, name: &str) -> Result<(Config, Bench, Capacity, Row), anyhow::Error> {
+    let (model, load_s) = check.model(name)?;
+    let began = Instant::now();
+    let config = Config::preset(name)?;
+    let mut capacity = capacity(check, &config, 0);
     let most = cells(check).into_iter().flat_map(|(choice, _)| choice).map(|(_, shape)| shape.blocks(BLOCK));
     let wanted = most.filter(|blocks| *blocks <= check.scaled(u64::MAX, 1 << 10)).max().unwrap_or(1);
     capacity.blocks = model.fit(&capacity)?.blocks.min(wanted) as u32;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use overbook_engine::calibrate::{Bench, Shape};
 use overbook_engine::config::Config;
 use overbook_engine::cuda::{Ceilings, CudaExecutor};
-use overbook_engine::executor::{Capacity, Lanes};
 use overbook_engine::nvml::{Meter, Seen, StandIn};
 use overbook_scenarios::Catalog;
 use overbook_scenarios::import::catalog_gpu;
@@ -22,7 +21,7 @@ use overbook_sim::units::{Bandwidth, Bytes, Flops};
 use serde_json::json;
 
 use super::book::Book;
-use super::grids::BLOCK;
+use super::grids::{BLOCK, capacity};
 use super::rows::{Fitted, Line, Row, Steady};
 use super::{Check, Part, table, verify};
 use crate::output::Failure;
@@ -209,18 +208,8 @@ fn steps(check: &mut Check, rig: &Rig, book: &mut Book, name: &str, time: Durati
 fn bench(check: &mut Check, shapes: &[Shape], name: &str) -> Result<(Config, Bench, u64), anyhow::Error> {
     let (model, _) = check.model(name)?;
     let config = Config::preset(name)?;
-    let (longest, step_tokens, sequences) = check.scaled((8192, 8192, 257), (96, 64, 5));
     let blocks = shapes.iter().map(|shape| shape.blocks(BLOCK)).max().unwrap_or(1) as u32;
-    let capacity = Capacity {
-        blocks,
-        block_tokens: BLOCK,
-        max_model_len: longest,
-        vocab: config.vocab as u32,
-        step_tokens,
-        sequences,
-        lanes: Lanes::One,
-        host_blocks: 0,
-    };
+    let capacity = capacity(check, &config, blocks);
     let resident = model.weight_bytes();
     Ok((config, Bench::new(Box::new(CudaExecutor::new(model, capacity)?), 0)?, resident))
 }
