@@ -161,7 +161,8 @@ impl<'a> Shards<'a> {
                 Ok(first.into_iter().filter(of_shard).collect())
             }
             Shard::Points { from, to } if from >= 1 && from <= to && to <= points.len() => {
-                Ok(first.into_iter().filter(|at| (from..=to).contains(&(at + 1))).collect())
+                let mut seen = BTreeSet::new();
+                Ok((from - 1..to).filter(|&at| seen.insert(points[at].id.as_str())).collect())
             }
             Shard::One { number, of } => Err(ShardError::Refused(format!(
                 "there is no shard {number} of {of}: shards are numbered from 1, e.g. 2/5"

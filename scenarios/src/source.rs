@@ -87,10 +87,27 @@ impl Source {
         let (Some(mut node), Some(tree)) = (node, &mut self.tree) else { return };
         node.shift(path.len() + 1);
         self.notes.extend(renamed::note(path));
+        if swept(tree, path) {
+            self.notes
+                .push(format!("--set {path}: the scenario's sweep sets it at every point, so that this has no effect"));
+        }
         if let Err(error) = tree.set(&renamed::canonical(path), node, key_span) {
             self.faults.push(Fault::new(Detail::Message(error.to_string()), key_span));
         }
     }
+}
+
+/// Whether the sweep of a scenario sets a path.
+fn swept(tree: &Node, path: &str) -> bool {
+    let Some(sweep) = tree.entry("sweep") else { return false };
+    let places = ["axes", "zip"].map(|key| sweep.value.entry(key));
+    let drawn = ["random", "lhs"].map(|key| sweep.value.entry(key).and_then(|design| design.value.entry("over")));
+    places.into_iter().chain(drawn).flatten().any(|place| match &place.value.kind {
+        NodeKind::Map(entries) => {
+            entries.iter().any(|entry| renamed::canonical(&entry.key) == renamed::canonical(path))
+        }
+        _ => false,
+    })
 }
 
 /// The place of the first byte that is no UTF-8.

@@ -183,7 +183,14 @@ impl Records {
     /// What is to be said of each target of each setting, given how many of its seeds keep it, and how many there are.
     fn over_seeds(&self, study: &Study, say: impl Fn(&str, &Over<'_>, usize, usize) -> Option<String>) -> Vec<String> {
         let mut lines = Vec::new();
-        for group in self.done(study).collect::<Vec<_>>().chunk_by(|(a, _), (b, _)| same_setting(a, b)) {
+        // Equal settings that were drawn twice have equal runs: each point counts once.
+        let mut points: Vec<(&Point, &Record)> = Vec::new();
+        for (point, record) in self.done(study) {
+            if !points.iter().any(|(other, _)| other.coordinates == point.coordinates) {
+                points.push((point, record));
+            }
+        }
+        for group in points.chunk_by(|(a, _), (b, _)| same_setting(a, b)) {
             let setting = setting(group[0].0);
             for (at, target) in group[0].1.targets.iter().enumerate() {
                 let missed = || {
@@ -205,7 +212,12 @@ impl Records {
 
     /// Where no load keeps the targets of `slo:`: those that are missed at the first load, a line each. The loads are the first axis.
     pub fn missed_everywhere(&self, study: &Study) -> Vec<String> {
-        let line = |point: &Point| point.coordinates.get(1..).unwrap_or_default().to_vec();
+        // A seed is no setting: what some of them keep is told as what depends on them.
+        let seeds = usize::from(study.plan().replicates() > 1);
+        let line = |point: &Point| {
+            let end = point.coordinates.len().saturating_sub(seeds);
+            point.coordinates.get(1..end).unwrap_or_default().to_vec()
+        };
         let mut first: Vec<(&Point, &Record)> = Vec::new();
         for (point, record) in self.done(study) {
             if !first.iter().any(|(other, _)| line(other) == line(point)) {

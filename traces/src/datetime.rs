@@ -27,13 +27,18 @@ pub(crate) fn nanoseconds_since_1970(text: &[u8], order: Order) -> Option<u64> {
 
 /// Whether a date has no seconds: it is exact to the minute.
 pub(crate) fn is_whole_minutes(text: &[u8]) -> bool {
-    memchr::memchr_iter(b':', text).count() == 1
+    // A zone may have a colon of its own, behind its sign; dashes of a date come before any colon.
+    let first = memchr::memchr(b':', text);
+    let rest = first.map_or(&[][..], |at| &text[at + 1..]);
+    let time = rest.split(|byte| matches!(byte, b'+' | b'-')).next().unwrap_or_default();
+    first.is_some() && !time.contains(&b':')
 }
 
 fn stamp(text: &[u8], order: Order) -> Option<Stamp<'_>> {
     let text = text.trim_ascii();
     let fixed = if order == Order::Year { fixed(text) } else { None };
-    fixed.or_else(|| loose::stamp(text, order))
+    // What ends in AM or PM begins like an ISO date, and is none.
+    fixed.filter(|stamp| zone_seconds(stamp.zone).is_some()).or_else(|| loose::stamp(text, order))
 }
 
 /// The form of ISO 8601 with all of its digits.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::trust::COLUMNS;
-use super::{Study, StudyPoint};
+use super::{REPLICATES, Study, StudyPoint};
 use crate::ReportError;
 
 /// File name of a study's points.
@@ -52,7 +52,7 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         points,
         verdicts: Vec::new(),
         missed: Vec::new(),
-        replicated: false,
+        replicated: axes > 0 && header.get(axes - 1) == Some("seed") && dir.join(REPLICATES).is_file(),
         depends_on_seed: Vec::new(),
         left_out: String::new(),
         sorted: String::new(),

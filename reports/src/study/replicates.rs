@@ -26,6 +26,8 @@ impl Study {
         let mut groups: Vec<Vec<&StudyPoint>> = Vec::new();
         for point in &self.points {
             match groups.iter_mut().find(|group| group[0].coordinates[..axes] == point.coordinates[..axes]) {
+                // Equal settings that were drawn twice have equal runs: a seed counts once.
+                Some(group) if group.iter().any(|other| other.coordinates == point.coordinates) => {}
                 Some(group) => group.push(point),
                 None => groups.push(vec![point]),
             }

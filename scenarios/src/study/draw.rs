@@ -148,6 +148,10 @@ fn range(node: &Node, logarithmic: bool) -> Result<Range, (Span, String, &'stati
         let message = format!("a logarithmic range must begin above 0, and it begins at {from}{unit}");
         return Err((low.span, message, "take `uniform`, or a lowest value above 0"));
     }
+    if !(to - from).is_finite() || logarithmic && !(to / from).is_finite() {
+        let message = format!("the range from {from:e}{unit} to {to:e}{unit} is too wide to draw from");
+        return Err((node.span, message, "take ends that are nearer to each other"));
+    }
     let whole = whole && also_whole && unit.is_empty();
     Ok(Range { low: from, high: to, unit: unit.to_owned(), whole, logarithmic })
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Study;
 use crate::point::Point;
-use crate::scenario::{CostSpec, Scenario};
+use crate::scenario::{CarbonSpec, CostSpec, Scenario};
 
 impl Point {
     /// BLAKE3 of the resolved scenario with its model, GPU and links, in hex. Of paths only the file name counts, so that the
@@ -40,15 +40,30 @@ impl Point {
     }
 }
 
+impl Scenario {
+    /// The files whose contents a manifest answers for: those that the requests come from, and that of carbon intensities.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let carbon = self.economics.as_ref().and_then(|economics| economics.carbon.as_ref());
+        let carbon = carbon.and_then(|carbon| match carbon {
+            CarbonSpec::File { path, .. } => Some(path.as_path()),
+            CarbonSpec::GPerKwh(_) | CarbonSpec::Hourly(_) => None,
+        });
+        self.workload.files().into_iter().chain(carbon).collect()
+    }
+}
+
 /// Every path in a scenario.
 fn paths(scenario: &mut Scenario) -> Vec<&mut PathBuf> {
-    let Scenario { workload, slo, engine, fleet, .. } = scenario;
+    let Scenario { workload, slo, engine, fleet, economics, .. } = scenario;
     let mut paths: Vec<&mut PathBuf> = workload.trace.iter_mut().map(|trace| &mut trace.path).collect();
     if let Some(population) = &mut workload.population {
         paths.push(&mut population.rates);
         paths.extend(&mut population.lengths);
     }
     paths.extend(slo.quality.as_mut().and_then(|quality| quality.table.as_mut()));
+    if let Some(CarbonSpec::File { path, .. }) = economics.as_mut().and_then(|economics| economics.carbon.as_mut()) {
+        paths.push(path);
+    }
     let of_pools = fleet.pools.iter_mut().filter_map(|pool| pool.engine.cost.as_mut());
     paths.extend(std::iter::once(&mut engine.cost).chain(of_pools).filter_map(|cost| match cost {
         CostSpec::Table(table) => Some(&mut table.path),

@@ -25,7 +25,8 @@ pub struct Planned {
 impl Planned {
     /// What an hour of a GPU costs in which it serves [USD], if that is said.
     pub fn price_of(&self, gpu: &str) -> Option<f64> {
-        self.spec.price_of(gpu).or_else(|| self.economics.useful_hour(gpu))
+        let own = self.spec.price_of(gpu).map(|price| price / self.economics.utilization.unwrap_or(1.0));
+        own.or_else(|| self.economics.useful_hour(gpu))
     }
 }
 

@@ -47,8 +47,22 @@ impl Point {
             Some(CarbonSpec::File { ref path, ref column }) => Some(read(path, column)?),
             None => site.as_ref().map(|site| Carbon::flat(site.carbon_g_per_kwh.value)),
         };
+        let gpu_hour = self.gpu_hour(|gpu| spec.price_of(gpu))?;
+        let priced = gpu_hour.is_some() || !spec.prices.is_empty();
+        if spec.utilization.is_some() && !priced {
+            return wrong(
+                "economics.utilization",
+                "has no effect without a price of GPUs: add `price`, `prices` or `capex`",
+            );
+        }
+        if spec.output_weight.is_some() && !priced && spec.energy.is_none() {
+            return wrong(
+                "economics.output_weight",
+                "has no effect without a price: add `price`, `prices`, `capex` or `energy`",
+            );
+        }
         Ok(Some(Economics {
-            gpu_hour: self.gpu_hour(|gpu| spec.price_of(gpu))?,
+            gpu_hour,
             utilization: spec.utilization.unwrap_or(1.0),
             energy: spec.energy.map(|price| price.0).or(site.as_ref().map(|site| site.price_usd_per_kwh.value)),
             energy_beside: spec.energy.is_some() || spec.capex.is_some(),
@@ -61,12 +75,21 @@ impl Point {
     /// The mean over the fleet's GPUs of what an hour of one costs; none where no type has a price.
     fn gpu_hour(&self, price_of: impl Fn(&str) -> Option<f64>) -> Result<Option<f64>, RowError> {
         let (mut usd, mut gpus) = (0.0, 0.0);
-        let mut without = None;
+        let (mut without, mut seen) = (None, None);
         for kind in self.kinds() {
             let fleet = &kind.scenario.fleet;
             let count = f64::from(fleet.replicas) * f64::from(fleet.gpus_per_replica());
             match price_of(&kind.scenario.gpu) {
-                Some(price) => (usd, gpus) = (usd + price * count, gpus + count),
+                Some(price) => {
+                    let scales = self.kinds().iter().any(|kind| kind.scenario.fleet.controllers.autoscale.is_some());
+                    if scales && seen.is_some_and(|other: f64| other.total_cmp(&price).is_ne()) {
+                        let told = "differ between pools of which one grows and shrinks: hours are counted over all pools; \
+                                    give all GPUs one `price`, or leave `autoscale` out";
+                        return wrong("economics.prices", told);
+                    }
+                    seen = Some(price);
+                    (usd, gpus) = (usd + price * count, gpus + count);
+                }
                 None => without = Some(&kind.scenario.gpu),
             }
         }

@@ -166,7 +166,8 @@ impl Point {
         let Some(policy) = self.scenario.power.filter(|policy| policy.cap().is_some()) else { return Ok(()) };
         let reaction = laws.iter().map(|law| law.spec().limiter.reaction).min().unwrap_or(Duration(Span::ZERO));
         let (resolution, most) = (self.row().resolution, Duration(Span(reaction.0.0 * REACTIONS)));
-        if resolution > most {
+        // With limiters of their own GPUs keep their caps between spans.
+        if resolution > most && self.scenario.fleet.limiter.is_none() {
             let told = format!(
                 "is {resolution}, too long for `{}`: the GPU keeps its cap with a time constant of {reaction}, here once a span; make it \
                  at most {most}, a whole part of `telemetry.period`",

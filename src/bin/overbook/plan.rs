@@ -75,7 +75,7 @@ pub(crate) fn run(args: &PlanArgs, globals: &Globals) -> Result<u8, Failure> {
     let code = code(args, &outcome);
     write_files(&dir, &outcome)?;
     let plan = &outcome.plan;
-    let traces = outcome.point.as_ref().map_or_else(Vec::new, |point| point.scenario.workload.files());
+    let traces = outcome.point.as_ref().map_or_else(Vec::new, |point| point.scenario.inputs());
     let seed = outcome.point.as_ref().map_or(0, |point| point.scenario.seed);
     let manifest =
         start.manifest(&facts::BUILD, facts::command(), (experiment.text_hash(), seed), &traces, (plan.status, code));

@@ -107,7 +107,7 @@ pub(crate) fn target(study: &Study, args: &RunArgs) -> (PathBuf, bool) {
     }
     let plan = study.plan();
     let out = PathBuf::from(format!("runs/{}-{}", plan.name(), &plan.plan_hash()[..8]));
-    let other = made_from_another_trace(&out, &study.points()[0].scenario.workload.files());
+    let other = made_from_another_trace(&out, &study.points()[0].scenario.inputs());
     (out, args.force || !other)
 }
 
@@ -142,7 +142,7 @@ fn single(study: &Study, options: &Options, args: &RunArgs, globals: &Globals) -
         _ => DONE,
     };
     let kept = rows.and_then(|()| write_files(&dir, point, &report, outcome.traffic_table(), args)).and_then(|()| {
-        let traces = point.scenario.workload.files();
+        let traces = point.scenario.inputs();
         let plan = (point.plan_hash(), point.scenario.seed);
         let mut manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (report.status, code));
         manifest.trace_rows = report.trace_rows.iter().map(|&(name, rows)| (name.to_owned(), rows)).collect();

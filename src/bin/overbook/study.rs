@@ -87,7 +87,7 @@ pub(crate) fn finish(
         (true, false) => (Status::Complete, DONE),
     };
     let first = &study.points()[0].scenario;
-    let traces = first.workload.files();
+    let traces = first.inputs();
     let plan = (study.plan().plan_hash(), first.seed);
     let mut manifest = start.manifest(&facts::BUILD, facts::command(), plan, &traces, (status, code));
     manifest.trace_rows = trace_rows(records);

@@ -179,7 +179,7 @@ fn own_number() -> Result<usize, Failure> {
         let names = NUMBERED.map(|(name, _)| name).join(" nor ");
         return Err(Failure::Input(format!("--shard auto: neither {names} is set; say which shard, e.g. --shard 2/5")));
     };
-    let number = text.parse::<usize>().ok().and_then(|number| (number + 1).checked_sub(*first));
+    let number = text.parse::<usize>().ok().and_then(|number| number.checked_sub(*first)?.checked_add(1));
     number.ok_or_else(|| Failure::Input(format!("--shard auto: {name} is `{text}`, not a number from {first} on")))
 }
 

@@ -180,15 +180,15 @@ impl Control {
         if wanted == self.wanted {
             return;
         }
-        let before = std::mem::replace(&mut self.wanted, wanted);
+        self.wanted = wanted;
+        let slowed = self.clocks.slowed();
         let (order, told) = self.clocks.order(wanted);
         if told.is_empty() {
             // No server has a priority whose clock would change.
             return;
         }
         self.controlled.decisions += 1;
-        let max = self.spec.clocks.max;
-        if wanted != (Clocks { low: max, high: max }) && before == (Clocks { low: max, high: max }) {
+        if self.clocks.slowed() && !slowed {
             self.controlled.cycles += 1;
             self.cycles = Some((self.cycles.map_or(now, |cycles| cycles.0), now));
         }

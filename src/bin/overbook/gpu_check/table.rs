@@ -161,9 +161,8 @@ fn steady(row: &Steady) -> String {
     let watts = or_none(row.watts.map(|watts| format!("{watts:.0} W")));
     let (compute, memory) = (100.0 * row.compute, 100.0 * row.memory);
     let step = row.step_us.map_or(String::new(), |us| format!(", {:.3} ms a step", us / 1e3));
-    let made_up = if row.gpu.emulated { "  EMULATED" } else { "" };
     format!(
-        "{:<44}{watts:>7}: {compute:.1} % of the arithmetic, {memory:.1} % of the bandwidth{step}{}{made_up}",
+        "{:<44}{watts:>7}: {compute:.1} % of the arithmetic, {memory:.1} % of the bandwidth{step}{}",
         row.what,
         said(&row.gpu)
     )
@@ -213,5 +212,11 @@ fn said(gpu: &Window) -> String {
     let idle = |reason: &String| reason == "gpu idle";
     let reasons = gpu.throttled.iter().flatten().filter(|reason| !idle(reason)).cloned();
     parts.extend(reasons);
-    if parts.is_empty() { String::new() } else { format!("  [{}]", parts.join(", ")) }
+    if parts.is_empty() {
+        return String::new();
+    }
+    if gpu.emulated {
+        parts.push("EMULATED".to_owned());
+    }
+    format!("  [{}]", parts.join(", "))
 }

@@ -73,7 +73,7 @@ impl Launch<'_> {
              #SBATCH --cpus-per-task={jobs}\n\
              #SBATCH --requeue\n\
              #SBATCH --open-mode=append\n\
-             #SBATCH --output={logs}\n\
+             #SBATCH --output=\"{logs}\"\n\
              # Points that are done are not run again: what is started once more goes on where it was. 137: killed.\n\
              for try in 1 2 3 4 5; do\n\
              \x20   {program} sweep run {dir} --shard auto/{shards} --jobs {jobs} --no-progress\n\

@@ -52,6 +52,11 @@ impl ServerClocks {
         if low { clocks.low } else { clocks.high }
     }
 
+    /// Whether any server was ordered below the highest clock.
+    pub(super) fn slowed(&self) -> bool {
+        self.servers.iter().any(|server| server.ordered < self.max)
+    }
+
     /// Orders clocks. Returns the order's number and the servers that it goes to: those that were not told so already.
     pub(super) fn order(&mut self, clocks: Clocks) -> (u32, Vec<u32>) {
         let mut told = Vec::new();
