@@ -175,6 +175,7 @@ impl TraceFit {
             arrivals: self.arrivals.spec(gaps),
             lengths: LengthSpec::Classes(classes),
             sessions: self.sessions.as_ref().map(|fit| fit.spec.clone()),
+            repeats: None,
             requests: None,
             duration: Some(Duration(self.arrivals.duration())),
         }

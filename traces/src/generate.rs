@@ -9,6 +9,7 @@ use crate::arrivals::{ArrivalSpec, Arrivals};
 use crate::error::{GenerateError, Problem};
 use crate::lengths::{Keeps, LengthSpec, Lengths};
 use crate::load::Failures;
+use crate::repeats::{RepeatSpec, Repeats};
 use crate::sessions::{SessionSpec, Sessions};
 
 /// A synthetic workload, bounded by a number of requests, a duration, or both (whichever ends first).
@@ -23,6 +24,9 @@ pub struct GenerateSpec {
     /// outputs. By default every request stands alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionSpec>,
+    /// Prompts that come again. By default no request's prompt is like another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<RepeatSpec>,
     /// Requests to make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
@@ -37,9 +41,13 @@ impl GenerateSpec {
         let mut problems = self.arrivals.problems("arrivals");
         problems.extend(self.lengths.problems("lengths"));
         problems.extend(self.sessions.iter().flat_map(SessionSpec::problems));
+        problems.extend(self.repeats.iter().flat_map(RepeatSpec::problems));
         let mut add = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
         if self.sessions.is_some() && matches!(self.arrivals, ArrivalSpec::Burstgpt { failures: Failures::Keep, .. }) {
             add("arrivals.burstgpt.failures", "is `keep`, which sessions do not have; choose `drop` or `redraw`");
+        }
+        if self.sessions.is_some() && self.repeats.is_some() {
+            add("repeats", "goes with requests that stand alone, and there are `sessions`; leave one of them out");
         }
         if self.requests == Some(0) {
             add("requests", "is 0; make at least 1 request");
@@ -79,6 +87,7 @@ impl GenerateSpec {
             arrivals: Arrivals::new(&self.arrivals, seed),
             lengths: Lengths::keeping(&self.lengths, seed, keeps),
             sessions: self.sessions.as_ref().map(|sessions| Sessions::new(sessions, seed)),
+            repeats: self.repeats.as_ref().map(|repeats| Repeats::new(repeats, seed)),
             next_start: None,
             requests: self.requests.unwrap_or(u64::MAX),
             end: Time(self.duration.map_or(u64::MAX, |duration| duration.0.0)),
@@ -92,6 +101,7 @@ pub struct Generator {
     arrivals: Arrivals,
     lengths: Lengths,
     sessions: Option<Sessions>,
+    repeats: Option<Repeats>,
     /// When the next session starts, drawn ahead.
     next_start: Option<u64>,
     requests: u64,
@@ -126,8 +136,15 @@ impl Generator {
         if self.arrivals.failed() {
             return Ok(Some(Arrival { class: size.class, priority: size.priority, ..Arrival::failed(at) }));
         }
+        let (size, content) = match &mut self.repeats {
+            Some(repeats) => {
+                let (size, content) = repeats.take(size);
+                (size, Some(Box::new(content)))
+            }
+            None => (size, None),
+        };
         let plain = Arrival::new(at, size.prompt_tokens, size.output_tokens);
-        Ok(Some(Arrival { class: size.class, priority: size.priority, ..plain }))
+        Ok(Some(Arrival { class: size.class, priority: size.priority, content, ..plain }))
     }
 
     /// The next request of any session: of those going on, or of one that starts.

@@ -332,6 +332,7 @@ impl MetricsFit {
             arrivals,
             lengths: LengthSpec::Independent { prompt: lengths(&self.prompt), output: lengths(&self.output) },
             sessions: None,
+            repeats: None,
             requests: None,
             duration: Some(Duration(Span(self.window.0 * self.rates.len() as u64))),
         }

@@ -36,6 +36,7 @@ pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Req
             arrivals,
             lengths: lengths.clone(),
             sessions: None,
+            repeats: None,
             requests: Some(requests),
             duration: None,
         })

@@ -57,8 +57,14 @@ fn burstgpt_slices() {
 fn known_processes() {
     let lengths = || LengthSpec::Fixed { prompt: 10, output: 5 };
     let generated = |arrivals| {
-        let spec =
-            GenerateSpec { arrivals, lengths: lengths(), requests: Some(400_000), duration: None, sessions: None };
+        let spec = GenerateSpec {
+            arrivals,
+            lengths: lengths(),
+            requests: Some(400_000),
+            duration: None,
+            sessions: None,
+            repeats: None,
+        };
         burstiness(&mut *spec.open(1).expect("opens")).expect("generates")
     };
     let rate = Rate(20.0);

@@ -120,6 +120,7 @@ fn a_generator_is_written_as_it_would_be_simulated() {
         requests: Some(5_000),
         duration: None,
         sessions: None,
+        repeats: None,
     };
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("t.parquet");

@@ -39,7 +39,14 @@ fn classes() -> LengthSpec {
 }
 
 fn generated(arrivals: ArrivalSpec, duration: Span) -> GenerateSpec {
-    GenerateSpec { arrivals, lengths: classes(), sessions: None, requests: None, duration: Some(Duration(duration)) }
+    GenerateSpec {
+        arrivals,
+        lengths: classes(),
+        sessions: None,
+        repeats: None,
+        requests: None,
+        duration: Some(Duration(duration)),
+    }
 }
 
 fn row<'a>(rows: &'a [Compared], name: &str) -> &'a Compared {
@@ -217,7 +224,7 @@ fn sessions_are_recovered() {
     }]);
     let arrivals = ArrivalSpec::Poisson { rate: Rate(2.0) };
     let duration = Some(Duration(Span(4 * HOUR.0)));
-    let spec = GenerateSpec { arrivals, lengths, sessions: Some(sessions), requests: None, duration };
+    let spec = GenerateSpec { arrivals, lengths, sessions: Some(sessions), repeats: None, requests: None, duration };
     let frame = frame(&spec, 3);
     let fit = TraceFit::of(&frame, HOUR).expect("fits");
     let found = fit.sessions.as_ref().expect("sessions");

@@ -13,7 +13,7 @@ const SECOND: u64 = 1_000_000_000;
 
 fn spec(arrivals: ArrivalSpec) -> GenerateSpec {
     let lengths = LengthSpec::Fixed { prompt: 100, output: 10 };
-    GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None }
+    GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None, repeats: None }
 }
 
 fn requests(arrivals: ArrivalSpec, requests: u64, seed: u64) -> Vec<Arrival> {
@@ -272,7 +272,10 @@ fn all_problems_of_a_specification() {
         "lengths.quantiles.output",
         "requests",
     ];
-    assert_eq!(paths(&GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None }), expected);
+    assert_eq!(
+        paths(&GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None, repeats: None }),
+        expected
+    );
     let zero = GenerateSpec {
         lengths: LengthSpec::Fixed { prompt: 0, output: 1 },
         requests: Some(0),

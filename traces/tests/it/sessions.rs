@@ -203,6 +203,7 @@ fn generated_sessions_have_their_numbers() {
         arrivals: ArrivalSpec::Poisson { rate: overbook_sim::units::Rate(1.0) },
         lengths: LengthSpec::Fixed { prompt: 100, output: 40 },
         sessions: Some(SessionSpec::default()),
+        repeats: None,
         requests: Some(5_000),
         duration: None,
     };
