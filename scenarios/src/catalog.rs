@@ -41,6 +41,7 @@ const GPUS: Entries = embedded!("gpus":
 );
 
 const MODELS: Entries = embedded!("models":
+    "codellama-34b",
     "deepseek-v2-lite",
     "deepseek-v3",
     "gpt-oss-120b",

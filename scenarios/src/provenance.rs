@@ -27,7 +27,8 @@ impl Point {
         let prefill = gpu.prefill_fit(engine.kv, model.head_dim).and_then(|fit| fit.origin.as_ref());
         let attention =
             [decode.unwrap_or(&gpu.decode_attention.origin), prefill.unwrap_or(&gpu.prefill_attention.origin)];
-        let experts = model.moe.is_some() && gpu.experts.as_ref().is_some_and(|experts| inferred(&experts.origin));
+        let experts = model.moe.is_some()
+            && gpu.experts.as_ref().is_some_and(|experts| inferred(experts.origin_of(engine.weights)));
         let exchanges = fleet.expert_parallel.is_some_and(|experts| experts.exchange == Exchange::AllToAll);
         let parts = [
             ("host time", true),

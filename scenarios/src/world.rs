@@ -331,7 +331,11 @@ impl Point {
 
     /// What the front end of its servers adds to latencies.
     fn frontend(&self) -> Option<Frontend> {
-        let of = |frontend: FrontendSpec| Frontend { base: frontend.base.0, per_running: frontend.per_running.0 };
+        let of = |frontend: FrontendSpec| Frontend {
+            base: frontend.base.0,
+            per_running: frontend.per_running.0,
+            per_prompt_token: frontend.per_prompt_token.0,
+        };
         self.scenario.engine.frontend.map(of)
     }
 

@@ -191,6 +191,8 @@ impl<'v> Config<'v> {
             expert_intermediate: self.size(width)?,
             shared_experts: self.size_or("n_shared_experts", 0)?,
             dense_layers: self.size_or("first_k_dense_replace", 0)?,
+            // No published configuration says how routers spread tokens.
+            skew: 0.0,
         }))
     }
 

@@ -4,6 +4,7 @@ use overbook_sim::hardware::model::WeightDtype;
 
 /// Catalog name and the repository that its shape was read from.
 const REPOSITORIES: &[(&str, &str)] = &[
+    ("codellama-34b", "codellama/CodeLlama-34b-Instruct-hf"),
     ("deepseek-v2-lite", "deepseek-ai/DeepSeek-V2-Lite"),
     ("deepseek-v3", "deepseek-ai/DeepSeek-V3"),
     ("gpt-oss-120b", "openai/gpt-oss-120b"),

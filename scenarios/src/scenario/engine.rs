@@ -95,11 +95,15 @@ pub struct FrontendSpec {
     /// For each request that the replica runs, itself included: one process serves all streams.
     #[serde(default = "no_time")]
     pub per_running: Duration,
+    /// For each token of the prompt: the tokeniser.
+    #[serde(default = "no_time")]
+    pub per_prompt_token: Duration,
 }
 
 impl FrontendSpec {
     /// Nothing between client and engine.
-    pub const NONE: FrontendSpec = FrontendSpec { base: no_time(), per_running: no_time() };
+    pub const NONE: FrontendSpec =
+        FrontendSpec { base: no_time(), per_running: no_time(), per_prompt_token: no_time() };
 }
 
 /// What a step costs.

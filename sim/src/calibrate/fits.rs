@@ -271,7 +271,7 @@ impl Bench {
     fn experts(&mut self, rows: &[ExpertsRow]) -> Option<ExpertsSpec> {
         let bf16 = self.experts_of(rows, WeightDtype::Bf16)?;
         let fp8 = if self.gpu.peak_fp8.is_some() { self.experts_of(rows, WeightDtype::Fp8) } else { None };
-        Some(ExpertsSpec { origin: self.origin.clone(), bf16, fp8 })
+        Some(ExpertsSpec { origin: self.origin.clone(), bf16, fp8, mxfp4: None })
     }
 
     /// First the kernel with all experts, then what it costs to see pairs of other GPUs.
@@ -281,7 +281,7 @@ impl Bench {
         };
         let set = |gpu: &mut GpuSpec, fit: ExpertsFit| {
             let origin = Origin { kind: OriginKind::Imported, source: String::new() };
-            let experts = gpu.experts.get_or_insert(ExpertsSpec { origin, bf16: fit, fp8: None });
+            let experts = gpu.experts.get_or_insert(ExpertsSpec { origin, bf16: fit, fp8: None, mxfp4: None });
             match dtype {
                 WeightDtype::Fp8 => experts.fp8 = Some(fit),
                 _ => experts.bf16 = fit,

@@ -110,7 +110,9 @@ impl Profile {
             gpu.all_to_all = Some(all_to_all.clone());
         }
         if let Some(experts) = &self.experts {
-            gpu.experts = Some(experts.clone());
+            // Tables of kernels have no MXFP4: the catalog's constants for it stay.
+            let mxfp4 = experts.mxfp4.clone().or_else(|| gpu.experts.take().and_then(|known| known.mxfp4));
+            gpu.experts = Some(ExpertsSpec { mxfp4, ..experts.clone() });
         }
         gpu
     }

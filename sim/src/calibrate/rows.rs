@@ -223,6 +223,7 @@ impl Row for ExpertsRow {
                 expert_intermediate: self.width,
                 shared_experts: 0,
                 dense_layers: 0,
+                skew: 0.0,
             };
             moe.touched(self.tokens as f64) / f64::from(self.spread)
         };

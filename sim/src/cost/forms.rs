@@ -86,8 +86,8 @@ impl ExpertShare {
 /// One fused layer of experts for `m` tokens that visit `touched` distinct experts; `None` where the GPU has no
 /// constants for the dtype.
 ///
-/// `FLOP = 2·m·k·w` and `bytes = touched·w + activations`, `w` the weights of one expert. int4 weights, and gpt-oss's
-/// MXFP4 in their place (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
+/// `FLOP = 2·m·k·w` and `bytes = touched·w + activations`, `w` the weights of one expert. int4 weights, and MXFP4 where the GPU has no
+/// constants for it (inferred, no measurements): the bf16 constants over fewer bits per weight.
 pub fn experts_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, m: u64, touched: f64) -> Option<f64> {
     let own = m as f64 * f64::from(shape.per_token);
     expert_share_us(gpu, dtype, shape, ExpertShare { own, elsewhere: 0.0, touched, spread: false })
@@ -102,10 +102,8 @@ pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, sh
 /// The same by what binds it: its two rooflines, the buffers of pairs that are computed elsewhere, launches and the start of each expert.
 pub(crate) fn expert_share(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<Bound> {
     let experts = gpu.experts.as_ref()?;
-    let (fit, peak) = match dtype {
-        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (experts.bf16, gpu.peak_bf16.0),
-        WeightDtype::Fp8 => (experts.fp8?, gpu.peak_fp8?.0),
-    };
+    let fit = experts.fit(dtype)?;
+    let peak = if dtype == WeightDtype::Fp8 { gpu.peak_fp8?.0 } else { gpu.peak_bf16.0 };
     let ExpertShape { hidden, width, inputs, .. } = shape;
     let weights = u64::from(hidden) * u64::from(width) * u64::from(inputs + 1);
     let stream = fit.memory * gpu.bandwidth.0;

@@ -146,6 +146,36 @@ pub struct ExpertsSpec {
     /// fp8 activations, quantised on the fly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fp8: Option<ExpertsFit>,
+    /// Experts in MXFP4; absent: the constants of `bf16` over fewer weight bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mxfp4: Option<Mxfp4Experts>,
+}
+
+/// Constants of experts in MXFP4, which come from elsewhere than the others: no kernel tables have them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mxfp4Experts {
+    /// Origin of the constants.
+    pub origin: Origin,
+    /// They themselves; `compute` is a fraction of the bf16 peak.
+    pub fit: ExpertsFit,
+}
+
+impl ExpertsSpec {
+    /// The constants for weights of a dtype; none where the GPU has no fp8.
+    pub fn fit(&self, dtype: WeightDtype) -> Option<ExpertsFit> {
+        match dtype {
+            WeightDtype::Fp8 => self.fp8,
+            WeightDtype::Mxfp4 => Some(self.mxfp4.as_ref().map_or(self.bf16, |experts| experts.fit)),
+            WeightDtype::Bf16 | WeightDtype::Int4 => Some(self.bf16),
+        }
+    }
+
+    /// Where the constants for weights of a dtype come from.
+    pub fn origin_of(&self, dtype: WeightDtype) -> &Origin {
+        let own = self.mxfp4.as_ref().filter(|_| dtype == WeightDtype::Mxfp4);
+        own.map_or(&self.origin, |experts| &experts.origin)
+    }
 }
 
 /// Constants of the form for experts.
@@ -329,15 +359,12 @@ impl GpuSpec {
 
     /// Whether there are constants for experts with weights of this dtype.
     pub fn supports_experts(&self, dtype: WeightDtype) -> bool {
-        self.experts.as_ref().is_some_and(|experts| dtype != WeightDtype::Fp8 || experts.fp8.is_some())
+        self.experts.as_ref().is_some_and(|experts| experts.fit(dtype).is_some())
     }
 
     /// Whether there are constants for experts spread over GPUs by number.
     pub fn knows_spread_experts(&self, dtype: WeightDtype) -> bool {
-        self.experts.as_ref().is_some_and(|experts| match dtype {
-            WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => experts.bf16.elsewhere.is_some(),
-            WeightDtype::Fp8 => experts.fp8.is_some_and(|fit| fit.elsewhere.is_some()),
-        })
+        self.experts.as_ref().and_then(|experts| experts.fit(dtype)).is_some_and(|fit| fit.elsewhere.is_some())
     }
 
     /// Constants of decode attention, if there are any for this KV dtype and head dimension.

@@ -146,7 +146,7 @@ pub struct ModelSpec {
 }
 
 /// A mixture of experts: a router sends each token to the best few of many MLPs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoeSpec {
     /// Routed experts of a layer.
@@ -161,14 +161,47 @@ pub struct MoeSpec {
     /// Leading layers with a dense MLP of the model's `intermediate`.
     #[serde(default)]
     pub dense_layers: u32,
+    /// How unlike the experts' popularity is: the share of tokens that visit the one of rank `r` falls like `r^-skew`. 0: all alike.
+    /// Between 0 and 3.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skew: f64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+/// Largest `skew`.
+const SKEW_MAX: f64 = 3.0;
+
 impl MoeSpec {
-    /// Expected number of distinct experts that `tokens` tokens visit if every expert is as likely as the others:
-    /// `E (1 − (1 − k/E)^m)`. Real routers are skewed and touch fewer at small batches.
+    /// Expected number of distinct experts that `tokens` tokens visit, each independently of the others: `Σ (1 − (1 − p)^m)` over the
+    /// experts, `p` the share of tokens that visit one. If all are as likely as the others, `E (1 − (1 − k/E)^m)`.
     pub fn touched(&self, tokens: f64) -> f64 {
-        let experts = f64::from(self.experts);
-        experts * (1.0 - (1.0 - f64::from(self.experts_per_token) / experts).powf(tokens))
+        let (experts, per_token) = (f64::from(self.experts), f64::from(self.experts_per_token));
+        if self.skew == 0.0 {
+            return experts * (1.0 - (1.0 - per_token / experts).powf(tokens));
+        }
+        self.popularity().into_iter().map(|share| 1.0 - (1.0 - share).powf(tokens)).sum()
+    }
+
+    /// Share of tokens that visit each expert, the most popular first; they add up to the experts of a token. No expert is visited
+    /// twice by a token: what exceeds 1 goes to the others.
+    pub fn popularity(&self) -> Vec<f64> {
+        let weights: Vec<f64> = (1..=self.experts).map(|rank| f64::from(rank).powf(-self.skew)).collect();
+        // The first `full` experts are visited by all tokens.
+        let mut full = 0;
+        loop {
+            let left = f64::from(self.experts_per_token) - full as f64;
+            let scale = left / weights[full..].iter().sum::<f64>();
+            let more = weights[full..].iter().take_while(|&&weight| weight * scale >= 1.0).count();
+            if more == 0 || left <= 0.0 {
+                let rest = weights[full..].iter().map(|weight| weight * scale);
+                return std::iter::repeat_n(1.0, full).chain(rest).collect();
+            }
+            full += more;
+        }
     }
 }
 
@@ -314,12 +347,15 @@ impl ModelSpec {
 
     /// What does not fit about experts, latent attention or sliding layers.
     fn misfit(&self) -> Option<String> {
-        if let Some(MoeSpec { experts, experts_per_token, expert_intermediate, dense_layers, .. }) = self.moe {
+        if let Some(MoeSpec { experts, experts_per_token, expert_intermediate, dense_layers, skew, .. }) = self.moe {
             if experts == 0 || experts_per_token == 0 || expert_intermediate == 0 {
                 return Some("`experts`, `experts_per_token` and `expert_intermediate` must be at least 1".to_owned());
             }
             if experts_per_token > experts {
                 return Some(format!("a token cannot visit {experts_per_token} of {experts} experts"));
+            }
+            if !(0.0..=SKEW_MAX).contains(&skew) {
+                return Some(format!("`skew` is {skew}; it must be between 0 and {SKEW_MAX}"));
             }
             if dense_layers >= self.layers {
                 return Some(format!("{dense_layers} dense layers leave none of {} for the experts", self.layers));

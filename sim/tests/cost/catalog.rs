@@ -65,6 +65,7 @@ fn models_have_the_published_number_of_parameters() {
     let published = [
         ("llama-7b", 6_738_415_616),
         ("llama-13b", 13_015_864_320),
+        ("codellama-34b", 33_743_970_304),
         ("llama-2-7b", 6_738_415_616),
         ("llama-2-13b", 13_015_864_320),
         ("llama-2-70b", 68_976_648_192),

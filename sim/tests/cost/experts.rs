@@ -13,8 +13,14 @@ fn roofline(on: &str, name: &str, tp: u32) -> Roofline {
 
 #[test]
 fn as_many_experts_are_touched_as_draws_say() {
-    let moe =
-        MoeSpec { experts: 128, experts_per_token: 8, expert_intermediate: 1, shared_experts: 0, dense_layers: 0 };
+    let moe = MoeSpec {
+        experts: 128,
+        experts_per_token: 8,
+        expert_intermediate: 1,
+        shared_experts: 0,
+        dense_layers: 0,
+        skew: 0.0,
+    };
     assert!((moe.touched(1.0) - 8.0).abs() < 1e-9 && moe.touched(4096.0) > 127.99);
     let mut draw = Draw(5);
     for tokens in [2u32, 16, 64] {

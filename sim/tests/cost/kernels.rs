@@ -134,6 +134,7 @@ fn experts_are_predicted_as_well_as_the_catalog_says() {
                     expert_intermediate: inter,
                     shared_experts: 0,
                     dense_layers: 0,
+                    skew: 0.0,
                 };
                 let touched = if routing == "balanced" {
                     f64::from(experts).min(tokens as f64 * f64::from(per_token))

@@ -31,7 +31,8 @@ pub const PCIE: [&str; 2] = ["l40s", "rtx-pro-6000"];
 /// GPUs whose efficiencies are inferred.
 pub const INFERRED: [&str; 7] = ["a100-40", "a10g", "h100-64", "l4", "mi300x", "rtx-4090", "rtx-pro-6000-max-q"];
 /// Models with dense layers and grouped-query attention.
-pub const MODELS: [&str; 25] = [
+pub const MODELS: [&str; 26] = [
+    "codellama-34b",
     "llama-13b",
     "llama-2-13b",
     "llama-2-70b",

@@ -50,7 +50,7 @@ fn an_open_loop_client_sees_more_and_moves_nothing() {
 /// The server's front end is part of its latencies, moves nothing in open loop, and is the same in jumps.
 #[test]
 fn a_front_end_is_in_the_latencies_and_moves_nothing() {
-    const FRONT: Frontend = Frontend { base: Span(9_000), per_running: Span(300) };
+    const FRONT: Frontend = Frontend { base: Span(9_000), per_running: Span(300), per_prompt_token: Span(7) };
     let (mut seen, mut beside) = (0u64, 0u64);
     for seed in 0..200 {
         let mut world = world(seed);
@@ -66,9 +66,10 @@ fn a_front_end_is_in_the_latencies_and_moves_nothing() {
                 assert_eq!(row.frontend, Span::ZERO, "world {seed}: {row:?}");
                 continue;
             }
-            assert!(row.frontend >= FRONT.base + FRONT.per_running, "world {seed}: {row:?}");
+            let least = FRONT.base + FRONT.per_running + Span(7 * u64::from(row.prompt_tokens));
+            assert!(row.frontend >= least, "world {seed}: {row:?}");
             assert_eq!(row.e2el(), row.end - row.arrival + row.frontend, "world {seed}");
-            beside += u64::from(row.frontend > FRONT.base + FRONT.per_running);
+            beside += u64::from(row.frontend > least);
             seen += 1;
         }
     }

@@ -29,6 +29,8 @@ pub struct Frontend {
     pub base: Span,
     /// For each request that its replica runs when it ends, itself included.
     pub per_running: Span,
+    /// For each token of the prompt: the tokeniser.
+    pub per_prompt_token: Span,
 }
 
 /// What a client sees beyond the server's own clock, per request. It moves no request inside the engine: closed-loop clients
@@ -96,9 +98,10 @@ impl Controller for Control {
     fn ended(&mut self, row: &mut RequestRow, kernel: &mut Kernel<'_>) -> Option<Time> {
         let at = row.replica as usize;
         let frontend = kernel.pools.frontend(at).filter(|_| row.outcome == Outcome::Finished);
-        if let Some(Frontend { base, per_running }) = frontend {
+        if let Some(Frontend { base, per_running, per_prompt_token }) = frontend {
             let running = u64::from(kernel.replicas[at].running()) + 1;
-            row.frontend = base + Span(per_running.0.saturating_mul(running));
+            let tokeniser = per_prompt_token.0.saturating_mul(u64::from(row.prompt_tokens));
+            row.frontend = base + Span(per_running.0.saturating_mul(running)) + Span(tokeniser);
         }
         None
     }

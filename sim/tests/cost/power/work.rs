@@ -68,7 +68,14 @@ fn two_gpus_share_what_one_does() {
 
 /// Four experts of 16, two for each token, one shared: the router has 32 weights, an expert 384.
 fn experts() -> ModelSpec {
-    let moe = MoeSpec { experts: 4, experts_per_token: 2, expert_intermediate: 16, shared_experts: 1, dense_layers: 1 };
+    let moe = MoeSpec {
+        experts: 4,
+        experts_per_token: 2,
+        expert_intermediate: 16,
+        shared_experts: 1,
+        dense_layers: 1,
+        skew: 0.0,
+    };
     ModelSpec { moe: Some(moe), ..small() }
 }
 
