@@ -41,6 +41,32 @@ fn as_many_experts_are_touched_as_draws_say() {
     }
 }
 
+#[test]
+fn a_skewed_router_visits_fewer_experts_and_no_expert_twice_for_a_token() {
+    let of = |skew: f64| MoeSpec {
+        experts: 128,
+        experts_per_token: 4,
+        expert_intermediate: 1,
+        shared_experts: 0,
+        dense_layers: 0,
+        skew,
+    };
+    for skew in [0.001, 0.3, 0.56, 1.0, 2.0, 3.0] {
+        let shares = of(skew).popularity();
+        assert_eq!(shares.len(), 128);
+        assert!((shares.iter().sum::<f64>() - 4.0).abs() < 1e-9, "{skew}: a token visits four experts");
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)) && shares.is_sorted_by(|a, b| a >= b), "{skew}");
+        assert!((of(skew).touched(1.0) - 4.0).abs() < 1e-9, "{skew}");
+    }
+    // By hand: 1 - (1 - p)^64 over p = c r^-0.56, c = 4 / 17.52.
+    let (alike, skewed) = (of(0.0).touched(64.0), of(0.56).touched(64.0));
+    assert!((of(1e-9).touched(64.0) - alike).abs() < 1e-5);
+    assert!((skewed / alike - 0.903).abs() < 0.003, "{}", skewed / alike);
+    assert!(of(1.0).touched(64.0) < skewed && of(0.56).touched(1e6) > 127.9);
+    // At 3 the first three experts would be visited more than once by a token.
+    assert_eq!(of(3.0).popularity()[..2], [1.0, 1.0]);
+}
+
 /// Every byte that must be read and every FLOP that must be done, at the datasheet's rates.
 #[test]
 fn no_step_beats_bandwidth_or_peak() {
