@@ -65,6 +65,6 @@ pub use catalog::Catalog;
 pub use diagnostics::{Diagnostic, Problems};
 pub use point::Point;
 pub use scenario::{Basis, Scenario};
-pub use schema::scenario_schema;
+pub use schema::{scenario_reference, scenario_schema};
 pub use source::{LoadError, Source};
 pub use study::{Choice, Expectation, Judgement, Planned, Study};

@@ -1,11 +1,15 @@
 //! The JSON Schema of scenario files, for editors.
 
+mod reference;
+
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
 use serde_json::{Map, Value, json};
 
 use crate::scenario::Scenario;
+
+pub use reference::scenario_reference;
 
 /// JSON Schema (draft 7) of scenario files; `scenario.schema.json` is this text.
 pub fn scenario_schema() -> String {

@@ -1,17 +1,19 @@
 //! The committed JSON Schema is the one the types give, and its ranges are the rules.
 
-use overbook_scenarios::{Scenario, scenario_schema};
+use overbook_scenarios::{Scenario, scenario_reference, scenario_schema};
 use serde_json::{Map, Value, json};
 
 #[test]
-fn committed_schema_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scenario.schema.json");
-    let schema = scenario_schema();
-    if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        std::fs::write(path, &schema).unwrap();
+fn committed_schema_and_reference_are_up_to_date() {
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/scenario.schema.json");
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+    for (path, text) in [(schema, scenario_schema()), (reference, scenario_reference())] {
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text, "{path} is out of date; run this test with UPDATE_SCHEMA=1 to write it");
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == schema, "{path} is out of date; run this test with UPDATE_SCHEMA=1 to write it");
 }
 
 #[test]

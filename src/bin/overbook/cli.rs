@@ -95,7 +95,7 @@ pub(crate) enum Command {
     /// Print the commands that serve a scenario for real.
     ServeFlags(ScenarioArgs),
     /// Print the JSON Schema of scenario files.
-    Schema,
+    Schema(crate::schema::SchemaArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.

@@ -27,6 +27,7 @@ mod profile;
 mod replay;
 mod report;
 mod run;
+mod schema;
 mod serve;
 mod study;
 mod sweep;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
             output::print(&String::from_utf8_lossy(&text)).map(|()| output::DONE)
         }
         Command::Man => man(),
-        Command::Schema => output::print(&overbook_scenarios::scenario_schema()).map(|()| output::DONE),
+        Command::Schema(args) => schema::print(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
