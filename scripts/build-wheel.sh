@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Builds the wheel of the Python package, installs it into a fresh environment, and runs its tests there.
 #
-#   scripts/build-wheel.sh [--profile PROFILE] [--no-tests]    # PROFILE: release (default), dist (published), dev
+#   scripts/build-wheel.sh [--profile PROFILE] [--features LIST] [--no-tests]
+#
+# PROFILE: release (default), dist (published), dev. LIST: features of the program and the module beside `python`; those that were built
+# last need the least (`--profile dev --features train` after `cargo build --workspace --features train`).
 #
 # Needs rustup, a C compiler and Python 3.9 or newer with venv and pip; fetches maturin and what the tests use. The wheel lies in
 # target/wheels. It holds the extension module and the program `overbook`, whole: `overbook sweep launch` starts itself again, and a
@@ -9,10 +12,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=release tests=yes
+profile=release features= tests=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --profile) profile=${2:?--profile needs a name}; shift 2 ;;
+    --features) features=${2:?--features needs a list}; shift 2 ;;
     --no-tests) tests=no; shift ;;
     *) echo "unknown: $1 (see the head of $0)" >&2; exit 2 ;;
   esac
@@ -26,7 +30,7 @@ if [ "$profile" = dev ]; then folder=debug; fi
 tools=$target/wheel-tools
 [ -x "$tools/bin/maturin" ] || { python3 -m venv "$tools"; "$tools/bin/pip" install --quiet maturin==1.16.0; }
 
-cargo build --locked --profile "$profile" --bin overbook
+cargo build --locked --profile "$profile" --features "$features" --bin overbook
 # What the wheel takes as scripts; pyproject.toml names the folder.
 scripts=target/wheel-data/scripts
 rm -rf target/wheel-data
@@ -34,7 +38,7 @@ mkdir -p "$scripts"
 cp "$target/$folder/overbook" "$scripts/overbook"
 
 rm -rf "$target/wheels"
-"$tools/bin/maturin" build --locked --profile "$profile" --out "$target/wheels"
+"$tools/bin/maturin" build --locked --profile "$profile" --features "python${features:+,$features}" --out "$target/wheels"
 wheel=$(ls "$target"/wheels/overbook-*.whl)
 echo "$wheel: $(du -m "$wheel" | cut -f 1) MiB"
 if [ "$tests" = no ]; then exit 0; fi

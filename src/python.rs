@@ -59,6 +59,12 @@ mod _overbook {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // What an error has that says no more than its text.
+        let py = module.py();
+        let (scenario, run) = (py.get_type::<ScenarioError>(), py.get_type::<RunError>());
+        scenario.setattr("problems", ())?;
+        scenario.setattr("finished", py.None())?;
+        run.setattr("finished", py.None())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -14,7 +14,8 @@ create_exception!(
     overbook,
     ScenarioError,
     PyValueError,
-    "The scenario, or what it names, is not valid. The text is the command line's, with lines and columns; `problems` lists what is wrong."
+    "The scenario, or what it names, is not valid. The text is the command line's, with lines and columns; `problems` lists what is wrong. \
+     `finished` has the other points of a study, or is None."
 );
 create_exception!(
     overbook,

@@ -94,8 +94,10 @@ def test_a_bad_dict_is_told_by_paths(chat):
 
 
 def test_other_bad_input_is_the_command_lines_too(tmp_path, chat):
-    with pytest.raises(overbook.ScenarioError, match="cannot read the scenario `no-such.yaml`"):
+    with pytest.raises(overbook.ScenarioError, match="cannot read the scenario `no-such.yaml`") as raised:
         overbook.run("no-such.yaml")
+    assert raised.value.finished is None and raised.value.problems[0]["line"] is None
+    assert overbook.ScenarioError("mine").problems == () and overbook.RunError("mine").finished is None
     chat["sweep"] = {"axes": {"fleet.replicas": [1, 2]}}
     with pytest.raises(overbook.ScenarioError, match="this is a study of 2 runs"):
         overbook.run(chat)

@@ -1,6 +1,6 @@
 """The extension module. Docstrings are in the module itself: `help(overbook.Step)`."""
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence, Union
 
 from . import _Asked
 
@@ -19,10 +19,11 @@ def sweep(
 def plan(asked: _Asked, *, jobs: Optional[int], news: Optional[Callable[[str], None]]) -> Plan: ...
 
 class ScenarioError(ValueError):
-    problems: list[dict[str, Any]]
+    problems: Sequence[dict[str, Any]]
+    finished: Optional[Study]
 
 class RunError(RuntimeError):
-    finished: Optional[Run | Study]
+    finished: Optional[Union[Run, Study]]
 
 class InfeasiblePlan(RunError): ...
 
