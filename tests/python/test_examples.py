@@ -54,6 +54,7 @@ def test_the_stub_lists_what_the_module_has():
         if isinstance(node, ast.ClassDef):
             kind = getattr(_overbook, node.name)
             written = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+            written |= {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}
             there = {name for name in vars(kind) if not name.startswith("__")}
             assert there <= written, (node.name, there - written)
             assert {name for name in written if not name.startswith("__")} <= there, (node.name, written - there)
