@@ -96,6 +96,7 @@ impl Error {
                 RunError::Workload(_)
                 | RunError::Unsorted(_)
                 | RunError::SessionsHeldBack
+                | RunError::Eviction(_)
                 | RunError::PoolTooSmall { .. }
                 | RunError::StepTooLong { .. }
                 | RunError::EndOfTime { .. } => true,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use overbook_scenarios::{Planned, Point, Source};
 use overbook_sim::cost::CostModel;
+use overbook_sim::kv::eviction::BlockEviction;
 use overbook_sim::routers::Router;
 use overbook_sim::serving::Scheduler;
 use serde::Serialize;
@@ -144,6 +145,19 @@ impl Experiment {
         make: impl Fn(u64) -> Box<dyn Router> + Send + Sync + 'static,
     ) -> Experiment {
         self.policies.set_router(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Chooses which cached block of a replica's GPUs goes with policies of one's own, made for each replica and its number of blocks;
+    /// reports call them `name`. The scenario's own policy goes on in the tiers below. Every step is planned by itself, as the time may
+    /// matter to such a policy. A run whose prefix cache is off, or has an order of its own (SGLang's tree), refuses it.
+    #[must_use]
+    pub fn with_eviction(
+        mut self,
+        name: &str,
+        make: impl Fn(Place, u32) -> Box<dyn BlockEviction> + Send + Sync + 'static,
+    ) -> Experiment {
+        self.policies.set_eviction(name.to_owned(), Arc::new(make));
         self
     }
 

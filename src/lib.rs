@@ -32,8 +32,8 @@
 //! A scenario with `sweep:`, or one that [`Experiment::vary`] was called on, is a [`Study`]: many runs on all processors, with
 //! progress, cancellation ([`Cancel`]) and the requests that points have in common read once.
 //!
-//! Schedulers, routers and cost models of one's own run beside those that scenarios name: implement [`Scheduler`], [`Router`] or
-//! [`CostModel`] and hand a factory to [`Experiment::with_scheduler`] and its siblings. The programs in `examples/` do so.
+//! Schedulers, routers, eviction policies and cost models of one's own run beside those that scenarios name: implement [`Scheduler`],
+//! [`Router`], [`BlockEviction`] or [`CostModel`] and hand a factory to [`Experiment::with_scheduler`] and its siblings. The programs in `examples/` do so.
 //!
 //! What lies below: [`overbook_sim`] simulates, [`overbook_traces`] reads and makes requests, [`overbook_scenarios`] resolves
 //! scenarios, [`overbook_reports`] writes run directories. The command line on top of this library is the binary `overbook`.
@@ -48,6 +48,8 @@ mod outcome;
 mod plan;
 mod policies;
 mod pool;
+#[cfg(feature = "python")]
+mod python;
 pub mod shards;
 mod shared;
 mod simulate;
@@ -66,6 +68,7 @@ pub use study::{PointDone, Study, StudyOutcome};
 pub use overbook_reports::Status;
 pub use overbook_scenarios::Point;
 pub use overbook_sim::cost::{Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
+pub use overbook_sim::kv::eviction::{Block, BlockEviction, BlockView};
 pub use overbook_sim::routers::{FleetView, ReplicaView, RequestInfo, Router};
 pub use overbook_sim::serving::step::{Infeasible, StepBuilder};
 pub use overbook_sim::serving::{Horizon, Scheduler};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use overbook_scenarios::{Point, facts};
 use overbook_sim::cost::CostModel;
 use overbook_sim::fleet::{Cluster, ClusterSpec, Policies as FleetPolicies};
+use overbook_sim::kv::eviction::BlockEviction;
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::trust::Trust;
 use overbook_sim::routers::Router;
@@ -20,10 +21,13 @@ type MakeRouter = dyn Fn(u64) -> Box<dyn Router> + Send + Sync;
 /// Makes the step costs of one kind of replica.
 type MakeCost = dyn Fn(&Point) -> Box<dyn CostModel> + Send + Sync;
 
-/// Which replica a scheduler is made for.
+/// Makes the eviction policy of one replica, which has so many blocks.
+type MakeEviction = dyn Fn(Place, u32) -> Box<dyn BlockEviction> + Send + Sync;
+
+/// Which replica a policy is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// Seed of the scenario. A scheduler that draws should draw from a stream of this seed and `replica`.
+    /// Seed of the scenario. A policy that draws should draw from a stream of this seed and `replica`.
     pub seed: u64,
     /// Number of the replica in the fleet, from 0.
     pub replica: u32,
@@ -47,6 +51,7 @@ pub(crate) struct Policies {
     scheduler: Option<Own<MakeScheduler>>,
     router: Option<Own<MakeRouter>>,
     cost: Option<Own<MakeCost>>,
+    eviction: Option<Own<MakeEviction>>,
 }
 
 impl fmt::Debug for Policies {
@@ -54,7 +59,10 @@ impl fmt::Debug for Policies {
         let scheduler = self.scheduler.as_ref().map(|own| &own.name);
         let router = self.router.as_ref().map(|own| &own.name);
         let cost = self.cost.as_ref().map(|own| &own.name);
-        f.debug_struct("Policies").field("scheduler", &scheduler).field("router", &router).field("cost", &cost).finish()
+        let eviction = self.eviction.as_ref().map(|own| &own.name);
+        let mut shown = f.debug_struct("Policies");
+        shown.field("scheduler", &scheduler).field("router", &router).field("cost", &cost);
+        shown.field("eviction", &eviction).finish()
     }
 }
 
@@ -71,6 +79,10 @@ impl Policies {
         self.cost = Some(Own { name, make });
     }
 
+    pub(crate) fn set_eviction(&mut self, name: String, make: Arc<MakeEviction>) {
+        self.eviction = Some(Own { name, make });
+    }
+
     /// The fleet, with these policies where there are some.
     pub(crate) fn cluster(&self, spec: ClusterSpec) -> Result<Cluster, Error> {
         let mut policies = FleetPolicies::from(&spec);
@@ -79,6 +91,9 @@ impl Policies {
         }
         if let Some(own) = &self.router {
             policies.router = Box::new(|seed| (own.make)(seed));
+        }
+        if let Some(own) = &self.eviction {
+            policies.eviction = Some(Box::new(|seed, replica, blocks| (own.make)(Place { seed, replica }, blocks)));
         }
         Ok(Cluster::with_policies(spec, &policies)?)
     }
@@ -102,6 +117,9 @@ impl Policies {
         }
         if let Some(Own { name, .. }) = &self.router {
             put("Router", format!("{name}, outside the scenario, in place of its router"));
+        }
+        if let Some(Own { name, .. }) = &self.eviction {
+            put("Eviction", format!("{name}, outside the scenario, in place of its policy for the blocks of the GPUs"));
         }
         if let Some(Own { name, .. }) = &self.cost {
             put("Step cost", format!("{name}, outside the scenario"));
@@ -131,6 +149,7 @@ impl Policies {
             self.cost.as_ref().map(|own| ("step costs", &own.name)),
             self.scheduler.as_ref().map(|own| ("scheduler", &own.name)),
             self.router.as_ref().map(|own| ("router", &own.name)),
+            self.eviction.as_ref().map(|own| ("eviction policy", &own.name)),
         ];
         match own.into_iter().flatten().next() {
             None => facts::trust(point, summary),

@@ -53,6 +53,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod columns;
 pub mod compare;
 pub mod dialect;
 mod economics;

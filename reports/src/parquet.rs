@@ -56,13 +56,15 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, SessionRow, StepRow};
-use overbook_sim::workload::arrival::SessionId;
+use overbook_sim::results::rows::{RecordError, Recorder, RequestRow, SessionRow, StepRow};
 
 use crate::ReportError;
+use crate::columns::{
+    REQUEST_COLUMNS, SESSION_COLUMNS, STEP_COLUMNS, push_request, push_session, push_step, request_columns,
+    session_columns, step_columns,
+};
 pub use samples::write_step_samples;
 
-use column::Column;
 use table::Table;
 
 /// File name of the request rows.
@@ -99,69 +101,6 @@ pub struct ParquetRecorder {
     dir: PathBuf,
 }
 
-const REQUEST_COLUMNS: usize = 18;
-const STEP_COLUMNS: usize = 15;
-const SESSION_COLUMNS: usize = 11;
-
-fn request_columns() -> [Column; REQUEST_COLUMNS] {
-    [
-        Column::long("request"),
-        Column::int("replica"),
-        Column::int("class"),
-        Column::word("outcome", Outcome::ALL.map(Outcome::name)),
-        Column::long("arrival_ns"),
-        Column::optional("start_ns"),
-        Column::optional("first_token_ns"),
-        Column::long("end_ns"),
-        Column::int("prompt_tokens"),
-        Column::int("output_tokens"),
-        Column::int("cached_tokens"),
-        Column::int("preemptions"),
-        Column::long("recomputed_tokens"),
-        Column::long("swapped_tokens"),
-        Column::optional("session"),
-        Column::optional("longest_gap_ns"),
-        Column::int("attempts"),
-        Column::long("frontend_ns"),
-    ]
-}
-
-fn step_columns() -> [Column; STEP_COLUMNS] {
-    [
-        Column::int("replica"),
-        Column::int("lane"),
-        Column::long("start_ns"),
-        Column::long("end_ns"),
-        Column::long("steps"),
-        Column::int("decode_seqs"),
-        Column::int("prefill_seqs"),
-        Column::int("prefill_tokens"),
-        Column::long("decode_context"),
-        Column::long("prefill_context"),
-        Column::int("running"),
-        Column::int("waiting"),
-        Column::long("used_blocks"),
-        Column::int("preempted"),
-        Column::long("swapped_blocks"),
-    ]
-}
-
-fn session_columns() -> [Column; SESSION_COLUMNS] {
-    [
-        Column::long("session"),
-        Column::long("start_ns"),
-        Column::long("end_ns"),
-        Column::int("requests"),
-        Column::int("finished"),
-        Column::long("prompt_tokens"),
-        Column::long("cached_tokens"),
-        Column::long("computed_tokens"),
-        Column::long("output_tokens"),
-        Column::optional("first_ttft_ns"),
-        Column::long("waited_ns"),
-    ]
-}
-
 impl ParquetRecorder {
     /// Begins the files in `dir`, `steps.parquet` only if `with_steps`.
     ///
@@ -195,82 +134,14 @@ impl ParquetRecorder {
 impl Recorder for ParquetRecorder {
     #[inline]
     fn request(&mut self, row: &RequestRow) -> Result<(), RecordError> {
-        let [
-            request,
-            replica,
-            class,
-            outcome,
-            arrival,
-            start,
-            first_token,
-            end,
-            prompt,
-            output,
-            cached,
-            preemptions,
-            recomputed,
-            swapped,
-            session,
-            longest_gap,
-            attempts,
-            frontend,
-        ] = &mut self.requests.columns;
-        request.push_long(row.request);
-        replica.push_int(row.replica);
-        class.push_int(u32::from(row.class.0));
-        outcome.push_word(row.outcome as usize);
-        arrival.push_long(row.arrival.0);
-        start.push_optional(row.start.map(|t| t.0));
-        first_token.push_optional(row.first_token.map(|t| t.0));
-        end.push_long(row.end.0);
-        prompt.push_int(row.prompt_tokens);
-        output.push_int(row.output_tokens);
-        cached.push_int(row.cached_tokens);
-        preemptions.push_int(row.preemptions);
-        recomputed.push_long(row.recomputed_tokens);
-        swapped.push_long(row.swapped_tokens);
-        session.push_optional(row.session.map(SessionId::get));
-        longest_gap.push_optional(row.longest_gap.map(|gap| gap.0));
-        attempts.push_int(row.attempts);
-        frontend.push_long(row.frontend.0);
+        push_request(&mut self.requests.columns, row);
         Ok(self.requests.row_is_complete()?)
     }
 
     #[inline]
     fn step(&mut self, row: &StepRow) -> Result<(), RecordError> {
         let Some(table) = &mut self.steps else { return Ok(()) };
-        let [
-            replica,
-            lane,
-            start,
-            end,
-            steps,
-            decode_seqs,
-            prefill_seqs,
-            prefill_tokens,
-            decode_context,
-            prefill_context,
-            running,
-            waiting,
-            used_blocks,
-            preempted,
-            swapped_blocks,
-        ] = &mut table.columns;
-        replica.push_int(row.replica);
-        lane.push_int(row.lane);
-        start.push_long(row.start.0);
-        end.push_long(row.end.0);
-        steps.push_long(row.steps);
-        decode_seqs.push_int(row.decode_seqs);
-        prefill_seqs.push_int(row.prefill_seqs);
-        prefill_tokens.push_int(row.prefill_tokens);
-        decode_context.push_long(row.decode_context);
-        prefill_context.push_long(row.prefill_context);
-        running.push_int(row.running);
-        waiting.push_int(row.waiting);
-        used_blocks.push_long(row.used_blocks);
-        preempted.push_int(row.preempted);
-        swapped_blocks.push_long(row.swapped_blocks);
+        push_step(&mut table.columns, row);
         Ok(table.row_is_complete()?)
     }
 
@@ -279,19 +150,7 @@ impl Recorder for ParquetRecorder {
             self.sessions = Some(Table::create(&self.dir.join(SESSIONS), session_columns())?);
         }
         let Some(table) = &mut self.sessions else { return Ok(()) };
-        let [session, start, end, requests, finished, prompt, cached, computed, output, first_ttft, waited] =
-            &mut table.columns;
-        session.push_long(row.session.get());
-        start.push_long(row.start.0);
-        end.push_long(row.end.0);
-        requests.push_int(row.requests);
-        finished.push_int(row.finished);
-        prompt.push_long(row.prompt_tokens);
-        cached.push_long(row.cached_tokens);
-        computed.push_long(row.computed_tokens);
-        output.push_long(row.output_tokens);
-        first_ttft.push_optional(row.first_ttft.map(|ttft| ttft.0));
-        waited.push_long(row.waited.0);
+        push_session(&mut table.columns, row);
         Ok(table.row_is_complete()?)
     }
 

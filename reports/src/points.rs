@@ -24,6 +24,9 @@ pub const POINTS: &str = "points.parquet";
 /// Columns of words after the axes.
 const TRUST: [&str; 2] = ["trust", "trust/why"];
 
+/// The name of a column of words, and per point the word.
+pub type WordColumn<'a> = (&'a str, Vec<&'a str>);
+
 /// The points of a study, side by side.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Points {
@@ -77,6 +80,15 @@ impl Points {
             }
             _ => {}
         }
+    }
+
+    /// Columns of words, and of figures: names, and per point the value. Axes come first, then how far the point is to be trusted.
+    pub fn columns(&self) -> (Vec<WordColumn<'_>>, &[(String, Vec<Option<f64>>)]) {
+        let axes = self.axes.iter().enumerate();
+        let axes = axes.map(|(at, axis)| (axis.as_str(), self.places.iter().map(|row| row[at].as_str()).collect()));
+        let trust = TRUST.into_iter().enumerate();
+        let trust = trust.map(|(at, name)| (name, self.trust.iter().map(|row| row[at].as_str()).collect()));
+        (axes.chain(trust).collect(), &self.figures)
     }
 
     /// The file.

@@ -37,7 +37,7 @@ pub use drive::{Effort, StopReason};
 #[cfg(feature = "planted-faults")]
 pub use kernel::PowerFault;
 pub use outcome::{Halt, Progress, RunError, RunResult};
-pub use policies::Policies;
+pub use policies::{MakeEviction, Policies};
 pub use pools::ReplicaPool;
 pub use power::{Brake, FleetPower, GpuLimiter, LOW_PRIORITY, RowServer};
 pub use spec::{ClusterSpec, Controllers, OutputLimit, Traffic};

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use overbook_sim::cost::{Constant, Cost, StepCost};
+use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::routers::{FleetView, RequestInfo};
 use overbook_sim::schedulers::{OrcaSpec, SchedulerSpec};
 
@@ -122,4 +123,49 @@ fn policies_of_ones_own_run_in_every_point_of_a_study() {
     let last: Vec<u32> =
         outcome.points.iter().flatten().map(|point| point.rows.as_ref().unwrap().requests[0].replica).collect();
     assert_eq!(last, [1, 2]);
+}
+
+/// Conversations on a pool that is too small for all that they have said: cached blocks go all the time.
+fn conversations() -> Experiment {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/data/mooncake/conversation_trace.jsonl.zst");
+    let text = format!(
+        "
+version: 1
+name: conversations
+model: llama-3.1-8b
+gpu: h100
+workload: {{ trace: {{ path: {trace}, requests: 300 }} }}
+"
+    );
+    Experiment::from_text("conversations", &text)
+}
+
+#[test]
+fn an_eviction_policy_of_ones_own_is_the_one_that_chooses() {
+    let own = |spec: EvictionSpec| {
+        let make = move |Place { seed, .. }: Place, blocks| spec.build(blocks, seed);
+        run(&conversations().with_eviction("mine", make))
+    };
+    let named = |name: &str| run(&conversations().set_yaml("engine.prefix_cache.eviction", name));
+    let (fifo, lru) = (own(EvictionSpec::Fifo), own(EvictionSpec::Lru));
+    assert_eq!(fifo.digest, named("fifo").digest);
+    assert_eq!(lru.digest, run(&conversations()).digest, "its own list is vLLM's");
+    assert_ne!(fifo.digest, lru.digest, "the pool is too large to tell them apart");
+    assert!(fact(&fifo, "Eviction").starts_with("mine, outside the scenario"));
+    assert!(fifo.summary.kv.is_some_and(|kv| kv.evicted > 0));
+    assert!(fifo.effort.plans == fifo.effort.steps, "the time may matter to it: no jumps");
+}
+
+#[test]
+fn an_eviction_policy_that_nothing_would_ask_is_refused() {
+    let own = conversations().with_eviction("mine", |_, blocks| EvictionSpec::Lru.build(blocks, 0));
+    for (scheduler, why) in [
+        ("{ vllm: { enable_prefix_caching: false } }", "prefix caching is off"),
+        ("{ sglang: { version: '0.5.23' } }", "a tree of runs"),
+    ] {
+        let Err(error) = own.clone().set_yaml("scheduler", scheduler).run(&Options::default()) else {
+            panic!("{scheduler}")
+        };
+        assert!(error.is_input() && error.to_string().contains(why), "{error}");
+    }
 }

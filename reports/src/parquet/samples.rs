@@ -4,9 +4,9 @@ use std::path::Path;
 
 use overbook_sim::calibrate::steps::StepSample;
 
-use super::column::Column;
 use super::table::Table;
 use crate::ReportError;
+use crate::columns::Column;
 
 const KINDS: [&str; 4] = ["decode", "prefill", "mixed", "skew"];
 /// Prefill parts of a step that have columns.

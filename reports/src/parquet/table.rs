@@ -11,8 +11,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, Type};
 
-use super::column::Column;
+use super::column;
 use crate::ReportError;
+use crate::columns::Column;
 
 /// Rows of a row group: they are buffered, at 4 to 8 bytes per value.
 pub(super) const GROUP_ROWS: usize = 128 * 1024;
@@ -51,7 +52,7 @@ impl<const N: usize> Table<N> {
     pub(super) fn create(path: &Path, columns: [Column; N]) -> Result<Self, ReportError> {
         let file = File::create(path).map_err(ReportError::io(path))?;
         let begin = || {
-            let fields = columns.iter().map(|c| c.schema().map(Arc::new));
+            let fields = columns.iter().map(|one| column::schema(one).map(Arc::new));
             let schema = Type::group_type_builder("row").with_fields(fields.collect::<Result<_, _>>()?).build()?;
             let properties = Arc::new(properties(&columns));
             SerializedFileWriter::new(file, Arc::new(schema), properties)
@@ -74,9 +75,9 @@ impl<const N: usize> Table<N> {
         }
         let write = |writer: &mut SerializedFileWriter<File>, columns: &mut [Column; N]| {
             let mut group = writer.next_row_group()?;
-            for column in columns {
+            for one in columns {
                 if let Some(mut chunk) = group.next_column()? {
-                    column.write(&mut chunk)?;
+                    column::write(one, &mut chunk)?;
                     chunk.close()?;
                 }
             }

@@ -1,11 +1,13 @@
 use std::fs;
 
+use overbook_sim::results::rows::Outcome;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{ClassId, SessionId};
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::RowAccessor;
+use parquet::record::{Field, RowAccessor};
 
 use super::*;
+use crate::columns::{Columns, Values};
 
 fn request(i: u64) -> RequestRow {
     RequestRow {
@@ -201,5 +203,49 @@ fn sessions_have_a_file_if_there_are_some() {
         assert_eq!(row.get_long(7).expect("computed"), i as i64);
         assert_eq!(row.get_long(9).ok(), want.first_ttft.map(|ttft| ttft.0 as i64));
         assert_eq!(row.get_long(10).expect("waited"), 3 * i as i64);
+    }
+}
+
+/// The cells of a column in memory, as the file's reader gives them.
+fn cells(values: Values) -> Vec<Field> {
+    match values {
+        Values::Int(values) => values.into_iter().map(Field::Int).collect(),
+        Values::Long(values) => values.into_iter().map(Field::Long).collect(),
+        Values::Optional { values, present } => {
+            let mut values = values.into_iter();
+            let cell = |there| if there == 0 { Field::Null } else { values.next().map_or(Field::Null, Field::Long) };
+            present.into_iter().map(cell).collect()
+        }
+        Values::Word { words, values } => {
+            values.into_iter().map(|index| Field::Str(words[usize::from(index)].to_owned())).collect()
+        }
+    }
+}
+
+#[test]
+fn rows_in_memory_are_those_of_the_files() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    write(dir.path(), 30, true);
+    let mut columns = Columns::default();
+    for i in 0..30 {
+        columns.request(&request(i)).expect("row");
+        columns.step(&step(i)).expect("row");
+    }
+    let (requests, steps, sessions) = columns.into_tables();
+    assert!(sessions.flat_map(|column| cells(column.into_values())).next().is_none());
+    for (file, table) in [(REQUESTS, requests.collect::<Vec<_>>()), (STEPS, steps.collect())] {
+        let rows: Vec<_> = reader(&dir.path().join(file)).get_row_iter(None).expect("rows").collect();
+        let mut compared = 0;
+        for (at, column) in table.into_iter().enumerate() {
+            let of = |row: &Result<parquet::record::Row, _>| {
+                let row = row.as_ref().expect("row");
+                row.get_column_iter().nth(at).map(|(name, field)| (name.clone(), field.clone())).expect("a column")
+            };
+            let (names, read): (Vec<_>, Vec<_>) = rows.iter().map(of).unzip();
+            assert_eq!(names[0], column.name());
+            assert_eq!(cells(column.into_values()), read, "{}", names[0]);
+            compared += read.len();
+        }
+        assert!(compared >= 30 * 15);
     }
 }

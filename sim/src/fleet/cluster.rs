@@ -15,6 +15,7 @@ use super::sink::Sink;
 use super::spec::{ClusterSpec, Controllers};
 use crate::cost::CostModel;
 use crate::digest::EventKind;
+use crate::kv::eviction::BlockEviction;
 use crate::kv::retention::RetentionFigures;
 use crate::kv::{KvTraffic, StoreSpec};
 use crate::partitioners::{FirstToken, Sharing};
@@ -22,7 +23,7 @@ use crate::results::rows::{Outcome, Recorder, RequestRow};
 use crate::results::summary::Fleet;
 use crate::routers::Router;
 use crate::serving::Scheduler;
-use crate::serving::replica::{Happened, Replica};
+use crate::serving::replica::{CacheKind, Happened, Limits, Replica};
 use crate::time::{Span, Time};
 use crate::workload::arrival::{Arrival, Workload};
 
@@ -33,6 +34,8 @@ pub struct Cluster {
     schedulers: Vec<Box<dyn Scheduler>>,
     sharing: Vec<Option<Sharing>>,
     router: Box<dyn Router>,
+    /// Of each replica; empty where the policy of the specification's store says what goes.
+    evictions: Vec<Box<dyn BlockEviction>>,
     probes: Vec<Time>,
     #[cfg(feature = "planted-faults")]
     planted: Option<super::StopReason>,
@@ -63,10 +66,20 @@ impl Cluster {
         let pools = spec.replica_pools();
         pools.iter().try_for_each(ReplicaPool::holds_the_longest)?;
         let replicas: u32 = pools.iter().map(|pool| pool.replicas).sum();
+        let mut evictions = Vec::new();
+        if let Some(make) = &policies.eviction {
+            let limits: Vec<Limits> =
+                pools.iter().flat_map(|pool| std::iter::repeat_n(pool.limits, pool.replicas as usize)).collect();
+            limits.iter().try_for_each(evicts_blocks)?;
+            // A cache numbers its blocks by 32 bits.
+            let blocks = |limits: &Limits| u32::try_from(limits.blocks).unwrap_or(u32::MAX - 3);
+            evictions = (0..).zip(&limits).map(|(replica, limits)| make(spec.seed, replica, blocks(limits))).collect();
+        }
         Ok(Cluster {
             schedulers: (0..replicas).map(|replica| (policies.scheduler)(spec.seed, replica)).collect(),
             sharing: (0..replicas).map(|replica| (policies.sharing)(replica)).collect(),
             router: (policies.router)(spec.seed),
+            evictions,
             probes: Vec::new(),
             #[cfg(feature = "planted-faults")]
             planted: None,
@@ -134,7 +147,7 @@ impl Cluster {
         recorder: &mut dyn Recorder,
         watch: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<RunResult, RunError> {
-        let Cluster { spec, schedulers, sharing, router, probes, .. } = self;
+        let Cluster { spec, schedulers, sharing, router, evictions, probes, .. } = self;
         assert_eq!(costs.len(), spec.pools.len().max(1), "one cost model per pool");
         assert!(spec.devices.is_empty() || spec.devices.len() == costs.len(), "devices: none, or one per pool");
         let Controllers { points, readings, .. } = &spec.controllers;
@@ -147,6 +160,10 @@ impl Cluster {
         let controllers = controllers::build(&spec, router, &Pools::new(&spec), intake.has_sessions());
         let costs: Vec<&mut dyn CostModel> = costs.iter_mut().map(|cost| &mut **cost as &mut dyn CostModel).collect();
         let mut kernel = Kernel::new(&spec, (schedulers, sharing), costs, Sink::new(spec.slo, recorder));
+        let evicts = !evictions.is_empty();
+        for (replica, policy) in kernel.replicas.iter_mut().zip(evictions) {
+            replica.evict_by(policy, &spec.store);
+        }
         #[cfg(feature = "planted-faults")]
         if let Some(reason) = self.planted {
             kernel.drives.iter_mut().for_each(|drive| drive.plant(reason));
@@ -164,13 +181,26 @@ impl Cluster {
         }
         let topics: Vec<Topics> = controllers.iter().map(|controller| controller.hears()).collect();
         let heard = topics.iter().fold(Topics::NONE, |all, &topics| all.and(topics));
-        Running { spec: &spec, kernel, intake, controllers, topics, heard }.run(watch)
+        Running { spec: &spec, evicts, kernel, intake, controllers, topics, heard }.run(watch)
+    }
+}
+
+/// Refuses an eviction policy where nothing would ask it.
+fn evicts_blocks(limits: &Limits) -> Result<(), RunError> {
+    match (limits.prefix_caching, limits.cache) {
+        (true, CacheKind::Blocks) => Ok(()),
+        (true, CacheKind::Tree) => {
+            Err(RunError::Eviction("the scheduler's prefix cache is a tree of runs with an order of its own"))
+        }
+        (false, _) => Err(RunError::Eviction("prefix caching is off")),
     }
 }
 
 /// A fleet that runs.
 struct Running<'a> {
     spec: &'a ClusterSpec,
+    /// Whether a policy outside the specification says which cached blocks go.
+    evicts: bool,
     kernel: Kernel<'a>,
     intake: Intake<'a>,
     controllers: Vec<Box<dyn Controller>>,
@@ -242,7 +272,7 @@ impl Running<'_> {
             served: scales.then(|| self.kernel.served((from, to), |_| 1)),
             gpu_time: self.kernel.gpu_time(from, to),
         };
-        let kv = (self.spec.store != StoreSpec::default()).then(|| {
+        let kv = (self.evicts || self.spec.store != StoreSpec::default()).then(|| {
             let mut traffic = KvTraffic::new(&self.spec.store, self.kernel.pools.limits(0).block_tokens);
             self.kernel.replicas.iter().for_each(|replica| replica.add_kv_traffic(&mut traffic));
             traffic

@@ -1,6 +1,7 @@
 //! What makes the policies of a fleet: those that its specification names, or any others.
 
 use super::ClusterSpec;
+use crate::kv::eviction::BlockEviction;
 use crate::partitioners::{Sharing, SmShares};
 use crate::routers::Router;
 use crate::schedulers::Scheduler;
@@ -34,7 +35,13 @@ pub struct Policies<'p> {
     pub sharing: Box<dyn Fn(u32) -> Option<Sharing> + 'p>,
     /// The router, by the fleet's seed.
     pub router: Box<dyn Fn(u64) -> Box<dyn Router> + 'p>,
+    /// Says which cached block of the GPUs goes, by the fleet's seed, the replica's number and its blocks, in place of the policy of the
+    /// specification's store; `None`: that one does. The time may matter to it, so that every step is planned by itself.
+    pub eviction: Option<Box<MakeEviction<'p>>>,
 }
+
+/// Makes the eviction policy of a replica, by the fleet's seed, the replica's number and its blocks.
+pub type MakeEviction<'p> = dyn Fn(u64, u32, u32) -> Box<dyn BlockEviction> + 'p;
 
 impl From<&ClusterSpec> for Policies<'static> {
     fn from(spec: &ClusterSpec) -> Self {
@@ -44,6 +51,7 @@ impl From<&ClusterSpec> for Policies<'static> {
             scheduler: Box::new(move |seed, replica| scheduler.build(seed, replica)),
             sharing: Box::new(move |_| shares.as_ref().map(SmShares::build)),
             router: Box::new(move |seed| router.build(seed)),
+            eviction: None,
         }
     }
 }

@@ -4,7 +4,7 @@ mod tree;
 
 use super::Seat;
 use super::blocks::{BlockMove, BlockPool, HashedBlock, Hit};
-use super::eviction::EvictionSpec;
+use super::eviction::{BlockEviction, EvictionSpec};
 use super::holding::KvHolding;
 use super::link::Link;
 use super::spec::StoreSpec;
@@ -49,6 +49,14 @@ impl KvStore {
         let watched = !own || !spec.tiers.is_empty() || spec.record;
         let watch = watched.then(|| Box::new(Watch::new(spec, replica, block_tokens)));
         KvStore { pool, room, swapped: 0, cut: 0, timed, watch, network: Link::default() }
+    }
+
+    /// From now on this policy says which cached block of the GPUs goes; the time may matter to it. Call before the first block is taken.
+    pub(crate) fn evict_by(&mut self, policy: Box<dyn BlockEviction>, spec: &StoreSpec, replica: u32) {
+        let block_tokens = self.pool.block_tokens();
+        self.pool.evict_by(policy);
+        self.timed = true;
+        self.watch.get_or_insert_with(|| Box::new(Watch::new(spec, replica, block_tokens)));
     }
 
     /// The blocks of the GPUs.

@@ -16,6 +16,7 @@ mod transfer;
 use std::collections::VecDeque;
 
 use crate::kv::blocks::BlockPool;
+use crate::kv::eviction::BlockEviction;
 use crate::kv::retention::RetentionFigures;
 use crate::kv::{KvStore, Seat, StoreSpec};
 use crate::results::rows::Outcome;
@@ -131,6 +132,11 @@ impl Replica {
         let memory = KvStore::new((limits.blocks, limits.block_tokens), limits.swap.blocks, store, id);
         let tree = limits.prefix_caching && limits.cache == CacheKind::Tree;
         if tree { memory.with_tree() } else { memory }
+    }
+
+    /// From now on this policy says which cached block of its GPUs goes, in place of that of the `store` that it was made with.
+    pub(crate) fn evict_by(&mut self, policy: Box<dyn BlockEviction>, store: &StoreSpec) {
+        self.kv.evict_by(policy, store, self.id);
     }
 
     /// Whether a request of this prompt length could ever run here.

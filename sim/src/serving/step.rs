@@ -313,7 +313,7 @@ impl<'a> StepBuilder<'a> {
     pub fn decode(&mut self, seat: Seat) -> Result<bool, Infeasible> {
         let lane = &self.replica.lanes[self.lane];
         let request = &mut self.replica.requests[seat as usize];
-        if request.phase != Phase::Decode {
+        if request.phase != Phase::Decode || usize::from(request.lane) != self.lane {
             return Err(Infeasible(format!("request {} cannot decode in phase {:?}", request.id, request.phase)));
         }
         if lane.needs_block(request) {
@@ -339,7 +339,8 @@ impl<'a> StepBuilder<'a> {
         let kv = &mut self.replica.kv;
         let request = &mut self.replica.requests[seat as usize];
         let (past, kept) = (request.kv.positions(), request.kv.kept());
-        if request.phase != Phase::Prefill || tokens == 0 || tokens > request.target - past {
+        let runs = request.phase == Phase::Prefill && usize::from(request.lane) == self.lane;
+        if !runs || tokens == 0 || tokens > request.target - past {
             return Err(Infeasible(format!("request {} has no {tokens} tokens of prefill left", request.id)));
         }
         if kv.need(&request.kv, tokens) > kv.free() {

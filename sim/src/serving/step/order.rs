@@ -36,8 +36,8 @@ impl StepBuilder<'_> {
 
     /// Whether a seat is still that of this request.
     pub fn is_here(&self, seat: Seat, id: u64) -> bool {
-        let request = self.request(seat);
-        request.id == id && request.phase != Phase::Vacant
+        let request = self.replica.requests.get(seat as usize);
+        request.is_some_and(|request| request.id == id && request.phase != Phase::Vacant)
     }
 
     /// The key of a request.
