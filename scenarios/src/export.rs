@@ -53,6 +53,10 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             &shape.name
         }
     };
+    if matches!(scenario.engine.weights, WeightDtype::Bits(_)) {
+        let bits = scenario.engine.weights;
+        notes.push(format!("{bits} weights are what a method of research makes: no engine has a flag for them"));
+    }
     if scenario.engine.weights == WeightDtype::Int4 {
         notes.push("int4 weights need a checkpoint that is quantised so: put its path in the model's place".to_owned());
     }

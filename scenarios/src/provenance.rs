@@ -40,6 +40,7 @@ impl Point {
             ("balance of experts over GPUs", fleet.expert_parallel.is_some()),
             ("links between GPUs", self.links_in_use().into_iter().any(|link| inferred(&link.achieved))),
             ("int4 weights", engine.weights == WeightDtype::Int4),
+            ("weights in fractions of bits", matches!(engine.weights, WeightDtype::Bits(_))),
         ];
         parts.into_iter().filter_map(|(part, is_inferred)| is_inferred.then_some(part)).collect()
     }

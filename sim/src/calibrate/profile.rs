@@ -216,7 +216,7 @@ impl Asked<'_> {
 /// What tables call the arithmetic of such weights.
 const fn arithmetic(weights: WeightDtype) -> &'static str {
     match weights {
-        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => "bf16",
+        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => "bf16",
         WeightDtype::Fp8 => "fp8",
     }
 }

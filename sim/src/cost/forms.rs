@@ -29,7 +29,9 @@ pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> O
 /// The same by what binds it: its two rooflines, launch, and quantising, which moves activations.
 pub(crate) fn matmul(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Option<Bound> {
     let (fit, peak) = match dtype {
-        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => (gpu.matmul.bf16, gpu.peak_bf16.0),
+        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => {
+            (gpu.matmul.bf16, gpu.peak_bf16.0)
+        }
         WeightDtype::Fp8 => (gpu.matmul.fp8?, gpu.peak_fp8?.0),
     };
     let MatmulFit { compute, memory, floor_us, k0, sharpness, quantise } = fit;

@@ -167,7 +167,7 @@ impl ExpertsSpec {
         match dtype {
             WeightDtype::Fp8 => self.fp8,
             WeightDtype::Mxfp4 => Some(self.mxfp4.as_ref().map_or(self.bf16, |experts| experts.fit)),
-            WeightDtype::Bf16 | WeightDtype::Int4 => Some(self.bf16),
+            WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Bits(_) => Some(self.bf16),
         }
     }
 
@@ -352,7 +352,7 @@ impl GpuSpec {
     /// Whether weights of this dtype can be multiplied here.
     pub fn supports_weights(&self, dtype: WeightDtype) -> bool {
         match dtype {
-            WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => true,
+            WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => true,
             WeightDtype::Fp8 => self.peak_fp8.is_some() && self.matmul.fp8.is_some(),
         }
     }

@@ -25,6 +25,49 @@ pub enum WeightDtype {
     /// 4-bit floats in groups of 32 with an 8-bit scale each (OCP MX) for routed experts, bf16 for everything else, as gpt-oss is
     /// published. Modelled as `int4` is.
     Mxfp4,
+    /// So many bits a weight on average, scales included, multiplied in bf16: what an allocation of bits by sensitivity (BAQ) or a stack of
+    /// residual blocks that is loaded as far as memory allows (BitStack) keeps. Modelled as `int4` is; unpacking is not charged.
+    Bits(WeightBits),
+}
+
+/// Bits of a weight on average, from 1 to 16, in thousandths.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WeightBits(u16);
+
+impl WeightBits {
+    /// That many bits, to the thousandth; `None` below 1 and above 16.
+    pub fn new(bits: f64) -> Option<WeightBits> {
+        (1.0..=16.0).contains(&bits).then(|| WeightBits((bits * 1000.0).round() as u16))
+    }
+
+    /// As a number.
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+impl Serialize for WeightBits {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for WeightBits {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<WeightBits, D::Error> {
+        let bits = f64::deserialize(deserializer)?;
+        WeightBits::new(bits)
+            .ok_or_else(|| serde::de::Error::custom(format!("{bits} bits a weight; from 1 to 16 can be")))
+    }
+}
+
+impl JsonSchema for WeightBits {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WeightBits".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "minimum": 1, "maximum": 16 })
+    }
 }
 
 /// How keys and values are stored.
@@ -46,6 +89,7 @@ impl WeightDtype {
             WeightDtype::Fp8 => 8_000,
             WeightDtype::Int4 => 4_125,
             WeightDtype::Mxfp4 => 4_250,
+            WeightDtype::Bits(bits) => bits.0 as u64,
         }
     }
 
@@ -90,6 +134,7 @@ impl fmt::Display for WeightDtype {
             WeightDtype::Fp8 => "fp8",
             WeightDtype::Int4 => "int4",
             WeightDtype::Mxfp4 => "mxfp4",
+            WeightDtype::Bits(bits) => return write!(f, "{}-bit", bits.get()),
         })
     }
 }

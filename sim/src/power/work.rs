@@ -294,6 +294,8 @@ fn arithmetic(dtype: WeightDtype, flops: u64, tokens: u64) -> Work {
     let flops = flops.saturating_mul(tokens);
     match dtype {
         WeightDtype::Fp8 => Work { fp8_flops: flops, ..Work::default() },
-        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 => Work { bf16_flops: flops, ..Work::default() },
+        WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => {
+            Work { bf16_flops: flops, ..Work::default() }
+        }
     }
 }

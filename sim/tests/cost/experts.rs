@@ -2,7 +2,7 @@
 
 use overbook_sim::cost::{CostError, CostModel, HostCost, PrefillPart, Roofline, StepShape};
 use overbook_sim::hardware::memory::{kv_bytes_per_token, weight_bytes};
-use overbook_sim::hardware::model::{KvDtype, MoeSpec, WeightDtype};
+use overbook_sim::hardware::model::{KvDtype, MoeSpec, WeightBits, WeightDtype};
 
 use crate::roofline::{decode_us, prefill_us};
 use crate::{Draw, GPUS, INFERRED, MOE_MODELS, PCIE, gpu, model};
@@ -65,6 +65,26 @@ fn a_skewed_router_visits_fewer_experts_and_no_expert_twice_for_a_token() {
     assert!(of(1.0).touched(64.0) < skewed && of(0.56).touched(1e6) > 127.9);
     // At 3 the first three experts would be visited more than once by a token.
     assert_eq!(of(3.0).popularity()[..2], [1.0, 1.0]);
+}
+
+#[test]
+fn bits_of_weights_are_bytes_and_time() {
+    let bits = |bits| WeightDtype::Bits(WeightBits::new(bits).unwrap());
+    let shape = model("llama-3.1-8b");
+    let shard = shape.shard(1).unwrap();
+    // int4 has 4.125 bits, and bf16 16: the same weights, the same steps.
+    let step = |dtype| {
+        let mut cost = Roofline::new(&gpu("h100"), &shape, 1, dtype, KvDtype::Bf16, HostCost::default(), 8192).unwrap();
+        decode_us(&mut cost, 8, 8 * 1000)
+    };
+    for (known, stated) in [(WeightDtype::Int4, 4.125), (WeightDtype::Bf16, 16.0)] {
+        assert_eq!(weight_bytes(&shape, &shard, known), weight_bytes(&shape, &shard, bits(stated)));
+        assert!((step(known) - step(bits(stated))).abs() < 1e-9);
+    }
+    let all: Vec<f64> = [16.0, 8.0, 4.0, 3.2, 2.5, 2.0].map(|stated| step(bits(stated))).into();
+    assert!(all.is_sorted_by(|more, fewer| more > fewer), "{all:?}");
+    assert_eq!(bits(3.2).to_string(), "3.2-bit");
+    assert!([0.9, 16.1, f64::NAN].iter().all(|wrong| WeightBits::new(*wrong).is_none()));
 }
 
 /// Every byte that must be read and every FLOP that must be done, at the datasheet's rates.
