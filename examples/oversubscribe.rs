@@ -10,7 +10,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use overbook::{Experiment, Options};
-use overbook_reports::figure::{Axis, Figure, Series, Style};
+use overbook_reports::figure::{Axis, Figure, Series, Shown, Style};
 use overbook_reports::study::{self, Study};
 use overbook_scenarios::metric::Metric;
 use overbook_sim::power::figures::PowerFigures;
@@ -86,6 +86,8 @@ fn figure(id: &str, title: &str, (x, y): (Axis, Axis), series: Vec<Series>) -> F
         marks: vec![],
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     }
 }
 
@@ -97,7 +99,7 @@ fn series(label: &str, color: usize, style: Style, points: Vec<(f64, f64)>) -> S
 fn percent_axis(label: &str, from: f64, to: f64) -> Axis {
     let ticks = (0..=((to - from) / 10.0) as u32).map(|n| from + 10.0 * f64::from(n));
     let ticks = ticks.map(|value| (value, format!("{value:.0} %"))).collect();
-    Axis { label: label.to_owned(), from, to, log: false, ticks }
+    Axis { label: label.to_owned(), from, to, log: false, ticks, below: None, shown: Shown::Number }
 }
 
 /// Share of the day below each load.
@@ -163,7 +165,15 @@ fn added(servers: f64) -> f64 {
 
 fn added_axis() -> Axis {
     let ticks = [0, 10, 20, 30, 35, 40].map(|n| (f64::from(n), format!("+{n} %")));
-    Axis { label: "servers beyond the 40 of the plan".into(), from: -1.0, to: 41.0, log: false, ticks: ticks.into() }
+    Axis {
+        label: "servers beyond the 40 of the plan".into(),
+        from: -1.0,
+        to: 41.0,
+        log: false,
+        ticks: ticks.into(),
+        below: None,
+        shown: Shown::Number,
+    }
 }
 
 /// Values relative to those of the planned row without a policy.
@@ -189,7 +199,15 @@ fn brakes(study: &Study) -> Figure {
     let series: Vec<Series> = POLICIES.iter().enumerate().map(curve).collect();
     let ticks = [(FOOT, "0"), (1.0, "1"), (10.0, "10"), (100.0, "100"), (1000.0, "1,000"), (10_000.0, "10,000")];
     let ticks = ticks.map(|(value, text)| (value, text.to_owned())).into();
-    let y = Axis { label: "brakes, mean over seeds".into(), from: FOOT, to: 10_000.0, log: true, ticks };
+    let y = Axis {
+        label: "brakes, mean over seeds".into(),
+        from: FOOT,
+        to: 10_000.0,
+        log: true,
+        ticks,
+        below: None,
+        shown: Shown::Number,
+    };
     figure("brakes", "Power brakes by added servers", (added_axis(), y), series)
 }
 
@@ -200,13 +218,21 @@ fn relative_axis(label: &str, all: &[Series]) -> Axis {
     if most > 3.0 {
         // A row that brakes without end: times, not percent.
         let ticks = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0].map(|value| (value, format!("{value:.0}"))).into();
-        return Axis { label: label.to_owned(), from: least.min(0.95), to: most.max(100.0), log: true, ticks };
+        return Axis {
+            label: label.to_owned(),
+            from: least.min(0.95),
+            to: most.max(100.0),
+            log: true,
+            ticks,
+            below: None,
+            shown: Shown::Number,
+        };
     }
     let step = if most - least > 0.5 { 0.25 } else { 0.05 };
     let (from, to) = ((least / step).floor() * step, (most / step).ceil() * step);
     let ticks = (0..=((to - from) / step + 0.5) as u32).map(|n| from + step * f64::from(n));
     let ticks = ticks.map(|value| (value, format!("{value:.2}"))).collect();
-    Axis { label: label.to_owned(), from, to, log: false, ticks }
+    Axis { label: label.to_owned(), from, to, log: false, ticks, below: None, shown: Shown::Number }
 }
 
 /// Latencies of each priority under POLCA, by those of the planned row.

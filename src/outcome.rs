@@ -54,6 +54,8 @@ pub struct Outcome {
     pub traffic: Option<BurstStats>,
     /// The same as recorded in the trace, if the scenario changes it.
     pub recorded_traffic: Option<BurstStats>,
+    /// When the run began, by the clock of the trace: seconds after 1970; see [`Point::began_at`].
+    pub clock: Option<i64>,
 }
 
 impl Outcome {
@@ -95,6 +97,8 @@ impl Outcome {
             trace_rows: Vec::new(),
             traffic: None,
             recorded_traffic: None,
+            // Points of a study have no charts over time.
+            clock: if point.coordinates.is_empty() { point.began_at() } else { None },
         }
     }
 
@@ -131,6 +135,7 @@ impl Outcome {
             timeline: self.timeline.clone(),
             traffic: self.traffic.as_ref().map(traffic::figures),
             recorded_traffic: self.recorded_traffic.as_ref().map(traffic::figures),
+            clock: self.clock,
         }
     }
 

@@ -16,6 +16,7 @@ mod requests;
 mod search;
 mod space;
 mod trial;
+mod uses;
 
 use overbook_reports::plan::{Grown, Plan};
 use overbook_scenarios::scenario::PlanSpec;

@@ -177,15 +177,31 @@ fn without_common_parts(values: Vec<String>) -> Vec<String> {
     split.iter().map(|parts| shown(parts) + ", …").collect()
 }
 
-/// How far the runs are to be trusted: one line, or one line per run if they differ. Runs of earlier versions do not say.
-fn trust(runs: &[RunData]) -> Vec<String> {
+/// How far the runs are to be trusted: one sentence without a letter, or one per run if they differ. Runs of earlier versions do not say.
+fn trust(runs: &[RunData]) -> Vec<(Option<char>, String)> {
     let told = |run: &RunData| run.summary()["trust"]["text"].as_str().unwrap_or("–").to_owned();
     let lines: Vec<String> = runs.iter().map(told).collect();
-    if lines.iter().all(|line| *line == lines[0]) {
-        return if lines[0] == "–" { Vec::new() } else { hanging("Trust: ", 7, &lines[0]) };
+    match lines.first() {
+        Some(first) if lines.iter().all(|line| line == first) => {
+            if first == "–" {
+                Vec::new()
+            } else {
+                vec![(None, first.clone())]
+            }
+        }
+        _ => lines.into_iter().enumerate().map(|(run, line)| (Some(letter(run)), line)).collect(),
     }
-    let each = lines.iter().enumerate().flat_map(|(run, line)| hanging(&format!("  {}  ", letter(run)), 5, line));
-    std::iter::once("Trust".to_owned()).chain(each).collect()
+}
+
+/// The same for a terminal.
+fn trust_lines(runs: &[RunData]) -> Vec<String> {
+    let told = trust(runs);
+    let heading = told.iter().any(|(letter, _)| letter.is_some()).then(|| "Trust".to_owned());
+    let line = |(letter, text): &(Option<char>, String)| match letter {
+        Some(letter) => hanging(&format!("  {letter}  "), 5, text),
+        None => hanging("Trust: ", 7, text),
+    };
+    heading.into_iter().chain(told.iter().flat_map(line)).collect()
 }
 
 /// Runs that have not come to their end, or whose assumptions do not distinguish them, in words.
@@ -254,7 +270,7 @@ pub fn compare_terminal(runs: &[RunData], color: bool) -> Result<String, ReportE
         return Ok(lines.join("\n") + "\n");
     }
     let mut differing = differing(runs);
-    lines.extend(trust(runs));
+    lines.extend(trust_lines(runs));
     differing.retain(|(what, _)| what != "Trust");
     if differing.is_empty() {
         lines.push("The runs assume the same.".to_owned());

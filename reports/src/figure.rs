@@ -1,13 +1,16 @@
 //! Small figures as inline SVG: lines, areas and steps over linear or logarithmic axes, with a text alternative.
 //!
 //! Colours are classes (`c1` to `c6`, `again`, `ink`, `grid`, `alarm`) that the page's style sheet fills in for light, dark and print.
-//! Every figure is drawn twice, wide and narrow, and the style sheet shows one: text keeps its size on a phone.
+//! Every figure is drawn twice, wide and narrow, and the style sheet shows one: text keeps its size on a phone. Its points stand beside
+//! it as JSON, for the script of the page; without script the figure is whole.
 
 mod axis;
+mod data;
 mod draw;
 mod file;
 
-pub use axis::Axis;
+pub use axis::{Axis, Shown};
+pub(crate) use data::within_html;
 
 /// How a series is drawn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +49,15 @@ pub struct Mark {
     pub label: String,
     /// Colour of the series that it belongs to.
     pub color: u8,
+}
+
+/// A dashed line at a value of the y axis over the whole width: a target.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limit {
+    /// Where.
+    pub y: f64,
+    /// What it says.
+    pub label: String,
 }
 
 /// A row of ticks above the plot: events in time.
@@ -87,6 +99,10 @@ pub struct Figure {
     pub rug: Option<Rug>,
     /// Times that are shaded.
     pub shades: Option<Shades>,
+    /// Targets on the y axis.
+    pub limits: Vec<Limit>,
+    /// What a pointer reads beside the values, for each point of each series; empty where there is nothing more to say.
+    pub notes: Vec<Vec<String>>,
 }
 
 impl Figure {
@@ -101,19 +117,22 @@ impl Figure {
         for (name, width, height) in [("wide", 960, 300), ("narrow", 380, 260)] {
             html += &draw::svg(self, name, width, height);
         }
-        html + "</figure>\n"
+        html + &data::script(self) + "</figure>\n"
     }
 
     fn legend(&self) -> String {
         let item = |kind: &str, label: &str| format!("<li><i class=\"swatch {kind}\"></i>{}</li>", escaped(label));
-        let of_series = |series: &Series| {
+        // The script of the page finds a curve by the number of its entry.
+        let of_series = |(at, series): (usize, &Series)| {
             let area = if series.style == Style::Area { "area " } else { "" };
-            item(&format!("{area}{}", color_class(series.color)), &series.label)
+            let entry = item(&format!("{area}{}", color_class(series.color)), &series.label);
+            entry.replacen("<li>", &format!("<li data-s=\"{at}\">"), 1)
         };
-        let series = self.series.iter().map(of_series);
+        let series = self.series.iter().enumerate().map(of_series);
         let rug = self.rug.iter().map(|rug| item("rug", &rug.label));
         let shades = self.shades.iter().map(|shades| item("shade", &shades.label));
-        let items = series.chain(rug).chain(shades).collect::<String>();
+        let limits = (!self.limits.is_empty()).then(|| item("limit", "target"));
+        let items = series.chain(rug).chain(shades).chain(limits).collect::<String>();
         format!("<ul class=\"legend\">{items}</ul>")
     }
 }

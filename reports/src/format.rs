@@ -37,7 +37,9 @@ impl Unit {
             | "power_capped_low"
             | "power_capped_high" => Unit::Share,
             _ if metric.starts_with("power_load_") || metric.starts_with("power_rise_") => Unit::Share,
-            "low_throughput" | "high_throughput" => Unit::TokensPerSecond,
+            "low_throughput" | "high_throughput" | "tokens_per_s_per_gpu" | "tokens_per_s_per_user" => {
+                Unit::TokensPerSecond
+            }
             "makespan" | "power_cycle" | "power_braked" | "power_excursion_longest" => Unit::Seconds,
             _ if is_latency(metric) => Unit::Seconds,
             _ => Unit::Count,
@@ -80,8 +82,23 @@ fn is_latency(metric: &str) -> bool {
     overbook_sim::results::summary::LATENCIES.iter().any(|latency| metric.starts_with(latency))
 }
 
+/// Metrics whose name says too little.
+const NAMED: [(&str, &str); 8] = [
+    ("gpus_mean", "GPUs, mean"),
+    ("tokens_per_s_per_gpu", "output per GPU"),
+    ("tokens_per_s_per_user", "speed of a user"),
+    ("cost_per_mtoken", "$ per million tokens"),
+    ("cost_per_mtoken_output", "$ per million output tokens"),
+    ("energy_gpu_per_token", "J per output token, GPUs"),
+    ("energy_server_per_token", "J per output token, servers"),
+    ("energy_facility_per_token", "J per output token, facility"),
+];
+
 /// A metric's name in running text: `ttft_p99` is "TTFT p99".
 pub fn label(metric: &str) -> String {
+    if let Some((_, name)) = NAMED.iter().find(|(known, _)| *known == metric) {
+        return (*name).to_owned();
+    }
     let mut words = metric.replace("p99_9", "p99.9").replace("queue_time", "queue time").replace('_', " ");
     for (name, written) in
         [("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2el", "E2EL"), ("kv usage", "KV use")]
@@ -146,6 +163,52 @@ pub fn seconds(value: f64) -> String {
         s if s >= 100.0 => format!("{} {unit}", count(scaled)),
         s if s >= 10.0 => format!("{scaled:.1} {unit}"),
         _ => format!("{scaled:.2} {unit}"),
+    }
+}
+
+/// A moment on a calendar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moment {
+    year: i64,
+    month: i64,
+    day: i64,
+    /// Seconds since midnight.
+    second: i64,
+}
+
+impl Moment {
+    /// So many seconds after the beginning of 1970, on the clock that they are counted by.
+    pub fn of(s: i64) -> Moment {
+        // Days to a civil date: Howard Hinnant's algorithm.
+        let (days, second) = (s.div_euclid(86_400) + 719_468, s.rem_euclid(86_400));
+        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        Moment { year: era * 400 + year_of_era + i64::from(month <= 2), month, day, second }
+    }
+
+    /// `2026-01-31`.
+    pub fn date(self) -> String {
+        format!("{:04}-{:02}-{:02}", self.year, self.month, self.day)
+    }
+
+    /// `12:34:56`.
+    pub fn time(self) -> String {
+        format!("{}:{:02}", self.minute(), self.second % 60)
+    }
+
+    /// `12:34`.
+    pub fn minute(self) -> String {
+        format!("{:02}:{:02}", self.second / 3600, self.second / 60 % 60)
+    }
+
+    /// `31 Jan`.
+    pub fn day(self) -> String {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        format!("{} {}", self.day, MONTHS[(self.month - 1) as usize])
     }
 }
 

@@ -1,4 +1,4 @@
-//! `report.html`: one self-contained page, for a phone, a desk and a printer; no scripts, no network.
+//! `report.html`: one self-contained page, for a phone, a desk and a printer; no network, and whole without its script.
 
 mod charts;
 
@@ -54,6 +54,11 @@ struct Page<'a> {
     tables: &'a [Table],
 }
 
+/// The charts over time of a run, with its outages and worst minutes marked.
+pub(crate) fn over_time(report: &Report) -> Vec<Figure> {
+    charts::over_time(report)
+}
+
 /// The page.
 ///
 /// # Errors
@@ -72,12 +77,13 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let (classes, classes_left_out) = classes(summary);
     let pools = crate::pools::table(summary);
     let outages = crate::outages::table(summary);
+    let worst = crate::worst::table(&report.timeline, summary.last_end, report.clock);
     let sessions = crate::sessions::table(summary);
     let kv = crate::kv_traffic::table(summary);
     let retained = crate::retained::table(summary);
     let power = crate::power::table(summary);
     let economics = crate::economics::table(summary);
-    let tables = [&[sessions, outages, pools, kv, retained, power, economics], tables].concat();
+    let tables = [&[worst, sessions, outages, pools, kv, retained, power, economics], tables].concat();
     let page = Page {
         report,
         tone: tone(report),

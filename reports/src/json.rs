@@ -59,3 +59,8 @@ pub(crate) fn document(value: &impl Serialize) -> String {
     text.push('\n');
     text
 }
+
+/// A document in one line, without a newline.
+pub(crate) fn line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}

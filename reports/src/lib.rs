@@ -31,6 +31,7 @@
 //!     timeline: run.timeline,
 //!     traffic: None,
 //!     recorded_traffic: None,
+//!     clock: None,
 //!     assumptions: vec![("Step cost".to_owned(), "12 ms".to_owned())],
 //!     remarks: Vec::new(),
 //!     trust: None,
@@ -53,6 +54,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod axes;
 pub mod columns;
 pub mod compare;
 pub mod dialect;
@@ -66,6 +68,7 @@ mod json;
 mod kv_traffic;
 mod limiter;
 pub mod manifest;
+mod markdown;
 mod outages;
 pub mod parquet;
 pub mod perfetto;
@@ -78,11 +81,14 @@ pub mod report;
 mod retained;
 pub mod run_dir;
 mod sessions;
+pub mod sheet;
 pub mod study;
 pub mod summary_json;
 mod table;
 pub mod terminal;
+mod tornado;
 pub mod validation;
+mod worst;
 
 pub use dialect::Dialect;
 pub use error::ReportError;

@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::format::Moment;
 use crate::json;
 
 /// Whether a run came to its end.
@@ -208,17 +209,8 @@ pub fn hash_files(paths: &[&Path]) -> Option<String> {
 /// A point in time as `2026-01-31T12:34:56Z`.
 pub fn utc(at: SystemTime) -> String {
     let s = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    // Days to a civil date: Howard Hinnant's algorithm, for dates after 1970.
-    let (days, second) = (s / 86_400 + 719_468, s % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let at = Moment::of(i64::try_from(s).unwrap_or(i64::MAX));
+    format!("{}T{}Z", at.date(), at.time())
 }
 
 /// CPU time that this process has used [s], where the system says it (Linux, to 10 ms).

@@ -139,9 +139,9 @@ mod tests {
         report.summary.outages = outages();
         let page = html::report_html(&report).unwrap();
         sample::leave_on_request("outages.html", &page);
-        // Two shades in three figures, each of which is drawn wide and narrow.
-        assert_eq!(page.matches("class=\"shade\"").count(), 12);
-        assert_eq!(page.matches("replicas down</li>").count(), 3);
+        // Two shades in four figures, each of which is drawn wide and narrow.
+        assert_eq!(page.matches("class=\"shade\"").count(), 16);
+        assert_eq!(page.matches("replicas down</li>").count(), 4);
         assert!(page.contains("Replicas down 2 times, first from 1.00 s to 3.00 s."), "{page}");
         assert!(page.contains("<h2>Outages</h2>") && page.contains("all 2, 1.00 s"), "{page}");
         let text = terminal::summary(&report, false);

@@ -1,6 +1,7 @@
 //! A capacity plan: the answer in one sentence, how sure it is, why nothing cheaper holds, and the files to start it.
 
 mod chart;
+mod files;
 mod page;
 mod text;
 
@@ -8,7 +9,9 @@ use overbook_sim::results::trust::Trust;
 use serde::Serialize;
 
 use crate::manifest::Status;
-use crate::{ReportError, json};
+use crate::{Report, ReportError, json};
+
+pub use files::LEDGER;
 
 /// What a plan found. Times in seconds, money in dollars, shares from 0 to 1.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -59,9 +62,38 @@ pub struct Plan {
     pub plan_hash: String,
     /// Tool and version.
     pub tool: String,
+    /// What of the answer today's load uses, in the stretch that is judged.
+    pub uses: Vec<Use>,
+    /// What a million output tokens cost if one thing were a fifth less or more.
+    pub sensitivity: Vec<Sensitivity>,
     /// Every candidate, and why it lost.
     #[serde(skip)]
     pub ledger: Vec<LedgerRow>,
+    /// The answer's run over all requests, or over the stretch that is judged: for the charts over time.
+    #[serde(skip)]
+    pub run: Option<Box<Report>>,
+}
+
+/// What of something the load uses.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Use {
+    /// Of what.
+    pub of: String,
+    /// A share from 0 to 1; none where it is not weighed.
+    pub share: Option<f64>,
+    /// The same in words.
+    pub text: String,
+}
+
+/// What a million output tokens cost [USD] if one thing were a fifth less or more, and all else the same.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Sensitivity {
+    /// What changes.
+    pub of: String,
+    /// With a fifth less of it.
+    pub less: f64,
+    /// With a fifth more of it.
+    pub more: f64,
 }
 
 /// A fleet and its price.
@@ -220,37 +252,10 @@ pub struct LedgerRow {
     pub reason: String,
 }
 
-/// Columns of `ledger.csv`.
-const COLUMNS: &str = "shape,gpu,tensor_parallel,mode,replicas,fleets,gpus,usd_per_hour,stage,outcome,reason\n";
-
 impl Plan {
     /// The plan without its ledger as one JSON document.
     pub fn json(&self) -> String {
         json::document(self)
-    }
-
-    /// One line per candidate, or per group of candidates that lost for one reason.
-    pub fn ledger_csv(&self) -> String {
-        let mut csv = COLUMNS.to_owned();
-        for row in &self.ledger {
-            let number = |value: Option<String>| value.unwrap_or_default();
-            let cells = [
-                quoted(&row.shape),
-                quoted(&row.gpu),
-                row.tensor_parallel.to_string(),
-                row.mode.clone(),
-                quoted(&row.replicas),
-                row.fleets.to_string(),
-                number(row.gpus.map(|gpus| gpus.to_string())),
-                number(row.usd_per_hour.map(|usd| usd.to_string())),
-                row.stage.to_owned(),
-                row.outcome.to_owned(),
-                quoted(&row.reason),
-            ];
-            csv += &cells.join(",");
-            csv.push('\n');
-        }
-        csv
     }
 
     /// What a terminal shows: the answer first.
@@ -264,15 +269,6 @@ impl Plan {
     /// The template fails, which no input should make it do.
     pub fn html(&self) -> Result<String, ReportError> {
         page::html(self)
-    }
-}
-
-/// A CSV field, in quotes where it needs them (RFC 4180).
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
     }
 }
 

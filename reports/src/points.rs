@@ -1,31 +1,22 @@
 //! `points.parquet`: all points of a study in one table, for data frames and notebooks.
 //!
-//! A row per point that ended, in the sweep's order: its place on every axis (strings, named after the paths of the
-//! scenario), then every figure of its `summary.json` (doubles, null where a run does not define it), nested ones as
-//! `tokens/cached_tokens`, and as strings how far the point is to be trusted: `trust` (validated, extrapolated or prior) and
-//! `trust/why`.
+//! A row per point that ended, in the sweep's order: its place on every axis (doubles where an axis has quantities, with the unit in the
+//! name: `workload.rate [/s]`; else strings), as strings how far the point is to be trusted (`trust`: validated, extrapolated or prior, and
+//! `trust_why`), then every figure under the names and in the units of `study.csv` and `slo:`, null where a run does not define it: seconds,
+//! shares, rates per second. Figures that only `summary.json` has follow by the same rule, nested ones as `tokens/cached_tokens`.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
-use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::Type;
 use serde_json::Value;
 
-use crate::ReportError;
+use crate::sheet::{self, Column};
+use crate::{ReportError, axes};
 
 /// File name of the table.
 pub const POINTS: &str = "points.parquet";
 
-/// Columns of words after the axes.
-const TRUST: [&str; 2] = ["trust", "trust/why"];
-
-/// The name of a column of words, and per point the word.
-pub type WordColumn<'a> = (&'a str, Vec<&'a str>);
+/// Statistics that stand before the name of what they are of in `summary.json`, and behind it in metrics.
+const STATISTICS: [&str; 10] = ["mean", "std", "p50", "p90", "p95", "p99", "p99.9", "max", "min", "count"];
 
 /// The points of a study, side by side.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -45,16 +36,22 @@ impl Points {
         Points { axes, ..Points::default() }
     }
 
-    /// Adds a point: its place on every axis, and the text of its `summary.json`.
+    /// Adds a point: its place on every axis, its metrics, and the text of its `summary.json`.
     ///
     /// # Errors
     /// The summary is not JSON.
-    pub fn push(&mut self, places: Vec<String>, summary: &str) -> Result<(), ReportError> {
+    pub fn push<'m>(
+        &mut self,
+        places: Vec<String>,
+        metrics: impl Iterator<Item = (&'m str, f64)>,
+        summary: &str,
+    ) -> Result<(), ReportError> {
         let unreadable =
             |error: serde_json::Error| ReportError::unreadable(Path::new("summary.json"))(error.to_string());
         let summary: Value = serde_json::from_str(summary).map_err(unreadable)?;
         let told = |key: &str| summary["trust"][key].as_str().unwrap_or_default().to_owned();
         self.trust.push([told("standing"), told("why")]);
+        metrics.for_each(|(name, value)| self.figure(name, Some(value)));
         self.add("", &summary);
         self.places.push(places);
         let points = self.places.len();
@@ -68,27 +65,44 @@ impl Points {
         match value {
             Value::Object(map) => map.iter().for_each(|(key, value)| self.add(&below(key), value)),
             Value::Number(number) => {
-                let points = self.places.len();
-                let known = self.figures.iter().position(|(name, _)| name == path);
-                let at = known.unwrap_or_else(|| {
-                    self.figures.push((path.to_owned(), Vec::new()));
-                    self.figures.len() - 1
-                });
-                let values = &mut self.figures[at].1;
-                values.resize(points, None);
-                values.push(number.as_f64());
+                let (name, scale) = metric_name(path);
+                self.figure(&name, number.as_f64().map(|value| value * scale));
             }
             _ => {}
         }
     }
 
-    /// Columns of words, and of figures: names, and per point the value. Axes come first, then how far the point is to be trusted.
-    pub fn columns(&self) -> (Vec<WordColumn<'_>>, &[(String, Vec<Option<f64>>)]) {
-        let axes = self.axes.iter().enumerate();
-        let axes = axes.map(|(at, axis)| (axis.as_str(), self.places.iter().map(|row| row[at].as_str()).collect()));
-        let trust = TRUST.into_iter().enumerate();
-        let trust = trust.map(|(at, name)| (name, self.trust.iter().map(|row| row[at].as_str()).collect()));
-        (axes.chain(trust).collect(), &self.figures)
+    /// A figure of the point that is being added; of two of one name the first counts.
+    fn figure(&mut self, name: &str, value: Option<f64>) {
+        let points = self.places.len();
+        let known = self.figures.iter().position(|(other, _)| other == name);
+        let at = known.unwrap_or_else(|| {
+            self.figures.push((name.to_owned(), Vec::new()));
+            self.figures.len() - 1
+        });
+        let values = &mut self.figures[at].1;
+        if values.len() <= points {
+            values.resize(points, None);
+            values.push(value);
+        }
+    }
+
+    /// The columns: axes, how far the point is to be trusted, figures.
+    pub fn columns(&self) -> Vec<Column> {
+        let axis = |(at, path): (usize, &String)| {
+            let places = self.places.iter().map(|place| place.get(at).map_or("", String::as_str));
+            let (head, numbers) = axes::column(path, places.clone());
+            match numbers {
+                Some(numbers) => Column::numbers(&head, numbers.into_iter().map(Some).collect()),
+                None => Column::words(&head, places.map(str::to_owned).collect()),
+            }
+        };
+        let trust = ["trust", "trust_why"]
+            .into_iter()
+            .enumerate()
+            .map(|(at, name)| Column::words(name, self.trust.iter().map(|words| words[at].clone()).collect()));
+        let figures = self.figures.iter().map(|(name, values)| Column::numbers(name, values.clone()));
+        self.axes.iter().enumerate().map(axis).chain(trust).chain(figures).collect()
     }
 
     /// The file.
@@ -96,55 +110,28 @@ impl Points {
     /// # Errors
     /// The encoder fails, which no input should make it do.
     pub fn parquet(&self) -> Result<Vec<u8>, ReportError> {
-        self.encode().map_err(ReportError::parquet(Path::new(POINTS)))
+        sheet::parquet(POINTS, "point", &self.columns())
     }
+}
 
-    fn encode(&self) -> Result<Vec<u8>, ParquetError> {
-        let text = |name: &String| {
-            let kind = Type::primitive_type_builder(name, Physical::BYTE_ARRAY).with_repetition(Repetition::REQUIRED);
-            kind.with_logical_type(Some(LogicalType::String)).build().map(Arc::new)
-        };
-        let number = |(name, _): &(String, Vec<Option<f64>>)| {
-            let kind = Type::primitive_type_builder(name, Physical::DOUBLE).with_repetition(Repetition::OPTIONAL);
-            kind.build().map(Arc::new)
-        };
-        let trust = TRUST.map(str::to_owned);
-        let fields: Vec<_> = self
-            .axes
-            .iter()
-            .map(text)
-            .chain(trust.iter().map(text))
-            .chain(self.figures.iter().map(number))
-            .collect::<Result<_, _>>()?;
-        let schema = Type::group_type_builder("point").with_fields(fields).build()?;
-        let properties = WriterProperties::builder()
-            .set_created_by("overbook".to_owned())
-            .set_compression(Compression::UNCOMPRESSED)
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_offset_index_disabled(true)
-            .build();
-        let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
-        let mut group = writer.next_row_group()?;
-        for text in 0..self.axes.len() + TRUST.len() {
-            let words = self.places.iter().zip(&self.trust);
-            let words = words.map(|(places, trust)| places.iter().chain(trust).nth(text).map_or("", String::as_str));
-            let places: Vec<ByteArray> = words.map(ByteArray::from).collect();
-            if let Some(mut column) = group.next_column()? {
-                column.typed::<ByteArrayType>().write_batch(&places, None, None)?;
-                column.close()?;
-            }
-        }
-        for (_, values) in &self.figures {
-            let present: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
-            let values: Vec<f64> = values.iter().flatten().copied().collect();
-            if let Some(mut column) = group.next_column()? {
-                column.typed::<DoubleType>().write_batch(&values, Some(&present), None)?;
-                column.close()?;
-            }
-        }
-        group.close()?;
-        writer.into_inner()
-    }
+/// The name that metrics have for a figure of `summary.json`, and the factor to SI units: `p99_ttft_ms` is `ttft_p99`, in seconds.
+fn metric_name(path: &str) -> (String, f64) {
+    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    let (name, scale) = match name {
+        "duration_s" => ("makespan", 1.0),
+        "completed" => ("finished", 1.0),
+        _ => match (name.strip_suffix("_ms"), name.strip_suffix("_s")) {
+            (Some(name), _) => (name, 1e-3),
+            (None, Some(name)) => (name, 1.0),
+            (None, None) => (name, 1.0),
+        },
+    };
+    let ordered = STATISTICS.iter().find_map(|statistic| {
+        let of = name.strip_prefix(statistic)?.strip_prefix('_')?;
+        Some(format!("{of}_{}", statistic.replace('.', "_")))
+    });
+    let name = ordered.unwrap_or_else(|| name.to_owned());
+    (if folder.is_empty() { name } else { format!("{folder}/{name}") }, scale)
 }
 
 #[cfg(test)]
@@ -156,12 +143,14 @@ mod tests {
 
     #[test]
     fn points_stand_side_by_side() {
-        let mut points = Points::new(vec!["fleet.replicas".into(), "gpu".into()]);
-        let place = |replicas: &str| vec![replicas.to_owned(), "h200".to_owned()];
-        points.push(place("2"), r#"{"title": "x", "a": 1, "tokens": {"cached": 2.5}, "list": [1]}"#).expect("reads");
+        let mut points = Points::new(vec!["fleet.replicas".into(), "gpu".into(), "workload.rate".into()]);
+        let place = |replicas: &str| vec![replicas.to_owned(), "h200".to_owned(), format!("{replicas}/s")];
+        let metrics = |ttft: f64| [("ttft_p99", ttft)].into_iter();
+        points.push(place("2"), metrics(0.5), r#"{"title": "x", "a": 1, "p99_ttft_ms": 499.9, "max_ttft_ms": 750, "tokens": {"cached": 2.5}, "list": [1]}"#).expect("reads");
         points
             .push(
                 place("4"),
+                metrics(0.25),
                 r#"{"a": null, "trust": {"standing": "prior", "why": "new"}, "tokens": {"cached": 3}, "late": 7}"#,
             )
             .expect("reads");
@@ -170,15 +159,44 @@ mod tests {
         let file = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a file");
         let schema = file.metadata().file_metadata().schema_descr();
         let names: Vec<_> = schema.columns().iter().map(|column| column.name().to_owned()).collect();
-        assert_eq!(names, ["fleet.replicas", "gpu", "trust", "trust/why", "a", "tokens/cached", "late"]);
+        assert_eq!(
+            names,
+            [
+                "fleet.replicas",
+                "gpu",
+                "workload.rate [/s]",
+                "trust",
+                "trust_why",
+                "ttft_p99",
+                "a",
+                "ttft_max",
+                "tokens/cached",
+                "late"
+            ]
+        );
         let rows: Vec<_> = file.get_row_iter(None).expect("rows").map(|row| row.expect("a row")).collect();
         let values = |row: usize| rows[row].get_column_iter().map(|(_, field)| field.clone()).collect::<Vec<_>>();
         let (text, number) = (|text: &str| Field::Str(text.to_owned()), Field::Double);
-        assert_eq!(values(0), [text("2"), text("h200"), text(""), text(""), number(1.0), number(2.5), Field::Null]);
+        let first = [number(2.0), text("h200"), number(2.0), text(""), text("")];
+        assert_eq!(values(0)[..5], first);
+        assert_eq!(values(0)[5..], [number(0.5), number(1.0), number(0.75), number(2.5), Field::Null]);
         assert_eq!(
-            values(1),
-            [text("4"), text("h200"), text("prior"), text("new"), Field::Null, number(3.0), number(7.0)]
+            values(1)[3..],
+            [text("prior"), text("new"), number(0.25), Field::Null, Field::Null, number(3.0), number(7.0)]
         );
-        assert!(points.push(place("8"), "{").is_err());
+        assert!(points.push(place("8"), metrics(1.0), "{").is_err());
+    }
+
+    #[test]
+    fn figures_of_summaries_have_the_names_of_metrics() {
+        for (path, name, scale) in [
+            ("p99.9_queue_time_ms", "queue_time_p99_9", 1e-3),
+            ("mean_batch_seqs", "batch_seqs_mean", 1.0),
+            ("outages/p99_ttft_ms", "outages/ttft_p99", 1e-3),
+            ("duration_s", "makespan", 1.0),
+            ("request_throughput", "request_throughput", 1.0),
+        ] {
+            assert_eq!(metric_name(path), (name.to_owned(), scale));
+        }
     }
 }

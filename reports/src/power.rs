@@ -226,6 +226,8 @@ pub(crate) fn over_time(summary: &Summary) -> Vec<Figure> {
         marks: vec![],
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     };
     let row = &figures.row;
     let told = format!(

@@ -111,6 +111,8 @@ pub struct Report {
     pub traffic: Option<Traffic>,
     /// The same requests as the trace has them, if the scenario scales or spreads them.
     pub recorded_traffic: Option<Traffic>,
+    /// When the run began, by the clock of the trace: seconds after 1970. `None` where the trace has no dates, or was played faster or slower.
+    pub clock: Option<i64>,
     /// Targets, in the order in which the scenario states them.
     pub verdicts: Vec<Verdict>,
     /// The main facts of the resolved scenario: what, and its value with unit.

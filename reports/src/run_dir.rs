@@ -17,7 +17,11 @@ pub const MANIFEST: &str = "manifest.json";
 pub const SUMMARY: &str = "summary.json";
 
 /// Files that runs, replays, studies and comparisons leave in their directories, beside those of single points.
-const OWN: [&str; 18] = [
+const OWN: [&str; 22] = [
+    "ledger.parquet",
+    "load.csv",
+    "plan.md",
+    "study.md",
     MANIFEST,
     SUMMARY,
     REQUESTS,

@@ -109,6 +109,9 @@ fn count(row: &RequestRow, tally: &mut Tally, timeline: &mut Timeline, t: f64, g
         tally.hold(from, to, running / 2, backlog as u32 / 2, used, 28_000);
     }
     timeline.arrival(row.arrival);
+    if let (Some(first), Some(ttft)) = (row.first_token, row.ttft()) {
+        timeline.first_token(first, ttft);
+    }
     timeline.finish(row.end);
     timeline.tokens(row.end, u64::from(row.output_tokens));
     let full = backlog > 150.0 && row.request.is_multiple_of(9);
@@ -155,6 +158,7 @@ fn around(summary: Summary, timeline: Timeline, verdicts: Vec<Verdict>) -> Repor
         timeline,
         traffic: Some(traffic()),
         recorded_traffic: None,
+        clock: None,
         verdicts,
         assumptions: vec![
             fact("Model", "Llama-3.1-8B, bf16 weights, bf16 KV"),

@@ -1,7 +1,10 @@
 //! What a sweep leaves: its points by chosen metrics, as CSV, as a table on the terminal and as a page with figures.
 
+mod answer;
 mod chart;
+mod heat;
 mod kept;
+mod markdown;
 mod merge;
 mod page;
 mod replicates;
@@ -13,10 +16,13 @@ use askama::Template;
 use overbook_sim::results::trust::Trust;
 
 use crate::ReportError;
+use crate::axes;
 use crate::format::{self, Unit};
+use crate::report::Side;
 use crate::terminal::folded;
-use page::{MeansTable, StudyPage};
+use page::StudyPage;
 
+pub use markdown::MARKDOWN;
 pub use merge::{STUDY, is_study, merge, read};
 pub use replicates::REPLICATES;
 
@@ -36,6 +42,36 @@ pub struct StudyPoint {
     pub remarks: Vec<String>,
     /// Whether it kept what the scenario promises; `None` if nothing is promised, or if it is not known.
     pub kept: Option<bool>,
+    /// Its targets, judged.
+    pub targets: Vec<PointTarget>,
+}
+
+/// A target of a point, judged.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PointTarget {
+    /// Name of the metric, as in [`overbook_sim::results::summary::Summary::metric`].
+    pub metric: String,
+    /// Which side of it is good.
+    pub side: Side,
+    /// The target [SI units].
+    pub bound: f64,
+    /// Whether it is met.
+    pub met: bool,
+}
+
+impl PointTarget {
+    /// The target in words: "≤ 2 s".
+    pub(crate) fn text(&self) -> String {
+        let sign = if self.side == Side::AtMost { '≤' } else { '≥' };
+        format!("{sign} {}", Unit::of(&self.metric).short(self.bound))
+    }
+}
+
+impl StudyPoint {
+    /// Whether it misses a target of this metric.
+    pub(crate) fn misses(&self, metric: &str) -> bool {
+        self.targets.iter().any(|target| target.metric == metric && !target.met)
+    }
 }
 
 /// What a study expected of a figure, and whether it came so.
@@ -105,6 +141,10 @@ pub struct Study {
     pub sorted: String,
     /// Where the cost model comes from; how far each point is to be trusted stands with the point.
     pub calibration: String,
+    /// What all points assume alike: what, and its value.
+    pub assumptions: Vec<(String, String)>,
+    /// Hash of the resolved study; empty where it is not known.
+    pub plan_hash: String,
     /// The command that makes this study again.
     pub command: String,
     /// Tool and version.
@@ -112,19 +152,34 @@ pub struct Study {
 }
 
 impl Study {
-    /// One line per point; exact values in SI units, empty where there is none; then how far the point is to be trusted.
+    /// One line per point: its places, as numbers where an axis has quantities (the unit stands in the head, `workload.rate [/s]`); exact
+    /// values in SI units, empty where there is none; then how far the point is to be trusted.
     pub fn csv(&self) -> String {
-        let names = self.axes.iter().chain(&self.metrics).map(String::as_str);
+        let columns = self.columns();
+        let names = columns.iter().map(|(head, _)| head).chain(&self.metrics).map(String::as_str);
         let header = names.chain(trust::COLUMNS).map(quoted);
         let mut csv = header.collect::<Vec<_>>().join(",") + "\n";
-        for point in &self.points {
-            let places = point.coordinates.iter().map(|place| quoted(place));
+        for (at, point) in self.points.iter().enumerate() {
+            let places = columns.iter().map(|(_, cells)| quoted(&cells[at]));
             let values = point.values.iter().map(|v| v.map_or_else(String::new, |v| v.to_string()));
             let trust = trust::cells(point.trust.as_ref()).map(|cell| quoted(&cell));
             csv += &places.chain(values).chain(trust).collect::<Vec<_>>().join(",");
             csv.push('\n');
         }
         csv
+    }
+
+    /// The head of the column of each axis, and its cells.
+    fn columns(&self) -> Vec<(String, Vec<String>)> {
+        let column = |(axis, path): (usize, &String)| {
+            let (head, numbers) = axes::column(path, self.along(axis));
+            let cells = match numbers {
+                Some(numbers) => numbers.iter().map(f64::to_string).collect(),
+                None => self.along(axis).map(str::to_owned).collect(),
+            };
+            (head, cells)
+        };
+        self.axes.iter().enumerate().map(column).collect()
     }
 
     /// A table for the terminal: axes on the left, metrics on the right, columns as wide as they must be. What does not fit into
@@ -182,46 +237,74 @@ impl Study {
     pub fn html(&self) -> Result<String, ReportError> {
         let means = self.means();
         let of = means.as_ref().map_or(self, |means| &means.study);
+        let names = self.names();
+        let (sets, without_room) = chart::sets(of);
+        let mut sets = sets.into_iter();
         let page = StudyPage {
             title: &self.title,
             tool: &self.tool,
             command: &self.command,
             calibration: &self.calibration,
+            assumptions: &self.assumptions,
+            plan_hash: &self.plan_hash,
             left_out: &self.left_out,
             sorted: &self.sorted,
+            answer: of.answer(),
             remarks: self.remark_lines(),
-            trust: self.trust_lines(),
+            errors: self.error_rows(),
             tally: Judged::tally(&self.verdicts),
             verdicts: &self.verdicts,
-            missed: &self.missed,
-            depends_on_seed: &self.depends_on_seed,
+            missed: self.missed.iter().map(|line| self.in_words(line)).collect(),
+            depends_on_seed: self.depends_on_seed.iter().map(|line| self.in_words(line)).collect(),
             means: means.as_ref().map(|means| {
-                let (names, rows) = means.rows();
-                MeansTable { heading: means.heading(), names, rows }
+                let (_, rows) = means.rows();
+                (means.heading(), page::blocks(&of.page_header(), &rows, of.axes.len()))
             }),
-            figures: chart::figures(of).iter().map(crate::figure::Figure::html).collect(),
-            header: self.header(),
+            first: sets.next(),
+            further: sets.collect(),
+            without_room: without_room.join(", "),
+            trades: chart::trades(of).iter().map(crate::figure::Figure::html).collect(),
+            heat: heat::html(of),
+            tornadoes: of.tornadoes(),
             axes: self.axes.len(),
-            first_axis: self.axes.first().map_or("", String::as_str),
+            paths: names.iter().cloned().zip(self.axes.iter().cloned()).collect(),
+            first_axis: names.first().map_or("", String::as_str),
             kept: of
                 .kept()
                 .into_iter()
                 .map(|(line, place)| (line, place.unwrap_or_else(|| "none of these".into())))
                 .collect(),
-            rows: self.page_rows(),
+            points: self.points.len(),
+            tables: page::blocks(&self.page_header(), &self.page_rows(), self.axes.len()),
         };
         Ok(page.render()?)
     }
 
-    /// The rows of the page: where figures have numbers for the values of the first axis, these stand before them.
+    /// The rows of the page: where figures have numbers for the values of an axis, these stand before them.
     fn page_rows(&self) -> Vec<Vec<String>> {
         let mut rows = self.rows();
-        let Some(names) = chart::numbered(self) else { return rows };
-        for row in &mut rows {
-            let number = names.iter().position(|name| *name == row[0]).map_or(0, |at| at + 1);
-            row[0] = format!("{number}: {}", row[0]);
+        for axis in 0..self.axes.len() {
+            let Some(names) = chart::numbered(self, axis) else { continue };
+            for row in &mut rows {
+                let number = names.iter().position(|name| *name == row[axis]).map_or(0, |at| at + 1);
+                row[axis] = format!("{number}: {}", row[axis]);
+            }
         }
         rows
+    }
+
+    /// A line that names points by the paths of their axes, with the axes in words.
+    fn in_words(&self, line: &str) -> String {
+        let named = |line: String, (path, name): (&String, String)| {
+            let line = line.replace(&format!(" at {path}="), &format!(" at {name} "));
+            line.replace(&format!(", {path}="), &format!(", {name} "))
+        };
+        self.axes.iter().zip(self.names()).fold(line.to_owned(), named)
+    }
+
+    /// The header of the page's table: axes in words.
+    fn page_header(&self) -> Vec<String> {
+        self.names().into_iter().chain(self.header().into_iter().skip(self.axes.len())).collect()
     }
 
     /// What the points say beside their figures, each sentence once, with the places of those that say it.

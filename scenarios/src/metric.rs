@@ -165,6 +165,9 @@ pub const NAMES: &[&str] = &[
     "replica_hours",
     "utilization",
     "gpu_hours",
+    "gpus_mean",
+    "tokens_per_s_per_gpu",
+    "tokens_per_s_per_user",
     "sessions_over",
     "sessions_finished",
     "session_throughput",
@@ -255,7 +258,7 @@ impl Metric {
         ];
         match self.0 {
             "makespan" | "power_cycle" | "power_braked" | "power_excursion_longest" => Dimension::Time,
-            "request_goodput" | "token_goodput" => Dimension::Rate,
+            "request_goodput" | "token_goodput" | "tokens_per_s_per_gpu" | "tokens_per_s_per_user" => Dimension::Rate,
             name if name.ends_with("_throughput") => Dimension::Rate,
             name if LATENCIES.iter().any(|latency| name.starts_with(latency)) => Dimension::Time,
             _ => Dimension::Plain,

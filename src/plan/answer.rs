@@ -18,7 +18,7 @@ use super::requests::Requests;
 use super::search::Search;
 use super::space::{LINK, Size};
 use super::trial::{Load, Trial};
-use super::{PlanOutcome, ledger};
+use super::{PlanOutcome, ledger, uses};
 use crate::{Experiment, TOOL};
 
 /// Hours of a month: 8,760 ÷ 12.
@@ -75,7 +75,10 @@ fn empty(title: String, sentence: String, command: &str) -> Plan {
         command: command.to_owned(),
         plan_hash: String::new(),
         tool: TOOL.to_owned(),
+        uses: Vec::new(),
+        sensitivity: Vec::new(),
         ledger: Vec::new(),
+        run: None,
     }
 }
 
@@ -102,6 +105,13 @@ impl Answer<'_> {
             plan.answer = Some(self.fleet(candidate, size));
             plan.alternatives = self.alternatives(at, candidate.cost(size.replicas()));
             plan.binding = self.binding(point);
+            if let Some(summary) = trial.and_then(|trial| trial.summary.as_ref()) {
+                plan.uses = uses::of(summary, point, plan.headroom.first());
+                plan.sensitivity = uses::sensitivity(summary, plan.answer.as_ref(), plan.headroom.first());
+            }
+            let whole = trial_of(candidate, size, Stage::Whole);
+            let all = whole.is_some() || self.requests.stretch.is_whole();
+            plan.run = whole.or(trial).and_then(|trial| uses::run(trial, point, all, &plan)).map(Box::new);
             plan.assumptions = facts::assumptions(point).unwrap_or_default();
             plan.settings = candidate.shape.settings(size);
             for flags in export::serve_flags_of(point) {

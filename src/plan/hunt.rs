@@ -329,5 +329,5 @@ fn unbuilt(why: String) -> Trial {
         rejected: 0,
         kept: Vec::new(),
     };
-    Trial { verdict, summary: None, latencies: [None; 4], failed: Some(why), interrupted: false }
+    Trial { verdict, summary: None, timeline: None, latencies: [None; 4], failed: Some(why), interrupted: false }
 }

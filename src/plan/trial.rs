@@ -7,6 +7,7 @@ use overbook_scenarios::Point;
 use overbook_sim::cost::CostModel;
 use overbook_sim::fleet::RunError;
 use overbook_sim::results::summary::Summary;
+use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload};
 use overbook_traces::{Growth, Held};
@@ -73,6 +74,8 @@ pub(crate) struct Trial {
     pub(crate) verdict: Verdict,
     /// The figures of a run that came to its end.
     pub(crate) summary: Option<Summary>,
+    /// Load over time of a run that kept its promises.
+    pub(crate) timeline: Option<Box<Timeline>>,
     /// Latencies of the judged requests [s]: median and 99th percentile of the first token, then of later ones.
     pub(crate) latencies: [Option<f64>; 4],
     /// Why it did not come to its end, if not for its promises.
@@ -199,24 +202,28 @@ impl Bench<'_> {
         };
         let mut watch = |_| !self.options.cancel.is_cancelled();
         let ran = cluster.run_pools(requests, &mut costs, &mut judge, &mut watch);
-        let (summary, failed, interrupted) = match ran {
+        let (summary, timeline, failed, interrupted) = match ran {
             Ok(ran) => {
+                let timeline = Some(Box::new(ran.timeline));
                 let mut summary = ran.summary;
                 let used: Vec<u32> = summary.retained.iter().flat_map(|kept| kept.finished.keys().copied()).collect();
                 // What cannot be told has no value, and misses its target.
                 summary.quality = point.quality(used.into_iter()).ok().flatten();
                 let halted = ran.halted.map(|halt| halt.to_string());
-                (Some(summary).filter(|_| !ran.interrupted && halted.is_none()), halted, ran.interrupted)
+                (Some(summary).filter(|_| !ran.interrupted && halted.is_none()), timeline, halted, ran.interrupted)
             }
-            Err(RunError::Record(_)) if judge.is_hopeless() => (None, None, false),
+            Err(RunError::Record(_)) if judge.is_hopeless() => (None, None, None, false),
             Err(error @ (RunError::PoolTooSmall { .. } | RunError::StepTooLong { .. } | RunError::Plan(_))) => {
-                (None, Some(error.to_string()), false)
+                (None, None, Some(error.to_string()), false)
             }
             Err(error) => return Err(error.into()),
         };
         let of = |name, share| judge.early.quantile(name, share);
+        let verdict = judge.verdict(summary.as_ref());
         Ok(Trial {
-            verdict: judge.verdict(summary.as_ref()),
+            // Some fleet that holds is the answer; of the others nobody looks at the charts.
+            timeline: timeline.filter(|_| verdict.held && summary.is_some()),
+            verdict,
             latencies: [of("ttft", 0.5), of("ttft", 0.99), of("tpot", 0.5), of("tpot", 0.99)],
             summary,
             failed,

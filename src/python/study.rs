@@ -73,7 +73,7 @@ impl Study {
         let mut points = Points::new(self.table.axes.clone());
         for (record, row) in self.records.points.iter().zip(&self.table.points) {
             let Some(record) = record else { continue };
-            let pushed = points.push(row.coordinates.clone(), &record.summary);
+            let pushed = points.push(row.coordinates.clone(), record.figures(), &record.summary);
             pushed.map_err(|error| super::error::RunError::new_err(error.to_string()))?;
         }
         Table::points(&points)

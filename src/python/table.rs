@@ -10,6 +10,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema};
 use overbook_reports::columns::{Column, Values};
 use overbook_reports::plan::LedgerRow;
 use overbook_reports::points::Points;
+use overbook_reports::sheet;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
@@ -44,10 +45,12 @@ impl Table {
 
     /// The points of a study.
     pub(super) fn points(points: &Points) -> PyResult<Table> {
-        let (words, figures) = points.columns();
-        let words = words.into_iter().map(|(name, values)| text(name, values));
-        let figures = figures.iter().map(|(name, values)| figure(name, values.iter().copied()));
-        Table::of(words.chain(figures).collect(), HashMap::new())
+        let columns = points.columns();
+        let columns = columns.iter().map(|column| match &column.values {
+            sheet::Values::Words(words) => text(&column.name, words.iter().map(String::as_str).collect()),
+            sheet::Values::Numbers(numbers) => figure(&column.name, numbers.iter().copied()),
+        });
+        Table::of(columns.collect(), HashMap::new())
     }
 
     /// The ledger of a plan, in the columns of `ledger.csv`.

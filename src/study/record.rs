@@ -121,6 +121,11 @@ impl Record {
         self.figures.get(name).map(|figure| figure.0)
     }
 
+    /// Every figure that the run defines, by name, in SI units.
+    pub fn figures(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.figures.iter().map(|(name, figure)| (name.as_str(), figure.0))
+    }
+
     /// Whether no target of `slo:` is missed.
     pub fn keeps_targets(&self) -> bool {
         self.targets.iter().all(|target| target.met)

@@ -1,5 +1,6 @@
 //! The table of a study: its points, and the figures that were asked for.
 
+use overbook_reports::report::Side;
 use overbook_reports::study as reports;
 use overbook_scenarios::{Basis, Judgement, Point};
 
@@ -58,9 +59,12 @@ impl Asked<'_> {
     ];
 }
 
-/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with sessions, and with
+/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with sessions, where GPUs are known, and with
 /// power.
-const DEFINED: [&str; 24] = [
+const DEFINED: [&str; 27] = [
+    "gpus_mean",
+    "tokens_per_s_per_gpu",
+    "tokens_per_s_per_user",
     "loaded_tokens",
     "cache_gap",
     "quality",
@@ -101,6 +105,7 @@ impl Records {
             trust: record.as_ref().and_then(Record::trust),
             remarks: record.as_ref().map_or_else(Vec::new, |one| one.remarks.clone()),
             kept: record.as_ref().and_then(kept),
+            targets: record.as_ref().map_or_else(Vec::new, |record| targets(point, record)),
         });
         let first = &study.points()[0];
         reports::Study {
@@ -115,6 +120,8 @@ impl Records {
             left_out: self.told(|record| &record.left_out),
             sorted: self.told(|record| &record.sorted),
             calibration: calibration(study),
+            assumptions: self.assumptions(),
+            plan_hash: study.plan().plan_hash(),
             command: asked.command.clone(),
             tool: TOOL.to_owned(),
         }
@@ -136,6 +143,19 @@ impl Records {
             }
         }
         metrics
+    }
+
+    /// What all points that have a record assume alike.
+    fn assumptions(&self) -> Vec<(String, String)> {
+        let read = |record: &Record| {
+            let summary: serde_json::Value = serde_json::from_str(&record.summary).unwrap_or_default();
+            summary["assumptions"].as_object().cloned().unwrap_or_default()
+        };
+        let mut all = self.points.iter().flatten().map(read);
+        let Some(mut shared) = all.next() else { return Vec::new() };
+        all.for_each(|other| shared.retain(|name, value| other.get(name) == Some(value)));
+        let fact = |(name, value): (String, serde_json::Value)| Some((name, value.as_str()?.to_owned()));
+        shared.into_iter().filter_map(fact).collect()
     }
 
     /// What is to be said of the rows of the points' traces, each sentence once.
@@ -247,6 +267,22 @@ struct Over<'a> {
 /// Whether two points differ in their seed alone.
 fn same_setting(a: &Point, b: &Point) -> bool {
     a.coordinates.split_last().map(|(_, rest)| rest) == b.coordinates.split_last().map(|(_, rest)| rest)
+}
+
+/// The targets of a point, judged, in the order of its verdicts.
+fn targets(point: &Point, record: &Record) -> Vec<reports::PointTarget> {
+    let slo = &point.scenario.slo;
+    let most = slo.bounds().into_iter().map(|(metric, most)| (metric, Side::AtMost, most.0.as_secs_f64()));
+    let goodput = slo.goodput.iter().map(|goodput| ("goodput_fraction", Side::AtLeast, goodput.share));
+    let quality = slo.quality.iter().filter_map(|quality| Some(("quality", Side::AtLeast, quality.at_least?)));
+    let bounds = most.chain(goodput).chain(quality).zip(&record.targets);
+    let target = |((metric, side, bound), judged): ((&str, Side, f64), &Target)| reports::PointTarget {
+        metric: metric.to_owned(),
+        side,
+        bound,
+        met: judged.met,
+    };
+    bounds.map(target).collect()
 }
 
 /// Where a setting lies: ` at fleet.replicas=2`; empty where nothing but the seed varies.

@@ -17,23 +17,23 @@ fn policies_under_several_loads() {
     let ran = home.overbook(&format!("compare small.yaml {over} --out a --quiet")).ends(0);
     let csv = home.text("a/study.csv");
     let lines: Vec<&str> = csv.lines().collect();
-    assert!(lines[0].starts_with("workload.generate.arrivals.poisson.rate,scheduler,goodput_fraction,"), "{csv}");
+    assert!(lines[0].starts_with("workload.generate.arrivals.poisson.rate [/s],scheduler,goodput_fraction,"), "{csv}");
     let places: Vec<String> = lines[1..].iter().map(|l| l.split(',').take(2).collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(places, ["2/s vllm", "2/s static", "10/s vllm", "10/s static", "100/s vllm", "100/s static"]);
+    assert_eq!(places, ["2 vllm", "2 static", "10 vllm", "10 static", "100 vllm", "100 static"], "numbers as numbers");
     for name in ["ttft_p90", "tpot_p99", "kv_usage_mean", "preemptions", "recompute_tax", "request_goodput"] {
         assert!(lines[0].split(',').any(|column| column == name), "{name}: {}", lines[0]);
     }
     assert!(
-        ran.out.contains("keeps the promise\n  scheduler = vllm    100/s\n  scheduler = static  none of these"),
+        ran.out.contains("keeps the promise\n  Scheduler = vllm    100/s\n  Scheduler = static  none of these"),
         "{}",
         ran.out
     );
     let page = home.text("a/report.html");
     assert!(
-        page.contains("<th scope=\"row\" class=\"left\">scheduler = vllm</th><td>100/s</td>"),
+        page.contains("<th scope=\"row\" class=\"left\">Scheduler = vllm</th><td>100/s</td>"),
         "what keeps the promise"
     );
-    assert!(page.matches("<figure").count() >= 15 && page.contains("scheduler = static"), "a figure per metric");
+    assert!(page.matches("<figure").count() >= 15 && page.contains("Scheduler = static"), "a figure per metric");
     assert!(page.contains("overbook compare small.yaml --over scheduler=vllm,static --load 2/s,10/s,100/s"));
     // The same requests at every point (common random numbers), and so what vLLM makes of them is what a run makes.
     home.overbook("run small.yaml --set workload.generate.arrivals.poisson.rate=100/s --json --out b --quiet").ends(0);

@@ -135,3 +135,31 @@ fn a_converted_trace_gives_the_same_run() {
     assert!(err.contains("request 1 has ids,sessions") && err.contains("--drop ids,sessions"), "{err}");
     home.overbook("trace convert t.yaml --out c.csv --drop ids,sessions").ends(0);
 }
+
+/// Charts over time have the clock of the log, in the log's own zone, where it is played as fast as it was recorded.
+#[test]
+fn charts_over_time_have_the_clock_of_the_log() {
+    let home = Home::new();
+    home.write(
+        "dated.csv",
+        "ts,in,out\n2026-03-02T23:50:00+02:00,10,5\n2026-03-03T00:05:00+02:00,10,5\n2026-03-03T00:20:30+02:00,10,5\n",
+    );
+    let scenario = |more: &str| {
+        format!(
+            "version: 1\nname: dated\nworkload:\n  trace:\n    path: dated.csv\n    {COLUMNS}\n{more}model: llama-3.1-8b\ngpu: h200\n"
+        )
+    };
+    home.write("dated.yaml", scenario(""));
+    home.overbook("run dated.yaml --out a").ends(0);
+    let page = home.text("a/report.html");
+    assert!(page.contains("time of the trace, from 2026-03-02 23:50"), "the zone of the log");
+    assert!(page.contains(">3 Mar</text>") && page.contains(">00:15</text>"), "midnight and quarters are named");
+    assert!(page.contains("<h2>Worst minutes</h2>") && page.contains("<th scope=\"row\">2 Mar 23:50</th>"));
+    home.write("fast.yaml", scenario("    time_scale: 10\n"));
+    home.overbook("run fast.yaml --out b").ends(0);
+    let page = home.text("b/report.html");
+    assert!(
+        page.contains("simulated time [") && !page.contains("time of the trace"),
+        "ten times faster there is no such clock"
+    );
+}

@@ -24,7 +24,10 @@ fn a_plan_answers_and_leaves_what_starts_the_answer() {
         "{}",
         ran.out
     );
-    assert_eq!(home.names("p").join(" "), "answer.yaml kubernetes.yaml ledger.csv manifest.json plan.json report.html");
+    assert_eq!(
+        home.names("p").join(" "),
+        "answer.yaml kubernetes.yaml ledger.csv ledger.parquet load.csv manifest.json plan.json plan.md report.html"
+    );
     let plan = home.json("p/plan.json");
     let gpus = plan["answer"]["gpus"].as_u64().expect("GPUs");
     assert_eq!(plan["answer"]["usd_per_month"].as_f64(), Some(gpus as f64 * 2.5 * 730.0));
@@ -39,7 +42,7 @@ fn a_plan_answers_and_leaves_what_starts_the_answer() {
     assert!(home.text("p/kubernetes.yaml").contains("kind: Deployment"));
     // The same again: the same bytes, on any number of threads.
     home.overbook(&format!("{PLAN} --growth 1,2 --out q --jobs 1 --quiet")).ends(0);
-    for name in ["plan.json", "ledger.csv", "report.html", "answer.yaml"] {
+    for name in ["plan.json", "plan.md", "load.csv", "ledger.csv", "report.html", "answer.yaml"] {
         assert_eq!(home.text(&format!("p/{name}")), home.text(&format!("q/{name}")), "{name}");
     }
     assert!(home.overbook(&format!("{PLAN} --out p")).ends(2).err.contains("--force"));

@@ -1,6 +1,6 @@
 //! The same scenario gives the same bytes, however it is run.
 
-use super::home::{Home, Ran};
+use super::home::{Home, Ran, SMALL};
 
 /// Two replicas under memory pressure: preemptions, cancellations, a random router.
 const BUSY: &str = "\
@@ -121,7 +121,7 @@ fn any_number_of_threads_gives_the_same_study() {
     let two = home.overbook("run study.yaml --out two --jobs 2").ends(0);
     assert_eq!(figures(&one), figures(&two));
     let files = home.names("one");
-    assert_eq!(files.len(), 6 * 2 + 4, "{files:?}");
+    assert_eq!(files.len(), 6 * 2 + 5, "{files:?}");
     assert_eq!(files, home.names("two"));
     let files: Vec<_> = files.iter().map(String::as_str).filter(|&name| name != "manifest.json").collect();
     same(&home, "one", "two", &files);
@@ -152,4 +152,37 @@ fn rows_and_report_change_no_figure() {
     let without = home.overbook("run busy.yaml --out b --no-rows --no-report --no-progress").ends(0);
     assert_eq!((figures(&with), with.digest()), (figures(&without), without.digest()));
     same(&home, "a", "b", &["summary.json"]);
+}
+
+/// `--open` needs a page and something that opens it, and says which of them is missing.
+#[test]
+fn a_page_is_opened_or_it_is_said_why_not() {
+    let home = Home::new();
+    home.write("small.yaml", SMALL);
+    home.overbook("run small.yaml --out a --no-rows").ends(0);
+    home.overbook("run small.yaml --out b --no-rows --no-report").ends(0);
+    // An opener of our own, found first, writes down what it is given; without any there is a clear word.
+    let opener = home.path("bin").join("xdg-open");
+    std::fs::create_dir(home.path("bin")).expect("a folder");
+    std::fs::write(&opener, "#!/bin/sh\nprintf %s \"$1\" > \"$(dirname \"$0\")/opened\"\n").expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&opener, executable).expect("executable");
+    let run = |path: &str, line: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_overbook"))
+            .args(line.split(' '))
+            .env("PATH", path)
+            .current_dir(home.path("."))
+            .output()
+            .expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let with = format!("{}:/usr/bin:/bin", home.path("bin").display());
+    assert_eq!(run(&with, "report a --open").0, Some(0));
+    assert!(home.text("bin/opened").ends_with("/a/report.html"), "{}", home.text("bin/opened"));
+    let (code, told) = run("/nowhere", "report a --open");
+    assert!(code == Some(1) && told.contains("there is no xdg-open here; open file:///"), "{told}");
+    let (code, told) = run(&with, "report b --open");
+    assert!(code == Some(2) && told.contains("b/report.html is not there"), "{told}");
+    let (code, told) = run(&with, "report a b --open");
+    assert!(code == Some(2) && told.contains("needs --out FILE.html"), "{told}");
 }

@@ -53,7 +53,7 @@ fn merged_shards_are_the_files_of_the_run() {
     same(&home, "whole", "shards/results");
     let replicates = home.text("whole/replicates.csv");
     assert!(
-        replicates.starts_with("fleet.replicas,workload.generate.arrivals.poisson.rate,seeds,goodput"),
+        replicates.starts_with("fleet.replicas,workload.generate.arrivals.poisson.rate [/s],seeds,goodput"),
         "{replicates}"
     );
     assert_eq!(replicates.lines().count(), 1 + 4);

@@ -129,7 +129,7 @@ fn studies_are_put_together() {
         "{}",
         ran.out
     );
-    assert!(home.text("both.html").contains("study = after"), "a curve per study");
+    assert!(home.text("both.html").contains("Study = after"), "a curve per study");
     home.overbook("report before after --out both.csv --json").ends(0).json();
     assert_eq!(home.text("both.csv").lines().count(), 5);
     assert!(home.overbook("report before after --out both.csv").ends(2).err.contains("use --force"));

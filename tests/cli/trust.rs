@@ -19,7 +19,8 @@ fn every_point_says_how_far_it_is_to_be_trusted() {
     let csv = home.text("b/study.csv");
     assert!(csv.lines().next().is_some_and(|line| line.contains(",trust,trust_why,")), "{csv}");
     assert!(csv.contains(",prior,no measured run of vllm on mi300x,"), "{csv}");
-    assert!(home.text("b/report.html").contains(prior));
+    let page = home.text("b/report.html");
+    assert!(page.contains(">no measured run of vllm on mi300x</td>"), "{prior}: {page}");
     let again = home.overbook("report b").ends(0);
     assert!(again.out.contains(&format!("  mi300x: {prior}\n")), "{}", again.out);
     home.overbook("run small.yaml --set gpu=h100 --out c").ends(0);

@@ -125,7 +125,7 @@ def test_axes_can_be_added(chat):
     study = overbook.sweep(chat, vary={"fleet.replicas": [1, 2], "scheduler": {"a": "vllm", "b": "orca"}}, jobs=1)
     points = polars.DataFrame(study.points)
     assert points["scheduler"].to_list() == ["a", "b", "a", "b"]
-    assert points["fleet.replicas"].to_list() == ["1", "1", "2", "2"]
+    assert points["fleet.replicas"].to_list() == [1, 1, 2, 2]
 
 
 def test_a_point_that_cannot_run_loses_no_other(tmp_path, chat):

@@ -70,7 +70,7 @@ impl Books {
         self.timeline.arrival(row.arrival);
         self.timeline.finish(row.end);
         if let Some(first) = row.first_token {
-            self.timeline.first_token(first);
+            self.timeline.first_token(first, first - row.arrival);
         }
         for &at in &reply.pieces {
             self.timeline.tokens(at, 1);

@@ -104,8 +104,8 @@ impl Observer for Books {
     fn happened(&mut self, now: Time, what: &Happened, steps: u64, busy: u64) {
         let (kind, request) = match what {
             Happened::Admitted { request } => (EventKind::Admit, *request),
-            Happened::FirstToken { request, .. } => {
-                self.ledger.timeline.first_token(now);
+            Happened::FirstToken { request, ttft, .. } => {
+                self.ledger.timeline.first_token(now, *ttft);
                 (EventKind::FirstToken, *request)
             }
             Happened::Preempted { request } => (EventKind::Preempt, *request),

@@ -61,7 +61,7 @@ impl Observer for Books<'_> {
 
     fn happened(&mut self, now: Time, what: &Happened, _: u64, _: u64) {
         match what {
-            Happened::FirstToken { .. } => self.ledger.timeline.first_token(now),
+            Happened::FirstToken { ttft, .. } => self.ledger.timeline.first_token(now, *ttft),
             Happened::Gap { span } => self.ledger.gap(*span),
             Happened::Ended(row) => {
                 let sent = self.sent.remove(&row.request).unwrap_or(row.arrival);

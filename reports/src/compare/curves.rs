@@ -59,6 +59,8 @@ fn figure(metric: usize, curves: &[(usize, [Curve; METRICS.len()])], names: &[St
         marks: vec![],
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     })
 }
 

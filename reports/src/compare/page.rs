@@ -7,6 +7,9 @@ use crate::ReportError;
 use crate::figure::Figure;
 use crate::read::RunData;
 
+/// Differing assumptions that stand beside the name of a run.
+const FACTS: usize = 3;
+
 struct RunRow {
     letter: char,
     color: usize,
@@ -48,7 +51,7 @@ struct Page {
     figures: String,
     without_rows: Vec<char>,
     /// How far the runs are to be trusted.
-    trust: Vec<String>,
+    trust: Vec<(String, String)>,
     differing: Vec<(String, Vec<String>)>,
 }
 
@@ -63,7 +66,7 @@ pub fn compare_html(runs: &[RunData]) -> Result<String, ReportError> {
         letter: letter(index),
         color: index + 1,
         name: names[index].clone(),
-        title: run.title().to_owned(),
+        title: own_words(runs, index),
         command: command(run),
     };
     let versions: Vec<&str> = runs.iter().filter_map(|run| run.manifest()["tool_version"].as_str()).collect();
@@ -77,10 +80,32 @@ pub fn compare_html(runs: &[RunData]) -> Result<String, ReportError> {
         groups: GROUPS.iter().map(|&(name, metrics)| Group { name, rows: rows(metrics, runs) }).collect(),
         figures: figures.iter().map(Figure::html).collect(),
         without_rows: runs.iter().enumerate().filter(|(_, run)| !run.has_requests()).map(|(i, _)| letter(i)).collect(),
-        trust: trust(runs),
+        trust: trust(runs)
+            .into_iter()
+            .map(|(letter, text)| {
+                (letter.map_or_else(|| "Trust".to_owned(), |letter| format!("Trust, {letter}")), text)
+            })
+            .collect(),
         differing: differing(runs),
     };
     Ok(page.render()?)
+}
+
+/// What is told of a run beside its name: its title or, where others have the same one, what it assumes otherwise than they do.
+fn own_words(runs: &[RunData], index: usize) -> String {
+    let title = runs[index].title();
+    let twice = runs.iter().filter(|run| run.title() == title).count() > 1;
+    let own: Vec<String> = if twice {
+        differing(runs)
+            .into_iter()
+            .filter(|(what, _)| what != "Trust")
+            .take(FACTS)
+            .map(|(what, values)| format!("{what}: {}", values[index]))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    if own.is_empty() { title.to_owned() } else { format!("{title} – {}", own.join("; ")) }
 }
 
 fn headline(runs: &[RunData], names: &[String]) -> String {

@@ -9,6 +9,13 @@ const CHARACTER: f64 = 7.4;
 /// Height of a row of labels above the plot [px].
 const ROW: f64 = 16.0;
 
+/// Writing into a `String` cannot fail.
+macro_rules! put {
+    ($svg:expr, $($format:tt)*) => {
+        let _ = writeln!($svg, $($format)*);
+    };
+}
+
 /// The plot within the figure [px].
 struct Frame {
     left: f64,
@@ -36,28 +43,25 @@ pub(super) fn svg(figure: &Figure, name: &str, width: u32, height: u32) -> Strin
         left: (labels as f64 * CHARACTER + 10.0).max(34.0),
         right: f64::from(width) - 14.0,
         top: labelled + rug,
-        bottom: f64::from(height) - 40.0,
+        bottom: f64::from(height) - if figure.x.below.is_some() { 40.0 + ROW } else { 40.0 },
     };
+    let Frame { left, right, top, bottom } = frame;
     let (id, title, description) = (&figure.id, escaped(&figure.title), escaped(&figure.description));
     let mut svg = format!(
-        "<svg class=\"{name}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-{name}-t {id}-{name}-d\">\n\
+        "<svg class=\"{name}\" viewBox=\"0 0 {width} {height}\" data-frame=\"{left:.1} {right:.1} {top:.1} {bottom:.1}\" role=\"img\" aria-labelledby=\"{id}-{name}-t {id}-{name}-d\">\n\
          <title id=\"{id}-{name}-t\">{title}</title>\n<desc id=\"{id}-{name}-d\">{description}</desc>\n"
     );
     shades(&mut svg, figure, &frame);
     axes(&mut svg, figure, &frame);
-    for series in &figure.series {
+    for (at, series) in figure.series.iter().enumerate() {
+        put!(svg, "<g data-s=\"{at}\">");
         curve(&mut svg, figure, series, &frame);
+        put!(svg, "</g>");
     }
+    limits(&mut svg, figure, &frame);
     marks(&mut svg, figure, &frame);
     ticks_above(&mut svg, figure, &frame);
     svg + "</svg>\n"
-}
-
-/// Writing into a `String` cannot fail.
-macro_rules! put {
-    ($svg:expr, $($format:tt)*) => {
-        let _ = writeln!($svg, $($format)*);
-    };
 }
 
 /// Narrowest shade that can be seen [px].
@@ -106,7 +110,20 @@ fn axes(svg: &mut String, figure: &Figure, frame: &Frame) {
             free_from = centre + half + 8.0;
         }
     }
-    let y = bottom + 35.0;
+    if let Some((label, names)) = &figure.x.below {
+        let y = bottom + 17.0 + ROW;
+        put!(svg, "<text class=\"tick\" x=\"0\" y=\"{y:.1}\">{}</text>", escaped(label));
+        let mut free_from = label.chars().count() as f64 * CHARACTER + 8.0;
+        for (value, name) in names {
+            let (x, half) = (frame.x(&figure.x, *value), name.chars().count() as f64 * CHARACTER / 2.0);
+            let centre = x.min(right + 14.0 - half);
+            if centre - half >= free_from {
+                put!(svg, "<text class=\"tick mid\" x=\"{centre:.1}\" y=\"{y:.1}\">{}</text>", escaped(name));
+                free_from = centre + half + 8.0;
+            }
+        }
+    }
+    let y = bottom + 35.0 + if figure.x.below.is_some() { ROW } else { 0.0 };
     put!(svg, "<text class=\"unit end\" x=\"{right:.1}\" y=\"{y:.1}\">{}</text>", escaped(&figure.x.label));
 }
 
@@ -161,6 +178,16 @@ fn marks(svg: &mut String, figure: &Figure, frame: &Frame) {
         let width = mark.label.chars().count() as f64 * CHARACTER + 6.0;
         let (class, x) = if x + width <= frame.right { ("start", x + 6.0) } else { ("end", x - 6.0) };
         put!(svg, "<text class=\"note {class} c{color}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(&mark.label));
+    }
+}
+
+/// Targets: a dashed line each over the whole width, its label at the right end, above the line or, at the top, below it.
+fn limits(svg: &mut String, figure: &Figure, frame: &Frame) {
+    for limit in &figure.limits {
+        let (left, right, y) = (frame.left, frame.right, frame.y(&figure.y, limit.y));
+        put!(svg, "<path class=\"mark limit\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>");
+        let y = if y - frame.top < ROW { y + 13.0 } else { y - 5.0 };
+        put!(svg, "<text class=\"note end limit\" x=\"{right:.1}\" y=\"{y:.1}\">{}</text>", escaped(&limit.label));
     }
 }
 

@@ -24,7 +24,7 @@ svg{--paper:#fdfdfb;--ink:#1d2329;--soft:#59636e;--faint:#eceff1;--bad:#a3271f;-
 text{font:12px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;fill:var(--ink)}.heading{font-size:15px;font-weight:600}.tick,.unit{fill:var(--soft)}
 .end{text-anchor:end}.mid{text-anchor:middle}.note{fill:currentColor;font-weight:600}.paper{fill:var(--paper)}
 .grid{stroke:var(--faint);fill:none}.axis{stroke:var(--soft);fill:none}.line{stroke:currentColor;stroke-width:1.75;stroke-linejoin:round;fill:none}
-.again{stroke-dasharray:6 4}.fill{fill:currentColor;opacity:.16;stroke:none}.dot{fill:currentColor}.mark{stroke:currentColor;stroke-width:1.25;stroke-dasharray:5 4;fill:none}
+.again{stroke-dasharray:6 4}.fill{fill:currentColor;opacity:.16;stroke:none}.dot{fill:currentColor}.mark{stroke:currentColor;stroke-width:1.25;stroke-dasharray:5 4;fill:none}.limit{color:var(--bad)}
 .shade{fill:var(--bad);opacity:.16}.event{stroke:var(--bad);stroke-width:1.5}
 .c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}.c6{color:var(--c6)}
 </style>
@@ -107,6 +107,8 @@ mod tests {
             marks: vec![],
             rug: None,
             shades: None,
+            limits: vec![],
+            notes: vec![],
         };
         let svg = figure.svg();
         assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));

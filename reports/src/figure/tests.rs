@@ -20,8 +20,25 @@ fn linear_axes_are_round() {
 fn time_axes_choose_their_unit() {
     assert_eq!(Axis::time(90.0).label, "simulated time [s]");
     assert_eq!(labels(&Axis::time(1200.0)), ["0", "5", "10", "15", "20"]);
+    assert_eq!(labels(&Axis::time(210.0)), ["0", "0.5", "1", "1.5", "2", "2.5", "3", "3.5"]);
     assert_eq!(labels(&Axis::time(86_400.0)), ["0", "3", "6", "9", "12", "15", "18", "21", "24"]);
     assert_eq!(Axis::time(1e7).label, "simulated time [days]");
+}
+
+#[test]
+fn clock_axes_name_whole_hours_and_days() {
+    // 2023-11-16 18:17:03.
+    let zero = 1_700_158_623;
+    let axis = Axis::clock(zero, 3.0 * 3600.0);
+    assert_eq!(labels(&axis), ["18:30", "19:00", "19:30", "20:00", "20:30", "21:00"]);
+    assert!((axis.ticks[0].0 - 777.0).abs() < 1e-9, "{axis:?}");
+    assert_eq!(axis.label, "time of the trace, from 2023-11-16 18:17");
+    assert_eq!(
+        labels(&Axis::clock(zero, 9.0 * 3600.0)),
+        ["19:00", "20:00", "21:00", "22:00", "23:00", "17 Nov", "01:00", "02:00", "03:00"]
+    );
+    assert_eq!(labels(&Axis::clock(zero, 5.0 * 86_400.0)).first(), Some(&"17 Nov"));
+    assert_eq!(labels(&Axis::clock(zero, 4.0)), ["18:17:03", "18:17:04", "18:17:05", "18:17:06", "18:17:07"]);
 }
 
 #[test]
@@ -49,6 +66,8 @@ fn figure() -> Figure {
         marks: vec![Mark { x: 9.9, label: "limit".into(), color: 2 }],
         rug: Some(Rug { label: "preemptions".into(), ticks: vec![(5.0, 0.5)] }),
         shades: Some(Shades { label: "down".into(), spans: vec![(2.0, 4.0), (9.0, 9.0)] }),
+        limits: vec![Limit { y: 3.5, label: "at most".into() }],
+        notes: vec![],
     }
 }
 

@@ -5,7 +5,7 @@ use overbook_sim::results::summary::Batches;
 use overbook_sim::results::timeline::Bin;
 use overbook_sim::time::Span;
 
-use crate::figure::{Axis, Figure, Mark, Rug, Series, Style};
+use crate::figure::{Axis, Figure, Limit, Mark, Rug, Series, Shown, Style};
 use crate::format::{self, Unit, count, number};
 use crate::report::{Report, Side};
 
@@ -24,13 +24,20 @@ pub(super) fn over_time(report: &Report) -> Vec<Figure> {
     if bins.is_empty() {
         return Vec::new();
     }
-    let mut figures = vec![rates(&bins), queue(&bins), kv(report, &bins)];
+    let mut figures: Vec<Figure> =
+        [Some(rates(&bins)), first_tokens(report, &bins), Some(queue(&bins)), Some(kv(report, &bins))]
+            .into_iter()
+            .flatten()
+            .collect();
     figures.extend(crate::power::over_time(&report.summary));
     let shades = crate::outages::shades(&report.summary);
     for figure in &mut figures {
         if let Some((shades, words)) = &shades {
             figure.shades = Some(shades.clone());
             figure.description = format!("{} {words}", figure.description);
+        }
+        if let Some(zero) = report.clock {
+            figure.x = Axis::clock(zero, figure.x.to);
         }
     }
     figures
@@ -92,7 +99,61 @@ fn rates(bins: &[Bin]) -> Figure {
         marks: vec![],
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     }
+}
+
+/// Mean times to first token over time, with the targets and the worst stretches; `None` if no token came.
+fn first_tokens(report: &Report, bins: &[Bin]) -> Option<Figure> {
+    // Where no first token came, nothing is known: the curve has no point.
+    let group = |group: &[Bin]| {
+        let tokens: u64 = group.iter().map(|bin| bin.first_tokens).sum();
+        let seconds: f64 = group.iter().filter_map(|bin| Some(bin.ttft_mean? * bin.first_tokens as f64)).sum();
+        let middle = f64::midpoint(group[0].from.as_secs_f64(), group[group.len() - 1].to.as_secs_f64());
+        (tokens > 0).then(|| (middle, seconds / tokens as f64))
+    };
+    let points: Vec<(f64, f64)> = bins.chunks(bins.len().div_ceil(POINTS)).filter_map(group).collect();
+    let top = points.iter().map(|point| point.1).fold(0.0, f64::max);
+    if points.is_empty() || top <= 0.0 {
+        return None;
+    }
+    let targets = report.verdicts.iter().filter(|verdict| verdict.metric.starts_with("ttft_"));
+    let mut limits: Vec<Limit> = targets
+        .map(|verdict| Limit { y: verdict.target, label: format!("{} {}", verdict.label(), verdict.target_text()) })
+        .collect();
+    if let Some(promise) = report.summary.slo.ttft {
+        let limit = promise.as_secs_f64();
+        limits.push(Limit { y: limit, label: format!("TTFT ≤ {}", Unit::Seconds.short(limit)) });
+    }
+    let worst = crate::worst::of(&report.timeline, report.summary.last_end);
+    let marks = worst.first().map(|one| Mark {
+        x: f64::midpoint(one.from, one.to),
+        label: format!("worst: {}, mean {}", crate::worst::when(one, report.clock), format::seconds(one.ttft)),
+        color: 2,
+    });
+    let low = points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let top = limits.iter().map(|limit| limit.y).fold(top, f64::max);
+    let curve = series("mean of the first tokens that came then", 2, Style::Line, points);
+    // Bursts and targets lie far above quiet hours.
+    let y = if top > 20.0 * low && low > 0.0 {
+        Axis::log_time("logarithmic", low, top)
+    } else {
+        Axis::linear("s", top).shown(Shown::Seconds)
+    };
+    Some(Figure {
+        id: "first-tokens".into(),
+        title: "Time to first token".into(),
+        description: format!("Mean over time, without the front end's share. {}", peak(&curve)),
+        x: time_axis(bins),
+        y,
+        series: vec![curve],
+        marks: marks.into_iter().collect(),
+        rug: None,
+        shades: None,
+        limits,
+        notes: vec![],
+    })
 }
 
 fn queue(bins: &[Bin]) -> Figure {
@@ -111,6 +172,8 @@ fn queue(bins: &[Bin]) -> Figure {
         marks: vec![],
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     }
 }
 
@@ -138,6 +201,8 @@ fn kv(report: &Report, bins: &[Bin]) -> Figure {
         series: vec![series("in use", 3, Style::Area, used)],
         marks: vec![],
         shades: None,
+        limits: vec![],
+        notes: vec![],
         rug: (preemptions > 0).then(|| Rug { label: format!("preemptions ({})", count(preemptions as f64)), ticks }),
     }
 }
@@ -176,6 +241,8 @@ pub(super) fn distribution(report: &Report) -> Option<Figure> {
         marks,
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     })
 }
 
@@ -216,6 +283,8 @@ fn batch_sizes(seqs: &Histogram) -> Option<Figure> {
         marks: vec![Mark { x: mean, label: format!("mean {}", number(mean)), color: 1 }],
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     })
 }
 
@@ -238,6 +307,8 @@ fn step_times(time: &Histogram) -> Option<Figure> {
         marks: [mark(0.5, "p50"), mark(0.99, "p99")].into_iter().flatten().collect(),
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     })
 }
 

@@ -1,7 +1,8 @@
 //! Figures of a plan.
 
-use super::{LoadPoint, Plan};
-use crate::figure::{Axis, Figure, Mark, Series, Style};
+use super::{LoadPoint, Plan, Tried};
+use crate::figure::{Axis, Figure, Limit, Mark, Series, Style};
+use crate::format::number;
 
 /// Lines of a figure at most.
 const LINES: usize = 6;
@@ -16,19 +17,23 @@ pub(super) fn figures(plan: &Plan) -> Vec<Figure> {
     all
 }
 
-/// The bound of a metric among the promises, as the answer's lines say it: `TTFT p99 1.40 s ≤ 2 s` has 2.
-fn bound(plan: &Plan, metric: &str) -> Option<(String, f64)> {
-    let line = plan.promises.iter().find(|line| line.to_lowercase().starts_with(metric))?;
-    let (name, value) = line.rsplit_once("≤ ")?;
-    let (number, unit) = value.trim().split_once(' ')?;
-    let scale = match unit {
-        "s" => 1.0,
-        "ms" => 1e-3,
-        "µs" => 1e-6,
-        "min" => 60.0,
-        _ => return None,
+/// The bounds of a metric among the promises, as the answer's lines say them: `TTFT p99 ≤ 2 s` has 2.
+fn bounds(plan: &Plan, metric: &str) -> Vec<Limit> {
+    let lines = plan.promises.iter().filter(|line| line.to_lowercase().starts_with(metric));
+    let limit = |line: &String| {
+        let (_, value) = line.rsplit_once("≤ ")?;
+        let (number, unit) = value.trim().split_once(' ')?;
+        let scale = match unit {
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "µs" => 1e-6,
+            "min" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        Some(Limit { y: number.replace(',', "").parse::<f64>().ok()? * scale, label: line.clone() })
     };
-    Some((format!("{}≤ {value}", name.trim_start()), number.replace(',', "").parse::<f64>().ok()? * scale))
+    lines.filter_map(limit).collect()
 }
 
 /// A median and a 99th percentile.
@@ -45,27 +50,27 @@ fn latency(plan: &Plan, id: &str, title: &str, metric: &str, of: fn(&LoadPoint) 
         return None;
     }
     let to = plan.curve.iter().map(|point| point.factor).fold(0.0, f64::max);
-    let mut series = vec![
+    let series = vec![
         Series { label: "median".to_owned(), color: 1, style: Style::Dots, points: median },
         Series { label: "99th percentile".to_owned(), color: 2, style: Style::Dots, points: tail },
     ];
-    let mut top = most;
-    if let Some((label, value)) = bound(plan, metric) {
-        top = top.max(value);
-        series.push(Series {
-            label: format!("promised: {label}"),
-            color: 9,
-            style: Style::Line,
-            points: vec![(0.0, value), (to, value)],
-        });
-    }
+    let limits = bounds(plan, metric);
+    let top = limits.iter().map(|limit| limit.y).fold(most, f64::max);
+    let note = |point: &LoadPoint| {
+        let kept = if point.kept { "" } else { ", promises missed" };
+        format!("{} requests/s{kept}", number(point.requests_per_s))
+    };
+    // A point without a value is not drawn.
+    let notes =
+        |pick: fn(Latencies) -> Option<f64>| plan.curve.iter().filter(|p| pick(of(p)).is_some()).map(note).collect();
+    let notes = vec![notes(|pair| pair.0), notes(|pair| pair.1)];
     let today = Mark { x: 1.0, label: "today".to_owned(), color: 3 };
     let knee = plan.headroom.first().map(|one| Mark {
         x: one.factor,
         label: format!("holds until {:.2}×", one.factor),
         color: 4,
     });
-    let y = Axis::log_time("seconds", least.min(top), top);
+    let y = Axis::log_time("logarithmic", least.min(top), top);
     let described = plan.curve.iter().filter_map(|point| Some(format!("{:.2}×: {:.4} s", point.factor, of(point).1?)));
     Some(Figure {
         id: id.to_owned(),
@@ -77,41 +82,39 @@ fn latency(plan: &Plan, id: &str, title: &str, metric: &str, of: fn(&LoadPoint) 
         marks: std::iter::once(today).chain(knee).collect(),
         rug: None,
         shades: None,
+        limits,
+        notes,
     })
 }
 
 /// Fleets whose trial ended, by what they cost and how near they come to the promise.
 fn pareto(plan: &Plan) -> Option<Figure> {
     let priced = !plan.tried.is_empty() && plan.tried.iter().all(|one| one.usd_per_hour.is_some());
-    let cost = |one: &super::Tried| one.usd_per_hour.filter(|_| priced).unwrap_or(f64::from(one.gpus));
+    let cost = |one: &Tried| one.usd_per_hour.filter(|_| priced).unwrap_or(f64::from(one.gpus));
     let mut series: Vec<Series> = Vec::new();
-    for one in &plan.tried {
+    let mut notes: Vec<Vec<String>> = Vec::new();
+    let mut tried: Vec<&Tried> = plan.tried.iter().collect();
+    tried.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+    for one in tried {
         let point = (cost(one), one.nearest_to_bound.min(3.0));
         let known = series.iter().position(|line| line.label == one.shape);
         match known {
-            Some(at) => series[at].points.push(point),
-            None if series.len() < LINES => series.push(Series {
-                label: one.shape.clone(),
-                color: series.len() as u8 + 1,
-                style: Style::Marks,
-                points: vec![point],
-            }),
+            Some(at) => {
+                series[at].points.push(point);
+                notes[at].push(fleet(one));
+            }
+            None if series.len() < LINES => {
+                let (color, points) = (series.len() as u8 + 1, vec![point]);
+                series.push(Series { label: one.shape.clone(), color, style: Style::Marks, points });
+                notes.push(vec![fleet(one)]);
+            }
             None => {}
         }
-    }
-    for line in &mut series {
-        line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     let most = plan.tried.iter().map(cost).fold(0.0, f64::max);
     if series.iter().map(|line| line.points.len()).sum::<usize>() < 2 {
         return None;
     }
-    series.push(Series {
-        label: "the promise".to_owned(),
-        color: 9,
-        style: Style::Line,
-        points: vec![(0.0, 1.0), (most, 1.0)],
-    });
     let top = plan.tried.iter().map(|one| one.nearest_to_bound.min(3.0)).fold(1.0, f64::max);
     Some(Figure {
         id: "cost-promise".to_owned(),
@@ -125,37 +128,73 @@ fn pareto(plan: &Plan) -> Option<Figure> {
         marks: Vec::new(),
         rug: None,
         shades: None,
+        limits: vec![Limit { y: 1.0, label: "the promise".to_owned() }],
+        notes,
     })
 }
 
-/// What a user sees against what a GPU gives.
-fn speeds(plan: &Plan) -> Option<Figure> {
-    let mut points: Vec<(f64, f64)> = plan
-        .tried
-        .iter()
-        .filter(|one| one.kept)
-        .filter_map(|one| Some((one.tokens_per_s_per_user?, one.tokens_per_s_per_gpu?)))
-        .collect();
-    points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if points.len() < 2 {
+/// What a pointer reads of a fleet.
+fn fleet(one: &Tried) -> String {
+    let price = one.usd_per_hour.map_or_else(String::new, |usd| format!(", ${} an hour", number(usd)));
+    format!("{}: {} GPUs, replicas {}{price}", one.shape, one.gpus, one.replicas)
+}
+
+/// Dollars of a million output tokens of a fleet while the load lasts.
+fn per_mtoken(one: &Tried) -> Option<f64> {
+    let tokens = one.tokens_per_s_per_gpu? * f64::from(one.gpus) * 3600.0;
+    (tokens > 0.0).then(|| one.usd_per_hour.map(|usd| usd / tokens * 1e6))?
+}
+
+/// What a user sees against what a GPU gives, and against what a million tokens cost.
+fn speeds(plan: &Plan) -> Vec<Figure> {
+    let gpu =
+        speed(plan, "user-gpu", ("Tokens per second: a user's against a GPU's", "output tokens/s per GPU"), |one| {
+            one.tokens_per_s_per_gpu
+        });
+    let usd = speed(
+        plan,
+        "user-dollar",
+        ("A user's tokens per second against money", "$ per million output tokens"),
+        per_mtoken,
+    );
+    gpu.into_iter().chain(usd).collect()
+}
+
+fn speed(plan: &Plan, id: &str, (title, label): (&str, &str), of: fn(&Tried) -> Option<f64>) -> Option<Figure> {
+    let group = |kept: bool| {
+        let mut found: Vec<(f64, f64, String)> = plan
+            .tried
+            .iter()
+            .filter(|one| one.kept == kept)
+            .filter_map(|one| Some((one.tokens_per_s_per_user?, of(one)?, fleet(one))))
+            .collect();
+        found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        found
+    };
+    let groups = [("keep the promises", 1, group(true)), ("miss a promise", 2, group(false))];
+    let all = || groups.iter().flat_map(|(.., found)| found);
+    if all().count() < 2 {
         return None;
     }
-    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y): (f64, f64), point| (x.max(point.0), y.max(point.1)));
+    let (x, y) = all().fold((0.0, 0.0), |(x, y): (f64, f64), point| (x.max(point.0), y.max(point.1)));
+    let filled = || groups.iter().filter(|(.., found)| !found.is_empty());
+    let series = filled().map(|(label, color, found)| Series {
+        label: (*label).to_owned(),
+        color: *color,
+        style: Style::Marks,
+        points: found.iter().map(|point| (point.0, point.1)).collect(),
+    });
     Some(Figure {
-        id: "user-gpu".to_owned(),
-        title: "Tokens per second: a user's against a GPU's".to_owned(),
-        description: "Fleets that keep the promises, by the median speed that a user sees and the output of a GPU"
-            .to_owned(),
-        x: Axis::linear("tokens/s that a user sees", x),
-        y: Axis::linear("output tokens/s per GPU", y),
-        series: vec![Series {
-            label: "fleets that keep the promises".to_owned(),
-            color: 1,
-            style: Style::Marks,
-            points,
-        }],
+        id: id.to_owned(),
+        title: title.to_owned(),
+        description: format!("Fleets by the median speed that a user sees, and {label}"),
+        x: Axis::linear("tokens/s that the median user sees", x),
+        y: Axis::linear(label, y),
+        series: series.collect(),
         marks: Vec::new(),
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: filled().map(|(.., found)| found.iter().map(|point| point.2.clone()).collect()).collect(),
     })
 }

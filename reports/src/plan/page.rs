@@ -1,12 +1,15 @@
 //! The page of a plan.
 
 use askama::Template;
+use overbook_sim::results::trust::Trust;
 
 use super::text::{a_month, headroom_line, times};
 use super::{Plan, chart};
-use crate::ReportError;
 use crate::figure::Figure;
-use crate::format::number;
+use crate::format::{Unit, number};
+use crate::table::Table;
+use crate::tornado::{Bar, Tornado};
+use crate::{Report, ReportError};
 
 /// Rows of the ledger on the page; the file has all.
 const LEDGER_SHOWN: usize = 60;
@@ -17,6 +20,8 @@ struct Page<'a> {
     plan: &'a Plan,
     /// Whether there is an answer, and it is a sure one.
     sure: bool,
+    /// The answer, and what else is said of it.
+    sentences: (&'a str, &'a str),
     keys: Vec<(&'static str, String, String)>,
     headroom: Vec<(String, String)>,
     growth: Vec<[String; 4]>,
@@ -25,6 +30,14 @@ struct Page<'a> {
     ledger: Vec<[String; 5]>,
     left_out: usize,
     trust: String,
+    /// How far the figures are to be trusted, in columns.
+    errors: Vec<[String; 4]>,
+    /// Of what, its share in percent, and the same in words.
+    uses: Vec<(String, Option<String>, String)>,
+    tornado: String,
+    /// Charts over time, and tables of the worst minutes and of outages.
+    over_time: String,
+    tables: Vec<Table>,
 }
 
 pub(super) fn html(plan: &Plan) -> Result<String, ReportError> {
@@ -45,6 +58,7 @@ pub(super) fn html(plan: &Plan) -> Result<String, ReportError> {
     let page = Page {
         plan,
         sure: plan.answer.is_some() && !plan.too_close_to_call,
+        sentences: plan.sentence.split_once(". ").unwrap_or((&plan.sentence, "")),
         keys: keys(plan),
         headroom: plan.headroom.iter().map(|one| (one.growth.clone(), headroom_line(one))).collect(),
         growth: growth.collect(),
@@ -53,8 +67,49 @@ pub(super) fn html(plan: &Plan) -> Result<String, ReportError> {
         ledger: ledger.collect(),
         left_out: plan.ledger.len().saturating_sub(LEDGER_SHOWN),
         trust: plan.trust.as_ref().map_or_else(String::new, ToString::to_string),
+        errors: plan.trust.iter().map(errors).collect(),
+        uses: plan.uses.iter().map(|one| (one.of.clone(), one.share.map(percent), one.text.clone())).collect(),
+        tornado: tornado(plan),
+        over_time: plan.run.iter().flat_map(|run| crate::html::over_time(run)).map(|figure| figure.html()).collect(),
+        tables: plan.run.iter().flat_map(|run| tables(run)).filter(|table| !table.rows.is_empty()).collect(),
     };
     Ok(page.render()?)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}", share.clamp(0.0, 1.0) * 100.0)
+}
+
+fn tables(run: &Report) -> [Table; 2] {
+    let summary = &run.summary;
+    [crate::worst::table(&run.timeline, summary.last_end, run.clock), crate::outages::table(summary)]
+}
+
+/// Standing, measured runs, their median error, and by what the answer lies outside of what was measured.
+fn errors(trust: &Trust) -> [String; 4] {
+    let (runs, error) = trust.runs.as_ref().map_or_else(
+        || ("none".to_owned(), "–".to_owned()),
+        |runs| {
+            let within = Unit::Share.short(runs.within);
+            (format!("{} of {} within {within}", runs.confirmed, runs.of), Unit::Share.show(runs.error))
+        },
+    );
+    let why = trust.standing.why();
+    [trust.standing.name().to_owned(), runs, error, if why.is_empty() { "–".to_owned() } else { why }]
+}
+
+/// What the price of tokens hangs on.
+fn tornado(plan: &Plan) -> String {
+    let Some(base) = plan.answer.as_ref().and_then(|fleet| fleet.usd_per_mtoken) else { return String::new() };
+    let bar = |one: &super::Sensitivity| {
+        let told = |usd: f64, sign: &str| (usd, format!("${} ({sign} 20 %)", number(usd)));
+        let (less, more) = (told(one.less, "−"), told(one.more, "+"));
+        let (low, high) = if one.less <= one.more { (less, more) } else { (more, less) };
+        Bar { name: one.of.clone(), ends: (low.0, high.0), told: (low.1, high.1) }
+    };
+    let bars = plan.sensitivity.iter().map(bar).collect();
+    let told = format!("Around ${}: one thing is a fifth less or more, all else the same.", number(base));
+    Tornado { title: "$ per million output tokens".to_owned(), base, told, bars }.html()
 }
 
 /// The main figures: name, value, what it means.

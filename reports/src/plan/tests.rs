@@ -1,5 +1,6 @@
 use overbook_sim::results::trust::{MeasuredRuns, Standing};
 
+use super::files::COLUMNS;
 use super::*;
 
 #[expect(clippy::too_many_lines, reason = "every field of a plan, once")]
@@ -84,6 +85,15 @@ fn plan() -> Plan {
         command: "overbook plan x.yaml".to_owned(),
         plan_hash: "abc".to_owned(),
         tool: "overbook 0".to_owned(),
+        uses: vec![
+            Use { of: "KV memory".to_owned(), share: Some(0.73), text: "73 % at most".to_owned() },
+            Use { of: "Power".to_owned(), share: None, text: "not weighed".to_owned() },
+        ],
+        sensitivity: vec![
+            Sensitivity { of: "price of a GPU hour".to_owned(), less: 1.016, more: 1.524 },
+            Sensitivity { of: "load".to_owned(), less: 1.5875, more: 1.0583 },
+        ],
+        run: Some(Box::new(crate::sample::report())),
         ledger: vec![LedgerRow {
             shape: "h200, TP 2, together".to_owned(),
             gpu: "h200".to_owned(),
@@ -121,7 +131,7 @@ fn the_terminal_begins_with_the_answer_and_says_why_others_lost() {
 fn the_page_has_the_figures_with_the_promise_and_the_knee() {
     let page = plan().html().expect("a page");
     assert!(page.contains("How many &#60;GPUs&#62;?") || page.contains("How many &lt;GPUs&gt;?"), "escaped");
-    assert!(page.contains("holds until 1.24×") && page.contains("promised: TTFT p99 ≤ 2 s"));
+    assert!(page.contains("holds until 1.24×") && page.contains(">TTFT p99 ≤ 2 s</text>"));
     for id in ["ttft-load", "cost-promise"] {
         assert!(page.contains(&format!("<figure id=\"{id}\">")), "{id}");
     }
@@ -143,4 +153,40 @@ fn the_files_hold_numbers_and_the_ledger_quotes() {
     assert_eq!(csv.lines().next(), Some(COLUMNS.trim_end()));
     let row = "\"h200, TP 2, together\",h200,2,together,7,1,14,,window,lost,TPOT p99 51.3 ms > 50 ms";
     assert_eq!(csv.lines().nth(1), Some(row));
+}
+
+#[test]
+fn the_page_has_the_headroom_the_worst_minutes_and_what_the_price_hangs_on() {
+    let page = plan().html().expect("a page");
+    for there in [
+        "--share:73.0%",
+        "not weighed",
+        "<h2>Worst minutes</h2>",
+        "<figure id=\"first-tokens\">",
+        "price of a GPU hour",
+    ] {
+        assert!(page.contains(there), "{there}");
+    }
+    assert!(page.contains("h200, TP 1, \\u003cb>: 11 GPUs, replicas 11"), "a fleet under the pointer, escaped");
+    let without = Plan { run: None, uses: Vec::new(), sensitivity: Vec::new(), ..plan() }.html().expect("a page");
+    assert!(!without.contains("Worst minutes") && !without.contains("style=\"--share"));
+}
+
+#[test]
+fn a_plan_is_written_as_text_and_tables() {
+    let plan = plan();
+    let text = plan.markdown();
+    assert!(text.starts_with("# How many &lt;GPUs>?\n\n**11 × h200 keep the promises.**\n"), "{text}");
+    for there in
+        ["- faster: holds until 1.24×", "| h200, TP 2, together | 16 | 8 |", "```sh\noverbook plan x.yaml\n```"]
+    {
+        assert!(text.contains(there), "{there}: {text}");
+    }
+    assert_eq!(plan.load_csv().lines().nth(2), Some("1,20,0.7,1.4,,,true"));
+    let file =
+        parquet::file::reader::SerializedFileReader::new(bytes::Bytes::from(plan.ledger_parquet().expect("encodes")));
+    let file = file.expect("a file");
+    let schema = parquet::file::reader::FileReader::metadata(&file).file_metadata().schema_descr().clone();
+    let names: Vec<String> = schema.columns().iter().map(|column| column.name().to_owned()).collect();
+    assert_eq!(names.join(","), COLUMNS.trim_end(), "the columns of ledger.csv");
 }

@@ -1,7 +1,8 @@
 //! How much load keeps the promise.
 
 use super::Study;
-use super::chart::{leading_number, line_of, unit_after};
+use super::chart::line_of;
+use crate::axes::{number_before, unit_after};
 
 /// A point on its line: where it lies on the first axis, as a number and as written, and whether it keeps the promise.
 type Place<'s> = (f64, &'s str, bool);
@@ -20,8 +21,8 @@ impl Study {
         let mut lines: Vec<(String, Vec<Place<'_>>)> = Vec::new();
         for point in &self.points {
             let (place, kept) = (point.coordinates[0].as_str(), point.kept == Some(true));
-            let Some(number) = leading_number(place) else { return Vec::new() };
-            let label = line_of(self, point);
+            let Some(number) = number_before(place) else { return Vec::new() };
+            let label = line_of(self, point, 0);
             let at = lines.iter().position(|(line, _)| *line == label).unwrap_or_else(|| {
                 lines.push((label, Vec::new()));
                 lines.len() - 1

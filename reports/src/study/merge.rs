@@ -4,8 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use super::trust::COLUMNS;
-use super::{REPLICATES, Study, StudyPoint};
+use serde_json::Value;
+
+use super::{PointTarget, REPLICATES, Study, StudyPoint};
 use crate::ReportError;
+use crate::axes::path_and_unit;
+use crate::report::Side;
 
 /// File name of a study's points.
 pub const STUDY: &str = "study.csv";
@@ -29,6 +33,8 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
     let mut csv = csv::Reader::from_reader(text.as_slice());
     let header = csv.headers().map_err(|error| wrong(error.to_string()))?.clone();
     let axes = header.iter().take_while(|name| !is_metric(name)).count();
+    // The scenario writes quantities with their units, which stand in the head.
+    let heads: Vec<(&str, &str)> = header.iter().take(axes).map(path_and_unit).collect();
     // Studies of earlier versions do not say how far their points are to be trusted.
     let metrics = header.iter().position(|name| name == COLUMNS[0]).unwrap_or(header.len());
     let mut points = Vec::new();
@@ -40,14 +46,16 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
             text => text.parse().map(Some).map_err(|_| wrong(format!("line {line}: {name} is {text:?}, not a number"))),
         };
         let values = header.iter().zip(record.iter()).take(metrics).skip(axes).map(value).collect::<Result<_, _>>()?;
-        let coordinates = record.iter().take(axes).map(str::to_owned).collect();
+        let written = |(text, (_, unit)): (&str, &(&str, &str))| format!("{text}{unit}");
+        let coordinates = record.iter().zip(&heads).map(written).collect();
         let trust = super::trust::read(&record.iter().skip(metrics).collect::<Vec<_>>());
-        points.push(StudyPoint { coordinates, values, trust, remarks: Vec::new(), kept: None });
+        let targets = targets(dir, points.len());
+        points.push(StudyPoint { coordinates, values, trust, remarks: Vec::new(), kept: None, targets });
     }
     let names = |from: usize, to: usize| header.iter().take(to).skip(from).map(str::to_owned).collect();
     Ok(Study {
         title: dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        axes: names(0, axes),
+        axes: heads.iter().map(|(path, _)| (*path).to_owned()).collect(),
         metrics: names(axes, metrics),
         points,
         verdicts: Vec::new(),
@@ -57,9 +65,33 @@ pub fn read(dir: &Path, is_metric: impl Fn(&str) -> bool) -> Result<Study, Repor
         left_out: String::new(),
         sorted: String::new(),
         calibration: String::new(),
+        assumptions: Vec::new(),
+        plan_hash: String::new(),
         command: String::new(),
         tool: String::new(),
     })
+}
+
+/// The targets of a point, judged, as its summary has them; none where it was not run, or is of an earlier version.
+fn targets(dir: &Path, point: usize) -> Vec<PointTarget> {
+    let read = || -> Option<Vec<PointTarget>> {
+        let text = fs::read_to_string(dir.join(format!("point-{point:04}.summary.json"))).ok()?;
+        let summary: Value = serde_json::from_str(&text).ok()?;
+        let target = |target: &Value| {
+            let (side, bound) = match (target["at_most"].as_f64(), target["at_least"].as_f64()) {
+                (Some(most), _) => (Side::AtMost, most),
+                (None, least) => (Side::AtLeast, least?),
+            };
+            Some(PointTarget {
+                metric: target["metric"].as_str()?.to_owned(),
+                side,
+                bound,
+                met: target["met"].as_bool()?,
+            })
+        };
+        summary["targets"].as_array()?.iter().map(target).collect()
+    };
+    read().unwrap_or_default()
 }
 
 /// One study of all points, with a last axis that says which study they are from. Figures that only some studies have are empty
@@ -103,6 +135,7 @@ pub fn merge(studies: &[Study]) -> Result<Study, ReportError> {
             trust: point.trust.clone(),
             remarks: point.remarks.clone(),
             kept: point.kept,
+            targets: point.targets.clone(),
         }));
     }
     // The same place of all studies side by side, in the order of the first.

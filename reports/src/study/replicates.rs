@@ -2,7 +2,7 @@
 
 use overbook_sim::results::trust::Standing;
 
-use super::{Study, StudyPoint, quoted};
+use super::{PointTarget, Study, StudyPoint, quoted};
 use crate::format::Unit;
 use overbook_sim::results::interval::Interval;
 
@@ -46,6 +46,7 @@ impl Study {
             trust: group.iter().filter_map(|point| point.trust.clone()).max_by_key(|trust| doubt(&trust.standing)),
             remarks: Vec::new(),
             kept: group.iter().map(|point| point.kept).try_fold(true, |all, kept| Some(all && kept?)),
+            targets: kept_by_all(group),
         });
         let study =
             Study { axes: self.axes[..axes].to_vec(), points: points.collect(), replicated: false, ..self.clone() };
@@ -56,11 +57,12 @@ impl Study {
     /// `None` without seeds.
     pub fn replicates_csv(&self) -> Option<String> {
         let means = self.means()?;
-        let axes = means.study.axes.iter().map(|axis| quoted(axis)).chain(["seeds".to_owned()]);
+        let columns = means.study.columns();
+        let axes = columns.iter().map(|(head, _)| quoted(head)).chain(["seeds".to_owned()]);
         let of = |metric: &String| [metric.clone(), format!("{metric}_low"), format!("{metric}_high")];
         let mut csv = axes.chain(self.metrics.iter().flat_map(of)).collect::<Vec<_>>().join(",") + "\n";
-        for (at, point) in means.study.points.iter().enumerate() {
-            let places = point.coordinates.iter().map(|place| quoted(place)).chain([means.seeds[at].to_string()]);
+        for at in 0..means.study.points.len() {
+            let places = columns.iter().map(|(_, cells)| quoted(&cells[at])).chain([means.seeds[at].to_string()]);
             let cells = means.intervals[at].iter().flat_map(|interval| match interval {
                 None => [String::new(), String::new(), String::new()],
                 Some(Interval { mean, half, .. }) => {
@@ -99,6 +101,13 @@ impl Means {
         }
         (self.study.header(), rows)
     }
+}
+
+/// The targets of a setting: met where every seed meets them.
+fn kept_by_all(group: &[&StudyPoint]) -> Vec<PointTarget> {
+    let met = |at: usize| group.iter().all(|point| point.targets.get(at).is_some_and(|target| target.met));
+    let of = |(at, target): (usize, &PointTarget)| PointTarget { met: met(at), ..target.clone() };
+    group[0].targets.iter().enumerate().map(of).collect()
 }
 
 /// The less is known, the more.

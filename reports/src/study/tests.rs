@@ -12,6 +12,7 @@ fn study() -> Study {
                 values: vec![(rate < 16.0).then(|| slow * 0.1 / (1.0 - rate / 16.0)), Some(1.0 - rate / 40.0)],
                 trust: None,
                 kept: None,
+                targets: Vec::new(),
             });
         }
     }
@@ -27,6 +28,8 @@ fn study() -> Study {
         left_out: String::new(),
         sorted: String::new(),
         calibration: "Cost model: roofline; extrapolated.".into(),
+        assumptions: vec![("Model".into(), "llama <8b>".into())],
+        plan_hash: "abc123".into(),
         command: "overbook run study.yaml".into(),
         tool: "overbook 0.1.0".into(),
     }
@@ -39,9 +42,9 @@ fn csv_is_exact_and_quoted() {
     let csv = study.csv();
     let lines: Vec<_> = csv.lines().collect();
     let trust = "trust,trust_why,trust_runs_confirmed,trust_runs,trust_within,trust_error";
-    assert_eq!(lines[0], format!("workload.rate,router,ttft_p99,goodput_fraction,{trust}"));
-    assert!(lines[1].starts_with("2/s,\"a,\"\"b\"\"\",0.18285714285714"), "{}", lines[1]);
-    assert_eq!(lines[5], "16/s,round-robin,,0.6,,,,,,");
+    assert_eq!(lines[0], format!("workload.rate [/s],router,ttft_p99,goodput_fraction,{trust}"));
+    assert!(lines[1].starts_with("2,\"a,\"\"b\"\"\",0.18285714285714"), "{}", lines[1]);
+    assert_eq!(lines[5], "16,round-robin,,0.6,,,,,,");
 }
 
 #[test]
@@ -77,7 +80,8 @@ fn every_point_says_how_far_it_is_to_be_trusted() {
     assert!(study.csv().contains(",0.9,prior,no measured run of vllm on mi300x,,,,\n"));
     assert!(study.csv().contains(",extrapolated,8 tensor_parallel (1 to 4),19,21,0.1,0.0262\n"), "{}", study.csv());
     let html = study.html().expect("renders");
-    assert!(html.contains(line) && html.contains("no measured run of vllm on mi300x"));
+    assert!(html.contains("<td>19 of 21 within 10 %</td><td>2.62 %</td>"), "{html}");
+    assert!(html.contains("no measured run of vllm on mi300x"));
     let home = tempfile::tempdir().expect("temp dir");
     std::fs::write(home.path().join(STUDY), study.csv()).expect("written");
     let is_metric = |name: &str| name == "ttft_p99" || name == "goodput_fraction";
@@ -126,7 +130,7 @@ fn long_values_of_an_axis_are_numbered() {
         tiers.clone_into(&mut point.coordinates[0]);
     }
     let html = study.html().expect("renders");
-    assert!(html.contains(">engine.prefix_cache.tiers, numbered as in the table</text>"), "{html}");
+    assert!(html.contains(">Tiers, numbered as in the table</text>"), "{html}");
     for number in 1..=3 {
         assert!(
             html.contains(&format!("\">{number}</text>")) && html.contains(&format!(">{number}: [")),
@@ -145,10 +149,12 @@ fn long_values_of_an_axis_are_numbered() {
 #[test]
 fn the_page_has_a_figure_per_metric_with_a_line_per_other_coordinate() {
     let html = study().html().expect("renders");
-    assert_eq!(html.matches("<figure").count(), 2);
-    assert!(html.contains("router = join-shortest-queue") && html.contains("workload.rate [/s]"));
+    assert_eq!(html.matches("<figure").count(), 4, "against each of the axes, the second in a template");
+    assert!(html.contains("<template data-name=\"Router\">") && html.contains("<figure id=\"axis-1-metric-0\">"));
+    assert!(html.contains("Router = join-shortest-queue") && html.contains("Rate of requests [requests/s]"));
     assert!(html.contains("goodput ≥ 99 %, got 60 %"), "what was expected comes first");
     assert!(!html.contains("NaN"));
+    assert!(html.contains("llama &#60;8b&#62;") && html.contains("abc123"), "what all points assume, and the hash");
     crate::sample::leave_on_request("study.html", &html);
 }
 
@@ -157,12 +163,12 @@ fn words_on_the_first_axis_stand_side_by_side() {
     let mut study = study();
     study.points[0].coordinates[0] = "fast".into();
     let html = study.html().expect("renders");
-    assert_eq!(html.matches("<figure").count(), 2);
+    assert_eq!(html.matches("<figure").count(), 4);
     assert!(html.contains(">fast</text>") && html.contains(">16/s</text>"));
     for point in &mut study.points {
         point.coordinates[0] = "fast".into();
     }
-    assert_eq!(study.html().expect("renders").matches("<figure").count(), 0, "nothing varies");
+    assert_eq!(study.html().expect("renders").matches("<figure").count(), 2, "only the router varies");
     study.points.clear();
     assert_eq!(study.html().expect("renders").matches("<figure").count(), 0);
     assert_eq!(study.terminal().lines().count(), 1);
@@ -211,12 +217,12 @@ fn the_highest_load_that_keeps_the_promise() {
         // Round-robin breaks at 8 and happens to hold at 12: what counts is up to where it always holds.
         point.kept = Some(point.coordinates[1] != "round-robin" || !(8.0..12.0).contains(&rate) && rate < 16.0);
     }
-    let all = [("router = round-robin", Some("4/s")), ("router = join-shortest-queue", Some("16/s"))];
+    let all = [("Router = round-robin", Some("4/s")), ("Router = join-shortest-queue", Some("16/s"))];
     let owned = |(line, place): (&str, Option<&str>)| (line.to_owned(), place.map(str::to_owned));
     assert_eq!(study.kept(), all.map(owned));
     let text = study.terminal();
     assert!(
-        text.contains("Highest workload.rate that keeps the promise\n  router = round-robin          4/s\n"),
+        text.contains("Highest workload.rate that keeps the promise\n  Router = round-robin          4/s\n"),
         "{text}"
     );
     assert!(study.html().expect("renders").contains("<td>16/s</td>"));
@@ -225,4 +231,85 @@ fn the_highest_load_that_keeps_the_promise() {
     assert!(study.terminal().contains("none of these"));
     study.points[0].coordinates[0] = "slow".into();
     assert!(study.kept().is_empty(), "names have no order");
+}
+
+/// The study with targets, and GPUs: two of them up to 4/s, four from 8/s on.
+fn judged() -> Study {
+    let mut study = study();
+    study.metrics.extend([
+        "gpus_mean".to_owned(),
+        "tokens_per_s_per_user".to_owned(),
+        "tokens_per_s_per_gpu".to_owned(),
+    ]);
+    for (at, point) in study.points.iter_mut().enumerate() {
+        let met = point.values[0].is_some_and(|ttft| ttft <= 0.2);
+        point.values.extend([
+            Some(if at % 5 < 2 { 2.0 } else { 4.0 }),
+            Some(40.0 - at as f64),
+            Some(500.0 + at as f64),
+        ]);
+        point.targets = vec![PointTarget { metric: "ttft_p99".to_owned(), side: Side::AtMost, bound: 0.2, met }];
+    }
+    study
+}
+
+#[test]
+fn the_answer_is_the_fewest_gpus_at_each_load() {
+    let answer = judged().answer();
+    assert_eq!((answer.tone, answer.headline.as_str()), ("good", "4 of 10 points keep all targets."));
+    assert_eq!(answer.lines.len(), 5, "a line for each load: {answer:?}");
+    assert_eq!(
+        answer.lines[0],
+        "Rate of requests 2/s: all targets are kept with Router round-robin; or Router join-shortest-queue"
+    );
+    assert_eq!(answer.lines[4], "Rate of requests 16/s: no point keeps all targets, with up to 4 GPUs");
+    // Of a setting that is no load, the fewest of all points.
+    let mut study = judged();
+    study.axes[0] = "fleet.replicas".to_owned();
+    let answer = study.answer();
+    assert_eq!(
+        answer.headline,
+        "2 GPUs are the fewest that keep all targets: Replicas 2/s, Router round-robin; or Replicas 2/s, Router join-shortest-queue; or \
+         Replicas 4/s, Router join-shortest-queue"
+    );
+    for point in &mut study.points {
+        point.targets[0].met = false;
+    }
+    assert_eq!(study.answer().tone, "bad");
+    let untold = super::tests::study().answer();
+    assert_eq!((untold.tone, untold.headline.as_str()), ("plain", "No target was set"));
+}
+
+#[test]
+fn targets_are_lines_and_gpus_stand_at_the_axis() {
+    let study = judged();
+    let html = study.html().expect("renders");
+    assert!(html.contains("<text class=\"note end limit\"") && html.contains(">≤ 200 ms</text>"), "{html}");
+    assert!(html.contains(">GPUs</text>"), "the number of GPUs is that of the rate");
+    let figures = chart::figures(&study, 0);
+    let ttft = &figures[0];
+    assert!((ttft.limits[0].y - 0.2).abs() < 1e-12 && ttft.y.to >= 0.2, "{ttft:?}");
+    assert_eq!(ttft.x.below.as_ref().map(|(_, gpus)| gpus.len()), Some(5));
+    assert_eq!(ttft.notes[0][0], "2 GPUs");
+    assert!(figures[1].limits.is_empty(), "no target of goodput");
+    // Against the router, a place has several numbers of GPUs: none stands there.
+    assert_eq!(chart::figures(&study, 1)[0].x.below, None);
+    // What is missed is marked in the table over two axes.
+    assert!(heat::html(&study).contains("<td class=\"missed\" style"), "{}", heat::html(&study));
+    assert_eq!(chart::trades(&study).len(), 1, "no price and no watts");
+    assert!(study.tornadoes().contains("<th scope=\"row\" class=\"left\">Router</th>"));
+}
+
+#[test]
+fn a_study_is_told_as_markdown() {
+    let text = judged().markdown();
+    assert!(
+        text.starts_with("# How much load do two replicas bear?\n\n**4 of 10 points keep all targets.**\n\n- Rate of"),
+        "{text}"
+    );
+    assert!(
+        text.contains("| Rate of requests | Router | TTFT p99 |") && text.contains("| --- | --- | ---: |"),
+        "{text}"
+    );
+    assert!(text.contains("| 2/s | round-robin | 183 ms | 95 % |"), "{text}");
 }

@@ -3,6 +3,7 @@
 use overbook_sim::results::trust::{MeasuredRuns, Standing, Trust};
 
 use super::{Study, StudyPoint};
+use crate::format::Unit;
 
 /// Columns of `study.csv`, after the metrics: standing, by what or why, runs confirmed and in all, the bound of an error that
 /// confirms, and the median error; shares from 0 to 1.
@@ -48,6 +49,36 @@ impl StudyPoint {
 }
 
 impl Study {
+    /// How far each point is to be trusted, in columns: places, standing, measured runs that confirm and all of them, their median error, why.
+    /// Points of which the same is said share a row. Empty where nothing is known.
+    pub(super) fn error_rows(&self) -> Vec<[String; 5]> {
+        let mut rows: Vec<(Vec<String>, [String; 4])> = Vec::new();
+        for point in &self.points {
+            let Some(trust) = &point.trust else { continue };
+            let (runs, error) = trust.runs.as_ref().map_or_else(
+                || ("none".to_owned(), "–".to_owned()),
+                |runs| {
+                    let within = format!("{} of {} within {}", runs.confirmed, runs.of, Unit::Share.short(runs.within));
+                    (within, Unit::Share.show(runs.error))
+                },
+            );
+            let why = trust.standing.why();
+            let cells =
+                [trust.standing.name().to_owned(), runs, error, if why.is_empty() { "–".to_owned() } else { why }];
+            let place = point.coordinates.join(", ");
+            match rows.iter_mut().find(|(_, other)| *other == cells) {
+                Some((places, _)) => places.push(place),
+                None => rows.push((vec![place], cells)),
+            }
+        }
+        let all = self.points.len();
+        let row = |(places, [standing, runs, error, why]): (Vec<String>, [String; 4])| {
+            let place = if places.len() == all { "all points".to_owned() } else { places.join("; ") };
+            [place, standing, runs, error, why]
+        };
+        rows.into_iter().map(row).collect()
+    }
+
     /// One line for all points, or one line per point if they differ: where it lies, and how far it is to be trusted.
     pub(super) fn trust_lines(&self) -> Vec<(String, String)> {
         let told = |point: &StudyPoint| point.trust.as_ref().map(Trust::to_string);

@@ -139,5 +139,7 @@ fn timeline(run: &JudgedRun, level: &Level) -> Figure {
         marks: Vec::new(),
         rug: None,
         shades: None,
+        limits: vec![],
+        notes: vec![],
     }
 }

@@ -1,7 +1,8 @@
 //! Where the requests of a point come from.
 
+use overbook_sim::time::NS_PER_S;
 use overbook_sim::workload::arrival::Workload;
-use overbook_traces::{GenerateSpec, Keeps, PerReplica, PopulationSpec, TraceSpec};
+use overbook_traces::{Clock, GenerateSpec, Keeps, PerReplica, PopulationSpec, ScaleSpec, TraceSpec};
 
 use super::WorldError;
 use crate::point::Point;
@@ -83,6 +84,28 @@ impl Point {
         }
         let first = self.workload()?.next_arrival().map_err(|error| WorldError::FirstRequest(error.to_string()))?;
         Ok(first.is_some_and(|arrival| arrival.content.is_some()))
+    }
+
+    /// When the run begins, by the clock of the trace: seconds after the beginning of 1970 on that clock. `None` where the trace has no dates, cannot
+    /// be read, is not played as fast as it was recorded, or clients of a closed loop set the times.
+    pub fn began_at(&self) -> Option<i64> {
+        let workload = &self.scenario.workload;
+        let trace = workload.trace.as_ref().filter(|trace| trace.path.is_file() && workload.clients.is_none())?;
+        let moved = match &trace.scale {
+            None | Some(ScaleSpec::Multiply(_) | ScaleSpec::MultiplyTo(_)) => {
+                trace.time_scale.is_some() || trace.rate.is_some()
+            }
+            // Copies meet at other times of the day, unless they are whole days apart.
+            Some(ScaleSpec::Superpose { shift, .. }) => shift.0.0 % (86_400 * NS_PER_S) != 0,
+            Some(ScaleSpec::Compress(_)) => true,
+        };
+        if moved || trace.arrivals.is_some() || trace.sessions.is_some() {
+            return None;
+        }
+        let replay = self.played(trace).replay_seeded(self.scenario.seed).ok()?;
+        let dated = replay.clock() != Clock::Elapsed;
+        let first = i64::try_from(replay.first_at().0 / NS_PER_S).ok()?;
+        dated.then(|| first + i64::from(replay.clock().ahead_s()))
     }
 
     /// The requests of a trace as the file has them, if the scenario plays them in another way: to compare.

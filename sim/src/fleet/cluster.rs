@@ -517,7 +517,7 @@ impl Running<'_> {
             let (kind, request) = match happened {
                 Happened::Admitted { request } => (EventKind::Admit, request),
                 Happened::FirstToken { request, ttft, wait } => {
-                    self.kernel.sink.timeline.first_token(now);
+                    self.kernel.sink.timeline.first_token(now, ttft);
                     self.kernel.first_token(at, FirstToken { ttft, wait });
                     (EventKind::FirstToken, request)
                 }

@@ -1,6 +1,6 @@
 //! What the fleet did over time, in a fixed number of bins that widen as the run grows.
 
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Width of a bin at the start [ns]; it doubles whenever the run outgrows the bins.
 const WIDTH_MIN: u64 = 10_000_000;
@@ -14,6 +14,8 @@ struct Sums {
     running: u128,
     waiting: u128,
     used_blocks: u128,
+    /// Times to first token of those that were delivered [ns].
+    ttft: u128,
     arrivals: u64,
     first_tokens: u64,
     tokens: u64,
@@ -26,6 +28,7 @@ impl Sums {
         self.running += other.running;
         self.waiting += other.waiting;
         self.used_blocks += other.used_blocks;
+        self.ttft += other.ttft;
         self.arrivals += other.arrivals;
         self.first_tokens += other.first_tokens;
         self.tokens += other.tokens;
@@ -51,6 +54,8 @@ pub struct Bin {
     pub arrivals: u64,
     /// First tokens delivered.
     pub first_tokens: u64,
+    /// Mean time to first token of those, without the front end [s]; `None` where none was delivered.
+    pub ttft_mean: Option<f64>,
     /// Tokens delivered.
     pub tokens: u64,
     /// Requests that ended, however they ended.
@@ -113,10 +118,12 @@ impl Timeline {
         self.bin_at(at).arrivals += 1;
     }
 
-    /// A request's first token was delivered.
+    /// A request's first token was delivered, so long after its arrival.
     #[inline]
-    pub fn first_token(&mut self, at: Time) {
-        self.bin_at(at).first_tokens += 1;
+    pub fn first_token(&mut self, at: Time, ttft: Span) {
+        let bin = self.bin_at(at);
+        bin.first_tokens += 1;
+        bin.ttft += u128::from(ttft.0);
     }
 
     /// `n` tokens were delivered at one moment.
@@ -189,6 +196,7 @@ impl Timeline {
                 used_blocks: mean(sums.used_blocks),
                 arrivals: sums.arrivals,
                 first_tokens: sums.first_tokens,
+                ttft_mean: (sums.first_tokens > 0).then(|| sums.ttft as f64 / sums.first_tokens as f64 * 1e-9),
                 tokens: sums.tokens,
                 finished: sums.finished,
                 preempted: sums.preempted,

@@ -11,6 +11,7 @@ use crate::gpu_check::GpuCheckArgs;
 use crate::init::InitArgs;
 use crate::kv::KvCommand;
 use crate::plan::PlanArgs;
+use crate::report::ReportArgs;
 
 /// Trace-driven simulation and capacity planning of LLM serving.
 ///
@@ -103,29 +104,6 @@ pub(crate) enum Command {
     },
     /// Print the manual page.
     Man,
-}
-
-/// What to do with run directories.
-#[derive(Args, Debug)]
-pub(crate) struct ReportArgs {
-    /// Run directories: the figures of one, or two to six compared; or studies, put together.
-    #[arg(required = true, value_name = "DIR")]
-    pub(crate) runs: Vec<PathBuf>,
-    /// Print the figures with another tool's names and definitions.
-    #[arg(long = "as", value_name = "TOOL", value_parser = ["vllm", "guidellm", "aiperf"])]
-    pub(crate) dialect: Option<String>,
-    /// Write a window of virtual time for Perfetto (ui.perfetto.dev), e.g. `60s..90s`.
-    #[arg(long, value_name = "FROM..TO")]
-    pub(crate) perfetto: Option<String>,
-    /// Where the page (of studies also `.csv`) or the Perfetto trace goes.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Replace an existing file.
-    #[arg(long, requires = "out")]
-    pub(crate) force: bool,
-    /// Print one JSON document.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -20,6 +20,7 @@ mod infer;
 mod init;
 mod kv;
 mod measure;
+mod open;
 mod output;
 mod place;
 mod plan;

@@ -7,6 +7,7 @@ use clap::Args;
 use overbook::{Experiment, Options, PlanOutcome, Status};
 use overbook_reports::RunDir;
 use overbook_reports::manifest::Start;
+use overbook_reports::plan::LEDGER;
 use overbook_scenarios::export::kubernetes;
 
 use crate::check::experiment;
@@ -37,7 +38,7 @@ pub(crate) struct PlanArgs {
     /// Replicas that may be lost in the middle of the busiest stretch: 0 or 1 (`plan.survive`).
     #[arg(long, value_name = "N")]
     pub(crate) survive: Option<String>,
-    /// Directory for plan.json, ledger.csv, report.html and the files that start the answer [default: runs/NAME-plan-HASH].
+    /// Directory for plan.json, plan.md, load.csv, ledger.csv (and .parquet), report.html and the files that start the answer [default: runs/NAME-plan-HASH].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Replace an existing directory.
@@ -124,6 +125,9 @@ fn write_files(dir: &RunDir, outcome: &PlanOutcome) -> Result<(), Failure> {
     let write = |name: &str, contents: String| dir.write(name, contents).map_err(anyhow::Error::new);
     write("plan.json", plan.json())?;
     write("ledger.csv", plan.ledger_csv())?;
+    dir.write(LEDGER, plan.ledger_parquet().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
+    write("load.csv", plan.load_csv())?;
+    write("plan.md", plan.markdown())?;
     write("report.html", plan.html().map_err(anyhow::Error::new)?)?;
     if let Some(point) = &outcome.point {
         write("answer.yaml", point.scenario.to_yaml())?;

@@ -154,6 +154,7 @@ fn report(point: &Point, server: &Server, replayed: &Replayed, directory: String
         timeline: replayed.result.timeline.clone(),
         traffic: None,
         recorded_traffic: None,
+        clock: None,
     }
 }
 

@@ -1,22 +1,103 @@
 //! `overbook report`: run directories shown, compared or written for other tools; studies merged.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::Args;
 use overbook::TOOL;
 use overbook_reports::{Dialect, ReportError, RunData, compare, dialect, perfetto, study};
 use overbook_scenarios::metric::Metric;
 use overbook_sim::time::Time;
 use overbook_sim::units::Duration;
 
-use crate::cli::{Globals, ReportArgs};
+use crate::cli::Globals;
 use crate::output::{DONE, Failure, color_stdout, note, print, print_painted};
-use crate::place;
+use crate::{open, place};
+
+/// What to do with run directories.
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Run directories: the figures of one, or two to six compared; or studies, put together.
+    #[arg(required = true, value_name = "DIR")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// Print the figures with another tool's names and definitions.
+    #[arg(long = "as", value_name = "TOOL", value_parser = ["vllm", "guidellm", "aiperf"])]
+    pub(crate) dialect: Option<String>,
+    /// Write a window of virtual time for Perfetto (ui.perfetto.dev), e.g. `60s..90s`.
+    #[arg(long, value_name = "FROM..TO")]
+    pub(crate) perfetto: Option<String>,
+    /// Where the page (of studies also `.csv`, `.md`) or the Perfetto trace goes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace an existing file.
+    #[arg(long, requires = "out")]
+    pub(crate) force: bool,
+    /// Show the page in a browser: that of the run, study or plan, or what `--out` writes.
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// Events of a Perfetto trace at most: about 150 MB of JSON before packing, which the viewer still opens.
 const PERFETTO_EVENTS: usize = 1_000_000;
 
 pub(crate) fn run(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
+    let page = page(args)?;
+    let code = told(args, globals)?;
+    if let Some(page) = page {
+        open::page(&page)?;
+    }
+    Ok(code)
+}
+
+/// The page that `--open` is to show: what `--out` writes, or that of the only directory.
+fn page(args: &ReportArgs) -> Result<Option<PathBuf>, Failure> {
+    if !args.open {
+        return Ok(None);
+    }
+    if args.perfetto.is_some() || args.dialect.is_some() {
+        return Err(Failure::Input("--open shows a page, and --as and --perfetto write none: leave it out".into()));
+    }
+    let page = match (&args.out, args.runs.as_slice()) {
+        (Some(out), _) if out.extension().is_some_and(|ending| ending == "csv" || ending == "md") => {
+            return Err(Failure::Input(format!("--open shows a page, and {} is none: end it in .html", out.display())));
+        }
+        (Some(out), _) => return Ok(Some(out.clone())),
+        (None, [dir]) => dir.join("report.html"),
+        (None, _) => {
+            return Err(Failure::Input(
+                "--open of several directories needs --out FILE.html: where the page goes".into(),
+            ));
+        }
+    };
+    if page.is_file() {
+        return Ok(Some(page));
+    }
+    let message =
+        format!("{} is not there: the run was made with --no-report, or the directory is another", page.display());
+    Err(Failure::Input(message))
+}
+
+/// Whether a directory is that of a plan.
+fn is_plan(dir: &Path) -> bool {
+    dir.join("plan.json").is_file()
+}
+
+fn told(args: &ReportArgs, globals: &Globals) -> Result<u8, Failure> {
+    if let Some(dir) = args.runs.iter().find(|dir| is_plan(dir)) {
+        if args.runs.len() == 1 && args.open && !args.json {
+            return Ok(DONE);
+        }
+        let page = dir.join("report.html");
+        return Err(Failure::Input(format!(
+            "{} is a plan: its page is {} (--open shows it), its figures are in plan.json",
+            dir.display(),
+            page.display()
+        )));
+    }
     if args.runs.iter().all(|dir| study::is_study(dir)) {
         return studies(args);
     }
@@ -61,8 +142,11 @@ fn studies(args: &ReportArgs) -> Result<u8, Failure> {
         ..all
     };
     if let Some(out) = &args.out {
-        let csv = out.extension().is_some_and(|ending| ending == "csv");
-        let contents = if csv { all.csv() } else { all.html().map_err(Failure::input)? };
+        let contents = match out.extension().and_then(|ending| ending.to_str()) {
+            Some("csv") => all.csv(),
+            Some("md") => all.markdown(),
+            _ => all.html().map_err(Failure::input)?,
+        };
         fs::write(out, contents).with_context(|| format!("cannot write {}", out.display()))?;
         note(&format!("{} points in {}", all.points.len(), out.display()));
     }

@@ -199,6 +199,7 @@ fn write(
         timeline,
         traffic: None,
         recorded_traffic: None,
+        clock: None,
     };
     let page = html::report_html_with(&report, &[]).map_err(anyhow::Error::new)?;
     for (name, text) in

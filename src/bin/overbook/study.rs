@@ -130,7 +130,7 @@ fn write_files(
     for (index, record) in records.points.iter().enumerate() {
         let Some(record) = record else { continue };
         let places = table.points[index].coordinates.clone();
-        side_by_side.push(places, &record.summary).map_err(anyhow::Error::new)?;
+        side_by_side.push(places, record.figures(), &record.summary).map_err(anyhow::Error::new)?;
         dir.write(&format!("point-{index:04}.summary.json"), &record.summary).map_err(anyhow::Error::new)?;
         let scenario = study.points()[index].scenario.to_yaml();
         dir.write(&format!("point-{index:04}.resolved.yaml"), scenario).map_err(anyhow::Error::new)?;
@@ -140,6 +140,7 @@ fn write_files(
         dir.write(REPLICATES, csv).map_err(anyhow::Error::new)?;
     }
     dir.write(POINTS, side_by_side.parquet().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
+    dir.write(reports::MARKDOWN, table.markdown()).map_err(anyhow::Error::new)?;
     if !no_report {
         dir.write("report.html", table.html().map_err(anyhow::Error::new)?).map_err(anyhow::Error::new)?;
     }

@@ -135,7 +135,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 87] = [
+const SINGLE: [(&str, Figure); 90] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -184,6 +184,9 @@ const SINGLE: [(&str, Figure); 87] = [
         ratio(s.work.busy.as_secs_f64(), s.fleet.replica_seconds(s.makespan()) * lanes)
     }),
     ("gpu_hours", |s| Some(s.fleet.gpu_time?.as_secs_f64() / 3600.0)),
+    ("gpus_mean", |s| ratio(s.fleet.gpu_time?.as_secs_f64(), s.makespan().as_secs_f64())),
+    ("tokens_per_s_per_gpu", |s| ratio(s.tokens.finished_output as f64, s.fleet.gpu_time?.as_secs_f64())),
+    ("tokens_per_s_per_user", |s| ratio(1.0, s.metric("tpot_p50")?)),
     ("sessions_over", |s| Some(s.sessions.as_ref()?.over as f64)),
     ("sessions_finished", |s| Some(s.sessions.as_ref()?.finished as f64)),
     ("session_throughput", |s| s.per_second(s.sessions.as_ref()?.finished)),

@@ -155,11 +155,13 @@ fn every_name_is_known_and_unknown_names_are_not() {
                     | "quality"
                     | "quality_unknown"
                     | "answers_per_gpu_second"
+                    | "gpus_mean"
+                    | "tokens_per_s_per_gpu"
             )
     };
     let odd: Vec<_> = names.iter().filter(|name| summary.metric(name).is_some() == optional(name)).collect();
     assert!(odd.is_empty(), "{odd:?}");
-    assert_eq!(names.len(), 108 + 87);
+    assert_eq!(names.len(), 108 + 90);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }

@@ -55,7 +55,7 @@ fn of(holds: &[Hold]) -> Timeline {
     for &Hold(from, to, level, tokens) in holds {
         timeline.hold(Time(from), Time(to), level, 2 * level, u64::from(level));
         timeline.tokens_over(Time(from), Time(to), tokens);
-        timeline.first_token(Time(from));
+        timeline.first_token(Time(from), Span(to - from));
     }
     timeline
 }
