@@ -32,7 +32,7 @@ use crate::executor::{BuildError, ExecutorError};
 use crate::weights::WeightsError;
 
 pub use ceilings::{Ceiling, Ceilings, SquareProduct};
-pub use driver::{Facts, Gpu};
+pub use driver::{Facts, Found, Gpu};
 pub use executor::{CudaExecutor, Fit, Model};
 pub use retained::Retained;
 

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::cpu::CpuExecutor;
 use crate::cuda::CudaError;
 use crate::executor::{BuildError, Capacity, Executor, Watch};
+use crate::nvml::Meter;
 use crate::retention::{Extras, GateKind, Gates, Retention};
 use crate::weights::{Dtype, Dummy, Files, Source, Weights, WeightsError};
 pub use cuda::CudaDevice;
@@ -52,6 +53,9 @@ pub trait Device {
 
     /// Software between the engine and the processor, with versions; empty if there is none.
     fn software(&self) -> String;
+
+    /// What reads its power; [`Meter::none`] where nothing can.
+    fn meter(&self) -> Meter;
 
     /// Compute threads, of a device that is made of such.
     fn threads(&self) -> Option<u32>;
@@ -149,6 +153,10 @@ impl Device for CpuDevice {
 
     fn software(&self) -> String {
         String::new()
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::none()
     }
 
     fn threads(&self) -> Option<u32> {

@@ -4,11 +4,13 @@
 //! `None`: "not read" is no error. [`Meter::stand_in`] takes its place where there is no GPU whose watts mean anything, and says so.
 
 mod stand_in;
+mod told;
 mod watch;
 
 use std::sync::Arc;
 
 pub use stand_in::StandIn;
+pub use told::Told;
 pub use watch::{Seen, Watch, Window};
 
 use nvml_wrapper::bitmasks::device::ThrottleReasons;

@@ -45,6 +45,8 @@ impl Lateness {
 /// What a real run gives.
 #[derive(Debug)]
 pub struct Measured {
+    /// The machine's clock at its time zero.
+    pub began: Instant,
     /// Its figures; latencies count from the times at which requests were to be sent.
     pub result: RunResult,
     /// Its requests as they were sent, by number.
@@ -242,6 +244,7 @@ pub fn run_drawing(
     result.summary.kv = kv;
     result.summary.retained = retained;
     Ok(Measured {
+        began: clock.instant(Time::ZERO),
         result,
         sent,
         rows: books.rows,

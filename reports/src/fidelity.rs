@@ -1,6 +1,7 @@
 //! How faithful the simulator is to the engine at hand: one scenario, or several loads of it, run for real and simulated.
 
 mod page;
+mod power;
 mod text;
 
 use overbook_sim::calibrate::median;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::json;
 
 pub use page::fidelity_html;
+pub use power::{Drawn, Power, PowerTrial};
 pub use text::fidelity_text;
 
 /// What a figure may differ by, and how much its repeats may leave open before nothing can be said.
@@ -189,12 +191,15 @@ pub struct FidelityPoint {
     pub steps: Vec<StepErrors>,
     /// Figures of whole runs.
     pub trials: Vec<Trial>,
+    /// What they drew.
+    pub power: Power,
 }
 
 impl FidelityPoint {
     /// The worst judgement of its figures; a void run says nothing.
     pub fn finding(&self) -> Finding {
-        let worst = self.trials.iter().filter_map(Trial::finding).max().unwrap_or(Finding::Inconclusive);
+        let findings = self.trials.iter().filter_map(Trial::finding).chain(self.power.findings());
+        let worst = findings.max().unwrap_or(Finding::Inconclusive);
         if self.replayed[2] > 0 {
             Finding::Failed
         } else if self.void.is_empty() {
@@ -263,8 +268,12 @@ impl Fidelity {
 
     /// What a figure of a point shows, if it is judged.
     pub fn figure_finding(&self, point: &FidelityPoint, trial: &Trial) -> Option<Finding> {
-        let void = self.has_changed() || !point.void.is_empty();
-        trial.finding().map(|finding| if void { Finding::Inconclusive } else { finding })
+        trial.finding().map(|finding| self.unless_void(point, finding))
+    }
+
+    /// A finding on a point, as far as its runs say anything.
+    fn unless_void(&self, point: &FidelityPoint, finding: Finding) -> Finding {
+        if self.has_changed() || !point.void.is_empty() { Finding::Inconclusive } else { finding }
     }
 
     /// Whether the machine's speed has changed since the profile was measured.
@@ -294,6 +303,9 @@ impl Fidelity {
         let figures = self.points.iter().flat_map(|point| point.trials.iter().map(move |trial| (point, trial)));
         for finding in figures.filter_map(|(point, trial)| self.figure_finding(point, trial)) {
             counts[finding as usize] += 1;
+        }
+        for point in &self.points {
+            point.power.findings().for_each(|finding| counts[self.unless_void(point, finding) as usize] += 1);
         }
         counts
     }
@@ -332,6 +344,11 @@ pub fn fidelity_json(fidelity: &Fidelity) -> String {
             "replay": { "steps": steps, "requests": requests, "differences": differences },
             "steps": point.steps,
             "figures": point.trials.iter().map(|figure| trial(point, figure)).collect::<Vec<_>>(),
+            "power": power::value(
+                &point.power,
+                |finding| fidelity.unless_void(point, finding),
+                |figure| trial(point, figure),
+            ),
         })
     };
     let [passed, inconclusive, failed] = fidelity.counts();

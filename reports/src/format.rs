@@ -11,6 +11,10 @@ pub enum Unit {
     TokensPerSecond,
     /// A share, 0 to 1, written in percent.
     Share,
+    /// A power [W].
+    Watts,
+    /// An energy [J].
+    Joules,
     /// A number of things.
     Count,
 }
@@ -42,6 +46,8 @@ impl Unit {
             }
             "makespan" | "power_cycle" | "power_braked" | "power_excursion_longest" => Unit::Seconds,
             _ if is_latency(metric) => Unit::Seconds,
+            "watts_mean" | "watts_p99" => Unit::Watts,
+            "energy" => Unit::Joules,
             _ => Unit::Count,
         }
     }
@@ -53,6 +59,8 @@ impl Unit {
             Unit::RequestsPerSecond => "req/s",
             Unit::TokensPerSecond => "tok/s",
             Unit::Share => "%",
+            Unit::Watts => "W",
+            Unit::Joules => "J",
             Unit::Count => "",
         }
     }
@@ -61,7 +69,7 @@ impl Unit {
     pub fn show(self, value: f64) -> String {
         match self {
             Unit::Seconds => seconds(value),
-            Unit::RequestsPerSecond | Unit::TokensPerSecond => {
+            Unit::RequestsPerSecond | Unit::TokensPerSecond | Unit::Watts | Unit::Joules => {
                 format!("{} {}", number(value), self.sign())
             }
             Unit::Share => format!("{} %", number(value * 100.0)),

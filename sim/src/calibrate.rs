@@ -12,14 +12,16 @@ pub mod inferred;
 mod nnls;
 mod power;
 mod profile;
+mod profiled_power;
 mod rows;
 mod search;
 mod step_profile;
 pub mod steps;
 
 pub use fits::{FitError, fit};
-pub use power::{FULL_CLOCK, PowerFit, PowerFitError, PowerSample, SAMPLES_MIN, fit_power};
+pub use power::{ClockExponent, FULL_CLOCK, PowerFit, PowerFitError, PowerSample, SAMPLES_MIN, fit_power};
 pub use profile::{HullRange, Profile, ProfileSource};
+pub use profiled_power::{PowerErrors, PowerPoint, ProfiledPower};
 pub use rows::{CollectiveRow, DecodeRow, ExpertsRow, MatmulRow, PrefillRow, Samples, SmallRow};
 pub use step_profile::{
     AnchorTime, Hardware, Noise, ProfiledEngine, SampleFile, StepGrid, StepModel, StepProfile, StepProfileError,

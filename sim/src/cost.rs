@@ -142,6 +142,16 @@ pub trait CostModel {
     /// The same for [`CostModel::decode`]: parts of its `base` and its `per_context`.
     fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts;
 
+    /// [`CostModel::step`] and [`CostModel::parts`] at once, for models that need not do the same work twice.
+    fn step_in_parts(&mut self, shape: &StepShape<'_>) -> (StepCost, Parts) {
+        (self.step(shape), self.parts(shape))
+    }
+
+    /// [`CostModel::decode`] and [`CostModel::decode_parts`] at once.
+    fn decode_in_parts(&mut self, seqs: u32, context: u64) -> (DecodeCost, DecodeParts) {
+        (self.decode(seqs, context), self.decode_parts(seqs, context))
+    }
+
     /// How far single steps lie around these costs on the device; every step is simulated by itself then. Without, all steps of
     /// a shape take the same time.
     fn jitter(&self) -> Option<&Jitter> {

@@ -142,6 +142,101 @@ fn steps_are_measured_and_price_the_scenario() {
     assert!(refused.err.contains("set `engine.enforce_eager: false`"), "{}", refused.err);
 }
 
+/// Long enough for whole seconds, and for batches that differ.
+const POWERED: &str = "\
+version: 1
+name: powered
+workload:
+  generate:
+    arrivals: { poisson: { rate: 12/s } }
+    lengths: { fixed: { prompt: 20, output: 8 } }
+    requests: 24
+model: tiny
+gpu: none
+engine: { kv_tokens: 2048, max_model_len: 64, cost: { constant: { device: 2ms } } }
+scheduler: { vllm: { max_num_seqs: 8, max_num_batched_tokens: 32 } }
+";
+
+/// A stand-in draws by the catalog's H100, with noise: the law is found again beside the steps, and a run's energy is that of its simulation. A
+/// wrong coefficient shows.
+#[test]
+fn watts_are_measured_beside_steps_and_compared_with_a_run() {
+    let home = home();
+    home.write("powered.yaml", POWERED);
+    let ran = overbook(&home, "calibrate powered.yaml --on cuda --repeat-for 20ms --power-for 400ms --out p.yaml", &[]);
+    let ran = ran.ends(0);
+    assert!(
+        ran.out.contains("power: EMULATED, ") && ran.out.contains("exponent of the clock is a prior"),
+        "{}",
+        ran.out
+    );
+    let profile = home.text("p.yaml");
+    let number = |from: &str, key: &str| -> f64 {
+        let part = &profile[profile.find(from).unwrap_or_else(|| panic!("{from} in {profile}"))..];
+        let line = part.lines().find(|line| line.trim_start().starts_with(key)).unwrap_or_else(|| panic!("{key}"));
+        let value = line.split(':').nth(1).expect("a value").trim().trim_end_matches('W');
+        value
+            .strip_suffix('k')
+            .map_or_else(|| value.parse().expect("a number"), |kilo| 1e3 * kilo.parse::<f64>().expect("a number"))
+    };
+    for (key, known) in [("compute:", 828.7), ("memory:", 384.7)] {
+        let (got, error) = (number("law:", key), number("\n  errors:", key));
+        // The exponents are found, too; with others the coefficients are others, and watts are told by the residual.
+        if number("law:", "compute_exponent:") == 1.0 && number("law:", "memory_exponent:") == 0.5 {
+            assert!((got - known).abs() < 4.0 * error, "{key} {got} +- {error}, {known} was put in");
+        }
+        assert!(error > 0.0 && error < 0.3 * known, "{key} {error}");
+    }
+    assert!(
+        (number("law:", "idle:") / 120.4 - 1.0).abs() < 0.02 && number("power:", "residual_percent:") < 4.0,
+        "{profile}"
+    );
+    assert!(profile.contains("EMULATED, no GPU: overbook calibrate on Emulated GPU"), "{profile}");
+
+    let compare = |profile: &str, out: &str| {
+        let cost = format!("engine.cost={{ steps: {{ path: {profile} }} }}");
+        let mut command = command(&home, "validate powered.yaml --on cuda --repeats 1 --json --out", &[]);
+        let ran = Ran::of(&command.args([out, "--set", &cost]).output().expect("the program starts")).ends(0);
+        let json: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        let power = json["points"][0]["power"].clone();
+        assert_eq!(power["emulated"], true, "{power}");
+        let energy = power["figures"][0]["error"].as_f64().expect("an error");
+        (energy, power["seconds"]["mean"].as_f64().expect("seconds"))
+    };
+    let (energy, seconds) = compare("p.yaml", "right");
+    // Times of emulated steps are the machine's, which is busy with other tests: the bars of a GPU are not for here.
+    assert!(energy.abs() < 0.4 && seconds < 0.4, "{energy} {seconds}");
+    let right = energy;
+    let page = home.text("right/fidelity.html");
+    assert!(page.contains("Power: EMULATED, no GPU") && page.contains("power second by second"), "{page}");
+    // The planted fault: idle watts of another card.
+    let idle = format!("idle: {}W", number("law:", "idle:"));
+    home.write("wrong.yaml", profile.replace(&idle, "idle: 250W"));
+    let (energy, seconds) = compare("wrong.yaml", "wrong");
+    assert!(energy > right + 0.25 && seconds > 0.3, "{energy} {seconds}, {right} with the right one");
+}
+
+/// Without watts that mean anything nothing is compared, and why is said.
+#[test]
+fn watts_that_cannot_be_had_are_not_compared() {
+    let home = home();
+    let ran = overbook(&home, "validate tiny.yaml --on cuda --repeats 1", &[NULL]).ends(0);
+    assert!(ran.out.contains("power: not measured: the GPU is emulated"), "{}", ran.out);
+    let cpu = home.run(["validate", "tiny.yaml", "--on", "cpu", "--repeats", "1"]).ends(0);
+    assert!(cpu.out.contains("power: not measured: a CPU has no meter here"), "{}", cpu.out);
+    let refused = home.run(["calibrate", "tiny.yaml", "--on", "cpu", "--power-for", "1s", "--out", "p.yaml"]).ends(2);
+    assert!(refused.err.contains("--power-for is for --on cuda"), "{}", refused.err);
+    // Too few operating points: no law, and the steps are kept.
+    let args = "calibrate tiny.yaml --on cuda --repeat-for 1ns --power-for 60ms --out p.yaml --set scheduler.vllm.max_num_seqs=1";
+    let few = overbook(&home, args, &[NULL]).ends(0);
+    assert!(
+        few.out.contains("power: not measured: ") && few.out.contains("a fit needs at least 9 at full clock"),
+        "{}",
+        few.out
+    );
+    assert!(!home.text("p.yaml").contains("power:"), "{}", home.text("p.yaml"));
+}
+
 #[test]
 fn a_model_is_served() {
     let home = home();

@@ -201,6 +201,39 @@ impl ShapePlan {
         Shape { kind: "mixed", decode_past: past, prefill, prefill_ends }
     }
 
+    /// Operating points for watts, as far as the plan has room: decodes of rising batches at three contexts, prompts of rising length, in
+    /// turn, so that neighbours are unlike and all coefficients of the power law are told apart.
+    pub fn held(&self) -> Vec<Shape> {
+        let longest = self.max_model_len - 1;
+        let contexts =
+            [(127, longest / 16), (2047, longest / 4), (8191, longest - 1)].map(|(past, room)| past.min(room.max(1)));
+        let batches = (0..).map(|i| 1 << (2 * i)).take_while(|&seqs| seqs < self.max_seqs).chain([self.max_seqs]);
+        let mut decodes: Vec<Shape> = Vec::new();
+        for (at, seqs) in batches.enumerate() {
+            // Contexts take turns; the largest batch has all of them.
+            let of: &[u32] = if seqs == self.max_seqs { &contexts } else { &contexts[at % 3..=at % 3] };
+            decodes.extend(of.iter().map(|&past| Shape::decode("held", vec![past; seqs as usize])));
+        }
+        let most = self.max_tokens.min(longest);
+        let lengths = (0..6).map(|i| (most >> i).max(1));
+        let prompts: Vec<Shape> = lengths.map(|tokens| Shape::prefill("held", tokens, 0)).collect();
+        let mut shapes = Vec::new();
+        for at in 0..decodes.len().max(prompts.len()) {
+            shapes.extend(decodes.get(at).cloned());
+            shapes.extend(prompts.get(at).cloned());
+        }
+        shapes.retain(|shape| self.fits(shape));
+        let mut seen: Vec<Shape> = Vec::new();
+        shapes.retain(|shape| {
+            let is_new = !seen.contains(shape);
+            if is_new {
+                seen.push(shape.clone());
+            }
+            is_new
+        });
+        shapes
+    }
+
     /// The shapes that come again and again.
     pub fn anchors(&self) -> Vec<Shape> {
         let longest = self.max_model_len - 1;
@@ -267,6 +300,26 @@ mod tests {
             let got = floor(Shape::prefill("", tokens, 0));
             assert!((got / ms - 1.0).abs() < 0.01, "{tokens}: {got}");
         }
+    }
+
+    #[test]
+    fn operating_points_alternate_and_differ() {
+        let shapes = ShapePlan::default().held();
+        assert_eq!(
+            shapes.iter().filter(|shape| shape.prefill.is_empty()).count(),
+            5,
+            "1, 4, 16 and twice 64: the pool is too small for more"
+        );
+        assert_eq!(shapes.len(), 11);
+        assert!(shapes[0].prefill.is_empty() && shapes[1].decode_past.is_empty() && shapes[2].prefill.is_empty());
+        let large = ShapePlan {
+            max_seqs: 256,
+            max_tokens: 8192,
+            max_model_len: 16384,
+            blocks: 200_000,
+            ..ShapePlan::default()
+        };
+        assert_eq!(large.held().len(), 13);
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Calibration {
             table: Some(StepTable { decode: short_grid(&decode), prefill: short_grid(&prefill) }),
             table_errors: errors_by_kind(others, &mut interpolated).into_iter().map(short).collect(),
             jitter: Jitter::of(self.ratios.clone()),
+            power: None,
             unidentified: Vec::new(),
         })
     }

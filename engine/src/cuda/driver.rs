@@ -53,12 +53,36 @@ unsafe impl Send for Gpu {}
 // SAFETY: as above; no call changes what the structure holds.
 unsafe impl Sync for Gpu {}
 
-impl Gpu {
-    /// Opens a GPU by its number.
+/// A device's id, by which other libraries know it.
+fn uuid(device: sys::CUdevice) -> Result<String, CudaError> {
+    let mut found = sys::CUuuid { bytes: [0; 16] };
+    // SAFETY: the device is valid; writes 16 bytes.
+    check(unsafe { sys::cuDeviceGetUuid_v2(&raw mut found, device) }, "cuDeviceGetUuid")?;
+    let number = u128::from_be_bytes(found.bytes.map(|byte| byte as u8));
+    let part = |shift: u32, digits: u32| number >> shift & ((1 << (4 * digits)) - 1);
+    Ok(format!(
+        "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        part(96, 8),
+        part(80, 4),
+        part(64, 4),
+        part(48, 4),
+        part(0, 12)
+    ))
+}
+
+/// A GPU that is there and was not opened: this process has no context on it yet.
+#[derive(Debug)]
+pub struct Found {
+    device: sys::CUdevice,
+    facts: Facts,
+}
+
+impl Found {
+    /// Looks for a GPU by its number.
     ///
     /// # Errors
     /// There is no driver, no such GPU, or it or the driver is too old.
-    pub fn open(number: u32) -> Result<Arc<Gpu>, CudaError> {
+    pub fn at(number: u32) -> Result<Found, CudaError> {
         // SAFETY: only looks whether the library can be loaded.
         if !unsafe { sys::is_culib_present() } {
             return Err(CudaError::NoDriver);
@@ -84,12 +108,36 @@ impl Gpu {
         if facts.sm < OLDEST_GPU {
             return Err(CudaError::OldGpu { name: facts.name, sm: facts.sm });
         }
+        Ok(Found { device, facts })
+    }
+
+    /// Its id, as [`Gpu::uuid`] gives it.
+    ///
+    /// # Errors
+    /// The GPU is lost.
+    pub fn uuid(&self) -> Result<String, CudaError> {
+        uuid(self.device)
+    }
+
+    /// Opens it.
+    fn open(self) -> Result<Arc<Gpu>, CudaError> {
+        let Found { device, facts } = self;
         let mut context = std::ptr::null_mut();
         // SAFETY: the device is valid; the context is released when the structure is dropped.
         check(unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut context, device) }, "cuDevicePrimaryCtxRetain")?;
         let gpu = Gpu { device, context, facts };
         gpu.bind()?;
         Ok(Arc::new(gpu))
+    }
+}
+
+impl Gpu {
+    /// Opens a GPU by its number.
+    ///
+    /// # Errors
+    /// There is no driver, no such GPU, or it or the driver is too old.
+    pub fn open(number: u32) -> Result<Arc<Gpu>, CudaError> {
+        Found::at(number)?.open()
     }
 
     /// What it is.
@@ -102,19 +150,7 @@ impl Gpu {
     /// # Errors
     /// The GPU is lost.
     pub fn uuid(&self) -> Result<String, CudaError> {
-        let mut uuid = sys::CUuuid { bytes: [0; 16] };
-        // SAFETY: the device is valid; writes 16 bytes.
-        check(unsafe { sys::cuDeviceGetUuid_v2(&raw mut uuid, self.device) }, "cuDeviceGetUuid")?;
-        let number = u128::from_be_bytes(uuid.bytes.map(|byte| byte as u8));
-        let part = |shift: u32, digits: u32| number >> shift & ((1 << (4 * digits)) - 1);
-        Ok(format!(
-            "GPU-{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            part(96, 8),
-            part(80, 4),
-            part(64, 4),
-            part(48, 4),
-            part(0, 12)
-        ))
+        uuid(self.device)
     }
 
     /// The driver's number of it.

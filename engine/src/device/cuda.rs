@@ -9,6 +9,7 @@ use super::{Device, Room};
 use crate::config::Config;
 use crate::cuda::{CudaError, CudaExecutor, Gpu, Model, Retained, software};
 use crate::executor::{BuildError, Capacity, Executor, Watch};
+use crate::nvml::Meter;
 use crate::weights::Source;
 
 /// A model on the first GPU.
@@ -51,6 +52,10 @@ impl Device for CudaDevice {
 
     fn software(&self) -> String {
         self.software.clone()
+    }
+
+    fn meter(&self) -> Meter {
+        self.model.gpu().uuid().map_or_else(|_| Meter::none(), |uuid| Meter::of(&uuid))
     }
 
     fn threads(&self) -> Option<u32> {

@@ -83,6 +83,11 @@ impl Watch {
         Watch { stop, began: Instant::now(), emulated, thread: std::thread::Builder::new().spawn(look).ok() }
     }
 
+    /// Its first moment.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Ends it; what it came to.
     pub fn end(self) -> Window {
         self.see().window(0.0)
@@ -132,15 +137,27 @@ impl Seen {
         counted(&self.looks).map(|(joules, time)| joules / time * self.seconds)
     }
 
-    /// Mean watts of the instantaneous readings in each whole second.
+    /// What was seen between two moments [s], as if it had been watched for that time alone.
+    #[must_use]
+    pub fn between(&self, from: f64, until: f64) -> Seen {
+        let until = until.min(self.seconds);
+        let within = self.looks.iter().filter(|(at, _)| (from..=until).contains(at));
+        let looks = within.map(|(at, reading)| (at - from, reading.clone())).collect();
+        Seen { seconds: (until - from).max(0.0), looks, emulated: self.emulated }
+    }
+
+    /// Mean watts of the instantaneous readings in each whole second. Without such readings the last averaged one of each second, which is the mean
+    /// of a second on all GPUs but the A100.
     pub fn by_second(&self) -> Vec<Option<f64>> {
-        let mut sums = vec![(0.0, 0_u32); self.seconds as usize];
+        let mut sums = vec![(0.0, 0_u32, None); self.seconds as usize];
         for (at, reading) in &self.looks {
-            if let (Some(sum), Some(watts)) = (sums.get_mut(*at as usize), reading.power_w) {
-                *sum = (sum.0 + watts, sum.1 + 1);
+            let Some(sum) = sums.get_mut(*at as usize) else { continue };
+            if let Some(watts) = reading.power_w {
+                *sum = (sum.0 + watts, sum.1 + 1, sum.2);
             }
+            sum.2 = reading.average_w.or(sum.2);
         }
-        sums.into_iter().map(|(sum, count)| (count > 0).then(|| sum / f64::from(count))).collect()
+        sums.into_iter().map(|(sum, count, last)| if count > 0 { Some(sum / f64::from(count)) } else { last }).collect()
     }
 }
 
@@ -198,5 +215,11 @@ mod tests {
         let looks = vec![look(0, 100.0), look(600, 300.0), look(2100, 500.0), look(3050, 900.0)];
         let seen = Seen { seconds: 3.1, looks, emulated: false };
         assert_eq!(seen.by_second(), [Some(200.0), None, Some(500.0)]);
+        let part = seen.between(0.5, 2.2);
+        assert_eq!((part.by_second(), part.looks.len()), (vec![Some(300.0)], 2));
+        let average =
+            |ms: u32, watts: f64| (f64::from(ms) / 1e3, Reading { average_w: Some(watts), ..Reading::default() });
+        let seen = Seen { looks: vec![average(0, 100.0), average(900, 300.0), average(1500, 200.0)], ..seen };
+        assert_eq!(seen.by_second(), [Some(300.0), Some(200.0), None]);
     }
 }

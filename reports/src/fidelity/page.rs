@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Fidelity, FidelityPoint, Trial, signed};
+use super::{Fidelity, FidelityPoint, Power, Trial, power, signed};
 use crate::ReportError;
 use crate::format::{Unit, label};
 
@@ -13,6 +13,8 @@ struct PointView<'a> {
     steps: Vec<[String; 5]>,
     /// Metric, measured, simulated, error, what is open, spread, bar, finding.
     figures: Vec<[String; 8]>,
+    /// Lines on power.
+    power: Vec<String>,
 }
 
 #[derive(Template)]
@@ -50,7 +52,7 @@ fn line(fidelity: &Fidelity, point: &FidelityPoint) -> Vec<String> {
         trial.map_or_else(|| "–".to_owned(), |trial| signed(trial.error()))
     };
     let head = [point.name.clone(), fidelity.point_finding(point).word().to_owned()];
-    head.into_iter().chain(HEADLINE.map(error)).collect()
+    head.into_iter().chain(HEADLINE.map(error)).chain(power::headline(&point.power)).collect()
 }
 
 fn view<'a>(fidelity: &Fidelity, point: &'a FidelityPoint) -> PointView<'a> {
@@ -67,7 +69,14 @@ fn view<'a>(fidelity: &Fidelity, point: &'a FidelityPoint) -> PointView<'a> {
         point,
         finding: fidelity.point_finding(point).word(),
         steps: steps.collect(),
-        figures: point.trials.iter().map(|trial| figure(fidelity, point, trial)).collect(),
+        figures: point.trials.iter().chain(point.power.trials()).map(|trial| figure(fidelity, point, trial)).collect(),
+        power: match &point.power {
+            Power::NotMeasured(why) => vec![format!("Power: not measured: {why}.")],
+            Power::Measured(power) => {
+                let finding = fidelity.unless_void(point, power.mape_finding()).word();
+                vec![format!("{}: {finding}.", power.seconds_text()), format!("Power: {}.", power.conditions())]
+            }
+        },
     }
 }
 

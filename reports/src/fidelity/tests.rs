@@ -16,6 +16,7 @@ fn fidelity(trials: Vec<Trial>) -> Fidelity {
         replayed: [100, 20, 0],
         steps: vec![StepErrors::new("decode", &[(1.0, 1.1)])],
         trials,
+        power: Power::default(),
     };
     Fidelity { title: "a <b>".into(), points: vec![point], repeats: 5, ..Fidelity::default() }
 }

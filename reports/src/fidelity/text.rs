@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Fidelity, FidelityPoint, signed};
+use super::{Fidelity, FidelityPoint, Power, signed};
 use crate::format::Unit;
 
 /// Tables of figures and steps, point by point.
@@ -55,7 +55,7 @@ fn of_point(fidelity: &Fidelity, point: &FidelityPoint) -> String {
         "  {:<20}{:>12}{:>12}{:>9}{:>8}{:>9}{:>7}",
         "whole runs", "measured", "simulated", "error", "±", "spread", "bar"
     );
-    for trial in &point.trials {
+    for trial in point.trials.iter().chain(point.power.trials()) {
         let unit = Unit::of(trial.metric);
         let bar = trial.bar.map_or_else(String::new, |bar| format!("{:.0} %", bar.error * 100.0));
         let finding = fidelity.figure_finding(point, trial).map_or("", |finding| finding.word());
@@ -71,6 +71,15 @@ fn of_point(fidelity: &Fidelity, point: &FidelityPoint) -> String {
             trial.metric
         );
         let _ = writeln!(text, "{}", line.trim_end());
+    }
+    match &point.power {
+        Power::NotMeasured(why) => {
+            let _ = writeln!(text, "  power: not measured: {why}");
+        }
+        Power::Measured(power) => {
+            let finding = fidelity.unless_void(point, power.mape_finding()).word();
+            let _ = writeln!(text, "  {}  {finding}\n  power: {}", power.seconds_text(), power.conditions());
+        }
     }
     text
 }

@@ -56,9 +56,12 @@ impl Point {
         self.scenario.fleet.row.clone().unwrap_or_default()
     }
 
-    /// The GPU, with what the row says of its clocks.
+    /// The GPU, with the power law that was measured beside its steps, if there is one, and with what the row says of its clocks. Watts that were
+    /// made up for an emulated GPU are none.
     fn powered_gpu(&self) -> GpuSpec {
-        let mut gpu = self.gpu.clone();
+        let profile = self.step_profile().ok().flatten();
+        let measured = profile.and_then(|profile| profile.power).filter(|power| !power.emulated);
+        let mut gpu = measured.map_or_else(|| self.gpu.clone(), |power| power.of(&self.gpu));
         if let (Some(power), Some(response)) = (&mut gpu.power, self.row().response) {
             let ResponseSpec { exponent, memory_fixed, knee } = response;
             let origin = Origin { kind: OriginKind::Inferred, source: "the scenario: fleet.row.response".to_owned() };

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::HullRange;
+use super::profiled_power::ProfiledPower;
 use super::steps::StepErrors;
 use crate::cost::jitter::{Jitter, Jittered};
 use crate::cost::steps::{StepForm, Steps};
@@ -58,6 +59,9 @@ pub struct StepProfile {
     /// How far steps of one shape lay apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Jitter>,
+    /// What the GPU draws; absent where no watts were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Box<ProfiledPower>>,
     /// What the measurements do not identify, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unidentified: Vec<String>,

@@ -366,6 +366,18 @@ impl CostModel for Roofline {
         shared + decode + prefill_launch + prefill_pair * pairs + prefill_token * tokens + prefill_past * past
     }
 
+    fn step_in_parts(&mut self, shape: &StepShape<'_>) -> (StepCost, Parts) {
+        let parts = self.parts(shape);
+        let host = self.host.of(u64::from(shape.decode_seqs) + shape.prefill.len() as u64);
+        (StepCost { device: parts.whole, host }, parts)
+    }
+
+    fn decode_in_parts(&mut self, seqs: u32, context: u64) -> (DecodeCost, DecodeParts) {
+        let parts = self.decode_parts(seqs, context);
+        let (base, per_context) = (parts.base.whole, parts.per_context.whole);
+        (DecodeCost { base, per_context, valid_below: u64::MAX, host: self.host.of(u64::from(seqs)) }, parts)
+    }
+
     fn decode_parts(&mut self, seqs: u32, _context: u64) -> DecodeParts {
         let seqs = u64::from(seqs);
         let base = self.shared_parts(seqs, seqs) + self.decode_base_parts(seqs);

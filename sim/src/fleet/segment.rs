@@ -69,13 +69,17 @@ pub(crate) struct Segment {
     pub(crate) row: StepRow,
 }
 
+/// Pairs of steps: the sum of all whole numbers below `steps`. A jump has at most 2²⁰ steps.
+fn pairs(steps: u64) -> u64 {
+    steps * steps.saturating_sub(1) / 2
+}
+
 impl Segment {
     /// Length of the first `steps` steps, remainder included [2⁻²⁰ ns].
-    fn length(&self, steps: u64) -> u128 {
-        let n = u128::from(steps);
+    pub(crate) fn length(&self, steps: u64) -> u128 {
         u128::from(self.remainder)
-            + n * u128::from(self.first.0)
-            + u128::from(self.growth.0) * (n * n.saturating_sub(1) / 2)
+            + u128::from(steps) * u128::from(self.first.0)
+            + u128::from(self.growth.0) * u128::from(pairs(steps))
     }
 
     /// Busy time from the end of step `from` to the end of step `to` [2⁻²⁰ ns].
@@ -100,22 +104,31 @@ impl Segment {
 
     /// Time that step `i` has taken by `now`.
     pub(crate) fn passed(&self, i: u64, now: Time) -> Cost {
-        let passed = (u128::from(now.since(self.start).0) << SHIFT).saturating_sub(self.length(i));
+        self.passed_since(i, self.length(i), now)
+    }
+
+    /// The same, the length of the steps before it being known.
+    pub(crate) fn passed_since(&self, i: u64, length: u128, now: Time) -> Cost {
+        let passed = (u128::from(now.since(self.start).0) << SHIFT).saturating_sub(length);
         Cost(u64::try_from(passed).unwrap_or(u64::MAX)).min(self.cost_of(i))
     }
 
     /// Work from the end of step `from` to the end of step `to`.
     pub(crate) fn work_between(&self, from: u64, to: u64) -> Work {
         let Some(metered) = &self.metered else { return Work::default() };
-        let pairs = |n: u64| n * n.saturating_sub(1) / 2;
         metered.work * (to - from) + metered.work_growth * (pairs(to) - pairs(from))
+    }
+
+    /// Work of step `i`.
+    fn work_of(&self, i: u64) -> Work {
+        self.metered.as_ref().map_or_else(Work::default, |metered| metered.work + metered.work_growth * i)
     }
 
     /// Work of step `i` in the first `passed` of its time.
     pub(crate) fn work_within(&self, i: u64, passed: Cost) -> Work {
         let booked = self.metered.as_ref().map_or(Cost(0), |metered| metered.booked);
         let past = |cost: Cost| cost.0.saturating_sub(booked.0);
-        self.work_between(i, i + 1).share(past(passed), past(self.cost_of(i)))
+        self.work_of(i).share(past(passed), past(self.cost_of(i)))
     }
 
     /// Step `i` alone.
@@ -129,7 +142,7 @@ impl Segment {
         single.row.start = single.start;
         if let Some(metered) = &mut single.metered {
             metered.context += i * self.growing;
-            metered.work = self.work_between(i, i + 1);
+            metered.work = self.work_of(i);
             metered.work_growth = Work::default();
         }
         if i > 0 {
@@ -166,23 +179,34 @@ impl Segment {
 
     /// Steps that end strictly before `now`.
     pub(crate) fn completed_before(&self, now: Time) -> u64 {
+        self.completed(now).0
+    }
+
+    /// Steps that end strictly before `now`, and their length, remainder included [2⁻²⁰ ns].
+    pub(crate) fn completed(&self, now: Time) -> (u64, u128) {
         if now <= self.start || self.steps == self.done {
-            return self.done;
+            return (self.done, self.length(self.done));
         }
         // Largest n with length(n) < (now - start) << SHIFT. Start from the quadratic's root, then mend its rounding.
-        let room = u128::from(now.0 - self.start.0) << SHIFT;
+        let time = now.0 - self.start.0;
+        let room = u128::from(time) << SHIFT;
         let (a, b) = (self.first.0 as f64, self.growth.0 as f64);
-        let x = room as f64;
+        let x = time as f64 * COST_PER_NS as f64;
         let half = a - b / 2.0;
         let guess = if b == 0.0 { x / a } else { (-half + (half * half + 2.0 * b * x).sqrt()) / b };
         let mut n = (guess as u64).clamp(self.done, self.steps);
-        while n > self.done && self.length(n) >= room {
+        // Every reading of a replica comes by here: lengths are made from the one beside them, in sums.
+        let mut length = self.length(n);
+        let step = |n: u64| u128::from(self.first.0) + u128::from(self.growth.0) * u128::from(n);
+        while n > self.done && length >= room {
             n -= 1;
+            length -= step(n);
         }
-        while n < self.steps && self.length(n + 1) < room {
+        while n < self.steps && length + step(n) < room {
+            length += step(n);
             n += 1;
         }
-        n
+        (n, length)
     }
 
     /// Steps left.

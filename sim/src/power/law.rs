@@ -15,6 +15,7 @@
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::power::PowerSpec;
 use crate::power::work::{StepWork, Work};
+use crate::time::Span;
 use crate::units::Watts;
 
 /// Why nothing can be said of the power of a GPU.
@@ -55,6 +56,14 @@ impl Activity {
     }
 }
 
+/// What of an activity does not change with work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    stages: f64,
+    busy: f64,
+    resident: f64,
+}
+
 /// The power law of one GPU.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PowerLaw {
@@ -64,6 +73,19 @@ pub struct PowerLaw {
     bandwidth: f64,
     capacity: f64,
     tdp: f64,
+}
+
+/// `base^exponent`. Most exponents of the published form are 0, 1/2 and 1, and most steps run without a pause at full clock: a power of floats
+/// is then as much work as all the rest of a reading.
+fn raised(base: f64, exponent: f64) -> f64 {
+    const ONE: u64 = 1.0_f64.to_bits();
+    const HALF: u64 = 0.5_f64.to_bits();
+    match (base.to_bits(), exponent.to_bits()) {
+        (_, ONE) => base,
+        (ONE, _) | (_, 0) => 1.0,
+        (_, HALF) => base.sqrt(),
+        _ => base.powf(exponent),
+    }
 }
 
 impl PowerLaw {
@@ -91,15 +113,20 @@ impl PowerLaw {
 
     /// The mean GPU of a replica that did `work` in `seconds`, one step after the other without a pause.
     pub fn activity(&self, steps: &StepWork, work: Work, seconds: f64) -> Activity {
+        self.rates(self.standing(steps), work, seconds)
+    }
+
+    /// What does not change with work: the share of a span in which a GPU of the replica runs steps, and of its memory that weights fill.
+    pub(crate) fn standing(&self, steps: &StepWork) -> Standing {
         let stages = f64::from(steps.stages());
+        Standing { stages, busy: 1.0 / stages, resident: (steps.resident_bytes() / self.capacity).min(1.0) }
+    }
+
+    fn rates(&self, Standing { stages, busy, resident }: Standing, work: Work, seconds: f64) -> Activity {
         let span = seconds * stages;
-        let compute = work.bf16_flops as f64 / self.peak_bf16 + work.fp8_flops as f64 / self.peak_fp8;
-        Activity {
-            busy: 1.0 / stages,
-            resident: (steps.resident_bytes() / self.capacity).min(1.0),
-            compute: compute / span,
-            memory: work.bytes() as f64 / (self.bandwidth * span),
-        }
+        let fp8 = if work.fp8_flops == 0 { 0.0 } else { work.fp8_flops as f64 / self.peak_fp8 };
+        let compute = work.bf16_flops as f64 / self.peak_bf16 + fp8;
+        Activity { busy, resident, compute: compute / span, memory: work.bytes() as f64 / (self.bandwidth * span) }
     }
 
     /// What the GPU would draw if nothing limited it [W], at a clock that is a share of the highest.
@@ -109,13 +136,30 @@ impl PowerLaw {
         if busy <= 0.0 {
             return idle.0;
         }
-        let per_operation = clock.powf(self.spec.clock.exponent - 1.0);
+        let per_operation = raised(clock, self.spec.clock.exponent - 1.0);
         let fixed = self.spec.clock.memory_fixed;
-        let rate = |achieved: f64, exponent: f64| busy.powf(1.0 - exponent) * achieved.powf(exponent);
+        let rate = |achieved: f64, exponent: f64| raised(busy, 1.0 - exponent) * raised(achieved, exponent);
         idle.0
             + resident.0 * busy * filled * clock * per_operation
             + compute.0 * rate(activity.compute, *compute_exponent) * per_operation
             + memory.0 * rate(activity.memory, *memory_exponent) * (fixed + (1.0 - fixed) * per_operation)
+    }
+
+    /// What the GPU would draw over a span in which it did that work and ran steps for `busy` of it, if nothing limited it [W].
+    pub fn over(&self, steps: &StepWork, done: (Work, Span), span: Span, clock: f64) -> f64 {
+        self.over_standing(self.standing(steps), done, span, clock)
+    }
+
+    /// The same, where what does not change is known.
+    pub(crate) fn over_standing(&self, standing: Standing, (work, busy): (Work, Span), span: Span, clock: f64) -> f64 {
+        if busy == Span::ZERO || span == Span::ZERO {
+            return self.spec.idle.0;
+        }
+        let mut activity = self.rates(standing, work, span.as_secs_f64());
+        if busy < span {
+            activity.busy *= busy.0 as f64 / span.0 as f64;
+        }
+        self.demand(&activity, clock)
     }
 
     /// The most that the GPU may draw for long [W]: its thermal design power, or a cap below it.

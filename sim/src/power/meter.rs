@@ -23,7 +23,10 @@ pub struct MilliWatts(pub u64);
 impl MilliWatts {
     /// Rounds a power in watts; negative and NaN become zero, huge values saturate.
     pub fn from_watts(watts: f64) -> MilliWatts {
-        MilliWatts((watts * 1e3).round() as u64)
+        // As `round`, which is a call; this is called for every server and every second.
+        let exact = watts * 1e3;
+        let whole = exact as u64;
+        MilliWatts(whole.saturating_add(u64::from(exact - whole as f64 >= 0.5)))
     }
 
     /// Watts, for printing and floating-point statistics only.
@@ -57,6 +60,10 @@ impl Energy {
 
     /// The mean power over a span, rounded to the nearest milliwatt; zero over no time.
     pub fn mean_over(self, span: Span) -> MilliWatts {
+        // Those of a period of a row fit 64 bits, whose division is several times as fast.
+        if let Some(sum) = u64::try_from(self.0).ok().and_then(|energy| energy.checked_add(span.0 / 2)) {
+            return MilliWatts(sum.checked_div(span.0).unwrap_or(0));
+        }
         let span = u128::from(span.0);
         MilliWatts((self.0 + span / 2).checked_div(span).unwrap_or(0) as u64)
     }

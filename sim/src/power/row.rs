@@ -143,18 +143,23 @@ impl Row {
             return None;
         }
         let figures = &mut self.figures;
-        let mut all = Energy::default();
+        let mut sums = Parts::default();
+        let (mut all, mut most, mut most_of_a_rack) = (Energy::default(), Energy::default(), Energy::default());
         for (servers, gpus) in self.servers.chunks_mut(self.feed.rack).zip(gpus.chunks(self.feed.rack)) {
             let mut rack = Energy::default();
             for (server, gpus) in servers.iter_mut().zip(gpus) {
                 let parts = server.close(*gpus, span);
-                figures.parts += parts;
-                rack += parts.total();
-                figures.server_peak = figures.server_peak.max(parts.total().mean_over(span));
+                let total = parts.total();
+                sums += parts;
+                rack += total;
+                most = most.max(total);
             }
-            figures.rack_peak = figures.rack_peak.max(rack.mean_over(span));
+            most_of_a_rack = most_of_a_rack.max(rack);
             all += rack;
         }
+        figures.parts += sums;
+        figures.server_peak = figures.server_peak.max(most.mean_over(span));
+        figures.rack_peak = figures.rack_peak.max(most_of_a_rack.mean_over(span));
         let power = all.mean_over(span);
         let load = Share::of(power, self.feed.budget);
         figures.span = Span(figures.span.0.saturating_add(span.0));

@@ -19,7 +19,7 @@ use std::ops::{Add, Mul, Sub};
 use crate::cost::forms::ExpertShare;
 use crate::cost::{PrefillPart, StepShape};
 use crate::hardware::memory::{self, Stage};
-use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
+use crate::hardware::model::{KvDtype, ModelError, ModelSpec, MoeSpec, Shard, WeightDtype};
 use crate::hardware::parallel::{Exchange, ExpertParallel, Parallelism};
 
 /// Work on one GPU of every stage of a replica, all stages together. Sums and products saturate.
@@ -49,10 +49,8 @@ impl Work {
     /// `part / whole` of it, rounded down; all of it where there is no whole.
     #[must_use]
     pub fn share(&self, part: u64, whole: u64) -> Work {
-        let of = |n: u64| {
-            let share = (u128::from(n) * u128::from(part)).checked_div(u128::from(whole));
-            share.map_or(n, |share| u64::try_from(share).unwrap_or(u64::MAX))
-        };
+        let ratio = part as f64 / whole as f64;
+        let of = |n: u64| share_of(n, (part, whole), ratio);
         Work {
             bf16_flops: of(self.bf16_flops),
             fp8_flops: of(self.fp8_flops),
@@ -60,6 +58,33 @@ impl Work {
             kv_bytes: of(self.kv_bytes),
         }
     }
+}
+
+/// Numbers below this one are whole as floats, and so near their share that a few steps mend it.
+const EXACT: u64 = 1 << 52;
+
+/// `n · part / whole`, rounded down; `n` where there is no whole. `ratio`: `part / whole`. Every reading of a replica makes four of them, and a
+/// division of 128 bits is slow: the float's guess is at most four off, and is mended by whole numbers.
+fn share_of(n: u64, (part, whole): (u64, u64), ratio: f64) -> u64 {
+    if n == 0 || whole == 0 {
+        return n;
+    }
+    if n >= EXACT || part > whole {
+        let share = u128::from(n) * u128::from(part) / u128::from(whole);
+        return u64::try_from(share).unwrap_or(u64::MAX);
+    }
+    let mut share = (n as f64 * ratio) as u64;
+    let product = u128::from(n) * u128::from(part);
+    let mut rest = product.wrapping_sub(u128::from(share) * u128::from(whole)) as i128;
+    while rest < 0 {
+        share -= 1;
+        rest += i128::from(whole);
+    }
+    while rest >= i128::from(whole) {
+        share += 1;
+        rest -= i128::from(whole);
+    }
+    share
 }
 
 impl Add for Work {
@@ -118,6 +143,11 @@ pub struct StepWork {
     gpus: u32,
     stages: u32,
     resident: u64,
+    /// Operations per token outside of routed experts, head and attention, all layers.
+    outside: u64,
+    /// Bytes of weights that every step reads, and of all routed experts of one layer.
+    read_always: u64,
+    routed: u64,
     /// Operations per pair of query and key, one layer: decoding, and prompts.
     decode_pair: u64,
     prefill_pair: u64,
@@ -161,7 +191,12 @@ impl StepWork {
             },
         );
         let near = model.sliding.map_or(0, |sliding| u64::from(sliding.layers));
+        let attention = u64::from(model.layers) * model.attention_weights_of(shard.heads, shard.kv_heads);
+        let mlp = u64::from(model.dense_layers()) * model.mlp_weights_of(shard.intermediate);
         Ok(StepWork {
+            outside: 2 * (attention + mlp),
+            read_always: read_always(model, &shard, weights),
+            routed: routed_bytes(model, &shard, weights),
             experts: spread.experts.map(|experts| ExpertParallel { imbalance: 1.0, ..experts }),
             gpus: spread.tensor,
             stages: spread.stages,
@@ -210,14 +245,11 @@ impl StepWork {
 
     /// Matrices of all layers for `tokens` tokens, and rows of the embedding.
     fn layers(&self, tokens: u64) -> Work {
-        let (model, shard) = (&self.model, &self.shard);
-        let (all, dense) = (u64::from(model.layers), u64::from(model.dense_layers()));
-        let attention = all * model.attention_weights_of(shard.heads, shard.kv_heads);
-        let mlp = dense * model.mlp_weights_of(shard.intermediate);
-        let rows = tokens.saturating_mul(2 * u64::from(model.hidden));
-        let outside = arithmetic(self.weights.outside_experts(), 2 * (attention + mlp), tokens);
-        let read = Work { weight_bytes: self.read_always().saturating_add(rows), ..Work::default() };
-        outside + read + self.experts(tokens) * (all - dense)
+        let sparse = u64::from(self.model.layers - self.model.dense_layers());
+        let rows = tokens.saturating_mul(2 * u64::from(self.model.hidden));
+        let outside = arithmetic(self.weights.outside_experts(), self.outside, tokens);
+        let read = Work { weight_bytes: self.read_always.saturating_add(rows), ..Work::default() };
+        outside + read + self.experts(tokens) * sparse
     }
 
     /// Routed and shared experts and the router of one layer, and the bytes of the routed ones.
@@ -233,24 +265,8 @@ impl StepWork {
         let shared = u64::from(moe.shared_experts) * model.mlp_weights_of(shard.shared_intermediate);
         let always = arithmetic(self.weights.outside_experts(), 2 * shared, own)
             + arithmetic(WeightDtype::Bf16, 2 * model.router_weights(), own);
-        let visited = share.touched / f64::from(shard.experts) * self.routed_bytes() as f64;
+        let visited = share.touched / f64::from(shard.experts) * self.routed as f64;
         routed + always + Work { weight_bytes: visited.round() as u64, ..Work::default() }
-    }
-
-    /// Bytes of all routed experts of one layer that one GPU holds.
-    fn routed_bytes(&self) -> u64 {
-        let shared = self
-            .model
-            .moe
-            .map_or(0, |moe| u64::from(moe.shared_experts) * self.model.mlp_weights_of(self.shard.shared_intermediate));
-        self.model.expert_bytes_of(&self.shard, self.weights) - self.weights.outside_experts().bytes(shared)
-    }
-
-    /// Bytes of weights that every step reads: all but routed experts, embedding and head.
-    fn read_always(&self) -> u64 {
-        let sparse = u64::from(self.model.layers - self.model.dense_layers());
-        let stage = Stage { layers: self.model.layers, dense: self.model.dense_layers(), first: false, last: false };
-        memory::stage_weight_bytes(&self.model, &self.shard, self.weights, stage) - sparse * self.routed_bytes()
     }
 
     /// The head for so many sequences.
@@ -287,6 +303,19 @@ impl StepWork {
         let slots = self.far * (past + 2 * new) + self.near * (past.min(self.window) + 2 * new);
         Work { bf16_flops, kv_bytes: self.slot.saturating_mul(slots), ..Work::default() }
     }
+}
+
+/// Bytes of all routed experts of one layer that one GPU holds.
+fn routed_bytes(model: &ModelSpec, shard: &Shard, weights: WeightDtype) -> u64 {
+    let shared = |moe: MoeSpec| u64::from(moe.shared_experts) * model.mlp_weights_of(shard.shared_intermediate);
+    model.expert_bytes_of(shard, weights) - weights.outside_experts().bytes(model.moe.map_or(0, shared))
+}
+
+/// Bytes of weights that every step reads: all but routed experts, embedding and head.
+fn read_always(model: &ModelSpec, shard: &Shard, weights: WeightDtype) -> u64 {
+    let sparse = u64::from(model.layers - model.dense_layers());
+    let stage = Stage { layers: model.layers, dense: model.dense_layers(), first: false, last: false };
+    memory::stage_weight_bytes(model, shard, weights, stage) - sparse * routed_bytes(model, shard, weights)
 }
 
 /// `flops` operations per token, in the arithmetic of a weight dtype.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overbook_sim::units::Duration;
 
+use crate::calibrate::CalibrateArgs;
 use crate::gpu_check::GpuCheckArgs;
 use crate::init::InitArgs;
 use crate::kv::KvCommand;
@@ -274,64 +275,6 @@ pub(crate) enum ImportCommand {
         /// The file.
         file: PathBuf,
     },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct CalibrateArgs {
-    /// A scenario, whose model and engine are measured; with --import a folder (AIConfigurator: of systems/data; Vidur:
-    /// data/profiling).
-    #[arg(value_name = "SCENARIO|DIR")]
-    pub(crate) source: PathBuf,
-    /// Import another tool's tables of kernel times instead of measuring.
-    #[arg(long, value_enum, value_name = "TOOL", conflicts_with_all = ["on", "url"])]
-    pub(crate) import: Option<TableTool>,
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
-    /// Probe a running server from outside, e.g. http://127.0.0.1:8000; of the scenario count the model and the limits.
-    #[arg(long, value_name = "URL", conflicts_with = "on")]
-    pub(crate) url: Option<String>,
-    /// Name of the model for the server [default: the first that it lists].
-    #[arg(long, value_name = "NAME", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) model: Option<String>,
-    /// The server's key [default: OPENAI_API_KEY, if set].
-    #[arg(long, value_name = "KEY", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) api_key: Option<String>,
-    /// Time for probes; each is repeated up to three times [default: 5min].
-    #[arg(long, value_name = "TIME", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) budget: Option<Duration>,
-    /// Token ids of prompts are below this [default: the vocabulary of the scenario's model].
-    #[arg(long, value_name = "N", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) vocab: Option<u32>,
-    /// Set a value of the scenario.
-    #[arg(long, value_name = "PATH=VALUE", conflicts_with = "import")]
-    pub(crate) set: Vec<String>,
-    /// Seed of the order of the measurements, and of the mixed shapes.
-    #[arg(long, value_name = "N", conflicts_with = "import", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// How long each shape is repeated [default: 300ms].
-    #[arg(long, value_name = "TIME", requires = "on", conflicts_with_all = ["url", "import"])]
-    pub(crate) repeat_for: Option<Duration>,
-    /// The GPU's name in the catalog [default: as the tables say].
-    #[arg(long, value_name = "NAME", requires = "import", conflicts_with_all = ["on", "url"])]
-    pub(crate) gpu: Option<String>,
-    /// Where there are several tables of a kind: a part of the path of the one that is meant.
-    #[arg(long, value_name = "TEXT", requires = "import", conflicts_with_all = ["on", "url"])]
-    pub(crate) select: Option<String>,
-    /// The profile [default: standard output].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Replace an existing file.
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-/// A tool with public kernel tables.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum TableTool {
-    /// NVIDIA's AIConfigurator: `*_perf.txt`, `.csv` or `.parquet`.
-    Aiconfigurator,
-    /// Microsoft's Vidur: `compute/**/mlp.csv`, `attention.csv`, `network/*/all_reduce.csv`.
-    Vidur,
 }
 
 /// A scenario and changes to it.

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use overbook::TOOL;
 use overbook_engine::calibrate::PROMPTS;
@@ -9,6 +10,7 @@ use overbook_engine::config::Config;
 use overbook_engine::cuda::CudaError;
 use overbook_engine::device::{self, DeviceError, DeviceKind};
 use overbook_engine::executor::{BuildError, Capacity, Executor, Lanes};
+use overbook_engine::nvml::{Meter, StandIn, Told};
 use overbook_engine::serve::tokenizer::Tokenizer;
 use overbook_engine::weights::WeightsError;
 use overbook_reports::manifest::host_cpu;
@@ -18,6 +20,7 @@ use overbook_sim::calibrate::{Hardware, ProfiledEngine};
 use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::hardware::model::{KvDtype, ModelSpec, WeightDtype};
 use overbook_sim::partitioners::PartitionSpec;
+use overbook_sim::power::StepWork;
 use overbook_sim::schedulers::{Needs, SchedulerSpec};
 use overbook_sim::serving::replica::Limits;
 
@@ -39,6 +42,8 @@ pub(crate) struct Device {
     /// Steps are launched kernel by kernel (`engine.enforce_eager`).
     eager: bool,
     quiet: bool,
+    /// What draws in place of an emulated GPU, and the work of steps of the model.
+    instead: Option<(Arc<StandIn>, StepWork)>,
 }
 
 impl Device {
@@ -74,7 +79,7 @@ impl Device {
         let (needs, quiet) = (point.scenario.scheduler.needs(), globals.quiet);
         // The CPU engine has no graphs that could be left out.
         let eager = point.scenario.engine.enforce_eager && place.threads().is_none();
-        Device { config, place, needs, folder, eager, quiet }
+        Device { config, place, needs, folder, eager, quiet, instead: None }
     }
 
     /// A device that has a point's model, with dummy weights, already.
@@ -142,7 +147,21 @@ impl Device {
             )));
         }
         let mut teller = Teller::new(self.quiet);
-        self.place.executor(capacity, self.eager, &mut |at| teller.show(at))
+        let executor = self.place.executor(capacity, self.eager, &mut |at| teller.show(at))?;
+        Ok(match &self.instead {
+            None => executor,
+            Some((instead, steps)) => Box::new(Told::new(executor, instead.clone(), steps.clone())),
+        })
+    }
+
+    /// What reads its power.
+    pub(crate) fn meter(&self) -> Meter {
+        self.instead.as_ref().map_or_else(|| self.place.meter(), |(instead, _)| Meter::stand_in(instead.clone()))
+    }
+
+    /// From now on a stand-in draws what its steps would; for an emulated GPU, whose own watts mean nothing.
+    pub(crate) fn draw_as(&mut self, instead: Arc<StandIn>, steps: StepWork) {
+        self.instead = Some((instead, steps));
     }
 
     /// A lane, or two with the scheduler's shares.
@@ -236,6 +255,11 @@ impl Device {
             None => format!("CUDA engine{graphs}, {processor}, {software}; bf16, {origin}"),
         }
     }
+}
+
+/// The work of steps of a point's model on the real engine: one device, bf16.
+pub(crate) fn step_work(point: &Point) -> Result<StepWork, Failure> {
+    StepWork::new(&point.model, 1, WeightDtype::Bf16, KvDtype::Bf16).map_err(Failure::input)
 }
 
 /// A file that the user named and that is not what it should be is invalid input; what the machine lacks or fails at is not.

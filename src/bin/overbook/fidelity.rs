@@ -1,5 +1,7 @@
 //! `overbook validate SCENARIO --on`: the scenario for real, again and again, and simulated; how far the two are apart.
 
+mod power;
+
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -8,7 +10,8 @@ use overbook_engine::calibrate::anchors;
 use overbook_engine::priced::{Priced, errors, hash, priced};
 use overbook_reports::RunDir;
 use overbook_reports::fidelity::{
-    Calibrated, FIGURES, Fidelity, FidelityPoint, Finding, Trial, fidelity_html, fidelity_json, fidelity_text,
+    Calibrated, Drawn, FIGURES, Fidelity, FidelityPoint, Finding, Power, Trial, fidelity_html, fidelity_json,
+    fidelity_text,
 };
 use overbook_reports::manifest::{Start, hash_file, utc};
 use overbook_scenarios::facts::calibration;
@@ -29,6 +32,9 @@ use crate::place;
 use crate::profile::plan_of;
 use crate::run::quote;
 use crate::watch::{Display, catch_interrupts, interrupted};
+use power::Wattage;
+
+pub(crate) use power::bare;
 
 /// A load and what its runs gave.
 struct Load<'a> {
@@ -41,7 +47,12 @@ struct Load<'a> {
     /// Hashes of the runs' steps.
     runs: Vec<String>,
     steps: Vec<Priced>,
+    /// What its runs drew, where that was read.
+    drawn: Vec<Option<Drawn>>,
 }
+
+/// What reads watts, and the law that they are compared with; or why they are not.
+type Watts = Result<Wattage, String>;
 
 /// Loads that have run, and how much slower than its profile the machine was at each look; `None`: it was interrupted.
 type Ran<T> = Option<(Vec<T>, Vec<f64>)>;
@@ -53,15 +64,22 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
     let dir = args.out.as_ref().map(|out| place::run_dir(out, args.force)).transpose()?;
     let repeats = if args.replay { 1 } else { args.repeats.get() };
     catch_interrupts();
-    let device = Device::open(&study.points()[0], &args.device, globals)?;
-    let Some((loads, slower)) = measured(&study, &device, (repeats, AGAIN), args.replay, globals)? else {
+    // Before anything has a context on the GPU.
+    let bare = if args.replay { Err("not asked for".to_owned()) } else { bare(args.device.on) };
+    let mut device = Device::open(&study.points()[0], &args.device, globals)?;
+    let watts = if args.replay {
+        Err("a replay looks at no times".to_owned())
+    } else {
+        Wattage::new(&study.points()[0], &mut device, bare)?
+    };
+    let Some((loads, slower)) = measured(&study, (&device, &watts), (repeats, AGAIN), args.replay, globals)? else {
         note("interrupted: a comparison needs all its runs");
         return Ok(INTERRUPTED);
     };
     if args.replay {
         return told_replay(&loads, &study);
     }
-    let fidelity = fidelity(args, scenario, &study, &device, loads, slower)?;
+    let fidelity = fidelity(args, scenario, &study, (&device, &watts), loads, slower)?;
     let failed = args.gate && fidelity.finding() != Finding::Passed;
     let code = if failed { GATE_FAILED } else { DONE };
     let kept = dir.map_or(Ok(()), |dir| {
@@ -81,7 +99,7 @@ pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Re
 /// All loads of a study for real, so many times, void runs so many times again.
 fn measured<'a>(
     study: &'a Study,
-    device: &Device,
+    (device, watts): (&Device, &Watts),
     (repeats, again): (usize, usize),
     replay: bool,
     globals: &Globals,
@@ -98,7 +116,7 @@ fn measured<'a>(
             if !globals.quiet {
                 note(&format!("run {} of {repeats}: {}", round + 1, name(load.point, study)));
             }
-            once(load, device, &mut gauge, again, globals)?;
+            once(load, (device, watts), &mut gauge, again, globals)?;
             if interrupted() {
                 return Ok(None);
             }
@@ -109,8 +127,9 @@ fn measured<'a>(
 
 /// What one real run of each load of a study gave, beside its simulation. Void runs are kept as they are.
 pub(crate) fn once_each(study: &Study, device: &Device, globals: &Globals) -> Result<Ran<FidelityPoint>, Failure> {
-    let Some((loads, slower)) = measured(study, device, (1, 0), false, globals)? else { return Ok(None) };
-    Ok(Some((loads.into_iter().map(|load| compared(load, study)).collect::<Result<_, _>>()?, slower)))
+    let watts = Err("gpu-check's own part has the watts".to_owned());
+    let Some((loads, slower)) = measured(study, (device, &watts), (1, 0), false, globals)? else { return Ok(None) };
+    Ok(Some((loads.into_iter().map(|load| compared(load, study, &watts)).collect::<Result<_, _>>()?, slower)))
 }
 
 /// How fast the machine is, by the anchors of the profile, looked at before every run.
@@ -189,8 +208,8 @@ fn same_engine(point: &Point, device: &Device) -> Result<(), Failure> {
 
 fn begin(point: &Point) -> Result<Load<'_>, Failure> {
     let spec = point.cluster().map_err(Failure::input)?;
-    let (void, summaries, runs, steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    Ok(Load { point, spec, void, again: 0, replayed: [0; 3], summaries, runs, steps })
+    let (void, summaries, runs, steps, drawn) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    Ok(Load { point, spec, void, again: 0, replayed: [0; 3], summaries, runs, steps, drawn })
 }
 
 fn name(point: &Point, study: &Study) -> String {
@@ -204,7 +223,7 @@ const AGAIN: usize = 2;
 /// One real run of a load; made again if it is void, and taken as it is if it stays so.
 fn once(
     load: &mut Load<'_>,
-    device: &Device,
+    (device, watts): (&Device, &Watts),
     gauge: &mut Gauge<'_>,
     again: usize,
     globals: &Globals,
@@ -212,8 +231,10 @@ fn once(
     for attempt in 0..=again {
         gauge.look()?;
         let display = Display::new(!globals.quiet && shows_progress(), load.point.scenario.workload.requests());
+        let watched = watts.as_ref().ok().map(|watts| (watts, watts.watch()));
         let measured = on_device(load.point, device, &load.spec, &display)?;
         display.finish();
+        let drawn = watched.map(|(watts, watch)| watts.drawn(watch, &measured));
         if measured.result.interrupted || interrupted() {
             return Ok(());
         }
@@ -231,6 +252,7 @@ fn once(
         let mut cost = load.point.cost().map_err(Failure::input)?;
         load.steps.extend(priced(&measured.steps, &mut *cost, load.spec.limits.depth));
         load.runs.push(hash(&measured.steps));
+        load.drawn.extend(drawn);
         load.summaries.push(measured.result.summary);
         return Ok(());
     }
@@ -249,17 +271,21 @@ fn told_replay(loads: &[Load<'_>], study: &Study) -> Result<u8, Failure> {
 }
 
 /// The load as the simulator sees it, with its own step costs.
-fn simulated(load: &Load<'_>) -> Result<Summary, Failure> {
+fn simulated(load: &Load<'_>) -> Result<RunResult, Failure> {
     let mut workload = load.point.workload().map_err(Failure::input)?;
     let mut cost = load.point.cost().map_err(Failure::input)?;
     let cluster = Cluster::new(load.spec.clone()).map_err(Failure::input)?;
     let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true).and_then(RunResult::whole);
-    Ok(result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?.summary)
+    result.map_err(|error| Failure::Run(anyhow::Error::new(error)))
 }
 
 /// A load beside its simulation.
-fn compared(load: Load<'_>, study: &Study) -> Result<FidelityPoint, Failure> {
-    let summary = simulated(&load)?;
+fn compared(load: Load<'_>, study: &Study, watts: &Watts) -> Result<FidelityPoint, Failure> {
+    let RunResult { summary, end, .. } = simulated(&load)?;
+    let power = match watts {
+        Ok(watts) => watts.compared(&load.drawn, &watts.simulated(load.point, &load.spec, end)?),
+        Err(why) => Power::NotMeasured(why.clone()),
+    };
     Ok(FidelityPoint {
         name: name(load.point, study),
         plan: load.point.plan_hash(),
@@ -270,6 +296,7 @@ fn compared(load: Load<'_>, study: &Study) -> Result<FidelityPoint, Failure> {
         again: load.again,
         runs: load.runs,
         replayed: load.replayed,
+        power,
     })
 }
 
@@ -277,13 +304,13 @@ fn fidelity(
     args: &ValidateArgs,
     scenario: &Path,
     study: &Study,
-    device: &Device,
+    (device, watts): (&Device, &Watts),
     loads: Vec<Load<'_>>,
     slower: Vec<f64>,
 ) -> Result<Fidelity, Failure> {
     let first = &study.points()[0];
     let repeats = args.repeats.get();
-    let points = loads.into_iter().map(|load| compared(load, study)).collect::<Result<_, _>>()?;
+    let points = loads.into_iter().map(|load| compared(load, study, watts)).collect::<Result<_, _>>()?;
     let mut command = format!("overbook validate {} {} --repeats {repeats}", quote(scenario), device.flags());
     if let Some(weights) = &args.device.weights {
         command.extend([" --weights ", &quote(weights)]);

@@ -12,8 +12,9 @@ use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, PrefillPart, StepShape};
 
 use crate::aside::Aside;
+use crate::calibrate::CalibrateArgs;
 use crate::check::load;
-use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
+use crate::cli::{Globals, ScenarioArgs};
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
 use crate::profile::{name, progress, target, text, today, write_samples};
 use crate::replay::server_key;

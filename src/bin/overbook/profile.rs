@@ -1,5 +1,7 @@
 //! `overbook calibrate SCENARIO --on`: measures the engine's steps, writes a calibration profile.
 
+mod power;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,15 +13,19 @@ use overbook_reports::manifest::{hash_file, utc};
 use overbook_reports::parquet::write_step_samples;
 use overbook_scenarios::Point;
 use overbook_sim::calibrate::steps::{StepErrors, StepSample};
-use overbook_sim::calibrate::{SampleFile, StepProfile};
+use overbook_sim::calibrate::{ProfiledPower, SampleFile, StepProfile};
 
 use crate::aside::Aside;
+use crate::calibrate::CalibrateArgs;
 use crate::check::load;
-use crate::cli::{CalibrateArgs, Globals, ScenarioArgs};
+use crate::cli::{Globals, ScenarioArgs};
 use crate::device::Device;
+use crate::fidelity::bare;
 use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
 use crate::place;
 use crate::watch::{catch_interrupts, interrupted};
+
+pub(crate) use power::NOISE;
 
 pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
     let (out, samples) = target(args)?;
@@ -27,7 +33,8 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     let study = load(&scenario, globals)?;
     let point = &study.points()[0];
     catch_interrupts();
-    let device = Device::open(point, &args.device, globals)?;
+    let bare = bare(args.device.on).ok();
+    let mut device = Device::open(point, &args.device, globals)?;
     if device.eager() {
         return Err(Failure::Input(
             "a profile is of steps with graphs, and does not say otherwise; set `engine.enforce_eager: false`".into(),
@@ -51,9 +58,45 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
         Err(CalibrateError::Build(error)) => return Err(error.into()),
         Err(error) => return Err(Failure::Run(anyhow::Error::new(error))),
     };
-    let profile = keep_profile(out, point, &device, &plan, &calibration)?;
-    print(&format!("{}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
+    let watts = watts(args, point, &mut device, (&plan, &calibration), bare)?;
+    if interrupted() {
+        note("interrupted: a profile needs the whole plan; nothing was written");
+        return Ok(INTERRUPTED);
+    }
+    let (watts, why) = match watts {
+        Ok(watts) => (Some(Box::new(watts)), None),
+        Err(why) => (None, why),
+    };
+    let profile = keep_profile(out, point, &device, (&plan, &calibration), watts)?;
+    let power = power::text(&profile, why.as_deref());
+    print(&format!("{}{power}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
     Ok(DONE)
+}
+
+/// The power law beside the steps; or why there is none, if there is anything to say.
+fn watts(
+    args: &CalibrateArgs,
+    point: &Point,
+    device: &mut Device,
+    measured: (&ShapePlan, &Calibration),
+    bare: Option<f64>,
+) -> Result<Result<ProfiledPower, Option<String>>, Failure> {
+    let asked = args.power_for.map(|time| std::time::Duration::from_nanos(time.0.0));
+    if device.threads().is_some() {
+        return match asked {
+            Some(_) => Err(Failure::Input("--power-for is for --on cuda: a CPU has no meter here".into())),
+            None => Ok(Err(None)),
+        };
+    }
+    let emulated = device.meter().facts().emulated;
+    match asked {
+        Some(time) if time.is_zero() => Ok(Err(None)),
+        None if emulated => Ok(Err(Some("the GPU is emulated; --power-for makes watts up".to_owned()))),
+        asked => {
+            let hold = asked.unwrap_or(power::HOLD);
+            Ok(power::measure(point, device, measured, (hold, bare))?.map_err(Some))
+        }
+    }
 }
 
 /// Writes what was measured as a profile, and the steps that it is fitted to beside it.
@@ -61,8 +104,8 @@ pub(crate) fn keep_profile(
     out: &Path,
     point: &Point,
     device: &Device,
-    plan: &ShapePlan,
-    calibration: &Calibration,
+    (plan, calibration): (&ShapePlan, &Calibration),
+    power: Option<Box<ProfiledPower>>,
 ) -> Result<StepProfile, Failure> {
     let mut files = Aside::default();
     let described = Described {
@@ -74,6 +117,7 @@ pub(crate) fn keep_profile(
         samples: write_samples(&mut files, &out.with_extension("steps.parquet"), &calibration.samples, plan.seed)?,
     };
     let profile = calibration.profile(described).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    let profile = StepProfile { power, ..profile };
     files.write(out, &Point::steps_yaml(&profile))?;
     files.keep()?;
     Ok(profile)

@@ -85,6 +85,7 @@ impl Inferred<'_> {
             table: None,
             table_errors: Vec::new(),
             jitter: Jitter::of(self.probed.ratios.clone()),
+            power: None,
             unidentified: self.unidentified.clone(),
         }
     }

@@ -8,6 +8,7 @@ use crate::fleet::kernel::Kernel;
 use crate::fleet::{GpuLimiter, Usage};
 use crate::power::PowerLaw;
 use crate::power::figures::LimiterFigures;
+use crate::power::law::Standing;
 use crate::power::meter::{Energy, MilliWatts};
 use crate::power::sustained::{SustainedClock, fitting, settable};
 use crate::power::work::StepWork;
@@ -18,7 +19,7 @@ use crate::units::Watts;
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     pub(super) law: PowerLaw,
-    pub(super) work: StepWork,
+    standing: Standing,
     /// Factor of the power above idle.
     pub(super) factor: f64,
     /// What the law's limit is, or a cap below it [W].
@@ -40,7 +41,7 @@ impl Kind {
         let limit = law.limit(cap.map(|share| Watts(share * tdp)));
         let own = limiter.and_then(|limiter| limiter.limit);
         let limit = own.map_or(limit, |own| cap.map_or(own.0, |_| own.0.min(limit)));
-        Kind { law: law.clone(), work: work.clone(), factor, limit, cut: limiter.is_none() }
+        Kind { standing: law.standing(work), law: law.clone(), factor, limit, cut: limiter.is_none() }
     }
 
     pub(super) fn idle(&self) -> f64 {
@@ -52,9 +53,8 @@ impl Kind {
         if done.busy == Span::ZERO {
             return self.idle();
         }
-        let mut activity = self.law.activity(&self.work, done.work, span.as_secs_f64());
-        activity.busy *= (done.busy.0.min(span.0)) as f64 / span.0 as f64;
-        self.idle() + (self.law.demand(&activity, clock) - self.idle()) * self.factor
+        let demand = self.law.over_standing(self.standing, (done.work, done.busy), span, clock);
+        self.idle() + (demand - self.idle()) * self.factor
     }
 
     /// The clock at which such a GPU would draw what its limit is [MHz], by its power above idle; at most `asked`.
@@ -80,7 +80,8 @@ pub(super) struct Gpus {
     held_mhz: u32,
     looked: Time,
     drawn: Energy,
-    /// Over the run. `limited`: the law gave more than the limit, or the limiter held the clock down.
+    /// Over the run. `limited`: the law gave more than the limit, or the limiter held the clock down. Without limiters `running` and `limited`
+    /// alone.
     pub(super) figures: LimiterFigures,
 }
 
@@ -124,18 +125,26 @@ impl Gpus {
         (self.before, self.since) = (usage, kernel.now);
         self.demand = kind.demand(done, span, point.clock());
         let watts = MilliWatts::from_watts(if kind.cut { self.demand.min(kind.limit) } else { self.demand });
-        self.energy += watts.over(span);
-        self.drawn += watts.over(span);
-        let busy = Span(done.busy.0.min(span.0));
+        let (energy, busy) = (watts.over(span), Span(done.busy.0.min(span.0)));
+        self.energy += energy;
         self.busy = self.busy + busy;
-        let mut figures = LimiterFigures { span, energy: watts.over(span), peak: watts, ..LimiterFigures::default() };
+        let max = kind.law.spec().clock.max_mhz;
+        if kind.cut {
+            // Without limiters only how often watts were cut is told.
+            if busy > Span::ZERO {
+                let limited = if self.demand > kind.limit { span } else { Span::ZERO };
+                self.figures.running = self.figures.running + span;
+                self.figures.limited = self.figures.limited + limited;
+            }
+            return;
+        }
+        self.drawn += energy;
+        let mut figures = LimiterFigures { span, energy, peak: watts, ..LimiterFigures::default() };
         if busy > Span::ZERO {
-            let max = kind.law.spec().clock.max_mhz;
             let mhz = point.mhz(max);
             figures.running = span;
             figures.clock = u128::from(mhz) * u128::from(span.0);
-            let limited = if kind.cut { self.demand > kind.limit } else { self.held_mhz < max && mhz == self.held_mhz };
-            figures.limited = if limited { span } else { Span::ZERO };
+            figures.limited = if self.held_mhz < max && mhz == self.held_mhz { span } else { Span::ZERO };
         }
         self.figures += figures;
     }

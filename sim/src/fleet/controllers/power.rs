@@ -123,10 +123,11 @@ impl Control {
     /// A span of the resolution is over. The row is closed where a period ends with it.
     fn span_ends(&mut self, kernel: &mut Kernel<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
+        let governs = self.limiter.is_none() && self.spec.policy.cap().is_some();
         for at in 0..self.gpus.len() {
             let point = kernel.point(at, 0);
             self.gpus[at].advance(at, &self.kinds, point, kernel);
-            if self.limiter.is_none() && self.spec.policy.cap().is_some() {
+            if governs {
                 let clock = self.gpus[at].governed(&self.kinds, point, self.clock(at));
                 actions.extend(self.set(at, clock, kernel));
             }

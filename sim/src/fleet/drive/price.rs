@@ -67,10 +67,14 @@ impl Drive {
             prefill: &step.parts,
             prefill_ends: step.prefill_ends,
         };
-        let StepCost { device, host } = pricing.cost.step(&shape);
-        let mut parts = Parts::host(device);
+        let (StepCost { device, host }, parts) = match pricing.device {
+            Some(_) => pricing.cost.step_in_parts(&shape),
+            None => {
+                let cost = pricing.cost.step(&shape);
+                (cost, Parts::host(cost.device))
+            }
+        };
         let metered = pricing.device.map(|gpu| {
-            parts = pricing.cost.parts(&shape);
             assert_eq!(parts.whole, device, "a cost model's parts are of another step: {shape:?}");
             let by_context = DecodeParts { base: parts, per_context: Parts::default() };
             Metered::new(by_context, 0, gpu.work.of(&shape), Work::default())
@@ -84,10 +88,14 @@ impl Drive {
     /// Steps in which only members of the standing set decode.
     fn price_decodes(&self, step: &PlannedStep, serial: bool, pricing: &mut Pricing<'_>) -> Price {
         let (seqs, context, growing) = (step.decode_seqs, step.decode_context, u64::from(step.growing));
-        let decode = pricing.cost.decode(seqs, context);
-        let mut parts = DecodeParts::all(decode, Parts::host);
+        let (decode, parts) = match pricing.device {
+            Some(_) => pricing.cost.decode_in_parts(seqs, context),
+            None => {
+                let decode = pricing.cost.decode(seqs, context);
+                (decode, DecodeParts::all(decode, Parts::host))
+            }
+        };
         let metered = pricing.device.map(|gpu| {
-            parts = pricing.cost.decode_parts(seqs, context);
             let whole = (parts.base.whole, parts.per_context.whole);
             assert_eq!(whole, (decode.base, decode.per_context), "a cost model's parts are of other decodes");
             let work = gpu.work.decode(seqs);

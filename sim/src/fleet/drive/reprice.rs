@@ -57,11 +57,13 @@ impl Drive {
         for segment in &self.segments {
             // A step ends at a whole nanosecond, though its length has a fraction more: at that moment it counts as a whole, whether
             // its end has been applied or comes later in the order of the moment.
-            let ended = segment.completed_before(Time(now.0.saturating_add(1)));
-            busy += segment.length_between(segment.done, ended);
-            work = work + segment.work_between(segment.done, ended);
+            let (ended, length) = segment.completed(Time(now.0.saturating_add(1)));
+            if ended > segment.done {
+                busy += length - segment.length(segment.done);
+                work = work + segment.work_between(segment.done, ended);
+            }
             if ended < segment.steps {
-                let passed = segment.passed(ended, now);
+                let passed = segment.passed_since(ended, length, now);
                 busy += u128::from(passed.0);
                 work = work + segment.work_within(ended, passed);
                 break;

@@ -153,6 +153,10 @@ fn the_law_and_the_watts_of_vllm() {
         };
         let (gpu, task) = (run.gpu.as_str(), run.task.as_str());
         sets.entry((gpu, kind)).or_default().add(watts, run.watts);
+        if kind == "experts" {
+            let kind = if run.weights == WeightDtype::Fp8 { "experts, fp8" } else { "experts, others" };
+            sets.entry((gpu, kind)).or_default().add(watts, run.watts);
+        }
         models.entry((gpu, kind, run.model.as_str(), task)).or_default().add(watts, run.watts);
         let Activity { resident, compute, memory, .. } = activity;
         eprintln!("  {}: {watts:.0} of {:.0} W; w {resident:.2}, c {compute:.3}, m {memory:.3}", run.id, run.watts);
@@ -171,6 +175,9 @@ fn the_law_and_the_watts_of_vllm() {
     for gpu in ["h100", "b200"] {
         let experts = &sets[&(gpu, "experts")];
         assert!((12.0..25.0).contains(&experts.median()) && experts.bias() < -8.0, "{gpu}: no longer as stated");
+        // Two misses: kernels for fp8 in blocks are busy at a fifth of the bandwidth, at every batch; the others are half as far off.
+        let (blocks, others) = (&sets[&(gpu, "experts, fp8")], &sets[&(gpu, "experts, others")]);
+        assert!(blocks.bias() < -25.0 && others.median() < 14.0, "{gpu}: no longer as stated");
     }
 }
 

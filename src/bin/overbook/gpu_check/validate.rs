@@ -113,7 +113,7 @@ fn measured(check: &mut Check, out: &Path, left: Duration) -> Result<Option<Vec<
         Err(CalibrateError::Interrupted | CalibrateError::Build(BuildError::Interrupted)) => return Ok(None),
         calibrated => calibrated?,
     };
-    let profile = keep_profile(out, point, &device, &plan, &calibration).map_err(said)?;
+    let profile = keep_profile(out, point, &device, (&plan, &calibration), None).map_err(said)?;
     Ok(Some(vec![Row::Profile(Profile {
         model: profile.model.clone(),
         file: out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
