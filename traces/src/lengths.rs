@@ -187,6 +187,7 @@ impl Keeps {
 }
 
 /// Lengths and class of one request.
+#[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) prompt_tokens: u32,
     pub(crate) output_tokens: u32,

@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn every_key_of_the_schema_is_on_the_page_and_every_link_has_its_section() {
         let page = scenario_reference();
-        let schema: Value = serde_json::from_str(&super::super::scenario_schema()).unwrap();
+        let schema: Value = serde_json::from_str(&super::super::scenario_schema()).expect("JSON");
         let mut keys = 0;
         let mut open = vec![&schema];
         while let Some(value) = open.pop() {

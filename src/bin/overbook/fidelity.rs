@@ -234,7 +234,7 @@ fn once(
         let watched = watts.as_ref().ok().map(|watts| (watts, watts.watch()));
         let measured = on_device(load.point, device, &load.spec, &display)?;
         display.finish();
-        let drawn = watched.map(|(watts, watch)| watts.drawn(watch, &measured));
+        let drawn = watched.map(|(_, watch)| Wattage::drawn(watch, &measured));
         if measured.result.interrupted || interrupted() {
             return Ok(());
         }

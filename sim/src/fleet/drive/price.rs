@@ -67,12 +67,11 @@ impl Drive {
             prefill: &step.parts,
             prefill_ends: step.prefill_ends,
         };
-        let (StepCost { device, host }, parts) = match pricing.device {
-            Some(_) => pricing.cost.step_in_parts(&shape),
-            None => {
-                let cost = pricing.cost.step(&shape);
-                (cost, Parts::host(cost.device))
-            }
+        let (StepCost { device, host }, parts) = if pricing.device.is_some() {
+            pricing.cost.step_in_parts(&shape)
+        } else {
+            let cost = pricing.cost.step(&shape);
+            (cost, Parts::host(cost.device))
         };
         let metered = pricing.device.map(|gpu| {
             assert_eq!(parts.whole, device, "a cost model's parts are of another step: {shape:?}");
@@ -88,12 +87,11 @@ impl Drive {
     /// Steps in which only members of the standing set decode.
     fn price_decodes(&self, step: &PlannedStep, serial: bool, pricing: &mut Pricing<'_>) -> Price {
         let (seqs, context, growing) = (step.decode_seqs, step.decode_context, u64::from(step.growing));
-        let (decode, parts) = match pricing.device {
-            Some(_) => pricing.cost.decode_in_parts(seqs, context),
-            None => {
-                let decode = pricing.cost.decode(seqs, context);
-                (decode, DecodeParts::all(decode, Parts::host))
-            }
+        let (decode, parts) = if pricing.device.is_some() {
+            pricing.cost.decode_in_parts(seqs, context)
+        } else {
+            let decode = pricing.cost.decode(seqs, context);
+            (decode, DecodeParts::all(decode, Parts::host))
         };
         let metered = pricing.device.map(|gpu| {
             let whole = (parts.base.whole, parts.per_context.whole);

@@ -111,7 +111,7 @@ impl Wattage {
     }
 
     /// What a run drew from its first moment to the end of its last step; `None` if that was not read.
-    pub(super) fn drawn(&self, watch: Watch, measured: &Measured) -> Option<Drawn> {
+    pub(super) fn drawn(watch: Watch, measured: &Measured) -> Option<Drawn> {
         let began = measured.began.saturating_duration_since(watch.began()).as_secs_f64();
         let end = measured.steps.iter().map(|step| step.row.end.0).max()? as f64 / 1e9;
         let seen: Seen = watch.see().between(began, began + end);
@@ -128,7 +128,7 @@ impl Wattage {
         let mut spec = spec.clone();
         spec.devices = vec![DeviceSpec { clock: self.law.spec().clock.clone(), work: self.steps.clone() }];
         spec.controllers.readings = (1..=end.0 / SPAN.0).map(|at| Time(at * SPAN.0)).collect();
-        if end.0 % SPAN.0 > 0 {
+        if !end.0.is_multiple_of(SPAN.0) {
             spec.controllers.readings.push(end);
         }
         let mut workload = point.workload().map_err(Failure::input)?;
