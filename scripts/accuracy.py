@@ -150,7 +150,9 @@ def vllm_51(data):
                         if len(rates) > 1 else f"{{ constant: {{ rate: {rates[0]}/s }} }}")
             workload = (f"{{ generate: {{ arrivals: {arrivals}, duration: {seconds * len(rates)}s, lengths: {{ fixed: {{ prompt: "
                         f"{round(done['successes']['prompt_len']['mean'])}, output: {output} }} }}, repeats: {{ prompts: 100, groups: 10, "
-                        f"shared_prefix_tokens: {prompts['system_prompt_len']} }} }}, max_new_tokens: true, ignore_eos: true }}")
+                        f"shared_prefix_tokens: {prompts['system_prompt_len']} }} }}, max_new_tokens: true, ignore_eos: true, "
+                        # The client gives up after 300 s (aiohttp's default; failures have it), and only successes count.
+                        "limits: { deadline: 300s } }")
             latency = done["successes"]["latency"]
             end, first = latency["request_latency"], latency["time_to_first_token"]
             scheduler = (f"{{ vllm: {{ max_num_seqs: {config['max_num_seqs']}, "

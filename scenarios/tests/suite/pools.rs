@@ -212,7 +212,7 @@ fn a_pool_may_have_every_setting_of_an_engine_but_the_block() {
     assert!(times[1] > times[0], "eager steps take longer: {times:?}");
     let spec = point.cluster().unwrap();
     let bases: Vec<f64> = spec.pools.iter().map(|pool| pool.frontend.unwrap().base.as_millis_f64()).collect();
-    assert_eq!(bases, [6.0, 9.0]);
+    assert_eq!(bases, [5.0, 9.0]);
     // The pools share a scheduler: it plans ahead if all versions do.
     let text = point.scenario.to_yaml();
     assert!(text.contains("async_scheduling: false"), "{text}");

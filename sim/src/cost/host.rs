@@ -10,7 +10,7 @@ use crate::units::Duration;
 /// Host time as an affine function of the sequences in the step, and what drawing tokens costs.
 ///
 /// The default is inferred: 0.6 ms and 44 µs per sequence is what vLLM 0.11.1 (synchronous scheduling) took beyond the
-/// [`Roofline`](super::Roofline)'s device time in the steady full batches of ML.ENERGY, Llama-3.1-8B on an H100 with
+/// the roofline's device time in the steady full batches of ML.ENERGY, Llama-3.1-8B on an H100 with
 /// 8 to 128 sequences (median inter-token times 7.32, 7.91, 8.91, 11.50, 14.08, 16.48 ms; the mean context, taken as
 /// 450, was not published). Engines that plan ahead (lane depth 2) hide it: Llama-3.1-8B on an H100 at 1 to 128
 /// clients of an unstated vLLM version was within 2 % of the device time alone.

@@ -1,6 +1,8 @@
 //! The shape of a transformer, as far as time and memory depend on it: decoder-only; grouped-query or multi-head latent
 //! attention; dense MLPs or experts; biases left out (below 0.05 % of the weights wherever there are any).
 
+mod bits;
+
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::hardware::gpu::Origin;
 use crate::hardware::parallel::Exchange;
+
+pub use bits::WeightBits;
 
 /// How the matrices of the layers are stored and multiplied. Embedding, head and norms stay bf16, as in the usual
 /// quantised checkpoints.
@@ -30,46 +34,6 @@ pub enum WeightDtype {
     Bits(WeightBits),
 }
 
-/// Bits of a weight on average, from 1 to 16, in thousandths.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct WeightBits(u16);
-
-impl WeightBits {
-    /// That many bits, to the thousandth; `None` below 1 and above 16.
-    pub fn new(bits: f64) -> Option<WeightBits> {
-        (1.0..=16.0).contains(&bits).then(|| WeightBits((bits * 1000.0).round() as u16))
-    }
-
-    /// As a number.
-    pub fn get(self) -> f64 {
-        f64::from(self.0) / 1000.0
-    }
-}
-
-impl Serialize for WeightBits {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.get())
-    }
-}
-
-impl<'de> Deserialize<'de> for WeightBits {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<WeightBits, D::Error> {
-        let bits = f64::deserialize(deserializer)?;
-        WeightBits::new(bits)
-            .ok_or_else(|| serde::de::Error::custom(format!("{bits} bits a weight; from 1 to 16 can be")))
-    }
-}
-
-impl JsonSchema for WeightBits {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "WeightBits".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "number", "minimum": 1, "maximum": 16 })
-    }
-}
-
 /// How keys and values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -89,7 +53,7 @@ impl WeightDtype {
             WeightDtype::Fp8 => 8_000,
             WeightDtype::Int4 => 4_125,
             WeightDtype::Mxfp4 => 4_250,
-            WeightDtype::Bits(bits) => bits.0 as u64,
+            WeightDtype::Bits(bits) => bits.millibits(),
         }
     }
 
