@@ -9,6 +9,9 @@
 //! What is borrowed for the length of a call (the step being built, the fleet in view) stays in a scoped variable of the thread;
 //! Python's objects are keys to it, which open nothing once the call has ended.
 
+// Functions that Python calls own what they are called with; methods of types with lifetimes are not general enough without closures.
+#![allow(clippy::needless_pass_by_value, clippy::redundant_closure_for_method_calls)]
+
 mod asked;
 mod error;
 mod eviction;
@@ -49,7 +52,7 @@ mod _overbook {
     #[pymodule_export]
     use super::views::{Head, Limits, Place, Request};
 
-    use super::*;
+    use pyo3::prelude::*;
 
     /// The JSON Schema of scenario files, as text.
     #[pyfunction]

@@ -18,7 +18,7 @@ use crate::{Error, Options, PointDone, StudyOutcome};
 /// What a study gives.
 #[pyclass(frozen, module = "overbook")]
 pub(super) struct Study {
-    study: crate::Study,
+    points: crate::Study,
     records: Records,
     table: reports::Study,
 }
@@ -61,7 +61,7 @@ impl Study {
         let records = outcome.records(&study);
         let wanted = Wanted { metrics: &Wanted::SWEEP, command: String::new(), by_load: false };
         let table = records.table(&study, &wanted);
-        Study { study, records, table }
+        Study { points: study, records, table }
     }
 }
 
@@ -83,7 +83,7 @@ impl Study {
     #[getter]
     fn runs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let runs = PyList::empty(py);
-        for (point, record) in self.study.points().iter().zip(&self.records.points) {
+        for (point, record) in self.points.points().iter().zip(&self.records.points) {
             let Some(record) = record else { continue };
             let coordinates = PyDict::new(py);
             point.coordinates.iter().try_for_each(|(path, value)| coordinates.set_item(path, value))?;
@@ -110,7 +110,7 @@ impl Study {
     /// Per point, the scenario with all defaults filled in, as YAML: `overbook.run` takes it.
     #[getter]
     fn resolved(&self) -> Vec<String> {
-        self.study.points().iter().map(|point| point.scenario.to_yaml()).collect()
+        self.points.points().iter().map(|point| point.scenario.to_yaml()).collect()
     }
 
     /// The figures of `expect:`, judged, a line each.
@@ -128,17 +128,17 @@ impl Study {
     /// Which points miss a target of `slo:`, a line each.
     #[getter]
     fn missed(&self) -> Vec<String> {
-        self.records.missed(&self.study)
+        self.records.missed(&self.points)
     }
 
     /// What the user should know of the scenario, though nothing is wrong with it.
     #[getter]
     fn notes(&self) -> Vec<String> {
-        self.study.plan().notes().to_vec()
+        self.points.plan().notes().to_vec()
     }
 
     fn __len__(&self) -> usize {
-        self.study.points().len()
+        self.points.points().len()
     }
 
     /// The table that the command line prints.
@@ -147,6 +147,6 @@ impl Study {
     }
 
     fn __repr__(&self) -> String {
-        format!("Study({} points over {})", self.study.points().len(), self.table.axes.join(", "))
+        format!("Study({} points over {})", self.points.points().len(), self.table.axes.join(", "))
     }
 }
