@@ -253,9 +253,9 @@ fn drawing(temperature: Option<f64>, model: &ModelSpec, scheduler: &SchedulerSpe
     );
     match temperature {
         _ if with_host => None,
-        Some(0.0) => model.name.starts_with("Qwen2.5").then_some(Drawing::Penalised),
         // generation_config.json of gpt-oss has neither top-k nor top-p: nothing is sorted, and what is left to do is not measured.
-        None if model.name.starts_with("gpt-oss") => None,
+        _ if model.name.starts_with("gpt-oss") => None,
+        Some(0.0) => model.name.starts_with("Qwen2.5").then_some(Drawing::Penalised),
         _ => Some(Drawing::Drawn),
     }
 }
@@ -271,6 +271,23 @@ mod tests {
              }}, lengths: {{ fixed: {{ prompt: 9, output: 9 }} }}, requests: 1 }} }}\nscheduler: sglang\nengine: {engine}\n{more}"
         );
         Source::from_text("x", &text).resolve().expect("a scenario")
+    }
+
+    #[test]
+    fn tokens_that_nothing_sorts_for_cost_no_sampling() {
+        let sampling = |model: &str, temperature: &str| {
+            let text = format!(
+                "version: 1\nname: x\nmodel: {model}\ngpu: h100\nfleet: {{ tensor_parallel: 4 }}\nworkload: {{ {temperature} generate: {{ arrivals: \
+                 {{ constant: {{ rate: 1/s }} }}, lengths: {{ fixed: {{ prompt: 9, output: 9 }} }}, requests: 1 }} }}\n"
+            );
+            let study = Source::from_text("x", &text).resolve().expect("a scenario");
+            study.points()[0].scenario.engine.host.expect("a host time").sampling.0.0
+        };
+        for temperature in ["", "temperature: 0.7,", "temperature: 0,"] {
+            assert_eq!(sampling("gpt-oss-120b", temperature), 0, "{temperature}");
+        }
+        assert!(sampling("llama-3.1-8b", "") > 0 && sampling("llama-3.1-8b", "temperature: 0.7,") > 0);
+        assert_eq!(sampling("llama-3.1-8b", "temperature: 0,"), 0);
     }
 
     #[test]
