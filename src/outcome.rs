@@ -83,7 +83,7 @@ impl Outcome {
             },
             halted,
             verdicts: verdicts(scenario, &summary),
-            remarks: facts::reservation(point, &summary).into_iter().collect(),
+            remarks: facts::reservation(point, &summary).into_iter().chain(facts::wasted(point, &summary)).collect(),
             summary,
             timeline,
             end,

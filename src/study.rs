@@ -18,7 +18,7 @@ use crate::simulate::simulate;
 use crate::{Cancel, Error, Options, Outcome, pool};
 
 pub use record::{Record, Records};
-pub use table::{Asked, judged_all, place};
+pub use table::{Asked, LOADS, judged_all, place};
 
 /// The runs that an experiment stands for, checked and complete.
 ///
@@ -254,9 +254,10 @@ impl StudyOutcome {
         }
     }
 
-    /// What the study keeps of its points.
+    /// What the study keeps of its points: those that were interrupted have no place beside whole ones.
     pub fn records(&self, study: &Study) -> Records {
-        Records::new(study, self.points.iter().map(|outcome| outcome.as_ref().map(Record::of)).collect())
+        let whole = |outcome: &&Outcome| outcome.status != Status::Interrupted;
+        Records::new(study, self.points.iter().map(|outcome| outcome.as_ref().filter(whole).map(Record::of)).collect())
     }
 
     /// The points side by side.

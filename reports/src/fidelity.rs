@@ -53,6 +53,29 @@ pub const FIGURES: [(&str, Option<Bar>); 22] = [
     ("goodput_fraction", None),
 ];
 
+/// The figures of a server that only its client sees: times to the first and the last token are the client's, on both sides.
+pub const SERVED: [(&str, Option<Bar>); 19] = [
+    ("output_throughput", Some(bar(0.03, 0.03))),
+    ("request_throughput", Some(bar(0.03, 0.03))),
+    ("client_ttft_mean", None),
+    ("client_ttft_p50", None),
+    ("client_ttft_p90", None),
+    ("client_ttft_p99", None),
+    ("tpot_mean", Some(bar(0.06, 0.06))),
+    ("tpot_p50", None),
+    ("tpot_p90", None),
+    ("tpot_p99", None),
+    ("itl_mean", None),
+    ("itl_p50", None),
+    ("itl_p99", None),
+    ("client_e2el_mean", Some(bar(0.06, 0.06))),
+    ("client_e2el_p50", None),
+    ("client_e2el_p99", None),
+    ("running_mean", None),
+    ("kv_usage_max", None),
+    ("preemptions", None),
+];
+
 const fn bar(error: f64, open: f64) -> Bar {
     Bar { error, open }
 }

@@ -87,7 +87,7 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let page = Page {
         report,
         tone: tone(report),
-        requests: crate::terminal::requests(summary),
+        requests: crate::terminal::requests(summary, report.status == crate::manifest::Status::Complete),
         keys: keys(summary),
         over_time: figures(charts::over_time(report)),
         distribution: figures(charts::distribution(report).into_iter().collect()),

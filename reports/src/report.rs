@@ -241,7 +241,7 @@ pub fn put_in_order(rows: &[(&'static str, u64)]) -> String {
     }
 }
 
-fn lower_first(text: &str) -> String {
+pub(crate) fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

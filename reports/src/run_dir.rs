@@ -188,8 +188,9 @@ fn check(target: &Path, force: bool) -> Result<(), ReportError> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(ReportError::io(target)(error)),
+        Ok(found) if !found.is_dir() => Err(ReportError::NotARunDirectory(target.to_owned())),
         Ok(_) if !force => Err(ReportError::Exists(target.to_owned())),
-        Ok(found) if found.is_dir() && (target.join(MANIFEST).exists() || is_empty(target)) => Ok(()),
+        Ok(_) if (target.join(MANIFEST).exists() || is_empty(target)) => Ok(()),
         Ok(_) => Err(ReportError::NotARunDirectory(target.to_owned())),
     }
 }

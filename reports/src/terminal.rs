@@ -97,7 +97,8 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
     let summary = &report.summary;
     let show = |metric: &str| summary.metric(metric).map_or("–".into(), |v| Unit::of(metric).show(v));
     let load = &summary.load;
-    let mut figures = vec![("requests", format!("{} in {}", requests(summary), show("makespan")))];
+    let mut figures =
+        vec![("requests", format!("{} in {}", requests(summary, report.status == Status::Complete), show("makespan")))];
     for (what, rows) in [("left out", report.left_out()), ("sorted", report.put_in_order())] {
         let lines = folded(&rows, 66).into_iter().filter(|line| !line.is_empty());
         figures.extend(lines.enumerate().map(|(at, text)| ([what, ""][at.min(1)], text)));
@@ -169,12 +170,14 @@ fn levels(summary: &Summary, mean: &str, most: u32) -> String {
     }
 }
 
-/// "98,700 of 100,000 finished, 1,300 expired".
-pub(crate) fn requests(summary: &Summary) -> String {
-    let whole = |n: u64| count(n as f64);
-    let mut parts = vec![format!("{} of {} finished", whole(summary.count(Outcome::Finished)), whole(summary.ended()))];
+/// "98,700 of 100,000 finished, 1,300 expired"; of an interrupted run those that had ended.
+pub(crate) fn requests(summary: &Summary, whole: bool) -> String {
+    let shown = |n: u64| count(n as f64);
+    let (finished, ended) = (shown(summary.count(Outcome::Finished)), shown(summary.ended()));
+    let of = if whole { "" } else { " that had ended" };
+    let mut parts = vec![format!("{finished} of {ended}{of} finished")];
     let others = Outcome::ALL[1..].iter().filter(|&&outcome| summary.count(outcome) > 0);
-    parts.extend(others.map(|&outcome| format!("{} {}", whole(summary.count(outcome)), outcome.name())));
+    parts.extend(others.map(|&outcome| format!("{} {}", shown(summary.count(outcome)), outcome.name())));
     parts.join(", ")
 }
 

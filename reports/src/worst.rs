@@ -21,7 +21,7 @@ pub(crate) struct Stretch {
     /// From when to when [s].
     pub(crate) from: f64,
     pub(crate) to: f64,
-    /// Mean time to first token of those that came then, without the front end [s].
+    /// Mean time to first token of those that came then [s].
     pub(crate) ttft: f64,
     first_tokens: u64,
     /// Arrivals a second.
@@ -86,9 +86,11 @@ pub(crate) fn table(timeline: &Timeline, end: Time, clock: Option<i64>) -> Table
     };
     Table {
         title: "Worst minutes".to_owned(),
-        header: ["From", "Length", "TTFT mean", "First tokens", "Arrivals", "Waiting", "Running"].map(str::to_owned).to_vec(),
+        header: ["From", "Length", "TTFT mean", "First tokens", "Arrivals", "Waiting", "Running"]
+            .map(str::to_owned)
+            .to_vec(),
         rows: of(timeline, end).iter().map(row).collect(),
-        note: "Minutes, or bins of the timeline where these are longer, whose first tokens took longest to come, without the front end's share; \
+        note: "Minutes, or bins of the timeline where these are longer, whose first tokens took longest to come; \
                waiting and running requests are means."
             .to_owned(),
     }

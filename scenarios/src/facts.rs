@@ -2,6 +2,7 @@
 
 mod calibration;
 mod reserved;
+mod wasted;
 
 use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
 use overbook_sim::lengths::LengthSpec;
@@ -12,6 +13,7 @@ use crate::world::{PoolOrigin, WorldError};
 
 pub use calibration::{calibration, trust};
 pub use reserved::reservation;
+pub use wasted::wasted;
 
 /// The main facts of the resolved scenario.
 pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {

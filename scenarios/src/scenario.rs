@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use controllers::{
     AutoscaleSpec, ControllersSpec, DisaggregationSpec, EarlyRejectionSpec, FailureSpec, FaultDomain, FaultsSpec,
-    RouterViewSpec, ScaleTargetSpec,
+    GrowthSpec, RouterViewSpec, ScaleTargetSpec,
 };
 pub(crate) use economics::CARBON_MAX;
 pub use economics::{CapexSpec, CarbonSpec, EconomicsSpec};

@@ -15,7 +15,7 @@ use overbook_sim::cost::{
     StepShape,
 };
 use overbook_sim::fleet::{
-    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, Frontend,
+    Autoscale, ClientTime, Clients, ClusterSpec, Controllers, Disaggregation, EarlyRejection, Faults, Frontend, Growth,
     OutputLimit, Patience, ReplicaPool, Retry, ScaleTarget, Traffic,
 };
 use overbook_sim::hardware::memory::{self, MemoryError, MemoryPlan};
@@ -32,8 +32,8 @@ use overbook_traces::{GenerateError, TraceError};
 
 use crate::point::Point;
 use crate::scenario::{
-    AutoscaleSpec, CacheTierSpec, CostSpec, FaultDomain, FrontendSpec, LoadSpec, MaxModelLen, MaxNewTokens, PoolSpec,
-    RetryOn, RetrySpec, ScaleTargetSpec,
+    AutoscaleSpec, CacheTierSpec, CostSpec, FaultDomain, FrontendSpec, GrowthSpec, LoadSpec, MaxModelLen, MaxNewTokens,
+    PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
 };
 
 pub use power::RowError;
@@ -516,7 +516,14 @@ fn autoscale(spec: AutoscaleSpec) -> Autoscale {
         target: match spec.target {
             ScaleTargetSpec::Outstanding(target) => ScaleTarget::Outstanding(target),
             ScaleTargetSpec::KvUse(target) => ScaleTarget::KvUse(target),
+            ScaleTargetSpec::Waiting(target) => ScaleTarget::Waiting(target),
+            ScaleTargetSpec::QueueTime(target) => ScaleTarget::QueueTime(target.0),
         },
         cool_down: spec.cool_down.0,
+        tolerance: spec.tolerance,
+        growth: match spec.growth {
+            GrowthSpec::Unlimited => Growth::UNLIMITED,
+            GrowthSpec::Limited { replicas, percent, per } => Growth { replicas, share: percent / 100.0, per: per.0 },
+        },
     }
 }

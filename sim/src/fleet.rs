@@ -29,8 +29,8 @@ mod spec;
 pub use crate::serving::replica::Leak;
 pub use cluster::Cluster;
 pub use controllers::{
-    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Patience, PointChange,
-    Retry, ScaleTarget,
+    Autoscale, ClientTime, Clients, Disaggregation, EarlyRejection, Failure, Faults, Frontend, Growth, Patience,
+    PointChange, Retry, ScaleTarget,
 };
 pub use devices::{DeviceSpec, Reading, Usage};
 pub use drive::{Effort, StopReason};

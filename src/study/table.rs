@@ -94,6 +94,16 @@ const DEFINED: [&str; 27] = [
 /// Metrics that a study's table has where any point has some.
 const RARE: [&str; 6] = ["shrunk", "recompute_tax", "expired", "cancelled", "rejected", "failed"];
 
+/// What a comparison by load does to a trace: ways to twice the load that lead to different fleets.
+fn loads(study: &Study, asked: &Asked<'_>) -> Option<(String, String)> {
+    let (path, _) = study.points()[0].coordinates.first().filter(|_| asked.by_load)?;
+    (path == "workload.trace.scale").then(|| ("Loads".to_owned(), LOADS.to_owned()))
+}
+
+/// The same for the terminal.
+pub const LOADS: &str = "2x plays the trace twice as fast (compress: bursts get denser, and pass sooner); 4/s plays each request several times \
+                         within its second (multiply: more users at the same time of day)";
+
 impl Records {
     /// The points side by side.
     pub fn table(&self, study: &Study, asked: &Asked<'_>) -> reports::Study {
@@ -108,8 +118,10 @@ impl Records {
             targets: record.as_ref().map_or_else(Vec::new, |record| targets(point, record)),
         });
         let first = &study.points()[0];
+        let title = first.scenario.description.clone().unwrap_or_else(|| study.plan().name().to_owned());
+        let (ended, of) = (self.points.iter().flatten().count(), self.points.len());
         reports::Study {
-            title: first.scenario.description.clone().unwrap_or_else(|| study.plan().name().to_owned()),
+            title: if ended < of { format!("Incomplete, {ended} of {of} points: {title}") } else { title },
             axes: first.coordinates.iter().map(|(path, _)| path.clone()).collect(),
             points: points.collect(),
             metrics,
@@ -120,7 +132,7 @@ impl Records {
             left_out: self.told(|record| &record.left_out),
             sorted: self.told(|record| &record.sorted),
             calibration: calibration(study),
-            assumptions: self.assumptions(),
+            assumptions: self.assumptions().into_iter().chain(loads(study, asked)).collect(),
             plan_hash: study.plan().plan_hash(),
             command: asked.command.clone(),
             tool: TOOL.to_owned(),

@@ -35,6 +35,24 @@ fn a_running_server_becomes_a_profile_that_a_scenario_runs_on() {
     }
     assert!(!profile.contains("table"), "there is no grid to interpolate in");
     assert!(home.refused(args.split_whitespace()).contains("--force"));
+    // The engine's own clock is in the server's histograms, and it plans as the scenario says.
+    assert!(ran.out.contains("client time is by the server's own histograms"), "{}", ran.out);
+    assert!(!ran.out.contains("no anchors") && profile.contains("1 sequence at 16 tokens"), "{profile}");
+    // The same server, judged by what a client hears of it.
+    let cost = "--set engine.cost.steps.path=p.yaml";
+    let args = format!("validate tiny.yaml {LIMITS} {cost} --url {url} --repeats 1 --out judged");
+    let ran = with_key(&args).ends(0);
+    assert!(ran.err.contains("workload.client_time is the profile's, "), "{}", ran.err);
+    for told in [
+        "inconclusive",
+        "client_e2el_mean",
+        "client_ttft_mean",
+        "the profile's anchors took",
+        "tells its client no watts",
+    ] {
+        assert!(ran.out.contains(told), "{told}\n{}", ran.out);
+    }
+    assert!(!ran.out.contains("replayed 0 steps") && !home.text("judged/manifest.json").contains("sesame"));
     served.terminate();
     assert_eq!(served.end().0, Some(0));
     // It is what a scenario's costs come from.
@@ -58,6 +76,16 @@ fn servers_that_cannot_be_probed_leave_nothing() {
     told("calibrate tiny.yaml --url http://127.0.0.1:1", 2, "--out NAME.yaml");
     told("calibrate tiny.yaml --url http://127.0.0.1:1 --on cpu --out p.yaml", 2, "cannot be used with");
     told("calibrate tiny.yaml --budget 1min --out p.yaml", 2, "--url");
+    told("calibrate tiny.yaml --on cpu --model m --out p.yaml", 2, "--model is for a server");
+    told("calibrate tiny.yaml --url http://127.0.0.1:1 --extra-body [1] --out p.yaml", 2, "expected one JSON object");
+    let greedy = r#"calibrate tiny.yaml --url http://127.0.0.1:1 --extra-body {"temperature":0} --out p.yaml"#;
+    told(greedy, 2, "set workload.temperature in the scenario");
+    told(
+        "validate tiny.yaml --url http://127.0.0.1:1",
+        2,
+        "overbook calibrate tiny.yaml --url http://127.0.0.1:1 --out steps.yaml",
+    );
+    told("validate tiny.yaml --url http://127.0.0.1:1 --on cpu", 2, "cannot be used with");
     let served = Served::start(&home, "");
     told(&format!("calibrate tiny.yaml --url {} --budget 1ms --out p.yaml", served.url), 2, "allow more time");
     let small = "--set engine.kv_tokens=64 --set engine.max_model_len=32";

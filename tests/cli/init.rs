@@ -28,7 +28,7 @@ fn a_command_and_a_log_become_a_scenario_that_runs() {
         "log: 4 requests of 6 rows over 12 s",
         "unit of `created`: seconds since 1970, by their size (1764300013); otherwise `--unit ms`",
         "1 rows with empty cells: line 4",
-        "1 failed requests (no tokens): line 6",
+        "1 rows without output tokens (failed, or nothing was generated): line 6",
         "time goes backwards",
         "gpt-4o (1): only meta-llama/Llama-3.1-8B-Instruct goes to this fleet; otherwise `--keep all`",
         "`--port 8000` was left out: it changes neither schedule nor time",

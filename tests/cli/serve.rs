@@ -88,6 +88,10 @@ fn a_scenario_is_served_and_replayed() {
     let [server, client] = summaries.map(|s| s["mean_ttft_ms"].as_f64().expect("a mean"));
     assert!(server < client, "{server} ms at the server, {client} ms at the client");
     assert!(!home.text("served/manifest.json").contains("sesame"));
+    // What a client knows: its own latencies, and nothing of steps.
+    let replayed = home.json("replayed/summary.json");
+    assert_eq!(replayed["mean_client_ttft_ms"], replayed["mean_ttft_ms"]);
+    assert!(replayed["mean_client_ttft_ms"].is_f64() && replayed["utilization"].is_null(), "{replayed}");
     home.overbook("report served replayed").ends(0);
 }
 

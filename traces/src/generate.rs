@@ -49,6 +49,16 @@ impl GenerateSpec {
         if self.sessions.is_some() && self.repeats.is_some() {
             add("repeats", "goes with requests that stand alone, and there are `sessions`; leave one of them out");
         }
+        if let Some(repeats) = &self.repeats {
+            let shared = repeats.shared_prefix_tokens;
+            if let Some((_, prompt, _)) = self.lengths.fixed().into_iter().find(|(_, prompt, _)| *prompt <= shared) {
+                let told = format!(
+                    "is {shared}, and prompts of {prompt} tokens (`lengths`) cannot begin with so many and go on"
+                );
+                problems.push(("repeats.shared_prefix_tokens".to_owned(), told));
+            }
+        }
+        let mut add = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
         if self.requests == Some(0) {
             add("requests", "is 0; make at least 1 request");
         }

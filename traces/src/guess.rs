@@ -141,9 +141,25 @@ impl Guess {
     }
 }
 
+/// Requests so far.
+fn counted(requests: &[u64]) -> u64 {
+    requests.iter().sum()
+}
+
+/// Nanoseconds in a day.
+const DAY: u64 = 86_400_000_000_000;
+
+/// A log most of which is one gap of days has a wrong date, more likely than a rate of nothing.
+fn torn(lasts: u64, (gap, number): (u64, u64)) -> Option<String> {
+    (gap > DAY && gap > lasts / 10 * 9).then(|| {
+        let days = gap / DAY;
+        format!("no request for {days} days before request {number}: are the dates on both sides right? Nearly all of the log is that gap, and rates are near nothing")
+    })
+}
+
 /// Adds what the rows need, and reads the log with it.
 fn mended(mut trace: TraceSpec, said: Said) -> Result<Guess, TraceError> {
-    let Said { mut choices, doubts, replaced } = said;
+    let Said { mut choices, mut doubts, replaced } = said;
     if replaced {
         let taken = "arrivals: drawn, in place of the times of the log".to_owned();
         choices.push(Choice { taken, instead: None });
@@ -182,14 +198,16 @@ fn mended(mut trace: TraceSpec, said: Said) -> Result<Guess, TraceError> {
         }
         replay => replay?,
     };
-    let mut requests = Vec::new();
-    let mut last = 0;
+    let mut requests: Vec<u64> = Vec::new();
+    let (mut last, mut widest) = (0, (0, 0));
     while let Some(arrival) = replay.next_request()? {
         let class = usize::from(arrival.class.0);
         requests.resize(requests.len().max(class + 1), 0);
         requests[class] += 1;
+        widest = widest.max((arrival.at.0 - last, counted(&requests)));
         last = arrival.at.0;
     }
+    doubts.extend(torn(last, widest));
     let counts = replay.counts();
     if counts.taken < LEAST {
         return Err(TraceError::Document {

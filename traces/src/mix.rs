@@ -50,8 +50,9 @@ pub(crate) fn problems(classes: &[ClassLengths], prefix: &str) -> Vec<Problem> {
     let mut names = BTreeSet::new();
     for (at, ClassLengths { class, share, prompt, output, priority: _ }) in classes.iter().enumerate() {
         let path = format!("{prefix}.{at}");
-        if !(share.is_finite() && *share > 0.0) {
-            problems.push((format!("{path}.share"), format!("is {share}; it must be above 0")));
+        // Their sum must be a number, too.
+        if !(f64::MIN_POSITIVE..=1e12).contains(share) {
+            problems.push((format!("{path}.share"), format!("is {share}; it must be above 0, and at most 1e12")));
         }
         if !names.insert(class) {
             problems.push((format!("{path}.class"), format!("`{class}` is there already; a class stands once")));

@@ -156,6 +156,11 @@ impl Metrics {
 
     /// Adds a value of a series, if a server has it.
     fn push(&mut self, name: &str, labels: BTreeMap<String, String>, when: When, value: f64) {
+        // Ranks of one group and stages of one pipeline count the same requests (SGLang's `--enable-metrics-for-all-schedulers`); those of data
+        // parallelism (`dp_rank`) count their own.
+        if ["tp_rank", "pp_rank", "moe_ep_rank"].iter().any(|rank| labels.get(*rank).is_some_and(|rank| rank != "0")) {
+            return;
+        }
         let Some(name) = SERVERS.iter().find_map(|server| server.named(name)) else { return };
         let key = Key { name, labels };
         self.series.entry(key).or_default().push((when, value));

@@ -20,15 +20,15 @@ pub struct RepeatSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 16_777_215))]
     pub groups: u32,
-    /// Tokens with which all prompts of a group begin; part of the prompt's length.
+    /// Tokens with which all prompts of a group begin; part of the prompt's length. A prompt that is drawn shorter has them all, and one token more.
     #[serde(default)]
+    #[schemars(range(max = 16_777_216))]
     pub shared_prefix_tokens: u32,
     /// Which prompt a request takes.
     #[serde(default)]
     pub order: RepeatOrder,
-    /// Tokens per block of the content ids: the engine's block size.
-    #[serde(default = "block")]
-    #[schemars(range(min = 1))]
+    /// Tokens per block of the content ids. A scenario's are of its engine's `block_tokens`.
+    #[serde(skip, default = "block")]
     pub block_tokens: u32,
 }
 
@@ -54,6 +54,9 @@ fn block() -> u32 {
 /// Most different prompts: 24 bits of a content id.
 const PROMPTS_MAX: u32 = (1 << 24) - 1;
 
+/// Longest shared beginning [tokens]: that of prompts.
+pub(crate) const SHARED_MAX: u32 = 1 << 24;
+
 impl RepeatSpec {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -68,6 +71,10 @@ impl RepeatSpec {
                 "groups",
                 format!("is {}, more than the {} `prompts`; some groups would have none", self.groups, self.prompts),
             );
+        }
+        if self.shared_prefix_tokens > SHARED_MAX {
+            let told = format!("is {}; it must be at most {SHARED_MAX}", self.shared_prefix_tokens);
+            add("shared_prefix_tokens", told);
         }
         if self.block_tokens == 0 {
             add("block_tokens", "is 0; a block must hold at least 1 token".to_owned());

@@ -19,6 +19,7 @@ use crate::draw::{stream, uniform};
 use crate::error::Problem;
 use crate::lengths::Size;
 use crate::quantile::QuantileTable;
+use crate::repeats::SHARED_MAX;
 
 /// How requests follow one another in a session. The defaults are measured on the 135 sessions of the first 400 rows of
 /// `BurstGPT_3` (one night and morning; sessions at its end are cut off).
@@ -38,11 +39,12 @@ pub struct SessionSpec {
     pub answer_base: Duration,
     /// ... and this per output token. Measured for `ChatGPT`: 10.9 ms.
     pub answer_per_token: Duration,
-    /// A session ends before a prompt that would be longer [tokens].
+    /// A session ends before a follow-up whose prompt would be longer [tokens]; its first prompt is as long as it is.
     pub max_prompt_tokens: u32,
     /// Tokens with which every conversation begins (a system prompt, part of the first prompt): shared by all sessions.
     pub shared_prefix_tokens: u32,
-    /// Tokens per block of the content ids: the engine's block size.
+    /// Tokens per block of the content ids. A scenario's are of its engine's `block_tokens`.
+    #[serde(skip)]
     pub block_tokens: u32,
 }
 
@@ -75,6 +77,8 @@ impl SessionSpec {
         let sigma = !(0.0..=8.0).contains(&self.think_sigma);
         add("think_sigma", sigma.then(|| format!("is {}; it must be between 0 and 8", self.think_sigma)));
         add("max_prompt_tokens", tokens_problem(self.max_prompt_tokens));
+        let told = format!("is {}; it must be at most {SHARED_MAX}", self.shared_prefix_tokens);
+        add("shared_prefix_tokens", (self.shared_prefix_tokens > SHARED_MAX).then_some(told));
         add("block_tokens", tokens_problem(self.block_tokens));
         problems
     }

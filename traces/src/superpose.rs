@@ -1,8 +1,8 @@
 //! Copies of a trace laid over each other, each rotated by a multiple of a shift.
 //!
-//! The period is the trace's span rounded up to whole shifts. Copy `k` starts `k` shifts into the trace and wraps around
-//! at the end of the period, so that every copy plays every request once and the mean load is exactly `copies` times
-//! the trace's.
+//! The period is the trace's span and its mean gap, so that the mean load is `copies` times the trace's. Where whole shifts add at most a tenth to
+//! that, it is whole shifts: copies then meet at the same time of day before and after they wrap around. Copy `k` starts `k` shifts into the trace
+//! and wraps around at the end of the period, so that every copy plays every request once.
 
 use overbook_sim::time::Span;
 use overbook_sim::workload::arrival::ClassId;
@@ -37,8 +37,9 @@ impl Superpose {
     /// Reads the file once to know its span.
     pub(crate) fn open(spec: &TraceSpec, seed: u64, copies: u32, shift: Span) -> Result<Superpose, TraceError> {
         let mut reader = Reader::open(spec, seed)?;
-        let (first_ns, Extent { span_ns, .. }) = extent(&mut reader)?;
-        let period = u128::from(span_ns / shift.0 + 1) * u128::from(shift.0);
+        let (first_ns, extent) = extent(&mut reader)?;
+        let span_ns = extent.span_ns;
+        let period = period(&extent, shift);
         let needed = u128::from(copies) * u128::from(shift.0);
         let saturated = |ns: u128| u64::try_from(ns).unwrap_or(u64::MAX);
         if needed > period || period > u128::from(u64::MAX / 2) {
@@ -55,6 +56,14 @@ impl Superpose {
         }
         Ok(all)
     }
+}
+
+/// After how long a copy begins again [ns].
+fn period(extent: &Extent, shift: Span) -> u128 {
+    let Extent { requests, span_ns } = *extent;
+    let exact = u128::from(span_ns) + u128::from(span_ns / requests.saturating_sub(1).max(1)).max(1);
+    let whole = u128::from(span_ns / shift.0 + 1) * u128::from(shift.0);
+    if whole <= exact + exact / 10 { whole } else { exact }
 }
 
 impl Copy {

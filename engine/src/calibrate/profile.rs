@@ -80,7 +80,7 @@ fn percent(share: f64) -> f64 {
 pub(crate) fn noise(steps: &[StepSample], anchors: &[Anchor], pressure: Option<Pressure>) -> Noise {
     Noise {
         repeats_percent: percent(spread(steps)),
-        drift_percent: percent(anchors.iter().map(Anchor::drift).fold(0.0, f64::max)),
+        drift_percent: anchors.iter().map(Anchor::drift).reduce(f64::max).map(percent),
         run_delay_percent: pressure.map(|pressure| percent(pressure.run_delay)),
         steal_percent: pressure.map(|pressure| percent(pressure.steal)),
     }

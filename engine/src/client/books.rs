@@ -67,6 +67,10 @@ impl Books {
     pub(super) fn reply(&mut self, reply: Reply) {
         let row = row(&reply);
         self.tally.request(&row);
+        if row.outcome == Outcome::Finished {
+            // A client's clock is all that there is; simulated runs have it beside the engine's.
+            self.tally.client(&row, Span::ZERO);
+        }
         self.timeline.arrival(row.arrival);
         self.timeline.finish(row.end);
         if let Some(first) = row.first_token {
@@ -102,7 +106,8 @@ impl Books {
         }
         let tally = std::mem::replace(&mut self.tally, Tally::new(Slo::default()));
         let (_, end) = tally.span();
-        let fleet = Fleet { replicas: 1, lanes: 1, blocks, served: None, gpu_time: None };
+        // No lanes: a client sees no steps, and so not what share of the time they took.
+        let fleet = Fleet { replicas: 1, lanes: 0, blocks, served: None, gpu_time: None };
         RunResult {
             summary: tally.finish(fleet, classes),
             timeline: std::mem::take(&mut self.timeline),

@@ -2,7 +2,7 @@
 
 use hyper::body::Bytes;
 use overbook_sim::workload::arrival::Arrival;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::prompt::prompt_tokens;
 
@@ -52,6 +52,8 @@ pub(super) struct Payloads {
     /// Token ids are below it.
     pub(super) vocab: u32,
     pub(super) seed: u64,
+    /// What every request states beside that.
+    pub(super) body: Map<String, Value>,
 }
 
 impl Payloads {
@@ -66,7 +68,6 @@ impl Payloads {
             // The length is the workload's; what these two do not know, ignores them.
             "min_tokens": wanted,
             "ignore_eos": true,
-            "temperature": 0.0,
             "stream": true,
             "stream_options": { "include_usage": true },
         });
@@ -75,6 +76,9 @@ impl Payloads {
             Asking::Text => body["prompt"] = json!(text()),
             Asking::Chat => body["messages"] = json!([{ "role": "user", "content": text() }]),
         }
+        for (key, value) in &self.body {
+            body[key] = value.clone();
+        }
         body.to_string().into()
     }
 }
@@ -82,7 +86,6 @@ impl Payloads {
 #[cfg(test)]
 mod tests {
     use overbook_sim::time::Time;
-    use serde_json::Value;
 
     use super::*;
 
@@ -90,7 +93,9 @@ mod tests {
     fn bodies_say_what_is_wanted() {
         let arrival = Arrival::new(Time::ZERO, 7, 3);
         let body = |asking, number| {
-            let payloads = Payloads { asking, model: "m".into(), vocab: 50, seed: 1 };
+            let stated = json!({ "temperature": 0.7, "top_k": 40 });
+            let body = stated.as_object().cloned().unwrap_or_default();
+            let payloads = Payloads { asking, model: "m".into(), vocab: 50, seed: 1, body };
             serde_json::from_slice::<Value>(&payloads.body(&arrival, number, 3)).expect("JSON")
         };
         let tokens = body(Asking::Tokens, 0);
@@ -98,6 +103,10 @@ mod tests {
         assert_eq!(
             (&tokens["max_tokens"], &tokens["min_tokens"], &tokens["stream"]),
             (&json!(3), &json!(3), &json!(true))
+        );
+        assert_eq!(
+            (&tokens["temperature"], &tokens["top_k"], &tokens["top_p"]),
+            (&json!(0.7), &json!(40), &Value::Null)
         );
         assert_ne!(tokens["prompt"], body(Asking::Tokens, 1)["prompt"], "no prefix is shared by accident");
         assert_eq!(tokens, body(Asking::Tokens, 0));

@@ -12,7 +12,8 @@ mod send;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overbook_sim::calibrate::inferred::SeenStep;
+use overbook_sim::calibrate::AnchorTime;
+use overbook_sim::calibrate::inferred::{SeenStep, client_time_us};
 
 use super::payload::{Asking, Payloads};
 use super::pool::Pool;
@@ -42,6 +43,10 @@ pub struct Probed {
     pub anchors: Vec<Anchor>,
     /// Single steps ÷ the median of their shape.
     pub ratios: Vec<f64>,
+    /// Time between client and engine by the server's own histograms [µs]: the median of single prompts, and the quartiles. `None` if it has none.
+    pub away_us: Option<(f64, [f64; 2])>,
+    /// Steps beyond the one that runs that the server has planned when a prompt comes; `None` where it could not be seen.
+    pub planned_ahead: Option<u32>,
     /// Probes that were sent at least once, and all that there are.
     pub probes: (usize, usize),
     /// Requests sent.
@@ -54,6 +59,13 @@ pub struct Probed {
     pub unidentified: Vec<String>,
     /// What makes the result doubtful, in words.
     pub warnings: Vec<String>,
+}
+
+impl Probed {
+    /// Probes that did not fit into the budget.
+    pub fn missing(&self) -> usize {
+        self.probes.1 - self.probes.0
+    }
 }
 
 /// How far the probing is.
@@ -111,20 +123,73 @@ pub fn probe(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) 
     probed
 }
 
-async fn all(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) -> bool) -> Result<Probed, ProbeError> {
-    let until = Instant::now() + plan.budget;
+/// The anchors of a plan, each probed so many times: how fast a server is now.
+///
+/// # Errors
+/// As [`probe`].
+pub fn anchors(
+    server: &Server,
+    plan: &ProbePlan,
+    rounds: u32,
+    watch: &mut dyn FnMut() -> bool,
+) -> Result<Vec<AnchorTime>, ProbeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let runtime = runtime.map_err(ReplayError::Start)?;
+    let found = runtime.block_on(anchored(server, plan, rounds, watch));
+    runtime.shutdown_background();
+    found
+}
+
+async fn anchored(
+    server: &Server,
+    plan: &ProbePlan,
+    rounds: u32,
+    watch: &mut dyn FnMut() -> bool,
+) -> Result<Vec<AnchorTime>, ProbeError> {
+    let (mut sender, found, before) = begin(server, plan.seed).await?;
+    let plan = &within(plan, &found, before);
+    let mut readings = Readings::default();
+    let mut gauge = PressureGauge::start();
+    let mut at = Probing { probe: "warming up".to_owned(), done: 0, of: plan.anchors().len() * rounds as usize };
+    let failed = |at: &Probing, what| ProbeError::Failed {
+        target: server.target.to_string(),
+        number: at.done,
+        probe: at.probe.clone(),
+        what,
+    };
+    let mut look = |_: &Probing| watch();
+    watched(sender.warm_up(plan), &at, &mut look, &mut gauge).await?.map_err(|what| failed(&at, what))?;
+    for round in 0..rounds {
+        for probe in plan.anchors() {
+            at.probe = probe.name();
+            at.done += 1;
+            let answered = watched(sender.probe(plan, &probe, u64::from(round)), &at, &mut look, &mut gauge).await?;
+            readings.take(plan, &answered.map_err(|what| failed(&at, what))?);
+        }
+    }
+    Ok(readings.anchors().iter().map(Anchor::time).collect())
+}
+
+/// A sender to a server, what the server says of itself, and its own view now.
+async fn begin(server: &Server, seed: u64) -> Result<(Sender, Found, Option<Scrape>), ProbeError> {
     let pool = Arc::new(Pool::new(server.target.clone(), server.api_key.clone()));
     let found = find(&pool, server).await?;
     let clock = Clock::new(Instant::now());
     let before = scrape(&pool, clock).await;
-    let plan = &within(plan, &found, before);
     let payloads = Payloads {
         asking: found.asking,
         model: found.model.clone(),
         vocab: server.vocab.max(1),
-        seed: unseen(plan.seed),
+        seed: unseen(seed),
+        body: server.body.clone(),
     };
-    let mut sender = Sender { pool: Arc::clone(&pool), clock, payloads, made: 0 };
+    Ok((Sender { pool, clock, payloads, made: 0 }, found, before))
+}
+
+async fn all(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) -> bool) -> Result<Probed, ProbeError> {
+    let until = Instant::now() + plan.budget;
+    let (mut sender, found, before) = begin(server, plan.seed).await?;
+    let plan = &within(plan, &found, before);
     let mut gauge = PressureGauge::start();
     let of = plan.probes().len();
     let mut readings = Readings::default();
@@ -147,20 +212,48 @@ async fn all(server: &Server, plan: &ProbePlan, watch: &mut dyn FnMut(&Probing) 
             at.done += 1;
         }
     }
-    let after = scrape(&pool, clock).await;
+    let after = scrape(&sender.pool, sender.clock).await;
     let done = at.done.min(of);
     let metrics = before.zip(after);
     let anchors = readings.anchors();
     let steps = readings.steps(plan);
-    let unidentified = unidentified(&readings, plan, metrics);
+    let unidentified = unidentified(&readings, plan, metrics, anchors.is_empty());
     let warnings = warnings(&readings, &found, metrics, (done, of));
     if !enough(&steps) {
         return Err(ProbeError::Budget { done, of });
     }
     let (requests, pressure) = (sender.made, gauge.read());
     let ratios = std::mem::take(&mut readings.ratios);
+    let away_us = quartiles(std::mem::take(&mut readings.away_us));
+    let planned_ahead = readings.planned_ahead(away_us.map_or_else(|| client_time_us(&steps), |(middle, _)| middle));
     let probes = (done, of);
-    Ok(Probed { found, steps, anchors, ratios, probes, requests, metrics, pressure, unidentified, warnings })
+    let mut unidentified = unidentified;
+    if readings.mixes() == Some(true) && planned_ahead.is_none() {
+        unidentified.push(
+            "asynchronous scheduling: whether a step is planned while the one before runs; the time between client and engine hides it".to_owned(),
+        );
+    }
+    Ok(Probed {
+        found,
+        steps,
+        anchors,
+        ratios,
+        away_us,
+        planned_ahead,
+        probes,
+        requests,
+        metrics,
+        pressure,
+        unidentified,
+        warnings,
+    })
+}
+
+/// The median and the quartiles.
+fn quartiles(mut values: Vec<f64>) -> Option<(f64, [f64; 2])> {
+    values.sort_by(f64::total_cmp);
+    let at = |quarter: usize| values.get(values.len() * quarter / 4).copied();
+    Some((at(2)?, [at(1)?, at(3)?]))
 }
 
 /// The plan within what the server says of itself.
@@ -205,7 +298,12 @@ fn several(mut values: impl Iterator<Item = u32>) -> bool {
 }
 
 /// What these probes cannot identify.
-fn unidentified(readings: &Readings, plan: &ProbePlan, metrics: Option<(Scrape, Scrape)>) -> Vec<String> {
+fn unidentified(
+    readings: &Readings,
+    plan: &ProbePlan,
+    metrics: Option<(Scrape, Scrape)>,
+    drifts_unseen: bool,
+) -> Vec<String> {
     let mut told = vec![
         "host and device: a step is the whole time from token to token; the host's part of it is not seen, and `host` is zero"
             .to_owned(),
@@ -238,6 +336,14 @@ fn unidentified(readings: &Readings, plan: &ProbePlan, metrics: Option<(Scrape, 
              scenario limits a step to fewer tokens than the server does, raise its limit"
                 .to_owned(),
         );
+    } else if !readings.counted() {
+        let thought = plan.max_tokens;
+        tell(format!(
+            "tokens of a step: no prompt beside sequences that decode could be counted in steps; the scenario's {thought} were taken"
+        ));
+    }
+    if drifts_unseen {
+        tell("drift: no batch was measured in more than one round; allow more time".to_owned());
     }
     told
 }

@@ -31,11 +31,17 @@ pub struct Scrape {
     pub prompt_tokens: f64,
     /// Output tokens.
     pub generation_tokens: f64,
-    /// Steps of the engines.
+    /// Steps of the engines that put something out: of a prompt of several steps the last one.
     pub steps: f64,
-    /// Tokens in these steps.
+    /// Tokens of these steps; prompts count whole in the step that ends them.
     pub step_tokens: f64,
-    /// KV blocks of all engines.
+    /// Requests that have ended, and the time that they waited for their first step and from there to their first token [s].
+    pub ended: f64,
+    /// Time in the queue, all of them [s].
+    pub queued_s: f64,
+    /// Time from their first step to their first token, all of them [s].
+    pub prefilled_s: f64,
+    /// KV blocks of all engines that requests can have.
     pub blocks: f64,
     /// Tokens per block.
     pub block_tokens: f64,
@@ -57,7 +63,8 @@ impl Scrape {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            let Some(name) = name.strip_prefix("vllm:").or_else(|| name.strip_prefix("sglang:")) else { continue };
+            let (vllm, sglang) = (name.strip_prefix("vllm:"), name.strip_prefix("sglang:"));
+            let Some(name) = vllm.or(sglang) else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
             any = true;
             match name {
@@ -74,12 +81,17 @@ impl Scrape {
                 "generation_tokens_total" => scrape.generation_tokens += value,
                 "iteration_tokens_total_count" => scrape.steps += value,
                 "iteration_tokens_total_sum" => scrape.step_tokens += value,
+                "request_queue_time_seconds_sum" => scrape.queued_s += value,
+                "request_prefill_time_seconds_sum" => scrape.prefilled_s += value,
+                "request_prefill_time_seconds_count" => scrape.ended += value,
                 "cache_config_info" => {
                     let number = |names: [&str; 2]| {
                         let told = names.into_iter().find_map(|name| label(labels, name)?.parse::<f64>().ok());
                         told.unwrap_or(0.0)
                     };
-                    scrape.blocks += number(["num_gpu_blocks", "num_pages"]);
+                    // vLLM's number includes its null block, which nobody gets.
+                    let blocks = number(["num_gpu_blocks", "num_pages"]);
+                    scrape.blocks += if vllm.is_some() { (blocks - 1.0).max(0.0) } else { blocks };
                     scrape.block_tokens = number(["block_size", "page_size"]);
                 }
                 _ => {}
@@ -127,7 +139,9 @@ mod tests {
                     vllm:num_requests_running{engine=\"1\"} 2.0\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.25\n\
                     vllm:iteration_tokens_total_bucket{le=\"1.0\"} 9\nvllm:iteration_tokens_total_count{} 12\n\
                     vllm:iteration_tokens_total_sum{} 1.2e3\nother 5\n\
-                    vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"100\"} 1.0\n";
+                    vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"100\"} 1.0\n\
+                    vllm:request_queue_time_seconds_sum{} 0.5\nvllm:request_prefill_time_seconds_sum{} 2.5\n\
+                    vllm:request_prefill_time_seconds_count{} 10\n";
         let scrape = Scrape::read(text, Time(7)).expect("metrics");
         let want = Scrape {
             at: Time(7),
@@ -135,7 +149,10 @@ mod tests {
             kv_usage: 0.25,
             steps: 12.0,
             step_tokens: 1200.0,
-            blocks: 100.0,
+            ended: 10.0,
+            queued_s: 0.5,
+            prefilled_s: 2.5,
+            blocks: 99.0,
             block_tokens: 16.0,
             engines: 2.0,
             ..Scrape::default()

@@ -52,6 +52,12 @@ impl Target {
         Ok(Target { host: host.to_owned(), port, base })
     }
 
+    /// Whether it is this machine by its name or address.
+    pub fn is_this_machine(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
     /// What to connect to.
     pub(super) fn address(&self) -> (&str, u16) {
         (&self.host, self.port)

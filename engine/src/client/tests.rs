@@ -41,7 +41,7 @@ fn even(left: u32, every_ms: u64, output: u32) -> Even {
 
 fn server(at: SocketAddr) -> Server {
     let target = Target::parse(&format!("http://{at}")).expect("an address");
-    Server { target, api_key: None, model: None, vocab: VOCAB }
+    Server { target, api_key: None, model: None, vocab: VOCAB, body: Map::new() }
 }
 
 fn replayed(at: SocketAddr, spec: &ClusterSpec, mut workload: Even) -> Replayed {

@@ -73,6 +73,8 @@ pub(super) struct Metrics {
     tier: Option<(String, TierTraffic)>,
     success: [u64; Reason::ALL.len()],
     iteration_tokens: Histogram,
+    /// Tokens of the last step that put out any. Prompts count with their first token, which is heard of after the step.
+    last_step: Option<u64>,
     first_token: Histogram,
     inter_token: Histogram,
     per_output_token: Histogram,
@@ -103,6 +105,7 @@ impl Metrics {
             tier: None,
             success: [0; Reason::ALL.len()],
             iteration_tokens: Histogram::new(&ITERATION),
+            last_step: None,
             first_token: Histogram::new(&FIRST_TOKEN),
             inter_token: Histogram::new(&TOKEN),
             per_output_token: Histogram::new(&TOKEN),
@@ -136,7 +139,8 @@ impl Metrics {
         self.prompt_tokens += u64::from(row.prompt_tokens);
         self.cached_tokens += u64::from(row.cached_tokens);
         self.e2e.observe(row.end.since(sent).as_secs_f64());
-        self.queue.observe(start.since(sent).as_secs_f64());
+        // vLLM's engine has it from when it knows the request.
+        self.queue.observe(start.since(row.arrival).as_secs_f64());
         self.inference.observe(row.end.since(start).as_secs_f64());
         self.request_prompt.observe(f64::from(row.prompt_tokens));
         self.request_generation.observe(f64::from(row.output_tokens));
@@ -150,8 +154,16 @@ impl Metrics {
         }
     }
 
+    /// The last step is heard of to its end: what began in it has been told.
+    fn count_step(&mut self) {
+        if let Some(tokens) = self.last_step.take() {
+            self.iteration_tokens.observe(tokens as f64);
+        }
+    }
+
     /// Prometheus' text format.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&mut self) -> String {
+        self.count_step();
         let mut out = String::with_capacity(16 << 10);
         let labels = &self.labels;
         let mut one = |kind: &str, name: &str, help: &str, value: f64| {
@@ -241,7 +253,8 @@ impl Metrics {
 
     fn write_cache_config(&self, out: &mut String) {
         let name = "vllm:cache_config_info";
-        let (size, blocks) = (self.limits.block_tokens, self.limits.blocks);
+        // vLLM's number has a block more than requests can have: its null block.
+        let (size, blocks) = (self.limits.block_tokens, self.limits.blocks + 1);
         // As Python prints it.
         let caching = if self.limits.prefix_caching { "True" } else { "False" };
         let _ = writeln!(out, "# HELP {name} Information of the LLMEngine CacheConfig\n# TYPE {name} gauge");
@@ -277,7 +290,10 @@ impl Observer for Shared {
     }
 
     fn step(&mut self, step: &StepLog, _: u64, _: u64) {
-        self.lock().iteration_tokens.observe(step.tokens() as f64);
+        let mut metrics = self.lock();
+        metrics.count_step();
+        // vLLM counts steps with outputs alone; of a prompt of several steps the last one, with all of the prompt.
+        metrics.last_step = (step.delivered > 0).then_some(u64::from(step.delivered));
     }
 
     fn happened(&mut self, _: Time, what: &Happened, _: u64, _: u64) {
@@ -298,7 +314,12 @@ impl Observer for Shared {
                     metrics.used_blocks = 0;
                 }
             }
-            Happened::FirstToken { .. } | Happened::Gap { .. } => {}
+            Happened::FirstToken { prompt, .. } => {
+                if let Some(tokens) = &mut metrics.last_step {
+                    *tokens += u64::from(*prompt);
+                }
+            }
+            Happened::Gap { .. } => {}
         }
     }
 

@@ -34,15 +34,20 @@ fn of_point(fidelity: &Fidelity, point: &FidelityPoint) -> String {
     if point.again > 0 {
         let _ = writeln!(text, "  {} void runs were made again", point.again);
     }
-    let _ = writeln!(
-        text,
-        "  replayed {steps} steps and {requests} requests: {differences} differences (determinism, not accuracy)"
-    );
-    let _ = writeln!(
-        text,
-        "  {:<34}{:>8}{:>12}{:>10}{:>10}",
-        "steps as the engine ran them", "steps", "mean error", "p95", "bias"
-    );
+    // Of a server only what a client hears is known, and no steps.
+    if steps > 0 {
+        let _ = writeln!(
+            text,
+            "  replayed {steps} steps and {requests} requests: {differences} differences (determinism, not accuracy)"
+        );
+    }
+    if !point.steps.is_empty() {
+        let _ = writeln!(
+            text,
+            "  {:<34}{:>8}{:>12}{:>10}{:>10}",
+            "steps as the engine ran them", "steps", "mean error", "p95", "bias"
+        );
+    }
     for errors in &point.steps {
         let _ = writeln!(
             text,

@@ -56,6 +56,16 @@ impl Study {
                 None => groups.push((load, vec![point])),
             }
         }
+        let without = self.points.iter().filter(|point| point.values.iter().all(Option::is_none)).count();
+        if without > 0 {
+            let all = self.points.len();
+            let line = format!("{without} of {all} points have no results: nothing is said of what is enough.");
+            return Answer {
+                tone,
+                headline: format!("Incomplete: {}", crate::report::lower_first(&counted)),
+                lines: vec![line],
+            };
+        }
         if let [(_, points)] = groups.as_slice() {
             return Answer { tone, headline: self.enough(points, &loads), lines: vec![counted] };
         }

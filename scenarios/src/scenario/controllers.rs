@@ -124,8 +124,8 @@ impl FaultDomain {
     }
 }
 
-/// An autoscaler as Kubernetes' (HPA): at every interval it wants load ÷ target replicas, rounded up. It grows at once and shrinks to
-/// the most that it wanted within the cool-down.
+/// An autoscaler as Kubernetes' (HPA): at every interval it wants load ÷ target replicas, rounded up, unless the load is within a tolerance of what the
+/// replicas that it has should carry. It grows by at most four or by its double within 15 s, and shrinks to the most that it wanted within the cool-down.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoscaleSpec {
@@ -141,6 +141,35 @@ pub struct AutoscaleSpec {
     /// For how long a lower load must have lasted before replicas leave (HPA: 5 min). A replica that leaves first ends what it has.
     #[serde(default = "hpa_cool_down")]
     pub cool_down: Duration,
+    /// Share by which the load may be off the target before anything changes (HPA: 0.1).
+    #[serde(default = "hpa_tolerance")]
+    pub tolerance: f64,
+    /// How fast replicas are added at most; `unlimited`, or as HPA's `behavior.scaleUp`.
+    #[serde(default)]
+    pub growth: GrowthSpec,
+}
+
+/// How fast an autoscaler grows.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrowthSpec {
+    /// By as many as are wanted, at once.
+    Unlimited,
+    /// Within any `per` by so many replicas, or by so many percent of those that there were, whichever is more.
+    Limited {
+        /// Replicas (HPA: 4).
+        replicas: u32,
+        /// Percent (HPA: 100).
+        percent: f64,
+        /// The time that is looked back upon (HPA: 15 s).
+        per: Duration,
+    },
+}
+
+impl Default for GrowthSpec {
+    fn default() -> Self {
+        GrowthSpec::Limited { replicas: 4, percent: 100.0, per: hpa_interval() }
+    }
 }
 
 /// What the number of replicas follows.
@@ -151,6 +180,14 @@ pub enum ScaleTargetSpec {
     Outstanding(f64),
     /// Share of its KV blocks in use, up to 1.
     KvUse(f64),
+    /// Waiting requests of a replica: for those that compute prompts, where decodes are elsewhere.
+    Waiting(f64),
+    /// How long the next request of its queue has waited, the mean over the replicas.
+    QueueTime(Duration),
+}
+
+fn hpa_tolerance() -> f64 {
+    0.1
 }
 
 fn hpa_interval() -> Duration {

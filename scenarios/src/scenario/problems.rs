@@ -12,7 +12,7 @@ use overbook_sim::units::Duration;
 
 use super::{
     Clients, CostSpec, DisaggregationSpec, EarlyRejectionSpec, EngineSpec, FailureSpec, FleetSpec, GoodputSpec,
-    MaxModelLen, MaxNewTokens, PipelineSpec, RowSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
+    GrowthSpec, MaxModelLen, MaxNewTokens, PipelineSpec, RowSpec, ScaleTargetSpec, Scenario, VERSION, WorkloadSpec,
 };
 use crate::yaml::join;
 
@@ -210,9 +210,21 @@ impl FleetSpec {
                     ("controllers.autoscale.target.outstanding", target, f64::INFINITY)
                 }
                 ScaleTargetSpec::KvUse(target) => ("controllers.autoscale.target.kv-use", target, 1.0),
+                ScaleTargetSpec::Waiting(target) => ("controllers.autoscale.target.waiting", target, f64::INFINITY),
+                ScaleTargetSpec::QueueTime(target) => {
+                    ("controllers.autoscale.target.queue-time", target.0.as_secs_f64(), f64::INFINITY)
+                }
             };
             let told = format!("is {target}; it must be above 0{}", if most > 1.0 { "" } else { " and at most 1" });
             check.that(target > 0.0 && target <= most && target.is_finite(), key, told);
+            let told = format!("is {}; it must be at least 0 and below 1", auto.tolerance);
+            check.that((0.0..1.0).contains(&auto.tolerance), "controllers.autoscale.tolerance", told);
+            if let GrowthSpec::Limited { replicas, percent, .. } = auto.growth {
+                let told = format!("is {percent}; it must be a number from 0 on");
+                check.that(percent >= 0.0 && percent.is_finite(), "controllers.autoscale.growth.limited.percent", told);
+                let told = "adds nothing: let `replicas` or `percent` be above 0".to_owned();
+                check.that(replicas > 0 || percent > 0.0, "controllers.autoscale.growth.limited", told);
+            }
         }
     }
 

@@ -191,7 +191,8 @@ pub struct Limits {
     /// The client gives up if its request has not started this long after arrival.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_wait: Option<Duration>,
-    /// The client gives up if its request has not finished this long after arrival.
+    /// The client gives up if its request has not finished this long after arrival. All three count by the engine's clock: what the server's front end
+    /// takes comes on top.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
     /// The client disconnects this long after arrival.

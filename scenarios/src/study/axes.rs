@@ -62,6 +62,13 @@ impl Taken {
             problems.add(&entry.value.path, entry.key_span, message, Some(help));
             return None;
         }
+        let inside = format!("{known}.");
+        if let Some(other) = self.0.iter().find(|other| other.starts_with(&inside)) {
+            let message = format!("`{}` replaces `{other}`, which is swept before it", entry.key);
+            let help = format!("write `{}` first, so that `{other}` is set in each of its values", entry.key);
+            problems.add(&entry.value.path, entry.key_span, message, Some(help));
+            return None;
+        }
         self.0.push(known.into_owned());
         Some(path)
     }

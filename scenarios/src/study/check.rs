@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use overbook_sim::calibrate::Profile;
 use overbook_sim::check::Check;
 use overbook_sim::hardware::gpu::GpuSpec;
-use overbook_sim::hardware::model::ModelSpec;
+use overbook_sim::hardware::model::{ModelSpec, WeightDtype};
 use overbook_sim::hardware::server::{LinkSpec, Topology};
 use overbook_sim::power::policies::ClockRange;
 use overbook_sim::schedulers::sglang::SglangVersion;
@@ -304,6 +304,13 @@ impl PointCheck<'_> {
     ) -> Option<(GpuSpec, Option<Profile>)> {
         let (model, mut gpu) = (model?, gpu?);
         self.context_fits(scenario, model);
+        if scenario.engine.weights == WeightDtype::Mxfp4 && model.moe.is_none() {
+            let message = format!(
+                "`mxfp4` is a format of experts, and {} has none; take `int4` or `{{ bits: 4.25 }}`",
+                model.name
+            );
+            self.add("engine.weights", message);
+        }
         let mut profile = None;
         if let CostSpec::Profile(cost) = &scenario.engine.cost {
             let read = self.profile(&cost.path, &scenario.gpu)?;
@@ -480,7 +487,7 @@ impl PointCheck<'_> {
             Ok(true) => {}
             Ok(false) => {
                 let has =
-                    "sessions (`generate: { sessions: … }`) and traces with block hashes (Mooncake, Qwen-Bailian) do";
+                    "`generate` with `sessions` or `repeats`, and traces with block hashes (Mooncake, Qwen-Bailian) do";
                 let message = format!(
                     "`prefix-aware` routes by prefix, and this workload does not tell which prompts begin alike: {has}. \
                      Or {instead}"

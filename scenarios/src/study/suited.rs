@@ -59,8 +59,7 @@ impl Wanted {
         if self.contents {
             let message =
                 "`prefix_cache` has no effect: no request says what its blocks contain, so that nothing is found again";
-            let help =
-                "traces of Mooncake and of agents do, and workloads with `sessions`; or leave `prefix_cache` out";
+            let help = "traces of Mooncake and of agents do, and workloads with `sessions` or `repeats`; or leave `prefix_cache` out";
             return vec![("engine.prefix_cache".to_owned(), message.to_owned(), help)];
         }
         let lacking = orders(cache).filter_map(|(path, order)| {

@@ -52,6 +52,9 @@ impl Point {
                 if let Some(sessions) = &mut generate.sessions {
                     sessions.block_tokens = block_tokens;
                 }
+                if let Some(repeats) = &mut generate.repeats {
+                    repeats.block_tokens = block_tokens;
+                }
                 if workload.per_replica {
                     Origin::Each(generate, self.kept_by_replica()?)
                 } else {
@@ -77,7 +80,7 @@ impl Point {
     pub fn tells_prefixes(&self) -> Result<bool, WorldError> {
         let workload = &self.scenario.workload;
         if let Some(generate) = &workload.generate {
-            return Ok(generate.sessions.is_some());
+            return Ok(generate.sessions.is_some() || generate.repeats.is_some());
         }
         if workload.trace.is_none() {
             return Ok(false);

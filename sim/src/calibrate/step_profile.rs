@@ -117,7 +117,9 @@ pub struct Noise {
     /// Median over the shapes of the interquartile range of repeats.
     pub repeats_percent: f64,
     /// Largest range of an anchor's times over the measurement; the steps are those of the machine as it was in the mean.
-    pub drift_percent: f64,
+    /// Absent if none was measured more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_percent: Option<f64>,
     /// Time that the process waited for a CPU; absent where the system does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_delay_percent: Option<f64>,

@@ -21,7 +21,7 @@ pub(crate) const LATENT_FIT: u32 = 128;
 
 /// A matrix product `y[m,n] = x[m,k] · W[n,k]ᵀ` by form G; `None` where the GPU has no arithmetic for the dtype.
 ///
-/// int4 weights (inferred, no measurements): the bf16 constants over 4.125 bits per weight.
+/// int4 weights, and fp8 where the GPU has no fp8 arithmetic (inferred, no measurements): the bf16 constants over fewer bits per weight.
 pub fn matmul_us(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Option<f64> {
     matmul(gpu, dtype, m, n, k).map(|time| time.us)
 }
@@ -32,7 +32,11 @@ pub(crate) fn matmul(gpu: &GpuSpec, dtype: WeightDtype, m: u64, n: u64, k: u64) 
         WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => {
             (gpu.matmul.bf16, gpu.peak_bf16.0)
         }
-        WeightDtype::Fp8 => (gpu.matmul.fp8?, gpu.peak_fp8?.0),
+        WeightDtype::Fp8 => match gpu.peak_fp8 {
+            Some(peak) => (gpu.matmul.fp8?, peak.0),
+            // Marlin: read as fp8, multiplied in bf16.
+            None => (gpu.matmul.bf16, gpu.peak_bf16.0),
+        },
     };
     let MatmulFit { compute, memory, floor_us, k0, sharpness, quantise } = fit;
     let weight_bytes = dtype.bytes(n * k) as f64;
@@ -104,8 +108,9 @@ pub fn expert_share_us(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, sh
 /// The same by what binds it: its two rooflines, the buffers of pairs that are computed elsewhere, launches and the start of each expert.
 pub(crate) fn expert_share(gpu: &GpuSpec, dtype: WeightDtype, shape: ExpertShape, share: ExpertShare) -> Option<Bound> {
     let experts = gpu.experts.as_ref()?;
-    let fit = experts.fit(dtype)?;
-    let peak = if dtype == WeightDtype::Fp8 { gpu.peak_fp8?.0 } else { gpu.peak_bf16.0 };
+    let fp8 = gpu.peak_fp8.filter(|_| dtype == WeightDtype::Fp8);
+    let fit = if dtype == WeightDtype::Fp8 && fp8.is_none() { experts.bf16 } else { experts.fit(dtype)? };
+    let peak = fp8.unwrap_or(gpu.peak_bf16).0;
     let ExpertShape { hidden, width, inputs, .. } = shape;
     let weights = u64::from(hidden) * u64::from(width) * u64::from(inputs + 1);
     let stream = fit.memory * gpu.bandwidth.0;

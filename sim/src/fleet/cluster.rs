@@ -516,8 +516,11 @@ impl Running<'_> {
         while let Some(happened) = self.kernel.replicas[at].pop_happened() {
             let (kind, request) = match happened {
                 Happened::Admitted { request } => (EventKind::Admit, request),
-                Happened::FirstToken { request, ttft, wait } => {
-                    self.kernel.sink.timeline.first_token(now, ttft);
+                Happened::FirstToken { request, ttft, wait, prompt } => {
+                    // As targets count it; what runs may change until it ends, whose front end its row has.
+                    let running = self.kernel.replicas[at].running();
+                    let frontend = self.kernel.pools.frontend_time(at, running, prompt);
+                    self.kernel.sink.timeline.first_token(now, ttft + frontend);
                     self.kernel.first_token(at, FirstToken { ttft, wait });
                     (EventKind::FirstToken, request)
                 }

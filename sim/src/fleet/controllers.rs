@@ -19,7 +19,7 @@ use super::pools::Pools;
 use super::spec::ClusterSpec;
 use crate::routers::Router;
 
-pub use autoscale::{Autoscale, ScaleTarget};
+pub use autoscale::{Autoscale, Growth, ScaleTarget};
 pub use clients::{ClientTime, Clients, Frontend};
 pub use faults::{Failure, Faults};
 pub use patience::Patience;

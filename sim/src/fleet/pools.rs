@@ -125,6 +125,13 @@ impl Pools {
         self.kinds[self.of(replica)].frontend
     }
 
+    /// What the server's front end takes of a request on a replica where so many run, if it has one.
+    pub(super) fn frontend_time(&self, replica: usize, running: u32, prompt: u32) -> Span {
+        let Some(Frontend { base, per_running, per_prompt_token }) = self.frontend(replica) else { return Span::ZERO };
+        let time = |each: Span, times: u32| Span(each.0.saturating_mul(u64::from(times)));
+        base + time(per_running, running) + time(per_prompt_token, prompt)
+    }
+
     /// Whether replicas of some pool come and go.
     pub(super) fn scale(&self) -> bool {
         self.kinds.iter().any(|pool| pool.autoscale.is_some())

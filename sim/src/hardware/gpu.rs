@@ -353,13 +353,15 @@ impl GpuSpec {
     pub fn supports_weights(&self, dtype: WeightDtype) -> bool {
         match dtype {
             WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => true,
-            WeightDtype::Fp8 => self.peak_fp8.is_some() && self.matmul.fp8.is_some(),
+            // Without arithmetic of its own it is multiplied in bf16.
+            WeightDtype::Fp8 => self.peak_fp8.is_none() || self.matmul.fp8.is_some(),
         }
     }
 
     /// Whether there are constants for experts with weights of this dtype.
     pub fn supports_experts(&self, dtype: WeightDtype) -> bool {
-        self.experts.as_ref().is_some_and(|experts| experts.fit(dtype).is_some())
+        let in_bf16 = dtype == WeightDtype::Fp8 && self.peak_fp8.is_none();
+        self.experts.as_ref().is_some_and(|experts| in_bf16 || experts.fit(dtype).is_some())
     }
 
     /// Whether there are constants for experts spread over GPUs by number.

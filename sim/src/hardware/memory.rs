@@ -270,8 +270,10 @@ pub fn plan(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryP
         gpu.supports_weights(weights) && split(gpu, model, &other).is_ok_and(|plan| plan.blocks > 0)
     };
     let tps = || [1, 2, 4, 8].into_iter().filter(|tp| *tp >= layout.tensor_parallel);
-    let dtypes =
-        [WeightDtype::Bf16, WeightDtype::Fp8, WeightDtype::Int4].into_iter().filter(|dtype| *dtype >= layout.weights);
+    // On more GPUs as it is, or with fewer bits.
+    let bits = |dtype: WeightDtype| dtype.bytes(1 << 20);
+    let fewer = [WeightDtype::Bf16, WeightDtype::Fp8, WeightDtype::Int4].into_iter();
+    let dtypes = std::iter::once(layout.weights).chain(fewer.filter(|dtype| bits(*dtype) < bits(layout.weights)));
     let remedies = dtypes.filter_map(|dtype| Some((tps().find(|tp| fits(*tp, dtype))?, dtype))).collect();
     Err(MemoryError::DoesNotFit(Box::new(Shortfall {
         model: model.name.clone(),

@@ -46,11 +46,15 @@ impl Work {
         self.weight_bytes.saturating_add(self.kv_bytes)
     }
 
-    /// `part / whole` of it, rounded down; all of it where there is no whole.
+    /// `part / whole` of it, at most the whole; all of it where there is no whole. The ratio is taken to 40 binary places, rounded down, and what comes
+    /// of it is rounded down: every reading of a replica asks for a share, and exact ones need a division of 128 bits for each number.
     #[must_use]
     pub fn share(&self, part: u64, whole: u64) -> Work {
-        let ratio = part as f64 / whole as f64;
-        let of = |n: u64| share_of(n, (part, whole), ratio);
+        if part >= whole {
+            return *self;
+        }
+        let ratio = (part as f64 / whole as f64 * SHARE) as u64;
+        let of = |n: u64| ((u128::from(n) * u128::from(ratio)) >> SHARE_BITS) as u64;
         Work {
             bf16_flops: of(self.bf16_flops),
             fp8_flops: of(self.fp8_flops),
@@ -60,32 +64,9 @@ impl Work {
     }
 }
 
-/// Numbers below this one are whole as floats, and so near their share that a few steps mend it.
-const EXACT: u64 = 1 << 52;
-
-/// `n · part / whole`, rounded down; `n` where there is no whole. `ratio`: `part / whole`. Every reading of a replica makes four of them, and a
-/// division of 128 bits is slow: the float's guess is at most four off, and is mended by whole numbers.
-fn share_of(n: u64, (part, whole): (u64, u64), ratio: f64) -> u64 {
-    if n == 0 || whole == 0 {
-        return n;
-    }
-    if n >= EXACT || part > whole {
-        let share = u128::from(n) * u128::from(part) / u128::from(whole);
-        return u64::try_from(share).unwrap_or(u64::MAX);
-    }
-    let mut share = (n as f64 * ratio) as u64;
-    let product = u128::from(n) * u128::from(part);
-    let mut rest = product.wrapping_sub(u128::from(share) * u128::from(whole)) as i128;
-    while rest < 0 {
-        share -= 1;
-        rest += i128::from(whole);
-    }
-    while rest >= i128::from(whole) {
-        share += 1;
-        rest -= i128::from(whole);
-    }
-    share
-}
+/// Binary places of a share.
+const SHARE_BITS: u32 = 40;
+const SHARE: f64 = (1_u64 << SHARE_BITS) as f64;
 
 impl Add for Work {
     type Output = Work;
@@ -325,6 +306,34 @@ fn arithmetic(dtype: WeightDtype, flops: u64, tokens: u64) -> Work {
         WeightDtype::Fp8 => Work { fp8_flops: flops, ..Work::default() },
         WeightDtype::Bf16 | WeightDtype::Int4 | WeightDtype::Mxfp4 | WeightDtype::Bits(_) => {
             Work { bf16_flops: flops, ..Work::default() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_grow_with_their_part_and_never_pass_the_exact_one() {
+        let work = Work { bf16_flops: u64::MAX, fp8_flops: 3, weight_bytes: 1 << 45, kv_bytes: 0 };
+        assert_eq!((work.share(5, 5), work.share(7, 5), work.share(1, 0)), (work, work, work));
+        assert_eq!(work.share(0, 5), Work::default());
+        let whole = 30_000_000_u64 << 20;
+        let mut before = Work::default();
+        for step in 1..1000 {
+            let part = whole / 1000 * step + step * step * 7919;
+            let share = work.share(part, whole);
+            for (n, share, before) in [
+                (work.bf16_flops, share.bf16_flops, before.bf16_flops),
+                (work.weight_bytes, share.weight_bytes, before.weight_bytes),
+            ] {
+                let exact = u128::from(n) * u128::from(part) / u128::from(whole);
+                let lost = exact.checked_sub(u128::from(share)).expect("at most the exact share");
+                assert!(lost <= (u128::from(n) >> SHARE_BITS) + 1, "{n} · {part} / {whole}: {lost} short");
+                assert!(share >= before);
+            }
+            before = share;
         }
     }
 }

@@ -263,6 +263,13 @@ impl Replica {
         self.waiting.len() as u32 + self.loads.len()
     }
 
+    /// Since when the next request of the queue waits for its first step; `None` if none waits, or if it ran before it was preempted.
+    pub fn next_since(&mut self) -> Option<Time> {
+        let seat = self.waiting.head(&self.requests)?;
+        let request = &self.requests[seat as usize];
+        (!request.started).then_some(request.arrival)
+    }
+
     /// Prefilled requests that wait for a lane that decodes.
     pub fn ready(&self) -> u32 {
         self.ready_len

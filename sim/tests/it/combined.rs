@@ -1,7 +1,7 @@
 //! Controllers together: pools that scale, failures where prompts and decodes are apart, servers that take their replicas along.
 
 use overbook_sim::cost::Cost;
-use overbook_sim::fleet::{Autoscale, Disaggregation, Failure, Faults, ReplicaPool, ScaleTarget};
+use overbook_sim::fleet::{Autoscale, Disaggregation, Failure, Faults, Growth, ReplicaPool, ScaleTarget};
 use overbook_sim::results::rows::Outcome;
 use overbook_sim::routers::RouterSpec;
 use overbook_sim::schedulers::VllmSpec;
@@ -15,13 +15,20 @@ use crate::pools::mixed;
 use crate::world::{Affine, How, MS, Run, World};
 
 fn scaling(rng: &mut ChaCha8Rng) -> Autoscale {
-    let target = [ScaleTarget::Outstanding(3.0), ScaleTarget::KvUse(0.3)][rng.random_range(0..2)];
+    let target = [
+        ScaleTarget::Outstanding(3.0),
+        ScaleTarget::KvUse(0.3),
+        ScaleTarget::Waiting(2.0),
+        ScaleTarget::QueueTime(Span(20 * MS)),
+    ][rng.random_range(0..4)];
     Autoscale {
         min: 1,
         start_up: Span(rng.random_range(0..200) * MS),
         interval: Span(rng.random_range(1..100) * MS),
         target,
         cool_down: Span(rng.random_range(0..300) * MS),
+        tolerance: [0.0, 0.1][rng.random_range(0..2)],
+        growth: Growth { replicas: rng.random_range(0..3), share: 1.0, per: Span(rng.random_range(0..100) * MS) },
     }
 }
 
@@ -199,6 +206,8 @@ fn each_pool_scales_by_its_own_load() {
         interval: Span(5 * MS),
         target: ScaleTarget::Outstanding(2.0),
         cool_down: Span(1000 * MS),
+        tolerance: 0.0,
+        growth: Growth::UNLIMITED,
     };
     let pool = |replicas, autoscale| ReplicaPool { replicas, limits, gpus: None, weight: 1, autoscale, frontend: None };
     world.spec.pools = vec![pool(1, None), pool(3, Some(rules))];

@@ -1,8 +1,8 @@
 //! Replicas that come and go with the load, worked out by hand.
 
-use overbook_sim::fleet::{Autoscale, ScaleTarget};
+use overbook_sim::fleet::{Autoscale, Growth, ScaleTarget};
 use overbook_sim::routers::RouterSpec;
-use overbook_sim::schedulers::VllmSpec;
+use overbook_sim::schedulers::{SchedulerSpec, VllmSpec};
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::Arrival;
 
@@ -20,6 +20,8 @@ fn fleet(arrivals: Vec<Arrival>, cool_down: u64) -> World {
         interval: Span(10 * MS),
         target: ScaleTarget::Outstanding(2.0),
         cool_down: Span(cool_down * MS),
+        tolerance: 0.0,
+        growth: Growth::UNLIMITED,
     });
     world
 }
@@ -62,6 +64,64 @@ fn a_cool_down_keeps_replicas_and_draining_ones_come_back() {
     let run = fleet(arrivals, 0).run(How { audit: true, ..How::JUMPS });
     let replicas: Vec<u32> = (0..6).map(|request| run.row(request).replica).collect();
     assert_eq!(replicas, [0, 0, 0, 1, 0, 1]);
+}
+
+/// A fleet of up to 16 under one rule, nothing of which leaves again.
+fn ruled(arrivals: Vec<Arrival>, change: impl Fn(&mut Autoscale)) -> u64 {
+    let mut world = fleet(arrivals, 1000);
+    world.spec.replicas = 16;
+    change(world.spec.controllers.autoscale.as_mut().unwrap());
+    served(&world.run(How { audit: true, ..How::JUMPS }))
+}
+
+#[test]
+fn a_load_within_the_tolerance_changes_nothing() {
+    let load = |requests: u64| (0..requests).map(|_| at(0, 200)).collect();
+    let rule = |tolerance: f64| {
+        move |rules: &mut Autoscale| {
+            rules.target = ScaleTarget::Outstanding(20.0);
+            rules.tolerance = tolerance;
+        }
+    };
+    // 21 over 20: a second replica from 10 ms on, or none. 23 over 20 is beyond a tenth.
+    assert_eq!(ruled(load(21), rule(0.0)), 200 + 190);
+    assert_eq!(ruled(load(21), rule(0.1)), 200);
+    assert_eq!(ruled(load(23), rule(0.1)), 200 + 190);
+}
+
+#[test]
+fn a_fleet_grows_by_four_or_by_its_double_within_a_period() {
+    let arrivals = || (0..16).map(|_| at(0, 200)).collect::<Vec<_>>();
+    let wanted = |growth| {
+        move |rules: &mut Autoscale| {
+            rules.target = ScaleTarget::Outstanding(1.0);
+            rules.growth = growth;
+        }
+    };
+    assert_eq!(ruled(arrivals(), wanted(Growth::UNLIMITED)), 200 + 15 * 190);
+    // At 10 ms from one to five, at 30 ms (those of 10 ms are 15 ms old) to ten, at 50 ms to all sixteen.
+    let growth = Growth { replicas: 4, share: 1.0, per: Span(15 * MS) };
+    assert_eq!(ruled(arrivals(), wanted(growth)), 200 + 4 * 190 + 5 * 170 + 6 * 150);
+}
+
+#[test]
+fn a_fleet_follows_the_time_in_its_queue_or_its_length() {
+    let rule = |target| {
+        move |world: &mut World| {
+            let spec = VllmSpec { async_scheduling: false, max_num_seqs: 1, ..VllmSpec::default() };
+            world.spec.scheduler = SchedulerSpec::Vllm(spec);
+            world.spec.controllers.autoscale.as_mut().unwrap().target = target;
+        }
+    };
+    let run = |change: &dyn Fn(&mut World)| {
+        let mut world = fleet(vec![at(0, 50), at(0, 50), at(0, 50)], 1000);
+        change(&mut world);
+        served(&world.run(How { audit: true, ..How::JUMPS }))
+    };
+    // One after the other, to 150 ms. The next one has waited 30 ms at 30 ms: one and a half times 20 ms, so two; at 50 ms three.
+    assert_eq!(run(&rule(ScaleTarget::QueueTime(Span(20 * MS)))), 150 + 120 + 100);
+    // Two wait from the start: two replicas of one each at 10 ms.
+    assert_eq!(run(&rule(ScaleTarget::Waiting(1.0))), 150 + 140);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Random small worlds that hit every branch of the serving rules. A seed is a world.
 
 use overbook_sim::fleet::{
-    Autoscale, Clients, ClusterSpec, Controllers, Failure, Faults, OutputLimit, Patience, Retry, ScaleTarget,
+    Autoscale, Clients, ClusterSpec, Controllers, Failure, Faults, Growth, OutputLimit, Patience, Retry, ScaleTarget,
     Traffic as TrafficSpec,
 };
 use overbook_sim::kv::retention::{Keep, OutputRule, PromptRule};
@@ -222,6 +222,8 @@ pub fn world(seed: u64) -> World {
         interval: traffic.span(f64::from(later.within(1, 100))),
         target: later.pick(&[ScaleTarget::Outstanding(4.0), ScaleTarget::KvUse(0.4)]),
         cool_down: traffic.span(f64::from(later.within(0, 500))),
+        tolerance: 0.1,
+        growth: Growth { replicas: 1, share: 1.0, per: traffic.span(50.0) },
     });
     let faults = later.one_in(6).then(|| Faults {
         mtbf: traffic.span(f64::from(later.within(200, 3000))),

@@ -1,4 +1,4 @@
-//! `overbook calibrate`: kernel tables to a cost profile.
+//! `overbook calibrate`: steps of a device, of a server or of other tools' tables to a profile.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 use overbook_reports::manifest::utc;
 use overbook_scenarios::import::{Tool, import_profile};
-use overbook_sim::calibrate::Profile;
+use overbook_sim::calibrate::{Profile, StepProfile};
 use overbook_sim::units::Duration;
 
 use crate::aside::Aside;
+use crate::ask::AskArgs;
 use crate::cli::{DeviceArgs, Globals};
-use crate::output::{DONE, Failure, note, print};
+use crate::output::{DONE, Failure, GATE_FAILED, note, print};
 use crate::{infer, place, profile};
 
 /// What is measured, or taken from other tools, and where the profile goes.
@@ -30,18 +31,11 @@ pub(crate) struct CalibrateArgs {
     /// Probe a running server from outside, e.g. http://127.0.0.1:8000; of the scenario count the model and the limits.
     #[arg(long, value_name = "URL", conflicts_with = "on")]
     pub(crate) url: Option<String>,
-    /// Name of the model for the server [default: the first that it lists].
-    #[arg(long, value_name = "NAME", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) model: Option<String>,
-    /// The server's key [default: OPENAI_API_KEY, if set].
-    #[arg(long, value_name = "KEY", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) api_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// Time for probes; each is repeated up to three times [default: 5min].
     #[arg(long, value_name = "TIME", requires = "url", conflicts_with_all = ["on", "import"])]
     pub(crate) budget: Option<Duration>,
-    /// Token ids of prompts are below this [default: the vocabulary of the scenario's model].
-    #[arg(long, value_name = "N", requires = "url", conflicts_with_all = ["on", "import"])]
-    pub(crate) vocab: Option<u32>,
     /// Set a value of the scenario.
     #[arg(long, value_name = "PATH=VALUE", conflicts_with = "import")]
     pub(crate) set: Vec<String>,
@@ -66,6 +60,10 @@ pub(crate) struct CalibrateArgs {
     /// Replace an existing file.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Exit with 3 if the steps held out or the spread of repeats are off by more than 10 %, the machine's speed drifted by more than 5 % or nothing
+    /// shows its drift, or probes are missing.
+    #[arg(long, conflicts_with = "import")]
+    pub(crate) gate: bool,
 }
 
 /// A tool with public kernel tables.
@@ -78,6 +76,9 @@ pub(crate) enum TableTool {
 }
 
 pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure> {
+    if let Some(flag) = args.ask.given().filter(|_| args.url.is_none()) {
+        return Err(Failure::Input(format!("{flag} is for a server: add --url URL, or leave it out")));
+    }
     let tool = match args.import {
         Some(TableTool::Aiconfigurator) => Tool::AiConfigurator,
         Some(TableTool::Vidur) => Tool::Vidur,
@@ -116,6 +117,34 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     write(out, &imported.to_yaml(), args.force)?;
     print(&format!("{}\nwritten to {}", table(&imported.profile), out.display()))?;
     Ok(DONE)
+}
+
+/// Held-out errors and spread of repeats that `--gate` lets pass, and the drift [%].
+const GATE: (f64, f64) = (10.0, 5.0);
+
+/// What makes a profile of steps not worth using, a line each; the exit code with it if `--gate` asks.
+pub(crate) fn passed(args: &CalibrateArgs, profile: &StepProfile, missing: usize) -> u8 {
+    let (errors, drift) = GATE;
+    let mut found = Vec::new();
+    let best = if profile.table_errors.is_empty() { &profile.form_errors } else { &profile.table_errors };
+    for error in best.iter().filter(|error| error.mape_percent > errors) {
+        found.push(format!("{} steps held out: mean error {:.1} %, at most {errors} %", error.of, error.mape_percent));
+    }
+    if profile.noise.repeats_percent > errors {
+        found.push(format!("repeats spread by {:.1} %, at most {errors} %", profile.noise.repeats_percent));
+    }
+    match profile.noise.drift_percent {
+        None => found.push("nothing was measured in more than one round, so that drift is unknown".to_owned()),
+        Some(percent) if percent > drift => found.push(format!("drift of {percent:.1} %, at most {drift} %")),
+        Some(_) => {}
+    }
+    if missing > 0 {
+        found.push(format!("{missing} probes did not fit into the budget"));
+    }
+    for what in &found {
+        note(&format!("{}: {what}", if args.gate { "gate" } else { "doubtful" }));
+    }
+    if args.gate && !found.is_empty() { GATE_FAILED } else { DONE }
 }
 
 /// Errors on rows held out, a line each.

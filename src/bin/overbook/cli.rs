@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use overbook_sim::units::Duration;
 
+use crate::ask::AskArgs;
 use crate::calibrate::CalibrateArgs;
 use crate::gpu_check::GpuCheckArgs;
 use crate::init::InitArgs;
@@ -401,15 +402,8 @@ pub(crate) struct ReplayArgs {
     /// The server, e.g. http://127.0.0.1:8000.
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
-    /// Name of the model for the server [default: the first that it lists].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// The server's key [default: OPENAI_API_KEY, if set].
-    #[arg(long, value_name = "KEY")]
-    pub(crate) api_key: Option<String>,
-    /// Token ids of prompts are below this [default: the vocabulary of the scenario's model].
-    #[arg(long, value_name = "N")]
-    pub(crate) vocab: Option<u32>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// Run directory [default: runs/NAME-replay-HASH].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -468,26 +462,38 @@ pub(crate) struct GoldenArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("real").args(["on", "url"]))]
 pub(crate) struct ValidateArgs {
-    /// A scenario to run for real and to simulate, with --on; loads of a `sweep:` one by one.
-    #[arg(value_name = "SCENARIO", required_unless_present = "measured", conflicts_with = "measured", requires = "on")]
+    /// A scenario to run for real and to simulate, with --on or --url; loads of a `sweep:` one by one.
+    #[arg(
+        value_name = "SCENARIO",
+        required_unless_present = "measured",
+        conflicts_with = "measured",
+        requires = "real"
+    )]
     pub(crate) scenario: Option<PathBuf>,
     /// Folder with runs.csv, and requests/ and series/ beside it: runs of others.
     #[arg(long, value_name = "DIR")]
     pub(crate) measured: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    /// A running server instead of the engine, e.g. http://127.0.0.1:8000: what its client hears is compared. The scenario's costs are a profile of
+    /// that server (calibrate --url).
+    #[arg(long, value_name = "URL", conflicts_with = "measured")]
+    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// Real runs of every load.
-    #[arg(long, value_name = "N", requires = "on", default_value = "5")]
+    #[arg(long, value_name = "N", requires = "real", default_value = "5")]
     pub(crate) repeats: NonZeroUsize,
     /// Only replay one real run on the simulator: its batches must be the engine's.
     #[arg(long, requires = "on")]
     pub(crate) replay: bool,
     /// Exit with 3 unless every figure has passed.
-    #[arg(long, requires = "on")]
+    #[arg(long, requires = "real")]
     pub(crate) gate: bool,
     /// Replace an existing directory.
-    #[arg(long, requires = "on")]
+    #[arg(long, requires = "real")]
     pub(crate) force: bool,
     /// Sets of measured runs to take [default: all]; may be given several times.
     #[arg(long, value_name = "SET", requires = "measured")]
@@ -512,7 +518,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) constants: Option<PathBuf>,
     /// Write validation.html, .json, .csv and .parquet, constants.yaml and hull.yaml there, and each run's scenario under
-    /// scenarios/; with --on fidelity.html and .json.
+    /// scenarios/; with --on or --url fidelity.html and .json.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Print one JSON document instead of the tables.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use overbook::study::Asked;
+use overbook::study::{Asked, LOADS};
 
 use crate::check;
 use crate::cli::{CompareArgs, Globals};
-use crate::output::Failure;
+use crate::output::{Failure, note};
 use crate::run::{command, dry_run, options, quote};
 use crate::study;
 
@@ -30,6 +30,10 @@ pub(crate) fn run(args: &CompareArgs, globals: &Globals) -> Result<u8, Failure> 
     check::requests(&study, globals)?;
     if args.run.dry_run {
         return dry_run(&study, &args.run, globals);
+    }
+    let on_trace = study.points()[0].coordinates.first().is_some_and(|(path, _)| path == "workload.trace.scale");
+    if !args.load.is_empty() && on_trace && !globals.quiet {
+        note(&format!("loads: {LOADS}"));
     }
     let over = args.over.iter().map(|over| format!(" --over {}", quote(Path::new(over))));
     let load = (!args.load.is_empty()).then(|| format!(" --load {}", args.load.join(",")));

@@ -1,6 +1,7 @@
 //! `overbook validate SCENARIO --on`: the scenario for real, again and again, and simulated; how far the two are apart.
 
 mod power;
+mod served;
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -21,6 +22,7 @@ use overbook_sim::fleet::{Cluster, ClusterSpec, RunResult};
 use overbook_sim::hardware::gpu::OriginKind;
 use overbook_sim::results::rows::Discard;
 use overbook_sim::results::summary::Summary;
+use overbook_sim::time::Time;
 
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs, ValidateArgs};
@@ -58,6 +60,13 @@ type Watts = Result<Wattage, String>;
 type Ran<T> = Option<(Vec<T>, Vec<f64>)>;
 
 pub(crate) fn run(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Result<u8, Failure> {
+    match &args.url {
+        Some(url) => served::run(args, scenario, url, globals),
+        None => on_engine(args, scenario, globals),
+    }
+}
+
+fn on_engine(args: &ValidateArgs, scenario: &Path, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
     let asked = ScenarioArgs { scenario: scenario.to_owned(), set: args.set.clone(), seed: None };
     let study = load(&asked, globals)?;
@@ -270,18 +279,19 @@ fn told_replay(loads: &[Load<'_>], study: &Study) -> Result<u8, Failure> {
     Ok(if differ { GATE_FAILED } else { DONE })
 }
 
-/// The load as the simulator sees it, with its own step costs.
-fn simulated(load: &Load<'_>) -> Result<RunResult, Failure> {
-    let mut workload = load.point.workload().map_err(Failure::input)?;
-    let mut cost = load.point.cost().map_err(Failure::input)?;
-    let cluster = Cluster::new(load.spec.clone()).map_err(Failure::input)?;
+/// The load as the simulator sees it, with its own step costs: the figures, and when it ends.
+fn simulated_summary(point: &Point, spec: &ClusterSpec) -> Result<(Summary, Time), Failure> {
+    let mut workload = point.workload().map_err(Failure::input)?;
+    let mut cost = point.cost().map_err(Failure::input)?;
+    let cluster = Cluster::new(spec.clone()).map_err(Failure::input)?;
     let result = cluster.run(&mut *workload, &mut *cost, &mut Discard, &mut |_| true).and_then(RunResult::whole);
-    result.map_err(|error| Failure::Run(anyhow::Error::new(error)))
+    let RunResult { summary, end, .. } = result.map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
+    Ok((summary, end))
 }
 
 /// A load beside its simulation.
 fn compared(load: Load<'_>, study: &Study, watts: &Watts) -> Result<FidelityPoint, Failure> {
-    let RunResult { summary, end, .. } = simulated(&load)?;
+    let (summary, end) = simulated_summary(load.point, &load.spec)?;
     let power = match watts {
         Ok(watts) => watts.compared(&load.drawn, &watts.simulated(load.point, &load.spec, end)?),
         Err(why) => Power::NotMeasured(why.clone()),

@@ -12,12 +12,12 @@ use overbook_sim::cost::steps::Steps;
 use overbook_sim::cost::{CostModel as _, HostCost, PrefillPart, StepShape};
 
 use crate::aside::Aside;
-use crate::calibrate::CalibrateArgs;
+use crate::ask::stated;
+use crate::calibrate::{CalibrateArgs, passed};
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs};
-use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
+use crate::output::{Failure, INTERRUPTED, note, print, shows_progress};
 use crate::profile::{name, progress, target, text, today, write_samples};
-use crate::replay::server_key;
 use crate::run::quote;
 use crate::watch::{catch_interrupts, interrupted};
 
@@ -28,17 +28,13 @@ const ROUNDS: u32 = 3;
 
 pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<u8, Failure> {
     let (out, samples) = target(args)?;
-    let target = Target::parse(url).map_err(|error| Failure::Input(format!("--url {error}")))?;
+    Target::parse(url).map_err(|error| Failure::Input(format!("--url {error}")))?;
     let scenario = ScenarioArgs { scenario: args.source.clone(), set: args.set.clone(), seed: None };
     let study = load(&scenario, globals)?;
     let point = &study.points()[0];
-    let server = Server {
-        target,
-        api_key: server_key(args.api_key.as_ref()),
-        model: args.model.clone(),
-        vocab: args.vocab.unwrap_or(point.model.vocab),
-    };
-    let plan = plan(point, args)?;
+    let server = args.ask.server(url, point)?;
+    let budget = args.budget.map_or(BUDGET, |time| std::time::Duration::from_nanos(time.0.0));
+    let plan = plan(point, budget, args.seed)?;
     catch_interrupts();
     let bar = progress(!globals.quiet && shows_progress(), "{bar:28} {pos}/{len} probes  {elapsed}  {msg}");
     let probed = probe(&server, &plan, &mut |at| {
@@ -65,7 +61,7 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
     probed.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
     let told = format!(
         "{}\n{}\n{}\nwritten to {} and {}\n{}",
-        asked(&probed),
+        asked(point, &server, &probed),
         text(&profile),
         costs(&profile, &plan),
         out.display(),
@@ -73,10 +69,11 @@ pub(crate) fn run(args: &CalibrateArgs, url: &str, globals: &Globals) -> Result<
         next(point, &args.source, url, out, &profile, &probed)
     );
     print(&told)?;
-    Ok(DONE)
+    Ok(passed(args, &profile, probed.missing()))
 }
 
-fn plan(point: &Point, args: &CalibrateArgs) -> Result<ProbePlan, Failure> {
+/// The probes that a scenario's limits leave room for.
+pub(crate) fn plan(point: &Point, budget: std::time::Duration, seed: u64) -> Result<ProbePlan, Failure> {
     let limits = point.limits().map_err(Failure::input)?.0;
     let needs = point.scenario.scheduler.needs();
     let plan = ProbePlan {
@@ -84,9 +81,9 @@ fn plan(point: &Point, args: &CalibrateArgs) -> Result<ProbePlan, Failure> {
         max_tokens: needs.step_tokens.at(limits.max_model_len),
         max_model_len: limits.max_model_len,
         kv_tokens: limits.blocks * u64::from(limits.block_tokens),
-        budget: args.budget.map_or(BUDGET, |time| std::time::Duration::from_nanos(time.0.0)),
+        budget,
         rounds: ROUNDS,
-        seed: args.seed,
+        seed,
     };
     let probes = plan.probes();
     let of = |decode: bool| probes.iter().filter(|probe| matches!(probe, Probe::Decode { .. }) == decode).count();
@@ -125,21 +122,37 @@ fn profile(
 }
 
 /// The server that was probed.
-fn asked(probed: &Probed) -> String {
+fn asked(point: &Point, server: &Server, probed: &Probed) -> String {
     let found = &probed.found;
     let version = found.version.as_deref().unwrap_or("which does not tell its version");
     let (done, of) = probed.probes;
     let mut text = format!(
-        "{}, {version}: {done} of {of} probes, {} requests, {}",
+        "{}, {version}: {done} of {of} probes, {} requests, {}\nrequests state {}",
         found.model,
         probed.requests,
-        found.asking.describe()
+        found.asking.describe(),
+        stated(server)
     );
     if let Some((before, after)) = probed.metrics {
         let steps = after.steps - before.steps;
         if steps > 0.0 {
             let tokens = (after.step_tokens - before.step_tokens) / steps;
-            let _ = write!(text, "\nthe server counted {steps} steps of {tokens:.1} tokens in the mean");
+            let _ = write!(text, "\nthe server counted {steps} steps with output, of {tokens:.1} tokens in the mean");
+        }
+    }
+    if let Some((_, [low, high])) = probed.away_us {
+        let (low, high) = (low / 1e3, high / 1e3);
+        let _ = write!(
+            text,
+            "\nclient time is by the server's own histograms: half of the prompts between {low:.1} and {high:.1} ms"
+        );
+    }
+    if let Some(ahead) = probed.planned_ahead {
+        let what =
+            if ahead > 0 { "one step ahead (asynchronous scheduling)" } else { "when the step before has ended" };
+        let _ = write!(text, "\nthe server plans a step {what}");
+        if ahead + 1 != point.scenario.scheduler.needs().depth {
+            let _ = write!(text, ", the scenario otherwise: --set scheduler.vllm.async_scheduling={}", ahead > 0);
         }
     }
     text

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod aside;
+mod ask;
 mod calibrate;
 mod catalog;
 mod check;

@@ -16,12 +16,12 @@ use overbook_sim::calibrate::steps::{StepErrors, StepSample};
 use overbook_sim::calibrate::{ProfiledPower, SampleFile, StepProfile};
 
 use crate::aside::Aside;
-use crate::calibrate::CalibrateArgs;
+use crate::calibrate::{CalibrateArgs, passed};
 use crate::check::load;
 use crate::cli::{Globals, ScenarioArgs};
 use crate::device::Device;
 use crate::fidelity::bare;
-use crate::output::{DONE, Failure, INTERRUPTED, note, print, shows_progress};
+use crate::output::{Failure, INTERRUPTED, note, print, shows_progress};
 use crate::place;
 use crate::watch::{catch_interrupts, interrupted};
 
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &CalibrateArgs, globals: &Globals) -> Result<u8, Failure
     let profile = keep_profile(out, point, &device, (&plan, &calibration), watts)?;
     let power = power::text(&profile, why.as_deref());
     print(&format!("{}{power}\nwritten to {} and {}", text(&profile), out.display(), samples.display()))?;
-    Ok(DONE)
+    Ok(passed(args, &profile, 0))
 }
 
 /// The power law beside the steps; or why there is none, if there is anything to say.
@@ -199,15 +199,17 @@ pub(crate) fn progress(visible: bool, template: &str) -> ProgressBar {
 /// What a person wants to know of a profile.
 pub(crate) fn text(profile: &StepProfile) -> String {
     let noise = &profile.noise;
+    let drift = noise
+        .drift_percent
+        .map_or("no anchors: drift unknown".to_owned(), |drift| format!("anchors drifted by {drift:.1} %"));
     let mut text = format!(
-        "{}: {} on {} × {}\n{} shapes; repeats spread by {:.1} %, anchors drifted by {:.1} %",
+        "{}: {} on {} × {}\n{} shapes; repeats spread by {:.1} %, {drift}",
         profile.name,
         profile.model,
         profile.hardware.count,
         profile.hardware.device,
         profile.samples.shapes,
-        noise.repeats_percent,
-        noise.drift_percent
+        noise.repeats_percent
     );
     if let Some(delay) = noise.run_delay_percent.filter(|delay| *delay > 2.0) {
         let _ = write!(text, "\nBUSY MACHINE: the engine waited {delay:.1} % of the time for a core");

@@ -14,6 +14,7 @@ use overbook_scenarios::facts::assumptions;
 use overbook_sim::fleet::ClusterSpec;
 use overbook_sim::results::rows::{Outcome, Recorder as _};
 
+use crate::ask::stated;
 use crate::check::load;
 use crate::cli::{Globals, ReplayArgs};
 use crate::facts;
@@ -27,14 +28,9 @@ use crate::watch::{Display, catch_interrupts};
 /// Kinds of errors that are printed.
 const ERRORS_SHOWN: usize = 5;
 
-/// The key of a server that is asked: as given, or from the environment.
-pub(crate) fn server_key(given: Option<&String>) -> Option<String> {
-    given.cloned().or_else(|| std::env::var("OPENAI_API_KEY").ok()).filter(|key| !key.is_empty())
-}
-
 pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let start = Start::now();
-    let target = Target::parse(&args.url).map_err(|error| Failure::Input(format!("--url {error}")))?;
+    Target::parse(&args.url).map_err(|error| Failure::Input(format!("--url {error}")))?;
     let study = load(&args.scenario, globals)?;
     if study.plan().is_sweep() {
         return Err(Failure::Input("replay takes one scenario, this is a study; choose a point with --set".into()));
@@ -44,12 +40,7 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     let default = || PathBuf::from(format!("runs/{}-replay-{}", study.plan().name(), &study.plan().plan_hash()[..8]));
     let (out, force) = (args.out.clone().unwrap_or_else(default), args.force || args.out.is_none());
     let dir = place::run_dir(&out, force)?;
-    let server = Server {
-        target,
-        api_key: server_key(args.api_key.as_ref()),
-        model: args.model.clone(),
-        vocab: args.vocab.unwrap_or(point.model.vocab),
-    };
+    let server = args.ask.server(&args.url, point)?;
     catch_interrupts();
     let visible = !globals.quiet && !args.no_progress && shows_progress();
     let display = Display::new(visible, point.scenario.workload.requests());
@@ -94,7 +85,12 @@ pub(crate) fn run(args: &ReplayArgs, globals: &Globals) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn replayed(point: &Point, server: &Server, spec: &ClusterSpec, display: &Display) -> Result<Replayed, Failure> {
+pub(crate) fn replayed(
+    point: &Point,
+    server: &Server,
+    spec: &ClusterSpec,
+    display: &Display,
+) -> Result<Replayed, Failure> {
     let mut workload = point.workload().map_err(Failure::input)?;
     replay(server, spec, &mut *workload, &mut |progress| display.show(progress)).map_err(|error| match error {
         ReplayError::Start(_) | ReplayError::Server { .. } => Failure::Run(anyhow::Error::new(error)),
@@ -142,7 +138,7 @@ fn report(point: &Point, server: &Server, replayed: &Replayed, directory: String
         title: format!("{title}, replayed against {}", asked.url),
         status: if replayed.result.interrupted { Status::Interrupted } else { Status::Complete },
         verdicts: verdicts(scenario, &replayed.result.summary),
-        assumptions: conditions(point, replayed, &asked),
+        assumptions: conditions(point, server, replayed, &asked),
         remarks: Vec::new(),
         trust: None,
         trace_rows: Vec::new(),
@@ -159,7 +155,7 @@ fn report(point: &Point, server: &Server, replayed: &Replayed, directory: String
 }
 
 /// Under which conditions the replay was measured. Of the scenario only the requests count.
-fn conditions(point: &Point, replayed: &Replayed, asked: &manifest::Server) -> Vec<(String, String)> {
+fn conditions(point: &Point, server: &Server, replayed: &Replayed, asked: &manifest::Server) -> Vec<(String, String)> {
     let ours = ["Workload", "Seed"];
     let mut facts = assumptions(point).unwrap_or_default();
     facts.retain(|(what, _)| ours.contains(&what.as_str()));
@@ -167,6 +163,7 @@ fn conditions(point: &Point, replayed: &Replayed, asked: &manifest::Server) -> V
     add("Server", format!("{}, {}", asked.url, asked.version.as_deref().unwrap_or("which does not tell its version")));
     add("Model", asked.model.clone());
     add("Asked by", asked.asked.clone());
+    add("Requests state", stated(server));
     let late = replayed.lateness;
     let (p50, p99, max) = (late.p50.as_millis_f64(), late.p99.as_millis_f64(), late.max.as_millis_f64());
     add("Requests sent late by", format!("p50 {p50:.3} ms, p99 {p99:.3} ms, at most {max:.3} ms"));
@@ -185,7 +182,13 @@ fn conditions(point: &Point, replayed: &Replayed, asked: &manifest::Server) -> V
         Some(_) => {}
         None => add("Server's load", "unknown: it has no vLLM metrics; running is what is under way".to_owned()),
     }
-    let void = replayed.void();
+    let (void, crowded) = (replayed.void(), replayed.crowded());
+    if !crowded.is_empty() {
+        add(
+            "Shared machine",
+            format!("{}; the server runs beside its client, whose requests were sent in time", crowded.join("; ")),
+        );
+    }
     if !void.is_empty() {
         add("VOID", void.join("; "));
     }

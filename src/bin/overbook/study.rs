@@ -86,6 +86,10 @@ pub(crate) fn finish(
         (true, true) => (Status::Complete, GATE_FAILED),
         (true, false) => (Status::Complete, DONE),
     };
+    let (ended, of) = (records.points.iter().flatten().count(), records.points.len());
+    if ended < of && refused.is_none() {
+        note(&format!("interrupted: {ended} of {of} points have ended; those that were under way are not kept"));
+    }
     let first = &study.points()[0].scenario;
     let traces = first.inputs();
     let plan = (study.plan().plan_hash(), first.seed);

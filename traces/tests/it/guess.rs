@@ -215,3 +215,13 @@ fn arrivals_may_be_drawn_with_and_without_times() {
     let silent = overbook_traces::TraceSpec { arrivals: None, ..without.trace };
     assert_eq!(silent.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>(), ["columns.arrival"]);
 }
+
+#[test]
+fn a_log_that_is_nearly_all_one_gap_is_doubted() {
+    let row = |day: &str, second: u32| format!("{day}T10:00:{second:02}Z,100,20\n");
+    let day: String = (0..20).map(|second| row("2026-11-28", second)).collect();
+    let log = |last: &str| format!("time,prompt_tokens,output_tokens\n{day}{}", row(last, 30));
+    assert_eq!(guess(log("2026-11-28"), &Hints::default()).expect("a log").doubts, Vec::<String>::new());
+    let doubts = guess(log("2126-11-28"), &Hints::default()).expect("a log").doubts;
+    assert!(doubts.len() == 1 && doubts[0].starts_with("no request for 36524 days before request 21: "), "{doubts:?}");
+}

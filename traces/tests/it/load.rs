@@ -98,6 +98,16 @@ fn superposed_copies_wrap_around() {
 }
 
 #[test]
+fn superposed_copies_double_the_load_of_a_trace_that_is_no_whole_number_of_shifts() {
+    // A request a second for 243 s; two shifts of two minutes would be three with an empty end.
+    let file = file(at(&(0..=243).collect::<Vec<_>>()));
+    let scale = Some(ScaleSpec::Superpose { copies: 2, shift: seconds(120) });
+    let arrivals = all(&TraceSpec { scale, ..TraceSpec::new(file.path()) });
+    let times: Vec<u64> = arrivals.iter().map(|arrival| arrival.at.0 / SECOND).collect();
+    assert_eq!(times, (0..=243).flat_map(|second| [second, second]).collect::<Vec<_>>());
+}
+
+#[test]
 fn superposed_copies_share_their_classes() {
     let rows = "0,A,1,1,2,API log\n10,B,2,1,3,API log\n19,A,3,1,4,API log\n";
     let file = file(format!("{BURSTGPT}{rows}"));

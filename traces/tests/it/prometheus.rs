@@ -244,6 +244,10 @@ fn other_servers_say_the_same_by_other_names() {
     let expected = fit(&text, &options(600)).expect("vLLM");
     let sglang = fit(&renamed(&text, &SGLANG), &options(600)).expect("SGLang");
     assert_eq!(MetricsFit { aborted_share: expected.aborted_share, ..sglang }, expected);
+    // Every rank of a group counts the same requests.
+    let rank = |rank: u32| renamed(&text, &SGLANG).replace("{model_name", &format!("{{tp_rank=\"{rank}\",model_name"));
+    let ranks = fit(&(rank(0) + &rank(1)), &options(600)).expect("SGLang with ranks");
+    assert_eq!(MetricsFit { aborted_share: expected.aborted_share, ..ranks }, expected);
     let tgi = fit(&renamed(&text, &TGI), &options(600)).expect("TGI");
     assert_eq!(tgi.aborted_share, None);
     assert_eq!(MetricsFit { aborted_share: expected.aborted_share, ..tgi }, expected);

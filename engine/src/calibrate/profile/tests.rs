@@ -83,7 +83,7 @@ fn without_prompts_there_is_no_profile() {
 #[test]
 fn noise_is_in_percent_with_two_digits() {
     let noise = calibration().profile(described()).unwrap().noise;
-    assert_eq!((noise.repeats_percent, noise.drift_percent), (4.0, 20.0));
+    assert_eq!((noise.repeats_percent, noise.drift_percent), (4.0, Some(20.0)));
     assert_eq!((noise.run_delay_percent, noise.steal_percent), (Some(1.23), Some(0.1)));
 }
 

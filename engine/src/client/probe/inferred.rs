@@ -11,8 +11,8 @@ use overbook_sim::time::Span;
 use overbook_sim::units::Duration;
 
 use super::Probed;
-use crate::calibrate::Described;
 use crate::calibrate::profile::{hull, noise, rounded, short};
+use crate::calibrate::{Anchor, Described};
 
 /// What the probes of a deployment say of its steps.
 #[derive(Clone, Debug)]
@@ -31,11 +31,13 @@ pub struct Inferred<'a> {
 impl Probed {
     /// Fits step costs and the client's time to what was seen.
     pub fn infer(&self) -> Inferred<'_> {
-        let client_us = client_time_us(&self.steps);
+        // The server's own clock is better than a fit, which takes what it cannot explain for the client's.
+        let client_us = self.away_us.map_or_else(|| client_time_us(&self.steps), |(middle, _)| middle.max(0.0));
         let steps = without_client(self.steps.clone(), client_us);
         let (form, form_errors) = fit_steps(&steps);
         let mut unidentified = self.unidentified.clone();
-        if let Some((low, high)) = client_range_us(&self.steps, &form).filter(|(low, _)| *low <= 0.0) {
+        let range = self.away_us.map(|(_, [low, high])| (low, high)).or_else(|| client_range_us(&self.steps, &form));
+        if let Some((low, high)) = range.filter(|(low, _)| *low <= 0.0) {
             let (low, high) = (low / 1e3, high / 1e3);
             unidentified.push(format!(
                 "whether there is client time at all: half of the single prompts lie {low:+.1} to {high:+.1} ms from what their steps take"
@@ -76,7 +78,7 @@ impl Inferred<'_> {
             measured,
             samples,
             noise: noise(&self.steps, &self.probed.anchors, self.probed.pressure),
-            anchors: Vec::new(),
+            anchors: self.probed.anchors.iter().map(Anchor::time).collect(),
             hull: hull(&self.steps),
             host: HostCost::ZERO,
             client_time: Some(Duration(Span(self.client_us.round() as u64 * 1000))),
@@ -114,6 +116,8 @@ mod tests {
             steps: seen.collect(),
             anchors: Vec::new(),
             ratios: Vec::new(),
+            away_us: None,
+            planned_ahead: None,
             probes: (3, 3),
             requests: 9,
             metrics: None,
@@ -134,6 +138,15 @@ mod tests {
         let told = profile.client_time.unwrap().0.0;
         assert!(told.is_multiple_of(1000) && told.abs_diff(5_000_000) < 100_000, "whole microseconds, {told} ns");
         assert!((profile.form.step_us - 100.0).abs() < 5.0, "{:?}", profile.form);
+    }
+
+    #[test]
+    fn the_servers_own_clock_comes_before_the_fit() {
+        let told = Probed { away_us: Some((7_300.0, [7_100.0, 7_600.0])), ..probed(5000.0) };
+        assert!((told.infer().client_us - 7_300.0).abs() < 1e-9);
+        assert_eq!(told.infer().unidentified, ["the host"]);
+        let unsure = Probed { away_us: Some((100.0, [-300.0, 500.0])), ..probed(5000.0) };
+        assert!(unsure.infer().unidentified.iter().any(|text| text.contains("-0.3 to +0.5 ms")));
     }
 
     #[test]

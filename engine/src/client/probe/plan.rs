@@ -170,6 +170,15 @@ impl ProbePlan {
         probes
     }
 
+    /// Some decode probes, small and large, that show how fast the server is now.
+    pub(super) fn anchors(&self) -> Vec<Probe> {
+        let short = |probe: &Probe| matches!(probe, Probe::Decode { context, .. } if *context == SHORT);
+        let all: Vec<Probe> = self.probes().into_iter().filter(short).collect();
+        let mut at = vec![0, all.len() / 2, all.len().saturating_sub(1)];
+        at.dedup();
+        at.into_iter().filter_map(|at| all.get(at).cloned()).collect()
+    }
+
     /// The probes of a round in random order. In the first one those without long contexts come first: without them nothing
     /// can be told, and the budget may be small.
     pub(super) fn order(&self, round: u32) -> Vec<Probe> {
@@ -223,6 +232,12 @@ mod tests {
         assert_eq!(batches, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]);
         let mixed = probes.iter().filter(|probe| matches!(probe, Probe::Mixed { .. })).count();
         assert_eq!((mixed, plan.beside(8)), (3, vec![16, 32, 64, 128, 248, 744]));
+    }
+
+    #[test]
+    fn anchors_are_small_and_large_batches() {
+        let seqs = |probe: &Probe| if let Probe::Decode { seqs, context: SHORT } = probe { Some(*seqs) } else { None };
+        assert_eq!(plan().anchors().iter().map(seqs).collect::<Vec<_>>(), [Some(1), Some(8), Some(32)]);
     }
 
     #[test]

@@ -47,6 +47,12 @@ pub(super) struct Readings {
     pub(super) chunked: bool,
     /// Prompt tokens that the server had cached.
     pub(super) cached: u64,
+    /// What single prompts waited for at the client beside their time in the engine, by the engine's own clock [µs].
+    pub(super) away_us: Vec<f64>,
+    /// Tokens of running sequences that a client heard between sending a prompt and its first token, which came in a single step.
+    between: Vec<f64>,
+    /// Lengths of decode steps beside which prompts were sent [µs].
+    beside_us: Vec<f64>,
     /// Single decode steps ÷ the median of their shape.
     pub(super) ratios: Vec<f64>,
     /// Decode probes in which too few steps had all sequences.
@@ -98,12 +104,11 @@ impl Readings {
     fn prompt(&mut self, plan: &ProbePlan, planned: u32, answered: &Answered) {
         let Some((reply, first)) = answered.replies.first().and_then(|r| Some((r, *r.pieces.first()?))) else { return };
         let (tokens, time) = (prompt_tokens(reply), us(reply.sent, first));
+        self.away_us.extend(answered.engine_us.map(|engine| time - engine));
         if planned > plan.max_tokens {
-            let thought = tokens.div_ceil(plan.max_tokens);
-            let steps = answered.steps.filter(|&steps| steps > 0).unwrap_or(thought);
-            if self.as_thought(tokens, thought, steps) {
-                self.whole_us.entry(thought).or_default().push(time);
-            }
+            // Nobody counts the steps of a prompt by itself: vLLM's own counter leaves out those without output. Prompts beside sequences
+            // that decode show whether a step has as many tokens as is thought.
+            self.whole_us.entry(tokens.div_ceil(plan.max_tokens)).or_default().push(time);
             return;
         }
         if planned == plan.max_tokens {
@@ -165,6 +170,12 @@ impl Readings {
                 None if thought > 1 => {}
                 Some(steps) if !self.as_thought(tokens, thought, steps) => {}
                 _ if thought == 1 => {
+                    let heard = |(reply, n): &(&Reply, usize)| {
+                        reply.pieces[..*n].iter().filter(|&&piece| piece > prompt.sent).count() as f64
+                    };
+                    let mut heard: Vec<f64> = with.iter().map(heard).collect();
+                    self.between.push(median(&mut heard));
+                    self.beside_us.push(step);
                     let part = PrefillPart { tokens, past: 0 };
                     self.beside((seqs, *planned), part, 1, &with, 0);
                 }
@@ -209,9 +220,29 @@ impl Readings {
         steps == thought
     }
 
+    /// How many steps beyond the one that runs a server has planned when a prompt comes: 1 with asynchronous scheduling, else 0. A client hears
+    /// the token of the step that runs, and of each planned one, before the prompt's. `away_us`: time between client and engine, during which
+    /// a further step may end. `None` if that makes it unclear, or little was seen.
+    pub(super) fn planned_ahead(&self, away_us: f64) -> Option<u32> {
+        const LEAST: usize = 5;
+        if self.between.len() < LEAST {
+            return None;
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let part = away_us / mean(&self.beside_us);
+        let ahead = mean(&self.between) - 1.0 - part / 2.0;
+        let whole = ahead.round().clamp(0.0, 1.0);
+        (part < 0.8 && (ahead - whole).abs() < 0.4).then_some(whole as u32)
+    }
+
     /// Whether prompts are computed beside sequences that decode; `None` if there was nothing to see.
     pub(super) fn mixes(&self) -> Option<bool> {
         (self.together + self.apart > 0).then_some(self.together >= self.apart)
+    }
+
+    /// Whether the steps of any prompt were counted.
+    pub(super) fn counted(&self) -> bool {
+        !self.counted.is_empty()
     }
 
     /// The tokens of the shortest prompt that mostly took another number of steps than was thought, and that number. A step that
@@ -223,10 +254,12 @@ impl Readings {
 
     /// Shapes that came in every round: their medians show drift.
     pub(super) fn anchors(&self) -> Vec<Anchor> {
-        let most = self.pools.values().map(|pooled| pooled.medians_us.len()).max().unwrap_or(0);
-        let decode = self.pools.iter().filter(|(key, pooled)| key.0 == "decode" && pooled.medians_us.len() == most);
+        let decode = || self.pools.iter().filter(|(key, _)| key.0 == "decode");
+        let most = decode().map(|(_, pooled)| pooled.medians_us.len()).max().unwrap_or(0);
+        // Once is no repetition.
+        let decode = decode().filter(|(_, pooled)| most > 1 && pooled.medians_us.len() == most);
         let anchor = |(key, pooled): (&Key, &Pooled)| Anchor {
-            name: format!("{} sequences at {}", key.1, key.2),
+            name: Probe::Decode { seqs: key.1, context: key.2 }.name(),
             times_us: pooled.medians_us.clone(),
         };
         decode.map(anchor).collect()

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::super::payload::{Asking, Payloads};
 use super::super::pool::Pool;
 use super::super::reply::{Exchange, Job, Reply};
-use super::super::scrape::scrape;
+use super::super::scrape::{Scrape, scrape};
 use super::plan::{BETWEEN, Probe, ProbePlan, shuffled};
 use crate::driver::Clock;
 
@@ -61,8 +61,9 @@ pub(super) struct Answered {
     pub(super) replies: Vec<Reply>,
     /// Prompts sent beside them, with their lengths as they were planned.
     pub(super) beside: Vec<(u32, Reply)>,
-    /// Steps that the server counted meanwhile, where it was asked.
-    pub(super) steps: Option<u32>,
+    /// Of a single prompt: how long the engine had it until its first token, by its own histograms [µs]. `None` where it has none, or where it
+    /// has ended other requests meanwhile.
+    pub(super) engine_us: Option<f64>,
 }
 
 impl Sender {
@@ -110,8 +111,8 @@ impl Sender {
 
     /// Sends a probe.
     pub(super) async fn probe(&mut self, plan: &ProbePlan, probe: &Probe, round: u64) -> Result<Answered, String> {
-        let counts = matches!(probe, Probe::Prompt { tokens } if *tokens > plan.max_tokens);
-        let before = self.counted(counts).await;
+        let single = matches!(probe, Probe::Prompt { .. });
+        let before = self.seen(single).await;
         let (replies, beside) = match *probe {
             Probe::Prompt { tokens } => (self.all(&[(tokens, 1)]).await?, Vec::new()),
             Probe::Decode { seqs, context } => {
@@ -120,21 +121,22 @@ impl Sender {
             }
             Probe::Mixed { seqs, context } => self.mixed(plan, seqs, context, round).await?,
         };
-        let steps = match (before, self.counted(counts).await) {
-            (Some(before), Some(after)) => Some((after - before).round() as u32),
-            _ => None,
-        };
-        Ok(Answered { probe: probe.clone(), replies, beside, steps })
+        let engine_us = before.zip(self.seen(single).await).and_then(|(before, after)| {
+            let alone = (after.ended - before.ended - 1.0).abs() < 0.5;
+            let time = after.queued_s - before.queued_s + after.prefilled_s - before.prefilled_s;
+            (alone && time > 0.0).then_some(time * 1e6)
+        });
+        Ok(Answered { probe: probe.clone(), replies, beside, engine_us })
     }
 
-    /// Steps since the server's start, if it is to be asked and counts them.
-    async fn counted(&self, counts: bool) -> Option<f64> {
-        if !counts {
+    /// What the server has counted since its start, if it is to be asked.
+    async fn seen(&self, asked: bool) -> Option<Scrape> {
+        if !asked {
             return None;
         }
         // Its counts follow its tokens.
         tokio::time::sleep(COUNTED).await;
-        scrape(&self.pool, self.clock).await.map(|scrape| scrape.steps).filter(|steps| *steps > 0.0)
+        scrape(&self.pool, self.clock).await
     }
 
     async fn mixed(

@@ -34,7 +34,7 @@ fn plan() -> ProbePlan {
 
 fn server(at: SocketAddr) -> Server {
     let target = Target::parse(&format!("http://{at}")).expect("an address");
-    Server { target, api_key: None, model: None, vocab: VOCAB }
+    Server { target, api_key: None, model: None, vocab: VOCAB, body: serde_json::Map::new() }
 }
 
 fn vllm(tokens: u32) -> SchedulerSpec {

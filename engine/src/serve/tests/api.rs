@@ -176,15 +176,16 @@ fn metrics_count_what_was_served() {
         ("vllm:request_decode_time_seconds_count", 3.0),
         ("vllm:request_prompt_tokens_sum", 15.0),
         ("vllm:request_generation_tokens_sum", 12.0),
-        // Prompts of 5 and three decodes each; the fourth token needs no step of its own.
-        ("vllm:iteration_tokens_total_sum", 24.0),
+        // Steps that put something out: of each request four, the first with its prompt of 5 and a token.
+        ("vllm:iteration_tokens_total_count", 12.0),
+        ("vllm:iteration_tokens_total_sum", 27.0),
     ] {
         assert!((figure(&metrics, name) - value).abs() < 1e-9, "{name}: {}", figure(&metrics, name));
     }
     let itl = figure(&metrics, "vllm:inter_token_latency_seconds_sum") / 9.0;
     // A step begins on the device while the host still hears of the one before: a moment less than two milliseconds.
     assert!((0.0015..0.05).contains(&itl), "a step of 2 ms: {itl}");
-    assert!(metrics.contains("vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"512\""));
+    assert!(metrics.contains("vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"513\""));
     server.stop();
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::fleet::controller::{Action, Controller, Event, Tick, Topics};
 use crate::fleet::kernel::{Hold, Kernel};
 use crate::fleet::{ClusterSpec, RunError};
+use crate::serving::replica::Replica;
 use crate::time::{Span, Time};
 
 /// What the number of replicas follows.
@@ -16,10 +17,31 @@ pub enum ScaleTarget {
     Outstanding(f64),
     /// Share of its KV blocks in use, above 0.
     KvUse(f64),
+    /// Waiting requests of a replica, above 0.
+    Waiting(f64),
+    /// How long the next request of its queue has waited, above 0. Requests that ran before a preemption do not count.
+    QueueTime(Span),
 }
 
-/// An autoscaler like Kubernetes' (HPA): at every interval it wants load ÷ target replicas, rounded up. It grows at once, and shrinks
-/// to the most that it wanted within the cool-down.
+/// How fast a group grows at most: within any `per` by so many replicas or by that share of those that there were, whichever is more.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Growth {
+    /// Replicas.
+    pub replicas: u32,
+    /// Share of the replicas before.
+    pub share: f64,
+    /// The time that is looked back upon.
+    pub per: Span,
+}
+
+impl Growth {
+    /// As fast as is wanted.
+    pub const UNLIMITED: Growth = Growth { replicas: u32::MAX, share: 0.0, per: Span::ZERO };
+}
+
+/// An autoscaler like Kubernetes' (HPA, `replica_calculator.go` and `horizontal.go`): at every interval it wants load ÷ target replicas, rounded
+/// up, or as many as there are if that is within a tolerance. It grows as fast as it may, and shrinks to the most that it wanted within the
+/// cool-down.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Autoscale {
     /// Replicas at least, and at the start. The most is the number of replicas of the fleet or the pool.
@@ -32,6 +54,10 @@ pub struct Autoscale {
     pub target: ScaleTarget,
     /// For how long a lower load must have lasted before replicas leave.
     pub cool_down: Span,
+    /// Share by which the load may be off the target before anything changes.
+    pub tolerance: f64,
+    /// How fast it grows at most.
+    pub growth: Growth,
 }
 
 /// Whether a replica is there.
@@ -52,6 +78,21 @@ struct Group {
     replicas: Range<usize>,
     /// What was wanted lately and has not been topped since, by time: the first one is the most.
     wanted: VecDeque<(Time, u32)>,
+    /// Replicas that were added lately, by time.
+    added: VecDeque<(Time, u32)>,
+}
+
+impl Group {
+    /// How many there may be now, of which there are `active`.
+    fn most(&mut self, active: u32, now: Time) -> u32 {
+        let Growth { replicas, share, per } = self.rules.growth;
+        while self.added.front().is_some_and(|&(at, _)| at + per <= now) {
+            self.added.pop_front();
+        }
+        let before = active.saturating_sub(self.added.iter().map(|&(_, added)| added).sum());
+        let by_share = (f64::from(before) * (1.0 + share)).ceil() as u32;
+        before.saturating_add(replicas).max(by_share).max(active)
+    }
 }
 
 #[derive(Debug)]
@@ -68,7 +109,7 @@ impl Control {
         for pool in spec.replica_pools() {
             let end = first + pool.replicas as usize;
             if let Some(rules) = pool.autoscale {
-                groups.push(Group { rules, replicas: first..end, wanted: VecDeque::new() });
+                groups.push(Group { rules, replicas: first..end, wanted: VecDeque::new(), added: VecDeque::new() });
             }
             first = end;
         }
@@ -90,7 +131,9 @@ impl Control {
     fn scale(&mut self, number: usize, kernel: &mut Kernel<'_>) -> Result<(), RunError> {
         let rules = self.groups[number].rules;
         kernel.tick(kernel.now + rules.interval, Tick::Scale(number as u32));
-        let desired = desired(&self.groups[number], kernel)?;
+        let replicas = self.groups[number].replicas.clone();
+        let active = self.active(&replicas);
+        let desired = desired(&self.groups[number], active, kernel)?;
         let wanted = &mut self.groups[number].wanted;
         while wanted.back().is_some_and(|&(_, less)| less <= desired) {
             wanted.pop_back();
@@ -100,9 +143,12 @@ impl Control {
             wanted.pop_front();
         }
         let lately = wanted.front().map_or(desired, |&(_, most)| most);
-        let replicas = self.groups[number].replicas.clone();
-        while self.active(&replicas) < desired {
+        let goal = desired.min(self.groups[number].most(active, kernel.now));
+        while self.active(&replicas) < goal {
             self.grow(&replicas, rules.start_up, kernel);
+        }
+        if goal > active {
+            self.groups[number].added.push_back((kernel.now, goal - active));
         }
         while self.active(&replicas) > lately {
             self.shrink(&replicas, kernel);
@@ -161,8 +207,9 @@ impl Control {
     }
 }
 
-/// Replicas that a group wants now.
-fn desired(group: &Group, kernel: &mut Kernel<'_>) -> Result<u32, RunError> {
+/// Replicas that a group wants now, of which so many are active.
+fn desired(group: &Group, active: u32, kernel: &mut Kernel<'_>) -> Result<u32, RunError> {
+    let range = group.replicas.clone();
     let load = match group.rules.target {
         ScaleTarget::Outstanding(each) => {
             let replicas = &kernel.replicas[group.replicas.clone()];
@@ -173,9 +220,17 @@ fn desired(group: &Group, kernel: &mut Kernel<'_>) -> Result<u32, RunError> {
             let replicas = &kernel.replicas[group.replicas.clone()];
             replicas.iter().map(|r| r.pool().used() as f64 / r.pool().total() as f64).sum::<f64>() / share
         }
+        ScaleTarget::Waiting(each) => kernel.replicas[range].iter().map(|r| f64::from(r.waiting())).sum::<f64>() / each,
+        ScaleTarget::QueueTime(target) => {
+            let now = kernel.now;
+            let waited = |r: &mut Replica| r.next_since().map_or(0.0, |since| now.since(since).as_secs_f64());
+            kernel.replicas[range].iter_mut().map(waited).sum::<f64>() / target.as_secs_f64()
+        }
     };
+    let is_near = (load / f64::from(active) - 1.0).abs() <= group.rules.tolerance;
     // As many as there may be at most, whatever the load; the cast saturates.
-    Ok((load.ceil() as u32).clamp(group.rules.min, group.replicas.len() as u32))
+    Ok((if is_near { f64::from(active) } else { load }.ceil() as u32)
+        .clamp(group.rules.min, group.replicas.len() as u32))
 }
 
 impl Controller for Control {

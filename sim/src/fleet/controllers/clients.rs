@@ -97,11 +97,9 @@ impl Controller for Control {
 
     fn ended(&mut self, row: &mut RequestRow, kernel: &mut Kernel<'_>) -> Option<Time> {
         let at = row.replica as usize;
-        let frontend = kernel.pools.frontend(at).filter(|_| row.outcome == Outcome::Finished);
-        if let Some(Frontend { base, per_running, per_prompt_token }) = frontend {
-            let running = u64::from(kernel.replicas[at].running()) + 1;
-            let tokeniser = per_prompt_token.0.saturating_mul(u64::from(row.prompt_tokens));
-            row.frontend = base + Span(per_running.0.saturating_mul(running)) + Span(tokeniser);
+        if row.outcome == Outcome::Finished {
+            let running = kernel.replicas[at].running() + 1;
+            row.frontend = kernel.pools.frontend_time(at, running, row.prompt_tokens);
         }
         None
     }

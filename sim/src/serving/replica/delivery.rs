@@ -127,7 +127,8 @@ impl Replica {
                 request.first_token = now;
                 request.gaps_from = now;
                 let (ttft, wait) = (now - request.arrival, request.start - request.arrival);
-                self.happened.push_back(Happened::FirstToken { request: request.id, ttft, wait });
+                let (id, prompt) = (request.id, request.prompt);
+                self.happened.push_back(Happened::FirstToken { request: id, ttft, wait, prompt });
             }
             assert!(ends_prefill || request.phase == Phase::Waiting, "law 4: late tokens are of preempted requests");
             if matches!(request.phase, Phase::Waiting | Phase::Prefilled) {

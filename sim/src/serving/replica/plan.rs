@@ -164,6 +164,8 @@ pub enum Happened {
         ttft: Span,
         /// Time from arrival to its first step.
         wait: Span,
+        /// Its prompt [tokens].
+        prompt: u32,
     },
     /// It lost its blocks and waits again.
     Preempted {

@@ -125,7 +125,7 @@ pub(crate) struct Profile {
     pub(crate) file: String,
     pub(crate) shapes: u64,
     pub(crate) repeats_percent: f64,
-    pub(crate) drift_percent: f64,
+    pub(crate) drift_percent: Option<f64>,
     pub(crate) host_base_us: f64,
     pub(crate) form_errors: Vec<StepErrors>,
     pub(crate) table_errors: Vec<StepErrors>,

@@ -90,12 +90,12 @@ fn row(text: &mut String, line: &Line) {
         ),
         Row::Cell(row) => cell(row, is_below(&line.row)),
         Row::Profile(row) => format!(
-            "{} of {}: {} shapes, repeats spread by {:.1} %, drift {:.1} %; closed form {}; table {}{}",
+            "{} of {}: {} shapes, repeats spread by {:.1} %, drift {}; closed form {}; table {}{}",
             row.file,
             row.model,
             row.shapes,
             row.repeats_percent,
-            row.drift_percent,
+            row.drift_percent.map_or("unknown".to_owned(), |drift| format!("{drift:.1} %")),
             steps(&row.form_errors),
             steps(&row.table_errors),
             said(&row.gpu)

@@ -48,7 +48,7 @@ pub(super) fn left_out(guess: &Guess) -> Vec<(String, &Lines)> {
     let kinds = [
         ("rows with empty cells".to_owned(), &left_out.empty),
         ("rows that cannot be read".to_owned(), &left_out.invalid),
-        ("failed requests (no tokens)".to_owned(), &left_out.failed),
+        ("rows without output tokens (failed, or nothing was generated)".to_owned(), &left_out.failed),
         (no_request, &left_out.no_request),
     ];
     kinds.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()

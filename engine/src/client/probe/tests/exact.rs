@@ -33,7 +33,6 @@ impl Running {
 struct Server {
     budget: u32,
     now: u64,
-    steps: u32,
     requests: Vec<Running>,
 }
 
@@ -58,7 +57,6 @@ impl Server {
         }
         assert!(tokens > 0, "a step of nothing");
         self.now += (STEP + TOKEN * tokens).as_nanos() as u64;
-        self.steps += 1;
         for (at, request) in self.requests.iter_mut().enumerate() {
             if decodes[at] || begun[at] {
                 request.pieces.push(Time(self.now + BACK));
@@ -86,10 +84,16 @@ impl Server {
         }
     }
 
+    /// How long a single prompt was in the engine.
+    fn engine_us(&self, probe: &Probe, running: &[usize]) -> Option<f64> {
+        let Probe::Prompt { .. } = probe else { return None };
+        let request = &self.requests[*running.first()?];
+        Some((request.pieces.first()?.0 - BACK - request.sent.0 - THERE) as f64 / 1e3)
+    }
+
     /// What comes back from a probe, as the sender sends it.
     fn probe(&mut self, plan: &ProbePlan, probe: &Probe) -> Answered {
         self.requests.clear();
-        let before = self.steps;
         let (running, mut beside) = match *probe {
             Probe::Prompt { tokens } => (vec![self.send(tokens, 1)], Vec::new()),
             Probe::Decode { seqs, context } => {
@@ -129,15 +133,16 @@ impl Server {
         self.run_to_the_end(&running);
         // The next probe finds it idle.
         self.now += 1_000_000_000;
-        let replies = running.into_iter().map(|at| self.reply(at)).collect();
+        let engine_us = self.engine_us(probe, &running);
+        let replies: Vec<Reply> = running.into_iter().map(|at| self.reply(at)).collect();
         let beside = beside.drain(..).map(|(tokens, at)| (tokens, self.reply(at))).collect();
-        Answered { probe: probe.clone(), replies, beside, steps: Some(self.steps - before) }
+        Answered { probe: probe.clone(), replies, beside, engine_us }
     }
 }
 
 /// What all probes of a plan show of a server with so many tokens in a step.
 pub(super) fn readings(plan: &ProbePlan, budget: u32) -> Readings {
-    let mut server = Server { budget, now: 0, steps: 0, requests: Vec::new() };
+    let mut server = Server { budget, now: 0, requests: Vec::new() };
     let mut readings = Readings::default();
     for probe in plan.order(0) {
         let answered = server.probe(plan, &probe);
