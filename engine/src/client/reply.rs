@@ -265,3 +265,22 @@ impl Stream {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded from `vllm serve` 0.32: a token a piece, and its count in a piece of its own.
+    #[test]
+    fn a_real_vllms_stream_has_a_piece_for_each_token() {
+        let text = include_bytes!("../../tests/data/vllm-0.32/stream.txt");
+        let mut stream = Stream::default();
+        for (number, part) in (0..).zip(text.chunks(100)) {
+            stream.take(part, Time(number));
+        }
+        assert!(stream.finished && !stream.empty && stream.trouble.is_none());
+        assert_eq!(stream.pieces.len(), 6);
+        let usage = stream.usage.expect("it was asked for");
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.cached()), (5, 6, 0));
+    }
+}

@@ -51,8 +51,10 @@ pub struct Scrape {
 
 /// The value of a label.
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
-    let at = labels.find(&format!("{name}=\""))? + name.len() + 2;
-    labels[at..].split('"').next()
+    // Its name may be the end of another's: vLLM has `block_size` and `hash_block_size`.
+    let starts = |at: usize| at == 0 || labels[..at].ends_with([',', ' ']);
+    let (at, found) = labels.match_indices(&format!("{name}=\"")).find(|(at, _)| starts(*at))?;
+    labels[at + found.len()..].split('"').next()
 }
 
 impl Scrape {
@@ -159,6 +161,21 @@ mod tests {
         };
         assert_eq!(scrape, want);
         assert_eq!(Scrape::read("go_goroutines 5\n", Time(0)), None);
+    }
+
+    /// Recorded from `vllm serve` 0.32 before and after a prompt of 5 with 6 tokens, and one of 1,900 with one, in steps of 512.
+    #[test]
+    fn a_real_vllm_counts_steps_with_output_alone() {
+        let read = |text| Scrape::read(text, Time(0)).expect("metrics");
+        let before = read(include_str!("../../tests/data/vllm-0.32/metrics-before.txt"));
+        let after = read(include_str!("../../tests/data/vllm-0.32/metrics-after.txt"));
+        let more = |of: fn(&Scrape) -> f64| of(&after) - of(&before);
+        // Six steps of the first, and of the four of the second the last: with 5 + 6 and 1,900 + 1 tokens.
+        assert_eq!((more(|s| s.steps), more(|s| s.step_tokens)), (7.0, 11.0 + 1901.0));
+        assert_eq!((more(|s| s.ended), more(|s| s.prompt_tokens), more(|s| s.generation_tokens)), (2.0, 1905.0, 7.0));
+        assert!((more(|s| s.queued_s) - 0.000_106).abs() < 1e-6 && (more(|s| s.prefilled_s) - 1.4661).abs() < 1e-4);
+        // 2,048 blocks, of which the null block is nobody's.
+        assert_eq!((after.blocks, after.block_tokens, after.engines), (2047.0, 32.0, 1.0));
     }
 
     #[test]
