@@ -50,8 +50,19 @@ pub struct Observed<'a> {
     pub rows: &'a [RequestRow],
     /// KV blocks of its fleet.
     pub blocks: u64,
-    /// Take its steady part alone, where only that was measured.
-    pub steady: bool,
+    /// The part of it that was measured.
+    pub window: Window,
+}
+
+/// The part of a run that was measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// All of it.
+    Whole,
+    /// The steady part of an endless run.
+    Steady,
+    /// While the batch of so many sequences was full: throughput and levels. Latencies are of the whole run.
+    FullBatch(usize),
 }
 
 impl Observed<'_> {
@@ -61,7 +72,11 @@ impl Observed<'_> {
         names.push(PREEMPTION_RATE.to_owned());
         let pair = |metric: String| {
             let measured = measured(&metric)?;
-            let simulated = if self.steady { self.steady(&metric) } else { self.figure(&metric) };
+            let simulated = match self.window {
+                Window::Whole => self.figure(&metric),
+                Window::Steady => self.steady(&metric),
+                Window::FullBatch(seqs) => self.full_batch(&metric, seqs),
+            };
             Some(Pair { measured, simulated: simulated?, metric })
         };
         let mut pairs: Vec<Pair> = names.into_iter().filter_map(pair).collect();
@@ -118,6 +133,47 @@ impl Observed<'_> {
         self.result.timeline.bins(self.result.end).map(|bin| (middle(bin.from, bin.to), of(&bin))).collect()
     }
 
+    /// A figure of a run whose batch was full for a while. It begins when as many requests as fill the batch have their first tokens and
+    /// ends when all but those that fill it, and one more, have ended, as ML.ENERGY's benchmark has it. Tokens of a request count evenly
+    /// between its first and its last.
+    fn full_batch(&self, metric: &str, seqs: usize) -> Option<f64> {
+        let at = |time: Time| (time - Time::ZERO).as_secs_f64();
+        let nth = |mut times: Vec<f64>, n: usize| {
+            times.sort_by(f64::total_cmp);
+            times.get(n).copied()
+        };
+        let window = || {
+            let from = nth(self.rows.iter().filter_map(|row| row.first_token.map(at)).collect(), seqs.checked_sub(1)?)?;
+            let last = self.rows.len().checked_sub(seqs + 2)?;
+            let to = nth(self.rows.iter().map(|row| at(row.end)).collect(), last)?;
+            (to > from).then_some((from, to))
+        };
+        let tokens = |(from, to): (f64, f64)| {
+            let made = |row: &RequestRow| {
+                let (first, end) = (at(row.first_token?), at(row.end));
+                let first_counts = if (from..to).contains(&first) { 1.0 } else { 0.0 };
+                let gaps = f64::from(row.output_tokens.saturating_sub(1));
+                let inside = (end.min(to) - first.max(from)).max(0.0);
+                Some(first_counts + if end > first { gaps * inside / (end - first) } else { 0.0 })
+            };
+            self.rows.iter().filter_map(made).sum::<f64>() / (to - from)
+        };
+        match metric {
+            "output_throughput" => window().map(tokens),
+            "running_mean" => window().and_then(|(from, to)| self.level_within(from, to, |bin| bin.running)),
+            _ if metric.starts_with("itl_") => self.figure(metric),
+            _ => None,
+        }
+    }
+
+    /// The mean of a level between two moments [s].
+    fn level_within(&self, from: f64, to: f64, of: fn(&Bin) -> f64) -> Option<f64> {
+        let inside = |time: Time| (from..to).contains(&(time - Time::ZERO).as_secs_f64());
+        let bins = || self.result.timeline.bins(self.result.end).filter(|bin| inside(bin.from) && inside(bin.to));
+        let seconds: f64 = bins().map(|bin| bin.seconds()).sum();
+        (seconds > 0.0).then(|| bins().map(|bin| of(&bin) * bin.seconds()).sum::<f64>() / seconds)
+    }
+
     /// A figure of the steady part. Counts have no meaning there.
     fn steady(&self, metric: &str) -> Option<f64> {
         let end = (self.result.end - Time::ZERO).as_secs_f64();
@@ -127,11 +183,7 @@ impl Observed<'_> {
         let rows: Vec<&RequestRow> = self.rows.iter().filter(|row| inside(row.end)).collect();
         let total = |of: fn(&RequestRow) -> u64| rows.iter().map(|row| of(row)).sum::<u64>() as f64;
         let tokens = |row: &RequestRow| u64::from(row.output_tokens);
-        let bins = || self.result.timeline.bins(self.result.end).filter(|bin| inside(bin.from) && inside(bin.to));
-        let level = |of: fn(&Bin) -> f64| {
-            let seconds: f64 = bins().map(|bin| bin.seconds()).sum();
-            (seconds > 0.0).then(|| bins().map(|bin| of(&bin) * bin.seconds()).sum::<f64>() / seconds)
-        };
+        let level = |of: fn(&Bin) -> f64| self.level_within(from, to, of);
         match metric {
             "request_throughput" => Some(rows.len() as f64 / (to - from)),
             "output_throughput" => Some(total(tokens) / (to - from)),
