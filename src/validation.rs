@@ -17,6 +17,9 @@ pub use training::{Training, TrainingError};
 
 use simulation::Simulation;
 
+/// How the class ends of a run whose lengths are those that others counted of the data set it names. Such runs are a class of their own.
+pub const ASSUMED_LENGTHS: &str = ", lengths of the data set";
+
 /// What every run is judged by.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {

@@ -7,6 +7,8 @@ use overbook_scenarios::{Point, Source};
 use overbook_sim::fleet::{Cluster, RunResult};
 use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
 
+use super::ASSUMED_LENGTHS;
+
 /// Levels over time that are laid over the measured ones, and what they are called.
 const LEVELS: [(&str, &str); 3] =
     [("running", "running requests"), ("waiting", "waiting requests"), ("kv_usage", "share of KV blocks in use")];
@@ -84,8 +86,7 @@ impl Simulation {
             model: text("model"),
             load: text("load_class"),
             // A class of its own: not described completely, and never counted among those that are.
-            quality: text("quality")
-                + if self.imitation.assumed_prompt.is_some() { ", lengths of the data set" } else { "" },
+            quality: text("quality") + if self.imitation.assumed_prompt.is_some() { ASSUMED_LENGTHS } else { "" },
             assumptions: self.imitation.assumptions.clone(),
             pairs: observed.pairs(&|metric| run.figure(metric), arrivals.as_deref()),
             levels: LEVELS.iter().filter_map(level).collect(),

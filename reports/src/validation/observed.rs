@@ -138,29 +138,14 @@ impl Observed<'_> {
     /// between its first and its last.
     fn full_batch(&self, metric: &str, seqs: usize) -> Option<f64> {
         let at = |time: Time| (time - Time::ZERO).as_secs_f64();
-        let nth = |mut times: Vec<f64>, n: usize| {
-            times.sort_by(f64::total_cmp);
-            times.get(n).copied()
-        };
-        let window = || {
-            let from = nth(self.rows.iter().filter_map(|row| row.first_token.map(at)).collect(), seqs.checked_sub(1)?)?;
-            let last = self.rows.len().checked_sub(seqs + 2)?;
-            let to = nth(self.rows.iter().map(|row| at(row.end)).collect(), last)?;
-            (to > from).then_some((from, to))
-        };
-        let tokens = |(from, to): (f64, f64)| {
-            let made = |row: &RequestRow| {
-                let (first, end) = (at(row.first_token?), at(row.end));
-                let first_counts = if (from..to).contains(&first) { 1.0 } else { 0.0 };
-                let gaps = f64::from(row.output_tokens.saturating_sub(1));
-                let inside = (end.min(to) - first.max(from)).max(0.0);
-                Some(first_counts + if end > first { gaps * inside / (end - first) } else { 0.0 })
-            };
-            self.rows.iter().filter_map(made).sum::<f64>() / (to - from)
-        };
+        let made =
+            |row: &RequestRow| Some(Made { first: at(row.first_token?), end: at(row.end), tokens: row.output_tokens });
+        let all = || self.rows.iter().filter_map(made).collect::<Vec<_>>();
         match metric {
-            "output_throughput" => window().map(tokens),
-            "running_mean" => window().and_then(|(from, to)| self.level_within(from, to, |bin| bin.running)),
+            "output_throughput" => full_window(&all(), seqs).map(|window| tokens_a_second(&all(), window)),
+            "running_mean" => {
+                full_window(&all(), seqs).and_then(|(from, to)| self.level_within(from, to, |bin| bin.running))
+            }
             _ if metric.starts_with("itl_") => self.figure(metric),
             _ => None,
         }
@@ -235,9 +220,40 @@ fn slope(points: &[(f64, f64)]) -> Option<f64> {
     (spread > 0.0).then(|| numbered().map(|(x, y)| x * y).sum::<f64>() / spread)
 }
 
+/// When a request had its first and its last token [s], and how many.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    first: f64,
+    end: f64,
+    tokens: u32,
+}
+
+/// From when to when a batch of `seqs` is full [s]; `None` if there are not enough requests for that.
+fn full_window(requests: &[Made], seqs: usize) -> Option<(f64, f64)> {
+    let nth = |of: fn(&Made) -> f64, n: usize| {
+        let mut times: Vec<f64> = requests.iter().map(of).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(n).copied()
+    };
+    let from = nth(|request| request.first, seqs.checked_sub(1)?)?;
+    let to = nth(|request| request.end, requests.len().checked_sub(seqs + 2)?)?;
+    (to > from).then_some((from, to))
+}
+
+/// Tokens between two moments, a second: a request's first where it came, the others evenly up to the last.
+fn tokens_a_second(requests: &[Made], (from, to): (f64, f64)) -> f64 {
+    let inside = |request: &Made| {
+        let first = if (from..to).contains(&request.first) { 1.0 } else { 0.0 };
+        let (gaps, seconds) = (f64::from(request.tokens.saturating_sub(1)), request.end - request.first);
+        let shared = (request.end.min(to) - request.first.max(from)).max(0.0);
+        first + if seconds > 0.0 { gaps * shared / seconds } else { 0.0 }
+    };
+    requests.iter().map(inside).sum::<f64>() / (to - from)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Part, slope};
+    use super::{Made, Part, full_window, slope, tokens_a_second};
 
     #[test]
     fn parts_are_the_whole() {
@@ -252,5 +268,22 @@ mod tests {
         assert!((slope(&line).expect("a slope") - 2.0).abs() < 1e-12);
         assert_eq!(slope(&line[..1]), None);
         assert_eq!(slope(&[]), None);
+    }
+
+    #[test]
+    fn a_full_batch_is_measured_without_its_ramps() {
+        // Two at a time, 11 tokens in 10 s each, and the next ones at once; the last begins alone.
+        let request = |first: f64| Made { first, end: first + 10.0, tokens: 11 };
+        let requests: Vec<Made> = [0.0, 1.0, 10.0, 11.0, 20.0, 21.0, 30.0].map(request).into();
+        let window = full_window(&requests, 2);
+        // From the second first token to the fourth end: three have not ended then.
+        assert_eq!(window, Some((1.0, 21.0)));
+        // Four requests share 20 s with it, one of them from its first token on; three first tokens are within it.
+        let gaps = (9.0 + 10.0 + 10.0 + 10.0 + 1.0) * 1.0;
+        let first = 4.0;
+        assert!((tokens_a_second(&requests, (1.0, 21.0)) - (gaps + first) / 20.0).abs() < 1e-12);
+        assert_eq!(full_window(&requests, 0), None);
+        assert_eq!(full_window(&requests, 6), None, "it is never full and not about to end");
+        assert_eq!(full_window(&requests[..1], 2), None);
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use overbook::TOOL;
-use overbook::validation::{Judged, Simulated, Terms, Training, fit, judge};
+use overbook::validation::{ASSUMED_LENGTHS, Judged, Simulated, Terms, Training, fit, judge};
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
@@ -64,9 +64,9 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
             Judged::Run(simulated) => {
                 let Simulated { run, rest, case, scenario } = *simulated;
                 scenarios.push((run.id.clone(), scenario));
-                // What was fitted on confirms nothing.
-                let held_out = run.training != Some(true);
-                cases.extend(run.distance().filter(|_| held_out).map(|distance| (case, distance)));
+                // What was fitted on confirms nothing, nor does a run whose lengths are assumed.
+                let confirms = run.training != Some(true) && !run.quality.ends_with(ASSUMED_LENGTHS);
+                cases.extend(run.distance().filter(|_| confirms).map(|distance| (case, distance)));
                 validation.runs.push(run);
                 validation.runs.extend(rest);
             }
