@@ -17,6 +17,9 @@ pub use training::{Training, TrainingError};
 
 use simulation::Simulation;
 
+/// How the class ends of a run whose lengths are those that others counted of the data set it names. Such runs are a class of their own.
+pub const ASSUMED_LENGTHS: &str = ", lengths of the data set";
+
 /// What every run is judged by.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {
@@ -24,6 +27,8 @@ pub struct Terms<'a> {
     pub constants: Constants,
     /// Changes to every scenario: path and value.
     pub changes: Vec<(&'a str, &'a str)>,
+    /// What lengths of prompts are multiplied with, where they are those of a data set that a run only names; else 1.
+    pub prompts: f64,
     /// The runs that constants were fitted on, if there is a list of them.
     pub training: Option<&'a [Training]>,
     /// All runs of the folder, also those that are not judged.
@@ -61,7 +66,7 @@ pub fn judge(runs: &[MeasuredRun], terms: &Terms<'_>, jobs: Option<NonZeroUsize>
 fn judge_one(run: &MeasuredRun, terms: &Terms<'_>) -> Judged {
     // A result that is another run's says nothing of this one.
     let copied = run.copied_from(terms.all).map(|_| "its results are another run's, to the digit".to_owned());
-    let simulation = copied.map_or_else(|| Simulation::of(run, &terms.constants, &terms.changes), Err);
+    let simulation = copied.map_or_else(|| Simulation::of(run, &terms.constants, &terms.changes, terms.prompts), Err);
     match simulation {
         Ok(simulation) => {
             let listed = terms.training.map(|training| training.iter().find(|one| one.id == run.id()));

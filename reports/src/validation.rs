@@ -8,7 +8,7 @@ mod table;
 mod terminal;
 
 pub use files::{validation_csv, validation_json};
-pub use observed::{Observed, Part};
+pub use observed::{Observed, Part, Window};
 pub use page::validation_html;
 pub use table::validation_parquet;
 pub use terminal::validation_text;
@@ -60,7 +60,7 @@ pub struct JudgedRun {
     pub model: String,
     /// How loaded it was.
     pub load: String,
-    /// How completely it is described: A, B or C.
+    /// How completely it is described: A, B or C; `B, lengths of the data set` where the run names a data set whose lengths others published.
     pub quality: String,
     /// Whether constants were fitted on it, if there is a list of such runs.
     pub training: Option<bool>,

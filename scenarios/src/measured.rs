@@ -8,6 +8,7 @@
 
 mod conditions;
 mod constants;
+mod data_sets;
 mod engine;
 mod fit;
 mod gap;
@@ -24,6 +25,7 @@ pub use constants::{Constants, ConstantsError, Drawing, Fitted};
 pub use gap::Gap;
 pub(crate) use limits::{ASYNC_SINCE, vllm_limits};
 pub use table::MeasuredTable;
+pub use workload::Window;
 
 /// Why a folder of measured runs cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ pub mod forms;
 mod host;
 pub mod jitter;
 mod point;
+mod recurrence;
 mod retained;
 pub mod roofline;
 pub mod steps;

@@ -37,7 +37,7 @@ pub fn fit(runs: &[MeasuredRun], training: &[Training]) -> Fit {
     for set in sets {
         let constants = Constants::fit(&mut |constants| loss(&mut trained, Some(set), constants));
         let of_set = runs.iter().filter(|run| run.text("set") == set);
-        let judged = of_set.filter_map(|run| Some(Simulation::of(run, &constants, &[]).ok()?.compared(run)));
+        let judged = of_set.filter_map(|run| Some(Simulation::of(run, &constants, &[], 1.0).ok()?.compared(run)));
         let judged: Vec<JudgedRun> = judged.collect();
         columns.push((set, constants));
         left_out.push(Validation::group(format!("refitted without {set}"), &judged));
@@ -76,7 +76,7 @@ impl<'a> Trained<'a> {
     fn new(run: &'a MeasuredRun, part: bool) -> Trained<'a> {
         let start = Constants::start();
         let of = |constants: &Constants| {
-            point(run, constants, &[]).map(|(_, point)| (point.scenario.to_yaml(), point.gpu)).ok()
+            point(run, constants, &[], 1.0).map(|(_, point)| (point.scenario.to_yaml(), point.gpu)).ok()
         };
         let plain = of(&start);
         let moves = |name: &&'static str| of(&start.with(name, start.get(name) * 0.9)) != plain;
@@ -89,7 +89,7 @@ impl<'a> Trained<'a> {
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
-        let simulated = Simulation::of(self.run, constants, &[]).ok();
+        let simulated = Simulation::of(self.run, constants, &[], 1.0).ok();
         let judged = simulated.and_then(|simulation| {
             if self.part { simulation.part(self.run, Part::FirstThird) } else { Some(simulation.compared(self.run)) }
         });

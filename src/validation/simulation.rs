@@ -1,11 +1,13 @@
 //! One measured run: simulated as a user would, and compared.
 
-use overbook_reports::validation::{JudgedRun, Level, Observed, Part};
+use overbook_reports::validation::{JudgedRun, Level, Observed, Part, Window};
 use overbook_scenarios::hull::Case;
-use overbook_scenarios::measured::{Constants, Imitation, MeasuredRun};
+use overbook_scenarios::measured::{self, Constants, Imitation, MeasuredRun};
 use overbook_scenarios::{Point, Source};
 use overbook_sim::fleet::{Cluster, RunResult};
 use overbook_sim::results::rows::{Outcome, RecordError, Recorder, RequestRow, StepRow};
+
+use super::ASSUMED_LENGTHS;
 
 /// Levels over time that are laid over the measured ones, and what they are called.
 const LEVELS: [(&str, &str); 3] =
@@ -25,8 +27,9 @@ pub(super) fn point(
     run: &MeasuredRun,
     constants: &Constants,
     changes: &[(&str, &str)],
+    prompts: f64,
 ) -> Result<(Imitation, Point), String> {
-    let imitation = run.scenario(constants).map_err(|gap| gap.to_string())?;
+    let imitation = run.scenario_with_prompts(constants, prompts).map_err(|gap| gap.to_string())?;
     let text = imitation.scenario.to_yaml();
     let mut source = Source::from_text(run.id(), &text);
     for (path, value) in changes {
@@ -43,8 +46,13 @@ pub(super) fn point(
 
 impl Simulation {
     /// Simulates a run, or says what is missing.
-    pub(super) fn of(run: &MeasuredRun, constants: &Constants, changes: &[(&str, &str)]) -> Result<Simulation, String> {
-        let (imitation, point) = point(run, constants, changes)?;
+    pub(super) fn of(
+        run: &MeasuredRun,
+        constants: &Constants,
+        changes: &[(&str, &str)],
+        prompts: f64,
+    ) -> Result<Simulation, String> {
+        let (imitation, point) = point(run, constants, changes, prompts)?;
         let cluster = Cluster::new(point.cluster().map_err(|error| error.to_string())?);
         let mut cost = point.cost().map_err(|error| error.to_string())?;
         let mut workload = point.workload().map_err(|error| error.to_string())?;
@@ -77,7 +85,8 @@ impl Simulation {
             gpu: text("gpu"),
             model: text("model"),
             load: text("load_class"),
-            quality: text("quality"),
+            // A class of its own: not described completely, and never counted among those that are.
+            quality: text("quality") + if self.imitation.assumed_prompt.is_some() { ASSUMED_LENGTHS } else { "" },
             assumptions: self.imitation.assumptions.clone(),
             pairs: observed.pairs(&|metric| run.figure(metric), arrivals.as_deref()),
             levels: LEVELS.iter().filter_map(level).collect(),
@@ -96,7 +105,12 @@ impl Simulation {
 
     fn observed(&self) -> Observed<'_> {
         let blocks = self.result.summary.fleet.blocks;
-        Observed { result: &self.result, rows: &self.rows, blocks, steady: self.imitation.steady }
+        let window = match self.imitation.window {
+            measured::Window::Whole => Window::Whole,
+            measured::Window::Steady => Window::Steady,
+            measured::Window::FullBatch { seqs } => Window::FullBatch(seqs as usize),
+        };
+        Observed { result: &self.result, rows: &self.rows, blocks, window }
     }
 }
 

@@ -131,14 +131,29 @@ fn generate(c: &mut Criterion) {
         ),
     ];
     for (name, arrivals, lengths) in cases {
-        let spec =
-            GenerateSpec { arrivals, lengths, requests: Some(ROWS), duration: None, sessions: None, repeats: None };
+        let spec = GenerateSpec {
+            arrivals,
+            lengths,
+            requests: Some(ROWS),
+            duration: None,
+            sessions: None,
+            repeats: None,
+            transcripts: None,
+        };
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter(|| drain(&mut *spec.open(1).expect("opens")));
         });
     }
     let (arrivals, lengths) = (ArrivalSpec::Poisson { rate }, table());
-    let spec = GenerateSpec { arrivals, lengths, requests: Some(ROWS), duration: None, sessions: None, repeats: None };
+    let spec = GenerateSpec {
+        arrivals,
+        lengths,
+        requests: Some(ROWS),
+        duration: None,
+        sessions: None,
+        repeats: None,
+        transcripts: None,
+    };
     group.bench_function("burstiness", |b| b.iter(|| burstiness(&mut *spec.open(1).expect("opens"))));
     group.finish();
 }

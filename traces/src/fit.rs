@@ -176,6 +176,7 @@ impl TraceFit {
             lengths: LengthSpec::Classes(classes),
             sessions: self.sessions.as_ref().map(|fit| fit.spec.clone()),
             repeats: None,
+            transcripts: None,
             requests: None,
             duration: Some(Duration(self.arrivals.duration())),
         }

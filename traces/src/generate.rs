@@ -11,6 +11,7 @@ use crate::lengths::{Keeps, LengthSpec, Lengths};
 use crate::load::Failures;
 use crate::repeats::{RepeatSpec, Repeats};
 use crate::sessions::{SessionSpec, Sessions};
+use crate::transcripts::{TranscriptSpec, Transcripts};
 
 /// A synthetic workload, bounded by a number of requests, a duration, or both (whichever ends first).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
@@ -27,6 +28,9 @@ pub struct GenerateSpec {
     /// Prompts that come again. By default no request's prompt is like another's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<RepeatSpec>,
+    /// Recorded conversations, replayed turn by turn: `lengths` has their first prompts and all outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcripts: Option<TranscriptSpec>,
     /// Requests to make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
@@ -42,12 +46,17 @@ impl GenerateSpec {
         problems.extend(self.lengths.problems("lengths"));
         problems.extend(self.sessions.iter().flat_map(SessionSpec::problems));
         problems.extend(self.repeats.iter().flat_map(RepeatSpec::problems));
+        problems.extend(self.transcripts.iter().flat_map(TranscriptSpec::problems));
         let mut add = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
         if self.sessions.is_some() && matches!(self.arrivals, ArrivalSpec::Burstgpt { failures: Failures::Keep, .. }) {
             add("arrivals.burstgpt.failures", "is `keep`, which sessions do not have; choose `drop` or `redraw`");
         }
         if self.sessions.is_some() && self.repeats.is_some() {
             add("repeats", "goes with requests that stand alone, and there are `sessions`; leave one of them out");
+        }
+        if self.transcripts.is_some() && (self.sessions.is_some() || self.repeats.is_some()) {
+            let other = if self.sessions.is_some() { "sessions" } else { "repeats" };
+            add("transcripts", &format!("says which prompts are alike, and so does `{other}`; leave one of them out"));
         }
         if let Some(repeats) = &self.repeats {
             let shared = repeats.shared_prefix_tokens;
@@ -98,6 +107,7 @@ impl GenerateSpec {
             lengths: Lengths::keeping(&self.lengths, seed, keeps),
             sessions: self.sessions.as_ref().map(|sessions| Sessions::new(sessions, seed)),
             repeats: self.repeats.as_ref().map(|repeats| Repeats::new(repeats, seed)),
+            transcripts: self.transcripts.as_ref().map(|transcripts| Transcripts::new(transcripts, seed)),
             next_start: None,
             requests: self.requests.unwrap_or(u64::MAX),
             end: Time(self.duration.map_or(u64::MAX, |duration| duration.0.0)),
@@ -112,6 +122,7 @@ pub struct Generator {
     lengths: Lengths,
     sessions: Option<Sessions>,
     repeats: Option<Repeats>,
+    transcripts: Option<Transcripts>,
     /// When the next session starts, drawn ahead.
     next_start: Option<u64>,
     requests: u64,
@@ -146,13 +157,12 @@ impl Generator {
         if self.arrivals.failed() {
             return Ok(Some(Arrival { class: size.class, priority: size.priority, ..Arrival::failed(at) }));
         }
-        let (size, content) = match &mut self.repeats {
-            Some(repeats) => {
-                let (size, content) = repeats.take(size);
-                (size, Some(Box::new(content)))
-            }
-            None => (size, None),
+        let alike = match (&mut self.repeats, &mut self.transcripts) {
+            (Some(repeats), _) => Some(repeats.take(size)),
+            (None, Some(transcripts)) => Some(transcripts.take(size)),
+            (None, None) => None,
         };
+        let (size, content) = alike.map_or((size, None), |(size, content)| (size, Some(Box::new(content))));
         let plain = Arrival::new(at, size.prompt_tokens, size.output_tokens);
         Ok(Some(Arrival { class: size.class, priority: size.priority, content, ..plain }))
     }

@@ -338,6 +338,7 @@ impl MetricsFit {
             lengths: LengthSpec::Independent { prompt: lengths(&self.prompt), output: lengths(&self.output) },
             sessions: None,
             repeats: None,
+            transcripts: None,
             requests: None,
             duration: Some(Duration(Span(self.window.0 * self.rates.len() as u64))),
         }

@@ -138,6 +138,7 @@ impl Usage {
             lengths: LengthSpec::Fixed { prompt: tokens(self.mean_tokens.0), output: tokens(self.mean_tokens.1) },
             sessions: None,
             repeats: None,
+            transcripts: None,
             requests: None,
             duration: Some(Duration(Span(self.window.0.0.saturating_mul(windows)))),
         }

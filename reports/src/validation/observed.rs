@@ -50,8 +50,19 @@ pub struct Observed<'a> {
     pub rows: &'a [RequestRow],
     /// KV blocks of its fleet.
     pub blocks: u64,
-    /// Take its steady part alone, where only that was measured.
-    pub steady: bool,
+    /// The part of it that was measured.
+    pub window: Window,
+}
+
+/// The part of a run that was measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// All of it.
+    Whole,
+    /// The steady part of an endless run.
+    Steady,
+    /// While the batch of so many sequences was full: throughput and levels. Latencies are of the whole run.
+    FullBatch(usize),
 }
 
 impl Observed<'_> {
@@ -61,7 +72,11 @@ impl Observed<'_> {
         names.push(PREEMPTION_RATE.to_owned());
         let pair = |metric: String| {
             let measured = measured(&metric)?;
-            let simulated = if self.steady { self.steady(&metric) } else { self.figure(&metric) };
+            let simulated = match self.window {
+                Window::Whole => self.figure(&metric),
+                Window::Steady => self.steady(&metric),
+                Window::FullBatch(seqs) => self.full_batch(&metric, seqs),
+            };
             Some(Pair { measured, simulated: simulated?, metric })
         };
         let mut pairs: Vec<Pair> = names.into_iter().filter_map(pair).collect();
@@ -118,6 +133,32 @@ impl Observed<'_> {
         self.result.timeline.bins(self.result.end).map(|bin| (middle(bin.from, bin.to), of(&bin))).collect()
     }
 
+    /// A figure of a run whose batch was full for a while. It begins when as many requests as fill the batch have their first tokens and
+    /// ends when all but those that fill it, and one more, have ended, as ML.ENERGY's benchmark has it. Tokens of a request count evenly
+    /// between its first and its last.
+    fn full_batch(&self, metric: &str, seqs: usize) -> Option<f64> {
+        let at = |time: Time| (time - Time::ZERO).as_secs_f64();
+        let made =
+            |row: &RequestRow| Some(Made { first: at(row.first_token?), end: at(row.end), tokens: row.output_tokens });
+        let all = || self.rows.iter().filter_map(made).collect::<Vec<_>>();
+        match metric {
+            "output_throughput" => full_window(&all(), seqs).map(|window| tokens_a_second(&all(), window)),
+            "running_mean" => {
+                full_window(&all(), seqs).and_then(|(from, to)| self.level_within(from, to, |bin| bin.running))
+            }
+            _ if metric.starts_with("itl_") => self.figure(metric),
+            _ => None,
+        }
+    }
+
+    /// The mean of a level between two moments [s].
+    fn level_within(&self, from: f64, to: f64, of: fn(&Bin) -> f64) -> Option<f64> {
+        let inside = |time: Time| (from..to).contains(&(time - Time::ZERO).as_secs_f64());
+        let bins = || self.result.timeline.bins(self.result.end).filter(|bin| inside(bin.from) && inside(bin.to));
+        let seconds: f64 = bins().map(|bin| bin.seconds()).sum();
+        (seconds > 0.0).then(|| bins().map(|bin| of(&bin) * bin.seconds()).sum::<f64>() / seconds)
+    }
+
     /// A figure of the steady part. Counts have no meaning there.
     fn steady(&self, metric: &str) -> Option<f64> {
         let end = (self.result.end - Time::ZERO).as_secs_f64();
@@ -127,11 +168,7 @@ impl Observed<'_> {
         let rows: Vec<&RequestRow> = self.rows.iter().filter(|row| inside(row.end)).collect();
         let total = |of: fn(&RequestRow) -> u64| rows.iter().map(|row| of(row)).sum::<u64>() as f64;
         let tokens = |row: &RequestRow| u64::from(row.output_tokens);
-        let bins = || self.result.timeline.bins(self.result.end).filter(|bin| inside(bin.from) && inside(bin.to));
-        let level = |of: fn(&Bin) -> f64| {
-            let seconds: f64 = bins().map(|bin| bin.seconds()).sum();
-            (seconds > 0.0).then(|| bins().map(|bin| of(&bin) * bin.seconds()).sum::<f64>() / seconds)
-        };
+        let level = |of: fn(&Bin) -> f64| self.level_within(from, to, of);
         match metric {
             "request_throughput" => Some(rows.len() as f64 / (to - from)),
             "output_throughput" => Some(total(tokens) / (to - from)),
@@ -183,9 +220,40 @@ fn slope(points: &[(f64, f64)]) -> Option<f64> {
     (spread > 0.0).then(|| numbered().map(|(x, y)| x * y).sum::<f64>() / spread)
 }
 
+/// When a request had its first and its last token [s], and how many.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    first: f64,
+    end: f64,
+    tokens: u32,
+}
+
+/// From when to when a batch of `seqs` is full [s]; `None` if there are not enough requests for that.
+fn full_window(requests: &[Made], seqs: usize) -> Option<(f64, f64)> {
+    let nth = |of: fn(&Made) -> f64, n: usize| {
+        let mut times: Vec<f64> = requests.iter().map(of).collect();
+        times.sort_by(f64::total_cmp);
+        times.get(n).copied()
+    };
+    let from = nth(|request| request.first, seqs.checked_sub(1)?)?;
+    let to = nth(|request| request.end, requests.len().checked_sub(seqs + 2)?)?;
+    (to > from).then_some((from, to))
+}
+
+/// Tokens between two moments, a second: a request's first where it came, the others evenly up to the last.
+fn tokens_a_second(requests: &[Made], (from, to): (f64, f64)) -> f64 {
+    let inside = |request: &Made| {
+        let first = if (from..to).contains(&request.first) { 1.0 } else { 0.0 };
+        let (gaps, seconds) = (f64::from(request.tokens.saturating_sub(1)), request.end - request.first);
+        let shared = (request.end.min(to) - request.first.max(from)).max(0.0);
+        first + if seconds > 0.0 { gaps * shared / seconds } else { 0.0 }
+    };
+    requests.iter().map(inside).sum::<f64>() / (to - from)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Part, slope};
+    use super::{Made, Part, full_window, slope, tokens_a_second};
 
     #[test]
     fn parts_are_the_whole() {
@@ -200,5 +268,22 @@ mod tests {
         assert!((slope(&line).expect("a slope") - 2.0).abs() < 1e-12);
         assert_eq!(slope(&line[..1]), None);
         assert_eq!(slope(&[]), None);
+    }
+
+    #[test]
+    fn a_full_batch_is_measured_without_its_ramps() {
+        // Two at a time, 11 tokens in 10 s each, and the next ones at once; the last begins alone.
+        let request = |first: f64| Made { first, end: first + 10.0, tokens: 11 };
+        let requests: Vec<Made> = [0.0, 1.0, 10.0, 11.0, 20.0, 21.0, 30.0].map(request).into();
+        let window = full_window(&requests, 2);
+        // From the second first token to the fourth end: three have not ended then.
+        assert_eq!(window, Some((1.0, 21.0)));
+        // Four requests share 20 s with it, one of them from its first token on; three first tokens are within it.
+        let gaps = (9.0 + 10.0 + 10.0 + 10.0 + 1.0) * 1.0;
+        let first = 4.0;
+        assert!((tokens_a_second(&requests, (1.0, 21.0)) - (gaps + first) / 20.0).abs() < 1e-12);
+        assert_eq!(full_window(&requests, 0), None);
+        assert_eq!(full_window(&requests, 6), None, "it is never full and not about to end");
+        assert_eq!(full_window(&requests[..1], 2), None);
     }
 }

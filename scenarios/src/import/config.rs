@@ -104,6 +104,8 @@ pub fn model_from_config(json: &str) -> Result<ModelSpec, ImportError> {
         moe: config.moe(family)?,
         mla,
         sliding: config.sliding(family, layers)?,
+        recurrent: None,
+        output_gate: false,
         origin: Origin { kind: OriginKind::Imported, source: format!("config.json of {name} ({architecture})") },
     };
     spec.validate()?;

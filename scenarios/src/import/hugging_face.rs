@@ -7,6 +7,8 @@ const REPOSITORIES: &[(&str, &str)] = &[
     ("codellama-34b", "codellama/CodeLlama-34b-Instruct-hf"),
     ("deepseek-v2-lite", "deepseek-ai/DeepSeek-V2-Lite"),
     ("deepseek-v3", "deepseek-ai/DeepSeek-V3"),
+    ("gemma-3-12b", "google/gemma-3-12b-it"),
+    ("gemma-3-27b", "google/gemma-3-27b-it"),
     ("gpt-oss-120b", "openai/gpt-oss-120b"),
     ("gpt-oss-20b", "openai/gpt-oss-20b"),
     ("llama-13b", "huggyllama/llama-13b"),
@@ -21,9 +23,13 @@ const REPOSITORIES: &[(&str, &str)] = &[
     ("llama-3.2-1b", "meta-llama/Llama-3.2-1B"),
     ("llama-3.2-3b", "meta-llama/Llama-3.2-3B"),
     ("llama-3.3-70b", "meta-llama/Llama-3.3-70B-Instruct"),
+    ("llama-4-scout", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
     ("llama-7b", "huggyllama/llama-7b"),
+    ("minimax-m2.5", "MiniMaxAI/MiniMax-M2.5"),
     ("mistral-7b", "mistralai/Mistral-7B-v0.3"),
     ("mixtral-8x7b", "mistralai/Mixtral-8x7B-v0.1"),
+    ("nemotron-nano-12b-v2", "nvidia/NVIDIA-Nemotron-Nano-12B-v2"),
+    ("nemotron-nano-9b-v2", "nvidia/NVIDIA-Nemotron-Nano-9B-v2"),
     ("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B-Instruct"),
     ("qwen2.5-14b", "Qwen/Qwen2.5-14B-Instruct"),
     ("qwen2.5-32b", "Qwen/Qwen2.5-32B-Instruct"),
@@ -36,12 +42,16 @@ const REPOSITORIES: &[(&str, &str)] = &[
     ("qwen3-32b", "Qwen/Qwen3-32B"),
     ("qwen3-4b", "Qwen/Qwen3-4B"),
     ("qwen3-8b", "Qwen/Qwen3-8B"),
+    ("qwen3-coder-30b-a3b", "Qwen/Qwen3-Coder-30B-A3B-Instruct"),
+    ("qwen3-coder-480b-a35b", "Qwen/Qwen3-Coder-480B-A35B-Instruct"),
+    ("qwen3.5-397b-a17b", "Qwen/Qwen3.5-397B-A17B"),
     ("qwq-32b", "Qwen/QwQ-32B"),
 ];
 
 /// Models of another name with the shape, vocabulary and context of one in the catalog.
 const ALIASES: &[(&str, &str)] = &[
     ("deepseek-r1", "deepseek-v3"),
+    ("deepseek-v3.1", "deepseek-v3"),
     ("deepseek-r1-distill-llama-70b", "llama-3.3-70b"),
     ("deepseek-r1-distill-llama-8b", "llama-3.1-8b"),
     ("qwq-32b-preview", "qwen2.5-32b"),
@@ -92,11 +102,11 @@ pub fn catalog_name(model: &str) -> Option<(&'static str, Option<WeightDtype>)> 
     Some((*catalog, weights.or_else(|| published(catalog))))
 }
 
-/// The number format of checkpoints that are published in one only: gpt-oss in MXFP4, DeepSeek-V3 in fp8.
+/// The number format of checkpoints that are published in one only: gpt-oss in MXFP4, DeepSeek-V3 and MiniMax-M2.5 in fp8.
 pub(crate) fn published(catalog: &str) -> Option<WeightDtype> {
     match catalog {
         "gpt-oss-20b" | "gpt-oss-120b" => Some(WeightDtype::Mxfp4),
-        "deepseek-v3" => Some(WeightDtype::Fp8),
+        "deepseek-v3" | "minimax-m2.5" => Some(WeightDtype::Fp8),
         _ => None,
     }
 }

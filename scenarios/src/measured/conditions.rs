@@ -1,9 +1,11 @@
 //! From a run's conditions to a scenario that has them.
 
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::parallel::ExpertParallel;
 
 use super::engine::{self, Engine};
 use super::gap::Gap;
+use super::workload::Window;
 use super::{Constants, MeasuredRun, words, workload};
 use crate::catalog::Catalog;
 use crate::import::catalog_name;
@@ -16,8 +18,11 @@ pub struct Imitation {
     pub scenario: Scenario,
     /// What the run does not say, and was taken to be so.
     pub assumptions: Vec<String>,
-    /// The figures are those of a steady state, without begin and end.
-    pub steady: bool,
+    /// What its figures are of.
+    pub window: Window,
+    /// The mean of prompts whose lengths were not published with the run, and were taken from what others published of the data set
+    /// [tokens].
+    pub assumed_prompt: Option<u32>,
 }
 
 impl MeasuredRun {
@@ -28,9 +33,18 @@ impl MeasuredRun {
     /// # Errors
     /// Something is not known of the run, or cannot be simulated yet.
     pub fn scenario(&self, constants: &Constants) -> Result<Imitation, Gap> {
+        self.scenario_with_prompts(constants, 1.0)
+    }
+
+    /// The same with prompts `times` as long, where their lengths are those of a data set that the run only names: what moves with them
+    /// hangs on that assumption.
+    ///
+    /// # Errors
+    /// As [`MeasuredRun::scenario`].
+    pub fn scenario_with_prompts(&self, constants: &Constants, times: f64) -> Result<Imitation, Gap> {
         let mut notes = Vec::new();
         // Conditions that are unknown are reported before those that the simulator lacks.
-        let requests = workload::requests(self, &mut notes)?;
+        let requests = workload::requests(self, times, &mut notes)?;
         if self.itl_contradicts() {
             notes.push("its inter-token latency contradicts its other latencies: not compared".to_owned());
         }
@@ -42,16 +56,8 @@ impl MeasuredRun {
         if !self.text("spec_decode").is_empty() {
             return Err(Gap("speculative decoding".to_owned()));
         }
-        for (column, what) in [
-            ("pp", "a pipeline with several steps in flight"),
-            ("dp", "data-parallel attention"),
-            ("ep", "this engine's spread of experts"),
-        ] {
-            if self.number(column).is_some_and(|n| n > 1.0) {
-                return Err(Gap(what.to_owned()));
-            }
-        }
-        let served = engine::engine(self, gpu, &mut notes)?;
+        let fleet = self.fleet()?;
+        let served = engine::engine(self, gpu, model, &mut notes)?;
         let client_time = constants.client_time(self);
         let engine = EngineSpec {
             host: Some(constants.host(self, model, &served, &mut notes)),
@@ -71,10 +77,7 @@ impl MeasuredRun {
             workload: WorkloadSpec { client_time, ..requests.workload },
             model: ModelChoice::Named(model.to_owned()),
             gpu: gpu.to_owned(),
-            fleet: FleetSpec {
-                tensor_parallel: self.whole("tp").and_then(|tp| u32::try_from(tp).ok()).unwrap_or(1),
-                ..FleetSpec::default()
-            },
+            fleet,
             engine,
             scheduler: served.into(),
             power: None,
@@ -85,7 +88,31 @@ impl MeasuredRun {
             plan: None,
             expect: Vec::new(),
         };
-        Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })
+        Ok(Imitation { scenario, assumptions: notes, window: requests.window, assumed_prompt: requests.assumed_prompt })
+    }
+
+    /// How the run's engine is spread over GPUs.
+    fn fleet(&self) -> Result<FleetSpec, Gap> {
+        let many = |column: &str| self.number(column).is_some_and(|n| n > 1.0);
+        if many("pp") {
+            return Err(Gap("a pipeline with several steps in flight".to_owned()));
+        }
+        if many("dp") {
+            return Err(Gap("data-parallel attention".to_owned()));
+        }
+        let whole = |column: &str| self.whole(column).and_then(|gpus| u32::try_from(gpus).ok()).unwrap_or(1);
+        let (mut tensor_parallel, experts) = (whole("tp"), whole("ep"));
+        let expert_parallel = match (experts, self.text("engine")) {
+            (0 | 1, _) => None,
+            // vLLM's `--enable-expert-parallel` spreads experts over the tensor-parallel group. ML.ENERGY writes such a group as tp 1, ep n;
+            // its code starts it with `--tensor-parallel-size n`.
+            (_, "vllm") if tensor_parallel == experts || tensor_parallel == 1 => {
+                tensor_parallel = experts;
+                Some(ExpertParallel::default())
+            }
+            _ => return Err(Gap("this engine's spread of experts".to_owned())),
+        };
+        Ok(FleetSpec { tensor_parallel, expert_parallel, ..FleetSpec::default() })
     }
 
     fn engine(
@@ -95,9 +122,11 @@ impl MeasuredRun {
         client_fitted: bool,
         notes: &mut Vec<String>,
     ) -> Result<EngineSpec, Gap> {
-        let weights = match self.text("weight_dtype") {
+        let stated = self.text("weight_dtype");
+        let weights = match stated.strip_suffix(" (checkpoint default)").unwrap_or(stated) {
             "bf16" | "bfloat16" | "fp16" | "float16" => WeightDtype::Bf16,
             "fp8" => WeightDtype::Fp8,
+            "mxfp4" => WeightDtype::Mxfp4,
             other => return Err(Gap(format!("weights in {other}"))),
         };
         let kv = match self.text("kv_dtype") {

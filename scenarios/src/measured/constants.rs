@@ -25,6 +25,9 @@ const SAMPLING_CLIENTS: [&str; 3] = ["vllm bench serve", "GuideLLM", "inference-
 /// stated temperature 0 in 2024; its logs of September 2025 show that it no longer does.)
 const SAMPLING_SINCE: (u32, u32) = (0, 9);
 
+/// The origin whose client draws tokens by default (github ml-energy/benchmark at c1d6557f, `mlenergy/benchmark/llm/benchmark.py`).
+const MLENERGY: &str = "ml-energy/leaderboard";
+
 /// Sets whose clients' own time was fitted, and the name of the client.
 const CLIENTS: [(&str, &str); 2] = [("kubecon-inference-perf", "inference-perf"), ("trtllm-vs-vllm", "closed-loop")];
 
@@ -173,6 +176,12 @@ impl Constants {
     /// Host time of a run's engine.
     pub(super) fn host(&self, run: &MeasuredRun, model: &str, engine: &Engine, notes: &mut Vec<String>) -> HostCost {
         let drawing = match (draws(run), penalises(run)) {
+            _ if run.text("origin_repo") == MLENERGY => {
+                notes.push(
+                    "temperature 0.8 and top-p 0.95, the defaults of the origin's client: tokens are drawn".to_owned(),
+                );
+                Some(Drawing::Drawn)
+            }
             (true, _) => {
                 notes.push("the client states no temperature: tokens are drawn by the model's own defaults".to_owned());
                 Some(Drawing::Drawn)

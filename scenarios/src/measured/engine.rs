@@ -34,13 +34,13 @@ impl From<Engine> for SchedulerSpec {
 }
 
 /// The engine of a run.
-pub(super) fn engine(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<Engine, Gap> {
+pub(super) fn engine(run: &MeasuredRun, gpu: &str, model: &str, notes: &mut Vec<String>) -> Result<Engine, Gap> {
     let (engine, version, policy) = (run.text("engine"), run.text("engine_version"), run.text("scheduler"));
     match engine {
         "vllm" if version.contains("V0") || words::version(version).is_some_and(|version| version < (0, 8)) => {
             Ok(Engine::VllmV0(vllm_v0(run, notes)))
         }
-        "vllm" => Ok(Engine::Vllm(vllm(run, gpu, notes)?)),
+        "vllm" => Ok(Engine::Vllm(vllm(run, gpu, model, notes)?)),
         "tensorrt-llm" if policy == "GUARANTEED_NO_EVICT" => Ok(Engine::Trtllm(trtllm(run, notes))),
         _ if engine.starts_with("s-lora") => Ok(Engine::SLora(LightllmMainSpec {
             running_max_req_size: limit(run, "max_num_seqs", 1000, notes),
@@ -66,7 +66,7 @@ fn fair(order: &str, notes: &mut Vec<String>) -> Result<Option<FairSpec>, Gap> {
     Ok(Some(fair))
 }
 
-fn vllm(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<VllmSpec, Gap> {
+fn vllm(run: &MeasuredRun, gpu: &str, model: &str, notes: &mut Vec<String>) -> Result<VllmSpec, Gap> {
     let version = words::version(run.text("engine_version"));
     let memory = Catalog::embedded().gpu(gpu).map_or(Bytes(0), |gpu| gpu.memory);
     let (tokens, seqs) = vllm_limits(gpu, memory, version);
@@ -84,13 +84,18 @@ fn vllm(run: &MeasuredRun, gpu: &str, notes: &mut Vec<String>) -> Result<VllmSpe
         "priority" => QueueOrder::Priority,
         other => return Err(Gap(format!("vLLM's order `{other}`"))),
     };
+    let hybrid = Catalog::embedded().model(model).is_ok_and(|model| model.recurrent.is_some());
+    let said = run.text("prefix_caching");
+    if hybrid && !said.starts_with("off") {
+        notes.push("vLLM finds no prefixes of models with recurrent layers unless told to: off".to_owned());
+    }
     Ok(VllmSpec {
         policy,
         max_num_batched_tokens: limit(run, "max_num_batched_tokens", tokens, notes),
         max_num_seqs: limit(run, "max_num_seqs", seqs, notes),
         enable_chunked_prefill: !run.text("chunked_prefill").starts_with("off"),
         async_scheduling: ahead,
-        enable_prefix_caching: !run.text("prefix_caching").starts_with("off"),
+        enable_prefix_caching: !said.starts_with("off") && !hybrid,
         ..VllmSpec::default()
     })
 }

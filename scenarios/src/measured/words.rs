@@ -74,3 +74,9 @@ pub(super) fn number(text: &str) -> Option<u32> {
     let words = text.split(|c: char| c.is_whitespace() || c == ',' || c == ';' || c == '(');
     words.filter_map(|word| word.parse().ok()).find(|&number| number >= 1)
 }
+
+/// The number behind `mean` in a description (`mean 615.1 (histogram …)`).
+pub(super) fn mean(text: &str) -> Option<f64> {
+    let number = text.strip_prefix("mean ")?.split_whitespace().next()?.parse().ok()?;
+    (number > 0.0_f64).then_some(number)
+}

@@ -3,6 +3,7 @@
 use overbook_sim::units::Rate;
 use overbook_traces::{ArrivalSpec, Columns, GenerateSpec, LengthSpec, TraceSpec};
 
+use super::data_sets::DataSet;
 use super::gap::Gap;
 use super::{MeasuredRun, MeasuredTable, words};
 use crate::scenario::{Clients, MaxNewTokens, WorkloadSpec};
@@ -18,17 +19,43 @@ const LATE: f64 = 0.97;
 
 pub(super) struct Requests {
     pub(super) workload: WorkloadSpec,
-    pub(super) steady: bool,
+    pub(super) window: Window,
+    /// The mean prompt, where lengths come from what others published of the data set [tokens].
+    pub(super) assumed_prompt: Option<u32>,
 }
 
-pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Requests, Gap> {
+impl Requests {
+    fn of(workload: WorkloadSpec, window: Window) -> Requests {
+        Requests { workload, window, assumed_prompt: None }
+    }
+}
+
+/// The part of a run that its figures are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Window {
+    /// All of it.
+    Whole,
+    /// The steady part of an endless closed loop.
+    Steady,
+    /// From the first token of the `seqs`-th request until all but `seqs` + 1 have ended: the batch is full in between. Latencies are of the
+    /// whole run.
+    FullBatch {
+        /// Sequences of a full batch.
+        seqs: u32,
+    },
+}
+
+pub(super) fn requests(run: &MeasuredRun, times: f64, notes: &mut Vec<String>) -> Result<Requests, Gap> {
     let max_new_tokens =
         if run.text("engine").starts_with("s-lora") { MaxNewTokens::True } else { MaxNewTokens::Context };
     let workload = WorkloadSpec { max_new_tokens, ..empty() };
     if let Some(trace) = trace(run)? {
-        return Ok(Requests { workload: WorkloadSpec { trace: Some(trace), ..workload }, steady: false });
+        return Ok(Requests::of(WorkloadSpec { trace: Some(trace), ..workload }, Window::Whole));
     }
     let process = run.text("arrival_process");
+    if process.starts_with("saturating") {
+        return full_batch(run, workload, times, notes);
+    }
     let (lengths, limit) = lengths(run, notes)?;
     let workload = WorkloadSpec { max_new_tokens: MaxNewTokens::Fixed(limit), ..workload };
     let generate = |arrivals, requests| {
@@ -37,6 +64,7 @@ pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Req
             lengths: lengths.clone(),
             sessions: None,
             repeats: None,
+            transcripts: None,
             requests: Some(requests),
             duration: None,
         })
@@ -55,15 +83,12 @@ pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Req
         let arrivals = if constant { ArrivalSpec::Constant { rate } } else { ArrivalSpec::Poisson { rate } };
         let max_concurrency = run.whole("max_concurrency").map(|most| most as u32).or_else(|| late_client(run, notes));
         let generate = generate(arrivals, many()?);
-        return Ok(Requests { workload: WorkloadSpec { generate, max_concurrency, ..workload }, steady: false });
+        return Ok(Requests::of(WorkloadSpec { generate, max_concurrency, ..workload }, Window::Whole));
     }
     if process.starts_with("burst") || process.starts_with("offline") {
         let many = many()?;
         let generate = generate(any, many);
-        return Ok(Requests {
-            workload: WorkloadSpec { generate, clients: clients(many)?, ..workload },
-            steady: false,
-        });
+        return Ok(Requests::of(WorkloadSpec { generate, clients: clients(many)?, ..workload }, Window::Whole));
     }
     if process.starts_with("closed loop") || process.starts_with("one fixed batch") {
         let count = run.whole("max_concurrency").ok_or_else(|| Gap("the number of clients is not known".to_owned()))?;
@@ -72,9 +97,42 @@ pub(super) fn requests(run: &MeasuredRun, notes: &mut Vec<String>) -> Result<Req
         let requests = counted.unwrap_or(if steady { count * ROUNDS } else { count });
         let workload =
             WorkloadSpec { generate: generate(any, requests), clients: clients(count)?, drain: !steady, ..workload };
-        return Ok(Requests { workload, steady });
+        return Ok(Requests::of(workload, if steady { Window::Steady } else { Window::Whole }));
     }
     Err(Gap(format!("arrivals: {process}")))
+}
+
+/// All requests of a data set at once, so many that the batch stays full for a while.
+fn full_batch(run: &MeasuredRun, workload: WorkloadSpec, times: f64, notes: &mut Vec<String>) -> Result<Requests, Gap> {
+    let set =
+        DataSet::of(run.text("prompt_spec")).ok_or_else(|| Gap("prompt lengths were not published".to_owned()))?;
+    let seqs = run.whole("max_num_seqs").ok_or_else(|| Gap("the size of the batch is not known".to_owned()))?;
+    let output = words::mean(run.text("output_spec"))
+        .ok_or_else(|| Gap(format!("output lengths: {}", run.text("output_spec"))))?;
+    let plain = GenerateSpec {
+        arrivals: ArrivalSpec::Constant { rate: Rate(1.0) },
+        lengths: LengthSpec::Fixed { prompt: 1, output: 1 },
+        sessions: None,
+        repeats: None,
+        transcripts: None,
+        requests: None,
+        duration: None,
+    };
+    let generate = set.generate(seqs, output, run.text("model"), times, plain);
+    let count = u32::try_from(set.requests(seqs)).map_err(|_| Gap("more requests than clients can be".to_owned()))?;
+    let seqs = u32::try_from(seqs).map_err(|_| Gap("more sequences than a batch can have".to_owned()))?;
+    notes.push(format!(
+        "prompt lengths not published with the run: those of the data set as others counted them, mean {}; outputs of the published mean, spread \
+         as in the origin's histograms",
+        set.mean
+    ));
+    let workload = WorkloadSpec {
+        generate: Some(generate),
+        clients: Some(Clients { count, think_time: overbook_sim::units::Duration(overbook_sim::time::Span::ZERO) }),
+        max_new_tokens: MaxNewTokens::Fixed(set.limit),
+        ..workload
+    };
+    Ok(Requests { workload, window: Window::FullBatch { seqs }, assumed_prompt: Some(set.mean) })
 }
 
 /// The limit of a client that could not send at the rate that it was to send at, and does not state one: by Little's law, the

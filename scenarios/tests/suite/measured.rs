@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use overbook_scenarios::measured::{Constants, Gap, Imitation, MeasuredRun};
+use overbook_scenarios::measured::{Constants, Gap, Imitation, MeasuredRun, Window};
 use overbook_scenarios::scenario::MaxModelLen;
 use overbook_sim::schedulers::SchedulerSpec;
 use overbook_test_groups::{in_clone, whole, whole_files};
 
 const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
-kv_tokens,kv_block_size,scheduler,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
+kv_tokens,kv_block_size,scheduler,tp,ep,dp,origin_repo,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
 ttft_p99_ms,spec_decode,has_requests";
 
 /// A run of vLLM; `changes` replaces cells.
@@ -67,7 +67,7 @@ fn what_a_run_says_is_what_is_simulated() {
         (scenario.engine.kv_tokens, scenario.engine.max_model_len),
         (Some(99_984), Some(MaxModelLen::Tokens(4096)))
     );
-    assert!(imitation.assumptions.is_empty() && !imitation.steady, "{:?}", imitation.assumptions);
+    assert!(imitation.assumptions.is_empty() && imitation.window == Window::Whole, "{:?}", imitation.assumptions);
     let yaml = text(&[]);
     for part in ["constant:", "rate: 5/s", "prompt: 512", "output: 64", "fixed: 64"] {
         assert!(yaml.contains(part), "{part}\n{yaml}");
@@ -88,7 +88,7 @@ fn clients_of_every_kind() {
     text(&[("arrival_process", "poisson 4/s")]);
     assert!(text(&[("arrival_process", "burst (rate inf)")]).contains("count: 20"), "all at once");
     let closed = run(&[("arrival_process", "closed loop"), ("max_concurrency", "8"), ("n_requests", "")]).unwrap();
-    assert!(closed.steady && !closed.scenario.workload.drain);
+    assert!(closed.window == Window::Steady && !closed.scenario.workload.drain);
     assert_eq!(closed.scenario.workload.clients.unwrap().count, 8);
     let capped = text(&[("max_concurrency", "8")]);
     assert!(capped.contains("max_concurrency: 8"), "{capped}");
@@ -120,11 +120,78 @@ fn what_cannot_be_simulated_is_named() {
         (("weight_dtype", "nvfp4"), "weights in nvfp4"),
         (("engine", "mystery"), "the engine `mystery`"),
         (("prompt_spec", "lm-arena prompts (lengths not published here)"), "prompt lengths were not published"),
-        (("arrival_process", "saturating"), "arrivals: saturating"),
+        (("arrival_process", "saturating"), "prompt lengths were not published"),
         (("rate_rps", ""), "arrival rate"),
     ] {
         assert!(gap(&[change]).contains(told), "{change:?}: {}", gap(&[change]));
     }
+}
+
+/// A steady full batch of ML.ENERGY's: `changes` on top.
+fn full_batch(changes: &[(&'static str, &'static str)]) -> Result<Imitation, Gap> {
+    let usual = [
+        ("arrival_process", "saturating (all requests offered; batch held at max_num_seqs in steady state)"),
+        ("prompt_spec", "gpqa prompts (lengths not published here)"),
+        ("output_spec", "mean 3000.5 (histogram in origin models/*.json)"),
+        ("origin_repo", "ml-energy/leaderboard"),
+        ("max_model_len", ""),
+        ("rate_rps", ""),
+        ("n_requests", ""),
+    ];
+    run(&[changes, &usual].concat())
+}
+
+/// Lengths of the workload of a run, as it is generated with many seeds: mean prompt, mean output, requests.
+fn lengths(imitation: &Imitation) -> (f64, f64, f64) {
+    let spec = imitation.scenario.workload.generate.clone().unwrap();
+    let mut requests = Vec::new();
+    let seeds = 30;
+    for seed in 0..seeds {
+        let mut generator = spec.generator(seed).unwrap();
+        requests.extend(std::iter::from_fn(|| generator.next_request().unwrap()));
+    }
+    let count = requests.len() as f64;
+    let mean = |of: fn(&overbook_sim::workload::arrival::Arrival) -> u32| {
+        requests.iter().map(|request| f64::from(of(request))).sum::<f64>() / count
+    };
+    (mean(|request| request.prompt_tokens), mean(|request| request.output_tokens), count / seeds as f64)
+}
+
+/// Prompts as long as others counted them, outputs of the mean that the run states, and as many as its client sent.
+#[test]
+fn a_public_data_set_has_known_lengths() {
+    for (name, seqs, prompt, output, passes, unique) in [
+        ("lm-arena-chat", "512", 674.0, "700", 1.0, 1024.0),
+        ("lm-arena-chat", "1024", 674.0, "700", 2.0, 1024.0),
+        ("gpqa", "64", 233.0, "3000", 1.0, 198.0),
+        ("gpqa", "512", 233.0, "3000", 3.0, 198.0),
+        ("sourcegraph-fim", "256", 1374.0, "120", 1.0, 1024.0),
+    ] {
+        let (spec, mean) =
+            (format!("{name} prompts (lengths not published here)"), format!("mean {output} (histogram)"));
+        let (spec, mean) = (spec.leak() as &'static str, mean.leak() as &'static str);
+        let changes = [("prompt_spec", spec), ("output_spec", mean), ("max_num_seqs", seqs)];
+        let imitation = full_batch(&changes).unwrap();
+        assert_eq!(imitation.window, Window::FullBatch { seqs: seqs.parse().unwrap() });
+        assert_eq!(imitation.assumed_prompt, Some(prompt as u32));
+        let (prompts, outputs, count) = lengths(&imitation);
+        assert_eq!(count, passes * unique, "{name} {seqs}");
+        assert!((prompts / prompt - 1.0).abs() < 0.06, "{name}: {prompts}");
+        assert!((outputs / output.parse::<f64>().unwrap() - 1.0).abs() < 0.05, "{name}: {outputs}");
+    }
+    assert!(full_batch(&[("prompt_spec", "my own prompts")]).unwrap_err().to_string().contains("not published"));
+    assert!(full_batch(&[("output_spec", "natural")]).unwrap_err().to_string().contains("output lengths"));
+}
+
+/// ML.ENERGY's `tp 1, ep n` is a tensor-parallel group of n GPUs whose experts are spread by number; its client draws tokens.
+#[test]
+fn the_conditions_of_a_full_batch() {
+    let moe = ("model", "Qwen/Qwen3-30B-A3B-Instruct-2507");
+    let scenario = full_batch(&[moe, ("tp", "1"), ("ep", "2"), ("dp", "1")]).unwrap().scenario;
+    assert_eq!((scenario.fleet.tensor_parallel, scenario.fleet.expert_parallel.is_some()), (2, true));
+    assert!(scenario.engine.host.unwrap().sampling.0.0 > 0);
+    let gap = full_batch(&[moe, ("tp", "1"), ("ep", "8"), ("dp", "8")]).unwrap_err().to_string();
+    assert_eq!(gap, "data-parallel attention");
 }
 
 /// Those of the clone: all but the seven with speculative decoding are scenarios.
@@ -134,7 +201,7 @@ fn the_runs_of_the_clone_read() {
 }
 
 fn the_published_runs_read() {
-    every_run_reads(&whole("measured"), 722, 200);
+    every_run_reads(&whole("measured"), 722, 600);
 }
 
 /// Every run of a folder is either a scenario that resolves, or a gap or refusal with words.

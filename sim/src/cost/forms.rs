@@ -74,19 +74,52 @@ pub struct ExpertShare {
 }
 
 impl ExpertShare {
-    /// What the busiest GPU of a group of `gpus` computes of a layer's experts when `tokens` tokens visit them. It holds
+    /// What the mean GPU of a group of `gpus` computes of a layer's experts when `tokens` tokens visit them. It holds
     /// `held` of the experts: all, split by width, or its share of them, whole.
     pub fn of(moe: MoeSpec, held: u32, spread: Option<ExpertParallel>, gpus: f64, tokens: u64) -> ExpertShare {
+        ExpertShare::above(moe, held, spread, gpus, tokens, 0.0)
+    }
+
+    /// What the busiest GPU of the group computes. Experts that are picked at random do not fall on its GPUs alike: with
+    /// `n` pairs of mean, the busiest of `g` has `n + z·√(n·(1 − 1/g))`, where `z` is the expected maximum of `g` normal
+    /// values, and as many more distinct experts by the same rule. That is chance alone; [`ExpertParallel::imbalance`]
+    /// is on top of it.
+    pub fn busiest(moe: MoeSpec, held: u32, spread: Option<ExpertParallel>, gpus: f64, tokens: u64) -> ExpertShare {
+        ExpertShare::above(moe, held, spread, gpus, tokens, expected_maximum(gpus))
+    }
+
+    /// A GPU that is `deviations` standard deviations above the mean one.
+    fn above(
+        moe: MoeSpec,
+        held: u32,
+        spread: Option<ExpertParallel>,
+        gpus: f64,
+        tokens: u64,
+        deviations: f64,
+    ) -> ExpertShare {
         let pairs = tokens as f64 * f64::from(moe.experts_per_token);
         let touched = moe.touched(tokens as f64);
         let Some(experts) = spread else {
             return ExpertShare { own: pairs, elsewhere: 0.0, touched, spread: false };
         };
-        let own = (pairs / gpus * experts.imbalance).min(pairs);
-        let touched = (touched / gpus * experts.imbalance).min(f64::from(held));
+        let (held, mean) = (f64::from(held), pairs / gpus);
+        let own = ((mean + deviations * (mean * (1.0 - 1.0 / gpus)).sqrt()) * experts.imbalance).min(pairs);
+        let mean = (touched / gpus).min(held);
+        let touched = ((mean + deviations * (mean * (1.0 - mean / held)).sqrt()) * experts.imbalance).min(held);
         let elsewhere = if experts.exchange == Exchange::AllToAll { 0.0 } else { pairs - own };
         ExpertShare { own, elsewhere, touched, spread: true }
     }
+}
+
+/// The expected maximum of 1, 2, 4, 8 ... independent standard normal values.
+const EXPECTED_MAXIMA: [f64; 8] = [0.0, 0.5642, 1.0294, 1.4236, 1.7660, 2.0697, 2.3437, 2.5941];
+
+/// The expected maximum of `n` independent standard normal values; linear in the logarithm between powers of two.
+fn expected_maximum(n: f64) -> f64 {
+    let doublings = n.max(1.0).log2().min((EXPECTED_MAXIMA.len() - 1) as f64);
+    let below = doublings.floor() as usize;
+    let above = (below + 1).min(EXPECTED_MAXIMA.len() - 1);
+    EXPECTED_MAXIMA[below] + (EXPECTED_MAXIMA[above] - EXPECTED_MAXIMA[below]) * doublings.fract()
 }
 
 /// One fused layer of experts for `m` tokens that visit `touched` distinct experts; `None` where the GPU has no

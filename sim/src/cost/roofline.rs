@@ -15,7 +15,8 @@
 //! ```
 //!
 //! A pipeline's stages do one step after the other: `Σ stages` is the whole model, plus the ways between them. Sliding
-//! layers read their window once per sequence, however short it is.
+//! layers read at most their window; which of the sequences are shorter is not known, so that all count as alike long. Recurrent layers read
+//! and write their state once per sequence.
 //!
 //! `m` is the number of tokens, rounded up to the next captured CUDA graph ([`graph_size`]); `rows` the sequences that
 //! need logits. All that depends on `m` or `rows` alone is computed once and kept; attention is affine in sums that a
@@ -30,6 +31,7 @@ mod layers;
 use super::comm::Comm;
 use super::forms::{self, DecodeAttention, HeadShape, PrefillAttention};
 use super::host::HostCost;
+use super::recurrence::Recurrence;
 use super::{Bound, Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, StepShape};
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
@@ -139,27 +141,54 @@ struct Attention {
     decode_launch: Parts,
     decode_seq: Parts,
     decode_context: Parts,
+    /// The same of the layers with a window, which attend to no more than that.
+    decode_near: Parts,
+    window: u64,
     prefill_launch: Parts,
     prefill_pair: Parts,
+    prefill_near_pair: Parts,
     prefill_token: Parts,
     prefill_past: Parts,
 }
 
 impl Attention {
-    fn new(model: &ModelSpec, decode: &DecodeAttention, prefill: &PrefillAttention) -> Attention {
-        let layers = f64::from(model.layers);
-        let (near, window) = model.sliding.map_or((0.0, 0.0), |s| (f64::from(s.layers), f64::from(s.window)));
-        let all_layers = |time: Bound| (time * layers).parts();
-        let far_layers = |time: Bound, time_near: Bound| (time * (layers - near) + time_near * near).parts();
-        let none = Bound::default();
+    fn new(
+        gpu: &GpuSpec,
+        model: &ModelSpec,
+        shard: &Shard,
+        decode: &DecodeAttention,
+        prefill: &PrefillAttention,
+    ) -> Attention {
+        let layers = f64::from(model.attention_layers());
+        let (near, window) = model.sliding.map_or((0.0, 0), |s| (f64::from(s.layers), u64::from(s.window)));
+        let state = model.recurrent.map_or_else(Recurrence::default, |one| Recurrence::new(gpu, one, shard.recurrent));
+        let recurrent = model.recurrent.map_or(0.0, |one| f64::from(one.layers));
+        let all = |time: Bound, recurrence: Bound| (time * layers + recurrence * recurrent).parts();
         Attention {
-            decode_launch: all_layers(decode.floor),
-            decode_seq: far_layers(decode.per_seq, decode.per_seq + decode.per_context * window),
-            decode_context: far_layers(decode.per_context, none),
-            prefill_launch: all_layers(prefill.floor),
-            prefill_pair: far_layers(prefill.per_pair, none),
-            prefill_token: far_layers(prefill.per_token, prefill.per_token + prefill.per_pair * (2.0 * window)),
-            prefill_past: far_layers(prefill.per_past, none),
+            decode_launch: all(decode.floor, state.decode_launch),
+            decode_seq: all(decode.per_seq, state.per_seq),
+            decode_context: (decode.per_context * (layers - near)).parts(),
+            decode_near: (decode.per_context * near).parts(),
+            window,
+            prefill_launch: all(prefill.floor, state.prefill_launch),
+            prefill_pair: (prefill.per_pair * (layers - near)).parts(),
+            prefill_near_pair: (prefill.per_pair * near).parts(),
+            prefill_token: all(prefill.per_token, state.per_token),
+            prefill_past: (prefill.per_past * (layers - near)).parts(),
+        }
+    }
+
+    /// Attended tokens in the layers with a window, of `seqs` sequences of alike length: the mean of what each attends to is at most this.
+    fn near(&self, seqs: u64, context: u64) -> u64 {
+        context.min(self.window.saturating_mul(seqs))
+    }
+
+    /// What depends on the context sum of a decode step: fixed part, per attended token, and below which sum that holds.
+    fn context(&self, seqs: u64, context: u64) -> (Parts, Parts, u64) {
+        let bend = self.window.saturating_mul(seqs);
+        match context < bend {
+            true => (Parts::default(), self.decode_context + self.decode_near, bend),
+            false => (self.decode_near * bend, self.decode_context, u64::MAX),
         }
     }
 }
@@ -167,20 +196,23 @@ impl Attention {
 /// Sums over the prompts of a step.
 struct Prompts {
     pairs: u64,
+    /// Pairs that a window leaves.
+    near_pairs: u64,
     tokens: u64,
     past: u64,
 }
 
 impl Prompts {
-    fn of(shape: &StepShape<'_>) -> Prompts {
-        let (mut pairs, mut tokens, mut past) = (0u64, 0u64, 0u64);
+    fn of(shape: &StepShape<'_>, window: u64) -> Prompts {
+        let (mut pairs, mut near_pairs, mut tokens, mut past) = (0u64, 0u64, 0u64, 0u64);
         for part in shape.prefill {
             let (new, present) = (u64::from(part.tokens), u64::from(part.past));
             pairs = pairs.saturating_add(new.saturating_mul(new + 2 * present));
+            near_pairs = near_pairs.saturating_add(new.saturating_mul((new + 2 * present).min(2 * window)));
             tokens += new;
             past += present;
         }
-        Prompts { pairs, tokens, past }
+        Prompts { pairs, near_pairs, tokens, past }
     }
 }
 
@@ -241,7 +273,7 @@ impl Roofline {
             comm,
             host,
             graph_padding: true,
-            attention: Attention::new(model, &decode, &prefill),
+            attention: Attention::new(gpu, model, &shard, &decode, &prefill),
             linear: vec![Cost(0); size],
             head: vec![Cost(0); size],
             linear_parts: Vec::new(),
@@ -299,9 +331,14 @@ impl Roofline {
         if shape.prefill.is_empty() {
             return Cost(0);
         }
-        let Attention { prefill_launch, prefill_pair, prefill_token, prefill_past, .. } = &self.attention;
-        let Prompts { pairs, tokens, past } = Prompts::of(shape);
-        prefill_launch.whole + prefill_pair.whole * pairs + prefill_token.whole * tokens + prefill_past.whole * past
+        let Attention { prefill_launch, prefill_pair, prefill_near_pair, prefill_token, prefill_past, window, .. } =
+            &self.attention;
+        let Prompts { pairs, near_pairs, tokens, past } = Prompts::of(shape, *window);
+        prefill_launch.whole
+            + prefill_pair.whole * pairs
+            + prefill_near_pair.whole * near_pairs
+            + prefill_token.whole * tokens
+            + prefill_past.whole * past
     }
 
     /// Parts of what depends on the number of tokens and of rows, and of drawing tokens.
@@ -337,33 +374,34 @@ impl CostModel for Roofline {
         let seqs = u64::from(shape.decode_seqs);
         let rows = seqs + u64::from(shape.prefill_ends);
         let shared = self.linear(shape.tokens()) + self.head(rows) + self.host.sampling(rows);
-        let decode = self.decode_base(seqs) + self.attention.decode_context.whole * shape.decode_context;
+        let near = self.attention.decode_near.whole * self.attention.near(seqs, shape.decode_context);
+        let decode = self.decode_base(seqs) + self.attention.decode_context.whole * shape.decode_context + near;
         StepCost {
             device: shared + decode + self.prefill_attention(shape),
             host: self.host.of(seqs + shape.prefill.len() as u64),
         }
     }
 
-    fn decode(&mut self, seqs: u32, _context: u64) -> DecodeCost {
+    fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
         let seqs = u64::from(seqs);
-        DecodeCost {
-            base: self.linear(seqs) + self.head(seqs) + self.host.sampling(seqs) + self.decode_base(seqs),
-            per_context: self.attention.decode_context.whole,
-            valid_below: u64::MAX,
-            host: self.host.of(seqs),
-        }
+        let (fixed, per_context, valid_below) = self.attention.context(seqs, context);
+        let base = self.linear(seqs) + self.head(seqs) + self.host.sampling(seqs) + self.decode_base(seqs);
+        DecodeCost { base: base + fixed.whole, per_context: per_context.whole, valid_below, host: self.host.of(seqs) }
     }
 
     fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
         let seqs = u64::from(shape.decode_seqs);
         let shared = self.shared_parts(shape.tokens(), seqs + u64::from(shape.prefill_ends));
-        let decode = self.decode_base_parts(seqs) + self.attention.decode_context * shape.decode_context;
+        let near = self.attention.decode_near * self.attention.near(seqs, shape.decode_context);
+        let decode = self.decode_base_parts(seqs) + self.attention.decode_context * shape.decode_context + near;
         if shape.prefill.is_empty() {
             return shared + decode;
         }
-        let Attention { prefill_launch, prefill_pair, prefill_token, prefill_past, .. } = self.attention;
-        let Prompts { pairs, tokens, past } = Prompts::of(shape);
-        shared + decode + prefill_launch + prefill_pair * pairs + prefill_token * tokens + prefill_past * past
+        let Attention { prefill_launch, prefill_pair, prefill_near_pair, prefill_token, prefill_past, window, .. } =
+            self.attention;
+        let Prompts { pairs, near_pairs, tokens, past } = Prompts::of(shape, window);
+        let prompts = prefill_launch + prefill_pair * pairs + prefill_near_pair * near_pairs;
+        shared + decode + prompts + prefill_token * tokens + prefill_past * past
     }
 
     fn step_in_parts(&mut self, shape: &StepShape<'_>) -> (StepCost, Parts) {
@@ -375,13 +413,15 @@ impl CostModel for Roofline {
     fn decode_in_parts(&mut self, seqs: u32, context: u64) -> (DecodeCost, DecodeParts) {
         let parts = self.decode_parts(seqs, context);
         let (base, per_context) = (parts.base.whole, parts.per_context.whole);
-        (DecodeCost { base, per_context, valid_below: u64::MAX, host: self.host.of(u64::from(seqs)) }, parts)
+        let (_, _, valid_below) = self.attention.context(u64::from(seqs), context);
+        (DecodeCost { base, per_context, valid_below, host: self.host.of(u64::from(seqs)) }, parts)
     }
 
-    fn decode_parts(&mut self, seqs: u32, _context: u64) -> DecodeParts {
+    fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
         let seqs = u64::from(seqs);
-        let base = self.shared_parts(seqs, seqs) + self.decode_base_parts(seqs);
-        DecodeParts { base, per_context: self.attention.decode_context }
+        let (fixed, per_context, _) = self.attention.context(seqs, context);
+        let base = self.shared_parts(seqs, seqs) + self.decode_base_parts(seqs) + fixed;
+        DecodeParts { base, per_context }
     }
 }
 

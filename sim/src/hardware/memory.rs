@@ -185,12 +185,16 @@ pub fn stage_weight_bytes(model: &ModelSpec, shard: &Shard, dtype: WeightDtype, 
     let hidden = u64::from(model.hidden);
     let attention = model.attention_weights_of(shard.heads, shard.kv_heads);
     let layer = |mlp: u64| dtype.outside_experts().bytes(attention + mlp) + 2 * model.layer_norm_weights();
+    // Recurrent layers have a recurrence where the others have attention. They are spread over all stages alike.
+    let recurrent =
+        u64::from(model.layers - model.attention_layers()) * u64::from(stage.layers) / u64::from(model.layers);
+    let of = |weights: u64| recurrent * dtype.outside_experts().bytes(weights);
+    let (instead, gone) = (of(model.recurrent_weights_of(shard.recurrent)), of(attention));
     let (layers, dense) = (u64::from(stage.layers), u64::from(stage.dense));
     let experts = layer(0) + model.expert_bytes_of(shard, dtype) + 2 * model.router_weights();
     let both = stage.first && stage.last && !model.tied_embeddings;
     let vocabularies = u64::from(stage.first || stage.last) + u64::from(both);
-    dense * layer(model.mlp_weights_of(shard.intermediate))
-        + (layers - dense) * experts
+    dense * layer(model.mlp_weights_of(shard.intermediate)) + (layers - dense) * experts + instead - gone
         + 2 * (vocabularies * u64::from(shard.vocab) * hidden + u64::from(stage.last) * hidden)
 }
 
@@ -201,7 +205,7 @@ pub fn kv_bytes_per_token(model: &ModelSpec, shard: &Shard, dtype: KvDtype) -> u
 
 /// Memory that is neither weights nor pool. Activations: the MLP's projections beside three copies of the residual stream, or what
 /// the sampler holds where that is larger; they are never alive together. Experts: every token's copies on the way in and out, which
-/// share their memory with the gate and up projections (vLLM's fused kernel).
+/// share their memory with the gate and up projections (vLLM's fused kernel). And the states of recurrent layers.
 pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &Layout) -> u64 {
     let inputs = u64::from(model.mlp_inputs());
     let dense = u64::from(shard.intermediate) * (inputs + 1);
@@ -215,12 +219,17 @@ pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &L
     let drawn = layout.max_seqs.min(layout.max_batched_tokens);
     let per_word = if layout.rule == PoolRule::Logits { 6 } else { SAMPLER_BYTES };
     let sampler = u64::from(drawn) * u64::from(model.vocab) * per_word;
+    // Every sequence that may run has its state, from the memory that is the pool's otherwise.
+    let states = model.recurrent.map_or(0, |recurrent| {
+        let one = u64::from(recurrent.layers) * recurrent.bytes_per_sequence(shard.recurrent);
+        u64::from(layout.max_seqs) * one / u64::from(layout.stages.max(1))
+    });
     let communication = match (layout.tensor_parallel * layout.stages > 1, gpu.has_nvlink()) {
         (false, _) => 0,
         (true, true) => COMMUNICATION_BYTES,
         (true, false) => COMMUNICATION_BYTES + PCIE_BYTES,
     };
-    LIBRARY_BYTES + communication + activations.max(sampler)
+    LIBRARY_BYTES + communication + activations.max(sampler) + states
 }
 
 /// The memory of a GPU of the stage with the fewest blocks: every stage has as many.

@@ -2,6 +2,7 @@
 //! attention; dense MLPs or experts; biases left out (below 0.05 % of the weights wherever there are any).
 
 mod bits;
+mod recurrent;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use crate::hardware::gpu::Origin;
 use crate::hardware::parallel::Exchange;
 
 pub use bits::WeightBits;
+pub use recurrent::RecurrentSpec;
 
 /// How the matrices of the layers are stored and multiplied. Embedding, head and norms stay bf16, as in the usual
 /// quantised checkpoints.
@@ -150,6 +152,12 @@ pub struct ModelSpec {
     /// Layers that attend only to the last few tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding: Option<SlidingSpec>,
+    /// Layers with a state of fixed size in place of attention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recurrent: Option<RecurrentSpec>,
+    /// Whether attention gates its output, so that queries are projected twice as wide (Qwen3-Next, Qwen3.5).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_gate: bool,
     /// Where the shape comes from.
     pub origin: Origin,
 }
@@ -328,6 +336,8 @@ pub struct Shard {
     pub expert_intermediate: u32,
     /// Width of one shared expert.
     pub shared_intermediate: u32,
+    /// Heads of recurrent layers; 0 without such layers.
+    pub recurrent: u32,
     /// Rows of the embedding and head matrices.
     pub vocab: u32,
 }
@@ -382,6 +392,12 @@ impl ModelSpec {
                 ));
             }
         }
+        if let Some(what) = self.recurrent.and_then(|recurrent| recurrent.misfit(self.layers)) {
+            return Some(what);
+        }
+        if self.recurrent.is_some() && (self.sliding.is_some() || self.mla.is_some()) {
+            return Some("recurrent layers with `sliding` or `mla` are not modelled".to_owned());
+        }
         match self.sliding {
             Some(sliding) if sliding.window == 0 || sliding.layers > self.layers => {
                 Some("sliding layers need a window and cannot be more than there are layers".to_owned())
@@ -434,6 +450,7 @@ impl ModelSpec {
             experts,
             expert_intermediate: expert,
             shared_intermediate: shared,
+            recurrent: self.recurrent.map_or(Ok(0), |recurrent| share("recurrent.heads", recurrent.heads))?,
             vocab: self.vocab.div_ceil(tensor_parallel),
         })
     }
@@ -445,7 +462,13 @@ impl ModelSpec {
 
     /// Layers with a dense MLP.
     pub fn dense_layers(&self) -> u32 {
-        self.moe.map_or(self.layers, |moe| moe.dense_layers)
+        let without = self.recurrent.map_or(0, |recurrent| recurrent.without_mlp);
+        self.moe.map_or(self.layers - without, |moe| moe.dense_layers)
+    }
+
+    /// Layers with attention, of any kind.
+    pub fn attention_layers(&self) -> u32 {
+        self.layers - self.recurrent.map_or(0, |recurrent| recurrent.layers)
     }
 
     /// Weights in the matrices of the attention of one layer.
@@ -467,7 +490,8 @@ impl ModelSpec {
         let heads = u64::from(heads);
         let Some(mla) = self.mla else {
             let (head_dim, kv_heads) = (u64::from(self.head_dim), u64::from(kv_heads));
-            return vec![((heads + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim)];
+            let queries = if self.output_gate { 2 * heads } else { heads };
+            return vec![((queries + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim)];
         };
         let query = heads * u64::from(mla.qk_head_dim());
         let (latent, stored) = (u64::from(mla.kv_lora_rank), u64::from(mla.stored()));
@@ -507,8 +531,19 @@ impl ModelSpec {
 
     /// Layers that keep the KV of the whole sequence. Where all slide, all count: the pool has to hold their windows.
     pub fn whole_layers(&self) -> u32 {
-        let near = self.sliding.map_or(0, |sliding| sliding.layers);
-        if near < self.layers { self.layers - near } else { self.layers }
+        let (near, attention) = (self.sliding.map_or(0, |sliding| sliding.layers), self.attention_layers());
+        if near < attention { attention - near } else { attention }
+    }
+
+    /// Weights of the recurrence of one layer, for so many of its heads.
+    pub(crate) fn recurrent_weights_of(&self, heads: u32) -> u64 {
+        self.recurrent.map_or(0, |recurrent| recurrent.weights(self.hidden, heads))
+    }
+
+    /// Weights in the mixers of all layers: attention or recurrence.
+    fn mixer_weights(&self) -> u64 {
+        let recurrent = self.recurrent.map_or(0, |one| u64::from(one.layers) * self.recurrent_weights_of(one.heads));
+        u64::from(self.attention_layers()) * self.attention_weights() + recurrent
     }
 
     /// Weights of the router of one layer, copied to every GPU and always bf16; 0 without experts.
@@ -519,7 +554,7 @@ impl ModelSpec {
     /// Weights in the matrices of all layers, routers excepted.
     pub fn matrix_weights(&self) -> u64 {
         let (layers, dense) = (u64::from(self.layers), u64::from(self.dense_layers()));
-        layers * self.attention_weights() + dense * self.mlp_weights() + (layers - dense) * self.expert_weights()
+        self.mixer_weights() + dense * self.mlp_weights() + (layers - dense) * self.expert_weights()
     }
 
     /// Weights in matrices of the layers that one token passes through.
@@ -528,7 +563,7 @@ impl ModelSpec {
         let visited = self.moe.map_or(0, |moe| {
             u64::from(moe.experts_per_token + moe.shared_experts) * self.mlp_weights_of(moe.expert_intermediate)
         });
-        layers * self.attention_weights() + dense * self.mlp_weights() + (layers - dense) * visited
+        self.mixer_weights() + dense * self.mlp_weights() + (layers - dense) * visited
     }
 
     /// Weights of the norms of one layer.

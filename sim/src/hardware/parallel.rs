@@ -16,8 +16,8 @@ use crate::hardware::server::Topology;
 pub struct ExpertParallel {
     /// How tokens and experts meet.
     pub exchange: Exchange,
-    /// Rows of the busiest GPU ÷ the mean over the group, at least 1: a step waits for the busiest. 1 is perfect
-    /// balance; AIConfigurator's tables of skewed routing (power law 1.2) come out with 1.5 on 2, 2 on 4 and 3 on 8 GPUs
+    /// Rows of the busiest GPU ÷ the mean over the group, at least 1: a step waits for the busiest. 1 is a router that
+    /// likes all experts alike, where only chance makes one GPU busier than another, which is charged in any case; AIConfigurator's tables of skewed routing (power law 1.2) come out with 1.5 on 2, 2 on 4 and 3 on 8 GPUs
     /// (Hopper, large batches: error 3 to 6 % at the median; B200 13 to 28 %).
     pub imbalance: f64,
 }

@@ -139,6 +139,8 @@ pub struct StepWork {
     /// Layers that attend to everything, and those with a window of `window` tokens.
     far: u64,
     near: u64,
+    /// Bytes of state that a decoding sequence reads and writes, all layers.
+    state: u64,
     window: u64,
 }
 
@@ -172,7 +174,9 @@ impl StepWork {
             },
         );
         let near = model.sliding.map_or(0, |sliding| u64::from(sliding.layers));
-        let attention = u64::from(model.layers) * model.attention_weights_of(shard.heads, shard.kv_heads);
+        let attention = u64::from(model.attention_layers()) * model.attention_weights_of(shard.heads, shard.kv_heads);
+        let recurrent = u64::from(model.layers - model.attention_layers());
+        let attention = attention + recurrent * model.recurrent_weights_of(shard.recurrent);
         let mlp = u64::from(model.dense_layers()) * model.mlp_weights_of(shard.intermediate);
         Ok(StepWork {
             outside: 2 * (attention + mlp),
@@ -187,8 +191,10 @@ impl StepWork {
             prefill_pair,
             remade,
             slot: model.stored_per_token(shard.kv_heads) * kv.bytes(),
-            far: u64::from(model.layers) - near,
+            far: u64::from(model.attention_layers()) - near,
             near,
+            // A step reads and writes the state of every sequence.
+            state: model.recurrent.map_or(0, |one| 2 * u64::from(one.layers) * one.bytes_per_sequence(shard.recurrent)),
             window: model.sliding.map_or(0, |sliding| u64::from(sliding.window)),
             model: model.clone(),
             shard,
@@ -261,7 +267,7 @@ impl StepWork {
     /// sequence.
     fn decoded(&self, seqs: u64) -> Work {
         let windows = self.near * self.window;
-        let written = self.slot * u64::from(self.model.layers);
+        let written = self.slot * u64::from(self.model.attention_layers()) + self.state;
         let each =
             Work { bf16_flops: self.decode_pair * windows, kv_bytes: self.slot * windows + written, ..Work::default() };
         each * seqs

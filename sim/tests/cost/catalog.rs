@@ -3,7 +3,7 @@
 use overbook_sim::hardware::gpu::{GpuSpec, OriginKind};
 use overbook_sim::hardware::model::{KvDtype, ModelError, WeightDtype};
 
-use crate::{GPUS, INFERRED, MODELS, MOE_MODELS, PCIE, gpu, model};
+use crate::{GPUS, HYBRID_MODELS, INFERRED, MODELS, MOE_MODELS, PCIE, gpu, model};
 
 fn entries(folder: &str) -> Vec<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/catalog").join(folder);
@@ -24,7 +24,7 @@ fn these_tests_know_every_entry() {
     };
     assert_eq!(entries("gpus"), sorted(&[&GPUS[..], &PCIE, &INFERRED].concat()));
     // The last two are our own: what the engine runs without a download.
-    assert_eq!(entries("models"), sorted(&[&MODELS[..], &MOE_MODELS, &["small", "tiny"]].concat()));
+    assert_eq!(entries("models"), sorted(&[&MODELS[..], &MOE_MODELS, &HYBRID_MODELS, &["small", "tiny"]].concat()));
 }
 
 /// Memory [MiB], SMs and L2 [MiB] as `torch.cuda.get_device_properties` prints them in public logs (drivers reserve up to
@@ -87,6 +87,8 @@ fn models_have_the_published_number_of_parameters() {
         ("mixtral-8x7b", 46_702_792_704),
         ("qwen3-30b-a3b", 30_532_122_624),
         ("qwen3-235b-a22b", 235_093_634_560),
+        ("qwen3-coder-30b-a3b", 30_532_122_624),
+        ("qwen3-coder-480b-a35b", 480_154_875_392),
         ("deepseek-v2-lite", 15_706_484_224),
     ];
     for (name, parameters) in published {
@@ -109,7 +111,22 @@ fn models_have_the_published_number_of_parameters() {
         let error = model(name).parameters() as f64 / parameters - 1.0;
         assert!((-share..=0.0).contains(&error), "{name}: {error:e}");
     }
-    assert_eq!(published.len() + 8, MODELS.len() + MOE_MODELS.len());
+    // As the model cards state them, in billions, without vision and multi-token prediction.
+    let stated = [
+        ("gemma-3-12b", 11.77),
+        ("gemma-3-27b", 27.01),
+        ("llama-4-scout", 107.8),
+        ("minimax-m2.5", 228.7),
+        ("nemotron-nano-9b-v2", 8.89),
+        ("nemotron-nano-12b-v2", 12.31),
+        ("qwen3.5-397b-a17b", 397.0),
+    ];
+    for (name, billions) in stated {
+        let (spec, share) = (model(name), 2e-3);
+        assert!((spec.parameters() as f64 / 1e9 / billions - 1.0).abs() < share, "{name}: {}", spec.parameters());
+        assert_eq!(spec.validate(), Ok(()));
+    }
+    assert_eq!(published.len() + stated.len() + 8, MODELS.len() + MOE_MODELS.len() + HYBRID_MODELS.len());
     let mut untied = model("qwen3-0.6b");
     untied.tied_embeddings = false;
     assert_eq!(untied.parameters(), 751_632_384);
@@ -126,6 +143,10 @@ fn one_token_passes_through_the_published_share_of_the_weights() {
         ("gpt-oss-120b", 5.1, 1),
         ("deepseek-v2-lite", 2.4, 1),
         ("deepseek-v3", 37.0, 1),
+        ("llama-4-scout", 17.0, 2),
+        ("minimax-m2.5", 10.0, 1),
+        ("qwen3-coder-480b-a35b", 35.0, 2),
+        ("qwen3.5-397b-a17b", 17.0, 2),
     ] {
         let spec = model(name);
         let active = spec.active_parameters() - (2 - embeddings) * spec.embedding_weights();

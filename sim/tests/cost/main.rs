@@ -8,6 +8,7 @@
 
 mod catalog;
 mod experts;
+mod hybrid;
 mod kernels;
 mod memory;
 mod parallel;
@@ -60,15 +61,22 @@ pub const MODELS: [&str; 26] = [
     "qwen3-8b",
 ];
 /// Models with experts.
-pub const MOE_MODELS: [&str; 7] = [
+pub const MOE_MODELS: [&str; 11] = [
     "deepseek-v2-lite",
     "deepseek-v3",
     "gpt-oss-120b",
     "gpt-oss-20b",
+    "llama-4-scout",
+    "minimax-m2.5",
     "mixtral-8x7b",
     "qwen3-235b-a22b",
     "qwen3-30b-a3b",
+    "qwen3-coder-30b-a3b",
+    "qwen3-coder-480b-a35b",
 ];
+/// Models some of whose layers see a window, or keep a state instead of keys and values.
+pub const HYBRID_MODELS: [&str; 5] =
+    ["gemma-3-12b", "gemma-3-27b", "nemotron-nano-12b-v2", "nemotron-nano-9b-v2", "qwen3.5-397b-a17b"];
 
 fn read(folder: &str, name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios/catalog").join(folder);

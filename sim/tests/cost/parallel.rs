@@ -397,3 +397,46 @@ whole_files!(
     links_are_predicted_as_well_as_a_line_can,
     collectives_across_servers_have_the_right_size,
 );
+
+/// Which experts a token visits is drawn: the busiest of eight GPUs has 1.42 standard deviations more than the mean, in expectation.
+#[test]
+fn chance_alone_makes_one_gpu_busier() {
+    let moe = model("qwen3-235b-a22b").moe.unwrap();
+    let spread = Some(ExpertParallel::default());
+    for (gpus, z) in [(2_u32, 0.5642), (4, 1.0294), (8, 1.4236)] {
+        let held = moe.experts / gpus;
+        let share = |tokens| {
+            let of = |share: fn(_, _, _, _, _) -> ExpertShare| share(moe, held, spread, f64::from(gpus), tokens);
+            (of(ExpertShare::of), of(ExpertShare::busiest))
+        };
+        let (mean, most) = share(8);
+        let wanted = mean.own + z * (mean.own * (1.0 - 1.0 / f64::from(gpus))).sqrt();
+        assert!((most.own - wanted).abs() < 1e-9 && most.own + most.elsewhere == 64.0, "{gpus}: {most:?}");
+        let drawn = draws(moe.experts, moe.experts_per_token, gpus, 8);
+        assert!((most.touched / drawn - 1.0).abs() < 0.06, "{gpus}: {} of {drawn}", most.touched);
+        let (mean, most) = share(4096);
+        assert!((most.touched - f64::from(held)).abs() < 1e-6 && most.own < 1.05 * mean.own, "{gpus}: {most:?}");
+    }
+}
+
+/// Distinct experts of the busiest GPU when every token draws its own, mean of many draws.
+fn draws(experts: u32, per_token: u32, gpus: u32, tokens: u32) -> f64 {
+    let (mut draw, rounds) = (Draw(11), 4000);
+    let mut sum = 0;
+    for _ in 0..rounds {
+        let mut touched = vec![false; experts as usize];
+        for _ in 0..tokens {
+            let mut own = Vec::new();
+            while own.len() < per_token as usize {
+                let one = draw.uniform(0, u64::from(experts - 1)) as usize;
+                if !own.contains(&one) {
+                    own.push(one);
+                }
+            }
+            own.into_iter().for_each(|one| touched[one] = true);
+        }
+        let of = |part: &[bool]| part.iter().filter(|touched| **touched).count();
+        sum += touched.chunks((experts / gpus) as usize).map(of).max().unwrap();
+    }
+    sum as f64 / f64::from(rounds)
+}

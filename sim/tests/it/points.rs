@@ -41,6 +41,8 @@ pub fn device() -> DeviceSpec {
         moe: None,
         mla: None,
         sliding: None,
+        recurrent: None,
+        output_gate: false,
         origin: origin(),
     };
     DeviceSpec {

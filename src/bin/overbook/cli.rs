@@ -507,6 +507,9 @@ pub(crate) struct ValidateArgs {
     /// Set a value in the scenario of every run, e.g. `--set engine.host.base=1ms`; may be given several times.
     #[arg(long, alias = "change", value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Make prompts so many times as long, in runs that name a data set and not their lengths: shows what hangs on that assumption.
+    #[arg(long, value_name = "TIMES", requires = "measured")]
+    pub(crate) prompts: Option<f64>,
     /// File with the ids of runs that constants are fitted on, one a line (`ID first third`: on that part of its arrivals): their
     /// errors are distinguished.
     #[arg(long, value_name = "FILE")]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use overbook::TOOL;
-use overbook::validation::{Judged, Simulated, Terms, Training, fit, judge};
+use overbook::validation::{ASSUMED_LENGTHS, Judged, Simulated, Terms, Training, fit, judge};
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
@@ -28,6 +28,11 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
     };
     let changes = changes(&args.set)?;
+    if let Some(times) = args.prompts.filter(|times| !(0.01..=100.0).contains(times)) {
+        return Err(Failure::Input(format!(
+            "--prompts {times}: expected a number between 0.01 and 100, e.g. --prompts 0.5"
+        )));
+    }
     let all = MeasuredRun::read(measured).map_err(Failure::input)?;
     let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
     let mut runs = all.clone();
@@ -48,7 +53,8 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, Some(given)) => given,
         (None, None) => Constants::embedded(),
     };
-    let terms = Terms { constants, changes, training: training.as_deref(), all: &all };
+    let terms =
+        Terms { constants, changes, prompts: args.prompts.unwrap_or(1.0), training: training.as_deref(), all: &all };
     let mut validation = Validation { tool: TOOL.to_owned(), command: command(args), ..Validation::default() };
     let table = fitted.as_ref().map(|fitted| fitted.table.clone());
     validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
@@ -58,9 +64,9 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
             Judged::Run(simulated) => {
                 let Simulated { run, rest, case, scenario } = *simulated;
                 scenarios.push((run.id.clone(), scenario));
-                // What was fitted on confirms nothing.
-                let held_out = run.training != Some(true);
-                cases.extend(run.distance().filter(|_| held_out).map(|distance| (case, distance)));
+                // What was fitted on confirms nothing, nor does a run whose lengths are assumed.
+                let confirms = run.training != Some(true) && !run.quality.ends_with(ASSUMED_LENGTHS);
+                cases.extend(run.distance().filter(|_| confirms).map(|distance| (case, distance)));
                 validation.runs.push(run);
                 validation.runs.extend(rest);
             }
@@ -172,6 +178,7 @@ fn command(args: &ValidateArgs) -> String {
     {
         words.extend(values.iter().map(|value| format!("{flag} {}", quote(Path::new(value)))));
     }
+    words.extend(args.prompts.iter().map(|times| format!("--prompts {times}")));
     words.extend(args.training.iter().map(|path| format!("--training {}", quote(path))));
     words.extend(args.constants.iter().map(|path| format!("--constants {}", quote(path))));
     words.extend(args.fit.then(|| "--fit".to_owned()));

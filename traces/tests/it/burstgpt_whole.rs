@@ -24,7 +24,15 @@ fn built_in(from_hour: u32, hours: u32) -> GenerateSpec {
     let arrivals =
         ArrivalSpec::Burstgpt { mean_rate: None, from_hour, hours: hours_played, shape: BURSTGPT_SHAPE, failures };
     let duration = Some(Duration(Span(u64::from(hours) * HOUR)));
-    GenerateSpec { arrivals, lengths: LengthSpec::Burstgpt, sessions: None, repeats: None, requests: None, duration }
+    GenerateSpec {
+        arrivals,
+        lengths: LengthSpec::Burstgpt,
+        sessions: None,
+        repeats: None,
+        transcripts: None,
+        requests: None,
+        duration,
+    }
 }
 
 /// Rows of a CSV file by column name.
@@ -181,6 +189,7 @@ fn a_mean_rate_scales_the_hours() {
             duration: None,
             sessions: None,
             repeats: None,
+            transcripts: None,
         }
     };
     // Wraps around the end of the trace, and starts over.

@@ -64,6 +64,7 @@ fn known_processes() {
             duration: None,
             sessions: None,
             repeats: None,
+            transcripts: None,
         };
         burstiness(&mut *spec.open(1).expect("opens")).expect("generates")
     };

@@ -121,6 +121,7 @@ fn a_generator_is_written_as_it_would_be_simulated() {
         duration: None,
         sessions: None,
         repeats: None,
+        transcripts: None,
     };
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("t.parquet");

@@ -44,6 +44,7 @@ fn generated(arrivals: ArrivalSpec, duration: Span) -> GenerateSpec {
         lengths: classes(),
         sessions: None,
         repeats: None,
+        transcripts: None,
         requests: None,
         duration: Some(Duration(duration)),
     }
@@ -224,7 +225,15 @@ fn sessions_are_recovered() {
     }]);
     let arrivals = ArrivalSpec::Poisson { rate: Rate(2.0) };
     let duration = Some(Duration(Span(4 * HOUR.0)));
-    let spec = GenerateSpec { arrivals, lengths, sessions: Some(sessions), repeats: None, requests: None, duration };
+    let spec = GenerateSpec {
+        arrivals,
+        lengths,
+        sessions: Some(sessions),
+        repeats: None,
+        transcripts: None,
+        requests: None,
+        duration,
+    };
     let frame = frame(&spec, 3);
     let fit = TraceFit::of(&frame, HOUR).expect("fits");
     let found = fit.sessions.as_ref().expect("sessions");

@@ -13,7 +13,7 @@ const SECOND: u64 = 1_000_000_000;
 
 fn spec(arrivals: ArrivalSpec) -> GenerateSpec {
     let lengths = LengthSpec::Fixed { prompt: 100, output: 10 };
-    GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None, repeats: None }
+    GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None, repeats: None, transcripts: None }
 }
 
 fn requests(arrivals: ArrivalSpec, requests: u64, seed: u64) -> Vec<Arrival> {
@@ -273,7 +273,15 @@ fn all_problems_of_a_specification() {
         "requests",
     ];
     assert_eq!(
-        paths(&GenerateSpec { arrivals, lengths, requests: None, duration: None, sessions: None, repeats: None }),
+        paths(&GenerateSpec {
+            arrivals,
+            lengths,
+            requests: None,
+            duration: None,
+            sessions: None,
+            repeats: None,
+            transcripts: None
+        }),
         expected
     );
     let zero = GenerateSpec {

@@ -204,6 +204,7 @@ fn generated_sessions_have_their_numbers() {
         lengths: LengthSpec::Fixed { prompt: 100, output: 40 },
         sessions: Some(SessionSpec::default()),
         repeats: None,
+        transcripts: None,
         requests: Some(5_000),
         duration: None,
     };

@@ -21,7 +21,13 @@ impl Roofline {
         // Embedding: gather and write one row per token, sum over the shards. Final norm: read both streams, write one.
         let ends = small_kernel(&self.gpu, 2.0 * hidden_bytes) + small_kernel(&self.gpu, 3.0 * hidden_bytes);
         let stages = Bound::link(self.comm.stages_us(hidden_bytes));
-        shared * layers + mlp * dense + (experts + exchange) * (layers - dense) + ends + all_reduce + stages
+        shared * layers
+            + mlp * dense
+            + (experts + exchange) * (layers - dense)
+            + ends
+            + all_reduce
+            + stages
+            + self.recurrent_instead(m, all_reduce)
     }
 
     /// Whether tokens travel to their experts.
@@ -41,6 +47,17 @@ impl Roofline {
     fn attention_matmuls(&self, m: u64) -> Bound {
         let matrices = self.model.attention_matrices(self.shard.heads, self.shard.kv_heads);
         matrices.into_iter().map(|(n, k)| self.matmul(self.weights.outside_experts(), m, n, k)).sum()
+    }
+
+    /// What recurrent layers have more than the attention that stands in their place otherwise, and layers without an MLP less.
+    fn recurrent_instead(&self, m: u64, all_reduce: Bound) -> Bound {
+        let Some(recurrent) = self.model.recurrent else { return Bound::default() };
+        let matrices = recurrent.matrices(self.model.hidden, self.shard.recurrent);
+        let own: Bound = matrices.into_iter().map(|(n, k)| self.matmul(self.weights.outside_experts(), m, n, k)).sum();
+        // One sum over the group and one norm.
+        let norm = small_kernel(&self.gpu, 8.0 * m as f64 * f64::from(self.model.hidden));
+        (own - self.attention_matmuls(m)) * f64::from(recurrent.layers)
+            - (all_reduce + norm) * f64::from(recurrent.without_mlp)
     }
 
     /// A dense MLP of that width: two matrix products and the activation between them.
@@ -73,7 +90,7 @@ impl Roofline {
 
     /// What the busiest GPU of the group computes of a layer's experts.
     fn expert_share(&self, m: u64, moe: MoeSpec) -> ExpertShare {
-        ExpertShare::of(moe, self.shard.experts, self.experts, self.comm.gpus(), m)
+        ExpertShare::busiest(moe, self.shard.experts, self.experts, self.comm.gpus(), m)
     }
 
     /// Two norms with residual (four streams each), rotary embedding in place, and norms of queries and keys where the
