@@ -89,6 +89,36 @@ impl ExpertShare {
     }
 }
 
+/// Mean of the largest of so many independent draws from a standard normal distribution, by the logarithm to base 2 of how many.
+const LARGEST: [f64; 7] = [0.0, 0.5642, 1.0294, 1.4236, 1.7660, 2.0697, 2.3508];
+
+/// The same for any number up to 64; between powers of two straight lines.
+fn largest_of(draws: f64) -> f64 {
+    let at = draws.max(1.0).log2().min(LARGEST.len() as f64 - 1.0);
+    let below = (at as usize).min(LARGEST.len() - 2);
+    LARGEST[below] + (LARGEST[below + 1] - LARGEST[below]) * (at - below as f64)
+}
+
+impl ExpertShare {
+    /// The same where routing is random and every expert as likely: of few tokens some GPU gets more than its share, and a layer waits
+    /// for it. `held`: experts of a GPU. A stated imbalance that is larger stands.
+    #[must_use]
+    pub fn by_chance(self, moe: MoeSpec, held: u32, gpus: f64, tokens: u64) -> ExpertShare {
+        let (experts, each) = (f64::from(moe.experts), f64::from(moe.experts_per_token));
+        let pairs = tokens as f64 * each;
+        // Draws without replacement: each token's among the experts, and those touched among all.
+        let busiest = |drawn: f64, of_each: f64| {
+            let spread = drawn / gpus * (1.0 - 1.0 / gpus) * ((experts - of_each) / (experts - 1.0).max(1.0)).max(0.0);
+            drawn / gpus + largest_of(gpus) * spread.sqrt()
+        };
+        let own = self.own.max(busiest(pairs, each)).min(pairs);
+        let visited = moe.touched(tokens as f64);
+        let touched = self.touched.max(busiest(visited, visited)).min(f64::from(held)).min(own);
+        let elsewhere = if self.elsewhere > 0.0 { pairs - own } else { 0.0 };
+        ExpertShare { own, elsewhere, touched, spread: self.spread }
+    }
+}
+
 /// One fused layer of experts for `m` tokens that visit `touched` distinct experts; `None` where the GPU has no
 /// constants for the dtype.
 ///
