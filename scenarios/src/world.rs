@@ -77,21 +77,25 @@ pub enum WorldError {
     },
     /// The pool is smaller than one request may be.
     #[error(
-        "`max_model_len` is {max_model_len} tokens, the KV pool of a replica holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
+        "`max_model_len` is {max_model_len} tokens, the KV pool of a {of} holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
     )]
     Pool {
         /// Tokens of one request at most.
         max_model_len: u32,
+        /// Whose pool it is: a replica's, or a rank's.
+        of: &'static str,
         /// Tokens of the pool.
         pool: u64,
     },
     /// The pool is smaller than the model's context, which the scenario leaves to be the longest sequence.
     #[error(
-        "vLLM does not start: the longest sequence is the model's context of {context} tokens, and the KV pool of a replica holds {pool}; set `engine.max_model_len: auto` or to at most {pool}, or give the pool more memory (tensor_parallel, kv: fp8)"
+        "vLLM does not start: the longest sequence is the model's context of {context} tokens, and the KV pool of a {of} holds {pool}; set `engine.max_model_len: auto` or to at most {pool}, or give the pool more memory (tensor_parallel, kv: fp8)"
     )]
     Context {
         /// The model's context [tokens].
         context: u32,
+        /// Whose pool it is: a replica's, or a rank's.
+        of: &'static str,
         /// Tokens of the pool.
         pool: u64,
     },
@@ -167,6 +171,7 @@ impl Point {
             (plan.blocks * ranks, PoolOrigin::Memory(plan))
         };
         // A request lives on one rank, whose pool is its share of all.
+        let of = if ranks > 1 { "rank" } else { "replica" };
         let pool = blocks / ranks * u64::from(engine.block_tokens);
         let needs = self.scenario.scheduler.needs();
         let retention = self.retention()?.map_or(Keep::ALL, RetentionSpec::keep);
@@ -176,11 +181,11 @@ impl Point {
         let held = if fits(self.model.context) { self.model.context } else { u32::try_from(pool).unwrap_or(u32::MAX) };
         let max_model_len = match engine.max_model_len {
             Some(MaxModelLen::Tokens(len)) if !fits(len) => {
-                return Err(WorldError::Pool { max_model_len: len, pool });
+                return Err(WorldError::Pool { max_model_len: len, of, pool });
             }
             Some(MaxModelLen::Tokens(len)) => len,
             None if held < self.model.context && engine.kv_tokens.is_none() && self.starts_whole() => {
-                return Err(WorldError::Context { context: self.model.context, pool });
+                return Err(WorldError::Context { context: self.model.context, of, pool });
             }
             Some(MaxModelLen::Auto) | None => held,
         };

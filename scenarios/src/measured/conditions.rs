@@ -1,6 +1,7 @@
 //! From a run's conditions to a scenario that has them.
 
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
+use overbook_sim::hardware::parallel::ExpertParallel;
 
 use super::engine::{self, Engine};
 use super::gap::Gap;
@@ -42,21 +43,17 @@ impl MeasuredRun {
         if !self.text("spec_decode").is_empty() {
             return Err(Gap("speculative decoding".to_owned()));
         }
-        for (column, what) in [
-            ("pp", "a pipeline with several steps in flight"),
-            ("dp", "data-parallel attention"),
-            ("ep", "this engine's spread of experts"),
-        ] {
-            if self.number(column).is_some_and(|n| n > 1.0) {
-                return Err(Gap(what.to_owned()));
-            }
+        if self.number("pp").is_some_and(|stages| stages > 1.0) {
+            return Err(Gap("a pipeline with several steps in flight".to_owned()));
         }
         let served = engine::engine(self, gpu, &mut notes)?;
+        let fleet = self.layout(model, &served, &mut notes)?;
+        let served = served.of_ranks(fleet.dp_attention);
         let client_time = constants.client_time(self);
-        let engine = EngineSpec {
-            host: Some(constants.host(self, model, &served, &mut notes)),
-            ..self.engine(&served, model, client_time.is_some(), &mut notes)?
-        };
+        let host = Some(constants.host(self, model, &served, &mut notes));
+        let mut engine = EngineSpec { host, ..self.engine(&served, model, client_time.is_some(), &mut notes)? };
+        // Engines state the pool of one rank.
+        engine.kv_tokens = engine.kv_tokens.map(|tokens| tokens * u64::from(fleet.dp_attention));
         let scenario = Scenario {
             version: VERSION,
             name: self.id().to_owned(),
@@ -71,10 +68,7 @@ impl MeasuredRun {
             workload: WorkloadSpec { client_time, ..requests.workload },
             model: ModelChoice::Named(model.to_owned()),
             gpu: gpu.to_owned(),
-            fleet: FleetSpec {
-                tensor_parallel: self.whole("tp").and_then(|tp| u32::try_from(tp).ok()).unwrap_or(1),
-                ..FleetSpec::default()
-            },
+            fleet,
             engine,
             scheduler: served.into(),
             power: None,
@@ -86,6 +80,32 @@ impl MeasuredRun {
             expect: Vec::new(),
         };
         Ok(Imitation { scenario, assumptions: notes, steady: requests.steady })
+    }
+
+    /// GPUs of a replica and how they share a model. vLLM's `dp` ranks of a model with experts step together, as one group.
+    fn layout(&self, model: &str, served: &Engine, notes: &mut Vec<String>) -> Result<FleetSpec, Gap> {
+        let size = |column: &str| self.whole(column).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+        let (tensor, ranks, spread) = (size("tp"), size("dp"), size("ep") > 1);
+        let fleet = FleetSpec { tensor_parallel: tensor, ..FleetSpec::default() };
+        if ranks == 1 && !spread {
+            return Ok(fleet);
+        }
+        if !matches!(served, Engine::Vllm(_)) {
+            let what = if ranks > 1 { "data-parallel attention" } else { "this engine's spread of experts" };
+            return Err(Gap(what.to_owned()));
+        }
+        let gpus = tensor.saturating_mul(ranks);
+        if self.whole("n_gpus").is_some_and(|n| n != u64::from(gpus)) {
+            return Err(Gap(format!("attention on {tensor} x {ranks} of its {} GPUs", self.text("n_gpus"))));
+        }
+        if Catalog::embedded().model(model).is_ok_and(|spec| spec.moe.is_none()) {
+            return Ok(FleetSpec { replicas: ranks, ..fleet });
+        }
+        if ranks > 1 {
+            notes.push(format!("its {ranks} ranks are taken as evenly loaded; limits not stated are those of each"));
+        }
+        let expert_parallel = spread.then(ExpertParallel::default);
+        Ok(FleetSpec { tensor_parallel: gpus, dp_attention: ranks, expert_parallel, ..fleet })
     }
 
     fn engine(

@@ -10,7 +10,7 @@ use overbook_test_groups::{in_clone, whole, whole_files};
 
 const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
 kv_tokens,kv_block_size,scheduler,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
-ttft_p99_ms,spec_decode,has_requests";
+ttft_p99_ms,spec_decode,has_requests,tp,dp,ep,n_gpus";
 
 /// A run of vLLM; `changes` replaces cells.
 fn run(changes: &[(&str, &str)]) -> Result<Imitation, Gap> {
@@ -109,6 +109,26 @@ fn drawing_tokens_takes_time_where_the_client_leaves_it_to_the_server() {
     assert_eq!(sampling(&[bench]), (drawn * 128.256).round() as u64);
     assert_eq!(sampling(&[bench, ("engine_version", "0.6.3")]), 0, "it stated temperature 0 then");
     assert_eq!(sampling(&[bench, ("output_spec", "64, temperature 0, ignore_eos")]), 0);
+}
+
+#[test]
+fn ranks_and_experts_are_those_of_the_run() {
+    let moe = ("model", "Qwen/Qwen3-30B-A3B");
+    let ranks = [("tp", "2"), ("dp", "4"), ("ep", "8"), ("n_gpus", "8")];
+    let got = run(&[&[moe][..], &ranks].concat()).unwrap();
+    let fleet = &got.scenario.fleet;
+    assert_eq!((fleet.tensor_parallel, fleet.dp_attention, fleet.expert_parallel.is_some()), (8, 4, true));
+    // vLLM's limits and pool are those of each rank.
+    let SchedulerSpec::Vllm(spec) = &got.scenario.scheduler else { panic!("{:?}", got.scenario.scheduler) };
+    assert_eq!((spec.max_num_seqs, spec.max_num_batched_tokens), (4 * 64, 4 * 2048));
+    assert_eq!(got.scenario.engine.kv_tokens, Some(4 * 99_984));
+    assert!(got.assumptions.iter().any(|note| note.contains("evenly loaded")), "{:?}", got.assumptions);
+    let whole = run(&[moe, ("tp", "8"), ("ep", "8"), ("n_gpus", "8")]).unwrap().scenario.fleet;
+    assert_eq!((whole.tensor_parallel, whole.dp_attention, whole.expert_parallel.is_some()), (8, 1, true));
+    // Of a model without experts ranks are replicas.
+    let dense = run(&[("dp", "4"), ("n_gpus", "4")]).unwrap().scenario;
+    assert_eq!((dense.fleet.replicas, dense.fleet.tensor_parallel, dense.engine.kv_tokens), (4, 1, Some(99_984)));
+    assert!(gap(&[moe, ("tp", "1"), ("ep", "8"), ("n_gpus", "8")]).contains("attention on 1 x 1 of its 8 GPUs"));
 }
 
 #[test]

@@ -39,14 +39,13 @@ fn pools_are_those_of_the_ranks() {
         (limits.blocks, limits.max_model_len, told(&text))
     };
     let ((heads, ..), (ranks, longest, facts)) = (of(1), of(8));
-    assert!(ranks > 6 * heads && ranks % 8 == 0, "{ranks} {heads}");
+    assert!(ranks > 3 * heads && ranks % 8 == 0, "{ranks} {heads}");
     assert!(u64::from(longest) <= ranks / 8 * 16, "a request lives on one rank: {longest}");
     assert!(facts.contains("attention by requests on 8 ranks of 1 GPU, as if evenly loaded"), "{facts}");
     // The KV of a request fits into one rank, or not at all.
     let fleet = "{ server: dgx-h200, tensor_parallel: 8, dp_attention: 8, expert_parallel: {} }";
     let text = placed("deepseek-v3", fleet, "engine: { weights: fp8, kv_tokens: 80000, max_model_len: 20000 }\n");
-    let error = study(&text).points()[0].limits().unwrap_err().to_string();
-    assert!(error.contains("holds 10000"), "{error}");
+    assert!(problems(&text)[0].contains("the KV pool of a rank holds 10000"), "{:?}", problems(&text));
 }
 
 #[test]
@@ -93,7 +92,7 @@ fn all_reduces_are_slower_without_nvlink_and_reports_say_so() {
     assert!(facts.contains("all-reduces over PCIe 4.0 x16 without peer access"), "{facts}");
     assert!(told(&of("dgx-h100", off)).contains("all-reduces by NCCL"));
     let told = problems(&of("l40s-x8-no-p2p", "").replace("tensor_parallel: 8", "tensor_parallel: 16"));
-    assert!(told[0].contains("16"), "{told:?}");
+    assert!(told[0].contains("does not fit into one 8 L40S"), "{told:?}");
 }
 
 #[test]
