@@ -78,20 +78,50 @@ INFERENCEX = {
     ("gptoss", "b200", "vllm"): ("gpt-oss-120b", "b200", "mxfp4"),
     ("dsr1", "b200", "sglang"): ("deepseek-v3", "b200", "fp8"),
     ("dsr1", "mi300x", "sglang"): ("deepseek-v3", "mi300x", "fp8"),
+    ("gptoss", "b200-trt", "trt"): ("gpt-oss-120b", "b200", "mxfp4"),
+    ("dsr1", "b200", "trt"): ("deepseek-v3", "b200", "fp8"),
 }
 
 
+def published_flags(row, gpu, weights):
+    """Scheduler and engine as the public launch scripts set them (benchmarks/*.sh of InferenceX)."""
+    clients, prompt, gpus = int(row["concurrency"]), int(row["isl"]), int(row["decode_tp"])
+    if row["engine"] == "vllm":
+        seqs = clients if gpu == "h100" else 512
+        return (f"{{ vllm: {{ max_num_seqs: {seqs}, max_num_batched_tokens: 8192, enable_prefix_caching: false }} }}",
+                f"{{ weights: {weights}, kv: {'fp8' if gpu == 'b200' else 'bf16'}, gpu_memory_utilization: 0.9 }}")
+    if row["engine"] == "trt":
+        # Limits of one rank; all ranks have `ranks` times as many.
+        ranks = gpus if row["decode_dp_attention"] == "1" else 1
+        if row["model"] == "gptoss":
+            seqs, tokens, free, held = 512, 20000, 0.85, 61 / gpus / 178
+        else:
+            tokens, held = max(8192, (clients + prompt + 127) // 64 * 64), 645 / gpus / 178
+            seqs, free = 2048, 0.7 if clients >= 256 and prompt == 1024 else 0.75 if gpus == 4 else 0.8
+        # Its share is of what the weights leave; ours of the whole memory.
+        share = round(held + free * (1 - held), 3)
+        longest = max(8192, prompt + int(row["osl"]) + 256)
+        return (f"{{ trtllm: {{ max_batch_size: {seqs * ranks}, max_num_tokens: {max(tokens, longest) * ranks} }} }}",
+                f"{{ weights: {weights}, kv: fp8, gpu_memory_utilization: {share}, max_model_len: {longest} }}")
+    if gpu == "mi300x":
+        limits, share = "chunked_prefill_size: 131072, max_prefill_tokens: 131072", 0.8
+    elif gpus == 8:
+        limits, share = "max_running_requests: 128, chunked_prefill_size: 32768, max_prefill_tokens: 32768", 0.82
+    else:
+        limits, share = "max_running_requests: 32, chunked_prefill_size: 8192, max_prefill_tokens: 8192", 0.95
+    return (f"{{ sglang: {{ {limits}, enable_radix_cache: false }} }}",
+            f"{{ weights: {weights}, kv: fp8, gpu_memory_utilization: {share} }}")
+
+
 def inferencex(data):
-    """One node, no speculation, no data-parallel attention. The client states temperature 0 and sends the next request when one ends."""
+    """One node, no speculation. The client states temperature 0 and sends the next request when one ends."""
     runs, left = [], collections.Counter()
     for at, row in enumerate(table(f"{data}/accuracy/inferencex/runs.csv.zst")):
         key = INFERENCEX.get((row["model"], row["hardware"], row["engine"]))
         why = next((why for there, why in [
             (row["disagg"] == "1", "prompts and decodes on workers of their own, over several nodes"),
             (row["spec"] != "none", "speculative decoding"),
-            (row["decode_dp_attention"] == "1", "data-parallel attention"),
             (row["precision"] == "fp4" and row["model"] == "dsr1", "NVFP4 weights"),
-            (int(row["decode_ep"] or 1) > 1, "experts spread over GPUs by an engine whose exchange is not known"),
             (key is None, "GPU or engine without measured kernels"),
         ] if there), None)
         if why:
@@ -103,18 +133,19 @@ def inferencex(data):
         workload = (f"{{ generate: {{ arrivals: {{ constant: {{ rate: 1/s }} }}, requests: {10 * clients}, lengths: {{ independent: "
                     f"{{ prompt: {length(prompt)}, output: {length(output)} }} }} }}, clients: {{ count: {clients}, think_time: 0s }}, "
                     "max_new_tokens: true, ignore_eos: true, temperature: 0 }")
-        # Flags of the public launch scripts.
-        if row["engine"] == "vllm":
-            seqs = clients if gpu == "h100" else 512
-            scheduler = f"{{ vllm: {{ max_num_seqs: {seqs}, max_num_batched_tokens: 8192, enable_prefix_caching: false }} }}"
-            engine = f"{{ weights: {weights}, kv: {'fp8' if gpu == 'b200' else 'bf16'}, gpu_memory_utilization: 0.9 }}"
-        else:
-            scheduler, engine = "sglang", f"{{ weights: {weights} }}"
-        fitted = model == "gpt-oss-120b" and gpus in ((2, 4) if gpu == "h100" else (1, 4))
-        group = f"{model} by {row['engine']} on {gpu}" + (f", {'fitted on' if fitted else 'judged'}" if weights == "mxfp4" else "")
-        # SGLang was told to send every tenth token only: its times of first tokens are those of the tenth.
-        first = None if row["engine"] == "sglang" else number(row["ttft_median_s"], 1e3)
-        runs.append(Run(group, f"{at}", scenario(f"{group} {at}", workload, model, gpu, f"{{ tensor_parallel: {gpus} }}", engine, scheduler), {
+        scheduler, engine = published_flags(row, gpu, weights)
+        # No script asks for an all-to-all: SGLang and TensorRT-LLM all-reduce, or gather and scatter under data-parallel attention. Of
+        # gpt-oss with both, the script's environment asks for MNNVL's, whose kernels are not known.
+        experts = int(row["decode_ep"] or 1)
+        ranks = gpus if row["decode_dp_attention"] == "1" else 1
+        fleet = f"{{ tensor_parallel: {gpus}" + (f", dp_attention: {ranks}" if ranks > 1 else "")
+        fleet += (", expert_parallel: {}" if experts > 1 else "") + " }"
+        fitted = row["engine"] == "vllm" and gpus in ((2, 4) if gpu == "h100" else (1, 4))
+        group = f"{model} by {row['engine']} on {gpu}" + (f", {'fitted on' if fitted else 'judged'}" if row["engine"] == "vllm" else "")
+        group += ", data-parallel attention" if ranks > 1 else ", experts spread" if experts > 1 else ""
+        # These were told to send every tenth to thirtieth token only: their times of first tokens are those of that one.
+        first = None if row["engine"] in ("sglang", "trt") else number(row["ttft_median_s"], 1e3)
+        runs.append(Run(group, f"{at}", scenario(f"{group} {at}", workload, model, gpu, fleet, engine, scheduler), {
             "output_throughput": number(row["output_tput_per_gpu"]),
             "p50_tpot_ms": number(row["tpot_median_s"], 1e3),
             "p50_ttft_ms": first,
@@ -316,7 +347,8 @@ SETS = [
     (vllm_51, "Nothing is fitted on these runs (github inference-sim/sim-to-real-accuracy-validation). The requests repeat 100 prompts."),
     (inferencex, "Greedy tokens, closed loops (github SemiAnalysisAI/InferenceX). For MXFP4 experts floor, fraction of the peak and fraction of the "
      "bandwidth were fitted on the TPOT of the groups named so, the skew of the router on those of the H100. The 3.1 µs a prompt token of the front "
-     "end come from the TTFT of all groups of gpt-oss on both GPUs, so that TTFT is no independent check there."),
+     "end come from the TTFT of all groups of gpt-oss on both GPUs, so that TTFT is no independent check there. Schedulers and engines have the flags of "
+     "the public launch scripts. Runs by TensorRT-LLM have vLLM's constants: of gpt-oss its own MXFP4 kernels are a third faster, and no table has them."),
     (pd_h200, "Nothing is fitted on these runs (github dstackai/benchmarks). Output lengths are known by their mean alone; that gpt-oss draws tokens without sorting was settled with them in view, from its generation_config."),
 ]
 

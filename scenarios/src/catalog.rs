@@ -27,10 +27,12 @@ type Entries = &'static [(&'static str, &'static str)];
 const GPUS: Entries = embedded!("gpus":
     "a100-40",
     "a100-80",
+    "a100-pcie-80",
     "a10g",
     "b200",
     "h100",
     "h100-64",
+    "h100-pcie",
     "h200",
     "l4",
     "l40s",
@@ -97,14 +99,19 @@ const LINKS: Entries = embedded!("links":
     "infiniband-ndr",
     "infinity-fabric-3",
     "nvlink3",
+    "nvlink3-pairs",
     "nvlink4",
+    "nvlink4-pairs",
     "nvlink5",
     "pcie4-x16",
+    "pcie4-x16-no-p2p",
     "pcie5-x16",
     "roce-400g",
 );
 
 const SERVERS: Entries = embedded!("servers":
+    "a100-pcie-pairs-x4",
+    "a100-pcie-x8",
     "aws-g5.48xlarge",
     "aws-g6.48xlarge",
     "aws-g6e.48xlarge",
@@ -122,10 +129,14 @@ const SERVERS: Entries = embedded!("servers":
     "dgx-b200",
     "dgx-h100",
     "dgx-h200",
+    "h100-pcie-pairs-x4",
+    "h100-pcie-x8",
     "hgx-b200",
     "hgx-h100",
     "hgx-h200",
     "l40s-x8",
+    "l40s-x8-no-p2p",
+    "rtx-4090-x8",
     "rtx-pro-6000-x8",
 );
 

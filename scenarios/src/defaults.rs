@@ -131,8 +131,12 @@ pub(crate) fn limits(
             let (tokens, seqs) = each.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or((2048, 256));
             // Without chunks a step must hold the longest prompt.
             let tokens = if spec.enable_chunked_prefill { tokens } else { tokens.max(longest) };
-            take("vllm.max_num_batched_tokens", &mut spec.max_num_batched_tokens, tokens, "vLLM's server");
-            take("vllm.max_num_seqs", &mut spec.max_num_seqs, seqs, "vLLM's server");
+            // Every rank of data-parallel attention is an engine with limits of its own.
+            let ranks = scenario.fleet.dp_attention.max(1);
+            let why = if ranks > 1 { format!("vLLM's server, {ranks} ranks,") } else { "vLLM's server".to_owned() };
+            let (tokens, seqs) = (tokens.saturating_mul(ranks), seqs.saturating_mul(ranks));
+            take("vllm.max_num_batched_tokens", &mut spec.max_num_batched_tokens, tokens, &why);
+            take("vllm.max_num_seqs", &mut spec.max_num_seqs, seqs, &why);
             // The pools share a scheduler: they plan ahead if the oldest version does.
             if let Some(version) = known.iter().filter_map(|kind| kind.version).min() {
                 let ahead = version >= ASYNC_SINCE;

@@ -63,10 +63,18 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
     if scenario.fleet.stages() > 1 {
         notes.push("the engines keep as many steps in flight as the pipeline has stages; the scenario one".to_owned());
     }
-    if scenario.fleet.expert_parallel.is_some_and(|experts| experts.exchange == Exchange::AllToAll) {
+    let exchanges = scenario.fleet.expert_parallel.is_some_and(|experts| experts.exchange == Exchange::AllToAll);
+    if exchanges && scenario.fleet.dp_attention == 1 {
         notes.push(
             "vLLM exchanges tokens between GPUs only with data-parallel attention; it will all-reduce".to_owned(),
         );
+    }
+    let ranks = scenario.fleet.dp_attention;
+    if ranks > 1 && (!spec.max_num_seqs.is_multiple_of(ranks) || !spec.max_num_batched_tokens.is_multiple_of(ranks)) {
+        notes.push(format!("vLLM states its limits for one of the {ranks} ranks: they are rounded up"));
+    }
+    if ranks > 1 && scenario.fleet.expert_parallel.is_none() {
+        notes.push("vLLM splits experts by width over all ranks only without `--enable-expert-parallel`".to_owned());
     }
     if scenario.engine.prefix_cache.is_some() {
         notes.push(
@@ -168,13 +176,15 @@ impl Command {
 fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     let engine = &scenario.engine;
     let threshold = spec.long_prefill_token_threshold;
-    let blocks = engine.kv_tokens.map(|tokens| tokens / u64::from(engine.block_tokens.max(1)));
+    let ranks = scenario.fleet.dp_attention;
+    let blocks = engine.kv_tokens.map(|tokens| tokens / u64::from(engine.block_tokens.max(1)) / u64::from(ranks));
     Command::new("vllm serve", model)
-        .with("--tensor-parallel-size", scenario.fleet.tensor_parallel)
+        .with("--tensor-parallel-size", scenario.fleet.tensor_parallel / ranks)
+        .given("--data-parallel-size", (ranks > 1).then_some(ranks))
         .given("--pipeline-parallel-size", (scenario.fleet.stages() > 1).then_some(scenario.fleet.stages()))
         .when(scenario.fleet.expert_parallel.is_some(), "--enable-expert-parallel")
-        .with("--max-num-seqs", spec.max_num_seqs)
-        .with("--max-num-batched-tokens", spec.max_num_batched_tokens)
+        .with("--max-num-seqs", spec.max_num_seqs.div_ceil(ranks))
+        .with("--max-num-batched-tokens", spec.max_num_batched_tokens.div_ceil(ranks))
         .with("--gpu-memory-utilization", engine.gpu_memory_utilization)
         .with("--block-size", engine.block_tokens)
         .given(
@@ -184,6 +194,7 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .given("--num-gpu-blocks-override", blocks)
         .when(engine.weights == WeightDtype::Fp8, "--quantization fp8")
         .when(engine.enforce_eager, "--enforce-eager")
+        .when(engine.disable_custom_all_reduce, "--disable-custom-all-reduce")
         .when(engine.kv == KvDtype::Fp8, "--kv-cache-dtype fp8")
         .given("--long-prefill-token-threshold", (threshold > 0).then_some(threshold))
         .when(spec.policy == QueueOrder::Priority, "--scheduling-policy priority")
@@ -216,6 +227,8 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
     Command::new("python -m sglang.launch_server --model-path", model)
         .with("--tp-size", scenario.fleet.tensor_parallel)
         .given("--pp-size", (scenario.fleet.stages() > 1).then_some(scenario.fleet.stages()))
+        .given("--dp-size", (scenario.fleet.dp_attention > 1).then_some(scenario.fleet.dp_attention))
+        .when(scenario.fleet.dp_attention > 1, "--enable-dp-attention")
         .given("--ep-size", scenario.fleet.expert_parallel.map(|_| scenario.fleet.tensor_parallel))
         .given("--moe-a2a-backend", exchanges.then_some("deepep"))
         .with("--max-running-requests", spec.max_num_seqs)
@@ -230,6 +243,7 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .when(!spec.enable_prefix_caching, "--disable-radix-cache")
         .when(!spec.async_scheduling, "--disable-overlap-schedule")
         .when(engine.enforce_eager, "--disable-cuda-graph")
+        .when(engine.disable_custom_all_reduce, "--disable-custom-all-reduce")
         .given("--max-prefill-tokens", own.map(|own| own.max_prefill_tokens))
         .given("--schedule-conservativeness", own.map(|own| own.schedule_conservativeness))
         .when(own.is_some_and(|own| own.enable_mixed_chunk), "--enable-mixed-chunk")

@@ -139,6 +139,19 @@ fn made_of(point: &Point) -> Vec<String> {
         let (gpus, imbalance) = (fleet.tensor_parallel, experts.imbalance);
         format!("experts spread over {gpus} GPUs ({}, imbalance {imbalance})", text(experts.exchange))
     });
+    let ranks = (fleet.dp_attention > 1).then(|| {
+        let each = fleet.tensor_parallel / fleet.dp_attention;
+        format!(
+            "attention by requests on {} ranks of {each} GPU{}, as if evenly loaded",
+            fleet.dp_attention,
+            if each == 1 { "" } else { "s" }
+        )
+    });
+    let reduced = (point.scenario.engine.disable_custom_all_reduce && fleet.tensor_parallel > 1)
+        .then(|| "all-reduces by NCCL".to_owned());
+    let slow =
+        point.topology.as_ref().filter(|topology| fleet.tensor_parallel > 1 && topology.inside.collectives.is_some());
+    let slow = slow.map(|topology| format!("all-reduces over {}", topology.inside.name));
     let place = point.topology.as_ref().map(|topology| {
         // A replica larger than a server has servers of its own, smaller ones share one as long as they fit.
         let servers = match topology.gpus / gpus.max(1) {
@@ -147,7 +160,7 @@ fn made_of(point: &Point) -> Vec<String> {
         };
         format!("on {servers} × {}", topology.server)
     });
-    [pipeline, experts, place].into_iter().flatten().collect()
+    [pipeline, ranks, experts, reduced, slow, place].into_iter().flatten().collect()
 }
 
 /// Replicas, their kinds, and how requests reach them.

@@ -35,14 +35,23 @@ impl Point {
             ("matrix multiplication", inferred(&gpu.matmul.origin)),
             ("attention", model.mla.is_some() || attention.into_iter().any(inferred)),
             ("experts", experts),
-            ("all-reduce", fleet.tensor_parallel > 1 && inferred(&gpu.all_reduce.origin)),
+            ("all-reduce", fleet.tensor_parallel > 1 && self.all_reduce_origin().is_some_and(inferred)),
             ("all-to-all", exchanges && gpu.all_to_all.as_ref().is_some_and(|spec| inferred(&spec.origin))),
             ("balance of experts over GPUs", fleet.expert_parallel.is_some()),
+            ("balance of requests over ranks", fleet.dp_attention > 1),
             ("links between GPUs", self.links_in_use().into_iter().any(|link| inferred(&link.achieved))),
             ("int4 weights", engine.weights == WeightDtype::Int4),
             ("weights in fractions of bits", matches!(engine.weights, WeightDtype::Bits(_))),
         ];
         parts.into_iter().filter_map(|(part, is_inferred)| is_inferred.then_some(part)).collect()
+    }
+
+    /// Where the constants of the all-reduce of a group are from: its links, NCCL, or the engine's own.
+    fn all_reduce_origin(&self) -> Option<&Origin> {
+        let link = self.topology.as_ref().and_then(|topology| topology.inside.collectives.as_ref());
+        let nccl = self.gpu.nccl.as_ref().map(|nccl| &nccl.origin);
+        let gpu = if self.scenario.engine.disable_custom_all_reduce { nccl } else { Some(&self.gpu.all_reduce.origin) };
+        link.map(|link| &link.origin).or(gpu)
     }
 
     /// What the point may ask of its profile that is outside of the ranges of its tables; nothing without a profile.

@@ -122,6 +122,13 @@ pub struct FleetSpec {
     /// Whole experts on each GPU of a group instead of a share of every expert.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expert_parallel: Option<ExpertParallel>,
+    /// Data-parallel attention: parts of the `tensor_parallel` GPUs that divide the requests among them, each with attention
+    /// weights and KV of its own, while the experts are spread over all. `--tp 8 --dp 8 --enable-dp-attention` in SGLang,
+    /// `--data-parallel-size 8 --enable-expert-parallel` in vLLM, `enable_attention_dp` in TensorRT-LLM. Limits of the
+    /// scheduler are those of all parts together: those of vLLM and TensorRT-LLM are stated for one. 1: attention by heads.
+    #[serde(skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 64))]
+    pub dp_attention: u32,
     /// The server: a name in the catalog. It gives the GPU, and the links of whatever crosses stages or servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
@@ -146,6 +153,7 @@ impl Default for FleetSpec {
             tensor_parallel: 1,
             pipeline: None,
             expert_parallel: None,
+            dp_attention: 1,
             server: None,
             row: None,
             limiter: None,
@@ -165,6 +173,11 @@ impl FleetSpec {
     pub fn gpus_per_replica(&self) -> u32 {
         self.tensor_parallel.saturating_mul(self.stages())
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(ranks: &u32) -> bool {
+    *ranks == 1
 }
 
 /// A pipeline over groups of GPUs.

@@ -77,21 +77,25 @@ pub enum WorldError {
     },
     /// The pool is smaller than one request may be.
     #[error(
-        "`max_model_len` is {max_model_len} tokens, the KV pool of a replica holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
+        "`max_model_len` is {max_model_len} tokens, the KV pool of a {of} holds {pool}; lower max_model_len, or give the pool more memory (tensor_parallel, kv: fp8)"
     )]
     Pool {
         /// Tokens of one request at most.
         max_model_len: u32,
+        /// Whose pool it is: a replica's, or a rank's.
+        of: &'static str,
         /// Tokens of the pool.
         pool: u64,
     },
     /// The pool is smaller than the model's context, which the scenario leaves to be the longest sequence.
     #[error(
-        "vLLM does not start: the longest sequence is the model's context of {context} tokens, and the KV pool of a replica holds {pool}; set `engine.max_model_len: auto` or to at most {pool}, or give the pool more memory (tensor_parallel, kv: fp8)"
+        "vLLM does not start: the longest sequence is the model's context of {context} tokens, and the KV pool of a {of} holds {pool}; set `engine.max_model_len: auto` or to at most {pool}, or give the pool more memory (tensor_parallel, kv: fp8)"
     )]
     Context {
         /// The model's context [tokens].
         context: u32,
+        /// Whose pool it is: a replica's, or a rank's.
+        of: &'static str,
         /// Tokens of the pool.
         pool: u64,
     },
@@ -115,6 +119,9 @@ pub enum WorldError {
         /// What it has instead.
         why: &'static str,
     },
+    /// Budgets of slots together with data-parallel attention.
+    #[error("`engine.retention`: its work is not known under data-parallel attention; leave out `fleet.dp_attention`")]
+    RetentionOnRanks,
     /// The trace cannot be replayed.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -156,13 +163,16 @@ impl Point {
     /// The model does not fit, or the pool cannot hold one request.
     pub fn limits(&self) -> Result<(Limits, PoolOrigin), WorldError> {
         let engine = &self.scenario.engine;
+        let ranks = u64::from(self.scenario.fleet.dp_attention.max(1));
         let (blocks, origin) = if let Some(tokens) = engine.kv_tokens {
             (tokens / u64::from(engine.block_tokens), PoolOrigin::Given)
         } else {
             let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout(&self.model))?;
-            (plan.blocks, PoolOrigin::Memory(plan))
+            (plan.blocks * ranks, PoolOrigin::Memory(plan))
         };
-        let pool = blocks * u64::from(engine.block_tokens);
+        // A request lives on one rank, whose pool is its share of all.
+        let of = if ranks > 1 { "rank" } else { "replica" };
+        let pool = blocks / ranks * u64::from(engine.block_tokens);
         let needs = self.scenario.scheduler.needs();
         let retention = self.retention()?.map_or(Keep::ALL, RetentionSpec::keep);
         // The longest request: as long as the pool, unless it never has more slots than its budget and a chunk.
@@ -171,11 +181,11 @@ impl Point {
         let held = if fits(self.model.context) { self.model.context } else { u32::try_from(pool).unwrap_or(u32::MAX) };
         let max_model_len = match engine.max_model_len {
             Some(MaxModelLen::Tokens(len)) if !fits(len) => {
-                return Err(WorldError::Pool { max_model_len: len, pool });
+                return Err(WorldError::Pool { max_model_len: len, of, pool });
             }
             Some(MaxModelLen::Tokens(len)) => len,
             None if held < self.model.context && engine.kv_tokens.is_none() && self.starts_whole() => {
-                return Err(WorldError::Context { context: self.model.context, pool });
+                return Err(WorldError::Context { context: self.model.context, of, pool });
             }
             Some(MaxModelLen::Auto) | None => held,
         };
@@ -190,6 +200,9 @@ impl Point {
     /// The model's layers do not keep slots of tokens and heads.
     fn retention(&self) -> Result<Option<&RetentionSpec>, WorldError> {
         let retention = self.scenario.engine.retention.as_ref();
+        if retention.is_some() && self.scenario.fleet.dp_attention > 1 {
+            return Err(WorldError::RetentionOnRanks);
+        }
         match unkept(&self.model).filter(|_| retention.is_some()) {
             Some(error) => Err(error),
             None => Ok(retention),
@@ -206,20 +219,24 @@ impl Point {
     fn swap(&self, space: Bytes) -> Result<SwapSpace, WorldError> {
         let engine = &self.scenario.engine;
         let layout = self.scenario.layout(&self.model);
-        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let shard = self.model.shard_split(layout.split()).map_err(MemoryError::from)?;
         let token =
             memory::kv_bytes_per_token(&self.model, &shard, engine.kv).div_ceil(u64::from(layout.stages.max(1)));
         let block = token * u64::from(engine.block_tokens);
-        let seconds = block as f64 / engine.host_link.0;
-        Ok(SwapSpace { blocks: space.0 / block.max(1), block_cost: Cost::from_ns(seconds * 1e9) })
+        // Every rank has a link and a share of the memory of its own.
+        let ranks = layout.ranks.max(1);
+        let seconds = block as f64 / engine.host_link.0 / f64::from(ranks);
+        let blocks = space.0 / block.max(1) * u64::from(ranks);
+        Ok(SwapSpace { blocks, block_cost: Cost::from_ns(seconds * 1e9) })
     }
 
-    /// Bytes that a block takes on all GPUs of a replica together.
+    /// Bytes that a block takes on all GPUs that hold a part of it: those of a replica, or of one of its ranks.
     fn block_bytes(&self) -> Result<u64, WorldError> {
         let engine = &self.scenario.engine;
         let layout = self.scenario.layout(&self.model);
-        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
-        let token = memory::kv_bytes_per_token(&self.model, &shard, engine.kv) * u64::from(layout.tensor_parallel);
+        let shard = self.model.shard_split(layout.split()).map_err(MemoryError::from)?;
+        let gpus = layout.tensor_parallel / layout.ranks.max(1);
+        let token = memory::kv_bytes_per_token(&self.model, &shard, engine.kv) * u64::from(gpus);
         Ok(token * u64::from(engine.block_tokens))
     }
 
@@ -383,7 +400,7 @@ impl Point {
     /// KV bytes of a token that each GPU of a replica has.
     fn kv_share(&self) -> Result<u64, WorldError> {
         let layout = self.scenario.layout(&self.model);
-        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let shard = self.model.shard_split(layout.split()).map_err(MemoryError::from)?;
         Ok(memory::kv_bytes_per_token(&self.model, &shard, layout.kv) / u64::from(layout.stages.max(1)))
     }
 
@@ -422,7 +439,7 @@ impl Point {
             return Ok(whole);
         };
         let layout = self.scenario.layout(&self.model);
-        let shard = self.model.shard_experts(layout.tensor_parallel, layout.experts).map_err(MemoryError::from)?;
+        let shard = self.model.shard_split(layout.split()).map_err(MemoryError::from)?;
         let work = retention.policy.work();
         // No request has more slots than its context. Where output stays, nothing is searched for while decoding.
         let longest = match self.scenario.engine.max_model_len {

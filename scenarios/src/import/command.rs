@@ -47,6 +47,7 @@ const SWITCHES: &[&str] = &[
     "--enable-chunked-prefill",
     "--no-enable-chunked-prefill",
     "--enable-expert-parallel",
+    "--disable-custom-all-reduce",
     "--enforce-eager",
     "--no-enforce-eager",
     "--trust-remote-code",
@@ -144,6 +145,7 @@ impl Draft {
             "--enforce-eager" | "--no-enforce-eager" => {
                 set(Part::Engine, "enforce_eager", json!(flag == "--enforce-eager"));
             }
+            "--disable-custom-all-reduce" => set(Part::Engine, "disable_custom_all_reduce", json!(true)),
             "--block-size" => set(Part::Engine, "block_tokens", number()?),
             "--num-gpu-blocks-override" => self.blocks = Some(count(flag, given()?)?),
             "--gpu-memory-utilization" => {
@@ -211,6 +213,22 @@ impl Draft {
                 "kv_tokens",
                 json!(tokens),
             );
+        }
+        let size = |served: &Served, key: &str| served.fleet.get(key).and_then(Value::as_u64).unwrap_or(1);
+        let ranks = size(&served, "replicas");
+        // Of a model without experts the members are independent replicas.
+        if ranks > 1 && served.has_experts() {
+            let gpus = ranks * size(&served, "tensor_parallel");
+            served.ranks_of("--data-parallel-size", gpus);
+            for key in ["max_num_seqs", "max_num_batched_tokens"] {
+                if let Some(limit) = served.scheduler.get(key).and_then(Value::as_u64) {
+                    served.scheduler.insert(key.to_owned(), json!(limit * ranks));
+                    served.notes.push(format!("`{key}` is that of all {ranks} ranks together: {}", limit * ranks));
+                }
+            }
+            if let Some(tokens) = served.engine.get("kv_tokens").and_then(Value::as_u64) {
+                served.engine.insert("kv_tokens".to_owned(), json!(tokens * ranks));
+            }
         }
         if expert_parallel {
             served.spread_experts("--enable-expert-parallel", None);

@@ -133,14 +133,26 @@ impl Served {
         Ok(())
     }
 
+    fn size(&self, key: &str) -> u64 {
+        self.fleet.get(key).and_then(Value::as_u64).unwrap_or(1)
+    }
+
+    /// Whether the model has experts.
+    pub(super) fn has_experts(&self) -> bool {
+        Catalog::embedded().model(&self.model).is_ok_and(|spec| spec.moe.is_some())
+    }
+
+    /// Data parallelism whose members step together, as one group of so many GPUs. `flag` is what said so.
+    pub(super) fn ranks_of(&mut self, flag: &str, gpus: u64) {
+        let ranks = self.size("replicas");
+        self.fleet.remove("replicas");
+        self.fleet.insert("tensor_parallel".to_owned(), json!(gpus));
+        self.set(flag, None, Part::Fleet, "dp_attention", json!(ranks));
+    }
+
     /// Whole experts on each GPU, now that all flags are known; `exchange` is how tokens get to them, if not by an all-reduce.
     pub(super) fn spread_experts(&mut self, flag: &str, exchange: Option<&str>) {
-        let size = |key: &str| self.fleet.get(key).and_then(Value::as_u64).unwrap_or(1);
-        if size("replicas") > 1 {
-            let what = "with data parallelism attention goes by requests and experts are spread over all its members, \
-                        which step together";
-            self.not_modelled(flag, None, what);
-        } else if size("tensor_parallel") == 1
+        if self.size("tensor_parallel") == 1
             || Catalog::embedded().model(&self.model).is_ok_and(|spec| spec.moe.is_none())
         {
             self.leave_out(flag, None, "there is nothing to spread");

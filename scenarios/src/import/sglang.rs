@@ -10,6 +10,7 @@ const GRAMMAR: Grammar = Grammar { switches: SWITCHES, valued: VALUED, harmless:
 /// Flags without a value.
 const SWITCHES: &[&str] = &[
     "--disable-cuda-graph",
+    "--disable-custom-all-reduce",
     "--disable-overlap-schedule",
     "--disable-priority-preemption",
     "--disable-radix-cache",
@@ -100,7 +101,8 @@ fn canonical(flag: &str) -> String {
 pub fn sglang_served(command: &str) -> Result<Served, CommandError> {
     let words = shell_words(command)?;
     let (flags, bare) = GRAMMAR.flags(arguments(&words)?)?;
-    let mut draft = Draft { served: Served::new("sglang"), model: None, experts: None, exchange: None };
+    let mut draft =
+        Draft { served: Served::new("sglang"), model: None, experts: None, exchange: None, dp_attention: false };
     let mut bare = bare.into_iter();
     draft.model = bare.next();
     draft.served.notes.extend(bare.map(|word| format!("`{word}` was left out: not a flag")));
@@ -126,6 +128,8 @@ struct Draft {
     /// The size of the group that whole experts are spread over.
     experts: Option<u64>,
     exchange: Option<String>,
+    /// Whether the members of data parallelism share one group of GPUs.
+    dp_attention: bool,
 }
 
 impl Draft {
@@ -149,6 +153,7 @@ impl Draft {
             "--mem-fraction-static" => set(Part::Engine, "gpu_memory_utilization", json!(share(flag, given()?)?)),
             "--max-total-tokens" => set(Part::Engine, "kv_tokens", number()?),
             "--page-size" => set(Part::Engine, "block_tokens", number()?),
+            "--disable-custom-all-reduce" => set(Part::Engine, "disable_custom_all_reduce", json!(true)),
             "--disable-cuda-graph" => set(Part::Engine, "enforce_eager", json!(true)),
             "--chunked-prefill-size" if value == Some("-1") => {
                 set(Part::Scheduler, "chunked_prefill_size", Value::Null);
@@ -185,7 +190,8 @@ impl Draft {
             }
             "--pp-size" => "SGLang keeps several steps in flight; see `fleet.pipeline` for what can be simulated",
             "--enable-dp-attention" => {
-                "attention that goes by requests, with all members stepping together, has no cost model"
+                self.dp_attention = true;
+                return;
             }
             "--enable-hierarchical-cache" => {
                 "its tiers have other rules than `engine.prefix_cache`, which can state tiers below the GPUs"
@@ -211,7 +217,7 @@ impl Draft {
     }
 
     fn finish(self) -> Result<Served, CommandError> {
-        let Draft { mut served, model, experts, exchange } = self;
+        let Draft { mut served, model, experts, exchange, dp_attention } = self;
         served.name_model(model)?;
         if !served.engine.contains_key("block_tokens") {
             let note = "SGLang's pages hold 1 token by default; blocks of 16 are taken, as everywhere: prefixes that end inside a \
@@ -231,6 +237,14 @@ impl Draft {
                 None
             }
         };
+        let number = |key: &str| served.fleet.get(key).and_then(Value::as_u64).unwrap_or(1);
+        let (ranks, gpus) = (number("replicas"), number("tensor_parallel"));
+        if dp_attention && ranks > 1 {
+            // SGLang's `--tp-size` counts the GPUs of all ranks, its limits their sum.
+            served.ranks_of("--enable-dp-attention", gpus);
+        } else if dp_attention {
+            served.leave_out("--enable-dp-attention", None, "`--dp-size` is 1");
+        }
         if experts.is_some_and(|size| size > 1) || exchange.is_some() {
             served.spread_experts("--ep-size", exchange);
         }

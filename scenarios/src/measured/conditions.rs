@@ -56,13 +56,17 @@ impl MeasuredRun {
         if !self.text("spec_decode").is_empty() {
             return Err(Gap("speculative decoding".to_owned()));
         }
-        let fleet = self.fleet()?;
+        if self.number("pp").is_some_and(|stages| stages > 1.0) {
+            return Err(Gap("a pipeline with several steps in flight".to_owned()));
+        }
         let served = engine::engine(self, gpu, model, &mut notes)?;
+        let fleet = self.layout(model, &served, &mut notes)?;
+        let served = served.of_ranks(fleet.dp_attention);
         let client_time = constants.client_time(self);
-        let engine = EngineSpec {
-            host: Some(constants.host(self, model, &served, &mut notes)),
-            ..self.engine(&served, model, client_time.is_some(), &mut notes)?
-        };
+        let host = Some(constants.host(self, model, &served, &mut notes));
+        let mut engine = EngineSpec { host, ..self.engine(&served, model, client_time.is_some(), &mut notes)? };
+        // Engines state the pool of one rank.
+        engine.kv_tokens = engine.kv_tokens.map(|tokens| tokens * u64::from(fleet.dp_attention));
         let scenario = Scenario {
             version: VERSION,
             name: self.id().to_owned(),
@@ -91,28 +95,35 @@ impl MeasuredRun {
         Ok(Imitation { scenario, assumptions: notes, window: requests.window, assumed_prompt: requests.assumed_prompt })
     }
 
-    /// How the run's engine is spread over GPUs.
-    fn fleet(&self) -> Result<FleetSpec, Gap> {
-        let many = |column: &str| self.number(column).is_some_and(|n| n > 1.0);
-        if many("pp") {
-            return Err(Gap("a pipeline with several steps in flight".to_owned()));
+    /// GPUs of a replica and how they share a model. vLLM's `dp` ranks of a model with experts step together, as one group.
+    fn layout(&self, model: &str, served: &Engine, notes: &mut Vec<String>) -> Result<FleetSpec, Gap> {
+        let size = |column: &str| self.whole(column).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+        let (mut tensor, ranks, experts) = (size("tp"), size("dp"), size("ep"));
+        let spread = experts > 1;
+        // ML.ENERGY writes a group that splits attention and spreads experts as tp 1, ep n; its code starts it with `--tensor-parallel-size n`.
+        if self.text("origin_repo").starts_with("ml-energy/") && ranks == 1 && tensor == 1 {
+            tensor = experts;
         }
-        if many("dp") {
-            return Err(Gap("data-parallel attention".to_owned()));
+        let fleet = FleetSpec { tensor_parallel: tensor, ..FleetSpec::default() };
+        if ranks == 1 && !spread {
+            return Ok(fleet);
         }
-        let whole = |column: &str| self.whole(column).and_then(|gpus| u32::try_from(gpus).ok()).unwrap_or(1);
-        let (mut tensor_parallel, experts) = (whole("tp"), whole("ep"));
-        let expert_parallel = match (experts, self.text("engine")) {
-            (0 | 1, _) => None,
-            // vLLM's `--enable-expert-parallel` spreads experts over the tensor-parallel group. ML.ENERGY writes such a group as tp 1, ep n;
-            // its code starts it with `--tensor-parallel-size n`.
-            (_, "vllm") if tensor_parallel == experts || tensor_parallel == 1 => {
-                tensor_parallel = experts;
-                Some(ExpertParallel::default())
-            }
-            _ => return Err(Gap("this engine's spread of experts".to_owned())),
-        };
-        Ok(FleetSpec { tensor_parallel, expert_parallel, ..FleetSpec::default() })
+        if !matches!(served, Engine::Vllm(_)) {
+            let what = if ranks > 1 { "data-parallel attention" } else { "this engine's spread of experts" };
+            return Err(Gap(what.to_owned()));
+        }
+        let gpus = tensor.saturating_mul(ranks);
+        if self.whole("n_gpus").is_some_and(|n| n != u64::from(gpus)) {
+            return Err(Gap(format!("attention on {tensor} x {ranks} of its {} GPUs", self.text("n_gpus"))));
+        }
+        if Catalog::embedded().model(model).is_ok_and(|spec| spec.moe.is_none()) {
+            return Ok(FleetSpec { replicas: ranks, ..fleet });
+        }
+        if ranks > 1 {
+            notes.push(format!("its {ranks} ranks are taken as evenly loaded; limits not stated are those of each"));
+        }
+        let expert_parallel = spread.then(ExpertParallel::default);
+        Ok(FleetSpec { tensor_parallel: gpus, dp_attention: ranks, expert_parallel, ..fleet })
     }
 
     fn engine(

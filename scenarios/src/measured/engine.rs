@@ -22,6 +22,20 @@ pub(super) enum Engine {
     SLora(LightllmMainSpec),
 }
 
+impl Engine {
+    /// The same with the limits of so many ranks together; each has those that the run states.
+    pub(super) fn of_ranks(self, ranks: u32) -> Engine {
+        match self {
+            Engine::Vllm(spec) => Engine::Vllm(VllmSpec {
+                max_num_batched_tokens: spec.max_num_batched_tokens.saturating_mul(ranks),
+                max_num_seqs: spec.max_num_seqs.saturating_mul(ranks),
+                ..spec
+            }),
+            other => other,
+        }
+    }
+}
+
 impl From<Engine> for SchedulerSpec {
     fn from(engine: Engine) -> SchedulerSpec {
         match engine {

@@ -24,7 +24,7 @@ pub struct EngineSpec {
     pub block_tokens: u32,
     /// Share of the GPU's memory that the engine may use, above 0 and up to 1.
     pub gpu_memory_utilization: f64,
-    /// Size of the KV pool of one replica [tokens]; by default what the memory leaves.
+    /// Size of the KV pool of one replica [tokens], of all ranks together; by default what the memory leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_tokens: Option<u64>,
     /// Longest sequence, prompt and output [tokens]; by default the model's context, with which vLLM does not start if the pool
@@ -37,6 +37,10 @@ pub struct EngineSpec {
     pub version: Option<EngineVersion>,
     /// Whether steps run without CUDA graphs, each kernel launched by the host.
     pub enforce_eager: bool,
+    /// Whether groups of GPUs do without the engine's own all-reduce (`--disable-custom-all-reduce`): NCCL's takes longer in
+    /// small steps. Links with collectives of their own have NCCL's in any case.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disable_custom_all_reduce: bool,
     /// What a step costs.
     pub cost: CostSpec,
     /// What copies between a GPU and its host's memory get, one direction, for schedulers that swap.
@@ -68,6 +72,7 @@ impl Default for EngineSpec {
             max_model_len: None,
             version: None,
             enforce_eager: false,
+            disable_custom_all_reduce: false,
             cost: CostSpec::default(),
             // What is left of PCIe 4.0 x16 in the catalog: 31.5 GB/s, of which large messages get 0.64.
             host_link: Bandwidth(20e9),

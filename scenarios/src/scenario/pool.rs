@@ -35,6 +35,9 @@ pub struct PoolSpec {
     /// Whole experts on each GPU of a group instead of a share of every expert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expert_parallel: Option<ExpertParallel>,
+    /// Parts of such a group that divide the requests among them (data-parallel attention).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dp_attention: Option<u32>,
     /// Replicas of this pool come and go with its load; `replicas` is the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscale: Option<AutoscaleSpec>,
@@ -69,6 +72,9 @@ pub struct PoolEngineSpec {
     /// Whether steps run without CUDA graphs, each kernel launched by the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enforce_eager: Option<bool>,
+    /// Whether groups of GPUs do without the engine's own all-reduce.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_custom_all_reduce: Option<bool>,
     /// What a step costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostSpec>,
@@ -112,6 +118,7 @@ impl PoolEngineSpec {
             host: self.host.or(engine.host),
             version: self.version.clone().or_else(|| engine.version.clone()),
             enforce_eager: self.enforce_eager.unwrap_or(engine.enforce_eager),
+            disable_custom_all_reduce: self.disable_custom_all_reduce.unwrap_or(engine.disable_custom_all_reduce),
             frontend: self.frontend.or(engine.frontend),
         }
     }
@@ -128,6 +135,7 @@ impl PoolEngineSpec {
             "host" => self.host.is_some(),
             "version" => self.version.is_some(),
             "enforce_eager" => self.enforce_eager.is_some(),
+            "disable_custom_all_reduce" => self.disable_custom_all_reduce.is_some(),
             "frontend" => self.frontend.is_some(),
             _ => false,
         }
@@ -150,6 +158,7 @@ impl PoolSpec {
         fleet.tensor_parallel = self.tensor_parallel.unwrap_or(fleet.tensor_parallel);
         fleet.pipeline = self.pipeline.or(fleet.pipeline);
         fleet.expert_parallel = self.expert_parallel.or(fleet.expert_parallel);
+        fleet.dp_attention = self.dp_attention.unwrap_or(fleet.dp_attention);
         own
     }
 
@@ -167,6 +176,7 @@ impl PoolSpec {
             ("fleet", "tensor_parallel") => self.tensor_parallel.is_some(),
             ("fleet", "pipeline") => self.pipeline.is_some(),
             ("fleet", "expert_parallel") => self.expert_parallel.is_some(),
+            ("fleet", "dp_attention") => self.dp_attention.is_some(),
             ("engine", key) => self.engine.says(key),
             _ => false,
         };

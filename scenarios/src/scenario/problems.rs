@@ -250,6 +250,13 @@ impl FleetSpec {
             let told = "needs `tensor_parallel` above 1: experts are spread over the GPUs of a group";
             check.that(self.tensor_parallel > 1, "expert_parallel", told);
         }
+        let (ranks, group) = (self.dp_attention, self.tensor_parallel);
+        check.range("dp_attention", u64::from(ranks), 1, 64);
+        let told = format!(
+            "is {ranks}; it must divide `tensor_parallel` ({group}), the GPUs of all ranks together: for vLLM's \
+             `--data-parallel-size {ranks}` that is {ranks} × its `--tensor-parallel-size`"
+        );
+        check.that(ranks == 0 || group.is_multiple_of(ranks), "dp_attention", told);
     }
 }
 

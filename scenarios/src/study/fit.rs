@@ -18,6 +18,7 @@ impl Scenario {
         Layout {
             tensor_parallel: self.fleet.tensor_parallel,
             stages: self.fleet.stages(),
+            ranks: self.fleet.dp_attention,
             experts: self.fleet.expert_parallel.map(|experts| experts.exchange),
             weights: self.engine.weights,
             kv: self.engine.kv,
@@ -39,7 +40,9 @@ impl Scenario {
         Parallelism {
             tensor: self.fleet.tensor_parallel,
             stages: self.fleet.stages(),
+            ranks: self.fleet.dp_attention,
             experts: self.fleet.expert_parallel,
+            custom_all_reduce: !self.engine.disable_custom_all_reduce,
             topology: topology.cloned(),
         }
     }
@@ -59,8 +62,8 @@ pub(super) fn check(
         return Err(("gpu", message.to_owned()));
     }
     let layout = scenario.layout(model);
-    let Layout { tensor_parallel, weights, kv, experts, .. } = layout;
-    model.shard_experts(tensor_parallel, experts).map_err(|error| (about_model(&error), error.to_string()))?;
+    let Layout { weights, kv, .. } = layout;
+    model.shard_split(layout.split()).map_err(|error| (about_model(&error), error.to_string()))?;
     if scenario.engine.kv_tokens.is_none() {
         memory::plan(gpu, model, &layout).map_err(|error| (about_memory(&error), error.to_string()))?;
     }
@@ -75,6 +78,7 @@ pub(super) fn check(
 fn about_model(error: &ModelError) -> &'static str {
     match error {
         ModelError::Split { what: "experts", .. } | ModelError::NoExperts { .. } => "fleet.expert_parallel",
+        ModelError::Ranks { .. } => "fleet.dp_attention",
         ModelError::Split { .. } => "fleet.tensor_parallel",
         ModelError::Stages { .. } => "fleet.pipeline.stages",
         ModelError::Zero { .. } | ModelError::Groups { .. } | ModelError::Parts { .. } => "model",
@@ -96,6 +100,8 @@ fn about_cost(error: &CostError) -> &'static str {
         CostError::Attention { .. } => "engine.kv",
         CostError::AllReduce { .. } | CostError::Group { .. } | CostError::NoNetwork { .. } => "fleet.tensor_parallel",
         CostError::AllToAll { .. } | CostError::Spread { .. } => "fleet.expert_parallel",
+        CostError::NoNccl { .. } => "engine.disable_custom_all_reduce",
+        CostError::RanksInStages => "fleet.dp_attention",
         CostError::Placeless => "fleet.pipeline",
     }
 }

@@ -16,7 +16,7 @@ fn unknown_keys() {
         with("fleet: { gpus: 2 }"),
         [
             "6:10: unknown key `gpus` (expected one of `replicas`, `pools`, `tensor_parallel`, `pipeline`, `expert_parallel`, \
-             `server`, `row`, `limiter`, `router`, `controllers`)"
+             `dp_attention`, `server`, `row`, `limiter`, `router`, `controllers`)"
         ]
     );
     assert_eq!(

@@ -223,7 +223,6 @@ fn experts_are_spread_where_there_are_any() {
 #[test]
 fn what_would_change_the_result_is_refused() {
     let refused = |flags: &str| vllm_command(&format!("vllm serve Qwen/Qwen3-8B {flags}")).unwrap_err().to_string();
-    assert!(refused("--enable-expert-parallel -dp 2").contains("attention goes by requests"));
     assert!(refused("-pp 2").starts_with("`--pipeline-parallel-size 2` is not modelled: vLLM keeps as many steps"));
     assert!(refused("--speculative-config '{\"method\": \"ngram\"}'").contains("speculative decoding"));
     assert_eq!(refused("--max-num-seqs many"), "`--max-num-seqs`: `many` is not a whole number");

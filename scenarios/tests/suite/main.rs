@@ -14,6 +14,7 @@ mod mutations;
 mod pools;
 mod power;
 mod profile;
+mod ranks;
 mod retention;
 mod round_trip;
 mod rules;

@@ -9,7 +9,7 @@ use overbook_sim::schedulers::SchedulerSpec;
 use overbook_test_groups::{in_clone, whole, whole_files};
 
 const COLUMNS: &str = "run_id,set,engine,engine_version,model,weight_dtype,kv_dtype,gpu,max_num_seqs,max_num_batched_tokens,max_model_len,\
-kv_tokens,kv_block_size,scheduler,tp,ep,dp,origin_repo,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
+kv_tokens,kv_block_size,scheduler,tp,ep,dp,n_gpus,origin_repo,arrival_process,rate_rps,max_concurrency,n_requests,prompt_spec,output_spec,notes,req_per_s,e2e_mean_ms,\
 ttft_p99_ms,spec_decode,has_requests";
 
 /// A run of vLLM; `changes` replaces cells.
@@ -112,6 +112,26 @@ fn drawing_tokens_takes_time_where_the_client_leaves_it_to_the_server() {
 }
 
 #[test]
+fn ranks_and_experts_are_those_of_the_run() {
+    let moe = ("model", "Qwen/Qwen3-30B-A3B");
+    let ranks = [("tp", "2"), ("dp", "4"), ("ep", "8"), ("n_gpus", "8")];
+    let got = run(&[&[moe][..], &ranks].concat()).unwrap();
+    let fleet = &got.scenario.fleet;
+    assert_eq!((fleet.tensor_parallel, fleet.dp_attention, fleet.expert_parallel.is_some()), (8, 4, true));
+    // vLLM's limits and pool are those of each rank.
+    let SchedulerSpec::Vllm(spec) = &got.scenario.scheduler else { panic!("{:?}", got.scenario.scheduler) };
+    assert_eq!((spec.max_num_seqs, spec.max_num_batched_tokens), (4 * 64, 4 * 2048));
+    assert_eq!(got.scenario.engine.kv_tokens, Some(4 * 99_984));
+    assert!(got.assumptions.iter().any(|note| note.contains("evenly loaded")), "{:?}", got.assumptions);
+    let whole = run(&[moe, ("tp", "8"), ("ep", "8"), ("n_gpus", "8")]).unwrap().scenario.fleet;
+    assert_eq!((whole.tensor_parallel, whole.dp_attention, whole.expert_parallel.is_some()), (8, 1, true));
+    // Of a model without experts ranks are replicas.
+    let dense = run(&[("dp", "4"), ("n_gpus", "4")]).unwrap().scenario;
+    assert_eq!((dense.fleet.replicas, dense.fleet.tensor_parallel, dense.engine.kv_tokens), (4, 1, Some(99_984)));
+    assert!(gap(&[moe, ("tp", "1"), ("ep", "8"), ("n_gpus", "8")]).contains("attention on 1 x 1 of its 8 GPUs"));
+}
+
+#[test]
 fn what_cannot_be_simulated_is_named() {
     for (change, told) in [
         (("model", "acme/unknown"), "no model `acme/unknown`"),
@@ -190,8 +210,8 @@ fn the_conditions_of_a_full_batch() {
     let scenario = full_batch(&[moe, ("tp", "1"), ("ep", "2"), ("dp", "1")]).unwrap().scenario;
     assert_eq!((scenario.fleet.tensor_parallel, scenario.fleet.expert_parallel.is_some()), (2, true));
     assert!(scenario.engine.host.unwrap().sampling.0.0 > 0);
-    let gap = full_batch(&[moe, ("tp", "1"), ("ep", "8"), ("dp", "8")]).unwrap_err().to_string();
-    assert_eq!(gap, "data-parallel attention");
+    let ranks = full_batch(&[moe, ("tp", "1"), ("ep", "8"), ("dp", "8")]).unwrap().scenario.fleet;
+    assert_eq!((ranks.tensor_parallel, ranks.dp_attention, ranks.expert_parallel.is_some()), (8, 8, true));
 }
 
 /// Those of the clone: all but the seven with speculative decoding are scenarios.

@@ -136,7 +136,7 @@ impl Profile {
     /// `operation: axis value (measured low to high)`; `longest` is the longest sequence.
     pub fn outside(&self, model: &ModelSpec, layout: &Layout, longest: u32) -> Vec<String> {
         let mut asked = Asked { hull: &self.hull, list: Vec::new() };
-        if let Ok(shard) = model.shard_experts(layout.tensor_parallel, layout.experts) {
+        if let Ok(shard) = model.shard_split(layout.split()) {
             let batch = graph_size(u64::from(layout.max_batched_tokens.max(layout.max_seqs)));
             asked.matrices(model, &shard, layout.weights, batch);
             if model.mla.is_none() {

@@ -4,9 +4,14 @@
 //! NCCL's trees do: reduced inside each server, every GPU's share of the sum exchanged between servers by a ring over all
 //! ports of a server at once, gathered inside. The phases are added up: overlapping them in chunks, as libraries can,
 //! would take off at most the shorter one. Against Vidur's tables of A100 servers that is 22 to 44 % fast.
+//!
+//! Which constants: those of the server's link where it has some of its own (no NVLink, no peer access), else those of the
+//! GPU: the engine's own all-reduce, or NCCL's where that is switched off. Data-parallel attention has two groups: the
+//! GPUs of a rank reduce the attention's output, and NCCL gathers all ranks' tokens before the experts and scatters the
+//! sums behind them.
 
 use super::CostError;
-use crate::hardware::gpu::{CollectiveFit, GpuSpec};
+use crate::hardware::gpu::{CollectiveFit, Collectives, GpuSpec};
 use crate::hardware::parallel::{Exchange, Parallelism};
 use crate::hardware::server::{LinkSpec, Topology};
 
@@ -20,11 +25,21 @@ struct Crossing {
     stream: f64,
 }
 
+impl Crossing {
+    /// A ring over the servers: every one sends its share on, twice around.
+    fn ring_us(&self, bytes: f64) -> f64 {
+        let rounds = 2.0 * (self.servers - 1.0);
+        rounds * self.latency_us + rounds / self.servers * bytes / self.stream * 1e6
+    }
+}
+
 /// Prices of one replica's communication.
 #[derive(Clone, Debug)]
 pub struct Comm {
     tensor: f64,
     all_reduce: Option<CollectiveFit>,
+    all_gather: Option<CollectiveFit>,
+    reduce_scatter: Option<CollectiveFit>,
     all_to_all: Option<CollectiveFit>,
     crossing: Option<Crossing>,
     /// Boundaries between stages: how many, fixed time, bytes per second of each GPU's message.
@@ -38,17 +53,46 @@ impl Comm {
             let gpus = spread.topology.as_ref().map_or(0, |topology| topology.gpus);
             CostError::Group { tensor_parallel: spread.tensor, gpus }
         })?;
-        let all_reduce = match local {
-            1 => None,
-            _ => Some(*gpu.all_reduce_fit(local).ok_or_else(|| all_reduce_error(gpu, spread))?),
+        let own = spread.topology.as_ref().and_then(|topology| topology.inside.collectives.as_ref());
+        let nccl = own.or(gpu.nccl.as_ref());
+        let reduces = match own {
+            Some(link) => Some(&link.all_reduce),
+            None if spread.custom_all_reduce => Some(&gpu.all_reduce.fits),
+            None => nccl.map(|nccl| &nccl.all_reduce),
         };
+        let all_reduce = match (local, reduces) {
+            (1, _) => None,
+            (_, None) => return Err(CostError::NoNccl { gpu: gpu.name.clone() }),
+            (_, Some(fits)) => Some(fit(fits, local).ok_or_else(|| all_reduce_error(gpu, fits, spread))?),
+        };
+        let halves = |of: fn(&Collectives) -> &Vec<CollectiveFit>| nccl.and_then(|nccl| fit(of(nccl), local));
         let exchanges = spread.experts.is_some_and(|experts| experts.exchange == Exchange::AllToAll);
+        let exchange = match own {
+            Some(link) => Some(&link.all_to_all),
+            None => gpu.all_to_all.as_ref().map(|spec| &spec.fits),
+        };
         let all_to_all = match (local, exchanges) {
             (1, _) | (_, false) => None,
-            _ => Some(*gpu.all_to_all_fit(local).ok_or_else(|| all_to_all_error(gpu, local))?),
+            _ => {
+                Some(exchange.and_then(|fits| fit(fits, local)).ok_or_else(|| all_to_all_error(gpu, exchange, local))?)
+            }
         };
         let crossing = if servers > 1 { Some(crossing(spread, local, servers)?) } else { None };
-        Ok(Comm { tensor: f64::from(spread.tensor), all_reduce, all_to_all, crossing, boundaries: boundaries(spread)? })
+        Ok(Comm {
+            tensor: f64::from(spread.tensor),
+            all_reduce,
+            all_gather: halves(|nccl| &nccl.all_gather),
+            reduce_scatter: halves(|nccl| &nccl.reduce_scatter),
+            all_to_all,
+            crossing,
+            boundaries: boundaries(spread)?,
+        })
+    }
+
+    /// Prices among the GPUs of one rank, which split the attention of the same requests.
+    pub fn of_rank(gpu: &GpuSpec, spread: &Parallelism) -> Result<Comm, CostError> {
+        let alone = Parallelism { tensor: spread.attention_gpus(), ranks: 1, experts: None, ..spread.clone() };
+        Comm::new(gpu, &alone)
     }
 
     /// GPUs of the group.
@@ -64,11 +108,23 @@ impl Comm {
     /// A sum over the group of a buffer of `bytes` on every GPU.
     pub fn all_reduce_us(&self, bytes: f64) -> f64 {
         let inside = self.all_reduce.map_or(0.0, |fit| fit.us(bytes));
-        let across = self.crossing.as_ref().map_or(0.0, |cross| {
-            let rounds = 2.0 * (cross.servers - 1.0);
-            rounds * cross.latency_us + rounds / cross.servers * bytes / cross.stream * 1e6
-        });
-        inside + across
+        inside + self.crossing.as_ref().map_or(0.0, |cross| cross.ring_us(bytes))
+    }
+
+    /// The tokens of all ranks, `bytes` in all, on every GPU.
+    pub fn gather_tokens_us(&self, bytes: f64) -> f64 {
+        self.half_us(self.all_gather, bytes)
+    }
+
+    /// Sums of `bytes` over the group, each rank's tokens on its own GPUs.
+    pub fn scatter_sums_us(&self, bytes: f64) -> f64 {
+        self.half_us(self.reduce_scatter, bytes)
+    }
+
+    /// Half of an all-reduce, by its own constants where there are any: between servers half of the rounds.
+    fn half_us(&self, own: Option<CollectiveFit>, bytes: f64) -> f64 {
+        let inside = own.map_or_else(|| self.all_reduce.map_or(0.0, |fit| fit.us(bytes) / 2.0), |fit| fit.us(bytes));
+        inside + self.crossing.as_ref().map_or(0.0, |cross| cross.ring_us(bytes) / 2.0)
     }
 
     /// A buffer of `bytes` put together on every GPU from a share on each: half of what an all-reduce moves.
@@ -141,16 +197,20 @@ fn known(fits: &[CollectiveFit]) -> String {
     known.join(", ")
 }
 
-fn all_reduce_error(gpu: &GpuSpec, spread: &Parallelism) -> CostError {
+/// The constants for that many GPUs.
+fn fit(fits: &[CollectiveFit], gpus: u32) -> Option<CollectiveFit> {
+    fits.iter().find(|fit| fit.gpus == gpus).copied()
+}
+
+fn all_reduce_error(gpu: &GpuSpec, fits: &[CollectiveFit], spread: &Parallelism) -> CostError {
     let help = match &spread.topology {
         None => "; name a `fleet.server` if the group spreads over several",
         Some(_) => "",
     };
-    let known = known(&gpu.all_reduce.fits);
-    CostError::AllReduce { gpu: gpu.name.clone(), tensor_parallel: spread.tensor, known, help }
+    CostError::AllReduce { gpu: gpu.name.clone(), tensor_parallel: spread.tensor, known: known(fits), help }
 }
 
-fn all_to_all_error(gpu: &GpuSpec, gpus: u32) -> CostError {
-    let known = gpu.all_to_all.as_ref().map_or_else(|| "none".to_owned(), |spec| known(&spec.fits));
+fn all_to_all_error(gpu: &GpuSpec, fits: Option<&Vec<CollectiveFit>>, gpus: u32) -> CostError {
+    let known = fits.filter(|fits| !fits.is_empty()).map_or_else(|| "none".to_owned(), |fits| known(fits));
     CostError::AllToAll { gpu: gpu.name.clone(), gpus, known }
 }

@@ -14,6 +14,15 @@
 //!              behind the experts; router and shared experts see m / g tokens
 //! ```
 //!
+//! Under data-parallel attention a step is as long as the busiest of its `R` ranks, and `m` is what that one has: decoding
+//! requests and their contexts are the mean over the ranks, a prompt is computed by one rank alone. The experts see all
+//! ranks' tokens, `M`: `R` captured graphs of the busiest while all decode, else the tokens that there are.
+//!
+//! ```text
+//! layers × [ matmuls(m) + attention + small kernels(m) + all-reduce in the rank(m) ]
+//!   + layers with experts × [ router and shared experts(m) + gather(M) + routed experts(M) + scatter(M) ]
+//! ```
+//!
 //! A pipeline's stages do one step after the other: `Σ stages` is the whole model, plus the ways between them. Sliding
 //! layers read at most their window; which of the sequences are shorter is not known, so that all count as alike long. Recurrent layers read
 //! and write their state once per sequence.
@@ -27,6 +36,7 @@
 //! activations into the kernel before; the measured matmuls charge it as a kernel of its own.
 
 mod layers;
+mod ranks;
 
 use super::comm::Comm;
 use super::forms::{self, DecodeAttention, HeadShape, PrefillAttention};
@@ -36,6 +46,7 @@ use super::{Bound, Cost, CostModel, DecodeCost, DecodeParts, Parts, StepCost, St
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
 use crate::hardware::parallel::{ExpertParallel, Parallelism};
+use ranks::{Prompts, Share};
 
 /// Why there is no cost model for a combination.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -113,6 +124,15 @@ pub enum CostError {
         /// GPUs of a server.
         gpus: u32,
     },
+    /// The engine's own all-reduce is off, and there are no constants for NCCL's.
+    #[error("{gpu} has no measured collectives of NCCL; leave out `disable_custom_all_reduce`")]
+    NoNccl {
+        /// The GPU.
+        gpu: String,
+    },
+    /// Ranks and stages at once.
+    #[error("data-parallel attention inside a pipeline is not modelled; leave out one of them")]
+    RanksInStages,
     /// Messages leave a GPU and nothing says which link they take.
     #[error("a pipeline needs a `fleet.server`: it says which links the stages have between them")]
     Placeless,
@@ -152,14 +172,15 @@ struct Attention {
 }
 
 impl Attention {
+    /// `ranks`: parts of a group among which the attended tokens are spread evenly.
     fn new(
         gpu: &GpuSpec,
         model: &ModelSpec,
         shard: &Shard,
-        decode: &DecodeAttention,
-        prefill: &PrefillAttention,
+        (decode, prefill): (&DecodeAttention, &PrefillAttention),
+        ranks: u32,
     ) -> Attention {
-        let layers = f64::from(model.attention_layers());
+        let (layers, share) = (f64::from(model.attention_layers()), 1.0 / f64::from(ranks));
         let (near, window) = model.sliding.map_or((0.0, 0), |s| (f64::from(s.layers), u64::from(s.window)));
         let state = model.recurrent.map_or_else(Recurrence::default, |one| Recurrence::new(gpu, one, shard.recurrent));
         let recurrent = model.recurrent.map_or(0.0, |one| f64::from(one.layers));
@@ -167,8 +188,8 @@ impl Attention {
         Attention {
             decode_launch: all(decode.floor, state.decode_launch),
             decode_seq: all(decode.per_seq, state.per_seq),
-            decode_context: (decode.per_context * (layers - near)).parts(),
-            decode_near: (decode.per_context * near).parts(),
+            decode_context: (decode.per_context * share * (layers - near)).parts(),
+            decode_near: (decode.per_context * share * near).parts(),
             window,
             prefill_launch: all(prefill.floor, state.prefill_launch),
             prefill_pair: (prefill.per_pair * (layers - near)).parts(),
@@ -178,41 +199,20 @@ impl Attention {
         }
     }
 
-    /// Attended tokens in the layers with a window, of `seqs` sequences of alike length: the mean of what each attends to is at most this.
-    fn near(&self, seqs: u64, context: u64) -> u64 {
-        context.min(self.window.saturating_mul(seqs))
+    /// Attended tokens in the layers with a window, of `seqs` sequences of alike length (of all ranks): the mean of what each attends to is at
+    /// most this.
+    fn near(&self, seqs: u32, context: u64) -> u64 {
+        context.min(self.window.saturating_mul(u64::from(seqs)))
     }
 
     /// What depends on the context sum of a decode step: fixed part, per attended token, and below which sum that holds.
-    fn context(&self, seqs: u64, context: u64) -> (Parts, Parts, u64) {
-        let bend = self.window.saturating_mul(seqs);
-        match context < bend {
-            true => (Parts::default(), self.decode_context + self.decode_near, bend),
-            false => (self.decode_near * bend, self.decode_context, u64::MAX),
+    fn context(&self, seqs: u32, context: u64) -> (Parts, Parts, u64) {
+        let bend = self.window.saturating_mul(u64::from(seqs));
+        if context < bend {
+            (Parts::default(), self.decode_context + self.decode_near, bend)
+        } else {
+            (self.decode_near * bend, self.decode_context, u64::MAX)
         }
-    }
-}
-
-/// Sums over the prompts of a step.
-struct Prompts {
-    pairs: u64,
-    /// Pairs that a window leaves.
-    near_pairs: u64,
-    tokens: u64,
-    past: u64,
-}
-
-impl Prompts {
-    fn of(shape: &StepShape<'_>, window: u64) -> Prompts {
-        let (mut pairs, mut near_pairs, mut tokens, mut past) = (0u64, 0u64, 0u64, 0u64);
-        for part in shape.prefill {
-            let (new, present) = (u64::from(part.tokens), u64::from(part.past));
-            pairs = pairs.saturating_add(new.saturating_mul(new + 2 * present));
-            near_pairs = near_pairs.saturating_add(new.saturating_mul((new + 2 * present).min(2 * window)));
-            tokens += new;
-            past += present;
-        }
-        Prompts { pairs, near_pairs, tokens, past }
     }
 }
 
@@ -225,7 +225,10 @@ pub struct Roofline {
     shard: Shard,
     weights: WeightDtype,
     experts: Option<ExpertParallel>,
+    /// Among all GPUs of the group, and among those of a rank: the same without ranks.
     comm: Comm,
+    rank_comm: Comm,
+    ranks: u64,
     host: HostCost,
     graph_padding: bool,
     attention: Attention,
@@ -236,6 +239,9 @@ pub struct Roofline {
     /// The parts of both; empty until somebody asks.
     linear_parts: Vec<Option<Parts>>,
     head_parts: Vec<Option<Parts>>,
+    /// Routed experts and their exchange by gathered tokens, where requests are divided among ranks.
+    gathered: Vec<Cost>,
+    gathered_parts: Vec<Option<Parts>>,
 }
 
 impl Roofline {
@@ -251,7 +257,10 @@ impl Roofline {
         max_tokens: u32,
     ) -> Result<Roofline, CostError> {
         let spread = spread.into();
-        let shard = model.shard_experts(spread.tensor, spread.experts.map(|experts| experts.exchange))?;
+        let shard = model.shard_split(spread.split())?;
+        if spread.ranks > 1 && spread.stages > 1 {
+            return Err(CostError::RanksInStages);
+        }
         if !gpu.supports_weights(weights) {
             return Err(CostError::Weights { gpu: gpu.name.clone(), dtype: weights });
         }
@@ -263,7 +272,9 @@ impl Roofline {
             return Err(CostError::Spread { gpu: gpu.name.clone(), dtype: weights });
         }
         let comm = Comm::new(gpu, &spread)?;
+        let rank_comm = if spread.ranks > 1 { Comm::of_rank(gpu, &spread)? } else { comm.clone() };
         let size = max_tokens as usize + 1;
+        let gathered = if spread.ranks > 1 { size + spread.ranks as usize * 16 } else { 0 };
         Ok(Roofline {
             gpu: gpu.clone(),
             model: model.clone(),
@@ -271,13 +282,17 @@ impl Roofline {
             weights,
             experts: spread.experts,
             comm,
+            rank_comm,
+            ranks: u64::from(spread.ranks),
             host,
             graph_padding: true,
-            attention: Attention::new(gpu, model, &shard, &decode, &prefill),
+            attention: Attention::new(gpu, model, &shard, (&decode, &prefill), spread.ranks),
             linear: vec![Cost(0); size],
             head: vec![Cost(0); size],
             linear_parts: Vec::new(),
             head_parts: Vec::new(),
+            gathered: vec![Cost(0); gathered],
+            gathered_parts: Vec::new(),
         })
     }
 
@@ -287,6 +302,8 @@ impl Roofline {
         self.graph_padding = false;
         self.linear.fill(Cost(0));
         self.linear_parts.clear();
+        self.gathered.fill(Cost(0));
+        self.gathered_parts.clear();
         self
     }
 
@@ -327,13 +344,13 @@ impl Roofline {
         if seqs == 0 { Cost(0) } else { decode_launch.whole + decode_seq.whole * seqs }
     }
 
-    fn prefill_attention(&self, shape: &StepShape<'_>) -> Cost {
-        if shape.prefill.is_empty() {
+    fn prefill_attention(&self, prompts: &Prompts) -> Cost {
+        if !prompts.any {
             return Cost(0);
         }
-        let Attention { prefill_launch, prefill_pair, prefill_near_pair, prefill_token, prefill_past, window, .. } =
+        let Attention { prefill_launch, prefill_pair, prefill_near_pair, prefill_token, prefill_past, .. } =
             &self.attention;
-        let Prompts { pairs, near_pairs, tokens, past } = Prompts::of(shape, *window);
+        let &Prompts { pairs, near_pairs, tokens, past, .. } = prompts;
         prefill_launch.whole
             + prefill_pair.whole * pairs
             + prefill_near_pair.whole * near_pairs
@@ -342,13 +359,14 @@ impl Roofline {
     }
 
     /// Parts of what depends on the number of tokens and of rows, and of drawing tokens.
-    fn shared_parts(&mut self, tokens: u64, rows: u64) -> Parts {
+    fn shared_parts(&mut self, part: &Share) -> Parts {
+        let &Share { tokens, gathered, rows, .. } = part;
         let mut linear = std::mem::take(&mut self.linear_parts);
         let mut head = std::mem::take(&mut self.head_parts);
         let shared = known(&mut linear, self.linear.len(), tokens, |tokens| self.linear_time(tokens))
             + known(&mut head, self.head.len(), rows, |rows| self.head_time(rows));
         (self.linear_parts, self.head_parts) = (linear, head);
-        shared + Parts::host(self.host.sampling(rows))
+        shared + self.gathered_parts(gathered) + Parts::host(self.host.sampling(rows))
     }
 
     fn decode_base_parts(&self, seqs: u64) -> Parts {
@@ -371,56 +389,61 @@ fn known(memo: &mut Vec<Option<Parts>>, most: usize, at: u64, time: impl Fn(u64)
 
 impl CostModel for Roofline {
     fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
-        let seqs = u64::from(shape.decode_seqs);
-        let rows = seqs + u64::from(shape.prefill_ends);
-        let shared = self.linear(shape.tokens()) + self.head(rows) + self.host.sampling(rows);
-        let near = self.attention.decode_near.whole * self.attention.near(seqs, shape.decode_context);
-        let decode = self.decode_base(seqs) + self.attention.decode_context.whole * shape.decode_context + near;
+        let part = self.share(shape);
+        let near = self.attention.decode_near.whole * self.attention.near(shape.decode_seqs, shape.decode_context);
+        let decode = self.decode_base(part.seqs) + self.attention.decode_context.whole * shape.decode_context + near;
+        let shared = self.linear(part.tokens) + self.head(part.rows) + self.host.sampling(part.rows);
         StepCost {
-            device: shared + decode + self.prefill_attention(shape),
-            host: self.host.of(seqs + shape.prefill.len() as u64),
+            device: shared + self.among_ranks(part.gathered) + decode + self.prefill_attention(&part.prompts),
+            host: self.host.of(part.requests),
         }
     }
 
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
-        let seqs = u64::from(seqs);
+        let Share { tokens, gathered, seqs: own, .. } = self.decode_share(seqs);
         let (fixed, per_context, valid_below) = self.attention.context(seqs, context);
-        let base = self.linear(seqs) + self.head(seqs) + self.host.sampling(seqs) + self.decode_base(seqs);
-        DecodeCost { base: base + fixed.whole, per_context: per_context.whole, valid_below, host: self.host.of(seqs) }
+        let shared = self.linear(tokens) + self.head(own) + self.host.sampling(own);
+        DecodeCost {
+            base: shared + self.among_ranks(gathered) + self.decode_base(own) + fixed.whole,
+            per_context: per_context.whole,
+            valid_below,
+            host: self.host.of(own),
+        }
     }
 
     fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
-        let seqs = u64::from(shape.decode_seqs);
-        let shared = self.shared_parts(shape.tokens(), seqs + u64::from(shape.prefill_ends));
-        let near = self.attention.decode_near * self.attention.near(seqs, shape.decode_context);
-        let decode = self.decode_base_parts(seqs) + self.attention.decode_context * shape.decode_context + near;
-        if shape.prefill.is_empty() {
+        let part = self.share(shape);
+        let shared = self.shared_parts(&part);
+        let near = self.attention.decode_near * self.attention.near(shape.decode_seqs, shape.decode_context);
+        let decode = self.decode_base_parts(part.seqs) + self.attention.decode_context * shape.decode_context + near;
+        if !part.prompts.any {
             return shared + decode;
         }
-        let Attention { prefill_launch, prefill_pair, prefill_near_pair, prefill_token, prefill_past, window, .. } =
+        let Attention { prefill_launch, prefill_pair, prefill_near_pair, prefill_token, prefill_past, .. } =
             self.attention;
-        let Prompts { pairs, near_pairs, tokens, past } = Prompts::of(shape, window);
+        let Prompts { pairs, near_pairs, tokens, past, .. } = part.prompts;
         let prompts = prefill_launch + prefill_pair * pairs + prefill_near_pair * near_pairs;
         shared + decode + prompts + prefill_token * tokens + prefill_past * past
     }
 
     fn step_in_parts(&mut self, shape: &StepShape<'_>) -> (StepCost, Parts) {
         let parts = self.parts(shape);
-        let host = self.host.of(u64::from(shape.decode_seqs) + shape.prefill.len() as u64);
+        let host = self.host.of(self.share(shape).requests);
         (StepCost { device: parts.whole, host }, parts)
     }
 
     fn decode_in_parts(&mut self, seqs: u32, context: u64) -> (DecodeCost, DecodeParts) {
         let parts = self.decode_parts(seqs, context);
         let (base, per_context) = (parts.base.whole, parts.per_context.whole);
-        let (_, _, valid_below) = self.attention.context(u64::from(seqs), context);
-        (DecodeCost { base, per_context, valid_below, host: self.host.of(u64::from(seqs)) }, parts)
+        let (_, _, valid_below) = self.attention.context(seqs, context);
+        let host = self.host.of(self.decode_share(seqs).seqs);
+        (DecodeCost { base, per_context, valid_below, host }, parts)
     }
 
     fn decode_parts(&mut self, seqs: u32, context: u64) -> DecodeParts {
-        let seqs = u64::from(seqs);
+        let part = self.decode_share(seqs);
         let (fixed, per_context, _) = self.attention.context(seqs, context);
-        let base = self.shared_parts(seqs, seqs) + self.decode_base_parts(seqs) + fixed;
+        let base = self.shared_parts(&part) + self.decode_base_parts(part.seqs) + fixed;
         DecodeParts { base, per_context }
     }
 }

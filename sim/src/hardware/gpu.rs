@@ -93,6 +93,9 @@ pub struct GpuSpec {
     /// Exchange of equal parts between all GPUs of a group; absent: no experts that exchange tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_to_all: Option<CollectiveSpec>,
+    /// The same by NCCL: groups that do without the engine's own all-reduce, and data-parallel attention; absent: neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nccl: Option<Collectives>,
     /// Kernels that only move activations (norms, rotary embedding, gating).
     pub small_kernels: SmallKernels,
     /// Fused mixture of experts; absent: no models with experts here.
@@ -279,6 +282,25 @@ pub struct CollectiveSpec {
     pub fits: Vec<CollectiveFit>,
 }
 
+/// Collectives of one library over one kind of link, inside one server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Collectives {
+    /// Origin of the constants.
+    pub origin: Origin,
+    /// Sum over the GPUs, on every one of them.
+    pub all_reduce: Vec<CollectiveFit>,
+    /// Every GPU's part on every GPU; sizes are those of the whole. Empty: half of an all-reduce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all_gather: Vec<CollectiveFit>,
+    /// The sum, a part of it on each GPU; sizes are those of the whole. Empty: half of an all-reduce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reduce_scatter: Vec<CollectiveFit>,
+    /// Exchange of equal parts; empty: no experts that exchange tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all_to_all: Vec<CollectiveFit>,
+}
+
 /// Constants of the two-slope form.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -337,6 +359,7 @@ impl GpuSpec {
             prefill_attention: PrefillAttentionSpec { origin: origin.clone(), fits: Vec::new() },
             all_reduce: CollectiveSpec { origin: origin.clone(), fits: Vec::new() },
             all_to_all: None,
+            nccl: None,
             small_kernels: SmallKernels { origin: origin.clone(), memory: 0.0, floor_us: 0.0 },
             experts: None,
             power: None,

@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::hardware::gpu::GpuSpec;
 use crate::hardware::model::{KvDtype, ModelError, ModelSpec, Shard, WeightDtype};
-use crate::hardware::parallel::{Exchange, stage_layers};
+use crate::hardware::parallel::{Exchange, Split, stage_layers};
 use crate::units::Bytes;
 
 /// Memory outside of the allocator that a process adds on every GPU (libraries, kernels). Inferred: Qwen2.5-7B on an A100 takes 0.6 GiB
@@ -47,6 +47,8 @@ pub struct Layout {
     pub tensor_parallel: u32,
     /// Groups of them, each with a run of the layers.
     pub stages: u32,
+    /// Parts of a group that divide its requests among them; each holds the KV of its own.
+    pub ranks: u32,
     /// Experts spread by number instead of by width.
     pub experts: Option<Exchange>,
     /// Weights of the layers.
@@ -67,6 +69,13 @@ pub struct Layout {
     pub rule: PoolRule,
 }
 
+impl Layout {
+    /// How every layer is split over a group.
+    pub fn split(&self) -> Split {
+        Split { tensor: self.tensor_parallel, ranks: self.ranks, experts: self.experts }
+    }
+}
+
 /// Memory of one GPU, split up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryPlan {
@@ -78,7 +87,7 @@ pub struct MemoryPlan {
     pub reserve: Bytes,
     /// One KV block, all layers.
     pub block: Bytes,
-    /// Blocks in the pool.
+    /// Blocks in the pool: of each rank, where requests are divided among ranks.
     pub blocks: u64,
 }
 
@@ -214,9 +223,16 @@ pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &L
         let shared = u64::from(moe.shared_experts) * u64::from(shard.shared_intermediate) * (inputs + 1);
         shared + u64::from(moe.experts_per_token) * ((inputs * width).max(u64::from(model.hidden)) + width)
     });
-    let per_token = 2 * (dense.max(routed) + 3 * u64::from(model.hidden));
-    let activations = u64::from(layout.max_batched_tokens) * per_token;
-    let drawn = layout.max_seqs.min(layout.max_batched_tokens);
+    // A rank holds the tokens of its own requests; before the experts those of all are gathered.
+    let ranks = layout.ranks.max(1);
+    let own = u64::from(layout.max_batched_tokens.div_ceil(ranks));
+    let activations = if ranks == 1 {
+        own * 2 * (dense.max(routed) + 3 * u64::from(model.hidden))
+    } else {
+        let gathered = u64::from(layout.max_batched_tokens) * 2 * (routed + u64::from(model.hidden));
+        (own * 2 * dense).max(gathered) + own * 6 * u64::from(model.hidden)
+    };
+    let drawn = layout.max_seqs.min(layout.max_batched_tokens).div_ceil(ranks);
     let per_word = if layout.rule == PoolRule::Logits { 6 } else { SAMPLER_BYTES };
     let sampler = u64::from(drawn) * u64::from(model.vocab) * per_word;
     // Every sequence that may run has its state, from the memory that is the pool's otherwise.
@@ -234,7 +250,7 @@ pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &L
 
 /// The memory of a GPU of the stage with the fewest blocks: every stage has as many.
 fn split(gpu: &GpuSpec, model: &ModelSpec, layout: &Layout) -> Result<MemoryPlan, ModelError> {
-    let shard = model.shard_experts(layout.tensor_parallel, layout.experts)?;
+    let shard = model.shard_split(layout.split())?;
     let share = |bytes: u64| (bytes as f64 * layout.utilization) as u64;
     let profiled = reserve_bytes(gpu, model, &shard, layout);
     let beside = u64::from(shard.kv_heads) * u64::from(layout.slot_bytes);

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::hardware::gpu::Origin;
-use crate::hardware::parallel::Exchange;
+use crate::hardware::parallel::{Exchange, Split};
 
 pub use bits::WeightBits;
 pub use recurrent::RecurrentSpec;
@@ -301,6 +301,16 @@ pub enum ModelError {
         /// Layers there are.
         layers: u32,
     },
+    /// The group does not fall into equal ranks.
+    #[error("{model}: {ranks} ranks of data-parallel attention do not divide the {tensor_parallel} GPUs of a group")]
+    Ranks {
+        /// The model.
+        model: String,
+        /// GPUs of the group.
+        tensor_parallel: u32,
+        /// The ranks asked for.
+        ranks: u32,
+    },
     /// Experts are to be spread where there are none.
     #[error("model {model} has no experts to spread over GPUs; leave out `expert_parallel`")]
     NoExperts {
@@ -415,12 +425,25 @@ impl ModelSpec {
 
     /// The same with whole experts on every GPU instead of a share of the width of each.
     pub fn shard_experts(&self, tensor_parallel: u32, experts: Option<Exchange>) -> Result<Shard, ModelError> {
+        self.shard_split(Split { tensor: tensor_parallel, ranks: 1, experts })
+    }
+
+    /// The same for a group that may divide its requests among ranks: the GPUs of a rank split everything but the routed
+    /// experts, which the whole group splits. Dense MLPs, shared experts, embedding and head are copied to every rank, as
+    /// vLLM and TensorRT-LLM do; SGLang splits dense MLPs over the group.
+    pub fn shard_split(&self, split: Split) -> Result<Shard, ModelError> {
         self.validate()?;
-        let split = |what, count| ModelError::Split { model: self.name.clone(), tensor_parallel, what, count };
-        let share = |what, count: u32| match count.checked_rem(tensor_parallel) {
-            Some(0) => Ok(count / tensor_parallel),
-            _ => Err(split(what, count)),
+        let Split { tensor: group, ranks, experts } = split;
+        let model = || self.name.clone();
+        if ranks == 0 || group.checked_rem(ranks) != Some(0) {
+            return Err(ModelError::Ranks { model: model(), tensor_parallel: group, ranks });
+        }
+        let share_of = |gpus: u32, what, count: u32| match count.checked_rem(gpus) {
+            Some(0) => Ok(count / gpus),
+            _ => Err(ModelError::Split { model: model(), tensor_parallel: gpus, what, count }),
         };
+        let tensor_parallel = group / ranks;
+        let share = |what, count: u32| share_of(tensor_parallel, what, count);
         let kv_heads = if tensor_parallel > self.kv_heads && tensor_parallel.is_multiple_of(self.kv_heads) {
             1
         } else {
@@ -430,8 +453,9 @@ impl ModelSpec {
             (None, None) => (0, 0, 0),
             (None, Some(_)) => return Err(ModelError::NoExperts { model: self.name.clone() }),
             (Some(moe), None) => {
-                let width = share("expert_intermediate", moe.expert_intermediate)?;
-                (moe.experts, width, width)
+                let width = share_of(group, "expert_intermediate", moe.expert_intermediate)?;
+                let shared = if ranks == 1 { width } else { share("expert_intermediate", moe.expert_intermediate)? };
+                (moe.experts, width, shared)
             }
             (Some(moe), Some(exchange)) => {
                 let shared = match exchange {
@@ -440,7 +464,7 @@ impl ModelSpec {
                     }
                     _ => moe.expert_intermediate,
                 };
-                (share("experts", moe.experts)?, moe.expert_intermediate, shared)
+                (share_of(group, "experts", moe.experts)?, moe.expert_intermediate, shared)
             }
         };
         Ok(Shard {

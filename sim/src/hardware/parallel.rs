@@ -1,9 +1,11 @@
 //! How one replica is spread over GPUs.
 //!
-//! A replica is `stages` groups of `tensor` GPUs. A group splits every layer: attention always by heads (tensor
-//! parallelism), experts by width (tensor parallelism, the default) or by number ([`ExpertParallel`]). Attention by
-//! requests (data-parallel attention, as DeepSeek's deployments have it) is not modelled: its members have pools and
-//! schedulers of their own and yet step together, which neither one replica nor several are.
+//! A replica is `stages` groups of `tensor` GPUs. A group splits every layer: attention by heads (tensor parallelism,
+//! the default) or by requests (data-parallel attention: `ranks` parts of the group, each with requests and KV of its
+//! own), experts by width (tensor parallelism, the default) or by number ([`ExpertParallel`]).
+//!
+//! Ranks step together, because every layer's experts need the tokens of all. They are simulated as one replica whose
+//! decoding requests are spread evenly over them; a prompt is computed by one rank alone ([`crate::cost::Roofline`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,11 +36,23 @@ impl Default for ExpertParallel {
 pub enum Exchange {
     /// Every GPU has every token and computes what its experts have to say; an all-reduce adds it up, as under tensor
     /// parallelism (vLLM's `--enable-expert-parallel` without data parallelism). Shared experts are split by width.
+    /// Under data-parallel attention the tokens are gathered before the experts and the sums scattered behind them.
     #[default]
     AllReduce,
     /// Every GPU keeps its share of the tokens after the attention, sends each to the GPUs of its experts and gets the
     /// results back (SGLang's `--moe-a2a-backend deepep`). Shared experts are copied to every GPU.
     AllToAll,
+}
+
+/// How a group of GPUs splits every layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Split {
+    /// GPUs of the group.
+    pub tensor: u32,
+    /// Parts of it that divide the requests among them.
+    pub ranks: u32,
+    /// Experts by number instead of by width.
+    pub experts: Option<Exchange>,
 }
 
 /// How one replica is spread over GPUs.
@@ -48,8 +62,12 @@ pub struct Parallelism {
     pub tensor: u32,
     /// Groups of such GPUs, each with a run of the layers. One step is in flight: the groups wait for each other.
     pub stages: u32,
+    /// Parts of a group that divide its requests among them, each of `tensor / ranks` GPUs; 1: attention by heads alone.
+    pub ranks: u32,
     /// Experts by number instead of by width.
     pub experts: Option<ExpertParallel>,
+    /// Whether groups may use the engine's own all-reduce where it has one; else NCCL's.
+    pub custom_all_reduce: bool,
     /// The servers that they are in; unknown: one server, however many GPUs.
     pub topology: Option<Topology>,
 }
@@ -57,7 +75,7 @@ pub struct Parallelism {
 impl From<u32> for Parallelism {
     /// Tensor parallelism alone.
     fn from(tensor: u32) -> Parallelism {
-        Parallelism { tensor, stages: 1, experts: None, topology: None }
+        Parallelism { tensor, stages: 1, ranks: 1, experts: None, custom_all_reduce: true, topology: None }
     }
 }
 
@@ -65,6 +83,16 @@ impl Parallelism {
     /// GPUs of one replica.
     pub fn gpus(&self) -> u32 {
         self.tensor.saturating_mul(self.stages)
+    }
+
+    /// GPUs that split the attention of a request by heads; at least 1.
+    pub fn attention_gpus(&self) -> u32 {
+        (self.tensor / self.ranks.max(1)).max(1)
+    }
+
+    /// How every layer is split over the group.
+    pub fn split(&self) -> Split {
+        Split { tensor: self.tensor, ranks: self.ranks, experts: self.experts.map(|experts| experts.exchange) }
     }
 
     /// GPUs of a group that share a server, and over how many servers the group spreads; `None` if it does not divide.
@@ -126,6 +154,7 @@ mod tests {
                 kind: crate::hardware::gpu::OriginKind::Inferred,
                 source: String::new(),
             },
+            collectives: None,
         };
         spread.topology = Some(Topology { server: "s".to_owned(), gpus: 4, inside: link, network: None });
         assert_eq!((spread.groups(), spread.boundaries()), (Some((2, 1)), (2, 1)));

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hardware::gpu::Origin;
+use crate::hardware::gpu::{Collectives, Origin};
 use crate::hardware::server_power::ServerPowerSpec;
 use crate::units::{Bandwidth, Duration, Watts};
 
@@ -23,6 +23,10 @@ pub struct LinkSpec {
     pub latency: Duration,
     /// Origin of efficiency and latency.
     pub achieved: Origin,
+    /// What groups of GPUs get over it inside one server, where that is not what the catalog has for the GPU: links without
+    /// NVLink or peer access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collectives: Option<Collectives>,
 }
 
 impl LinkSpec {

@@ -122,6 +122,8 @@ pub struct StepWork {
     /// Experts by number; the mean GPU, so without imbalance.
     experts: Option<ExpertParallel>,
     gpus: u32,
+    /// Parts of the group that divide requests among them; the mean of them.
+    ranks: u64,
     stages: u32,
     resident: u64,
     /// Operations per token outside of routed experts, head and attention, all layers.
@@ -153,7 +155,7 @@ impl StepWork {
         kv: KvDtype,
     ) -> Result<StepWork, ModelError> {
         let spread = spread.into();
-        let shard = model.shard_experts(spread.tensor, spread.experts.map(|experts| experts.exchange))?;
+        let shard = model.shard_split(spread.split())?;
         if spread.stages == 0 || spread.stages > model.layers {
             let (stages, layers) = (spread.stages, model.layers);
             return Err(ModelError::Stages { model: model.name.clone(), stages, layers });
@@ -184,6 +186,7 @@ impl StepWork {
             routed: routed_bytes(model, &shard, weights),
             experts: spread.experts.map(|experts| ExpertParallel { imbalance: 1.0, ..experts }),
             gpus: spread.tensor,
+            ranks: u64::from(spread.ranks),
             stages: spread.stages,
             weights,
             resident,
@@ -220,6 +223,7 @@ impl StepWork {
         let seqs = u64::from(shape.decode_seqs);
         let rows = seqs + u64::from(shape.prefill_ends);
         let prefill = shape.prefill.iter().fold(Work::default(), |sum, part| sum + self.chunk(*part));
+        let prefill = self.of_rank(prefill);
         self.layers(tokens) + self.head(rows) + self.decoded(seqs) + self.attended() * shape.decode_context + prefill
     }
 
@@ -233,8 +237,9 @@ impl StepWork {
     /// Matrices of all layers for `tokens` tokens, and rows of the embedding.
     fn layers(&self, tokens: u64) -> Work {
         let sparse = u64::from(self.model.layers - self.model.dense_layers());
-        let rows = tokens.saturating_mul(2 * u64::from(self.model.hidden));
-        let outside = arithmetic(self.weights.outside_experts(), self.outside, tokens);
+        let own = tokens.div_ceil(self.ranks);
+        let rows = own.saturating_mul(2 * u64::from(self.model.hidden));
+        let outside = arithmetic(self.weights.outside_experts(), self.outside, own);
         let read = Work { weight_bytes: self.read_always.saturating_add(rows), ..Work::default() };
         outside + read + self.experts(tokens) * sparse
     }
@@ -248,7 +253,10 @@ impl StepWork {
         let routed = arithmetic(self.weights, 2 * one, share.own.round() as u64);
         // Tokens that are this GPU's own outside of the routed experts.
         let exchanges = self.experts.is_some_and(|experts| experts.exchange == Exchange::AllToAll);
-        let own = if exchanges { tokens.div_ceil(u64::from(self.gpus)) } else { tokens };
+        let own = match self.ranks {
+            1 if exchanges => tokens.div_ceil(u64::from(self.gpus)),
+            ranks => tokens.div_ceil(ranks),
+        };
         let shared = u64::from(moe.shared_experts) * model.mlp_weights_of(shard.shared_intermediate);
         let always = arithmetic(self.weights.outside_experts(), 2 * shared, own)
             + arithmetic(WeightDtype::Bf16, 2 * model.router_weights(), own);
@@ -258,6 +266,7 @@ impl StepWork {
 
     /// The head for so many sequences.
     fn head(&self, rows: u64) -> Work {
+        let rows = rows.div_ceil(self.ranks);
         let weights = u64::from(self.shard.vocab) * u64::from(self.model.hidden);
         let read = if rows > 0 { 2 * weights } else { 0 };
         arithmetic(WeightDtype::Bf16, 2 * weights, rows) + Work { weight_bytes: read, ..Work::default() }
@@ -270,12 +279,18 @@ impl StepWork {
         let written = self.slot * u64::from(self.model.attention_layers()) + self.state;
         let each =
             Work { bf16_flops: self.decode_pair * windows, kv_bytes: self.slot * windows + written, ..Work::default() };
-        each * seqs
+        each * seqs.div_ceil(self.ranks)
     }
 
     /// One attended token of a decoding sequence.
     fn attended(&self) -> Work {
-        Work { bf16_flops: self.decode_pair * self.far, kv_bytes: self.slot * self.far, ..Work::default() }
+        let all = Work { bf16_flops: self.decode_pair * self.far, kv_bytes: self.slot * self.far, ..Work::default() };
+        self.of_rank(all)
+    }
+
+    /// What of the group's attention one rank has, in the mean.
+    fn of_rank(&self, work: Work) -> Work {
+        Work { bf16_flops: work.bf16_flops / self.ranks, kv_bytes: work.kv_bytes / self.ranks, ..work }
     }
 
     /// Attention of a chunk of a prompt. What it finds is read once; what it makes is written and read once. Layers with a window

@@ -1,8 +1,10 @@
 //! Models with experts, latent attention and sliding windows: physics, affinity, memory, refusals.
 
+use overbook_sim::cost::forms::ExpertShare;
 use overbook_sim::cost::{CostError, CostModel, HostCost, PrefillPart, Roofline, StepShape};
 use overbook_sim::hardware::memory::{kv_bytes_per_token, weight_bytes};
 use overbook_sim::hardware::model::{KvDtype, MoeSpec, WeightBits, WeightDtype};
+use overbook_sim::hardware::parallel::{Exchange, ExpertParallel};
 
 use crate::roofline::{decode_us, prefill_us};
 use crate::{Draw, GPUS, INFERRED, MOE_MODELS, PCIE, gpu, model};
@@ -223,4 +225,38 @@ fn warm_steps_cost_a_few_multiplications() {
     let best = (0..5).map(|_| round()).fold(f64::INFINITY, f64::min);
     eprintln!("warm step of a model with experts: {best:.1} ns");
     assert!(best < 1_000.0 && sum > 0, "{best}");
+}
+
+/// Random routing, counted: the busiest of the GPUs over many layers.
+#[test]
+fn the_busiest_gpu_has_what_chance_gives_it() {
+    let mut draw = Draw(3);
+    let moe = model("deepseek-v3").moe.unwrap();
+    for (gpus, tokens) in [(8u32, 4u64), (8, 64), (4, 16), (2, 8), (8, 512)] {
+        let (held, layers) = (moe.experts / gpus, 300);
+        let (mut own, mut touched) = (0.0, 0.0);
+        for _ in 0..layers {
+            let mut rows = vec![0u64; moe.experts as usize];
+            for _ in 0..tokens {
+                let mut chosen = std::collections::BTreeSet::new();
+                while chosen.len() < moe.experts_per_token as usize {
+                    chosen.insert(draw.uniform(0, u64::from(moe.experts) - 1) as usize);
+                }
+                chosen.into_iter().for_each(|expert| rows[expert] += 1);
+            }
+            let of_gpu = rows.chunks(held as usize);
+            own += of_gpu.clone().map(|rows| rows.iter().sum::<u64>()).max().unwrap() as f64;
+            touched += of_gpu.map(|rows| rows.iter().filter(|rows| **rows > 0).count()).max().unwrap() as f64;
+        }
+        let even = ExpertParallel { exchange: Exchange::AllToAll, imbalance: 1.0 };
+        let mean = ExpertShare::of(moe, held, Some(even), f64::from(gpus), tokens);
+        let got = ExpertShare::busiest(moe, held, Some(even), f64::from(gpus), tokens);
+        let (own, touched) = (own / f64::from(layers), touched / f64::from(layers));
+        eprintln!(
+            "{gpus} GPUs, {tokens} tokens: rows {:.1} (counted {own:.1}, mean {:.1}), experts {:.1} (counted {touched:.1}, mean {:.1})",
+            got.own, mean.own, got.touched, mean.touched
+        );
+        assert!((got.own / own - 1.0).abs() < 0.06, "{} {own}", got.own);
+        assert!((got.touched / touched - 1.0).abs() < 0.08, "{} {touched}", got.touched);
+    }
 }

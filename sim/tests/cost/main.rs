@@ -14,6 +14,7 @@ mod memory;
 mod parallel;
 mod parts;
 mod power;
+mod ranks;
 mod retained;
 mod roofline;
 mod serving;
@@ -30,7 +31,8 @@ pub const GPUS: [&str; 4] = ["a100-80", "h100", "h200", "b200"];
 /// GPUs with measured kernels that are linked by PCIe alone.
 pub const PCIE: [&str; 2] = ["l40s", "rtx-pro-6000"];
 /// GPUs whose efficiencies are inferred.
-pub const INFERRED: [&str; 7] = ["a100-40", "a10g", "h100-64", "l4", "mi300x", "rtx-4090", "rtx-pro-6000-max-q"];
+pub const INFERRED: [&str; 9] =
+    ["a100-40", "a100-pcie-80", "a10g", "h100-64", "h100-pcie", "l4", "mi300x", "rtx-4090", "rtx-pro-6000-max-q"];
 /// Models with dense layers and grouped-query attention.
 pub const MODELS: [&str; 26] = [
     "codellama-34b",

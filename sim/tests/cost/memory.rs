@@ -9,6 +9,7 @@ fn layout(tensor_parallel: u32, max_batched_tokens: u32) -> Layout {
     Layout {
         tensor_parallel,
         stages: 1,
+        ranks: 1,
         experts: None,
         weights: WeightDtype::Bf16,
         kv: KvDtype::Bf16,

@@ -244,6 +244,7 @@ fn stages_share_weights_and_the_tightest_makes_the_pool() {
     let layout = |stages| Layout {
         tensor_parallel: 8,
         stages,
+        ranks: 1,
         experts: None,
         weights: WeightDtype::Bf16,
         kv: KvDtype::Bf16,
@@ -326,13 +327,15 @@ fn spread_experts_obey_physics() {
     }
 }
 
-/// Why one would: half as wide matrices are read no better, but whole experts are fewer launches' worth of them.
+/// As wide matrices of few experts are read no worse than narrow ones of all, but a layer waits for the GPU that chance gives most:
+/// SGLang with 64 requests on 8 B200 takes 24.7 ms a step with whole experts and 22.9 with a share of each (InferenceX, medians).
 #[test]
-fn spreading_experts_pays_at_small_batches_on_fast_links() {
+fn whole_experts_wait_for_the_busiest_gpu() {
     let of = |spread| roofline("b200", "deepseek-v3", spread, WeightDtype::Fp8);
     let (mut width, mut number) = (of(Parallelism::from(8)), of(experts(8, Exchange::AllReduce, 1.0)));
-    let (narrow, whole) = (decode_us(&mut width, 64, 1000), decode_us(&mut number, 64, 1000));
-    assert!(whole < narrow, "{whole} {narrow}");
+    let ratio = decode_us(&mut number, 64, 1000) / decode_us(&mut width, 64, 1000);
+    eprintln!("whole experts: {ratio:.3} times a share of each, measured 1.08");
+    assert!((1.0..1.16).contains(&ratio), "{ratio}");
 }
 
 #[test]
@@ -369,6 +372,7 @@ fn what_cannot_be_spread_is_refused() {
     );
     let placed = |server: &str, tensor, stages| Parallelism {
         stages,
+        ranks: 1,
         topology: Some(topology(server)),
         ..Parallelism::from(tensor)
     };

@@ -7,8 +7,11 @@ use crate::hardware::model::{MoeSpec, WeightDtype};
 use crate::hardware::parallel::Exchange;
 
 impl Roofline {
-    /// Matmuls, all-reduces, small kernels and embedding of a step with `tokens` tokens.
+    /// Matmuls, all-reduces, small kernels and embedding of a step with `tokens` tokens; with ranks all but the routed experts.
     pub(super) fn linear_time(&self, tokens: u64) -> Bound {
+        if self.ranks > 1 {
+            return self.rank_time(tokens);
+        }
         let m = if self.graph_padding { graph_size(tokens) } else { tokens };
         let (layers, dense) = (f64::from(self.model.layers), f64::from(self.model.dense_layers()));
         let hidden_bytes = m as f64 * f64::from(self.model.hidden) * 2.0;
@@ -31,7 +34,7 @@ impl Roofline {
     }
 
     /// Whether tokens travel to their experts.
-    fn exchanges(&self) -> bool {
+    pub(super) fn exchanges(&self) -> bool {
         self.experts.is_some_and(|experts| experts.exchange == Exchange::AllToAll)
     }
 
@@ -44,13 +47,13 @@ impl Roofline {
         Bound::link(2.0 * self.comm.all_to_all_us(pairs * f64::from(self.model.hidden) * 2.0))
     }
 
-    fn attention_matmuls(&self, m: u64) -> Bound {
+    pub(super) fn attention_matmuls(&self, m: u64) -> Bound {
         let matrices = self.model.attention_matrices(self.shard.heads, self.shard.kv_heads);
         matrices.into_iter().map(|(n, k)| self.matmul(self.weights.outside_experts(), m, n, k)).sum()
     }
 
     /// What recurrent layers have more than the attention that stands in their place otherwise, and layers without an MLP less.
-    fn recurrent_instead(&self, m: u64, all_reduce: Bound) -> Bound {
+    pub(super) fn recurrent_instead(&self, m: u64, all_reduce: Bound) -> Bound {
         let Some(recurrent) = self.model.recurrent else { return Bound::default() };
         let matrices = recurrent.matrices(self.model.hidden, self.shard.recurrent);
         let own: Bound = matrices.into_iter().map(|(n, k)| self.matmul(self.weights.outside_experts(), m, n, k)).sum();
@@ -61,7 +64,7 @@ impl Roofline {
     }
 
     /// A dense MLP of that width: two matrix products and the activation between them.
-    fn mlp(&self, m: u64, width: u32) -> Bound {
+    pub(super) fn mlp(&self, m: u64, width: u32) -> Bound {
         let (hidden, inputs, wide) =
             (u64::from(self.model.hidden), u64::from(self.model.mlp_inputs()), u64::from(width));
         let activation = 2.0 * m as f64 * f64::from(width) * (inputs + 1) as f64;
@@ -72,30 +75,34 @@ impl Roofline {
 
     /// Router, fused routed experts, and the shared experts as one MLP.
     fn experts_time(&self, m: u64, moe: MoeSpec) -> Bound {
+        // Tokens that are this GPU's own outside of the routed experts.
+        let own = if self.exchanges() { m.div_ceil(self.comm.gpus() as u64) } else { m };
+        let router = self.matmul(WeightDtype::Bf16, own, u64::from(moe.experts), u64::from(self.model.hidden));
+        let width = self.shard.shared_intermediate * moe.shared_experts;
+        let shared = if width > 0 { self.mlp(own, width) } else { Bound::default() };
+        router + self.routed(m, moe) + shared
+    }
+
+    /// The routed experts of one layer.
+    pub(super) fn routed(&self, m: u64, moe: MoeSpec) -> Bound {
         let shape = ExpertShape {
             hidden: self.model.hidden,
             width: self.shard.expert_intermediate,
             inputs: self.model.mlp_inputs(),
             per_token: moe.experts_per_token,
         };
-        // Tokens that are this GPU's own outside of the routed experts.
-        let own = if self.exchanges() { m.div_ceil(self.comm.gpus() as u64) } else { m };
-        let router = self.matmul(WeightDtype::Bf16, own, u64::from(moe.experts), u64::from(self.model.hidden));
         // `new` has checked that there are constants.
-        let routed = expert_share(&self.gpu, self.weights, shape, self.expert_share(m, moe)).unwrap_or_default();
-        let width = self.shard.shared_intermediate * moe.shared_experts;
-        let shared = if width > 0 { self.mlp(own, width) } else { Bound::default() };
-        router + routed + shared
+        expert_share(&self.gpu, self.weights, shape, self.expert_share(m, moe)).unwrap_or_default()
     }
 
-    /// What the busiest GPU of the group computes of a layer's experts.
+    /// What the busiest GPU of the group computes of a layer's experts: at least what chance makes of an even router.
     fn expert_share(&self, m: u64, moe: MoeSpec) -> ExpertShare {
         ExpertShare::busiest(moe, self.shard.experts, self.experts, self.comm.gpus(), m)
     }
 
     /// Two norms with residual (four streams each), rotary embedding in place, and norms of queries and keys where the
     /// model has them (with `mla`: of both latents).
-    fn layer_small(&self, m: u64) -> Bound {
+    pub(super) fn layer_small(&self, m: u64) -> Bound {
         let m = m as f64;
         let hidden = m * f64::from(self.model.hidden);
         let heads = m * f64::from((self.shard.heads + self.shard.kv_heads) * self.rotated());
@@ -117,12 +124,12 @@ impl Roofline {
         let logits = rows as f64 * f64::from(self.model.vocab);
         let head = self.matmul(WeightDtype::Bf16, rows, u64::from(self.shard.vocab), u64::from(self.model.hidden));
         // A gather moves half of what an all-reduce of the same buffer moves.
-        let gather = if self.comm.is_group() { self.comm.gather_us(2.0 * logits) } else { 0.0 };
+        let gather = if self.rank_comm.is_group() { self.rank_comm.gather_us(2.0 * logits) } else { 0.0 };
         let gather = Bound::link(gather);
         head + gather + small_kernel(&self.gpu, 6.0 * logits) + small_kernel(&self.gpu, 4.0 * logits)
     }
 
-    fn matmul(&self, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Bound {
+    pub(super) fn matmul(&self, dtype: WeightDtype, m: u64, n: u64, k: u64) -> Bound {
         // `new` has checked that the GPU can multiply the dtype.
         matmul(&self.gpu, dtype, m, n, k).unwrap_or_default()
     }
