@@ -81,18 +81,26 @@ INFERENCEX = {
 }
 
 
+# Multi-token prediction of DeepSeek-R1 as InferenceX's launch script for it on B200 has it: two drafts, in a chain. Nobody has published
+# how many are accepted: ASSUMED, from others' runs. First draft: 0.81 to 0.82, R1 by vLLM (its pull request 12755). Second, if the first was:
+# 0.38 of 0.77, DeepSeek-V4-Flash by vLLM with two drafts (pull request 41044). Neither is fitted on the runs here.
+MTP = "{ method: mtp, num_speculative_tokens: 2, acceptance: [0.81, 0.49] }"
+
+
 def inferencex(data):
-    """One node, no speculation, no data-parallel attention. The client states temperature 0 and sends the next request when one ends."""
+    """One node, no data-parallel attention; speculation where a script says how many drafts, its acceptance assumed. The client states
+    temperature 0 and sends the next request when one ends."""
     runs, left = [], collections.Counter()
     for at, row in enumerate(table(f"{data}/accuracy/inferencex/runs.csv.zst")):
         key = INFERENCEX.get((row["model"], row["hardware"], row["engine"]))
+        drafts = row["spec"] == "mtp"
         why = next((why for there, why in [
             (row["disagg"] == "1", "prompts and decodes on workers of their own, over several nodes"),
-            (row["spec"] != "none", "speculative decoding"),
             (row["decode_dp_attention"] == "1", "data-parallel attention"),
             (row["precision"] == "fp4" and row["model"] == "dsr1", "NVFP4 weights"),
             (int(row["decode_ep"] or 1) > 1, "experts spread over GPUs by an engine whose exchange is not known"),
             (key is None, "GPU or engine without measured kernels"),
+            (drafts and row["hardware"] != "b200", "speculative decoding, with how many drafts is not known"),
         ] if there), None)
         if why:
             left[why] += 1
@@ -108,10 +116,15 @@ def inferencex(data):
             seqs = clients if gpu == "h100" else 512
             scheduler = f"{{ vllm: {{ max_num_seqs: {seqs}, max_num_batched_tokens: 8192, enable_prefix_caching: false }} }}"
             engine = f"{{ weights: {weights}, kv: {'fp8' if gpu == 'b200' else 'bf16'}, gpu_memory_utilization: 0.9 }}"
+        elif drafts:
+            scheduler = ("{ sglang: { max_running_requests: 512, chunked_prefill_size: 16384, max_prefill_tokens: 16384, "
+                         "enable_radix_cache: false } }")
+            engine = f"{{ weights: {weights}, kv: fp8, gpu_memory_utilization: 0.82, speculation: {MTP} }}"
         else:
             scheduler, engine = "sglang", f"{{ weights: {weights} }}"
         fitted = model == "gpt-oss-120b" and gpus in ((2, 4) if gpu == "h100" else (1, 4))
         group = f"{model} by {row['engine']} on {gpu}" + (f", {'fitted on' if fitted else 'judged'}" if weights == "mxfp4" else "")
+        group += ", MTP, acceptance assumed" if drafts else ""
         # SGLang was told to send every tenth token only: its times of first tokens are those of the tenth.
         first = None if row["engine"] == "sglang" else number(row["ttft_median_s"], 1e3)
         runs.append(Run(group, f"{at}", scenario(f"{group} {at}", workload, model, gpu, f"{{ tensor_parallel: {gpus} }}", engine, scheduler), {

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod reserved;
+mod speculation;
 
 use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
 use overbook_sim::lengths::LengthSpec;
@@ -36,6 +37,9 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     }
     if let Some(retention) = &scenario.engine.retention {
         facts.push(("Retention".to_owned(), retention_facts(point, retention)));
+    }
+    if let Some(speculation) = &scenario.engine.speculation {
+        facts.push(("Speculation".to_owned(), speculation::fact(point, speculation)));
     }
     let needs = scenario.scheduler.needs();
     if needs.sm_shares.is_some() {

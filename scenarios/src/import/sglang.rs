@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::served::{Part, Served};
+use super::speculation::SglangDrafts;
 use super::words::{CommandError, Grammar, count, share, shell_words, wrong};
 
 const GRAMMAR: Grammar = Grammar { switches: SWITCHES, valued: VALUED, harmless: HARMLESS, canonical };
@@ -54,6 +55,10 @@ const VALUED: &[&str] = &[
     "--schedule-conservativeness",
     "--schedule-policy",
     "--speculative-algorithm",
+    "--speculative-draft-model-path",
+    "--speculative-eagle-topk",
+    "--speculative-num-draft-tokens",
+    "--speculative-num-steps",
     "--tp-size",
 ];
 
@@ -100,7 +105,13 @@ fn canonical(flag: &str) -> String {
 pub fn sglang_served(command: &str) -> Result<Served, CommandError> {
     let words = shell_words(command)?;
     let (flags, bare) = GRAMMAR.flags(arguments(&words)?)?;
-    let mut draft = Draft { served: Served::new("sglang"), model: None, experts: None, exchange: None };
+    let mut draft = Draft {
+        served: Served::new("sglang"),
+        model: None,
+        experts: None,
+        exchange: None,
+        drafts: SglangDrafts::default(),
+    };
     let mut bare = bare.into_iter();
     draft.model = bare.next();
     draft.served.notes.extend(bare.map(|word| format!("`{word}` was left out: not a flag")));
@@ -126,6 +137,8 @@ struct Draft {
     /// The size of the group that whole experts are spread over.
     experts: Option<u64>,
     exchange: Option<String>,
+    /// Flags of speculative decoding.
+    drafts: SglangDrafts,
 }
 
 impl Draft {
@@ -172,6 +185,7 @@ impl Draft {
             "--kv-cache-dtype" => served.kv(flag, given()?)?,
             "--dtype" => served.dtype(given()?)?,
             "--quantization" => served.quantization(flag, given()?)?,
+            _ if self.drafts.take(flag, value)? => {}
             _ => self.other(flag, value),
         }
         Ok(())
@@ -194,7 +208,7 @@ impl Draft {
             "--disaggregation-mode" => {
                 "the command starts one side of a split fleet; see `fleet.controllers.disaggregation`"
             }
-            _ if flag.starts_with("--speculative") => "speculative decoding changes what a step does",
+            _ if flag.starts_with("--speculative") => "it changes what drafts are, and has no cost model",
             _ => {
                 let why = match flag {
                     _ if HARMLESS.contains(&flag) => "it changes neither schedule nor time",
@@ -211,8 +225,9 @@ impl Draft {
     }
 
     fn finish(self) -> Result<Served, CommandError> {
-        let Draft { mut served, model, experts, exchange } = self;
+        let Draft { mut served, model, experts, exchange, drafts } = self;
         served.name_model(model)?;
+        drafts.finish(&mut served);
         if !served.engine.contains_key("block_tokens") {
             let note = "SGLang's pages hold 1 token by default; blocks of 16 are taken, as everywhere: prefixes that end inside a \
                         block are cut there (`--page-size` says otherwise)";

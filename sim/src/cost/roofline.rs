@@ -26,6 +26,7 @@
 //! activations into the kernel before; the measured matmuls charge it as a kernel of its own.
 
 mod layers;
+mod verify;
 
 use super::comm::Comm;
 use super::forms::{self, DecodeAttention, HeadShape, PrefillAttention};
@@ -192,10 +193,14 @@ pub struct Roofline {
     model: ModelSpec,
     shard: Shard,
     weights: WeightDtype,
+    kv: KvDtype,
     experts: Option<ExpertParallel>,
     comm: Comm,
     host: HostCost,
     graph_padding: bool,
+    /// Tokens of a decoding sequence in a step, and those of them that need logits: more than 1 where drafts are verified.
+    queries: u64,
+    scored: u64,
     attention: Attention,
     /// Everything that depends on the token count alone, by token count; 0: not computed yet.
     linear: Vec<Cost>,
@@ -237,10 +242,13 @@ impl Roofline {
             model: model.clone(),
             shard,
             weights,
+            kv,
             experts: spread.experts,
             comm,
             host,
             graph_padding: true,
+            queries: 1,
+            scored: 1,
             attention: Attention::new(model, &decode, &prefill),
             linear: vec![Cost(0); size],
             head: vec![Cost(0); size],
@@ -335,8 +343,8 @@ fn known(memo: &mut Vec<Option<Parts>>, most: usize, at: u64, time: impl Fn(u64)
 impl CostModel for Roofline {
     fn step(&mut self, shape: &StepShape<'_>) -> StepCost {
         let seqs = u64::from(shape.decode_seqs);
-        let rows = seqs + u64::from(shape.prefill_ends);
-        let shared = self.linear(shape.tokens()) + self.head(rows) + self.host.sampling(rows);
+        let (tokens, rows) = (self.tokens(shape), self.rows(shape));
+        let shared = self.linear(tokens) + self.head(rows) + self.host.sampling(rows);
         let decode = self.decode_base(seqs) + self.attention.decode_context.whole * shape.decode_context;
         StepCost {
             device: shared + decode + self.prefill_attention(shape),
@@ -346,8 +354,9 @@ impl CostModel for Roofline {
 
     fn decode(&mut self, seqs: u32, _context: u64) -> DecodeCost {
         let seqs = u64::from(seqs);
+        let (tokens, rows) = (seqs * self.queries, seqs * self.scored);
         DecodeCost {
-            base: self.linear(seqs) + self.head(seqs) + self.host.sampling(seqs) + self.decode_base(seqs),
+            base: self.linear(tokens) + self.head(rows) + self.host.sampling(rows) + self.decode_base(seqs),
             per_context: self.attention.decode_context.whole,
             valid_below: u64::MAX,
             host: self.host.of(seqs),
@@ -356,7 +365,7 @@ impl CostModel for Roofline {
 
     fn parts(&mut self, shape: &StepShape<'_>) -> Parts {
         let seqs = u64::from(shape.decode_seqs);
-        let shared = self.shared_parts(shape.tokens(), seqs + u64::from(shape.prefill_ends));
+        let shared = self.shared_parts(self.tokens(shape), self.rows(shape));
         let decode = self.decode_base_parts(seqs) + self.attention.decode_context * shape.decode_context;
         if shape.prefill.is_empty() {
             return shared + decode;
@@ -380,7 +389,7 @@ impl CostModel for Roofline {
 
     fn decode_parts(&mut self, seqs: u32, _context: u64) -> DecodeParts {
         let seqs = u64::from(seqs);
-        let base = self.shared_parts(seqs, seqs) + self.decode_base_parts(seqs);
+        let base = self.shared_parts(seqs * self.queries, seqs * self.scored) + self.decode_base_parts(seqs);
         DecodeParts { base, per_context: self.attention.decode_context }
     }
 }

@@ -16,6 +16,7 @@ mod power;
 mod retained;
 mod roofline;
 mod serving;
+mod speculative;
 mod table;
 mod vidur;
 
