@@ -117,8 +117,9 @@ def inferencex(data):
             scheduler = f"{{ vllm: {{ max_num_seqs: {seqs}, max_num_batched_tokens: 8192, enable_prefix_caching: false }} }}"
             engine = f"{{ weights: {weights}, kv: {'fp8' if gpu == 'b200' else 'bf16'}, gpu_memory_utilization: 0.9 }}"
         elif drafts:
+            # The script sets SGLANG_ENABLE_SPEC_V2 and does not export it: without it SGLang does not plan ahead where it speculates.
             scheduler = ("{ sglang: { max_running_requests: 512, chunked_prefill_size: 16384, max_prefill_tokens: 16384, "
-                         "enable_radix_cache: false } }")
+                         "enable_radix_cache: false, enable_overlap_schedule: false } }")
             engine = f"{{ weights: {weights}, kv: fp8, gpu_memory_utilization: 0.82, speculation: {MTP} }}"
         else:
             scheduler, engine = "sglang", f"{{ weights: {weights} }}"

@@ -89,7 +89,7 @@ fn what_cannot_be_combined_is_refused_with_the_reason() {
 
 #[test]
 fn a_drafter_takes_memory_and_slots() {
-    let point = |more: &str| study(&format!("{LEAST}{more}")).points[0].clone();
+    let point = |more: &str| study(&format!("{LEAST}{more}")).points()[0].clone();
     let blocks = |more: &str| point(more).limits().unwrap().0;
     let plain = blocks("engine: { max_model_len: 8192 }\n");
     let eagle = blocks(&format!("engine: {{ max_model_len: 8192, {EAGLE} }}\n"));
@@ -180,5 +180,5 @@ fn sglangs_flags_come_in_and_go_out() {
 
 /// A scenario from its text.
 fn scenario(text: &str) -> Scenario {
-    study(text).points[0].scenario.clone()
+    study(text).points()[0].scenario.clone()
 }
