@@ -83,6 +83,12 @@ INFERENCEX = {
 }
 
 
+# Multi-token prediction of DeepSeek-R1 as InferenceX's launch script for it on B200 has it: two drafts, in a chain. Nobody has published
+# how many are accepted: ASSUMED, from others' runs. First draft: 0.81 to 0.82, R1 by vLLM (its pull request 12755). Second, if the first was:
+# 0.38 of 0.77, DeepSeek-V4-Flash by vLLM with two drafts (pull request 41044). Neither is fitted on the runs here.
+MTP = "{ method: mtp, num_speculative_tokens: 2, acceptance: [0.81, 0.49] }"
+
+
 def published_flags(row, gpu, weights):
     """Scheduler and engine as the public launch scripts set them (benchmarks/*.sh of InferenceX)."""
     clients, prompt, gpus = int(row["concurrency"]), int(row["isl"]), int(row["decode_tp"])
@@ -103,6 +109,11 @@ def published_flags(row, gpu, weights):
         longest = max(8192, prompt + int(row["osl"]) + 256)
         return (f"{{ trtllm: {{ max_batch_size: {seqs * ranks}, max_num_tokens: {max(tokens, longest) * ranks} }} }}",
                 f"{{ weights: {weights}, kv: fp8, gpu_memory_utilization: {share}, max_model_len: {longest} }}")
+    if row["spec"] == "mtp":
+        # The script sets SGLANG_ENABLE_SPEC_V2 and does not export it: without it SGLang does not plan ahead where it speculates.
+        return ("{ sglang: { max_running_requests: 512, chunked_prefill_size: 16384, max_prefill_tokens: 16384, "
+                "enable_radix_cache: false, enable_overlap_schedule: false } }",
+                f"{{ weights: {weights}, kv: fp8, gpu_memory_utilization: 0.82, speculation: {MTP} }}")
     if gpu == "mi300x":
         limits, share = "chunked_prefill_size: 131072, max_prefill_tokens: 131072", 0.8
     elif gpus == 8:
@@ -114,15 +125,17 @@ def published_flags(row, gpu, weights):
 
 
 def inferencex(data):
-    """One node, no speculation. The client states temperature 0 and sends the next request when one ends."""
+    """One node; speculation where a script says how many drafts, its acceptance assumed. The client states temperature 0 and sends the next
+    request when one ends."""
     runs, left = [], collections.Counter()
     for at, row in enumerate(table(f"{data}/accuracy/inferencex/runs.csv.zst")):
         key = INFERENCEX.get((row["model"], row["hardware"], row["engine"]))
+        drafts = row["spec"] == "mtp"
         why = next((why for there, why in [
             (row["disagg"] == "1", "prompts and decodes on workers of their own, over several nodes"),
-            (row["spec"] != "none", "speculative decoding"),
             (row["precision"] == "fp4" and row["model"] == "dsr1", "NVFP4 weights"),
             (key is None, "GPU or engine without measured kernels"),
+            (drafts and (row["hardware"], row["engine"]) != ("b200", "sglang"), "speculative decoding, with how many drafts is not known"),
         ] if there), None)
         if why:
             left[why] += 1
@@ -143,6 +156,7 @@ def inferencex(data):
         fitted = row["engine"] == "vllm" and gpus in ((2, 4) if gpu == "h100" else (1, 4))
         group = f"{model} by {row['engine']} on {gpu}" + (f", {'fitted on' if fitted else 'judged'}" if row["engine"] == "vllm" else "")
         group += ", data-parallel attention" if ranks > 1 else ", experts spread" if experts > 1 else ""
+        group += ", MTP, acceptance assumed" if drafts else ""
         # These were told to send every tenth to thirtieth token only: their times of first tokens are those of that one.
         first = None if row["engine"] in ("sglang", "trt") else number(row["ttft_median_s"], 1e3)
         runs.append(Run(group, f"{at}", scenario(f"{group} {at}", workload, model, gpu, fleet, engine, scheduler), {

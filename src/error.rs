@@ -97,6 +97,7 @@ impl Error {
                 | RunError::Unsorted(_)
                 | RunError::SessionsHeldBack
                 | RunError::Eviction(_)
+                | RunError::Speculation(_)
                 | RunError::PoolTooSmall { .. }
                 | RunError::StepTooLong { .. }
                 | RunError::EndOfTime { .. } => true,

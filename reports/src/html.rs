@@ -81,9 +81,10 @@ pub fn report_html_with(report: &Report, tables: &[Table]) -> Result<String, Rep
     let sessions = crate::sessions::table(summary);
     let kv = crate::kv_traffic::table(summary);
     let retained = crate::retained::table(summary);
+    let drafts = crate::speculation::table(summary);
     let power = crate::power::table(summary);
     let economics = crate::economics::table(summary);
-    let tables = [&[worst, sessions, outages, pools, kv, retained, power, economics], tables].concat();
+    let tables = [&[worst, sessions, outages, pools, kv, retained, drafts, power, economics], tables].concat();
     let page = Page {
         report,
         tone: tone(report),

@@ -82,6 +82,7 @@ mod retained;
 pub mod run_dir;
 mod sessions;
 pub mod sheet;
+mod speculation;
 pub mod study;
 pub mod summary_json;
 mod table;

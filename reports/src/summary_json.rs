@@ -80,6 +80,7 @@ pub fn summary_json(report: &Report) -> String {
     // Most caches are on the GPUs alone.
     entries.extend(crate::kv_traffic::entry(summary).map(|kv| ("prefix_cache".to_owned(), kv)));
     entries.extend(crate::retained::entry(summary).map(|kept| ("retention".to_owned(), kept)));
+    entries.extend(crate::speculation::entry(summary).map(|drafts| ("speculation".to_owned(), drafts)));
     entries.extend(crate::limiter::entry(summary).map(|limiter| ("limiter".to_owned(), limiter)));
     entries.extend(crate::power::entry(summary).map(|power| ("power".to_owned(), power)));
     entries.extend(crate::economics::entry(summary).map(|money| ("economics".to_owned(), money)));

@@ -138,7 +138,7 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let most = summary.fleet.replicas;
         figures.push(("replicas", format!("mean {} of {most}, {} replica hours", number(mean), show("replica_hours"))));
     }
-    let kept = crate::retained::lines(summary);
+    let kept = crate::retained::lines(summary).into_iter().chain(crate::speculation::line(summary));
     let power = crate::limiter::line(summary).into_iter().chain(crate::power::lines(summary));
     let power = power.chain(crate::economics::lines(summary));
     for (what, text) in crate::kv_traffic::lines(summary).into_iter().chain(kept).chain(power) {

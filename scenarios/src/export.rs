@@ -1,6 +1,7 @@
 //! From a scenario to the commands that serve it for real.
 
 mod kubernetes;
+mod speculation;
 
 use std::fmt::Display;
 
@@ -87,6 +88,7 @@ pub fn serve_flags(scenario: &Scenario) -> ServeFlags {
             "neither engine throws away tokens inside a request: `engine.retention` is not in the commands".to_owned(),
         );
     }
+    notes.extend(speculation::notes(scenario));
     if scenario.fleet.controllers.disaggregation.is_some() {
         notes.push(
             "prompts and decodes on different replicas need a KV connector on each: the commands start plain replicas"
@@ -204,6 +206,7 @@ fn vllm(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .when(!spec.enable_chunked_prefill, "--no-enable-chunked-prefill")
         .when(spec.async_scheduling, "--async-scheduling")
         .when(!spec.async_scheduling, "--no-async-scheduling")
+        .given("--speculative-config", speculation::vllm(scenario))
         .0
 }
 
@@ -248,5 +251,6 @@ fn sglang(scenario: &Scenario, spec: &VllmSpec, model: &str) -> String {
         .given("--schedule-conservativeness", own.map(|own| own.schedule_conservativeness))
         .when(own.is_some_and(|own| own.enable_mixed_chunk), "--enable-mixed-chunk")
         .newer(own)
+        .given("--speculative-algorithm", speculation::sglang(scenario))
         .0
 }

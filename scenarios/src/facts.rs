@@ -2,6 +2,7 @@
 
 mod calibration;
 mod reserved;
+mod speculation;
 mod wasted;
 
 use overbook_sim::kv::retention::{RetentionPolicy, RetentionSpec};
@@ -38,6 +39,9 @@ pub fn assumptions(point: &Point) -> Result<Vec<(String, String)>, WorldError> {
     }
     if let Some(retention) = &scenario.engine.retention {
         facts.push(("Retention".to_owned(), retention_facts(point, retention)));
+    }
+    if let Some(speculation) = &scenario.engine.speculation {
+        facts.push(("Speculation".to_owned(), speculation::fact(point, speculation)));
     }
     let needs = scenario.scheduler.needs();
     if needs.sm_shares.is_some() {

@@ -111,11 +111,13 @@ fn unmeasured(point: &Point) -> Vec<String> {
     let engine = &point.scenario.engine;
     let cuts = engine.retention.as_ref().filter(|retention| retention.policy != RetentionPolicy::Full);
     let retention = cuts.map(|retention| format!("the retention {}", retention.policy.name()));
-    let Some(cache) = &engine.prefix_cache else { return retention.into_iter().collect() };
+    let speculation = engine.speculation.is_some().then(|| "speculative decoding".to_owned());
+    let beside = retention.into_iter().chain(speculation);
+    let Some(cache) = &engine.prefix_cache else { return beside.collect() };
     let tiers = (!cache.tiers.is_empty()).then(|| "tiers below the GPUs".to_owned());
     let usual = EvictionSpec::default();
     let eviction = (cache.eviction != usual).then(|| format!("the eviction {}", cache.eviction.label()));
-    tiers.into_iter().chain(eviction).chain(retention).collect()
+    tiers.into_iter().chain(eviction).chain(beside).collect()
 }
 
 /// Times of the engine that are not those by which measured runs are simulated.

@@ -9,6 +9,7 @@ mod profile;
 mod samples;
 mod served;
 mod sglang;
+mod speculation;
 mod tables;
 mod vidur;
 mod words;

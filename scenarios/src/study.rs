@@ -215,6 +215,7 @@ fn resolve_point(
     check.power(&point);
     check.economics(&point);
     if check.sound {
+        check.draft(&point);
         check.longest(&point);
         check.tiers(&point);
         check.prefixes(&point);

@@ -1,5 +1,6 @@
 //! From a resolved point to the parts of a run: limits, fleet, costs, workload. Nothing is run here.
 
+mod draft;
 mod economics;
 mod power;
 pub(crate) mod profile_file;
@@ -33,7 +34,7 @@ use overbook_traces::{GenerateError, TraceError};
 use crate::point::Point;
 use crate::scenario::{
     AutoscaleSpec, CacheTierSpec, CostSpec, FaultDomain, FrontendSpec, GrowthSpec, LoadSpec, MaxModelLen, MaxNewTokens,
-    PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec,
+    PoolSpec, RetryOn, RetrySpec, ScaleTargetSpec, SpeculationSpec,
 };
 
 pub use power::RowError;
@@ -74,6 +75,12 @@ pub enum WorldError {
         path: PathBuf,
         /// The problems, rendered.
         problems: String,
+    },
+    /// A drafter is not known, or does not fit.
+    #[error("`engine.speculation`: {message}")]
+    Draft {
+        /// What is wrong.
+        message: String,
     },
     /// The pool is smaller than one request may be.
     #[error(
@@ -168,6 +175,7 @@ impl Point {
             (tokens / u64::from(engine.block_tokens), PoolOrigin::Given)
         } else {
             let plan = memory::plan(&self.gpu, &self.model, &self.scenario.layout(&self.model))?;
+            let plan = self.beside_draft(plan)?;
             (plan.blocks * ranks, PoolOrigin::Memory(plan))
         };
         // A request lives on one rank, whose pool is its share of all.
@@ -190,7 +198,11 @@ impl Point {
             Some(MaxModelLen::Auto) | None => held,
         };
         let swap = needs.swap_space.map(|space| self.swap(space)).transpose()?.unwrap_or_default();
-        let limits = Limits { swap, retention, ..needs.limits(blocks, engine.block_tokens, max_model_len) };
+        let mut limits = Limits { swap, retention, ..needs.limits(blocks, engine.block_tokens, max_model_len) };
+        if let Some(speculation) = &engine.speculation {
+            limits.drafts = speculation.drafts(&self.scenario.scheduler);
+            limits.depth = 1;
+        }
         Ok((limits, origin))
     }
 
@@ -305,6 +317,7 @@ impl Point {
             limits: self.kinds()[0].limits()?.0,
             gpus: Some(scenario.fleet.gpus_per_replica()),
             pools: self.replica_pools()?,
+            speculation: scenario.engine.speculation.as_ref().map(SpeculationSpec::acceptance),
             store: self.store()?,
             scheduler: scenario.scheduler.clone(),
             router: scenario.fleet.router,
@@ -468,6 +481,9 @@ impl Point {
                     engine.host.unwrap_or_default(),
                     layout.max_batched_tokens,
                 )?;
+                if let Some(speculation) = &engine.speculation {
+                    return self.speculative(speculation, roofline);
+                }
                 if engine.enforce_eager {
                     return Ok(Box::new(Eager::new(roofline, self.model.layers)));
                 }

@@ -13,6 +13,7 @@ mod point;
 mod recurrence;
 mod retained;
 pub mod roofline;
+mod speculative;
 pub mod steps;
 pub mod table;
 pub mod vidur;
@@ -27,6 +28,7 @@ pub(crate) use point::scale;
 pub use point::{DecodeParts, OperatingPoint, Parts, Slowdown, UNIT};
 pub use retained::{Pace, Retained, RetentionWork, SlotWork};
 pub use roofline::{CostError, Roofline};
+pub use speculative::{DraftPasses, Drafter, Speculative};
 
 /// Units of [`Cost`] in one nanosecond.
 pub const COST_PER_NS: u64 = 1 << 20;

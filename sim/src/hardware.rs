@@ -1,5 +1,6 @@
 //! GPUs, models, servers, and the layout of models on GPUs.
 
+pub mod draft;
 pub mod gpu;
 pub mod memory;
 pub mod model;

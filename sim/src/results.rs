@@ -4,6 +4,7 @@ pub mod economics;
 pub mod histogram;
 pub mod interval;
 pub mod rows;
+pub mod speculation;
 pub mod summary;
 pub mod timeline;
 pub mod trust;

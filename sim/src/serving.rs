@@ -7,6 +7,7 @@ pub(crate) mod queue;
 pub mod replica;
 pub mod request;
 pub mod scheduler;
+pub mod speculation;
 pub mod step;
 
 pub use queue::QueueOrder;

@@ -25,6 +25,8 @@ pub enum Purpose {
     Evicting = 107,
     /// How early commands of a power policy land.
     Commands = 108,
+    /// Drafts that are accepted under speculative decoding.
+    Speculating = 110,
     /// Points of a sweep.
     Sweeping = 109,
     /// First weights of a model that is trained.

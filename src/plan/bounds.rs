@@ -56,9 +56,10 @@ pub(crate) fn bounds(
     let Ok((limits, _)) = point.limits() else { return none };
     let needs = point.scenario.scheduler.needs();
     let step_tokens = needs.step_tokens.at(limits.max_model_len).max(1);
-    // Cached prompts and jumps of single steps below their mean are no part of these bounds.
+    // Cached prompts, several tokens a step and jumps of single steps below their mean are no part of these bounds.
     if cost.jitter().is_some()
         || point.scenario.engine.retention.is_some()
+        || point.scenario.engine.speculation.is_some()
         || load.judged().any(|a| a.content.is_some())
     {
         return none;

@@ -59,9 +59,9 @@ impl Asked<'_> {
     ];
 }
 
-/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with sessions, where GPUs are known, and with
+/// Metrics that a study's table has where any point has them: with `prefix_cache` and its bound, with `slo.quality`, with speculation, with sessions, where GPUs are known, and with
 /// power.
-const DEFINED: [&str; 27] = [
+const DEFINED: [&str; 28] = [
     "gpus_mean",
     "tokens_per_s_per_gpu",
     "tokens_per_s_per_user",
@@ -70,6 +70,7 @@ const DEFINED: [&str; 27] = [
     "quality",
     "quality_unknown",
     "answers_per_gpu_second",
+    "mean_acceptance_length",
     "sessions_finished",
     "session_duration_p50",
     "session_duration_p99",

@@ -22,7 +22,8 @@ pub fn vllm_served(command: &str) -> Result<Served, CommandError> {
     let words = shell_words(command)?;
     let (version, arguments) = arguments(&words)?;
     let (flags, bare) = GRAMMAR.flags(arguments)?;
-    let mut draft = Draft { served: Served::new("vllm"), model: None, blocks: None, expert_parallel: false };
+    let mut draft =
+        Draft { served: Served::new("vllm"), model: None, blocks: None, expert_parallel: false, speculative: None };
     if let Some(version) = version {
         draft.served.engine.insert("version".to_owned(), json!(version));
         draft.served.used.push((format!("image tag {version}"), "engine.version".to_owned()));
@@ -112,6 +113,7 @@ fn canonical(flag: &str) -> String {
         "-dp" => "--data-parallel-size".to_owned(),
         "-ep" => "--enable-expert-parallel".to_owned(),
         "-q" => "--quantization".to_owned(),
+        "-sc" => "--speculative-config".to_owned(),
         long => long.replace('_', "-"),
     }
 }
@@ -122,6 +124,8 @@ struct Draft {
     model: Option<String>,
     blocks: Option<u64>,
     expert_parallel: bool,
+    /// `--speculative-config`, which needs the model.
+    speculative: Option<String>,
 }
 
 impl Draft {
@@ -162,6 +166,7 @@ impl Draft {
             "--no-async-scheduling" | "--no-enable-prefix-caching" | "--no-enable-chunked-prefill" => {
                 set(Part::Scheduler, &flag[5..].replace('-', "_"), json!(false));
             }
+            "--speculative-config" => self.speculative = Some(given()?.to_owned()),
             "--kv-cache-dtype" => served.kv(flag, given()?)?,
             "--dtype" => served.dtype(given()?)?,
             "--quantization" => served.quantization(flag, given()?)?,
@@ -184,7 +189,9 @@ impl Draft {
                 self.expert_parallel = true;
                 return;
             }
-            "--speculative-config" | "--speculative-model" => "speculative decoding changes what a step does",
+            "--speculative-model" => {
+                "of vLLM v0, whose speculative decoding is another; now it is `--speculative-config`"
+            }
             "--cpu-offload-gb" => "weights in the host's memory have no cost model",
             "--kv-transfer-config" => "disaggregated serving is not simulated",
             _ => {
@@ -200,8 +207,11 @@ impl Draft {
     }
 
     fn finish(self) -> Result<Served, CommandError> {
-        let Draft { mut served, model, blocks, expert_parallel } = self;
+        let Draft { mut served, model, blocks, expert_parallel, speculative } = self;
         served.name_model(model)?;
+        if let Some(config) = speculative {
+            served.speculative_config("--speculative-config", &config)?;
+        }
         // One block is vLLM's null block, which holds nothing.
         if let Some(blocks) = blocks {
             let block = served.engine.get("block_tokens").and_then(Value::as_u64).unwrap_or(16);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::served::{Part, Served};
+use super::speculation::SglangDrafts;
 use super::words::{CommandError, Grammar, count, share, shell_words, wrong};
 
 const GRAMMAR: Grammar = Grammar { switches: SWITCHES, valued: VALUED, harmless: HARMLESS, canonical };
@@ -55,6 +56,10 @@ const VALUED: &[&str] = &[
     "--schedule-conservativeness",
     "--schedule-policy",
     "--speculative-algorithm",
+    "--speculative-draft-model-path",
+    "--speculative-eagle-topk",
+    "--speculative-num-draft-tokens",
+    "--speculative-num-steps",
     "--tp-size",
 ];
 
@@ -101,8 +106,14 @@ fn canonical(flag: &str) -> String {
 pub fn sglang_served(command: &str) -> Result<Served, CommandError> {
     let words = shell_words(command)?;
     let (flags, bare) = GRAMMAR.flags(arguments(&words)?)?;
-    let mut draft =
-        Draft { served: Served::new("sglang"), model: None, experts: None, exchange: None, dp_attention: false };
+    let mut draft = Draft {
+        served: Served::new("sglang"),
+        model: None,
+        experts: None,
+        exchange: None,
+        dp_attention: false,
+        drafts: SglangDrafts::default(),
+    };
     let mut bare = bare.into_iter();
     draft.model = bare.next();
     draft.served.notes.extend(bare.map(|word| format!("`{word}` was left out: not a flag")));
@@ -130,6 +141,8 @@ struct Draft {
     exchange: Option<String>,
     /// Whether the members of data parallelism share one group of GPUs.
     dp_attention: bool,
+    /// Flags of speculative decoding.
+    drafts: SglangDrafts,
 }
 
 impl Draft {
@@ -177,6 +190,7 @@ impl Draft {
             "--kv-cache-dtype" => served.kv(flag, given()?)?,
             "--dtype" => served.dtype(given()?)?,
             "--quantization" => served.quantization(flag, given()?)?,
+            _ if self.drafts.take(flag, value)? => {}
             _ => self.other(flag, value),
         }
         Ok(())
@@ -200,7 +214,7 @@ impl Draft {
             "--disaggregation-mode" => {
                 "the command starts one side of a split fleet; see `fleet.controllers.disaggregation`"
             }
-            _ if flag.starts_with("--speculative") => "speculative decoding changes what a step does",
+            _ if flag.starts_with("--speculative") => "it changes what drafts are, and has no cost model",
             _ => {
                 let why = match flag {
                     _ if HARMLESS.contains(&flag) => "it changes neither schedule nor time",
@@ -217,8 +231,9 @@ impl Draft {
     }
 
     fn finish(self) -> Result<Served, CommandError> {
-        let Draft { mut served, model, experts, exchange, dp_attention } = self;
+        let Draft { mut served, model, experts, exchange, dp_attention, drafts } = self;
         served.name_model(model)?;
+        drafts.finish(&mut served);
         if !served.engine.contains_key("block_tokens") {
             let note = "SGLang's pages hold 1 token by default; blocks of 16 are taken, as everywhere: prefixes that end inside a \
                         block are cut there (`--page-size` says otherwise)";

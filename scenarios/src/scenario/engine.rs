@@ -10,7 +10,7 @@ use overbook_sim::units::{Bandwidth, Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EngineVersion, MaxModelLen, PrefixCacheSpec};
+use super::{EngineVersion, MaxModelLen, PrefixCacheSpec, SpeculationSpec};
 
 /// The inference engine on each replica.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +51,9 @@ pub struct EngineSpec {
     /// Which tokens of a request keep their keys and values; by default all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionSpec>,
+    /// Speculative decoding; by default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<SpeculationSpec>,
     /// Host time per step, and the time to draw tokens; by default what published runs of the engine show, or what the cost
     /// table says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,6 +81,7 @@ impl Default for EngineSpec {
             host_link: Bandwidth(20e9),
             prefix_cache: None,
             retention: None,
+            speculation: None,
             host: None,
             frontend: None,
         }

@@ -115,6 +115,7 @@ impl PoolEngineSpec {
             host_link: self.host_link.unwrap_or(engine.host_link),
             prefix_cache: engine.prefix_cache.clone(),
             retention: engine.retention.clone(),
+            speculation: engine.speculation.clone(),
             host: self.host.or(engine.host),
             version: self.version.clone().or_else(|| engine.version.clone()),
             enforce_eager: self.enforce_eager.unwrap_or(engine.enforce_eager),

@@ -67,6 +67,9 @@ impl Scenario {
             check.that(retention.shrink_to.is_none() || preempts, "retention.shrink_to", told);
             retention.check(&mut check.below("retention"));
         }
+        if let Some(speculation) = &self.engine.speculation {
+            speculation.check(self, &mut Check::new("engine", &mut list));
+        }
         self.scheduler.check(&mut Check::new("scheduler", &mut list));
         for (metric, bound) in self.slo.bounds() {
             Check::new("slo", &mut list).that(bound.0.0 > 0, metric, "is 0; it must be above 0");

@@ -408,6 +408,17 @@ impl PointCheck<'_> {
         }
     }
 
+    /// Whether the drafter is known, splits over the replica's GPUs, and leaves room for keys and values.
+    pub(super) fn draft(&mut self, point: &Point) {
+        match point.check_draft() {
+            Ok(()) | Err(WorldError::Pool { .. } | WorldError::Context { .. }) => {}
+            Err(error) if point.scenario.engine.speculation.is_some() => {
+                self.add("engine.speculation", error.to_string());
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Whether one replica can hold, and one step can take in, the longest sequence that the replica accepts.
     pub(super) fn longest(&mut self, point: &Point) {
         for (number, kind) in point.kinds().iter().enumerate() {

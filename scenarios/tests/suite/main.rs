@@ -20,6 +20,7 @@ mod round_trip;
 mod rules;
 mod schema;
 mod sources;
+mod speculation;
 mod sweeps;
 
 use overbook_scenarios::{Problems, Source, Study};

@@ -213,6 +213,29 @@ impl DecodeAttention {
         })
     }
 
+    /// The same where every sequence has `queries` tokens in a row, the context being that of the first: keys and values are read once
+    /// for all of them, each one's arithmetic is its own. For latent attention, whose arithmetic is not told apart here, see
+    /// [`DecodeAttention::longer`].
+    #[must_use]
+    pub fn verifying(self, queries: u32) -> DecodeAttention {
+        let more = f64::from(queries) - 1.0;
+        let arithmetic = Bound::compute(self.per_context.compute);
+        let reading = self.per_context - arithmetic;
+        // The token at place i behind the first attends to i more.
+        let tail = arithmetic * (more * (more + 1.0) / 2.0) + reading * more;
+        DecodeAttention {
+            floor: self.floor,
+            per_seq: self.per_seq + Bound::memory(self.per_seq.memory) * more + tail,
+            per_context: self.per_context + arithmetic * more,
+        }
+    }
+
+    /// The same where every sequence attends to so many tokens more than its context.
+    #[must_use]
+    pub fn longer(self, tokens: u32) -> DecodeAttention {
+        DecodeAttention { per_seq: self.per_seq + self.per_context * f64::from(tokens), ..self }
+    }
+
     /// One launch over `seqs` sequences with `context` attended tokens in all.
     pub fn us(&self, seqs: u64, context: u64) -> f64 {
         self.floor.us + self.per_seq.us * seqs as f64 + self.per_context.us * context as f64

@@ -37,6 +37,7 @@
 
 mod layers;
 mod ranks;
+mod verify;
 
 use super::comm::Comm;
 use super::forms::{self, DecodeAttention, HeadShape, PrefillAttention};
@@ -224,6 +225,7 @@ pub struct Roofline {
     model: ModelSpec,
     shard: Shard,
     weights: WeightDtype,
+    kv: KvDtype,
     experts: Option<ExpertParallel>,
     /// Among all GPUs of the group, and among those of a rank: the same without ranks.
     comm: Comm,
@@ -231,6 +233,9 @@ pub struct Roofline {
     ranks: u64,
     host: HostCost,
     graph_padding: bool,
+    /// Tokens of a decoding sequence in a step, and those of them that need logits: more than 1 where drafts are verified.
+    queries: u64,
+    scored: u64,
     attention: Attention,
     /// Everything that depends on the token count alone, by token count; 0: not computed yet.
     linear: Vec<Cost>,
@@ -280,12 +285,15 @@ impl Roofline {
             model: model.clone(),
             shard,
             weights,
+            kv,
             experts: spread.experts,
             comm,
             rank_comm,
             ranks: u64::from(spread.ranks),
             host,
             graph_padding: true,
+            queries: 1,
+            scored: 1,
             attention: Attention::new(gpu, model, &shard, (&decode, &prefill), spread.ranks),
             linear: vec![Cost(0); size],
             head: vec![Cost(0); size],
@@ -400,9 +408,9 @@ impl CostModel for Roofline {
     }
 
     fn decode(&mut self, seqs: u32, context: u64) -> DecodeCost {
-        let Share { tokens, gathered, seqs: own, .. } = self.decode_share(seqs);
+        let Share { tokens, gathered, seqs: own, rows, .. } = self.decode_share(seqs);
         let (fixed, per_context, valid_below) = self.attention.context(seqs, context);
-        let shared = self.linear(tokens) + self.head(own) + self.host.sampling(own);
+        let shared = self.linear(tokens) + self.head(rows) + self.host.sampling(rows);
         DecodeCost {
             base: shared + self.among_ranks(gathered) + self.decode_base(own) + fixed.whole,
             per_context: per_context.whole,

@@ -65,6 +65,7 @@ impl Cluster {
     pub fn with_policies(spec: ClusterSpec, policies: &Policies<'_>) -> Result<Self, RunError> {
         let pools = spec.replica_pools();
         pools.iter().try_for_each(ReplicaPool::holds_the_longest)?;
+        pools.iter().try_for_each(|pool| pool.can_speculate(&spec))?;
         let replicas: u32 = pools.iter().map(|pool| pool.replicas).sum();
         let mut evictions = Vec::new();
         if let Some(make) = &policies.eviction {
@@ -279,6 +280,7 @@ impl Running<'_> {
         });
         let mut retained = RetentionFigures::default();
         self.kernel.replicas.iter().for_each(|replica| retained.add(replica.retained()));
+        let speculation = self.kernel.speculation_figures();
         let pools = self.kernel.pools.finish(&self.kernel.drives, to);
         let Kernel { now, digest, readings, sink: Sink { tally, timeline, outages, power, limiter, .. }, .. } =
             self.kernel;
@@ -286,6 +288,7 @@ impl Running<'_> {
         summary.pools = pools;
         summary.kv = kv;
         summary.retained = (retained != RetentionFigures::default()).then_some(retained);
+        summary.speculation = speculation;
         summary.outages = outages.finish(to);
         summary.power = power;
         summary.economics = self.spec.economics.clone().map(Box::new);

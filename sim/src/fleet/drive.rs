@@ -23,7 +23,7 @@ use crate::fleet::segment::Segment;
 use crate::power::work::Work;
 use crate::results::rows::{RecordError, StepRow};
 use crate::serving::Scheduler;
-use crate::serving::replica::Replica;
+use crate::serving::replica::{Limits, Replica};
 use crate::serving::step::Infeasible;
 use crate::streams::{Purpose, keyed};
 use crate::time::{Span, Time};
@@ -41,6 +41,8 @@ pub(crate) struct Drive {
     /// Steps that will be complete when the ticket fires.
     expect: u64,
     depth: u64,
+    /// Whether the host plans while the device computes, though a lane of depth 1 knows what the step before has brought.
+    overlaps: bool,
     /// Of the draws by which steps lie apart.
     seed: u64,
     jumps: bool,
@@ -118,7 +120,8 @@ fn book_gaps(segment: &Segment, part: u64, lane: usize, replica: &Replica, sink:
 }
 
 impl Drive {
-    pub(crate) fn new(at: (usize, usize), depth: u32, spec: &ClusterSpec) -> Self {
+    pub(crate) fn new(at: (usize, usize), limits: Limits, spec: &ClusterSpec) -> Self {
+        let depth = limits.depth;
         Drive {
             replica: at.0,
             lane: at.1,
@@ -126,6 +129,7 @@ impl Drive {
             ticket: None,
             expect: 0,
             depth: u64::from(depth),
+            overlaps: limits.drafts.overlaps,
             seed: spec.seed,
             jumps: spec.jumps,
             #[cfg(feature = "planted-faults")]
@@ -444,7 +448,8 @@ impl Drive {
         self.version_left = replica.version(self.lane);
         let (start, remainder, idle) = match self.segments.back() {
             Some(back) => (back.end_of(back.steps), back.remainder_after(back.steps), false),
-            None => (now, self.remainder, true),
+            // Where the host plans while the device computes, only the first step after a pause waits for it.
+            None => (now, self.remainder, !(self.overlaps && self.planned > 0 && self.last[1].1 == now)),
         };
         self.planned += 1;
         self.apart = pricing.cost.jitter().map(|jitter| {

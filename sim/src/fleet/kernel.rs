@@ -17,6 +17,7 @@ use crate::cost::CostModel;
 use crate::digest::{Digest, EventKind};
 use crate::partitioners::Sharing;
 use crate::results::rows::{Outcome, RequestRow};
+use crate::results::speculation::SpeculationFigures;
 use crate::serving::Scheduler;
 use crate::serving::replica::{Lanes, Limits, Replica};
 use crate::time::{Span, Time};
@@ -132,7 +133,13 @@ impl<'a> Kernel<'a> {
             Some(_) => Lanes::Decode,
         };
         let limits_of = |id| Limits { lanes: roles(id), ..pools.limits(id as usize) };
-        let replica = |id| Replica::with_store(id, limits_of(id), &spec.store);
+        let replica = |id| {
+            let mut replica = Replica::with_store(id, limits_of(id), &spec.store);
+            if let Some(acceptance) = &spec.speculation {
+                replica.speculate(acceptance.clone(), spec.seed);
+            }
+            replica
+        };
         let lanes = limits.lanes.work().len();
         let places = (0..count).flat_map(|replica| (0..lanes).map(move |lane| (replica, lane)));
         let entrances = spec.controllers.disaggregation.map_or(count, |apart| apart.prefill as usize);
@@ -140,7 +147,7 @@ impl<'a> Kernel<'a> {
             replicas: (0..count as u32).map(replica).collect(),
             policy: spec.scheduler.name(),
             sharing,
-            drives: places.map(|at| Drive::new(at, limits.depth, spec)).collect(),
+            drives: places.map(|at| Drive::new(at, limits, spec)).collect(),
             first_drive: (0..=count).map(|replica| replica * lanes).collect(),
             schedulers,
             costs,
@@ -161,6 +168,15 @@ impl<'a> Kernel<'a> {
             #[cfg(feature = "planted-faults")]
             power_fault: None,
         }
+    }
+
+    /// What became of drafts on all replicas, if they speculate.
+    pub(super) fn speculation_figures(&self) -> Option<SpeculationFigures> {
+        let mut all: Option<SpeculationFigures> = None;
+        for figures in self.replicas.iter().filter_map(Replica::speculation_figures) {
+            all.get_or_insert_default().add(figures);
+        }
+        all
     }
 
     /// Requests that have been sent and have not ended.

@@ -117,6 +117,9 @@ pub enum RunError {
     /// An eviction policy outside the specification would never be asked.
     #[error("an eviction policy is given, and it would never be asked: {0}")]
     Eviction(&'static str),
+    /// Drafts that cannot be verified like that.
+    #[error("speculation: {0}")]
+    Speculation(&'static str),
     /// A step whose cost does not fit into [`Cost`](crate::cost::Cost).
     #[error(
         "a step of replica {replica} at {at} takes 4.9 hours or more, which no serving engine does; lower the times of the cost model or of engine.host"

@@ -3,9 +3,11 @@
 use super::controllers::{Autoscale, Frontend};
 use super::drive::Drive;
 use super::{ClusterSpec, RunError};
+use crate::kv::retention::Keep;
 use crate::results::rows::RequestRow;
 use crate::results::summary::{PoolSummary, Slo};
-use crate::serving::replica::Limits;
+use crate::serving::replica::{Lanes, Limits};
+use crate::serving::speculation::DRAFTS_MAX;
 use crate::time::{Span, Time};
 
 /// Replicas of one kind. All pools of a fleet have the same model and the same scheduler.
@@ -68,6 +70,23 @@ impl ReplicaPool {
             return Ok(());
         }
         Err(RunError::PoolTooSmall { max_model_len, needed, blocks, fits: blocks * u64::from(block_tokens) })
+    }
+
+    /// Whether its replicas can speculate, if they are to.
+    pub(super) fn can_speculate(&self, spec: &ClusterSpec) -> Result<(), RunError> {
+        let Limits { drafts, depth, lanes, retention, .. } = self.limits;
+        let told = match (drafts.are_on(), &spec.speculation) {
+            (true, None) => "the limits have drafts, and nothing says which are accepted",
+            (false, Some(_)) => "acceptance is given, and the limits have no drafts",
+            (true, Some(_)) if drafts.tokens > DRAFTS_MAX => "a step verifies 16 drafts of a sequence at most",
+            (true, Some(_)) if depth != 1 || lanes != Lanes::Unified || spec.controllers.disaggregation.is_some() => {
+                "what a step brings is known when it is done: it needs lanes of depth 1, each for prompts and decodes"
+            }
+            (true, Some(_)) if retention != Keep::ALL => "it needs requests that keep all their tokens",
+            (true, Some(_)) if !spec.devices.is_empty() => "the work of drafts is not known, and so no power",
+            (false, None) | (true, Some(_)) => return Ok(()),
+        };
+        Err(RunError::Speculation(told))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::results::summary::Slo;
 use crate::routers::{RouterSpec, RouterView};
 use crate::schedulers::SchedulerSpec;
 use crate::serving::replica::Limits;
+use crate::serving::speculation::Acceptance;
 use crate::time::{Span, Time};
 use crate::workload::arrival::Arrival;
 
@@ -120,6 +121,8 @@ pub struct ClusterSpec {
     pub pools: Vec<ReplicaPool>,
     /// The GPUs of each pool, where clocks can change and work is counted. Empty: clocks stay, no work is counted, and neither costs time.
     pub devices: Vec<DeviceSpec>,
+    /// Which drafts are accepted, where the replicas speculate: their limits say how many drafts there are. None: they do not.
+    pub speculation: Option<Acceptance>,
     /// How each keeps KV that no request holds.
     pub store: StoreSpec,
     /// Scheduler of each.
@@ -156,6 +159,7 @@ impl Default for ClusterSpec {
             gpus: None,
             pools: Vec::new(),
             devices: Vec::new(),
+            speculation: None,
             store: StoreSpec::default(),
             scheduler,
             router: RouterSpec::default(),

@@ -28,6 +28,8 @@ pub(crate) struct KvHolding {
     pub(super) blocks: u32,
     /// Where they lie: 0 is the memory of the GPUs.
     pub(super) tier: u8,
+    /// Whether it may have blocks ahead of its slots, for drafts: they stay until the holding goes.
+    pub(super) ahead: bool,
     /// The leading blocks, as far as the cache knows their contents.
     pub(super) named: Vec<HashedBlock>,
     /// Where the cache is a tree: the leading blocks that belong to it, and the node at which they end. This holding locks it.
@@ -83,8 +85,9 @@ impl KvHolding {
     pub(crate) fn settle(&mut self, tokens: u32, block_tokens: u32) {
         self.positions += tokens;
         self.kept += tokens;
-        // One that has outgrown its budget before has its blocks already.
-        self.blocks = self.kept.div_ceil(block_tokens).max(if self.budget == 0 { 0 } else { self.blocks });
+        // One that has outgrown its budget before, or has blocks ahead, has its blocks already.
+        let had = if self.budget == 0 && !self.ahead { 0 } else { self.blocks };
+        self.blocks = self.kept.div_ceil(block_tokens).max(had);
     }
 
     /// Writes down `steps` decode steps whose blocks have been taken already.
@@ -97,12 +100,29 @@ impl KvHolding {
         self.positions += steps as u32;
     }
 
+    /// Whether it may have blocks ahead of its slots.
+    #[inline]
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    /// Writes down `tokens` accepted drafts, for which it has had blocks since their step was planned.
+    pub(crate) fn accept(&mut self, tokens: u32, block_tokens: u32) {
+        assert!(
+            self.ahead && (self.kept + tokens).div_ceil(block_tokens) <= self.blocks,
+            "law 2: accepted drafts have no slots"
+        );
+        self.positions += tokens;
+        self.kept += tokens;
+    }
+
     /// Slots and blocks after `steps` decode steps.
     #[inline]
     pub(crate) fn after(&self, steps: u64, pace: Pace) -> (u32, u32) {
         let slots = u64::from(self.kept) + steps;
         if self.budget == 0 {
-            return (slots as u32, (slots as u32).div_ceil(pace.block_tokens));
+            let had = if self.ahead { self.blocks } else { 0 };
+            return (slots as u32, (slots as u32).div_ceil(pace.block_tokens).max(had));
         }
         let most = self.most(pace);
         if slots < u64::from(most) {

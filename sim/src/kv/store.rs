@@ -170,6 +170,19 @@ impl KvStore {
         holding.settle(tokens, self.pool.block_tokens());
     }
 
+    /// Gives a holding the blocks of so many slots, ahead of its tokens.
+    ///
+    /// # Panics
+    /// If they are not free.
+    pub(crate) fn reserve(&mut self, holding: &mut KvHolding, slots: u32) {
+        let blocks = self.blocks_for(slots);
+        if blocks > holding.blocks() {
+            self.take(blocks - holding.blocks());
+            holding.blocks = blocks as u32;
+        }
+        holding.ahead = true;
+    }
+
     /// Makes cached blocks the beginning of an empty holding.
     ///
     /// # Panics
@@ -298,6 +311,7 @@ impl KvStore {
         self.pool.give_back(holding.private());
         // Its budget stays, for when it is computed again.
         (holding.positions, holding.kept, holding.blocks) = (0, 0, 0);
+        holding.ahead = false;
         self.unlock(holding);
         while let Some(block) = holding.named.pop() {
             self.pool.release(block);

@@ -27,6 +27,7 @@ use crate::power::figures::LimiterFigures;
 use crate::results::economics::Economics;
 use crate::results::histogram::Histogram;
 use crate::results::rows::Outcome;
+use crate::results::speculation::SpeculationFigures;
 use crate::time::{Span, Time};
 
 /// Latency promises per request. A request is *good* when it finished and met every promise that is set.
@@ -246,6 +247,8 @@ pub struct Summary {
     pub kv: Option<KvTraffic>,
     /// What became of requests under a budget of slots, where there is one.
     pub retained: Option<RetentionFigures>,
+    /// What became of drafted tokens, where replicas speculate.
+    pub speculation: Option<SpeculationFigures>,
     /// What answers are worth, where a task is named.
     pub quality: Option<Quality>,
     /// The power of the row, where it is looked at.

@@ -5,6 +5,7 @@ use crate::lengths::LengthSpec;
 use crate::partitioners::SmShares;
 use crate::serving::QueueOrder;
 use crate::serving::replica::{CacheKind, Lanes, Limits, OutputRoom, SwapSpace};
+use crate::serving::speculation::Drafts;
 use crate::units::Bytes;
 
 /// What a scheduler needs of its replica, and what else others ask about it.
@@ -36,6 +37,8 @@ pub struct Needs {
     pub lengths: Option<LengthSpec>,
     /// Whether it counts slots and not tokens, so that requests may keep fewer than they have tokens.
     pub counts_slots: bool,
+    /// Whether it knows that a step verifies drafts of speculative decoding: its budgets count them.
+    pub speculates: bool,
     /// How a lane for prompts and a lane for decodes share the SMs; `None` if one lane does both.
     pub sm_shares: Option<SmShares>,
 }
@@ -100,6 +103,7 @@ impl Needs {
             reserves: None,
             lengths: None,
             counts_slots: false,
+            speculates: false,
             sm_shares: None,
         }
     }
@@ -130,6 +134,7 @@ impl Needs {
             swap: SwapSpace::default(),
             retention: Keep::ALL,
             chunk: self.step_tokens.at(max_model_len),
+            drafts: Drafts::default(),
         }
     }
 }

@@ -215,6 +215,8 @@ impl SchedulerPolicy for SglangSpec {
         let plain = Needs {
             depth: 1 + u32::from(self.enable_overlap_schedule),
             prefix_caching: self.enable_radix_cache,
+            // Beside prompts SGLang verifies no drafts.
+            speculates: !self.enable_mixed_chunk,
             ..Needs::plain(self.max_running_requests, budget, prompts)
         };
         match self.version {

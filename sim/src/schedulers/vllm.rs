@@ -91,6 +91,7 @@ impl SchedulerPolicy for VllmSpec {
             prefix_caching: self.enable_prefix_caching,
             serves_apart: true,
             counts_slots: true,
+            speculates: true,
             ..Needs::plain(self.max_num_seqs, StepTokens::Fixed(self.max_num_batched_tokens), prompts)
         }
     }
@@ -215,7 +216,7 @@ impl Vllm {
     /// The running list, when every request gets its tokens: no preemption, budget for all.
     fn run_all(&self, step: &mut StepBuilder<'_>, threshold: u32, hold: bool) -> Result<Option<Left>, Infeasible> {
         let budget = self.budget();
-        let members = step.members();
+        let members = step.members() * step.member_queries();
         let in_prefill = step.prefilling().len();
         if members > budget {
             return Ok(None);
@@ -263,7 +264,7 @@ impl Vllm {
         while at < step.running() && left.budget > 0 {
             let request = step.running_at(at);
             let want = match request.phase {
-                Phase::Decode => 1,
+                Phase::Decode => step.member_queries(),
                 Phase::Prefill => request.target - request.computed,
                 _ => 0,
             };
@@ -272,7 +273,13 @@ impl Vllm {
                 at += 1;
                 continue;
             }
-            let tokens = want.min(threshold).min(left.budget);
+            let decodes = request.phase == Phase::Decode;
+            if decodes && want > left.budget {
+                // vLLM cuts its drafts down to what is left; here it waits for the next step.
+                at += 1;
+                continue;
+            }
+            let tokens = if decodes { want } else { want.min(threshold).min(left.budget) };
             loop {
                 let fits = match request.phase {
                     Phase::Decode => step.decode(request.seat)?,

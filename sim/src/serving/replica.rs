@@ -11,6 +11,7 @@ mod own;
 mod placement;
 mod plan;
 mod progress;
+mod speculating;
 mod transfer;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use crate::results::rows::Outcome;
 use crate::serving::lane::Lane;
 use crate::serving::queue::WaitQueue;
 use crate::serving::request::{Phase, Request, known};
+use crate::serving::speculation::Speculation;
 use crate::serving::step::{Infeasible, StepBuilder};
 use crate::serving::{Horizon, Scheduler};
 use crate::time::Time;
@@ -81,6 +83,8 @@ pub struct Replica {
     pub(crate) idled: bool,
     /// What became of requests under a budget.
     pub(crate) retained: RetentionFigures,
+    /// Which drafts are accepted, where the replica speculates.
+    speculation: Option<Box<Speculation>>,
     /// A block that is not given back.
     #[cfg(feature = "planted-faults")]
     leak: Option<leak::Leak>,
@@ -123,6 +127,7 @@ impl Replica {
             own_waiting: 0,
             idled: false,
             retained: RetentionFigures::default(),
+            speculation: None,
             #[cfg(feature = "planted-faults")]
             leak: None,
         }
@@ -385,6 +390,10 @@ impl Replica {
                 // What comes and goes depends on the time, and the scheduler promises nothing about that.
                 horizon = Horizon::ONE;
             }
+        }
+        if self.limits.drafts.are_on() {
+            // What a step gives its members is known when it is done.
+            horizon = Horizon::ONE;
         }
         self.finished.clear();
         self.idled = false;

@@ -8,6 +8,7 @@
 //! time to know what its list leads to.
 
 mod admission;
+mod decoding;
 mod order;
 mod shrink;
 mod swap;
@@ -209,11 +210,6 @@ impl<'a> StepBuilder<'a> {
         if self.lane().members == 0 { 0 } else { self.lane().context() - u64::from(self.lane().members) }
     }
 
-    /// Blocks the standing set needs for one step.
-    pub fn member_blocks(&self) -> u64 {
-        self.lane().growth()
-    }
-
     /// Running requests with prefill left, in running order.
     pub fn prefilling(&self) -> &[Seat] {
         &self.lane().prefilling
@@ -283,52 +279,6 @@ impl<'a> StepBuilder<'a> {
     /// say nothing about lengths.
     pub fn finished(&self) -> &[u32] {
         &self.replica.finished
-    }
-
-    /// Decodes one token of every member of the standing set. Check [`StepBuilder::member_blocks`] first.
-    ///
-    /// # Errors
-    /// There are not enough blocks.
-    pub fn decode_all(&mut self) -> Result<(), Infeasible> {
-        let need = self.lane().growth();
-        if need > self.free_blocks() {
-            return Err(Infeasible(format!("decoding all needs {need} blocks, {} are free", self.free_blocks())));
-        }
-        // A tree of cached runs makes room for a block of each member, even where few need one.
-        self.replica.kv.make_room(u64::from(self.members()));
-        self.replica.kv.take(need);
-        self.replica.hash_members(self.lane);
-        let lane = &self.replica.lanes[self.lane];
-        let step = &mut self.replica.step;
-        step.all_members = true;
-        step.decode_seqs = lane.members;
-        step.decode_context = if lane.members == 0 { 0 } else { lane.context() };
-        Ok(())
-    }
-
-    /// Decodes one token of one member; `false` if its block is not free.
-    ///
-    /// # Errors
-    /// The request is not a member.
-    pub fn decode(&mut self, seat: Seat) -> Result<bool, Infeasible> {
-        let lane = &self.replica.lanes[self.lane];
-        let request = &mut self.replica.requests[seat as usize];
-        if request.phase != Phase::Decode || usize::from(request.lane) != self.lane {
-            return Err(Infeasible(format!("request {} cannot decode in phase {:?}", request.id, request.phase)));
-        }
-        if lane.needs_block(request) {
-            if self.replica.kv.free() == 0 {
-                return Ok(false);
-            }
-            self.replica.kv.take(1);
-        }
-        let computed = lane.computed(request);
-        hash_to(&mut self.replica.kv, seat, request, computed + u32::from(lane.depth == 1));
-        let step = &mut self.replica.step;
-        step.decoded.push(seat);
-        step.decode_seqs += 1;
-        step.decode_context += u64::from(lane.kept(request)) + 1;
-        Ok(true)
     }
 
     /// Computes `tokens` more prompt tokens of a running request; `false` if their blocks are not free.
@@ -427,7 +377,7 @@ impl<'a> StepBuilder<'a> {
         if request.is_decoding() {
             lane.note_last_token(request);
         }
-        let mut refund = 0;
+        let (mut refund, mut scheduled) = (0, 0);
         let mut held = lane.computed(request);
         match request.phase {
             Phase::Decode => {
@@ -435,7 +385,7 @@ impl<'a> StepBuilder<'a> {
                     replica.step.decoded.remove(at);
                     replica.step.decode_seqs -= 1;
                     replica.step.decode_context -= u64::from(lane.kept(request)) + 1;
-                    (held, refund) = (held + 1, 1);
+                    (held, refund, scheduled) = (held + 1, 1, replica.limits.drafts.queries());
                 }
                 lane.leave(request);
                 request.kv.settle(refund, replica.limits.block_tokens);
@@ -443,6 +393,7 @@ impl<'a> StepBuilder<'a> {
             Phase::Prefill => {
                 if let Some(at) = replica.step.chunks.iter().position(|c| c.seat == seat) {
                     refund = replica.step.chunks.remove(at).tokens;
+                    scheduled = refund;
                     replica.step.admitted.retain(|a| a.seat != seat);
                 }
                 lane.prefilling.retain(|&s| s != seat);
@@ -470,7 +421,7 @@ impl<'a> StepBuilder<'a> {
         replica.waiting_tokens += u64::from(request.prompt);
         replica.step.preempted.push(request.id);
         replica.happened.push_back(Happened::Preempted { request: request.id });
-        Ok(refund)
+        Ok(scheduled)
     }
 
     /// Requests that wait, prefilled, for a lane that decodes.

@@ -18,6 +18,7 @@ mod ranks;
 mod retained;
 mod roofline;
 mod serving;
+mod speculative;
 mod table;
 mod vidur;
 

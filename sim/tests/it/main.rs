@@ -34,6 +34,7 @@ mod schedulers;
 mod schedules;
 mod sessions;
 mod shards;
+mod speculation;
 mod stores;
 mod theory;
 mod world;

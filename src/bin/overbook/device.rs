@@ -286,6 +286,9 @@ fn possible(point: &Point) -> Result<(), Failure> {
     if point.scenario.engine.kv != KvDtype::Bf16 {
         return Err(Failure::Input("the real engine keeps keys and values in bf16; set `engine.kv: bf16`".into()));
     }
+    if point.scenario.engine.speculation.is_some() {
+        return Err(Failure::Input("the real engine drafts no tokens; leave out `engine.speculation`".into()));
+    }
     let retention = point.scenario.engine.retention.as_ref();
     if retention.is_some_and(|retention| retention.shrink_to.is_some()) {
         return Err(Failure::Input(

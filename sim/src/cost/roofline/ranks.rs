@@ -76,19 +76,19 @@ impl Roofline {
     /// What the busiest rank has of a step.
     pub(super) fn share(&self, shape: &StepShape<'_>) -> Share {
         let (seqs, chunks) = (u64::from(shape.decode_seqs), shape.prefill.len() as u64);
-        let rows = seqs + u64::from(shape.prefill_ends);
+        let rows = self.rows(shape);
         if self.ranks == 1 {
             let prompts = Prompts::of(shape, self.attention.window).0;
-            return Share { tokens: shape.tokens(), gathered: 0, seqs, rows, requests: seqs + chunks, prompts };
+            return Share { tokens: self.tokens(shape), gathered: 0, seqs, rows, requests: seqs + chunks, prompts };
         }
         if chunks == 0 {
             return self.decode_share(shape.decode_seqs);
         }
         let prompts = Prompts::busiest(shape, self.ranks, self.attention.window);
         Share {
-            tokens: seqs.div_ceil(self.ranks) + prompts.tokens,
+            tokens: seqs.div_ceil(self.ranks) * self.queries + prompts.tokens,
             // Ranks have different numbers of tokens, so that no graph is replayed.
-            gathered: shape.tokens(),
+            gathered: self.tokens(shape),
             seqs: seqs.div_ceil(self.ranks),
             rows: rows.div_ceil(self.ranks),
             requests: (seqs + chunks).div_ceil(self.ranks),
@@ -99,12 +99,13 @@ impl Roofline {
     /// The same of a step that only decodes.
     pub(super) fn decode_share(&self, seqs: u32) -> Share {
         let seqs = u64::from(seqs).div_ceil(self.ranks);
+        let tokens = seqs * self.queries;
         let gathered = match self.ranks {
             1 => 0,
-            ranks if self.graph_padding => ranks * graph_size(seqs),
-            ranks => ranks * seqs,
+            ranks if self.graph_padding => ranks * graph_size(tokens),
+            ranks => ranks * tokens,
         };
-        Share { tokens: seqs, gathered, seqs, rows: seqs, requests: seqs, prompts: Prompts::default() }
+        Share { tokens, gathered, seqs, rows: seqs * self.scored, requests: seqs, prompts: Prompts::default() }
     }
 
     /// Routed experts of all ranks' tokens; nothing without ranks.

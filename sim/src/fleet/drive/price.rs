@@ -55,7 +55,7 @@ impl Drive {
     /// What the planned step costs after the copies that it waits for, and how often the same affine price holds at most.
     pub(super) fn price(&self, step: &PlannedStep, idle: bool, copies: Cost, pricing: &mut Pricing<'_>) -> Price {
         let pure = step.parts.is_empty() && step.all_members && step.decode_seqs > 0 && copies == Cost(0);
-        let serial = self.depth == 1 || idle;
+        let serial = (self.depth == 1 && !self.overlaps) || idle;
         if pure { self.price_decodes(step, serial, pricing) } else { self.price_step(step, serial, copies, pricing) }
     }
 

@@ -135,7 +135,7 @@ impl Summary {
 type Figure = fn(&Summary) -> Option<f64>;
 
 /// Figures that are not a statistic of a latency.
-const SINGLE: [(&str, Figure); 90] = [
+const SINGLE: [(&str, Figure); 94] = [
     ("request_throughput", |s| s.per_second(s.count(Outcome::Finished))),
     ("output_throughput", |s| s.per_second(s.tokens.finished_output)),
     ("total_token_throughput", |s| s.per_second(s.tokens.finished_prompt + s.tokens.finished_output)),
@@ -166,6 +166,10 @@ const SINGLE: [(&str, Figure); 90] = [
     ("quality", Summary::quality_share),
     ("quality_unknown", Summary::quality_unknown),
     ("answers_per_gpu_second", Summary::answers_per_gpu_second),
+    ("draft_tokens", |s| Some(s.speculation.as_ref()?.draft_tokens as f64)),
+    ("accepted_tokens", |s| Some(s.speculation.as_ref()?.accepted_tokens as f64)),
+    ("draft_acceptance_rate", |s| s.speculation.as_ref()?.acceptance_rate()),
+    ("mean_acceptance_length", |s| s.speculation.as_ref()?.mean_acceptance_length()),
     ("kv_usage_mean", |s| Some(s.load.kv_usage_mean)),
     ("kv_usage_max", |s| Some(s.load.kv_usage_max)),
     ("running_mean", |s| Some(s.load.running_mean)),

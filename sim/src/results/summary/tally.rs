@@ -343,6 +343,7 @@ impl Tally {
             pools: Vec::new(),
             kv: None,
             retained: None,
+            speculation: None,
             quality: None,
             power: None,
             economics: None,

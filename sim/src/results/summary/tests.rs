@@ -155,6 +155,10 @@ fn every_name_is_known_and_unknown_names_are_not() {
                     | "quality"
                     | "quality_unknown"
                     | "answers_per_gpu_second"
+                    | "draft_tokens"
+                    | "accepted_tokens"
+                    | "draft_acceptance_rate"
+                    | "mean_acceptance_length"
                     | "gpus_mean"
                     | "tokens_per_s_per_gpu"
             )

@@ -14,6 +14,8 @@ use crate::serving::request::{Phase, Request};
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     pace: Pace,
+    /// Whether members have their blocks ahead, each its own: what they gain in a step is not known beforehand.
+    ahead: bool,
     /// Members whose slots grow from step to step.
     growing: u32,
     /// Sum over them of (slots - joined): what they keep at clock 0, so to say.
@@ -38,9 +40,10 @@ struct Part {
 }
 
 impl Slots {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(super) fn new(pace: Pace, ahead: bool) -> Self {
         Slots {
             pace,
+            ahead,
             growing: 0,
             base: 0,
             standing: 0,
@@ -130,7 +133,7 @@ impl Slots {
     fn part(&self, request: &Request, clock: u64) -> Part {
         let base = i64::from(request.kv.kept()) - request.joined as i64;
         if request.kv.budget() == 0 {
-            return Part { fills: true, base: Some(base) };
+            return Part { fills: !self.ahead, base: Some(base) };
         }
         let Some(beyond) = clock.checked_sub(self.first_cut(request)) else {
             return Part { fills: request.kv.fills(self.pace), base: Some(base) };
@@ -224,7 +227,7 @@ impl Slots {
     /// # Errors
     /// The sums are others.
     pub(super) fn audit<'a>(&self, members: impl Iterator<Item = &'a Request>, clock: u64) -> Result<(), String> {
-        let mut sums = Slots::new(self.pace);
+        let mut sums = Slots::new(self.pace, self.ahead);
         members.for_each(|request| sums.add(request, sums.part(request, clock), 1));
         let mine = (self.growing, self.base, self.standing, self.filling);
         let theirs = (sums.growing, sums.base, sums.standing, sums.filling);

@@ -6,9 +6,15 @@ use crate::serving::request::Phase;
 
 impl Replica {
     /// Whether slots and blocks of a holding follow from what it has computed.
-    fn holds_rightly(&self, kv: &KvHolding) -> bool {
+    fn holds_rightly(&self, kv: &KvHolding, slots: u32) -> bool {
         let keep = &self.limits.retention;
         let block_tokens = self.limits.block_tokens;
+        if kv.is_ahead() {
+            // Blocks of drafts stay: at most those of the step before, from its first token on.
+            let most = self.limits.slots_ahead(slots.saturating_sub(1)).max(slots);
+            let blocks = u64::from(slots.div_ceil(block_tokens))..=u64::from(most.div_ceil(block_tokens));
+            return kv.kept() == kv.positions() && blocks.contains(&kv.blocks());
+        }
         let least = u64::from(kv.kept().div_ceil(block_tokens));
         if kv.kept() == kv.positions() {
             return kv.blocks() == least;
@@ -43,7 +49,8 @@ impl Replica {
             if kv.below() > 0 && request.phase != Phase::Waiting {
                 return Err(format!("request {} runs with its KV below the GPUs' memory", request.id));
             }
-            if !self.holds_rightly(kv) {
+            let slots = self.lanes[usize::from(request.lane)].kept(request);
+            if !self.holds_rightly(kv, slots) {
                 return Err(format!("request {} has {} blocks for {} slots", request.id, kv.blocks(), kv.kept()));
             }
             let blocks = self.lanes[usize::from(request.lane)].blocks(request);

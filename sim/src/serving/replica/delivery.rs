@@ -70,6 +70,7 @@ impl Replica {
         let lane = &mut self.lanes[lane_index];
         lane.last_done = now;
         lane.note_late_tokens(&mut self.requests);
+        delivered += self.accept_drafts(lane_index);
         self.drain(lane_index);
         let lane = &mut self.lanes[lane_index];
         while let Some(&(last, seat, generation)) = lane.draining.front() {

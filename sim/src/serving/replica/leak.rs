@@ -9,6 +9,8 @@ pub enum Leak {
     Sent,
     /// KV has come up from a tier for a request that has gone.
     Loaded,
+    /// Drafts of a request were accepted.
+    Drafted,
 }
 
 impl Replica {

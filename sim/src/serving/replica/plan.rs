@@ -4,6 +4,7 @@ use crate::cost::{Cost, PrefillPart};
 use crate::kv::Seat;
 use crate::kv::retention::Keep;
 use crate::results::rows::RequestRow;
+use crate::serving::speculation::Drafts;
 use crate::serving::{Horizon, QueueOrder};
 use crate::time::{Span, Time};
 
@@ -70,6 +71,8 @@ pub struct Limits {
     pub retention: Keep,
     /// Tokens of a prompt that a step computes at most.
     pub chunk: u32,
+    /// Drafts that steps verify; none without speculative decoding.
+    pub drafts: Drafts,
 }
 
 /// How a prefix cache keeps what it knows.
@@ -110,6 +113,14 @@ impl Limits {
     /// [`Keep::filled_slots`]: crate::kv::retention::Keep::filled_slots
     pub fn filled_slots(&self, request: (u32, u32), tokens: u32) -> u32 {
         self.retention.filled_slots(request, tokens, self.chunk)
+    }
+
+    /// Slots that a member with so many of its own has while a step of it is planned: its current token, the drafts, and those
+    /// ahead; never more than the longest sequence or the pool.
+    pub fn slots_ahead(&self, slots: u32) -> u32 {
+        let pool = self.blocks.saturating_mul(u64::from(self.block_tokens));
+        let most = u64::from(self.max_model_len).min(pool) as u32;
+        (slots + 1 + self.drafts.ahead()).min(most).max(slots + 1)
     }
 
     /// The output limit of a request with a prompt of so many tokens; below 0 it can never run.
