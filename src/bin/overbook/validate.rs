@@ -8,7 +8,7 @@ use overbook::validation::{Judged, Simulated, Terms, Training, fit, judge};
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
-use overbook_scenarios::hull::Hull;
+use overbook_scenarios::hull::{ErrorTable, Hull};
 use overbook_scenarios::measured::{Constants, MeasuredRun};
 use overbook_scenarios::{Source, small_file};
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     let mut validation = Validation { tool: TOOL.to_owned(), command: command(args), ..Validation::default() };
     let table = fitted.as_ref().map(|fitted| fitted.table.clone());
     validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
-    let (mut scenarios, mut cases) = (Vec::new(), Vec::new());
+    let (mut scenarios, mut cases, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for judged in judge(&runs, &terms, None) {
         match judged {
             Judged::Run(simulated) => {
@@ -60,6 +60,9 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
                 scenarios.push((run.id.clone(), scenario));
                 // What was fitted on confirms nothing.
                 let held_out = run.training != Some(true);
+                if held_out {
+                    errors.push((case.clone(), run.figure_errors()));
+                }
                 cases.extend(run.distance().filter(|_| held_out).map(|distance| (case, distance)));
                 validation.runs.push(run);
                 validation.runs.extend(rest);
@@ -69,7 +72,11 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     if let Some(out) = &args.out {
         write(out, &validation, &scenarios)?;
-        let texts = [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", Hull::around(&cases).to_yaml())];
+        let texts = [
+            ("constants.yaml", terms.constants.to_yaml()),
+            ("hull.yaml", Hull::around(&cases).to_yaml()),
+            ("errors.csv", ErrorTable::of(&errors).to_csv()),
+        ];
         for (name, text) in texts {
             fs::write(out.join(name), text).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
         }
