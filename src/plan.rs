@@ -31,8 +31,8 @@ use overbook_traces::Growth;
 
 use crate::{Error, Experiment, Options, pool};
 use answer::Answer;
-use headroom::{Headroom, Seeded, Seeds, headroom, sooner};
 use candidate::Candidate;
+use headroom::{Headroom, Seeded, Seeds, headroom, sooner};
 use hunt::{Hunt, side};
 use judge::Promises;
 use requests::Requests;
@@ -98,27 +98,7 @@ impl Experiment {
         hunt.bound()?;
         let left = hunt.candidates.iter().filter(|one| one.search.is_some()).count();
         on_news(&format!("bounds leave {left} of {} shapes", hunt.candidates.len()));
-        let objective = hunt.candidates.first().map_or(PlanObjective::Gpus, |one| one.weight.objective);
-        let found = loop {
-            hunt.cheapest(&|tried, least| {
-                on_news(&format!("{tried} fleets tried; the answer takes {} or more", amount(objective, least)));
-            })?;
-            let Some((at, size)) = hunt.answer().filter(|_| !hunt.interrupted) else { break None };
-            if requests.stretch.is_whole() {
-                break Some((at, size));
-            }
-            on_news(&format!("all requests on {} ({size} replicas)", hunt.candidates[at].shape.label));
-            let trial = on_all_requests(&hunt, &requests, (at, size), whole_fails_at.as_deref())?;
-            if trial.interrupted {
-                hunt.interrupted = true;
-                break None;
-            }
-            let held = trial.held();
-            hunt.tell_whole(at, size, trial);
-            if held && hunt.candidates[at].too_many_watts(size).is_none() {
-                break Some((at, size));
-            }
-        };
+        let found = cheapest(&mut hunt, &requests, whole_fails_at.as_deref(), on_news)?;
         hunt.alternatives()?;
         hunt.look_at_finalists()?;
         let mut answer = Answer {
@@ -267,6 +247,36 @@ impl Measured<'_> {
             }
         }
         Ok(search.best())
+    }
+}
+
+/// Searches for the cheapest fleet that holds in the busiest stretch and over all requests. `None` if none does, or if the user has stopped it.
+fn cheapest(
+    hunt: &mut Hunt<'_>,
+    requests: &Requests,
+    whole_fails_at: Option<&str>,
+    on_news: &dyn Fn(&str),
+) -> Result<Option<(usize, Size)>, Error> {
+    let objective = hunt.candidates.first().map_or(PlanObjective::Gpus, |one| one.weight.objective);
+    loop {
+        hunt.cheapest(&|tried, least| {
+            on_news(&format!("{tried} fleets tried; the answer takes {} or more", amount(objective, least)));
+        })?;
+        let Some((at, size)) = hunt.answer().filter(|_| !hunt.interrupted) else { return Ok(None) };
+        if requests.stretch.is_whole() {
+            return Ok(Some((at, size)));
+        }
+        on_news(&format!("all requests on {} ({size} replicas)", hunt.candidates[at].shape.label));
+        let trial = on_all_requests(hunt, requests, (at, size), whole_fails_at)?;
+        if trial.interrupted {
+            hunt.interrupted = true;
+            return Ok(None);
+        }
+        let held = trial.held();
+        hunt.tell_whole(at, size, trial);
+        if held && hunt.candidates[at].too_many_watts(size).is_none() {
+            return Ok(Some((at, size)));
+        }
     }
 }
 

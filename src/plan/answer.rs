@@ -12,8 +12,8 @@ use overbook_sim::results::economics::per_mtoken;
 use overbook_sim::results::summary::Summary;
 use overbook_traces::Growth;
 
-use super::headroom::{Headroom, RESOLUTION};
 use super::candidate::{Candidate, Sought, kilowatts};
+use super::headroom::{Headroom, RESOLUTION};
 use super::hunt::{Hunt, Stage};
 use super::requests::Requests;
 use super::space::{LINK, Size};
@@ -198,27 +198,36 @@ impl Answer<'_> {
     }
 
     /// How far measured runs are off in the figures that are promised, and which of these stop the answer at a larger load: all, where that is not known.
+    ///
+    /// Where replicas have no time left, requests wait for as long as the run lasts: then it is the rate at which they are served that counts, and not how far
+    /// off a first token was that waited for nobody.
     fn errors(&self, point: &Point) -> Vec<report::FigureError> {
         let bench = &self.hunt.bench;
         let beyond = self.curve.iter().find(|(factor, _, trial)| !bench.holds(trial) && *factor > 1.0);
-        let kept = |trial: &Trial, missed: bool| -> Vec<String> {
-            let of = trial.verdict.kept.iter().filter(|kept| !missed || kept.met == Some(false));
-            of.map(|kept| kept.metric.clone()).collect()
+        let of = |trial: &Trial, missed: bool| -> Vec<Figure> {
+            let kept = trial.verdict.kept.iter().filter(|kept| !missed || kept.met == Some(false));
+            kept.flat_map(|kept| Figure::of_metric(&kept.metric)).copied().collect()
         };
-        let promised = self.curve.first().map(|(.., trial)| kept(trial, false)).unwrap_or_default();
-        let missed = beyond.map(|(.., trial)| kept(trial, true)).unwrap_or_default();
-        let binding = if missed.is_empty() { &promised } else { &missed };
-        let binds = |figure: Figure| binding.iter().any(|metric| Figure::of_metric(metric).contains(&figure));
-        let found = bench.policies.figure_errors(point, promised.iter().map(String::as_str));
+        let mut figures = self.curve.first().map(|(.., trial)| of(trial, false)).unwrap_or_default();
+        let mut binding = beyond.map(|(.., trial)| of(trial, true)).unwrap_or_default();
+        let busy = beyond.and_then(|(.., trial)| trial.summary.as_ref()?.metric("utilization"));
+        if busy.is_some_and(|busy| busy >= BUSY) && binding.iter().any(|one| *one != Figure::Tpot) {
+            binding.retain(|one| *one == Figure::Tpot);
+            binding.push(Figure::Throughput);
+        }
+        figures.extend(&binding);
+        if binding.is_empty() {
+            binding.clone_from(&figures);
+        }
         let line = |one: FigureError| report::FigureError {
             figure: one.figure.name().to_owned(),
             error: one.error,
             runs: one.runs,
             text: one.to_string(),
             elsewhere: one.elsewhere,
-            binds: binds(one.figure),
+            binds: binding.contains(&one.figure),
         };
-        found.into_iter().map(line).collect()
+        bench.policies.figure_errors(point, &figures).into_iter().map(line).collect()
     }
 
     fn headroom_lines(&self, error: f64) -> Vec<report::Headroom> {
@@ -307,7 +316,15 @@ impl Answer<'_> {
         let point = |(factor, load, trial): &(f64, Load, Trial)| {
             let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] = trial.latencies;
             let requests_per_s = load.requests() as f64 / load.length_s().max(1e-9);
-            LoadPoint { factor: *factor, requests_per_s, ttft_p50, ttft_p99, tpot_p50, tpot_p99, kept: self.hunt.bench.holds(trial) }
+            LoadPoint {
+                factor: *factor,
+                requests_per_s,
+                ttft_p50,
+                ttft_p99,
+                tpot_p50,
+                tpot_p99,
+                kept: self.hunt.bench.holds(trial),
+            }
         };
         self.curve.iter().map(point).collect()
     }
@@ -381,7 +398,8 @@ impl Answer<'_> {
     /// What stops the answer above its headroom.
     fn binding(&self, point: &Point) -> String {
         let bench = &self.hunt.bench;
-        let Some((factor, _, trial)) = self.curve.iter().find(|(factor, _, trial)| !bench.holds(trial) && *factor > 1.0)
+        let Some((factor, _, trial)) =
+            self.curve.iter().find(|(factor, _, trial)| !bench.holds(trial) && *factor > 1.0)
         else {
             return String::new();
         };
@@ -425,7 +443,18 @@ impl Answer<'_> {
             let most = spec.gpus_most;
             let mut text = format!("No fleet of up to {most} GPUs keeps the promises.");
             let trials = self.hunt.candidates.iter().flat_map(|one| one.trials.iter().map(move |trial| (one, trial)));
-            if let Some((candidate, (size, _, trial))) =
+            let watts = self.hunt.candidates.iter().filter_map(|one| {
+                let best = one.search.as_ref()?.best()?;
+                Some((one, best, one.too_many_watts(best)?))
+            });
+            if let Some((one, best, (peak, most))) = watts.min_by(|a, b| a.2.0.total_cmp(&b.2.0)) {
+                let (peak, most) = (kilowatts(peak), kilowatts(most));
+                let _ = write!(
+                    text,
+                    " That with the lowest peak, {best} × {}, draws {peak}, and {most} are allowed.",
+                    one.shape.label
+                );
+            } else if let Some((candidate, (size, _, trial))) =
                 trials.max_by_key(|(one, (size, ..))| one.weight.gpus(*size))
             {
                 let _ = write!(text, " The largest tried ({size} × {}): {}.", candidate.shape.label, trial.reason());
@@ -450,13 +479,13 @@ impl Answer<'_> {
         let worst = plan.errors.iter().filter(|one| one.binds).max_by(|a, b| a.error.total_cmp(&b.error));
         let sure = match worst {
             Some(worst) => {
-                let gpu = if worst.elsewhere { "on other GPUs, too few on this one" } else { "on this GPU" };
-                format!(
-                    "95 % over {seeds} seeds, with the {:.1} % by which {} of {} measured runs is off, {gpu}",
-                    worst.error * 100.0,
-                    worst.figure,
-                    worst.runs
-                )
+                let (error, runs) = (worst.error * 100.0, worst.runs);
+                let whose = if worst.elsewhere {
+                    format!("that nine in ten of {runs} measured runs, most of them on other GPUs, are within")
+                } else {
+                    format!("by which {runs} measured runs on this GPU are off")
+                };
+                format!("95 % over {seeds} seeds, with the {error:.1} % of {} {whose}", worst.figure)
             }
             None => format!("95 % over {seeds} seeds; how far the simulation is off here was never measured"),
         };

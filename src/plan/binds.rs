@@ -60,12 +60,8 @@ impl Sums {
             past: (row.prefill_context / u64::from(seqs)) as u32,
         };
         let prefill: Vec<PrefillPart> = (0..seqs).map(part).collect();
-        let shape = StepShape {
-            decode_seqs: row.decode_seqs,
-            decode_context: context,
-            prefill: &prefill,
-            prefill_ends: seqs,
-        };
+        let shape =
+            StepShape { decode_seqs: row.decode_seqs, decode_context: context, prefill: &prefill, prefill_ends: seqs };
         cost.parts(&shape)
     }
 }

@@ -67,10 +67,9 @@ pub(crate) fn bounds(
         return none;
     }
     let seqs = needs.max_seqs.max(1);
-    let cheapest_of = |cost: &mut dyn CostModel| cheapest(cost, step_tokens, seqs);
-    let cheapest = cheapest_of(cost);
     // Where the sides differ, those that decode are the second.
-    let decodes = others.first_mut().map(|other| cheapest_of(&mut **other));
+    let decodes = others.first_mut().map(|other| cheapest(&mut **other, step_tokens, seqs));
+    let cheapest = cheapest(cost, step_tokens, seqs);
     let decodes = decodes.as_ref().unwrap_or(&cheapest);
     let mut prompts: Vec<(u32, u32)> = load.judged().map(|a| (a.prompt_tokens, a.output_tokens)).collect();
     prompts.sort_unstable();

@@ -158,11 +158,8 @@ impl Candidate {
         let mut costs = bench.policies.costs(point)?;
         let mut found = bounds(point, &mut costs, load, bench.promises, self.shape.mode);
         let least = (found.replicas, found.decode);
-        let size = if self.shape.mode == PlanMode::Apart {
-            Size::Apart(least.0, least.1)
-        } else {
-            Size::Together(least.0)
-        };
+        let size =
+            if self.shape.mode == PlanMode::Apart { Size::Apart(least.0, least.1) } else { Size::Together(least.0) };
         if let (Some(most), Some(idle)) = (self.power_most, self.weight.idle_watts(size))
             && idle > most
             && found.hopeless.is_none()

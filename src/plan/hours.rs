@@ -95,9 +95,8 @@ fn needs(hunt: &Hunt<'_>, found: (usize, Size), workload: &mut dyn Workload) -> 
             return Ok(Some(all));
         }
         let threads = pool::threads(hunt.bench.options.jobs, held.len());
-        let found = pool::each(&held, threads, &hunt.bench.options.cancel, |_, hour| {
-            need(hunt, found, hour.clone(), busiest)
-        });
+        let found =
+            pool::each(&held, threads, &hunt.bench.options.cancel, |_, hour| need(hunt, found, hour.clone(), busiest));
         for need in found {
             let Some(need) = need.transpose()?.flatten() else { return Ok(None) };
             all.push(need);

@@ -97,7 +97,8 @@ impl Hunt<'_> {
 
     /// Goes on until the next-best shapes are known, and what the fleets just too small come to.
     pub(crate) fn alternatives(&mut self) -> Result<(), Error> {
-        let Some((answer, cost)) = self.answer().and_then(|(at, _)| Some((at, self.candidates[at].best_cost()?))) else {
+        let Some((answer, cost)) = self.answer().and_then(|(at, _)| Some((at, self.candidates[at].best_cost()?)))
+        else {
             self.limit(|_, _| true);
             return Ok(());
         };
@@ -264,5 +265,13 @@ fn unbuilt(why: String) -> Trial {
         rejected: 0,
         kept: Vec::new(),
     };
-    Trial { verdict, summary: None, timeline: None, latencies: [None; 4], binds: None, failed: Some(why), interrupted: false }
+    Trial {
+        verdict,
+        summary: None,
+        timeline: None,
+        latencies: [None; 4],
+        binds: None,
+        failed: Some(why),
+        interrupted: false,
+    }
 }

@@ -44,16 +44,22 @@ fn below(candidate: &Candidate) -> u64 {
     fleets(candidate, (1, 1)) - fleets(candidate, (bounds.replicas, bounds.decode))
 }
 
-fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(u32, f64)>, rows: &mut Vec<LedgerRow>) {
-    let mode = candidate.shape.mode;
-    let all = fleets(candidate, (1, 1));
-    let group = |replicas: String, fleets: u64, stage: &'static str, outcome: &'static str, reason: String| LedgerRow {
-        shape: candidate.shape.label.clone(),
-        gpu: candidate.shape.kind.gpu.clone(),
-        tensor_parallel: candidate.shape.kind.tensor_parallel,
-        decode_gpu: candidate.shape.decode.as_ref().map(|kind| kind.gpu.clone()),
-        decode_tensor_parallel: candidate.shape.decode.as_ref().map(|kind| kind.tensor_parallel),
-        mode: if mode == PlanMode::Apart { "apart" } else { "together" }.to_owned(),
+/// A row about so many fleets of a shape, without figures.
+fn row(
+    candidate: &Candidate,
+    replicas: String,
+    fleets: u64,
+    (stage, outcome): (&'static str, &'static str),
+    reason: String,
+) -> LedgerRow {
+    let shape = &candidate.shape;
+    LedgerRow {
+        shape: shape.label.clone(),
+        gpu: shape.kind.gpu.clone(),
+        tensor_parallel: shape.kind.tensor_parallel,
+        decode_gpu: shape.decode.as_ref().map(|kind| kind.gpu.clone()),
+        decode_tensor_parallel: shape.decode.as_ref().map(|kind| kind.tensor_parallel),
+        mode: if shape.mode == PlanMode::Apart { "apart" } else { "together" }.to_owned(),
         replicas,
         fleets,
         gpus: None,
@@ -66,6 +72,14 @@ fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(u32, f64)
         stage,
         outcome,
         reason,
+    }
+}
+
+fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(u32, f64)>, rows: &mut Vec<LedgerRow>) {
+    let mode = candidate.shape.mode;
+    let all = fleets(candidate, (1, 1));
+    let group = |replicas: String, fleets: u64, stage: &'static str, outcome: &'static str, reason: String| {
+        row(candidate, replicas, fleets, (stage, outcome), reason)
     };
     let any = || "any".to_owned();
     if let Err(why) = &candidate.built {
@@ -82,7 +96,8 @@ fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(u32, f64)
         } else {
             Size::Together(bounds.replicas)
         };
-        let needed = format!("{least} replicas take {} GPUs, and a fleet has at most {most}", candidate.weight.gpus(least));
+        let needed =
+            format!("{least} replicas take {} GPUs, and a fleet has at most {most}", candidate.weight.gpus(least));
         let reason = if bounds.why.is_empty() { needed } else { format!("{}: {needed}", bounds.why) };
         return rows.push(group(any(), all, "bounds", "lost", reason));
     };

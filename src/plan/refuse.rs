@@ -57,7 +57,8 @@ pub(super) fn wrong_prices(base: &Experiment, spec: &PlanSpec, candidates: &[Can
         }
     }
     let half = |key: &str, price: fn(&Kind) -> Option<f64>, what: &str| -> Result<(), Error> {
-        let (unpriced, priced) = (kinds().find(|kind| price(kind).is_none()), kinds().find(|kind| price(kind).is_some()));
+        let (unpriced, priced) =
+            (kinds().find(|kind| price(kind).is_none()), kinds().find(|kind| price(kind).is_some()));
         let (Some(unpriced), Some(priced)) = (unpriced, priced) else { return Ok(()) };
         let message = format!("`{}` has a price{what} and `{}` has none", priced.gpu, unpriced.gpu);
         let help = "give all of `plan.gpus` a price, or none";

@@ -186,7 +186,11 @@ mod tests {
     }
 
     /// What the search finds, and how many splits it tries.
-    fn searched(mut search: Sides, holds: impl Fn(u32, u32) -> bool, mut blame: impl FnMut() -> Side) -> (Sides, usize) {
+    fn searched(
+        mut search: Sides,
+        holds: impl Fn(u32, u32) -> bool,
+        mut blame: impl FnMut() -> Side,
+    ) -> (Sides, usize) {
         let mut tried = 0;
         while let Some((prefill, decode)) = search.next() {
             tried += 1;
@@ -217,7 +221,8 @@ mod tests {
             let most = 4 + draw(9, 40) as u32;
             let all = (1..=most).flat_map(|p| (1..=most).map(move |d| (p, d)));
             let fits = |&(p, d): &(u32, u32)| weight.gpus(Size::Apart(p, d)) <= most;
-            let least = all.filter(fits).filter(|&(p, d)| holds(p, d)).map(|(p, d)| weight.units(Size::Apart(p, d))).min();
+            let least =
+                all.filter(fits).filter(|&(p, d)| holds(p, d)).map(|(p, d)| weight.units(Size::Apart(p, d))).min();
             let mut n = 10;
             let blame = || {
                 n += 1;

@@ -306,5 +306,8 @@ fn weighs_watts(objective: Option<PlanObjective>, limited: bool, said: &Said, ki
             server.power.is_some() && server.power_max.is_some() && law
         })
     };
-    objective == Some(PlanObjective::Kw) || limited || kinds.into_iter().flatten().all(known)
+    // Without servers they cannot be counted: that is refused elsewhere.
+    let needed = objective == Some(PlanObjective::Kw) || limited;
+    let placed = |kind: &Kind| kind.server.is_some() || said.server.is_some();
+    kinds.into_iter().flatten().all(|kind| known(kind) || needed && placed(kind))
 }

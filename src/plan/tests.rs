@@ -50,8 +50,14 @@ fn exhaustive(text: &str) -> Option<f64> {
                 let trial = hunt.attempt(at, size).unwrap();
                 let watts = trial.watts().map(|watts| watts.peak);
                 let within = planned.spec.power_most.is_none_or(|most| watts.is_some_and(|peak| peak <= most.0));
-                let cost = if candidate.weight.objective == PlanObjective::Kw { watts.map(|w| w / 1e3) } else { Some(at_least) };
-                if let Some(cost) = cost.filter(|cost| within && trial.held() && least.is_none_or(|least| *cost < least)) {
+                let cost = if candidate.weight.objective == PlanObjective::Kw {
+                    watts.map(|w| w / 1e3)
+                } else {
+                    Some(at_least)
+                };
+                if let Some(cost) =
+                    cost.filter(|cost| within && trial.held() && least.is_none_or(|least| *cost < least))
+                {
                     least = Some(cost);
                 }
             }
@@ -130,7 +136,9 @@ fn the_pruned_answer_is_that_of_exhaustive_search_where_the_sides_differ() {
 
 /// Servers of two kinds, whose watts the catalog knows.
 fn in_servers(more: &str) -> String {
-    let plan = format!("plan: {{ servers: [dgx-h100, dgx-h200], tensor_parallel: [1, 2], modes: [together], gpus_most: 24, seeds: 2{more} }}");
+    let plan = format!(
+        "plan: {{ servers: [dgx-h100, dgx-h200], tensor_parallel: [1, 2], modes: [together], gpus_most: 24, seeds: 2{more} }}"
+    );
     let end = CHATS.find("plan:").unwrap();
     CHATS[..end].replace("rate: 30/s", "rate: 150/s") + &plan + "\n"
 }
@@ -315,7 +323,11 @@ fn what_cannot_be_planned_is_refused_with_its_place() {
         ("tensor_parallel: [1, 2]", "objective: servers", "counts servers, and those of"),
         ("tensor_parallel: [1, 2]", "objective: kw", "counts watts, and those of"),
         ("tensor_parallel: [1, 2]", "power_most: 9kW", "plan: { servers: [dgx-h100, dgx-h200] }"),
-        ("tensor_parallel: [1, 2]", "on_demand_prices: { h100: 4/gpu-h }", "`h100` has a price on demand and `l40s` has none"),
+        (
+            "tensor_parallel: [1, 2]",
+            "on_demand_prices: { h100: 4/gpu-h }",
+            "`h100` has a price on demand and `l40s` has none",
+        ),
         ("prices: { h100: 2.5/gpu-h, l40s: 1/gpu-h }", "on_demand: 4/gpu-h", "no price of reserved GPUs"),
         ("prices: { h100: 2.5/gpu-h, l40s: 1/gpu-h }", "objective: usd", "GPUs have no price"),
     ] {

@@ -65,7 +65,10 @@ impl Table {
                 text("gpu", each(|row| &row.gpu)),
                 whole("tensor_parallel", rows.iter().map(|row| Some(row.tensor_parallel.into())).collect()),
                 text("decode_gpu", each(|row| row.decode_gpu.as_deref().unwrap_or_default())),
-                whole("decode_tensor_parallel", rows.iter().map(|row| row.decode_tensor_parallel.map(i64::from)).collect()),
+                whole(
+                    "decode_tensor_parallel",
+                    rows.iter().map(|row| row.decode_tensor_parallel.map(i64::from)).collect(),
+                ),
                 text("mode", each(|row| &row.mode)),
                 text("replicas", each(|row| &row.replicas)),
                 whole("fleets", rows.iter().map(|row| i64::try_from(row.fleets).ok()).collect()),

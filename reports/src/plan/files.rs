@@ -13,8 +13,7 @@ use crate::sheet::{self, Column};
 pub const LEDGER: &str = "ledger.parquet";
 
 /// Columns of `ledger.csv`.
-pub(super) const COLUMNS: &str =
-    "shape,gpu,tensor_parallel,decode_gpu,decode_tensor_parallel,mode,replicas,fleets,gpus,servers,usd_per_hour,kw_mean,kw_peak,\
+pub(super) const COLUMNS: &str = "shape,gpu,tensor_parallel,decode_gpu,decode_tensor_parallel,mode,replicas,fleets,gpus,servers,usd_per_hour,kw_mean,kw_peak,\
      nearest_to_bound,compute,memory,link,host,stage,outcome,reason\n";
 
 /// Columns of `load.csv`.
@@ -128,7 +127,8 @@ impl Plan {
         let headroom = self.headroom.iter().map(|one| format!("{}: {}", one.growth, headroom_line(one)));
         let binding = (!self.binding.is_empty()).then(|| format!("then binds: {}", self.binding));
         let steps = self.answer.as_ref().and_then(|fleet| fleet.binds.as_ref());
-        let binding = binding.into_iter().chain(steps.map(|binds| format!("its steps are bound by {}", binds_line(binds))));
+        let binding =
+            binding.into_iter().chain(steps.map(|binds| format!("its steps are bound by {}", binds_line(binds))));
         list("Headroom", headroom.chain(binding).collect());
         list("Power", self.answer.iter().flat_map(power_lines).collect());
         list("Reserved and on demand", self.split.iter().flat_map(|split| [split.sentence(), split.note()]).collect());
@@ -151,7 +151,8 @@ impl Plan {
                     let price = a_month(one.usd_per_month);
                     let kw = one.kw_peak.map_or_else(|| "–".to_owned(), number);
                     let binds = one.binds.as_ref().map_or_else(|| "–".to_owned(), binds_line);
-                    let cells = [one.shape.as_str(), &one.gpus.to_string(), &one.replicas, &price, &kw, &binds, &one.why];
+                    let cells =
+                        [one.shape.as_str(), &one.gpus.to_string(), &one.replicas, &price, &kw, &binds, &one.why];
                     cells.map(str::to_owned).to_vec()
                 })
                 .collect();
@@ -162,7 +163,8 @@ impl Plan {
         let facts =
             self.requests.iter().chain(&self.assumptions).map(|(name, value)| vec![name.clone(), value.clone()]);
         let trust = self.trust.iter().map(|trust| vec!["Trust".to_owned(), trust.to_string()]);
-        let trust = trust.chain(self.errors.iter().map(|one| vec![format!("Error of {}", one.figure), one.text.clone()]));
+        let trust =
+            trust.chain(self.errors.iter().map(|one| vec![format!("Error of {}", one.figure), one.text.clone()]));
         let costs = [vec!["Step costs".to_owned(), self.calibration.clone()]];
         let rows: Vec<Vec<String>> = facts.chain(trust).chain(costs).collect();
         let _ = write!(text, "\n## What it stands on\n\n{}", table(&["What", "Value"].map(str::to_owned), &rows, 2));

@@ -5,7 +5,7 @@ use crate::figure::escaped;
 use crate::format::number;
 
 /// GPU counts and kinds of replicas that stand side by side at most.
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 12;
 const ROWS: usize = 24;
 
 /// The least and the most of a colour that a cell has [%].
@@ -71,7 +71,8 @@ fn map(plan: &Plan) -> Map {
     kinds.truncate(ROWS);
     let mut cells = vec![vec![None; gpus.len()]; kinds.len()];
     for (row, count) in tried {
-        let place = kinds.iter().position(|known| *known == kind(row)).zip(gpus.iter().position(|known| *known == count));
+        let place =
+            kinds.iter().position(|known| *known == kind(row)).zip(gpus.iter().position(|known| *known == count));
         let Some((down, across)) = place else { continue };
         let new = row.nearest_to_bound.map_or(Cell::Stopped, |ratio| Cell::Ratio(ratio, row.outcome != "lost"));
         cells[down][across] = Some(better(cells[down][across], new));
@@ -87,7 +88,7 @@ pub(super) fn html(plan: &Plan) -> String {
     }
     let cell = |cell: &Option<Cell>| match cell {
         None => "<td>–</td>".to_owned(),
-        Some(Cell::Stopped) => format!("<td class=\"missed\" style=\"--heat:{}%\">stopped</td>", SHADE.1),
+        Some(Cell::Stopped) => format!("<td class=\"missed\" style=\"--heat:{}%\">miss</td>", SHADE.1),
         Some(Cell::Ratio(ratio, held)) => {
             let share = (ratio / MOST).clamp(0.0, 1.0);
             let shade = (SHADE.0 + (SHADE.1 - SHADE.0) * share).round();
@@ -106,7 +107,7 @@ pub(super) fn html(plan: &Plan) -> String {
         .collect();
     format!(
         "<div class=\"heat\">\n<p class=\"soft\">The figure that comes nearest to its bound, over that bound: 1 at the limit, the best of the fleets of a \
-         cell. Stopped: the promises could not be kept any more. –: not tried, since bounds, a larger fleet that fails or a cheaper one that holds had \
+         cell. Miss: stopped, since the promises could not be kept any more. –: not tried, since bounds, a larger fleet that fails or a cheaper one that holds had \
          decided.</p>\n<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">Replicas of ↓  GPUs →</th>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n\
          </table></div>\n</div>\n"
     )

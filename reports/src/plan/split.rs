@@ -74,7 +74,9 @@ impl Split {
         let missed = match self.hours_missed {
             0 => String::new(),
             1 => " In one hour, by itself, even the whole answer misses a promise: it takes all of it.".to_owned(),
-            hours => format!(" In {hours} hours, by themselves, even the whole answer misses a promise: they take all of it."),
+            hours => format!(
+                " In {hours} hours, by themselves, even the whole answer misses a promise: they take all of it."
+            ),
         };
         format!(
             "Each hour's requests were simulated by themselves on fleets of the answer's shape, from empty, down to the fewest replicas that keep the \

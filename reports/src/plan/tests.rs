@@ -95,7 +95,8 @@ fn plan() -> Plan {
             figure: "TPOT".to_owned(),
             error: 0.025,
             runs: 37,
-            text: "TPOT 2.5 % at the median of 37 runs of vllm on Hopper GPUs; nearer: 1 of vllm on h200, 23.7 %".to_owned(),
+            text: "TPOT 2.5 % at the median of 37 runs of vllm on Hopper GPUs; nearer: 1 of vllm on h200, 23.7 %"
+                .to_owned(),
             elsewhere: true,
             binds: true,
         }],
@@ -120,7 +121,13 @@ fn plan() -> Plan {
         ledger: vec![
             row("h200, TP 2, together", (2, 7, 14), Some(1.026), "lost", "TPOT p99 51.3 ms > 50 ms"),
             row("h200, TP 2, together", (2, 8, 16), Some(0.9), "held", "dearer than the answer"),
-            row("h200, TP 1, together", (1, 14, 14), None, "lost", "TTFT p99 > 2 s: 60 of the first 900 requests miss it"),
+            row(
+                "h200, TP 1, together",
+                (1, 14, 14),
+                None,
+                "lost",
+                "TTFT p99 > 2 s: 60 of the first 900 requests miss it",
+            ),
         ],
     }
 }
@@ -235,9 +242,9 @@ fn the_page_has_the_headroom_the_worst_minutes_and_what_the_price_hangs_on() {
         "<figure id=\"watts-promise\">",
         "<figure id=\"user-watt\">",
         "<td class=\"missed\" style=\"--heat:35%\">1.03</td>",
-        "<td class=\"missed\" style=\"--heat:60%\">stopped</td>",
+        "<td class=\"missed\" style=\"--heat:60%\">miss</td>",
         "<th scope=\"row\">h200 TP 1, together</th>",
-        "9.5 kW",
+        "9.50 kW",
         "nearer: 1 of vllm on h200, 23.7 %",
     ] {
         assert!(page.contains(there), "{there}");
@@ -253,14 +260,14 @@ fn a_plan_is_written_as_text_and_tables() {
     let text = plan.markdown();
     assert!(text.starts_with("# How many &lt;GPUs>?\n\n**11 × h200 keep the promises.**\n"), "{text}");
     for there in [
-            "- faster: holds until 1.24×",
-            "| h200, TP 2, together | 16 | 8 |",
-            "servers: 8.25 kW on average, 9.5 kW at their peak",
-            "facility: 9.9 kW on average",
-            "8 reserved + 3 on demand for 25 % of the hours: $13,870 a month",
-            "even the whole answer misses a promise",
-            "arithmetic 50",
-            "```sh\noverbook plan x.yaml\n```",
+        "- faster: holds until 1.24×",
+        "| h200, TP 2, together | 16 | 8 |",
+        "servers: 8.25 kW on average, 9.50 kW at their peak",
+        "facility: 9.90 kW on average",
+        "8 reserved + 3 on demand for 25 % of the hours: $13,870 a month",
+        "even the whole answer misses a promise",
+        "arithmetic 50",
+        "```sh\noverbook plan x.yaml\n```",
     ] {
         assert!(text.contains(there), "{there}: {text}");
     }

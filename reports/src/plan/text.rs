@@ -46,9 +46,12 @@ pub(super) fn power_lines(fleet: &Fleet) -> Vec<String> {
         format!("GPUs: {} on average", kw(power.gpus_mean_kw)),
         format!("servers: {} on average, {} at their peak", kw(power.servers_mean_kw), kw(power.servers_peak_kw)),
     ];
-    lines.extend(power.facility_mean_kw.zip(power.facility_peak_kw).map(|(mean, peak)| {
-        format!("facility: {} on average, {} at the servers' peak", kw(mean), kw(peak))
-    }));
+    lines.extend(
+        power
+            .facility_mean_kw
+            .zip(power.facility_peak_kw)
+            .map(|(mean, peak)| format!("facility: {} on average, {} at the servers' peak", kw(mean), kw(peak))),
+    );
     lines
 }
 
@@ -85,8 +88,12 @@ pub(super) fn terminal(plan: &Plan) -> String {
     let bound = plan.answer.iter().filter_map(|fleet| fleet.binds.as_ref());
     section("Steps", bound.map(|binds| ("bound by".to_owned(), binds_line(binds))).collect());
     let power = plan.answer.iter().flat_map(power_lines);
-    section("Power", power.filter_map(|line| line.split_once(": ").map(|(of, kw)| (of.to_owned(), kw.to_owned()))).collect());
-    let split = plan.split.iter().flat_map(|split| [("split".to_owned(), split.sentence()), ("by".to_owned(), split.note())]);
+    section(
+        "Power",
+        power.filter_map(|line| line.split_once(": ").map(|(of, kw)| (of.to_owned(), kw.to_owned()))).collect(),
+    );
+    let split =
+        plan.split.iter().flat_map(|split| [("split".to_owned(), split.sentence()), ("by".to_owned(), split.note())]);
     section("Reserved and on demand", split.collect());
     let grown = plan.growth.iter().map(|one| {
         let fleet = one.gpus.map_or_else(

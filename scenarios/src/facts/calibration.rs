@@ -8,13 +8,13 @@ use crate::hull::{Case, ErrorTable, Figure, FigureError, Hull};
 use crate::point::Point;
 use crate::scenario::CostSpec;
 
-/// How far measured runs are off in the figures that the promises of these metrics hang on: each figure once, those alone that were measured. None where
-/// the step costs are not those with which measured runs were compared.
-pub fn figure_errors<'a>(point: &Point, metrics: impl Iterator<Item = &'a str>) -> Vec<FigureError> {
+/// How far measured runs are off in these figures: each once, those alone that were measured. None where the step costs are not those with which measured
+/// runs were compared.
+pub fn figure_errors(point: &Point, figures: &[Figure]) -> Vec<FigureError> {
     if point.kinds().iter().any(|kind| kind.scenario.engine.cost != CostSpec::Roofline) {
         return Vec::new();
     }
-    let mut figures: Vec<Figure> = metrics.flat_map(Figure::of_metric).copied().collect();
+    let mut figures = figures.to_vec();
     figures.sort_by_key(|figure| *figure as usize);
     figures.dedup();
     let (table, case) = (ErrorTable::embedded(), Case::planned(point));

@@ -2,7 +2,7 @@
 //!
 //! A run that was 20 % off in its first tokens says nothing of the time between tokens. So each figure has its error, that of the nearest runs of which
 //! there are enough: models of this size and format on this GPU, else all on this GPU, else GPUs of its generation, else all. What nearer runs there are
-//! stands beside it.
+//! stands beside it. Runs of other GPUs vouch for less: of them it is the error that nine in ten are within, not their median.
 
 use std::fmt::Write as _;
 
@@ -84,8 +84,10 @@ pub struct ErrorTable(Vec<Row>);
 pub struct FigureError {
     /// The figure.
     pub figure: Figure,
-    /// Median relative error of these runs.
+    /// Relative error: the median of these runs, or where they ran elsewhere what nine in ten of them are within.
     pub error: f64,
+    /// Their median.
+    pub median: f64,
     /// How many.
     pub runs: usize,
     /// Which: `vllm on h100`.
@@ -180,16 +182,25 @@ impl ErrorTable {
         let at = found.iter().position(|(_, errors, _)| errors.len() >= ENOUGH).or(found.len().checked_sub(1))?;
         let nearer = found[..at].first().map(|(name, errors, _)| (name.clone(), errors.len(), median(errors)));
         let (of, errors, elsewhere) = found.swap_remove(at);
-        Some(FigureError { figure, error: median(&errors), runs: errors.len(), of, nearer, elsewhere })
+        let error = if elsewhere { errors[(errors.len() * 9).div_ceil(10) - 1] } else { median(&errors) };
+        Some(FigureError { figure, error, median: median(&errors), runs: errors.len(), of, nearer, elsewhere })
     }
 }
 
 impl std::fmt::Display for FigureError {
-    /// `TPOT 2.5 % at the median of 37 runs of vllm on Hopper GPUs; nearer: 1 of vllm on h200, 23.7 %`.
+    /// `TPOT 7.1 %: within it are nine in ten of 35 runs of vllm on Hopper GPUs, their median is 2.5 %; nearer: 1 of vllm on h200, 23.7 %`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let FigureError { figure, error, runs, of, nearer, .. } = self;
+        let FigureError { figure, error, median, runs, of, nearer, elsewhere } = self;
         let plural = if *runs == 1 { "run" } else { "runs" };
-        write!(f, "{} {:.1} % at the median of {runs} {plural} of {of}", figure.name(), error * 100.0)?;
+        let (name, error, median) = (figure.name(), error * 100.0, median * 100.0);
+        if *elsewhere {
+            write!(
+                f,
+                "{name} {error:.1} %: within it are nine in ten of {runs} {plural} of {of}, their median is {median:.1} %"
+            )?;
+        } else {
+            write!(f, "{name} {error:.1} % at the median of {runs} {plural} of {of}")?;
+        }
         if let Some((of, runs, error)) = nearer {
             write!(f, "; nearer: {runs} of {of}, {:.1} %", error * 100.0)?;
         }
@@ -229,12 +240,17 @@ mod tests {
         assert!((own.error - 0.02).abs() < 1e-9, "{own}");
         let other = table.nearest(&case("h200", 1.0, 1.0), Figure::Tpot).unwrap();
         assert_eq!((other.runs, other.elsewhere), (7, true), "{other}");
+        // Six of seven are within 2 %, nine in ten only with the seventh.
+        assert!((other.error - 0.2).abs() < 1e-9 && (other.median - 0.02).abs() < 1e-9, "{other}");
         let told = other.to_string();
         assert!(told.contains("Hopper") && told.contains("nearer: 1 of") && told.contains("20.0 %"), "{told}");
         // Of a generation without runs all speak; of another scheduler none does.
         let far = table.nearest(&case("l4", 1.0, 1.0), Figure::Ttft).unwrap();
         assert_eq!((far.runs, far.of.as_str()), (16, "vllm on all GPUs"));
-        assert_eq!(table.nearest(&Case { scheduler: "sglang".to_owned(), ..case("h100", 1.0, 1.0) }, Figure::Ttft), None);
+        assert_eq!(
+            table.nearest(&Case { scheduler: "sglang".to_owned(), ..case("h100", 1.0, 1.0) }, Figure::Ttft),
+            None
+        );
         assert_eq!(table.nearest(&case("h100", 1.0, 1.0), Figure::E2el), None);
         // Another format or size is farther than the same.
         let mut large = runs("h100", 5, 0.1, 0.4);
@@ -249,7 +265,8 @@ mod tests {
         let table = ErrorTable::of(&[runs("h100", 2, 0.123_456, 0.02), runs("h200", 1, 1.5, 0.0)].concat());
         assert_eq!(ErrorTable::parse(&table.to_csv()), table);
         let embedded = include_str!("../../validation/errors.csv");
-        let rows: String = embedded.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        let rows: String =
+            embedded.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
         assert_eq!(ErrorTable::embedded().to_csv(), rows, "every line of the file is read");
     }
 }

@@ -144,7 +144,12 @@ pub(super) fn read(node: &Node, problems: &mut Problems) -> Planned {
 /// The axes of the section, as those of a sweep.
 fn further(node: &Node, problems: &mut Problems) -> Vec<Vec<Choice>> {
     let Some(entry) = node.entry("axes") else { return Vec::new() };
-    let reserved = [("gpu", "gpus"), ("fleet.server", "servers"), ("fleet.replicas", "gpus_most"), ("fleet.tensor_parallel", "tensor_parallel")];
+    let reserved = [
+        ("gpu", "gpus"),
+        ("fleet.server", "servers"),
+        ("fleet.replicas", "gpus_most"),
+        ("fleet.tensor_parallel", "tensor_parallel"),
+    ];
     if let NodeKind::Map(entries) = &entry.value.kind {
         for Entry { key, key_span, value } in entries {
             if let Some((_, own)) = reserved.iter().find(|(path, _)| path == key) {
@@ -201,7 +206,7 @@ mod tests {
             ("{ servers: [dgx-h300] }", "dgx-h300"),
             ("{ servers: [dgx-h100], gpus: [h100] }", "give one of the two"),
             ("{ mixed: true, modes: [together] }", "without the mode `apart`"),
-            ("{ power_most: 40 }", "kW"),
+            ("{ power_most: 40 }", "needs a unit, e.g. 700W"),
             ("{ on_demand_prices: { h300: 4/gpu-h } }", "no GPU is called `h300`"),
             ("{ objective: watts }", "kw"),
             ("{ link: nvlink9 }", "no link is called `nvlink9`"),

@@ -60,9 +60,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
                 scenarios.push((run.id.clone(), scenario));
                 // What was fitted on confirms nothing.
                 let held_out = run.training != Some(true);
-                if held_out {
-                    errors.push((case.clone(), run.figure_errors()));
-                }
+                errors.extend(held_out.then(|| (case.clone(), run.figure_errors())));
                 cases.extend(run.distance().filter(|_| held_out).map(|distance| (case, distance)));
                 validation.runs.push(run);
                 validation.runs.extend(rest);
@@ -72,14 +70,8 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     if let Some(out) = &args.out {
         write(out, &validation, &scenarios)?;
-        let texts = [
-            ("constants.yaml", terms.constants.to_yaml()),
-            ("hull.yaml", Hull::around(&cases).to_yaml()),
-            ("errors.csv", ErrorTable::of(&errors).to_csv()),
-        ];
-        for (name, text) in texts {
-            fs::write(out.join(name), text).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-        }
+        let (hull, errors) = (Hull::around(&cases).to_yaml(), ErrorTable::of(&errors).to_csv());
+        write_texts(out, [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", hull), ("errors.csv", errors)])?;
         if !globals.quiet {
             note(&format!("results: {}", out.display()));
         }
@@ -99,6 +91,12 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         refused.len()
     ));
     Ok(FAILED)
+}
+
+fn write_texts(out: &Path, texts: [(&str, String); 3]) -> Result<(), Failure> {
+    let mut texts = texts.into_iter();
+    let write = |(name, text)| fs::write(out.join::<&str>(name), text);
+    texts.try_for_each(write).map_err(|error| Failure::Run(anyhow::Error::new(error)))
 }
 
 fn constants(path: &Path) -> Result<Constants, Failure> {
