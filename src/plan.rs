@@ -26,17 +26,17 @@ mod weigh;
 
 use overbook_reports::plan::{Grown, Plan};
 use overbook_scenarios::Point;
-use overbook_scenarios::scenario::PlanObjective;
+use overbook_scenarios::scenario::{PlanObjective, PlanSpec};
 use overbook_traces::Growth;
 
-use crate::{Error, Experiment, Options, pool};
+use crate::{Cancel, Error, Experiment, Options, pool};
 use answer::Answer;
 use candidate::Candidate;
 use headroom::{Headroom, Seeded, Seeds, headroom, sooner};
 use hunt::{Hunt, side};
 use judge::Promises;
 use requests::Requests;
-use space::{Said, Size};
+use space::{Said, Shape, Size};
 use trial::{Bench, Load, Trial};
 
 /// What a plan gives.
@@ -67,8 +67,7 @@ impl Experiment {
         let said = Said::by(base.source());
         let shapes = space::shapes(&planned, &said);
         let shapes = shapes.map_err(|why| base.source().refused("plan", &why, "fewer values make fewer shapes"))?;
-        let new = |shape| Candidate::new(shape, &base, &planned.spec);
-        let candidates: Vec<Candidate> = shapes.into_iter().map(new).collect();
+        let candidates = candidates(&shapes, &base, &planned.spec, options);
         refuse::wrong_prices(&base, &planned.spec, &candidates)?;
         refuse::wrong_choices(&candidates, planned.axes.iter().flatten().map(|choice| choice.path.as_str()))?;
         let Some(first) = candidates.iter().find_map(|one| one.built.as_ref().ok()).cloned() else {
@@ -248,6 +247,13 @@ impl Measured<'_> {
         }
         Ok(search.best())
     }
+}
+
+/// Builds the smallest fleet of each shape.
+fn candidates(shapes: &[Shape], base: &Experiment, spec: &PlanSpec, options: &Options) -> Vec<Candidate> {
+    let threads = pool::threads(options.jobs, shapes.len());
+    let new = |_, shape: &Shape| Candidate::new(shape.clone(), base, spec);
+    pool::each(shapes, threads, &Cancel::new(), new).into_iter().flatten().collect()
 }
 
 /// Searches for the cheapest fleet that holds in the busiest stretch and over all requests. `None` if none does, or if the user has stopped it.

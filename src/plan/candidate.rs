@@ -74,6 +74,9 @@ impl Sought {
     }
 }
 
+/// What analytic bounds leave of a shape that can be built.
+type Bounded = (Option<Bounds>, Option<Sought>);
+
 /// A shape under search.
 pub(crate) struct Candidate {
     pub(crate) shape: Shape,
@@ -152,9 +155,9 @@ impl Candidate {
         self.peak_watts(size).filter(|peak| *peak > most).map(|peak| (peak, most))
     }
 
-    /// Takes the analytic bounds, and begins the search if they leave something.
-    pub(crate) fn bound(&mut self, bench: &Bench<'_>, load: &Load) -> Result<(), Error> {
-        let Ok(point) = &self.built else { return Ok(()) };
+    /// The analytic bounds, and the search that begins there if they leave something.
+    pub(crate) fn bounded(&self, bench: &Bench<'_>, load: &Load) -> Result<Bounded, Error> {
+        let Ok(point) = &self.built else { return Ok((None, None)) };
         let mut costs = bench.policies.costs(point)?;
         let mut found = bounds(point, &mut costs, load, bench.promises, self.shape.mode);
         let least = (found.replicas, found.decode);
@@ -167,11 +170,8 @@ impl Candidate {
             let told = format!("{} with nothing to do, and may draw {}", kilowatts(idle), kilowatts(most));
             found.hopeless = Some(format!("{size} replicas, the fewest that could be enough, draw {told}"));
         }
-        if found.hopeless.is_none() {
-            self.search = self.search_from(least);
-        }
-        self.bounds = Some(found);
-        Ok(())
+        let search = if found.hopeless.is_none() { self.search_from(least) } else { None };
+        Ok((Some(found), search))
     }
 
     /// A search over all sizes from these on, of each side; `None` if there are none.

@@ -65,8 +65,17 @@ impl Hunt<'_> {
 
     /// Takes the bounds of all shapes.
     pub(crate) fn bound(&mut self) -> Result<(), Error> {
-        let (bench, load) = (&self.bench, self.load);
-        self.candidates.iter_mut().try_for_each(|candidate| candidate.bound(bench, load))
+        let threads = pool::threads(self.bench.options.jobs, self.candidates.len());
+        let this = &*self;
+        let bounded = |_, candidate: &Candidate| candidate.bounded(&this.bench, this.load);
+        let found = pool::each(&this.candidates, threads, this.cancel(), bounded);
+        for (candidate, found) in self.candidates.iter_mut().zip(found) {
+            match found.transpose()? {
+                Some((bounds, search)) => (candidate.bounds, candidate.search) = (bounds, search),
+                None => self.interrupted = true,
+            }
+        }
+        Ok(())
     }
 
     /// The cheapest fleet that is known to hold: shape and size.

@@ -96,8 +96,9 @@ pub(super) fn html(plan: &Plan) -> String {
             format!("<td{missed} style=\"--heat:{shade}%\">{}</td>", number(*ratio))
         }
     };
-    let head: String = gpus.iter().map(|gpus| format!("<th scope=\"col\">{gpus}</th>")).collect();
-    let rows: String = kinds
+    let head: Vec<String> = gpus.iter().map(|gpus| format!("<th scope=\"col\">{gpus}</th>")).collect();
+    let head = head.concat();
+    let rows: Vec<String> = kinds
         .iter()
         .zip(&cells)
         .map(|(kind, row)| {
@@ -105,6 +106,7 @@ pub(super) fn html(plan: &Plan) -> String {
             format!("<tr><th scope=\"row\">{}</th>{row}</tr>\n", escaped(kind))
         })
         .collect();
+    let rows = rows.concat();
     format!(
         "<div class=\"heat\">\n<p class=\"soft\">The figure that comes nearest to its bound, over that bound: 1 at the limit, the best of the fleets of a \
          cell. Miss: stopped, since the promises could not be kept any more. –: not tried, since bounds, a larger fleet that fails or a cheaper one that holds had \
