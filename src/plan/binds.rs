@@ -15,8 +15,8 @@ struct Sums {
     costs: Vec<Box<dyn CostModel>>,
     /// The first replica of each kind.
     firsts: Vec<u32>,
-    /// Seconds: all, arithmetic, memory, links.
-    sums: [f64; 4],
+    /// All, arithmetic, memory, links.
+    seconds: [f64; 4],
 }
 
 impl Bench<'_> {
@@ -30,10 +30,10 @@ impl Bench<'_> {
             *next += replicas;
             Some(first)
         });
-        let mut sums = Sums { costs: self.policies.costs(point)?, firsts: firsts.collect(), sums: [0.0; 4] };
+        let mut sums = Sums { costs: self.policies.costs(point)?, firsts: firsts.collect(), seconds: [0.0; 4] };
         let mut watch = |_| !self.options.cancel.is_cancelled();
         let ran = cluster.run_pools(&mut load.play(), &mut costs, &mut sums, &mut watch)?;
-        let [all, compute, memory, link] = sums.sums;
+        let [all, compute, memory, link] = sums.seconds;
         let share = |part: f64| part / all;
         Ok((all > 0.0 && !ran.interrupted).then(|| Binds {
             compute: share(compute),
@@ -73,7 +73,7 @@ impl Recorder for Sums {
 
     fn step(&mut self, row: &StepRow) -> Result<(), RecordError> {
         let Parts { whole, compute, memory, link } = self.parts(row);
-        for (sum, part) in self.sums.iter_mut().zip([whole, compute, memory, link]) {
+        for (sum, part) in self.seconds.iter_mut().zip([whole, compute, memory, link]) {
             *sum += part.as_ns_f64() * 1e-9 * row.steps as f64;
         }
         Ok(())

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::fmt::Write as _;
+
 use overbook_scenarios::scenario::{PlanMode, PlanObjective};
 use overbook_sim::counter;
 
@@ -180,7 +182,8 @@ fn the_peak_of_a_day_is_taken_on_demand_where_that_is_cheaper() {
     let mut rows = String::from("arrival_s,prompt_tokens,output_tokens\n");
     for (hour, every_ms) in [(0u32, 3000u32), (1, 120), (2, 1000)] {
         for number in 0..3_600_000 / every_ms {
-            rows += &format!("{:.3},1500,150\n", f64::from(hour) * 3600.0 + f64::from(number * every_ms) / 1e3);
+            let at = f64::from(hour) * 3600.0 + f64::from(number * every_ms) / 1e3;
+            writeln!(rows, "{at:.3},1500,150").unwrap();
         }
     }
     let log = dir.join("log.csv");

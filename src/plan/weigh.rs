@@ -105,6 +105,8 @@ impl Weight {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp)]
+
     use super::*;
 
     fn side(gpus: u32, usd: f64) -> SideWeight {

@@ -98,6 +98,9 @@ pub struct FigureError {
     pub elsewhere: bool,
 }
 
+/// Which runs count.
+type Rule<'a> = Box<dyn Fn(&Row) -> bool + 'a>;
+
 /// The first line of the table.
 const HEADER: &str = "scheduler,gpu,experts,weights,billions,ttft,tpot,e2el,throughput";
 
@@ -158,7 +161,6 @@ impl ErrorTable {
         let alike = |row: &&Row| row.scheduler == case.scheduler && row.experts == case.experts;
         let on_gpu = |row: &Row| row.gpu == case.gpu;
         let of_size = |row: &Row| (row.billions / case.billions).max(case.billions / row.billions) <= SIZE;
-        type Rule<'a> = Box<dyn Fn(&Row) -> bool + 'a>;
         let size = format!("{} models of about {} billion on {}", weights, rounded(case.billions), case.gpu);
         let rings: [(String, Rule<'_>); 4] = [
             (size, Box::new(|row| on_gpu(row) && row.weights == weights && of_size(row))),
@@ -254,7 +256,9 @@ mod tests {
         assert_eq!(table.nearest(&case("h100", 1.0, 1.0), Figure::E2el), None);
         // Another format or size is farther than the same.
         let mut large = runs("h100", 5, 0.1, 0.4);
-        large.iter_mut().for_each(|(case, _)| case.billions = 70.6);
+        for (case, _) in &mut large {
+            case.billions = 70.6;
+        }
         let table = ErrorTable::of(&[all, large].concat());
         let small = table.nearest(&case("h100", 1.0, 1.0), Figure::Tpot).unwrap();
         assert!((small.error - 0.02).abs() < 1e-9 && small.of.contains("about 8.03 billion"), "{small}");
@@ -265,8 +269,7 @@ mod tests {
         let table = ErrorTable::of(&[runs("h100", 2, 0.123_456, 0.02), runs("h200", 1, 1.5, 0.0)].concat());
         assert_eq!(ErrorTable::parse(&table.to_csv()), table);
         let embedded = include_str!("../../validation/errors.csv");
-        let rows: String =
-            embedded.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-        assert_eq!(ErrorTable::embedded().to_csv(), rows, "every line of the file is read");
+        let rows: Vec<&str> = embedded.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(ErrorTable::embedded().to_csv(), rows.join("\n") + "\n", "every line of the file is read");
     }
 }
