@@ -195,7 +195,7 @@ fn a_public_data_set_has_known_lengths() {
         assert_eq!(imitation.window, Window::FullBatch { seqs: seqs.parse().unwrap() });
         assert_eq!(imitation.assumed_prompt, Some(prompt as u32));
         let (prompts, outputs, count) = lengths(&imitation);
-        assert_eq!(count, passes * unique, "{name} {seqs}");
+        assert!((count - passes * unique).abs() < 1e-9, "{name} {seqs}: {count}");
         assert!((prompts / prompt - 1.0).abs() < 0.06, "{name}: {prompts}");
         assert!((outputs / output.parse::<f64>().unwrap() - 1.0).abs() < 0.05, "{name}: {outputs}");
     }

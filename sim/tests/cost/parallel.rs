@@ -437,7 +437,9 @@ fn draws(experts: u32, per_token: u32, gpus: u32, tokens: u32) -> f64 {
                     own.push(one);
                 }
             }
-            own.into_iter().for_each(|one| touched[one] = true);
+            for one in own {
+                touched[one] = true;
+            }
         }
         let of = |part: &[bool]| part.iter().filter(|touched| **touched).count();
         sum += touched.chunks((experts / gpus) as usize).map(of).max().unwrap();

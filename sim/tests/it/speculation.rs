@@ -25,13 +25,13 @@ fn speculating(seed: u64) -> World {
     let known: Vec<SchedulerSpec> = SchedulerSpec::every().into_iter().map(|(_, spec)| spec).collect();
     let known: Vec<SchedulerSpec> = known.into_iter().filter(|spec| spec.needs().speculates).collect();
     let own = matches!(&world.spec.scheduler, SchedulerSpec::Vllm(_));
-    if seed % 3 != 0 || !own {
+    if !seed.is_multiple_of(3) || !own {
         world.set_scheduler(known[seed as usize / 3 % known.len()].clone());
     }
     let tokens = 1 + (seed % 4) as u32;
     let given = [0.8, 0.6, 0.5, 0.9];
     let even = given[..tokens as usize].to_vec();
-    let lookahead = if seed % 2 == 0 { tokens } else { 0 };
+    let lookahead = if seed.is_multiple_of(2) { tokens } else { 0 };
     let drafts = Drafts { tokens, lookahead, overlaps: seed % 5 < 2 };
     speculate(&mut world, drafts, &[even, vec![0.35; tokens as usize]]);
     world

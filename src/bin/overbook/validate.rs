@@ -8,7 +8,7 @@ use overbook::validation::{ASSUMED_LENGTHS, Judged, Simulated, Terms, Training, 
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
-use overbook_scenarios::hull::Hull;
+use overbook_scenarios::hull::{ErrorTable, Hull};
 use overbook_scenarios::measured::{Constants, MeasuredRun};
 use overbook_scenarios::{Source, small_file};
 
@@ -28,11 +28,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, None) => return Err(Failure::Input("name a scenario, or a folder with --measured".into())),
     };
     let changes = changes(&args.set)?;
-    if let Some(times) = args.prompts.filter(|times| !(0.01..=100.0).contains(times)) {
-        return Err(Failure::Input(format!(
-            "--prompts {times}: expected a number between 0.01 and 100, e.g. --prompts 0.5"
-        )));
-    }
+    let prompts = prompts(args.prompts)?;
     let all = MeasuredRun::read(measured).map_err(Failure::input)?;
     let wanted = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
     let mut runs = all.clone();
@@ -53,12 +49,11 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         (None, Some(given)) => given,
         (None, None) => Constants::embedded(),
     };
-    let terms =
-        Terms { constants, changes, prompts: args.prompts.unwrap_or(1.0), training: training.as_deref(), all: &all };
+    let terms = Terms { constants, changes, prompts, training: training.as_deref(), all: &all };
     let mut validation = Validation { tool: TOOL.to_owned(), command: command(args), ..Validation::default() };
     let table = fitted.as_ref().map(|fitted| fitted.table.clone());
     validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
-    let (mut scenarios, mut cases) = (Vec::new(), Vec::new());
+    let (mut scenarios, mut cases, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for judged in judge(&runs, &terms, None) {
         match judged {
             Judged::Run(simulated) => {
@@ -66,6 +61,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
                 scenarios.push((run.id.clone(), scenario));
                 // What was fitted on confirms nothing, nor does a run whose lengths are assumed.
                 let confirms = run.training != Some(true) && !run.quality.ends_with(ASSUMED_LENGTHS);
+                errors.extend(confirms.then(|| (case.clone(), run.figure_errors())));
                 cases.extend(run.distance().filter(|_| confirms).map(|distance| (case, distance)));
                 validation.runs.push(run);
                 validation.runs.extend(rest);
@@ -75,10 +71,8 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     if let Some(out) = &args.out {
         write(out, &validation, &scenarios)?;
-        let texts = [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", Hull::around(&cases).to_yaml())];
-        for (name, text) in texts {
-            fs::write(out.join(name), text).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-        }
+        let (hull, errors) = (Hull::around(&cases).to_yaml(), ErrorTable::of(&errors).to_csv());
+        write_texts(out, [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", hull), ("errors.csv", errors)])?;
         if !globals.quiet {
             note(&format!("results: {}", out.display()));
         }
@@ -87,17 +81,22 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         print(&format!("{table}\n"))?;
     }
     print(&if args.json { validation_json(&validation) } else { validation_text(&validation) })?;
-    let Some(Refused { runs: refused, why }) = refused else { return Ok(DONE) };
-    let (all, named) =
-        (runs.len(), refused.iter().take(REFUSED_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", "));
-    let more = refused.len().saturating_sub(REFUSED_SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    note(&format!(
-        "error: {} of {all} runs cannot have what --set changes, and are not in the figures: {named}{more}; {why}; choose runs \
-         with --only or --run",
-        refused.len()
-    ));
-    Ok(FAILED)
+    Ok(refused.map_or(DONE, |refused| refused.tell(runs.len())))
+}
+
+/// How many times as long assumed prompts are made.
+fn prompts(times: Option<f64>) -> Result<f64, Failure> {
+    let times = times.unwrap_or(1.0);
+    if (0.01..=100.0).contains(&times) {
+        return Ok(times);
+    }
+    Err(Failure::Input(format!("--prompts {times}: expected a number between 0.01 and 100, e.g. --prompts 0.5")))
+}
+
+fn write_texts(out: &Path, texts: [(&str, String); 3]) -> Result<(), Failure> {
+    let mut texts = texts.into_iter();
+    let write = |(name, text)| fs::write(out.join::<&str>(name), text);
+    texts.try_for_each(write).map_err(|error| Failure::Run(anyhow::Error::new(error)))
 }
 
 fn constants(path: &Path) -> Result<Constants, Failure> {
@@ -120,6 +119,21 @@ fn changes(args: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
 struct Refused {
     runs: Vec<String>,
     why: String,
+}
+
+impl Refused {
+    fn tell(&self, all: usize) -> u8 {
+        let Refused { runs, why } = self;
+        let named = runs.iter().take(REFUSED_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = runs.len().saturating_sub(REFUSED_SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        note(&format!(
+            "error: {} of {all} runs cannot have what --set changes, and are not in the figures: {named}{more}; {why}; choose \
+             runs with --only or --run",
+            runs.len()
+        ));
+        FAILED
+    }
 }
 
 fn refuse_wrong_changes(
