@@ -242,7 +242,9 @@ fn the_busiest_gpu_has_what_chance_gives_it() {
                 while chosen.len() < moe.experts_per_token as usize {
                     chosen.insert(draw.uniform(0, u64::from(moe.experts) - 1) as usize);
                 }
-                chosen.into_iter().for_each(|expert| rows[expert] += 1);
+                for expert in chosen {
+                    rows[expert] += 1;
+                }
             }
             let of_gpu = rows.chunks(held as usize);
             own += of_gpu.clone().map(|rows| rows.iter().sum::<u64>()).max().unwrap() as f64;

@@ -35,7 +35,7 @@ fn jumps_and_parts_agree_with_steps() {
             assert_eq!(cost.decode_parts(seqs, context).at(context).whole, cost.parts(&shape).whole);
             let mut chunk =
                 || PrefillPart { tokens: 1 + draw.uniform(0, 899) as u32, past: draw.uniform(0, 4999) as u32 };
-            let prefill: Vec<PrefillPart> = (0..1 + seqs % 5).map(|_| chunk()).collect();
+            let prefill: Vec<PrefillPart> = (0..=seqs % 5).map(|_| chunk()).collect();
             let shape = StepShape { prefill: &prefill, prefill_ends: seqs % 2, ..shape };
             let (step, parts) = (cost.step(&shape), cost.parts(&shape));
             assert!(step.device.0.abs_diff(parts.whole.0) < 1 << 12, "{:?} {:?}", step.device, parts.whole);
