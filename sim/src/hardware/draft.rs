@@ -84,6 +84,8 @@ impl DraftHead {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn llama() -> ModelSpec {
