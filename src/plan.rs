@@ -7,30 +7,36 @@
 //! ```
 
 mod answer;
+mod binds;
 mod bounds;
+mod candidate;
 mod headroom;
+mod hours;
 mod hunt;
 mod judge;
 mod ledger;
+mod refuse;
 mod requests;
 mod search;
+mod sides;
 mod space;
 mod trial;
 mod uses;
+mod weigh;
 
 use overbook_reports::plan::{Grown, Plan};
-use overbook_scenarios::scenario::PlanSpec;
-use overbook_scenarios::{Point, Problems};
+use overbook_scenarios::Point;
+use overbook_scenarios::scenario::{PlanObjective, PlanSpec};
 use overbook_traces::Growth;
 
-use crate::{Error, Experiment, Options, pool};
+use crate::{Cancel, Error, Experiment, Options, pool};
 use answer::Answer;
+use candidate::Candidate;
 use headroom::{Headroom, Seeded, Seeds, headroom, sooner};
-use hunt::{Candidate, Hunt, side};
+use hunt::{Hunt, side};
 use judge::Promises;
 use requests::Requests;
-use search::Search;
-use space::{Said, Size};
+use space::{Said, Shape, Size};
 use trial::{Bench, Load, Trial};
 
 /// What a plan gives.
@@ -57,28 +63,33 @@ impl Experiment {
     /// stopped on the way.
     pub fn plan(&self, options: &Options, command: &str, on_news: &dyn Fn(&str)) -> Result<PlanOutcome, Error> {
         let (base, planned) = self.to_plan()?;
-        refuse_what_cannot_be_planned(self, planned.spec.survive)?;
+        refuse::what_cannot_be_planned(self, planned.spec.survive)?;
         let said = Said::by(base.source());
-        refuse_idle_prices(&base, &planned.spec, &said)?;
         let shapes = space::shapes(&planned, &said);
         let shapes = shapes.map_err(|why| base.source().refused("plan", &why, "fewer values make fewer shapes"))?;
-        let most = planned.spec.gpus_most;
-        let candidates: Vec<Candidate> = shapes.into_iter().map(|shape| Candidate::new(shape, &base, most)).collect();
-        refuse_half_priced(&base, &candidates)?;
-        refuse_wrong_choices(&candidates, planned.axes.iter().flatten().map(|choice| choice.path.as_str()))?;
+        let candidates = candidates(&shapes, &base, &planned.spec, options);
+        refuse::wrong_prices(&base, &planned.spec, &candidates)?;
+        refuse::wrong_choices(&candidates, planned.axes.iter().flatten().map(|choice| choice.path.as_str()))?;
         let Some(first) = candidates.iter().find_map(|one| one.built.as_ref().ok()).cloned() else {
             // What is wrong is wrong with the scenario, or with all that may be chosen.
             let problems = candidates.into_iter().find_map(|one| one.problems);
             return Err(problems.map_or(Error::Plan("no shape of fleet is left to choose".to_owned()), Error::Scenario));
         };
+        refuse::unknown_weights(&base, &planned.spec, &candidates)?;
         let promises = Promises::of(&first);
         if promises.is_empty() {
             let help = "say what users are promised, e.g. slo: { ttft_p99: 2s, tpot_p99: 50ms }";
             return Err(base.source().refused("slo", "a plan needs promises: which fleet is enough?", help).into());
         }
-        let bench = Bench { promises: &promises, policies: base.policies(), options };
+        let bench = Bench {
+            promises: &promises,
+            policies: base.policies(),
+            options,
+            power_most: planned.spec.power_most.map(|watts| watts.0),
+        };
         let requests = Requests::read(&first, &planned.spec, &promises, options)?;
         let Some(requests) = requests else { return Ok(answer::stopped(&base, command)) };
+        refuse::too_short_for_hours(&planned.spec, &requests)?;
         on_news(&requests.told());
         let fails_at = (planned.spec.survive > 0).then(|| requests.fails_at());
         let whole_fails_at = (planned.spec.survive > 0).then(|| requests.whole_fails_at());
@@ -86,29 +97,9 @@ impl Experiment {
         hunt.bound()?;
         let left = hunt.candidates.iter().filter(|one| one.search.is_some()).count();
         on_news(&format!("bounds leave {left} of {} shapes", hunt.candidates.len()));
-        let priced = hunt.candidates.iter().all(|one| one.shape.price.is_some());
-        let unit = if priced { "$" } else { "GPU hours: " };
-        let found = loop {
-            hunt.cheapest(&|tried, least| {
-                on_news(&format!("{tried} fleets tried; the answer costs {unit}{least} an hour or more"));
-            })?;
-            let Some((at, size)) = hunt.answer().filter(|_| !hunt.interrupted) else { break None };
-            if requests.stretch.is_whole() {
-                break Some((at, size));
-            }
-            on_news(&format!("all requests on {} ({size} replicas)", hunt.candidates[at].shape.label));
-            let trial = on_all_requests(&hunt, &requests, (at, size), whole_fails_at.as_deref())?;
-            if trial.interrupted {
-                hunt.interrupted = true;
-                break None;
-            }
-            let held = trial.held();
-            hunt.tell_whole(at, size, trial);
-            if held {
-                break Some((at, size));
-            }
-        };
+        let found = cheapest(&mut hunt, &requests, whole_fails_at.as_deref(), on_news)?;
         hunt.alternatives()?;
+        hunt.look_at_finalists()?;
         let mut answer = Answer {
             hunt: &hunt,
             requests: &requests,
@@ -116,9 +107,14 @@ impl Experiment {
             headroom: Vec::new(),
             growth: Vec::new(),
             curve: Vec::new(),
+            split: None,
         };
         if let Some(found) = found.filter(|_| !hunt.interrupted) {
             let measured = Measured { hunt: &hunt, requests: &requests, found, seeds: planned.spec.seeds };
+            if planned.spec.has_on_demand() {
+                on_news("what each hour needs");
+                answer.split = hours::split(&hunt, found)?;
+            }
             on_news("headroom");
             answer.headroom = measured.headroom()?.unwrap_or_default();
             if let Some(most_cautious) = answer.headroom.first().cloned() {
@@ -204,15 +200,12 @@ impl Measured<'_> {
         });
         let fleets: Vec<(f64, Option<Size>)> = fleets.into_iter().flatten().collect::<Result<_, Error>>()?;
         let candidate = &self.hunt.candidates[self.found.0];
-        let grown = fleets.into_iter().map(|(factor, size)| {
-            let gpus = size.map(|size| candidate.gpus(size.replicas()) as u32);
-            Grown {
-                factor,
-                growth: growth.name().to_owned(),
-                replicas: size.map(|size| size.to_string()),
-                gpus,
-                usd_per_month: gpus.and_then(|gpus| Some(f64::from(gpus) * candidate.shape.price? * answer::MONTH_H)),
-            }
+        let grown = fleets.into_iter().map(|(factor, size)| Grown {
+            factor,
+            growth: growth.name().to_owned(),
+            replicas: size.map(|size| size.to_string()),
+            gpus: size.map(|size| candidate.weight.gpus(size)),
+            usd_per_month: size.and_then(|size| Some(candidate.weight.usd(size)? * answer::MONTH_H)),
         });
         Ok(grown.collect())
     }
@@ -232,13 +225,14 @@ impl Measured<'_> {
             Size::Together(replicas) => (replicas, 1),
             Size::Apart(prefill, decode) => (prefill, decode),
         };
-        let mut search = Search::new(candidate.shape.mode, least, candidate.most);
+        let Some(mut search) = candidate.search_from(least) else { return Ok(None) };
         while let Some(size) = search.next() {
             let mut held = true;
             for point in hunt.points(at, size, hunt.fails_at.as_deref()) {
                 let Ok(point) = point else { return Ok(None) };
                 let trial = hunt.bench.on(&sooner(&point, growth, factor), &load, false)?;
-                if trial.interrupted {
+                // Larger fleets draw more.
+                if trial.interrupted || trial.held() && hunt.bench.too_many_watts(&trial).is_some() {
                     return Ok(None);
                 }
                 if !trial.held() {
@@ -252,6 +246,43 @@ impl Measured<'_> {
             }
         }
         Ok(search.best())
+    }
+}
+
+/// Builds the smallest fleet of each shape.
+fn candidates(shapes: &[Shape], base: &Experiment, spec: &PlanSpec, options: &Options) -> Vec<Candidate> {
+    let threads = pool::threads(options.jobs, shapes.len());
+    let new = |_, shape: &Shape| Candidate::new(shape.clone(), base, spec);
+    pool::each(shapes, threads, &Cancel::new(), new).into_iter().flatten().collect()
+}
+
+/// Searches for the cheapest fleet that holds in the busiest stretch and over all requests. `None` if none does, or if the user has stopped it.
+fn cheapest(
+    hunt: &mut Hunt<'_>,
+    requests: &Requests,
+    whole_fails_at: Option<&str>,
+    on_news: &dyn Fn(&str),
+) -> Result<Option<(usize, Size)>, Error> {
+    let objective = hunt.candidates.first().map_or(PlanObjective::Gpus, |one| one.weight.objective);
+    loop {
+        hunt.cheapest(&|tried, least| {
+            on_news(&format!("{tried} fleets tried; the answer takes {} or more", amount(objective, least)));
+        })?;
+        let Some((at, size)) = hunt.answer().filter(|_| !hunt.interrupted) else { return Ok(None) };
+        if requests.stretch.is_whole() {
+            return Ok(Some((at, size)));
+        }
+        on_news(&format!("all requests on {} ({size} replicas)", hunt.candidates[at].shape.label));
+        let trial = on_all_requests(hunt, requests, (at, size), whole_fails_at)?;
+        if trial.interrupted {
+            hunt.interrupted = true;
+            return Ok(None);
+        }
+        let held = trial.held();
+        hunt.tell_whole(at, size, trial);
+        if held && hunt.candidates[at].too_many_watts(size).is_none() {
+            return Ok(Some((at, size)));
+        }
     }
 }
 
@@ -275,85 +306,14 @@ fn on_all_requests(
     last.ok_or_else(|| Error::Plan("the answer cannot be built again".to_owned()))
 }
 
-/// Refuses what a plan would have to ignore.
-fn refuse_what_cannot_be_planned(base: &Experiment, survive: u32) -> Result<(), Error> {
-    let closed =
-        "a plan is for requests that come by themselves: clients of a closed loop send as fast as they are answered";
-    let watts = "a plan does not weigh watts yet, and fleets of other sizes draw others";
-    let cases = [
-        (
-            "fleet.pools",
-            "a plan sizes fleets whose replicas are alike",
-            "leave `fleet.pools` out and list GPU types in `plan.gpus`",
-        ),
-        ("fleet.controllers.autoscale", "a plan sizes fleets that stand all the time", "leave `autoscale` out"),
-        ("workload.clients", closed, "give rates of arrivals, or a trace with times"),
-        ("power", watts, "leave it out, and run `answer.yaml` with it"),
-        ("fleet.row", watts, "leave it out, and run `answer.yaml` with it"),
-        (
-            "sweep",
-            "a plan chooses by itself and plays no study",
-            "name what may be chosen in `plan.axes`, and leave `sweep` out",
-        ),
-    ];
-    let lost = (
-        "fleet.controllers.failures",
-        "`plan.survive` makes replicas fail by itself",
-        "leave `failures` or `survive` out",
-    );
-    let cases = cases.into_iter().chain((survive > 0).then_some(lost));
-    for (path, message, help) in cases {
-        if base.source().says(path) {
-            return Err(base.source().refused(path, message, help).into());
-        }
+/// So much of what a plan spares, in words.
+fn amount(objective: PlanObjective, cost: f64) -> String {
+    match objective {
+        PlanObjective::Usd => format!("${cost} an hour"),
+        PlanObjective::Gpus => format!("{cost} GPUs"),
+        PlanObjective::Servers => format!("{cost} servers"),
+        PlanObjective::Kw => format!("{cost} kW"),
     }
-    Ok(())
-}
-
-/// Refuses prices of GPU types that the plan does not choose from.
-fn refuse_idle_prices(base: &Experiment, spec: &PlanSpec, said: &Said) -> Result<(), Error> {
-    let gpus = spec.gpus_of(said.gpu());
-    let Some(idle) = spec.prices.keys().find(|gpu| !gpus.contains(gpu)) else { return Ok(()) };
-    let message = format!("`{idle}` has a price and is no GPU to choose from");
-    let help = format!("the plan chooses from {}; `plan.gpus` names others", gpus.join(", "));
-    Err(base.source().refused("plan.prices", &message, &help).into())
-}
-
-/// Refuses prices of some GPU types, where others have none.
-fn refuse_half_priced(base: &Experiment, candidates: &[Candidate]) -> Result<(), Error> {
-    let unpriced = candidates.iter().find(|one| one.shape.price.is_none());
-    let priced = candidates.iter().find(|one| one.shape.price.is_some());
-    let (Some(unpriced), Some(priced)) = (unpriced, priced) else { return Ok(()) };
-    let message = format!("`{}` has a price and `{}` has none", priced.shape.gpu, unpriced.shape.gpu);
-    Err(base.source().refused("plan.prices", &message, "give all of `plan.gpus` a price, or none").into())
-}
-
-/// Refuses a value of an axis with which no fleet can be built, if the value itself is what is wrong.
-fn refuse_wrong_choices<'a>(candidates: &[Candidate], paths: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-    let named = |problems: &Problems, path: &str| {
-        problems.list().iter().any(|one| one.path == path || one.path.starts_with(&format!("{path}.")))
-    };
-    for path in paths {
-        let with = |one: &&Candidate| one.shape.choices.iter().any(|(other, _)| other == path);
-        let mut texts: Vec<&str> = Vec::new();
-        for (_, text) in
-            candidates.iter().filter(with).flat_map(|one| &one.shape.choices).filter(|(other, _)| other == path)
-        {
-            if !texts.contains(&text.as_str()) {
-                texts.push(text);
-            }
-        }
-        for text in texts {
-            let chosen = |one: &&Candidate| one.shape.choices.iter().any(|(p, t)| p == path && t == text);
-            let all_wrong =
-                candidates.iter().filter(chosen).all(|one| one.problems.as_ref().is_some_and(|p| named(p, path)));
-            let first = candidates.iter().find(chosen).and_then(|one| one.problems.clone());
-            if let (true, Some(problems)) = (all_wrong, first) {
-                return Err(Error::Scenario(problems));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

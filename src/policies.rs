@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use overbook_scenarios::hull::{Figure, FigureError};
 use overbook_scenarios::{Point, facts};
 use overbook_sim::cost::CostModel;
 use overbook_sim::fleet::{Cluster, ClusterSpec, Policies as FleetPolicies};
@@ -141,6 +142,12 @@ impl Policies {
                 format!("step costs of {name}, given from outside the scenario; how far they are off is not known")
             }
         }
+    }
+
+    /// How far measured runs are off in these figures; nothing where parts are from outside the scenario.
+    pub(crate) fn figure_errors(&self, point: &Point, figures: &[Figure]) -> Vec<FigureError> {
+        let own = self.cost.is_some() || self.scheduler.is_some() || self.router.is_some() || self.eviction.is_some();
+        if own { Vec::new() } else { facts::figure_errors(point, figures) }
     }
 
     /// How far the figures of a point are to be trusted: what is from outside the scenario was never compared with a measured run.

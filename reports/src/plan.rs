@@ -2,7 +2,9 @@
 
 mod chart;
 mod files;
+mod heat;
 mod page;
+mod split;
 mod text;
 
 use overbook_sim::results::trust::Trust;
@@ -12,6 +14,7 @@ use crate::manifest::Status;
 use crate::{Report, ReportError, json};
 
 pub use files::LEDGER;
+pub use split::{Split, SplitSide};
 
 /// What a plan found. Times in seconds, money in dollars, shares from 0 to 1.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -46,6 +49,8 @@ pub struct Plan {
     pub tried: Vec<Tried>,
     /// How far the figures are to be trusted, by measured runs of real engines.
     pub trust: Option<Trust>,
+    /// How far measured runs are off in the figures that are promised.
+    pub errors: Vec<FigureError>,
     /// What the answer stands on: what, and its value.
     pub assumptions: Vec<(String, String)>,
     /// Settings that turn the scenario into the answer: dotted paths and YAML.
@@ -66,12 +71,31 @@ pub struct Plan {
     pub uses: Vec<Use>,
     /// What a million output tokens cost if one thing were a fifth less or more.
     pub sensitivity: Vec<Sensitivity>,
+    /// Reserved GPUs and those on demand, where these have a price.
+    pub split: Option<Split>,
     /// Every candidate, and why it lost.
     #[serde(skip)]
     pub ledger: Vec<LedgerRow>,
     /// The answer's run over all requests, or over the stretch that is judged: for the charts over time.
     #[serde(skip)]
     pub run: Option<Box<Report>>,
+}
+
+/// How far measured runs are off in a figure, by the nearest of which there are enough.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct FigureError {
+    /// The figure: `TTFT`, `TPOT`, `end-to-end time`, `throughput`.
+    pub figure: String,
+    /// Median relative error, a share.
+    pub error: f64,
+    /// Runs.
+    pub runs: usize,
+    /// The same in words, with nearer runs that are too few.
+    pub text: String,
+    /// Whether the runs are of other GPUs.
+    pub elsewhere: bool,
+    /// Whether the figure stops the answer at a larger load: the interval of the headroom is as wide as its error asks.
+    pub binds: bool,
 }
 
 /// What of something the load uses.
@@ -105,10 +129,20 @@ pub struct Fleet {
     pub gpu: String,
     /// GPUs that split a copy of the model.
     pub tensor_parallel: u32,
+    /// The GPU of the replicas that decode, where they are of another kind.
+    pub decode_gpu: Option<String>,
+    /// GPUs that split a copy of theirs.
+    pub decode_tensor_parallel: Option<u32>,
     /// Replicas: `11`, or those for prompts and those that decode, `8 + 3`.
     pub replicas: String,
     /// GPUs.
     pub gpus: u32,
+    /// Servers, where they are known.
+    pub servers: Option<u32>,
+    /// What it draws, where watts are counted.
+    pub power: Option<Power>,
+    /// What binds its steps.
+    pub binds: Option<Binds>,
     /// Dollars an hour, if it has a price.
     pub usd_per_hour: Option<f64>,
     /// Dollars a month of 730 hours.
@@ -121,6 +155,34 @@ pub struct Fleet {
     pub tokens_per_s_per_gpu: Option<f64>,
     /// Tokens per second that a user sees: one over the median time per output token.
     pub tokens_per_s_per_user: Option<f64>,
+}
+
+/// What a fleet draws while requests are judged [kW].
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Power {
+    /// Mean of its GPUs alone.
+    pub gpus_mean_kw: f64,
+    /// Mean of its servers.
+    pub servers_mean_kw: f64,
+    /// The highest reading of its servers together.
+    pub servers_peak_kw: f64,
+    /// Mean of the facility, where its overhead is known.
+    pub facility_mean_kw: Option<f64>,
+    /// The facility at the servers' highest reading.
+    pub facility_peak_kw: Option<f64>,
+}
+
+/// Shares of the time of its steps on the device, by what binds it; they add up to 1.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Binds {
+    /// Arithmetic.
+    pub compute: f64,
+    /// The GPUs' memory.
+    pub memory: f64,
+    /// Links between GPUs.
+    pub link: f64,
+    /// Launches, drawing of tokens and the host: no physical limit.
+    pub host: f64,
 }
 
 /// What a stage looked at, and what it left.
@@ -181,6 +243,10 @@ pub struct Alternative {
     pub gpus: u32,
     /// Dollars a month.
     pub usd_per_month: Option<f64>,
+    /// The highest reading of its servers [kW], where it was tried and watts are counted.
+    pub kw_peak: Option<f64>,
+    /// What binds its steps, where it was tried to the end.
+    pub binds: Option<Binds>,
     /// Why it lost.
     pub why: String,
 }
@@ -215,6 +281,8 @@ pub struct Tried {
     pub gpus: u32,
     /// Dollars an hour.
     pub usd_per_hour: Option<f64>,
+    /// Mean draw of its servers [kW].
+    pub kw_mean: Option<f64>,
     /// The figure that comes nearest to its bound, over that bound: 1 at the limit.
     pub nearest_to_bound: f64,
     /// Output tokens per second and GPU.
@@ -234,6 +302,10 @@ pub struct LedgerRow {
     pub gpu: String,
     /// GPUs that split a copy.
     pub tensor_parallel: u32,
+    /// The GPU of the replicas that decode, where they are of another kind.
+    pub decode_gpu: Option<String>,
+    /// GPUs that split a copy of theirs.
+    pub decode_tensor_parallel: Option<u32>,
     /// `together` or `apart`.
     pub mode: String,
     /// Replicas: `11`, `8 + 3`, `1 to 6`.
@@ -242,8 +314,18 @@ pub struct LedgerRow {
     pub fleets: u64,
     /// GPUs, of a single fleet.
     pub gpus: Option<u32>,
+    /// Servers, of a single fleet of which they are known.
+    pub servers: Option<u32>,
     /// Dollars an hour, of a single fleet with a price.
     pub usd_per_hour: Option<f64>,
+    /// Mean draw of its servers over its trial [kW], where watts are counted.
+    pub kw_mean: Option<f64>,
+    /// Their highest reading [kW].
+    pub kw_peak: Option<f64>,
+    /// The figure of its trial that comes nearest to its bound, over that bound; none if it was stopped before its end.
+    pub nearest_to_bound: Option<f64>,
+    /// What binds its steps, of the answer and of the next best.
+    pub binds: Option<Binds>,
     /// What decided: `build`, `bounds`, `window`, `whole`, `order` or `price`.
     pub stage: &'static str,
     /// `answer`, `held`, `lost` or `open`.

@@ -80,6 +80,12 @@ impl JudgedRun {
         quantile(self.headline().filter_map(|pair| pair.error().map(f64::abs)).collect(), 0.5)
     }
 
+    /// Relative errors, without sign, of mean TTFT, of mean TPOT (else of the time between tokens), of the mean end-to-end time and of throughput.
+    pub fn figure_errors(&self) -> [Option<f64>; 4] {
+        let of = |metric: &str| self.pairs.iter().find(|pair| pair.metric == metric)?.error().map(f64::abs);
+        [of("ttft_mean"), of("tpot_mean").or_else(|| of("itl_mean")), of("e2el_mean"), of("output_throughput")]
+    }
+
     /// Its figures that are among [`HEADLINE`].
     pub fn headline(&self) -> impl Iterator<Item = &Pair> {
         self.pairs.iter().filter(|pair| HEADLINE.contains(&pair.metric.as_str()))

@@ -168,7 +168,7 @@
   });
 
   // A figure of the study over two axes, for one value of each other axis.
-  document.querySelectorAll('.heat').forEach(section => {
+  document.querySelectorAll('.heat[data-metric]').forEach(section => {
     const {axes, metrics, points} = JSON.parse(section.querySelector('script[type="application/json"]').textContent);
     const table = section.querySelector('table');
     const chosen = {metric: Number(section.dataset.metric), down: 0, across: 1, others: axes.map(() => 0)};

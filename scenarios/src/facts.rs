@@ -11,7 +11,7 @@ use crate::point::Point;
 use crate::scenario::MaxNewTokens;
 use crate::world::{PoolOrigin, WorldError};
 
-pub use calibration::{calibration, trust};
+pub use calibration::{calibration, figure_errors, trust};
 pub use reserved::reservation;
 pub use wasted::wasted;
 

@@ -1,6 +1,8 @@
 //! Where measured runs of real engines have confirmed the simulator: the hull of what was validated, and on which side of it a
 //! run lies.
 
+mod errors;
+
 use overbook_sim::hardware::model::{KvDtype, WeightDtype};
 use overbook_sim::kv::eviction::EvictionSpec;
 use overbook_sim::kv::retention::RetentionPolicy;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::point::Point;
 use crate::scenario::FrontendSpec;
 use crate::yaml::{self, SourceId};
+
+pub use errors::{ErrorTable, Errors, Figure, FigureError};
 
 /// Largest error of a run that counts as confirmed: median over its main figures.
 const CONFIRMED: f64 = 0.1;
@@ -261,7 +265,7 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn case(gpu: &str, tensor_parallel: f64, prompt: f64) -> Case {
+    pub(super) fn case(gpu: &str, tensor_parallel: f64, prompt: f64) -> Case {
         Case {
             scheduler: "vllm".to_owned(),
             gpu: gpu.to_owned(),

@@ -36,7 +36,7 @@ pub use expect::{Basis, Coordinate, ExpectSpec, OverSpec};
 pub use limiter::LimiterSpec;
 pub use longest::MaxModelLen;
 pub use model::ModelChoice;
-pub use plan::{PlanMode, PlanSpec};
+pub use plan::{PlanMode, PlanObjective, PlanSpec};
 pub use pool::{PoolEngineSpec, PoolSpec};
 pub use prefix_cache::{CacheTierSpec, LoadSpec, PrefixCacheSpec, WriteSpec};
 pub use price::{EnergyPrice, Price};

@@ -4,20 +4,20 @@ use std::fmt::Write as _;
 
 use overbook_reports::Status;
 use overbook_reports::format::{Unit, count, label, number};
-use overbook_reports::plan::{self as report, Alternative, Fleet, Grown, LoadPoint, Plan, Tried};
+use overbook_reports::plan::{self as report, Alternative, Fleet, Grown, LoadPoint, Plan, Split, Tried};
+use overbook_scenarios::hull::{Figure, FigureError};
 use overbook_scenarios::scenario::{PlanMode, PlanSpec};
 use overbook_scenarios::{Point, export, facts};
 use overbook_sim::results::economics::per_mtoken;
 use overbook_sim::results::summary::Summary;
-use overbook_sim::results::trust::Trust;
 use overbook_traces::Growth;
 
+use super::candidate::{Candidate, Sought, kilowatts};
 use super::headroom::{Headroom, RESOLUTION};
-use super::hunt::{Candidate, Hunt, Stage};
+use super::hunt::{Hunt, Stage};
 use super::requests::Requests;
-use super::search::Search;
 use super::space::{LINK, Size};
-use super::trial::{Load, Trial};
+use super::trial::{Load, Trial, Watts};
 use super::{PlanOutcome, ledger, uses};
 use crate::{Experiment, TOOL};
 
@@ -42,6 +42,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) headroom: Vec<Headroom>,
     pub(crate) growth: Vec<Grown>,
     pub(crate) curve: Vec<(f64, Load, Trial)>,
+    /// Reserved GPUs and those on demand, where these have a price.
+    pub(crate) split: Option<Split>,
 }
 
 /// A plan that the user has stopped before anything was known.
@@ -76,7 +78,9 @@ fn empty(title: String, sentence: String, command: &str) -> Plan {
         plan_hash: String::new(),
         tool: TOOL.to_owned(),
         uses: Vec::new(),
+        errors: Vec::new(),
         sensitivity: Vec::new(),
+        split: None,
         ledger: Vec::new(),
         run: None,
     }
@@ -100,13 +104,16 @@ impl Answer<'_> {
             let candidate = &self.hunt.candidates[at];
             let trial = trial_of(candidate, size, Stage::Window);
             let trust = self.hunt.bench.policies.trust(point, trial.and_then(|trial| trial.summary.as_ref()));
-            plan.headroom = self.headroom_lines(&trust);
+            plan.errors = self.errors(point);
+            // Of the figures that stop it at a larger load, the one that is known worst.
+            let error = plan.errors.iter().filter(|one| one.binds).map(|one| one.error).fold(0.0, f64::max);
+            plan.headroom = self.headroom_lines(error);
             plan.trust = Some(trust);
             plan.answer = Some(self.fleet(candidate, size));
-            plan.alternatives = self.alternatives(at, candidate.cost(size.replicas()));
+            plan.alternatives = self.alternatives(at, candidate.cost_of_tried(size).unwrap_or_default());
             plan.binding = self.binding(point);
             if let Some(summary) = trial.and_then(|trial| trial.summary.as_ref()) {
-                plan.uses = uses::of(summary, point, plan.headroom.first());
+                plan.uses = uses::of(summary, point, plan.headroom.first(), trial.and_then(Trial::watts));
                 plan.sensitivity = uses::sensitivity(summary, plan.answer.as_ref(), plan.headroom.first());
             }
             let whole = trial_of(candidate, size, Stage::Whole);
@@ -130,6 +137,7 @@ impl Answer<'_> {
         }
         plan.requests.extend(self.unseen());
         plan.growth.clone_from(&self.growth);
+        plan.split.clone_from(&self.split);
         plan.too_close_to_call = plan.headroom.first().is_some_and(|one| one.low <= 1.0);
         plan.sentence = self.sentence(&plan, spec);
         plan.ledger = rows;
@@ -189,8 +197,40 @@ impl Answer<'_> {
         trial.verdict.kept.iter().map(line).collect()
     }
 
-    fn headroom_lines(&self, trust: &Trust) -> Vec<report::Headroom> {
-        let error = trust.runs.map_or(0.0, |runs| runs.error);
+    /// How far measured runs are off in the figures that are promised, and which of these stop the answer at a larger load: all, where that is not known.
+    ///
+    /// Where replicas have no time left, requests wait for as long as the run lasts: then it is the rate at which they are served that counts, and not how far
+    /// off a first token was that waited for nobody.
+    fn errors(&self, point: &Point) -> Vec<report::FigureError> {
+        let bench = &self.hunt.bench;
+        let beyond = self.curve.iter().find(|(factor, _, trial)| !bench.holds(trial) && *factor > 1.0);
+        let of = |trial: &Trial, missed: bool| -> Vec<Figure> {
+            let kept = trial.verdict.kept.iter().filter(|kept| !missed || kept.met == Some(false));
+            kept.flat_map(|kept| Figure::of_metric(&kept.metric)).copied().collect()
+        };
+        let mut figures = self.curve.first().map(|(.., trial)| of(trial, false)).unwrap_or_default();
+        let mut binding = beyond.map(|(.., trial)| of(trial, true)).unwrap_or_default();
+        let busy = beyond.and_then(|(.., trial)| trial.summary.as_ref()?.metric("utilization"));
+        if busy.is_some_and(|busy| busy >= BUSY) && binding.iter().any(|one| *one != Figure::Tpot) {
+            binding.retain(|one| *one == Figure::Tpot);
+            binding.push(Figure::Throughput);
+        }
+        figures.extend(&binding);
+        if binding.is_empty() {
+            binding.clone_from(&figures);
+        }
+        let line = |one: FigureError| report::FigureError {
+            figure: one.figure.name().to_owned(),
+            error: one.error,
+            runs: one.runs,
+            text: one.to_string(),
+            elsewhere: one.elsewhere,
+            binds: binding.contains(&one.figure),
+        };
+        bench.policies.figure_errors(point, &figures).into_iter().map(line).collect()
+    }
+
+    fn headroom_lines(&self, error: f64) -> Vec<report::Headroom> {
         let line = |one: &Headroom| {
             let (low, high) = one.joined(error);
             report::Headroom {
@@ -210,8 +250,8 @@ impl Answer<'_> {
     fn fleet(&self, candidate: &Candidate, size: Size) -> Fleet {
         let whole = trial_of(candidate, size, Stage::Whole);
         let window = trial_of(candidate, size, Stage::Window);
-        let gpus = candidate.gpus(size.replicas());
-        let usd = candidate.shape.price.map(|_| candidate.cost(size.replicas()));
+        let gpus = candidate.weight.gpus(size);
+        let usd = candidate.weight.usd(size);
         let hours = self.requests.load.length_s() / 3600.0;
         let tokens = window.and_then(|trial| trial.summary.as_ref()).map(|summary| summary.tokens.finished_output);
         let told = |trial: Option<&Trial>, place: &str| -> Vec<String> {
@@ -222,13 +262,18 @@ impl Answer<'_> {
         let places = if whole.is_some() { [" in the busiest stretch", " over all requests"] } else { ["", ""] };
         let mut lines = told(window, places[0]);
         lines.extend(told(whole, places[1]));
-        let (per_gpu, per_user) = window.map_or((None, None), |trial| self.speeds(trial, gpus));
+        let (per_gpu, per_user) = window.map_or((None, None), |trial| self.speeds(trial, f64::from(gpus)));
         Fleet {
             shape: candidate.shape.label.clone(),
-            gpu: candidate.shape.gpu.clone(),
-            tensor_parallel: candidate.shape.tensor_parallel,
+            gpu: candidate.shape.kind.gpu.clone(),
+            tensor_parallel: candidate.shape.kind.tensor_parallel,
+            decode_gpu: candidate.shape.decode.as_ref().map(|kind| kind.gpu.clone()),
+            decode_tensor_parallel: candidate.shape.decode.as_ref().map(|kind| kind.tensor_parallel),
             replicas: size.to_string(),
-            gpus: gpus as u32,
+            gpus,
+            servers: candidate.weight.servers(size),
+            power: window.and_then(Trial::watts).map(|watts| power(watts, candidate.peak_watts(size))),
+            binds: window.and_then(|trial| trial.binds),
             usd_per_hour: usd,
             usd_per_month: usd.map(|usd| usd * MONTH_H),
             usd_per_mtoken: usd.zip(tokens).and_then(|(usd, tokens)| per_mtoken(usd * hours, tokens)),
@@ -250,15 +295,15 @@ impl Answer<'_> {
         let trials = self.hunt.candidates.iter().flat_map(|one| one.trials.iter().map(move |trial| (one, trial)));
         let of = |(candidate, (size, stage, trial)): (&Candidate, &(Size, Stage, Trial))| {
             trial.summary.as_ref().filter(|_| *stage == Stage::Window)?;
-            let gpus = candidate.gpus(size.replicas());
-            let uses = trial.verdict.kept.iter().filter_map(super::judge::Kept::use_of_bound);
-            let (per_gpu, per_user) = self.speeds(trial, gpus);
+            let gpus = candidate.weight.gpus(*size);
+            let (per_gpu, per_user) = self.speeds(trial, f64::from(gpus));
             Some(Tried {
                 shape: candidate.shape.label.clone(),
                 replicas: size.to_string(),
-                gpus: gpus as u32,
-                usd_per_hour: candidate.shape.price.map(|_| candidate.cost(size.replicas())),
-                nearest_to_bound: uses.fold(0.0, f64::max),
+                gpus,
+                usd_per_hour: candidate.weight.usd(*size),
+                kw_mean: trial.watts().map(|watts| watts.mean / 1e3),
+                nearest_to_bound: trial.nearest_to_bound().unwrap_or(0.0),
                 tokens_per_s_per_gpu: per_gpu,
                 tokens_per_s_per_user: per_user,
                 kept: trial.held(),
@@ -271,7 +316,15 @@ impl Answer<'_> {
         let point = |(factor, load, trial): &(f64, Load, Trial)| {
             let [ttft_p50, ttft_p99, tpot_p50, tpot_p99] = trial.latencies;
             let requests_per_s = load.requests() as f64 / load.length_s().max(1e-9);
-            LoadPoint { factor: *factor, requests_per_s, ttft_p50, ttft_p99, tpot_p50, tpot_p99, kept: trial.held() }
+            LoadPoint {
+                factor: *factor,
+                requests_per_s,
+                ttft_p50,
+                ttft_p99,
+                tpot_p50,
+                tpot_p99,
+                kept: self.hunt.bench.holds(trial),
+            }
         };
         self.curve.iter().map(point).collect()
     }
@@ -282,7 +335,9 @@ impl Answer<'_> {
         for (at, candidate) in self.hunt.candidates.iter().enumerate().filter(|(at, _)| *at != answer) {
             let Some(search) = candidate.search.as_ref() else { continue };
             match (search.best(), search.next()) {
-                (Some(size), None) => near.push((false, candidate.cost(size.replicas()), at)),
+                (Some(size), None) => {
+                    near.push((false, candidate.cost_of_tried(size).unwrap_or_else(|| candidate.cost(size)), at));
+                }
                 (_, Some(_)) => near.push((true, candidate.cost(search.least()), at)),
                 (None, None) => {}
             }
@@ -298,46 +353,86 @@ impl Answer<'_> {
         near.into_iter().take(ALTERNATIVES).map(|(_, cost, at)| self.alternative(at, cost, least)).collect()
     }
 
-    fn kind(&self, at: usize) -> (&str, u32, PlanMode) {
+    /// What replicas run on, on each side, and how they work.
+    fn kind(&self, at: usize) -> Vec<(&str, u32, PlanMode)> {
         let shape = &self.hunt.candidates[at].shape;
-        (&shape.gpu, shape.tensor_parallel, shape.mode)
+        shape.kinds().map(|kind| (kind.gpu.as_str(), kind.tensor_parallel, shape.mode)).collect()
     }
 
     fn alternative(&self, at: usize, cost: f64, least: f64) -> Alternative {
         let candidate = &self.hunt.candidates[at];
         let search = candidate.search.as_ref();
-        let least_replicas = search.map_or(1, Search::least);
+        let least_size = search.map_or(Size::Together(1), Sought::least);
         let settled = search.is_some_and(|search| search.next().is_none());
-        let best = search.and_then(Search::best);
+        let best = search.and_then(Sought::best);
         let told = match best {
             Some(size) if settled => size.to_string(),
-            Some(size) => format!("{least_replicas} to {}", size.replicas()),
-            None => format!("≥ {least_replicas}"),
+            Some(size) if candidate.shape.decode.is_none() => format!("{least_size} to {}", size.replicas()),
+            Some(size) => format!("at most {size}"),
+            None => format!("≥ {least_size}"),
         };
-        let replicas = best.filter(|_| settled).map_or(least_replicas, Size::replicas);
+        let size = best.filter(|_| settled).unwrap_or(least_size);
         let failed = candidate.trials.iter().filter(|(.., trial)| !trial.held());
         let failed = failed
             .max_by_key(|(size, ..)| size.replicas())
             .map_or_else(String::new, |(size, _, trial)| format!("; with {size}: {}", trial.reason()));
         let price = if cost > least { "dearer" } else { "costs the same" };
-        let why = if settled { format!("{price}{failed}") } else { format!("not searched on: {price}{failed}") };
+        let excess = best.filter(|_| settled).and_then(|size| candidate.too_many_watts(size));
+        let why = match (excess, settled) {
+            (Some((peak, most)), _) => format!("draws {} at its peak, more than {}", kilowatts(peak), kilowatts(most)),
+            (None, true) => format!("{price}{failed}"),
+            (None, false) => format!("not searched on: {price}{failed}"),
+        };
+        let trial = best.and_then(|size| trial_of(candidate, size, Stage::Window));
         Alternative {
             shape: candidate.shape.label.clone(),
             replicas: told,
-            gpus: candidate.gpus(replicas) as u32,
-            usd_per_month: candidate.shape.price.map(|_| cost * MONTH_H),
+            gpus: candidate.weight.gpus(size),
+            usd_per_month: candidate.weight.usd(size).map(|usd| usd * MONTH_H),
+            kw_peak: best.and_then(|size| candidate.peak_watts(size)).map(|watts| watts / 1e3),
+            binds: trial.and_then(|trial| trial.binds),
             why,
         }
     }
 
     /// What stops the answer above its headroom.
     fn binding(&self, point: &Point) -> String {
-        let Some((factor, _, trial)) = self.curve.iter().find(|(factor, _, trial)| !trial.held() && *factor > 1.0)
+        let bench = &self.hunt.bench;
+        let Some((factor, _, trial)) =
+            self.curve.iter().find(|(factor, _, trial)| !bench.holds(trial) && *factor > 1.0)
         else {
             return String::new();
         };
+        if let Some((peak, most)) = bench.too_many_watts(trial).filter(|_| trial.held()) {
+            return format!("power (at {factor:.2}×: {} at the peak, {} allowed)", kilowatts(peak), kilowatts(most));
+        }
         let Some(summary) = &trial.summary else { return String::new() };
         format!("{} (at {factor:.2}×: {})", bound_by(summary, point, trial), trial.reason())
+    }
+
+    /// The fleet in a sentence.
+    fn named(&self, fleet: &Fleet) -> String {
+        let price = fleet.usd_per_month.map_or_else(String::new, |usd| format!(", ${} a month,", count(usd)));
+        let replicas = |number: &str| if number == "1" { "1 replica".to_owned() } else { format!("{number} replicas") };
+        if let (Some(gpu), Some(parallel), Some((prefill, decode))) =
+            (&fleet.decode_gpu, fleet.decode_tensor_parallel, fleet.replicas.split_once(" + "))
+        {
+            let weight = self.found.map(|(at, _)| self.hunt.candidates[at].weight);
+            let gpus = weight.map_or([0, 0], |weight| [weight.first.gpus, weight.second.map_or(0, |side| side.gpus)]);
+            let of = |number: &str, each: u32, parallel: u32, gpu: &str| {
+                let gpus = number.parse::<u32>().unwrap_or(0) * each;
+                format!("{gpus} × {gpu} ({}; TP {parallel})", replicas(number))
+            };
+            let prompts = of(prefill, gpus[0], fleet.tensor_parallel, &fleet.gpu);
+            let decodes = of(decode, gpus[1], parallel, gpu);
+            return format!("{prompts} for prompts and {decodes} that decode{price} keep the promises.");
+        }
+        let size = match fleet.replicas.split_once(" + ") {
+            Some((prefill, decode)) => format!("{} for prompts and {decode} that decode", replicas(prefill)),
+            None => replicas(&fleet.replicas),
+        };
+        let shape = fleet.shape.trim_start_matches(fleet.gpu.as_str()).trim_start_matches(", ");
+        format!("{} × {} ({size}; {shape}){price} keep the promises.", fleet.gpus, fleet.gpu)
     }
 
     fn sentence(&self, plan: &Plan, spec: &PlanSpec) -> String {
@@ -348,31 +443,51 @@ impl Answer<'_> {
             let most = spec.gpus_most;
             let mut text = format!("No fleet of up to {most} GPUs keeps the promises.");
             let trials = self.hunt.candidates.iter().flat_map(|one| one.trials.iter().map(move |trial| (one, trial)));
-            if let Some((candidate, (size, _, trial))) =
-                trials.max_by_key(|(one, (size, ..))| one.gpus(size.replicas()) as u64)
+            let watts = self.hunt.candidates.iter().filter_map(|one| {
+                let best = one.search.as_ref()?.best()?;
+                Some((one, best, one.too_many_watts(best)?))
+            });
+            if let Some((one, best, (peak, most))) = watts.min_by(|a, b| a.2.0.total_cmp(&b.2.0)) {
+                let (peak, most) = (kilowatts(peak), kilowatts(most));
+                let _ = write!(
+                    text,
+                    " That with the lowest peak, {best} × {}, draws {peak}, and {most} are allowed.",
+                    one.shape.label
+                );
+            } else if let Some((candidate, (size, _, trial))) =
+                trials.max_by_key(|(one, (size, ..))| one.weight.gpus(*size))
             {
                 let _ = write!(text, " The largest tried ({size} × {}): {}.", candidate.shape.label, trial.reason());
             }
             return text + " The ledger says why each fails.";
         };
-        let price = fleet.usd_per_month.map_or_else(String::new, |usd| format!(", ${} a month,", count(usd)));
-        let size = match fleet.replicas.split_once(" + ") {
-            Some((prefill, decode)) => format!("{prefill} replicas for prompts and {decode} that decode"),
-            None if fleet.replicas == "1" => "1 replica".to_owned(),
-            None => format!("{} replicas", fleet.replicas),
-        };
-        let shape = fleet.shape.trim_start_matches(fleet.gpu.as_str()).trim_start_matches(", ");
-        let mut text = format!("{} × {} ({size}; {shape}){price} keep the promises.", fleet.gpus, fleet.gpu);
+        let mut text = self.named(fleet);
+        if let Some(power) = &fleet.power {
+            let servers = match fleet.servers {
+                Some(1) => "Their server draws".to_owned(),
+                Some(servers) => format!("Their {servers} servers draw"),
+                None => "Their servers draw".to_owned(),
+            };
+            let (mean, peak) = (kilowatts(power.servers_mean_kw * 1e3), kilowatts(power.servers_peak_kw * 1e3));
+            let _ = write!(text, " {servers} {mean} on average, {peak} at their peak.");
+        }
+        if let Some(split) = &plan.split {
+            let _ = write!(text, " {}", split.sentence());
+        }
         let Some(one) = plan.headroom.first() else { return text };
-        let sure = match &plan.trust {
-            Some(Trust { runs: Some(runs), .. }) => {
-                format!(
-                    "95 % over {} seeds, with the {:.1} % by which measured runs are off",
-                    one.seeds.len(),
-                    runs.error * 100.0
-                )
+        let seeds = one.seeds.len();
+        let worst = plan.errors.iter().filter(|one| one.binds).max_by(|a, b| a.error.total_cmp(&b.error));
+        let sure = match worst {
+            Some(worst) => {
+                let (error, runs) = (worst.error * 100.0, worst.runs);
+                let whose = if worst.elsewhere {
+                    format!("that nine in ten of {runs} measured runs, most of them on other GPUs, are within")
+                } else {
+                    format!("by which {runs} measured runs on this GPU are off")
+                };
+                format!("95 % over {seeds} seeds, with the {error:.1} % of {} {whose}", worst.figure)
             }
-            _ => format!("95 % over {} seeds; how far the simulation is off here was never measured", one.seeds.len()),
+            None => format!("95 % over {seeds} seeds; how far the simulation is off here was never measured"),
         };
         let _ = write!(
             text,
@@ -388,6 +503,18 @@ impl Answer<'_> {
             };
         }
         text
+    }
+}
+
+/// Kilowatts of a fleet; its peak is that of all its runs.
+fn power(watts: Watts, peak: Option<f64>) -> report::Power {
+    let peak = peak.unwrap_or(watts.peak);
+    report::Power {
+        gpus_mean_kw: watts.gpus / 1e3,
+        servers_mean_kw: watts.mean / 1e3,
+        servers_peak_kw: peak / 1e3,
+        facility_mean_kw: watts.pue.map(|pue| watts.mean * pue / 1e3),
+        facility_peak_kw: watts.pue.map(|pue| peak * pue / 1e3),
     }
 }
 

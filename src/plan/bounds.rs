@@ -47,23 +47,30 @@ struct Cheapest {
 /// Bounds of a shape on a load.
 pub(crate) fn bounds(
     point: &Point,
-    cost: &mut dyn CostModel,
+    costs: &mut [Box<dyn CostModel>],
     load: &Load,
     promises: &Promises,
     mode: PlanMode,
 ) -> Bounds {
     let none = Bounds { replicas: 1, decode: 1, why: String::new(), hopeless: None };
-    let Ok((limits, _)) = point.limits() else { return none };
+    let Ok((limits, _)) = point.kinds()[0].limits() else { return none };
+    let [cost, others @ ..] = costs else { return none };
+    let cost = &mut **cost;
     let needs = point.scenario.scheduler.needs();
     let step_tokens = needs.step_tokens.at(limits.max_model_len).max(1);
     // Cached prompts and jumps of single steps below their mean are no part of these bounds.
     if cost.jitter().is_some()
+        || others.iter().any(|other| other.jitter().is_some())
         || point.scenario.engine.retention.is_some()
         || load.judged().any(|a| a.content.is_some())
     {
         return none;
     }
-    let cheapest = cheapest(cost, step_tokens, needs.max_seqs.max(1));
+    let seqs = needs.max_seqs.max(1);
+    // Where the sides differ, those that decode are the second.
+    let decodes = others.first_mut().map(|other| cheapest(&mut **other, step_tokens, seqs));
+    let cheapest = cheapest(cost, step_tokens, seqs);
+    let decodes = decodes.as_ref().unwrap_or(&cheapest);
     let mut prompts: Vec<(u32, u32)> = load.judged().map(|a| (a.prompt_tokens, a.output_tokens)).collect();
     prompts.sort_unstable();
     let n = prompts.len() as f64;
@@ -90,17 +97,17 @@ pub(crate) fn bounds(
     }
     if let Some((most, share)) = promises.tpot() {
         let most_s = most.as_secs_f64();
-        if cheapest.step * SURE > most_s {
-            let (step, promised) = (seconds(cheapest.step), seconds(most_s));
+        if decodes.step * SURE > most_s {
+            let (step, promised) = (seconds(decodes.step), seconds(most_s));
             bounds.hopeless = Some(format!("a decode step of one request alone takes {step}, {promised} are promised"));
             return bounds;
         }
         if let Some((ttft, _)) = promises.ttft() {
             // The cheapest answers first, as many as must be in time.
-            let own = if mode == PlanMode::Apart { cheapest.decode } else { cheapest.token };
+            let own = if mode == PlanMode::Apart { decodes.decode } else { cheapest.token };
             let work = |(prompt, output): &(u32, u32)| {
                 let (prompt, more) = (f64::from(*prompt), f64::from(output.saturating_sub(1)));
-                more * (own + cheapest.context * (prompt + more / 2.0))
+                more * (own + decodes.context * (prompt + more / 2.0))
             };
             let mut works: Vec<(f64, u32)> = prompts.iter().map(|one| (work(one), one.1)).collect();
             works.sort_by(|a, b| a.0.total_cmp(&b.0));

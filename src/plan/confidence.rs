@@ -78,7 +78,7 @@ fn truth(point: &Point, longer: u64, seeds: usize) -> f64 {
         let load = Requests::read(&own, &PlanSpec::default(), &promises, &options)?.unwrap().load;
         Ok(Some(Seeded { seed: own.scenario.seed, points: vec![own], load }))
     };
-    let bench = Bench { promises: &promises, policies: experiment.policies(), options: &options };
+    let bench = Bench { promises: &promises, policies: experiment.policies(), options: &options, power_most: None };
     let seeds = Seeds { load: &load, least: seeds };
     headroom(&bench, &seeds, &[Growth::Faster], &promises).unwrap().unwrap()[0].factor
 }

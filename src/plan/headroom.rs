@@ -150,7 +150,7 @@ fn largest(
         let load = seeded.load.grown(growth, factor, seeded.seed, promises);
         for point in &seeded.points {
             let trial = bench.on(&sooner(point, growth, factor), &load, false)?;
-            if trial.interrupted || !trial.held() {
+            if trial.interrupted || !bench.holds(&trial) {
                 return Ok((!trial.interrupted).then_some(false));
             }
         }

@@ -2,12 +2,11 @@
 //!
 //! Rounds have the same members whatever the number of threads, so that the answer and its ledger do, too.
 
-use overbook_scenarios::scenario::PlanMode;
-use overbook_scenarios::{Point, Problems};
+use overbook_scenarios::Point;
 
-use super::bounds::{Bounds, bounds};
-use super::search::{Search, Side};
-use super::space::{Shape, Size};
+use super::candidate::Candidate;
+use super::search::Side;
+use super::space::Size;
 use super::trial::{Bench, Load, Trial};
 use crate::{Cancel, Error, Experiment, pool};
 
@@ -27,92 +26,6 @@ pub(crate) enum Stage {
     Window,
     /// All requests.
     Whole,
-}
-
-/// A shape under search.
-pub(crate) struct Candidate {
-    pub(crate) shape: Shape,
-    /// The smallest fleet of this shape; or why there is none.
-    pub(crate) built: Result<Point, String>,
-    /// Whether that is a matter of how the scenario is written.
-    pub(crate) problems: Option<Problems>,
-    pub(crate) bounds: Option<Bounds>,
-    pub(crate) search: Option<Search>,
-    pub(crate) gpus_per_replica: u32,
-    /// Replicas at most.
-    pub(crate) most: u32,
-    pub(crate) trials: Vec<(Size, Stage, Trial)>,
-}
-
-impl Candidate {
-    /// Builds the smallest fleet of a shape.
-    pub(crate) fn new(shape: Shape, base: &Experiment, gpus_most: u32) -> Candidate {
-        let built = shape.point(base, shape.smallest());
-        let gpus = built.as_ref().map_or(1, |point| point.scenario.fleet.gpus_per_replica());
-        let mut problems = None;
-        let built = built.map_err(|found| {
-            let first = found.list().first().map_or_else(String::new, |one| one.message.clone());
-            problems = Some(found);
-            first
-        });
-        Candidate {
-            gpus_per_replica: gpus,
-            most: gpus_most / gpus.max(1),
-            shape,
-            built,
-            problems,
-            bounds: None,
-            search: None,
-            trials: Vec::new(),
-        }
-    }
-
-    /// What an hour of a fleet costs: dollars to the hundredth of a cent, or GPUs where nothing has a price.
-    pub(crate) fn cost(&self, replicas: u32) -> f64 {
-        (self.gpus(replicas) * self.shape.price.unwrap_or(1.0) * 1e4).round() / 1e4
-    }
-
-    pub(crate) fn gpus(&self, replicas: u32) -> f64 {
-        f64::from(replicas) * f64::from(self.gpus_per_replica)
-    }
-
-    /// Takes the analytic bounds, and begins the search if they leave something.
-    fn bound(&mut self, bench: &Bench<'_>, load: &Load) -> Result<(), Error> {
-        let Ok(point) = &self.built else { return Ok(()) };
-        let mut costs = bench.policies.costs(point)?;
-        let Some(cost) = costs.first_mut() else { return Ok(()) };
-        let found = bounds(point, &mut **cost, load, bench.promises, self.shape.mode);
-        let smallest = self.shape.smallest().replicas();
-        let least = if self.shape.mode == PlanMode::Apart { found.replicas + found.decode } else { found.replicas };
-        if found.hopeless.is_none() && least.max(smallest) <= self.most {
-            self.search = Some(Search::new(self.shape.mode, (found.replicas, found.decode), self.most));
-        }
-        self.bounds = Some(found);
-        Ok(())
-    }
-
-    /// The least that any fleet of this shape which may still hold costs; `None` if there is none.
-    fn least_cost(&self) -> Option<f64> {
-        let search = self.search.as_ref()?;
-        let open = search.best().is_some() || search.next().is_some();
-        open.then(|| self.cost(search.least()))
-    }
-
-    /// What the smallest fleet that is known to hold costs.
-    fn best_cost(&self) -> Option<f64> {
-        Some(self.cost(self.search.as_ref()?.best()?.replicas()))
-    }
-
-    fn tell(&mut self, size: Size, stage: Stage, trial: Trial) {
-        let Some(search) = &mut self.search else { return };
-        match (stage, trial.held()) {
-            (Stage::Window, true) => search.held(size),
-            (Stage::Window, false) => search.failed(size, side(&trial), trial.came()),
-            (Stage::Whole, true) => {}
-            (Stage::Whole, false) => search.refuted(size, side(&trial)),
-        }
-        self.trials.push((size, stage, trial));
-    }
 }
 
 /// Which replicas a failure is about, where prompts and decodes are apart.
@@ -152,8 +65,17 @@ impl Hunt<'_> {
 
     /// Takes the bounds of all shapes.
     pub(crate) fn bound(&mut self) -> Result<(), Error> {
-        let (bench, load) = (&self.bench, self.load);
-        self.candidates.iter_mut().try_for_each(|candidate| candidate.bound(bench, load))
+        let threads = pool::threads(self.bench.options.jobs, self.candidates.len());
+        let this = &*self;
+        let bounded = |_, candidate: &Candidate| candidate.bounded(&this.bench, this.load);
+        let found = pool::each(&this.candidates, threads, this.cancel(), bounded);
+        for (candidate, found) in self.candidates.iter_mut().zip(found) {
+            match found.transpose()? {
+                Some((bounds, search)) => (candidate.bounds, candidate.search) = (bounds, search),
+                None => self.interrupted = true,
+            }
+        }
+        Ok(())
     }
 
     /// The cheapest fleet that is known to hold: shape and size.
@@ -167,7 +89,7 @@ impl Hunt<'_> {
     /// at least.
     pub(crate) fn cheapest(&mut self, on_trials: &dyn Fn(usize, f64)) -> Result<(), Error> {
         while !self.interrupted {
-            let beaten = self.answer().map(|(at, size)| (self.candidates[at].cost(size.replicas()), at));
+            let beaten = self.answer().and_then(|(at, _)| Some((self.candidates[at].best_cost()?, at)));
             self.limit(|at, cost| beaten.is_none_or(|(least, other)| cost < least || (cost <= least && at <= other)));
             let mut open: Vec<(f64, usize)> = self.open().collect();
             open.retain(|(least, at)| {
@@ -184,11 +106,12 @@ impl Hunt<'_> {
 
     /// Goes on until the next-best shapes are known, and what the fleets just too small come to.
     pub(crate) fn alternatives(&mut self) -> Result<(), Error> {
-        let Some((answer, size)) = self.answer() else {
+        let Some((answer, cost)) = self.answer().and_then(|(at, _)| Some((at, self.candidates[at].best_cost()?)))
+        else {
             self.limit(|_, _| true);
             return Ok(());
         };
-        let dear = self.candidates[answer].cost(size.replicas()) * DEAR;
+        let dear = cost * DEAR;
         while !self.interrupted {
             let others = self.candidates.iter().enumerate().filter(|(at, _)| *at != answer);
             let mut known: Vec<f64> = others.filter_map(|(_, one)| one.best_cost()).collect();
@@ -212,10 +135,7 @@ impl Hunt<'_> {
     /// Lets each shape try as many replicas as are worth their cost.
     fn limit(&mut self, worth: impl Fn(usize, f64) -> bool) {
         for (at, candidate) in self.candidates.iter_mut().enumerate() {
-            let most = (1..=candidate.most).rev().find(|&replicas| worth(at, candidate.cost(replicas))).unwrap_or(0);
-            if let Some(search) = &mut candidate.search {
-                search.within(most);
-            }
+            candidate.within(|cost| worth(at, cost));
         }
     }
 
@@ -245,6 +165,31 @@ impl Hunt<'_> {
             if let Some(trial) = trial.transpose()?.flatten().filter(|trial| !trial.interrupted && !trial.held()) {
                 self.candidates[at].trials[number].2 = trial;
             }
+        }
+        Ok(())
+    }
+
+    /// Looks at the steps of the answer and of the next best: what binds them?
+    pub(crate) fn look_at_finalists(&mut self) -> Result<(), Error> {
+        let mut holding: Vec<(f64, usize)> =
+            self.candidates.iter().enumerate().filter_map(|(at, one)| Some((one.best_cost()?, at))).collect();
+        holding.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let finalists = holding.into_iter().take(1 + ALTERNATIVES).filter_map(|(_, at)| {
+            let best = self.candidates[at].search.as_ref()?.best()?;
+            let of_best = |(size, stage, _): &(Size, Stage, Trial)| *stage == Stage::Window && *size == best;
+            Some((at, self.candidates[at].trials.iter().rposition(of_best)?, best))
+        });
+        let finalists: Vec<(usize, usize, Size)> = finalists.collect();
+        let threads = pool::threads(self.bench.options.jobs, finalists.len());
+        let this = &*self;
+        let found = pool::each(&finalists, threads, this.cancel(), |_, &(at, _, size)| {
+            match this.points(at, size, None).into_iter().next() {
+                Some(Ok(point)) => this.bench.binds(&point, this.load),
+                _ => Ok(None),
+            }
+        });
+        for ((at, number, _), binds) in finalists.into_iter().zip(found) {
+            self.candidates[at].trials[number].2.binds = binds.transpose()?.flatten();
         }
         Ok(())
     }
@@ -329,5 +274,13 @@ fn unbuilt(why: String) -> Trial {
         rejected: 0,
         kept: Vec::new(),
     };
-    Trial { verdict, summary: None, timeline: None, latencies: [None; 4], failed: Some(why), interrupted: false }
+    Trial {
+        verdict,
+        summary: None,
+        timeline: None,
+        latencies: [None; 4],
+        binds: None,
+        failed: Some(why),
+        interrupted: false,
+    }
 }

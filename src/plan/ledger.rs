@@ -3,15 +3,16 @@
 use overbook_reports::plan::{LedgerRow, Stage as StageLine};
 use overbook_scenarios::scenario::PlanMode;
 
-use super::hunt::{Candidate, Hunt, Stage};
+use super::candidate::{Candidate, kilowatts};
+use super::hunt::{Hunt, Stage};
 use super::space::Size;
 use super::trial::Trial;
 
 /// Rows of all shapes: in their order, each shape's in the order of what decided.
 pub(crate) fn rows(hunt: &Hunt<'_>, found: Option<(usize, Size)>) -> Vec<LedgerRow> {
-    let answer = found.map(|(at, size)| {
+    let answer = found.and_then(|(at, size)| {
         let candidate = &hunt.candidates[at];
-        (candidate.gpus(size.replicas()), candidate.cost(size.replicas()))
+        Some((candidate.weight.gpus(size), candidate.cost_of_tried(size)?))
     });
     let mut all = Vec::new();
     for (at, candidate) in hunt.candidates.iter().enumerate() {
@@ -21,41 +22,64 @@ pub(crate) fn rows(hunt: &Hunt<'_>, found: Option<(usize, Size)>) -> Vec<LedgerR
     all
 }
 
-/// Fleets of a shape, from one replica (two, where they are apart) to the most.
-fn fleets(mode: PlanMode, most: u32) -> u64 {
-    let most = u64::from(most);
-    if mode == PlanMode::Apart { most * most.saturating_sub(1) / 2 } else { most }
+/// Fleets of a shape that have no fewer replicas than these, of so many GPUs at most.
+fn fleets(candidate: &Candidate, (least, least_decode): (u32, u32)) -> u64 {
+    let gpus = u64::from(candidate.gpus_most);
+    let first = u64::from(candidate.weight.first.gpus.max(1));
+    let second = candidate.weight.second.map_or(first, |second| u64::from(second.gpus.max(1)));
+    let (least, least_decode) = (u64::from(least.max(1)), u64::from(least_decode.max(1)));
+    let more = |room: u64, each: u64, least: u64| (room / each).saturating_sub(least - 1);
+    match candidate.shape.mode {
+        PlanMode::Together => more(gpus, first, least),
+        PlanMode::Apart => {
+            let room = |prefill: u64| gpus.saturating_sub(prefill * first);
+            (least..=gpus / first).map(|prefill| more(room(prefill), second, least_decode)).sum()
+        }
+    }
 }
 
 /// Those of them that bounds rule out.
 fn below(candidate: &Candidate) -> u64 {
     let Some(bounds) = &candidate.bounds else { return 0 };
-    let all = fleets(candidate.shape.mode, candidate.most);
-    let less = |least: u32| u64::from(least.saturating_sub(1));
-    match candidate.shape.mode {
-        PlanMode::Together => less(bounds.replicas).min(all),
-        PlanMode::Apart => {
-            let left = u64::from(candidate.most).saturating_sub(less(bounds.replicas) + less(bounds.decode));
-            all - fleets(PlanMode::Apart, u32::try_from(left).unwrap_or(u32::MAX)).min(all)
-        }
-    }
+    fleets(candidate, (1, 1)) - fleets(candidate, (bounds.replicas, bounds.decode))
 }
 
-fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(f64, f64)>, rows: &mut Vec<LedgerRow>) {
-    let mode = candidate.shape.mode;
-    let all = fleets(mode, candidate.most);
-    let group = |replicas: String, fleets: u64, stage: &'static str, outcome: &'static str, reason: String| LedgerRow {
-        shape: candidate.shape.label.clone(),
-        gpu: candidate.shape.gpu.clone(),
-        tensor_parallel: candidate.shape.tensor_parallel,
-        mode: if mode == PlanMode::Apart { "apart" } else { "together" }.to_owned(),
+/// A row about so many fleets of a shape, without figures.
+fn row(
+    candidate: &Candidate,
+    replicas: String,
+    fleets: u64,
+    (stage, outcome): (&'static str, &'static str),
+    reason: String,
+) -> LedgerRow {
+    let shape = &candidate.shape;
+    LedgerRow {
+        shape: shape.label.clone(),
+        gpu: shape.kind.gpu.clone(),
+        tensor_parallel: shape.kind.tensor_parallel,
+        decode_gpu: shape.decode.as_ref().map(|kind| kind.gpu.clone()),
+        decode_tensor_parallel: shape.decode.as_ref().map(|kind| kind.tensor_parallel),
+        mode: if shape.mode == PlanMode::Apart { "apart" } else { "together" }.to_owned(),
         replicas,
         fleets,
         gpus: None,
+        servers: None,
         usd_per_hour: None,
+        kw_mean: None,
+        kw_peak: None,
+        nearest_to_bound: None,
+        binds: None,
         stage,
         outcome,
         reason,
+    }
+}
+
+fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(u32, f64)>, rows: &mut Vec<LedgerRow>) {
+    let mode = candidate.shape.mode;
+    let all = fleets(candidate, (1, 1));
+    let group = |replicas: String, fleets: u64, stage: &'static str, outcome: &'static str, reason: String| {
+        row(candidate, replicas, fleets, (stage, outcome), reason)
     };
     let any = || "any".to_owned();
     if let Err(why) = &candidate.built {
@@ -66,12 +90,15 @@ fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(f64, f64)
         return rows.push(group(any(), all, "bounds", "lost", why.clone()));
     }
     let Some(search) = &candidate.search else {
-        let gpus = candidate.gpus_per_replica;
-        let reason = if bounds.why.is_empty() {
-            format!("a fleet has at most {} replicas of {gpus} GPUs here", candidate.most)
+        let most = candidate.gpus_most;
+        let least = if mode == PlanMode::Apart {
+            Size::Apart(bounds.replicas, bounds.decode)
         } else {
-            format!("{}, and a fleet has at most {} of {gpus} GPUs", bounds.why, candidate.most)
+            Size::Together(bounds.replicas)
         };
+        let needed =
+            format!("{least} replicas take {} GPUs, and a fleet has at most {most}", candidate.weight.gpus(least));
+        let reason = if bounds.why.is_empty() { needed } else { format!("{}: {needed}", bounds.why) };
         return rows.push(group(any(), all, "bounds", "lost", reason));
     };
     let ruled_out = below(candidate);
@@ -95,12 +122,15 @@ fn of_shape(candidate: &Candidate, answer: Option<Size>, best: Option<(f64, f64)
     }
     let least = search.least();
     let reason = match (search.best(), search.next(), best) {
+        (Some(holds), None, _) if candidate.shape.decode.is_some() => {
+            format!("smaller than fleets that fail, or no cheaper than {holds} replicas, which hold")
+        }
         (Some(holds), None, _) => {
             format!("smaller than fleets that fail, or larger than {holds} replicas, which hold")
         }
-        (None, None, _) => format!("none of up to {} replicas holds: the largest tried fail", candidate.most),
+        (None, None, _) => format!("none of up to {} GPUs holds: the largest tried fail", candidate.gpus_most),
         (_, _, Some((gpus, _))) => {
-            let own = candidate.gpus(least);
+            let own = candidate.weight.gpus(least);
             format!("at least {least} replicas are needed, {own} GPUs: no cheaper than the answer with {gpus}")
         }
         (_, _, None) => "not tried".to_owned(),
@@ -121,22 +151,26 @@ fn of_trial(
     stage: Stage,
     trial: &Trial,
     answer: Option<Size>,
-    best: Option<(f64, f64)>,
+    best: Option<(u32, f64)>,
     group: &Group<'_>,
 ) -> LedgerRow {
     let name = if stage == Stage::Window { "window" } else { "whole" };
-    let replicas = size.replicas();
-    let cost = candidate.cost(replicas);
+    let cost = candidate.cost_of_tried(size).unwrap_or_else(|| candidate.cost(size));
+    let excess = candidate.too_many_watts(size).filter(|_| trial.held());
     let outcome = match (trial.held(), answer == Some(size)) {
+        _ if excess.is_some() => "lost",
         (true, true) => "answer",
         (true, false) => "held",
         (false, _) => "lost",
     };
     let mut reason = trial.reason();
+    if let Some((peak, most)) = excess {
+        reason = format!("peak {} > {}; {reason}", kilowatts(peak), kilowatts(most));
+    }
     if outcome == "held"
         && let Some((gpus, least)) = best
     {
-        let own = candidate.gpus(replicas);
+        let own = candidate.weight.gpus(size);
         let than = if cost > least {
             format!("dearer than the answer: {own} GPUs for {gpus}")
         } else {
@@ -144,9 +178,15 @@ fn of_trial(
         };
         reason = format!("{reason}; {than}");
     }
+    let watts = trial.watts();
     LedgerRow {
-        gpus: Some(candidate.gpus(replicas) as u32),
-        usd_per_hour: candidate.shape.price.map(|_| cost),
+        gpus: Some(candidate.weight.gpus(size)),
+        servers: candidate.weight.servers(size),
+        usd_per_hour: candidate.weight.usd(size),
+        kw_mean: watts.map(|watts| watts.mean / 1e3),
+        kw_peak: watts.map(|watts| watts.peak / 1e3),
+        nearest_to_bound: trial.nearest_to_bound(),
+        binds: trial.binds,
         ..group(size.to_string(), 1, name, outcome, reason)
     }
 }

@@ -7,6 +7,7 @@ use overbook_sim::time::{Span, Time};
 use overbook_sim::units::Duration;
 use overbook_traces::{Growth, Held, Stretch, busiest};
 
+use super::hours::HOUR;
 use super::judge::Promises;
 use super::trial::Load;
 use crate::{Error, Options};
@@ -95,6 +96,12 @@ impl Requests {
     /// The middle of the busiest stretch, in the time of the whole run.
     pub(crate) fn whole_fails_at(&self) -> String {
         Duration(Span(self.stretch.from.0 + self.stretch.span().0 / 2)).to_string()
+    }
+
+    /// The number of the hour in which the last request arrives, counted from that of the first.
+    pub(crate) fn last_hour(&self) -> u64 {
+        let first = if self.stretch.is_whole() { self.stretch.from.0 } else { 0 };
+        self.stretch.last.0 / HOUR - first / HOUR
     }
 
     /// Requests per second in the busiest stretch.

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use overbook_scenarios::scenario::PlanMode;
+use std::fmt::Write as _;
+
+use overbook_scenarios::scenario::{PlanMode, PlanObjective};
 use overbook_sim::counter;
 
 use super::*;
@@ -27,25 +29,39 @@ fn exhaustive(text: &str) -> Option<f64> {
     let (base, planned) = Experiment::from_text("chats", text).to_plan().unwrap();
     let shapes = space::shapes(&planned, &Said::by(base.source())).unwrap();
     let candidates: Vec<Candidate> =
-        shapes.into_iter().map(|shape| Candidate::new(shape, &base, planned.spec.gpus_most)).collect();
+        shapes.into_iter().map(|shape| Candidate::new(shape, &base, &planned.spec)).collect();
     let options = Options::default();
     let first = candidates.iter().find_map(|one| one.built.as_ref().ok()).unwrap().clone();
     let promises = Promises::of(&first);
     let requests = Requests::read(&first, &planned.spec, &promises, &options).unwrap().unwrap();
-    let bench = Bench { promises: &promises, policies: base.policies(), options: &options };
+    let bench = Bench { promises: &promises, policies: base.policies(), options: &options, power_most: None };
     let hunt = Hunt { base: &base, candidates, bench, load: &requests.load, fails_at: None, interrupted: false };
     let mut least: Option<f64> = None;
     for (at, candidate) in hunt.candidates.iter().enumerate().filter(|(_, one)| one.built.is_ok()) {
-        for replicas in 1..=candidate.most {
-            let sizes: Vec<Size> = match candidate.shape.mode {
-                PlanMode::Together => vec![Size::Together(replicas)],
-                PlanMode::Apart => (1..replicas).map(|prefill| Size::Apart(prefill, replicas - prefill)).collect(),
-            };
-            let cost = candidate.cost(replicas);
-            if least.is_none_or(|least| cost < least)
-                && sizes.into_iter().any(|size| hunt.attempt(at, size).unwrap().held())
-            {
-                least = Some(cost);
+        let most = candidate.gpus_most;
+        let sizes: Vec<Size> = match candidate.shape.mode {
+            PlanMode::Together => (1..=most).map(Size::Together).collect(),
+            PlanMode::Apart => {
+                (1..most).flat_map(|prefill| (1..most).map(move |decode| Size::Apart(prefill, decode))).collect()
+            }
+        };
+        for size in sizes.into_iter().filter(|size| candidate.weight.gpus(*size) <= most) {
+            // What it draws at least, where watts are to be spared, says enough of fleets that draw more.
+            let at_least = candidate.cost(size);
+            if least.is_none_or(|least| at_least < least) {
+                let trial = hunt.attempt(at, size).unwrap();
+                let watts = trial.watts().map(|watts| watts.peak);
+                let within = planned.spec.power_most.is_none_or(|most| watts.is_some_and(|peak| peak <= most.0));
+                let cost = if candidate.weight.objective == PlanObjective::Kw {
+                    watts.map(|w| w / 1e3)
+                } else {
+                    Some(at_least)
+                };
+                if let Some(cost) =
+                    cost.filter(|cost| within && trial.held() && least.is_none_or(|least| *cost < least))
+                {
+                    least = Some(cost);
+                }
             }
         }
     }
@@ -96,6 +112,107 @@ fn the_pruned_answer_is_that_of_exhaustive_search_on_twenty_small_spaces() {
     // No number of replicas makes a step shorter.
     let impossible = CHATS.replace("tpot_p99: 30ms", "tpot_p99: 3ms").replace("gpus_most: 12", "gpus_most: 4");
     assert_eq!((planned(&impossible, 2).unwrap().plan.answer, exhaustive(&impossible)), (None, None));
+}
+
+#[test]
+fn the_pruned_answer_is_that_of_exhaustive_search_where_the_sides_differ() {
+    let mixed = |text: &str| {
+        text.replace("tensor_parallel: [1, 2]", "tensor_parallel: [1, 2], mixed: true, modes: [together, apart]")
+            .replace("gpus_most: 6", "gpus_most: 5")
+    };
+    let (mut wins, mut answers) = (0, Vec::new());
+    for number in 20..30 {
+        let text = mixed(&small_space(number));
+        let found = planned(&text, 2).unwrap().plan;
+        let cost = found.answer.as_ref().and_then(|fleet| fleet.usd_per_hour);
+        assert_eq!(cost, exhaustive(&text), "space {number}: {text}\n{}", found.ledger_csv());
+        wins += usize::from(found.answer.as_ref().is_some_and(|fleet| fleet.decode_gpu.is_some()));
+        answers.extend(cost);
+    }
+    answers.sort_by(f64::total_cmp);
+    answers.dedup();
+    assert!(answers.len() >= 3, "the spaces are no test: answers cost {answers:?}");
+    // Prompts are long and few tokens follow them: what computes them well is not what is cheap to decode on.
+    assert!(wins >= 1, "no mixed fleet wins anywhere");
+}
+
+/// Servers of two kinds, whose watts the catalog knows.
+fn in_servers(more: &str) -> String {
+    let plan = format!(
+        "plan: {{ servers: [dgx-h100, dgx-h200], tensor_parallel: [1, 2], modes: [together], gpus_most: 24, seeds: 2{more} }}"
+    );
+    let end = CHATS.find("plan:").unwrap();
+    CHATS[..end].replace("rate: 30/s", "rate: 150/s") + &plan + "\n"
+}
+
+#[test]
+fn servers_and_watts_are_spared_and_watts_are_a_limit() {
+    let of = |more: &str| {
+        let text = in_servers(more);
+        (planned(&text, 2).unwrap().plan, exhaustive(&text))
+    };
+    let (fewest, least) = of("");
+    let fleet = fewest.answer.unwrap();
+    assert_eq!(least, Some(f64::from(fleet.gpus)));
+    let power = fleet.power.unwrap();
+    assert!(power.gpus_mean_kw < power.servers_mean_kw && power.servers_mean_kw <= power.servers_peak_kw, "{power:?}");
+    assert!(fewest.sentence.contains("on average") && fewest.sentence.contains("at their peak"), "{}", fewest.sentence);
+    let (servers, least) = of(", objective: servers");
+    assert_eq!(servers.answer.unwrap().servers.map(f64::from), least);
+    let (watts, least) = of(", objective: kw");
+    let peak = watts.answer.unwrap().power.unwrap().servers_peak_kw;
+    assert_eq!(Some(peak), least);
+    assert!(peak <= power.servers_peak_kw, "{peak} of {power:?}");
+    // No fleet draws less: a limit below the least leaves none, and says so; one above it is kept.
+    let (none, least) = of(&format!(", power_most: {}W", (peak * 1e3 - 1.0).floor()));
+    assert_eq!((none.answer, least), (None, None));
+    assert!(none.ledger.iter().any(|row| row.outcome == "lost" && row.reason.starts_with("peak ")), "reasons");
+    let (some, least) = of(&format!(", power_most: {}W", (peak * 1e3 + 1.0).ceil()));
+    let fleet = some.answer.unwrap();
+    assert_eq!(least, Some(f64::from(fleet.gpus)));
+    assert!(fleet.power.unwrap().servers_peak_kw <= peak + 0.002);
+    assert!(some.headroom[0].factor <= fewest.headroom[0].factor + 0.5);
+}
+
+#[test]
+fn the_peak_of_a_day_is_taken_on_demand_where_that_is_cheaper() {
+    // Three hours of 2, 40 and 6 requests a second.
+    let dir = std::env::temp_dir().join(format!("overbook-plan-hours-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut rows = String::from("arrival_s,prompt_tokens,output_tokens\n");
+    for (hour, every_ms) in [(0u32, 3000u32), (1, 120), (2, 1000)] {
+        for number in 0..3_600_000 / every_ms {
+            let at = f64::from(hour) * 3600.0 + f64::from(number * every_ms) / 1e3;
+            writeln!(rows, "{at:.3},1500,150").unwrap();
+        }
+    }
+    let log = dir.join("log.csv");
+    std::fs::write(&log, rows).unwrap();
+    let text = |on_demand: &str| {
+        format!(
+            "version: 1\nname: hours\nmodel: llama-3.1-8b\ngpu: l40s\nworkload: {{ trace: {{ path: {}, columns: {{ arrival: \
+             arrival_s, prompt: prompt_tokens, output: output_tokens, unit: s }} }} }}\nengine: {{ max_model_len: 4096 }}\nslo: {{ \
+             ttft_p99: 1s, tpot_p99: 60ms }}\nplan: {{ price: 1/gpu-h, on_demand: {on_demand}/gpu-h, tensor_parallel: [1], modes: \
+             [together], gpus_most: 16, seeds: 2 }}\n",
+            log.display()
+        )
+    };
+    let found = |on_demand: &str| planned(&text(on_demand), 2).unwrap().plan;
+    let (cheap, dear) = (found("1.2"), found("3.5"));
+    let (split, all) = (cheap.split.unwrap(), dear.split.unwrap());
+    let needed = &split.sides[0].needed;
+    assert_eq!((split.hours, needed.len()), (3, 3));
+    assert!(needed[0] <= needed[2] && needed[2] < needed[1], "{needed:?}");
+    assert_eq!(Some(needed[1]), cheap.answer.map(|fleet| fleet.gpus), "the busiest hour needs the answer");
+    assert_eq!(split.sides[0].reserved, needed[0], "only what all hours need is worth a price 1.2 times as low");
+    assert_eq!(all.sides[0].on_demand, 0, "at 3.5 times the price a third of the hours is worth reserving");
+    let by_hand = f64::from(split.sides[0].reserved)
+        + needed.iter().map(|n| f64::from(n - split.sides[0].reserved)).sum::<f64>() / 3.0 * 1.2;
+    assert!((split.usd_per_month - by_hand * 730.0).abs() < 1e-6, "{split:?}");
+    assert!(cheap.sentence.contains("on demand for"), "{}", cheap.sentence);
+    let short = planned(&CHATS.replace("seeds: 2", "seeds: 2, on_demand: 4/gpu-h"), 1).unwrap_err();
+    assert!(short.is_input() && short.to_string().contains("no two hours"), "{short}");
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]
@@ -206,6 +323,16 @@ fn what_cannot_be_planned_is_refused_with_its_place() {
             "autoscale",
         ),
         ("tensor_parallel: [1, 2]", "tensor_parallel: [3]", "tensor_parallel"),
+        ("tensor_parallel: [1, 2]", "objective: servers", "counts servers, and those of"),
+        ("tensor_parallel: [1, 2]", "objective: kw", "counts watts, and those of"),
+        ("tensor_parallel: [1, 2]", "power_most: 9kW", "plan: { servers: [dgx-h100, dgx-h200] }"),
+        (
+            "tensor_parallel: [1, 2]",
+            "on_demand_prices: { h100: 4/gpu-h }",
+            "`h100` has a price on demand and `l40s` has none",
+        ),
+        ("prices: { h100: 2.5/gpu-h, l40s: 1/gpu-h }", "on_demand: 4/gpu-h", "no price of reserved GPUs"),
+        ("prices: { h100: 2.5/gpu-h, l40s: 1/gpu-h }", "objective: usd", "GPUs have no price"),
     ] {
         let text = CHATS.replace(from, to);
         assert_ne!(text, CHATS, "{from}");

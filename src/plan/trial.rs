@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use overbook_reports::format::{Unit, label};
+use overbook_reports::plan::Binds;
 use overbook_scenarios::Point;
 use overbook_sim::cost::CostModel;
 use overbook_sim::fleet::RunError;
@@ -10,7 +11,7 @@ use overbook_sim::results::summary::Summary;
 use overbook_sim::results::timeline::Timeline;
 use overbook_sim::time::{Span, Time};
 use overbook_sim::workload::arrival::{Arrival, Workload};
-use overbook_traces::{Growth, Held};
+use overbook_traces::{Growth, Held, Playback};
 
 use super::judge::{Both, Kept, Promises, Verdict};
 use crate::policies::Policies;
@@ -50,6 +51,15 @@ impl Load {
         self.requests.arrivals().iter().take_while(|arrival| arrival.at <= self.until).filter(|a| !a.failed_in_trace)
     }
 
+    /// The requests, from the first one on.
+    pub(crate) fn play(&self) -> Playback {
+        self.requests.play()
+    }
+
+    pub(crate) fn arrivals(&self) -> &[Arrival] {
+        self.requests.arrivals()
+    }
+
     pub(crate) fn requests(&self) -> usize {
         self.requests.arrivals().len()
     }
@@ -68,6 +78,19 @@ impl Load {
     }
 }
 
+/// What the servers of a fleet drew over a trial [W].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Watts {
+    /// Mean of the GPUs alone.
+    pub(crate) gpus: f64,
+    /// Mean of the servers.
+    pub(crate) mean: f64,
+    /// The highest reading of the servers together.
+    pub(crate) peak: f64,
+    /// Power of the facility over that of its servers, where it is known.
+    pub(crate) pue: Option<f64>,
+}
+
 /// What a trial shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Trial {
@@ -78,6 +101,8 @@ pub(crate) struct Trial {
     pub(crate) timeline: Option<Box<Timeline>>,
     /// Latencies of the judged requests [s]: median and 99th percentile of the first token, then of later ones.
     pub(crate) latencies: [Option<f64>; 4],
+    /// What binds its steps, of a fleet that was looked at.
+    pub(crate) binds: Option<Binds>,
     /// Why it did not come to its end, if not for its promises.
     pub(crate) failed: Option<String>,
     /// Whether the user has stopped it: it says nothing.
@@ -87,6 +112,24 @@ pub(crate) struct Trial {
 impl Trial {
     pub(crate) fn held(&self) -> bool {
         self.verdict.held && self.failed.is_none()
+    }
+
+    /// What the servers drew, of a run that came to its end and counts watts.
+    pub(crate) fn watts(&self) -> Option<Watts> {
+        let summary = self.summary.as_ref()?;
+        let row = &summary.power.as_ref()?.figures.row;
+        Some(Watts {
+            gpus: row.parts.gpus.mean_over(row.span).as_watts_f64(),
+            mean: row.mean().as_watts_f64(),
+            peak: row.peak.as_watts_f64(),
+            pue: summary.economics.as_ref().and_then(|economics| economics.pue),
+        })
+    }
+
+    /// The figure that comes nearest to its bound, over that bound, of a run that came to its end.
+    pub(crate) fn nearest_to_bound(&self) -> Option<f64> {
+        self.summary.as_ref()?;
+        self.verdict.kept.iter().filter_map(Kept::use_of_bound).reduce(f64::max)
     }
 
     /// How far it came before it was hopeless: a share of the requests.
@@ -175,13 +218,26 @@ pub(crate) struct Bench<'a> {
     pub(crate) promises: &'a Promises,
     pub(crate) policies: &'a Policies,
     pub(crate) options: &'a Options,
+    /// What the servers may draw at their peak [W].
+    pub(crate) power_most: Option<f64>,
 }
 
 impl Bench<'_> {
+    /// The peak of a run and what it may be, if it is above that [W].
+    pub(crate) fn too_many_watts(&self, trial: &Trial) -> Option<(f64, f64)> {
+        let (peak, most) = (trial.watts()?.peak, self.power_most?);
+        (peak > most).then_some((peak, most))
+    }
+
+    /// Whether the promises are kept, and the servers draw no more than they may.
+    pub(crate) fn holds(&self, trial: &Trial) -> bool {
+        trial.held() && self.too_many_watts(trial).is_none()
+    }
+
     /// Tries a fleet on a load. `to_the_end` goes on though the promises cannot be kept any more.
     pub(crate) fn on(&self, point: &Point, load: &Load, to_the_end: bool) -> Result<Trial, Error> {
         let of = (load.until, load.of, load.requests() as u64);
-        self.run(point, &mut load.requests.play(), of, to_the_end)
+        self.run(point, &mut load.play(), of, to_the_end)
     }
 
     /// Tries a fleet on requests that come from anywhere. Judged are those that arrive until then, so many at most, and all.
@@ -226,6 +282,7 @@ impl Bench<'_> {
             verdict,
             latencies: [of("ttft", 0.5), of("ttft", 0.99), of("tpot", 0.5), of("tpot", 0.99)],
             summary,
+            binds: None,
             failed,
             interrupted,
         })

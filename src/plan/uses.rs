@@ -6,14 +6,15 @@ use overbook_reports::{Report, Status};
 use overbook_scenarios::Point;
 use overbook_sim::results::summary::Summary;
 
-use super::trial::Trial;
+use super::candidate::kilowatts;
+use super::trial::{Trial, Watts};
 use crate::outcome::verdicts;
 
 /// The change that sensitivities are told for.
 const FIFTH: f64 = 0.2;
 
 /// Load, KV memory, seats, time, power.
-pub(super) fn of(summary: &Summary, point: &Point, headroom: Option<&Headroom>) -> Vec<Use> {
+pub(super) fn of(summary: &Summary, point: &Point, headroom: Option<&Headroom>, watts: Option<Watts>) -> Vec<Use> {
     let share = Unit::Share;
     let load = headroom.filter(|one| one.factor > 0.0).map(|one| Use {
         of: "Load that the GPUs bear".to_owned(),
@@ -49,12 +50,26 @@ pub(super) fn of(summary: &Summary, point: &Point, headroom: Option<&Headroom>) 
         share: Some(busy),
         text: format!("{} of the time a step was running, however small its batch", share.show(busy)),
     });
-    let power = Use {
-        of: "Power".to_owned(),
-        share: None,
-        text: "not weighed by a plan: run answer.yaml with `power:`".to_owned(),
-    };
+    let power = power(summary, watts);
     load.into_iter().chain([kv, seats]).chain(time).chain([power]).collect()
+}
+
+/// The servers' peak, of what their row may draw.
+fn power(summary: &Summary, watts: Option<Watts>) -> Use {
+    let of = "Power".to_owned();
+    let Some((watts, power)) = watts.zip(summary.power.as_ref()) else {
+        let text = "not counted: it is where servers are known (`plan.servers`) and the catalog knows what they draw";
+        return Use { of, share: None, text: text.to_owned() };
+    };
+    let budget = power.figures.budget.as_watts_f64();
+    let text = format!(
+        "peak {} of the {} that the row may draw; mean {}, of which GPUs {}",
+        kilowatts(watts.peak),
+        kilowatts(budget),
+        kilowatts(watts.mean),
+        kilowatts(watts.gpus)
+    );
+    Use { of, share: (budget > 0.0).then_some(watts.peak / budget), text }
 }
 
 /// Prices of a million output tokens with a fifth less and more of what enters them: as the figures of the run have it, or, where only the plan

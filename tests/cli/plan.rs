@@ -78,13 +78,44 @@ fn what_a_plan_cannot_take_is_refused_with_its_place() {
         ("plan: { axes: { seed: [1, 2] } }\n", "", "small.yaml:13:23"),
         ("sweep: { gpu: [h100, h200] }\n", "", "plan.axes"),
         ("plan: { window: 100ms }\n", "", "`plan.window` is 100ms"),
-        ("power: polca\n", "", "does not weigh watts"),
+        ("power: polca\n", "", "`fleet.server`"),
+        ("", "--objective servers", "plan: { servers: [dgx-h100, dgx-h200] }"),
+        ("", "--objective watts", "kw"),
+        ("", "--servers dgx-h300", "dgx-h300"),
+        ("", "--power-most 40", "needs a unit, e.g. 700W"),
+        ("", "--price 2/gpu-h --on-demand 4/gpu-h", "no two hours"),
+        ("", "--on-demand 4/gpu-h", "no price of reserved GPUs"),
+        ("plan: { modes: [together] }\n", "--mixed", "without the mode `apart`"),
     ] {
         promising(&home, more);
         let args = format!("plan small.yaml {flags}");
         let told_by = home.refused(args.split_whitespace());
         assert!(told_by.contains(told), "{more} {flags}: {told_by}");
     }
+}
+
+#[test]
+fn servers_watts_and_sides_that_differ_are_asked_for_by_flags() {
+    let home = Home::new();
+    promising(&home, "");
+    let flags = "--servers dgx-h100,dgx-h200 --objective kw --power-most 60kW --mixed --tensor-parallel 1 --set plan.gpus_most=16 --set plan.seeds=2";
+    home.overbook(&format!("plan small.yaml {flags} --out p")).ends(0);
+    let plan = home.json("p/plan.json");
+    let peak = plan["answer"]["power"]["servers_peak_kw"].as_f64().expect("kW");
+    assert!(peak > 0.0 && peak <= 60.0, "{peak}");
+    let shares = ["compute", "memory", "link", "host"].map(|part| plan["answer"]["binds"][part].as_f64().expect(part));
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{shares:?}");
+    let command = plan["command"].as_str().expect("a command");
+    for flag in ["--servers dgx-h100,dgx-h200", "--objective kw", "--power-most 60kW", "--mixed"] {
+        assert!(command.contains(flag), "{command}");
+    }
+    let ledger = home.text("p/ledger.csv");
+    assert!(ledger.contains("\"dgx-h100, TP 1 → dgx-h200, TP 1, apart\""), "{ledger}");
+    // The answer draws in a run what the plan says that it draws.
+    home.overbook("run p/answer.yaml --gate --out again --no-report --no-rows").ends(0);
+    let again = home.json("again/summary.json");
+    let told = again["power"]["peak_w"].as_f64().expect("a peak");
+    assert!((told / 1e3 - peak).abs() < 1e-3, "{told} W and {peak} kW");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn runs_are_simulated_compared_and_kept() {
         home.names("v"),
         [
             "constants.yaml",
+            "errors.csv",
             "hull.yaml",
             "scenarios",
             "validation.csv",

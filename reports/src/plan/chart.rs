@@ -12,7 +12,9 @@ pub(super) fn figures(plan: &Plan) -> Vec<Figure> {
     let mut all = Vec::new();
     all.extend(latency(plan, "ttft-load", "Time to first token against load", "ttft", |p| (p.ttft_p50, p.ttft_p99)));
     all.extend(latency(plan, "tpot-load", "Time per output token against load", "tpot", |p| (p.tpot_p50, p.tpot_p99)));
+    all.extend(super::split::figure(plan));
     all.extend(pareto(plan));
+    all.extend(watts(plan));
     all.extend(speeds(plan));
     all
 }
@@ -91,6 +93,19 @@ fn latency(plan: &Plan, id: &str, title: &str, metric: &str, of: fn(&LoadPoint) 
 fn pareto(plan: &Plan) -> Option<Figure> {
     let priced = !plan.tried.is_empty() && plan.tried.iter().all(|one| one.usd_per_hour.is_some());
     let cost = |one: &Tried| one.usd_per_hour.filter(|_| priced).unwrap_or(f64::from(one.gpus));
+    let axis = if priced { "dollars an hour" } else { "GPUs" };
+    against(plan, ("cost-promise", "Cost against promise", axis), &cost)
+}
+
+/// The same by what their servers draw.
+fn watts(plan: &Plan) -> Option<Figure> {
+    let counted = !plan.tried.is_empty() && plan.tried.iter().all(|one| one.kw_mean.is_some());
+    let draw = |one: &Tried| one.kw_mean.unwrap_or(0.0);
+    let names = ("watts-promise", "Watts against promise", "kW of the servers, mean");
+    counted.then(|| against(plan, names, &draw))?
+}
+
+fn against(plan: &Plan, (id, title, axis): (&str, &str, &str), cost: &dyn Fn(&Tried) -> f64) -> Option<Figure> {
     let mut series: Vec<Series> = Vec::new();
     let mut notes: Vec<Vec<String>> = Vec::new();
     let mut tried: Vec<&Tried> = plan.tried.iter().collect();
@@ -117,12 +132,12 @@ fn pareto(plan: &Plan) -> Option<Figure> {
     }
     let top = plan.tried.iter().map(|one| one.nearest_to_bound.min(3.0)).fold(1.0, f64::max);
     Some(Figure {
-        id: "cost-promise".to_owned(),
-        title: "Cost against promise".to_owned(),
-        description: "What fleets cost, and their figure nearest to its bound over that bound: below 1 the promises are kept; the ledger \
+        id: id.to_owned(),
+        title: title.to_owned(),
+        description: "What fleets take, and their figure nearest to its bound over that bound: below 1 the promises are kept; the ledger \
                       has the numbers"
             .to_owned(),
-        x: Axis::linear(if priced { "dollars an hour" } else { "GPUs" }, most),
+        x: Axis::linear(axis, most),
         y: Axis::linear("figure ÷ bound, at most 3 shown", top),
         series,
         marks: Vec::new(),
@@ -145,6 +160,12 @@ fn per_mtoken(one: &Tried) -> Option<f64> {
     (tokens > 0.0).then(|| one.usd_per_hour.map(|usd| usd / tokens * 1e6))?
 }
 
+/// Energy of a fleet's servers for a thousand output tokens [kJ].
+fn kilojoules(one: &Tried) -> Option<f64> {
+    let tokens = one.tokens_per_s_per_gpu? * f64::from(one.gpus);
+    (tokens > 0.0).then(|| one.kw_mean.map(|kw| kw * 1e3 / tokens))?
+}
+
 /// What a user sees against what a GPU gives, and against what a million tokens cost.
 fn speeds(plan: &Plan) -> Vec<Figure> {
     let gpu =
@@ -157,7 +178,13 @@ fn speeds(plan: &Plan) -> Vec<Figure> {
         ("A user's tokens per second against money", "$ per million output tokens"),
         per_mtoken,
     );
-    gpu.into_iter().chain(usd).collect()
+    let watt = speed(
+        plan,
+        "user-watt",
+        ("A user's tokens per second against energy", "kJ of the servers per 1,000 output tokens"),
+        kilojoules,
+    );
+    gpu.into_iter().chain(usd).chain(watt).collect()
 }
 
 fn speed(plan: &Plan, id: &str, (title, label): (&str, &str), of: fn(&Tried) -> Option<f64>) -> Option<Figure> {

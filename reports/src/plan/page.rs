@@ -3,8 +3,8 @@
 use askama::Template;
 use overbook_sim::results::trust::Trust;
 
-use super::text::{a_month, headroom_line, times};
-use super::{Plan, chart};
+use super::text::{a_month, binds_line, headroom_line, power_lines, times};
+use super::{Fleet, Plan, chart, heat};
 use crate::figure::Figure;
 use crate::format::{Unit, number};
 use crate::table::Table;
@@ -25,7 +25,10 @@ struct Page<'a> {
     keys: Vec<(&'static str, String, String)>,
     headroom: Vec<(String, String)>,
     growth: Vec<[String; 4]>,
-    alternatives: Vec<[String; 4]>,
+    alternatives: Vec<[String; 6]>,
+    /// Power, reserved GPUs, what binds steps: of what, and the line.
+    facts: Vec<(String, String)>,
+    heat: String,
     figures: String,
     ledger: Vec<[String; 5]>,
     left_out: usize,
@@ -49,7 +52,9 @@ pub(super) fn html(plan: &Plan) -> Result<String, ReportError> {
     });
     let alternatives = plan.alternatives.iter().map(|one| {
         let price = or_dash(a_month(one.usd_per_month));
-        [one.shape.clone(), format!("{} ({})", one.gpus, one.replicas), price, one.why.clone()]
+        let kw = one.kw_peak.map_or_else(dash, number);
+        let binds = one.binds.as_ref().map_or_else(dash, binds_line);
+        [one.shape.clone(), format!("{} ({})", one.gpus, one.replicas), price, kw, binds, one.why.clone()]
     });
     let ledger = plan.ledger.iter().take(LEDGER_SHOWN).map(|row| {
         let gpus = row.gpus.map_or_else(dash, |gpus| gpus.to_string());
@@ -63,6 +68,8 @@ pub(super) fn html(plan: &Plan) -> Result<String, ReportError> {
         headroom: plan.headroom.iter().map(|one| (one.growth.clone(), headroom_line(one))).collect(),
         growth: growth.collect(),
         alternatives: alternatives.collect(),
+        facts: facts(plan),
+        heat: heat::html(plan),
         figures: chart::figures(plan).iter().map(Figure::html).collect(),
         ledger: ledger.collect(),
         left_out: plan.ledger.len().saturating_sub(LEDGER_SHOWN),
@@ -74,6 +81,17 @@ pub(super) fn html(plan: &Plan) -> Result<String, ReportError> {
         tables: plan.run.iter().flat_map(|run| tables(run)).filter(|table| !table.rows.is_empty()).collect(),
     };
     Ok(page.render()?)
+}
+
+/// What else there is to say of the answer.
+fn facts(plan: &Plan) -> Vec<(String, String)> {
+    let fleet = plan.answer.as_ref();
+    let power = fleet.iter().flat_map(|fleet| power_lines(fleet)).map(|line| ("Power".to_owned(), line));
+    let binds = fleet.and_then(|fleet| fleet.binds.as_ref());
+    let binds = binds.map(|binds| ("Its steps are bound by".to_owned(), binds_line(binds)));
+    let split = plan.split.iter().flat_map(|split| [split.sentence(), split.note()]);
+    let split = split.map(|line| ("Reserved and on demand".to_owned(), line));
+    binds.into_iter().chain(power).chain(split).collect()
 }
 
 fn percent(share: f64) -> String {
@@ -112,10 +130,18 @@ fn tornado(plan: &Plan) -> String {
     Tornado { title: "$ per million output tokens".to_owned(), base, told, bars }.html()
 }
 
+/// Replicas and what they run on: `8 + 3 of h200`, `8 of h100 + 3 of h200`.
+fn replicas_of(fleet: &Fleet) -> String {
+    match (&fleet.decode_gpu, fleet.replicas.split_once(" + ")) {
+        (Some(gpu), Some((prefill, decode))) => format!("{prefill} of {} + {decode} of {gpu}", fleet.gpu),
+        _ => format!("{} of {}", fleet.replicas, fleet.gpu),
+    }
+}
+
 /// The main figures: name, value, what it means.
 fn keys(plan: &Plan) -> Vec<(&'static str, String, String)> {
     let Some(fleet) = &plan.answer else { return Vec::new() };
-    let mut keys = vec![("GPUs", fleet.gpus.to_string(), format!("{} of {}", fleet.replicas, fleet.gpu))];
+    let mut keys = vec![("GPUs", fleet.gpus.to_string(), replicas_of(fleet))];
     if let Some(month) = fleet.usd_per_month {
         let hour = fleet.usd_per_hour.map_or_else(String::new, |usd| format!("${} an hour", number(usd)));
         keys.push(("A month", a_month(Some(month)).replace(" a month", ""), hour));
@@ -125,6 +151,10 @@ fn keys(plan: &Plan) -> Vec<(&'static str, String, String)> {
     }
     if let Some(usd) = fleet.usd_per_mtoken {
         keys.push(("A million tokens", format!("${}", number(usd)), "of output, at this load".to_owned()));
+    }
+    if let Some(power) = &fleet.power {
+        let mean = format!("servers at their peak; {} on average", number(power.servers_mean_kw));
+        keys.push(("Power", format!("{} kW", number(power.servers_peak_kw)), mean));
     }
     if let (Some(user), Some(gpu)) = (fleet.tokens_per_s_per_user, fleet.tokens_per_s_per_gpu) {
         keys.push(("Speed", format!("{} tok/s", number(user)), format!("a user's; {} per GPU", number(gpu))));

@@ -9,8 +9,19 @@ fn plan() -> Plan {
         shape: "h200, TP 1, apart".to_owned(),
         gpu: "h200".to_owned(),
         tensor_parallel: 1,
+        decode_gpu: None,
+        decode_tensor_parallel: None,
         replicas: "8 + 3".to_owned(),
         gpus: 11,
+        servers: Some(2),
+        power: Some(Power {
+            gpus_mean_kw: 5.5,
+            servers_mean_kw: 8.25,
+            servers_peak_kw: 9.5,
+            facility_mean_kw: Some(9.9),
+            facility_peak_kw: Some(11.4),
+        }),
+        binds: Some(BINDS),
         usd_per_hour: Some(27.5),
         usd_per_month: Some(20075.0),
         usd_per_mtoken: Some(1.27),
@@ -32,6 +43,7 @@ fn plan() -> Plan {
         replicas: gpus.to_string(),
         gpus,
         usd_per_hour: None,
+        kw_mean: Some(f64::from(gpus)),
         nearest_to_bound,
         tokens_per_s_per_gpu: Some(500.0),
         tokens_per_s_per_user: Some(30.0),
@@ -69,6 +81,8 @@ fn plan() -> Plan {
             replicas: "8".to_owned(),
             gpus: 16,
             usd_per_month: Some(29200.0),
+            kw_peak: Some(14.5),
+            binds: None,
             why: "dearer; 7 replicas: TPOT p99 51.3 ms > 50 ms".to_owned(),
         }],
         curve: vec![point(0.5, 0.4), point(1.0, 1.4), point(1.3, 2.6)],
@@ -77,6 +91,15 @@ fn plan() -> Plan {
             standing: Standing::Validated,
             runs: Some(MeasuredRuns { confirmed: 3, of: 4, within: 0.1, error: 0.05 }),
         }),
+        errors: vec![FigureError {
+            figure: "TPOT".to_owned(),
+            error: 0.025,
+            runs: 37,
+            text: "TPOT 2.5 % at the median of 37 runs of vllm on Hopper GPUs; nearer: 1 of vllm on h200, 23.7 %"
+                .to_owned(),
+            elsewhere: true,
+            binds: true,
+        }],
         assumptions: vec![("Model".to_owned(), "llama".to_owned())],
         settings: Vec::new(),
         start: vec!["vllm serve x".to_owned()],
@@ -93,20 +116,70 @@ fn plan() -> Plan {
             Sensitivity { of: "price of a GPU hour".to_owned(), less: 1.016, more: 1.524 },
             Sensitivity { of: "load".to_owned(), less: 1.5875, more: 1.0583 },
         ],
+        split: Some(split()),
         run: Some(Box::new(crate::sample::report())),
-        ledger: vec![LedgerRow {
-            shape: "h200, TP 2, together".to_owned(),
+        ledger: vec![
+            row("h200, TP 2, together", (2, 7, 14), Some(1.026), "lost", "TPOT p99 51.3 ms > 50 ms"),
+            row("h200, TP 2, together", (2, 8, 16), Some(0.9), "held", "dearer than the answer"),
+            row(
+                "h200, TP 1, together",
+                (1, 14, 14),
+                None,
+                "lost",
+                "TTFT p99 > 2 s: 60 of the first 900 requests miss it",
+            ),
+        ],
+    }
+}
+
+const BINDS: Binds = Binds { compute: 0.5, memory: 0.25, link: 0.05, host: 0.2 };
+
+fn row(
+    shape: &str,
+    (tensor_parallel, replicas, gpus): (u32, u32, u32),
+    nearest_to_bound: Option<f64>,
+    outcome: &'static str,
+    reason: &str,
+) -> LedgerRow {
+    LedgerRow {
+        shape: shape.to_owned(),
+        gpu: "h200".to_owned(),
+        tensor_parallel,
+        decode_gpu: None,
+        decode_tensor_parallel: None,
+        mode: "together".to_owned(),
+        replicas: replicas.to_string(),
+        fleets: 1,
+        gpus: Some(gpus),
+        servers: Some(gpus.div_ceil(8)),
+        usd_per_hour: None,
+        kw_mean: nearest_to_bound.map(|_| 12.5),
+        kw_peak: nearest_to_bound.map(|_| 14.5),
+        nearest_to_bound,
+        binds: nearest_to_bound.map(|_| BINDS),
+        stage: "window",
+        outcome,
+        reason: reason.to_owned(),
+    }
+}
+
+fn split() -> Split {
+    Split {
+        hours: 4,
+        hours_missed: 1,
+        sides: vec![SplitSide {
+            role: String::new(),
             gpu: "h200".to_owned(),
-            tensor_parallel: 2,
-            mode: "together".to_owned(),
-            replicas: "7".to_owned(),
-            fleets: 1,
-            gpus: Some(14),
-            usd_per_hour: None,
-            stage: "window",
-            outcome: "lost",
-            reason: "TPOT p99 51.3 ms > 50 ms".to_owned(),
+            reserved: 8,
+            on_demand: 3,
+            on_demand_hours: 0.25,
+            usd_reserved: 2.0,
+            usd_on_demand: 4.0,
+            needed: vec![4, 8, 11, 8],
         }],
+        usd_per_month: 13870.0,
+        usd_per_month_reserved: 16060.0,
+        usd_per_month_on_demand: 22630.0,
     }
 }
 
@@ -151,7 +224,7 @@ fn the_files_hold_numbers_and_the_ledger_quotes() {
     assert_eq!(json["status"], "complete");
     let csv = plan.ledger_csv();
     assert_eq!(csv.lines().next(), Some(COLUMNS.trim_end()));
-    let row = "\"h200, TP 2, together\",h200,2,together,7,1,14,,window,lost,TPOT p99 51.3 ms > 50 ms";
+    let row = "\"h200, TP 2, together\",h200,2,,,together,7,1,14,2,,12.5,14.5,1.026,0.5,0.25,0.05,0.2,window,lost,TPOT p99 51.3 ms > 50 ms";
     assert_eq!(csv.lines().nth(1), Some(row));
 }
 
@@ -164,6 +237,15 @@ fn the_page_has_the_headroom_the_worst_minutes_and_what_the_price_hangs_on() {
         "<h2>Worst minutes</h2>",
         "<figure id=\"first-tokens\">",
         "price of a GPU hour",
+        // One bar for each hour, the fleets that were tried in watts, and the heat map with what failed.
+        "<figure id=\"hours\">",
+        "<figure id=\"watts-promise\">",
+        "<figure id=\"user-watt\">",
+        "<td class=\"missed\" style=\"--heat:35%\">1.03</td>",
+        "<td class=\"missed\" style=\"--heat:60%\">miss</td>",
+        "<th scope=\"row\">h200 TP 1, together</th>",
+        "9.50 kW",
+        "nearer: 1 of vllm on h200, 23.7 %",
     ] {
         assert!(page.contains(there), "{there}");
     }
@@ -177,9 +259,16 @@ fn a_plan_is_written_as_text_and_tables() {
     let plan = plan();
     let text = plan.markdown();
     assert!(text.starts_with("# How many &lt;GPUs>?\n\n**11 × h200 keep the promises.**\n"), "{text}");
-    for there in
-        ["- faster: holds until 1.24×", "| h200, TP 2, together | 16 | 8 |", "```sh\noverbook plan x.yaml\n```"]
-    {
+    for there in [
+        "- faster: holds until 1.24×",
+        "| h200, TP 2, together | 16 | 8 |",
+        "servers: 8.25 kW on average, 9.50 kW at their peak",
+        "facility: 9.90 kW on average",
+        "8 reserved + 3 on demand for 25 % of the hours: $13,870 a month",
+        "even the whole answer misses a promise",
+        "arithmetic 50",
+        "```sh\noverbook plan x.yaml\n```",
+    ] {
         assert!(text.contains(there), "{there}: {text}");
     }
     assert_eq!(plan.load_csv().lines().nth(2), Some("1,20,0.7,1.4,,,true"));

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Headroom, Plan};
-use crate::format::count;
+use super::{Binds, Fleet, Headroom, Plan};
+use crate::format::{Unit, count, number};
 use crate::manifest::Status;
 use crate::terminal::folded;
 
@@ -23,6 +23,36 @@ pub(super) fn times(factor: f64) -> String {
 /// `holds until 1.24× (1.18 to 1.30): the same requests in half the time`.
 pub(super) fn headroom_line(one: &Headroom) -> String {
     format!("holds until {} ({:.2} to {:.2}), where 2× is {}", times(one.factor), one.low, one.high, one.twice)
+}
+
+/// `arithmetic 61 %, memory 30 %, links 2 %, launches and host 7 %`.
+pub(super) fn binds_line(binds: &Binds) -> String {
+    let share = |share: f64| Unit::Share.show(share);
+    let Binds { compute, memory, link, host } = *binds;
+    format!(
+        "arithmetic {}, memory {}, links {}, launches and host {}",
+        share(compute),
+        share(memory),
+        share(link),
+        share(host)
+    )
+}
+
+/// What a fleet draws: GPUs, servers, facility.
+pub(super) fn power_lines(fleet: &Fleet) -> Vec<String> {
+    let Some(power) = &fleet.power else { return Vec::new() };
+    let kw = |kw: f64| format!("{} kW", number(kw));
+    let mut lines = vec![
+        format!("GPUs: {} on average", kw(power.gpus_mean_kw)),
+        format!("servers: {} on average, {} at their peak", kw(power.servers_mean_kw), kw(power.servers_peak_kw)),
+    ];
+    lines.extend(
+        power
+            .facility_mean_kw
+            .zip(power.facility_peak_kw)
+            .map(|(mean, peak)| format!("facility: {} on average, {} at the servers' peak", kw(mean), kw(peak))),
+    );
+    lines
 }
 
 pub(super) fn terminal(plan: &Plan) -> String {
@@ -55,6 +85,16 @@ pub(super) fn terminal(plan: &Plan) -> String {
     let headroom = plan.headroom.iter().map(|one| (one.growth.clone(), headroom_line(one)));
     let binding = (!plan.binding.is_empty()).then(|| ("then".to_owned(), plan.binding.clone()));
     section("Headroom", headroom.chain(binding).collect());
+    let bound = plan.answer.iter().filter_map(|fleet| fleet.binds.as_ref());
+    section("Steps", bound.map(|binds| ("bound by".to_owned(), binds_line(binds))).collect());
+    let power = plan.answer.iter().flat_map(power_lines);
+    section(
+        "Power",
+        power.filter_map(|line| line.split_once(": ").map(|(of, kw)| (of.to_owned(), kw.to_owned()))).collect(),
+    );
+    let split =
+        plan.split.iter().flat_map(|split| [("split".to_owned(), split.sentence()), ("by".to_owned(), split.note())]);
+    section("Reserved and on demand", split.collect());
     let grown = plan.growth.iter().map(|one| {
         let fleet = one.gpus.map_or_else(
             || "no fleet within the limit".to_owned(),
@@ -71,13 +111,18 @@ pub(super) fn terminal(plan: &Plan) -> String {
     let lost = plan.alternatives.iter().map(|one| {
         let price = a_month(one.usd_per_month);
         let price = if price.is_empty() { price } else { format!(", {price}") };
-        (one.shape.clone(), format!("{} GPUs ({} replicas){price}: {}", one.gpus, one.replicas, one.why))
+        let kw = one.kw_peak.map_or_else(String::new, |kw| format!(", {} kW at the peak", number(kw)));
+        (one.shape.clone(), format!("{} GPUs ({} replicas){price}{kw}: {}", one.gpus, one.replicas, one.why))
     });
     section("Next best", lost.collect());
     section("Stages", plan.stages.iter().map(|stage| (stage.name.clone(), stage.text.clone())).collect());
     section("Requests", plan.requests.clone());
     let trust = plan.trust.iter().map(|trust| ("Trust".to_owned(), trust.to_string()));
-    section("How sure", trust.chain([("Step costs".to_owned(), plan.calibration.clone())]).collect());
+    let errors = plan.errors.iter().map(|one| {
+        let binds = if one.binds { " (stops the answer at a larger load)" } else { "" };
+        (format!("Error of {}", one.figure), format!("{}{binds}", one.text))
+    });
+    section("How sure", trust.chain(errors).chain([("Step costs".to_owned(), plan.calibration.clone())]).collect());
     section("Start a replica", plan.start.iter().map(|line| ("$".to_owned(), line.clone())).collect());
     text
 }

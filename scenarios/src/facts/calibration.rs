@@ -4,9 +4,22 @@ use overbook_sim::calibrate::{Hardware, ProfiledEngine, StepModel};
 use overbook_sim::results::summary::Summary;
 use overbook_sim::results::trust::{Standing, Trust};
 
-use crate::hull::{Case, Hull};
+use crate::hull::{Case, ErrorTable, Figure, FigureError, Hull};
 use crate::point::Point;
 use crate::scenario::CostSpec;
+
+/// How far measured runs are off in these figures: each once, those alone that were measured. None where the step costs are not those with which measured
+/// runs were compared.
+pub fn figure_errors(point: &Point, figures: &[Figure]) -> Vec<FigureError> {
+    if point.kinds().iter().any(|kind| kind.scenario.engine.cost != CostSpec::Roofline) {
+        return Vec::new();
+    }
+    let mut figures = figures.to_vec();
+    figures.sort_by_key(|figure| *figure as usize);
+    figures.dedup();
+    let (table, case) = (ErrorTable::embedded(), Case::planned(point));
+    figures.into_iter().filter_map(|figure| table.nearest(&case, figure)).collect()
+}
 
 /// How far the figures of a point are to be trusted; without a summary, of a point that is not simulated yet.
 pub fn trust(point: &Point, summary: Option<&Summary>) -> Trust {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use overbook_sim::time::Span;
-use overbook_sim::units::Duration;
+use overbook_sim::units::{Duration, Watts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,17 +20,37 @@ pub struct PlanSpec {
     /// GPU types: names in the catalog; by default the scenario's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,
+    /// Servers, in place of `gpus`: names in the catalog, each with its GPUs and links. Then servers are counted, and watts where the catalog
+    /// knows what a server draws.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
+    /// What the fleet shall have the least of; by default dollars, and without prices GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<PlanObjective>,
+    /// What the fleet's servers may draw at their peak, e.g. `40kW`: the highest reading of the row in the busiest stretch and over all requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_most: Option<Watts>,
     /// What an hour of any of these GPUs costs, as `2.5/gpu-h`; by default what `economics` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
     /// What an hour of a GPU of each type costs, where types differ.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, Price>,
+    /// What an hour of any of these GPUs costs that is taken on demand, hour by hour. Then `price` is that of GPUs which are reserved for all
+    /// hours, and the answer says how many of its GPUs should be which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<Price>,
+    /// What an hour of a GPU of each type costs on demand, where types differ.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_demand_prices: BTreeMap<String, Price>,
     /// GPUs that split a copy of the model, 1 to 64; by default 1, 2, 4 and 8.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tensor_parallel: Vec<u32>,
     /// How replicas work: all alike, or some for prompts and the others for decodes; by default both are tried.
     pub modes: Vec<PlanMode>,
+    /// Where prompts and decodes are apart, each side may have GPUs and `tensor_parallel` of its own: all pairs of them are tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mixed: bool,
     /// The link that carries KV where prompts and decodes are apart: a name in the catalog. By default that of `fleet.server`, and
     /// without a server `infiniband-ndr`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +84,20 @@ pub enum PlanMode {
     Apart,
 }
 
+/// What a plan spares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanObjective {
+    /// Dollars an hour.
+    Usd,
+    /// GPUs.
+    Gpus,
+    /// Servers.
+    Servers,
+    /// Kilowatts that the servers draw at their peak.
+    Kw,
+}
+
 /// GPUs of a fleet at most, if nothing is said.
 const GPUS_MOST: u32 = 256;
 
@@ -71,10 +105,16 @@ impl Default for PlanSpec {
     fn default() -> Self {
         PlanSpec {
             gpus: Vec::new(),
+            servers: Vec::new(),
+            objective: None,
+            power_most: None,
             price: None,
             prices: BTreeMap::new(),
+            on_demand: None,
+            on_demand_prices: BTreeMap::new(),
             tensor_parallel: Vec::new(),
             modes: vec![PlanMode::Together, PlanMode::Apart],
+            mixed: false,
             link: None,
             axes: Map::new(),
             gpus_most: GPUS_MOST,
@@ -90,6 +130,16 @@ impl PlanSpec {
     /// What an hour of a GPU costs, if that is said.
     pub fn price_of(&self, gpu: &str) -> Option<f64> {
         self.prices.get(gpu).copied().or(self.price).map(|price| price.0)
+    }
+
+    /// What an hour of a GPU costs on demand, if that is said.
+    pub fn on_demand_of(&self, gpu: &str) -> Option<f64> {
+        self.on_demand_prices.get(gpu).copied().or(self.on_demand).map(|price| price.0)
+    }
+
+    /// Whether GPUs on demand have a price.
+    pub fn has_on_demand(&self) -> bool {
+        self.on_demand.is_some() || !self.on_demand_prices.is_empty()
     }
 
     /// The GPU types to choose from; `gpu` is the scenario's.
@@ -118,6 +168,18 @@ impl PlanSpec {
         }
         for (at, parallel) in self.tensor_parallel.iter().enumerate().filter(|(_, n)| !(1..=64).contains(*n)) {
             add(&format!("tensor_parallel.{at}"), format!("is {parallel}; it must be between 1 and 64"));
+        }
+        if !self.gpus.is_empty() && !self.servers.is_empty() {
+            add("servers", "says what `gpus` says: each server has its GPUs; give one of the two".to_owned());
+        }
+        if self.mixed && !self.modes.contains(&PlanMode::Apart) {
+            add("mixed", "has no effect without the mode `apart`: it is the two sides that may differ".to_owned());
+        }
+        if self.power_most.is_some_and(|watts| watts.0 <= 0.0) {
+            add("power_most", "is 0; it must be above 0".to_owned());
+        }
+        if let Some(at) = again(&self.servers) {
+            add(&format!("servers.{at}"), format!("`{}` is there twice", self.servers[at]));
         }
         if let Some(at) = again(&self.modes) {
             add(&format!("modes.{at}"), "stands there already".to_owned());

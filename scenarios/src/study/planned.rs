@@ -28,6 +28,11 @@ impl Planned {
         let own = self.spec.price_of(gpu).map(|price| price / self.economics.utilization.unwrap_or(1.0));
         own.or_else(|| self.economics.useful_hour(gpu))
     }
+
+    /// What an hour of a GPU costs on demand in which it serves [USD], if that is said.
+    pub fn on_demand_of(&self, gpu: &str) -> Option<f64> {
+        self.spec.on_demand_of(gpu).map(|price| price / self.economics.utilization.unwrap_or(1.0))
+    }
 }
 
 /// A value that a setting may take.
@@ -116,9 +121,16 @@ pub(super) fn read(node: &Node, problems: &mut Problems) -> Planned {
             add(&format!("gpus.{at}"), format!("`{gpu}` is there twice"), None);
         }
     }
-    for gpu in spec.prices.keys().filter(|gpu| catalog.gpu(gpu).is_err()) {
-        let help = Some(suggestion(gpu, catalog.gpu_names()));
-        add(&format!("prices.{gpu}"), format!("no GPU is called `{gpu}`"), help);
+    for (key, prices) in [("prices", &spec.prices), ("on_demand_prices", &spec.on_demand_prices)] {
+        for gpu in prices.keys().filter(|gpu| catalog.gpu(gpu).is_err()) {
+            let help = Some(suggestion(gpu, catalog.gpu_names()));
+            add(&format!("{key}.{gpu}"), format!("no GPU is called `{gpu}`"), help);
+        }
+    }
+    for (at, server) in spec.servers.iter().enumerate() {
+        if let Err(error) = catalog.server(server) {
+            add(&format!("servers.{at}"), error.to_string(), None);
+        }
     }
     if let Some(link) = &spec.link
         && let Err(error) = catalog.link(link)
@@ -132,7 +144,12 @@ pub(super) fn read(node: &Node, problems: &mut Problems) -> Planned {
 /// The axes of the section, as those of a sweep.
 fn further(node: &Node, problems: &mut Problems) -> Vec<Vec<Choice>> {
     let Some(entry) = node.entry("axes") else { return Vec::new() };
-    let reserved = [("gpu", "gpus"), ("fleet.replicas", "gpus_most"), ("fleet.tensor_parallel", "tensor_parallel")];
+    let reserved = [
+        ("gpu", "gpus"),
+        ("fleet.server", "servers"),
+        ("fleet.replicas", "gpus_most"),
+        ("fleet.tensor_parallel", "tensor_parallel"),
+    ];
     if let NodeKind::Map(entries) = &entry.value.kind {
         for Entry { key, key_span, value } in entries {
             if let Some((_, own)) = reserved.iter().find(|(path, _)| path == key) {
@@ -186,6 +203,12 @@ mod tests {
             ("{ axes: { fleet.controllers.disaggregation.prefill: [1] } }", "plan.modes"),
             ("{ seeds: 1 }", "between 2 and 100"),
             ("{ gpu: h100 }", "gpus"),
+            ("{ servers: [dgx-h300] }", "dgx-h300"),
+            ("{ servers: [dgx-h100], gpus: [h100] }", "give one of the two"),
+            ("{ mixed: true, modes: [together] }", "without the mode `apart`"),
+            ("{ power_most: 40 }", "needs a unit, e.g. 700W"),
+            ("{ on_demand_prices: { h300: 4/gpu-h } }", "no GPU is called `h300`"),
+            ("{ objective: watts }", "kw"),
             ("{ link: nvlink9 }", "no link is called `nvlink9`"),
             ("{ growth: [0.5] }", "between 1 and 100"),
             ("{ axes: { engine.retention.budget: [512, 1024] } }", "at_least: 0.98"),

@@ -309,6 +309,13 @@ impl Point {
         }))
     }
 
+    /// What a server of each kind of replica draws with nothing to do [W]; `None` where watts are not counted, or not known.
+    pub fn idle_watts_of_servers(&self) -> Option<Vec<f64>> {
+        let FleetPower { servers, laws, .. } = self.power().ok().flatten()?;
+        let of = |number: usize| servers.iter().find(|server| server.pool as usize == number);
+        (0..self.kinds().len()).map(|number| of(number).map(|server| idle_watts(server, &laws))).collect()
+    }
+
     /// The clocks of the GPU, if its power is known: what policies' clocks are checked against.
     pub(crate) fn clock(&self) -> Option<&ClockSpec> {
         self.gpu.power.as_ref().map(|power| &power.clock)

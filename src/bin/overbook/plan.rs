@@ -25,6 +25,22 @@ pub(crate) struct PlanArgs {
     /// GPU types to choose from, e.g. `h100,h200` (`plan.gpus`).
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub(crate) gpus: Vec<String>,
+    /// Servers to choose from in place of GPUs, e.g. `dgx-h100,dgx-h200`: then servers and watts are counted (`plan.servers`).
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", conflicts_with = "gpus")]
+    pub(crate) servers: Vec<String>,
+    /// What the fleet shall have the least of: `usd`, `gpus`, `servers` or `kw` (`plan.objective`).
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) objective: Option<String>,
+    /// What its servers may draw at their peak, e.g. `40kW` (`plan.power_most`).
+    #[arg(long, value_name = "WATTS", allow_hyphen_values = true)]
+    pub(crate) power_most: Option<String>,
+    /// Where prompts and decodes are apart, each side may have GPUs and parallelism of its own (`plan.mixed`).
+    #[arg(long)]
+    pub(crate) mixed: bool,
+    /// What an hour of a GPU costs on demand, beside `--price` of one that is reserved: `4/gpu-h`, or `h100=4/gpu-h` for one type
+    /// (`plan.on_demand`, `plan.on_demand_prices`).
+    #[arg(long, value_name = "[GPU=]PRICE", allow_hyphen_values = true)]
+    pub(crate) on_demand: Vec<String>,
     /// What an hour of a GPU costs: `2.5/gpu-h` for all types, or `h100=2.5/gpu-h` for one; may be given several times (`plan.price`,
     /// `plan.prices`).
     #[arg(long, value_name = "[GPU=]PRICE", allow_hyphen_values = true)]
@@ -104,18 +120,32 @@ fn code(args: &PlanArgs, outcome: &PlanOutcome) -> u8 {
 /// The scenario with the flags of the command line in its `plan:`.
 fn changed(args: &PlanArgs, globals: &Globals) -> Result<Experiment, Failure> {
     let mut experiment = experiment(&args.scenario, globals)?;
-    let lists = [("gpus", &args.gpus), ("tensor_parallel", &args.tensor_parallel), ("growth", &args.growth)];
+    let lists = [
+        ("gpus", &args.gpus),
+        ("servers", &args.servers),
+        ("tensor_parallel", &args.tensor_parallel),
+        ("growth", &args.growth),
+    ];
     for (key, values) in lists.into_iter().filter(|(_, values)| !values.is_empty()) {
         experiment = experiment.set_yaml(&format!("plan.{key}"), &format!("[{}]", values.join(", ")));
     }
-    for price in &args.price {
-        experiment = match price.split_once('=') {
-            Some((gpu, price)) => experiment.set_yaml(&format!("plan.prices.{}", gpu.trim()), price),
-            None => experiment.set_yaml("plan.price", price),
-        };
+    for (prices, of_all, of_one) in
+        [(&args.price, "price", "prices"), (&args.on_demand, "on_demand", "on_demand_prices")]
+    {
+        for price in prices {
+            experiment = match price.split_once('=') {
+                Some((gpu, price)) => experiment.set_yaml(&format!("plan.{of_one}.{}", gpu.trim()), price),
+                None => experiment.set_yaml(&format!("plan.{of_all}"), price),
+            };
+        }
     }
-    if let Some(survive) = &args.survive {
-        experiment = experiment.set_yaml("plan.survive", survive);
+    let single =
+        [("survive", &args.survive), ("objective", &args.objective), ("power_most", &args.power_most)].into_iter();
+    for (key, value) in single.filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+        experiment = experiment.set_yaml(&format!("plan.{key}"), value);
+    }
+    if args.mixed {
+        experiment = experiment.set_yaml("plan.mixed", "true");
     }
     Ok(experiment)
 }
@@ -144,12 +174,25 @@ fn command(args: &PlanArgs) -> String {
     if let Some(seed) = args.scenario.seed {
         flag("seed", &seed.to_string());
     }
-    for (name, values) in [("gpus", &args.gpus), ("tensor-parallel", &args.tensor_parallel), ("growth", &args.growth)] {
+    let lists = [
+        ("gpus", &args.gpus),
+        ("servers", &args.servers),
+        ("tensor-parallel", &args.tensor_parallel),
+        ("growth", &args.growth),
+    ];
+    for (name, values) in lists {
         if !values.is_empty() {
             flag(name, &values.join(","));
         }
     }
     args.price.iter().for_each(|price| flag("price", price));
-    args.survive.iter().for_each(|survive| flag("survive", survive));
+    args.on_demand.iter().for_each(|price| flag("on-demand", price));
+    let single = [("survive", &args.survive), ("objective", &args.objective), ("power-most", &args.power_most)];
+    for (name, value) in single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        flag(name, value);
+    }
+    if args.mixed {
+        words.push("--mixed".to_owned());
+    }
     words.join(" ")
 }

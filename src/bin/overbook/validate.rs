@@ -8,7 +8,7 @@ use overbook::validation::{ASSUMED_LENGTHS, Judged, Simulated, Terms, Training, 
 use overbook_reports::validation::{
     Validation, validation_csv, validation_html, validation_json, validation_parquet, validation_text,
 };
-use overbook_scenarios::hull::Hull;
+use overbook_scenarios::hull::{ErrorTable, Hull};
 use overbook_scenarios::measured::{Constants, MeasuredRun};
 use overbook_scenarios::{Source, small_file};
 
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     let mut validation = Validation { tool: TOOL.to_owned(), command: command(args), ..Validation::default() };
     let table = fitted.as_ref().map(|fitted| fitted.table.clone());
     validation.left_out = fitted.map_or_else(Vec::new, |fitted| fitted.left_out);
-    let (mut scenarios, mut cases) = (Vec::new(), Vec::new());
+    let (mut scenarios, mut cases, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for judged in judge(&runs, &terms, None) {
         match judged {
             Judged::Run(simulated) => {
@@ -66,6 +66,7 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
                 scenarios.push((run.id.clone(), scenario));
                 // What was fitted on confirms nothing, nor does a run whose lengths are assumed.
                 let confirms = run.training != Some(true) && !run.quality.ends_with(ASSUMED_LENGTHS);
+                errors.extend(confirms.then(|| (case.clone(), run.figure_errors())));
                 cases.extend(run.distance().filter(|_| confirms).map(|distance| (case, distance)));
                 validation.runs.push(run);
                 validation.runs.extend(rest);
@@ -75,10 +76,8 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
     }
     if let Some(out) = &args.out {
         write(out, &validation, &scenarios)?;
-        let texts = [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", Hull::around(&cases).to_yaml())];
-        for (name, text) in texts {
-            fs::write(out.join(name), text).map_err(|error| Failure::Run(anyhow::Error::new(error)))?;
-        }
+        let (hull, errors) = (Hull::around(&cases).to_yaml(), ErrorTable::of(&errors).to_csv());
+        write_texts(out, [("constants.yaml", terms.constants.to_yaml()), ("hull.yaml", hull), ("errors.csv", errors)])?;
         if !globals.quiet {
             note(&format!("results: {}", out.display()));
         }
@@ -98,6 +97,12 @@ pub(crate) fn run(args: &ValidateArgs, globals: &Globals) -> Result<u8, Failure>
         refused.len()
     ));
     Ok(FAILED)
+}
+
+fn write_texts(out: &Path, texts: [(&str, String); 3]) -> Result<(), Failure> {
+    let mut texts = texts.into_iter();
+    let write = |(name, text)| fs::write(out.join::<&str>(name), text);
+    texts.try_for_each(write).map_err(|error| Failure::Run(anyhow::Error::new(error)))
 }
 
 fn constants(path: &Path) -> Result<Constants, Failure> {
