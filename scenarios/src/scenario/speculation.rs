@@ -226,6 +226,8 @@ impl Scenario {
             "cannot be combined with `engine.retention`: what a request keeps while drafts are verified is not defined"
         } else if self.fleet.controllers.disaggregation.is_some() {
             "cannot be combined with `disaggregation`: drafts on replicas that only decode are not modelled"
+        } else if self.fleet.dp_attention > 1 {
+            "cannot be combined with `fleet.dp_attention`: how ranks draft is not modelled"
         } else if self.fleet.stages() > 1 {
             "cannot be combined with a pipeline: which stage drafts is not modelled"
         } else if self.engine.enforce_eager {

@@ -48,6 +48,12 @@ impl Point {
     fn draft(&self) -> Result<Option<Draft>, WorldError> {
         let Some(speculation) = &self.scenario.engine.speculation else { return Ok(None) };
         let told = |message: String| WorldError::Draft { message };
+        if self.model.recurrent.is_some() {
+            let name = &self.model.name;
+            return Err(told(format!(
+                "{name} has layers with a state, and how rejected drafts leave it is not modelled"
+            )));
+        }
         let head = match speculation.method.head() {
             Some(kind) => Some(DraftHead::of(&self.model, kind).map_err(|error| told(error.to_string()))?),
             None => None,

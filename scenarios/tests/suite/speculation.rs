@@ -77,6 +77,11 @@ fn what_cannot_be_combined_is_refused_with_the_reason() {
         .replace("llama-3.1-8b", "mixtral-8x7b");
     let told_of = told(&resolve(&experts).unwrap_err()).join("\n");
     assert!(told_of.contains("Mixtral-8x7B has experts"), "{told_of}");
+    let state = format!("{LEAST}engine: {{ {EAGLE} }}\n").replace("llama-3.1-8b", "nemotron-nano-9b-v2");
+    let told_of = told(&resolve(&state).unwrap_err()).join("\n");
+    assert!(told_of.contains("has layers with a state"), "{told_of}");
+    let ranks = said(EAGLE, "fleet: { tensor_parallel: 2, dp_attention: 2 }\n");
+    assert!(ranks.contains("how ranks draft is not modelled"), "{ranks}");
     let unknown =
         said("speculation: { method: draft-model, model: gpt-9, num_speculative_tokens: 2, acceptance: 0.5 }", "");
     assert!(unknown.contains("gpt-9"), "{unknown}");
