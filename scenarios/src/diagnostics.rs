@@ -160,7 +160,16 @@ impl Problems {
     }
 
     fn report(&self, renderer: &Renderer, diagnostic: &Diagnostic) -> String {
-        let title = Level::ERROR.primary_title(&diagnostic.message);
+        // Messages go on from the key that a snippet shows; what a flag has set stands in no text.
+        let goes_on = ["is ", "has ", "names ", "must ", "stands ", "says "]
+            .iter()
+            .any(|verb| diagnostic.message.starts_with(verb));
+        let subject = match diagnostic.span {
+            None if goes_on && !diagnostic.path.is_empty() => format!("`{}` ", diagnostic.path),
+            _ => String::new(),
+        };
+        let message = format!("{subject}{}", diagnostic.message);
+        let title = Level::ERROR.primary_title(&message);
         let mut group = match diagnostic.span {
             Some(span) => {
                 let mark = AnnotationKind::Primary.span(self.sources.visible(span));

@@ -19,6 +19,11 @@ pub(super) fn what_cannot_be_planned(base: &Experiment, survive: u32) -> Result<
             "leave `fleet.pools` out and list GPU types in `plan.gpus`",
         ),
         ("fleet.controllers.autoscale", "a plan sizes fleets that stand all the time", "leave `autoscale` out"),
+        (
+            "workload.per_replica",
+            "a plan sizes a fleet for a load, and here the load grows with the fleet",
+            "give the rate of all requests together, and leave `per_replica` out",
+        ),
         ("workload.clients", closed, "give rates of arrivals, or a trace with times"),
         (
             "sweep",
