@@ -116,7 +116,11 @@ fn unmeasured(point: &Point) -> Vec<String> {
     let cuts = engine.retention.as_ref().filter(|retention| retention.policy != RetentionPolicy::Full);
     let retention = cuts.map(|retention| format!("the retention {}", retention.policy.name()));
     let speculation = engine.speculation.is_some().then(|| "speculative decoding".to_owned());
-    let beside = retention.into_iter().chain(speculation);
+    let controllers = &point.scenario.fleet.controllers;
+    let apart = controllers.disaggregation.is_some().then(|| "prompts and decodes on different replicas".to_owned());
+    let fails =
+        (!controllers.failures.is_empty() || controllers.faults.is_some()).then(|| "replicas that fail".to_owned());
+    let beside = retention.into_iter().chain(speculation).chain(apart).chain(fails);
     let Some(cache) = &engine.prefix_cache else { return beside.collect() };
     let tiers = (!cache.tiers.is_empty()).then(|| "tiers below the GPUs".to_owned());
     let usual = EvictionSpec::default();
