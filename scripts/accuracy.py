@@ -338,7 +338,7 @@ def measured(data, overbook, folder):
     classes = {"A": "all of grade A", "data set": "all with the lengths of a public data set", "other": "all others"}
     errors, simulated = collections.defaultdict(lambda: collections.defaultdict(list)), set()
     for row in rows:
-        simulated.add(row["run_id"])
+        simulated.add(row["run_id"].split(", ")[0])
         if row["run_id"] in fitted or row["metric"] not in metrics:
             continue
         kind = "data set" if row["quality"].endswith("lengths of the data set") else "A" if row["quality"] == "A" else "other"

@@ -254,10 +254,9 @@ impl StudyOutcome {
         }
     }
 
-    /// What the study keeps of its points: those that were interrupted have no place beside whole ones.
+    /// What the study keeps of its points.
     pub fn records(&self, study: &Study) -> Records {
-        let whole = |outcome: &&Outcome| outcome.status != Status::Interrupted;
-        Records::new(study, self.points.iter().map(|outcome| outcome.as_ref().filter(whole).map(Record::of)).collect())
+        Records::new(study, self.points.iter().map(|outcome| outcome.as_ref().map(Record::of)).collect())
     }
 
     /// The points side by side.

@@ -160,6 +160,11 @@ impl Records {
         Records { points, expected }
     }
 
+    /// The record of each point that was not interrupted: a part of a run has no place beside whole ones.
+    pub fn whole(&self) -> impl Iterator<Item = Option<&Record>> {
+        self.points.iter().map(|record| record.as_ref().filter(|record| record.status != Status::Interrupted))
+    }
+
     /// Whether every point has come to its end.
     pub fn is_complete(&self) -> bool {
         self.points.iter().all(|record| record.as_ref().is_some_and(|record| record.status == Status::Complete))

@@ -110,17 +110,17 @@ impl Records {
     pub fn table(&self, study: &Study, asked: &Asked<'_>) -> reports::Study {
         let metrics = self.metrics(study, asked);
         let kept = |record: &Record| (asked.by_load && !record.targets.is_empty()).then(|| record.keeps_targets());
-        let points = study.points().iter().zip(&self.points).map(|(point, record)| reports::StudyPoint {
+        let points = study.points().iter().zip(self.whole()).map(|(point, record)| reports::StudyPoint {
             coordinates: point.coordinates.iter().map(|(_, value)| value.clone()).collect(),
-            values: metrics.iter().map(|metric| record.as_ref()?.metric(metric)).collect(),
-            trust: record.as_ref().and_then(Record::trust),
-            remarks: record.as_ref().map_or_else(Vec::new, |one| one.remarks.clone()),
-            kept: record.as_ref().and_then(kept),
-            targets: record.as_ref().map_or_else(Vec::new, |record| targets(point, record)),
+            values: metrics.iter().map(|metric| record?.metric(metric)).collect(),
+            trust: record.and_then(Record::trust),
+            remarks: record.map_or_else(Vec::new, |one| one.remarks.clone()),
+            kept: record.and_then(kept),
+            targets: record.map_or_else(Vec::new, |record| targets(point, record)),
         });
         let first = &study.points()[0];
         let title = first.scenario.description.clone().unwrap_or_else(|| study.plan().name().to_owned());
-        let (ended, of) = (self.points.iter().flatten().count(), self.points.len());
+        let (ended, of) = (self.whole().flatten().count(), self.points.len());
         reports::Study {
             title: if ended < of { format!("Incomplete, {ended} of {of} points: {title}") } else { title },
             axes: first.coordinates.iter().map(|(path, _)| path.clone()).collect(),
@@ -263,7 +263,7 @@ impl Records {
 
     /// The points that have a record.
     fn done<'a>(&'a self, study: &'a Study) -> impl Iterator<Item = (&'a Point, &'a Record)> {
-        study.points().iter().zip(&self.points).filter_map(|(point, one)| Some((point, one.as_ref()?)))
+        study.points().iter().zip(self.whole()).filter_map(|(point, one)| Some((point, one?)))
     }
 }
 

@@ -170,8 +170,7 @@ fn sessions_are_converted_and_read_back() {
     home.write(
         "s.yaml",
         "version: 1\nname: s\nmodel: llama-3.1-8b\ngpu: h100\nworkload:\n  generate: { arrivals: { poisson: { rate: 5/s } }, lengths: { fixed: { prompt: 300, \
-         output: 108 } }, requests: 60, sessions: { turns: { fixed: 3 }, follow_up: { fixed: 20 }, think_median: 1s, think_sigma: 0.5, max_prompt_tokens: 4000, \
-         block_tokens: 16 } }\n",
+         output: 108 } }, requests: 60, sessions: { turns: { fixed: 3 }, follow_up: { fixed: 20 }, think_median: 1s, think_sigma: 0.5, max_prompt_tokens: 4000 } }\n",
     );
     home.overbook("trace convert s.yaml --out s.jsonl").ends(0);
     home.overbook("run s.yaml --out a").ends(0);

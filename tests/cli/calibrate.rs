@@ -71,7 +71,7 @@ fn what_is_not_for_the_way_of_measuring_is_refused() {
     for (args, says) in [
         ("", "add --on cpu, --on cuda or --url URL"),
         ("--on cpu --budget 5min", "'--budget <TIME>'"),
-        ("--on cpu --vocab 9", "'--vocab <N>'"),
+        ("--on cpu --vocab 9", "--vocab is for a server"),
         ("--on cpu --gpu h100", "'--gpu <NAME>'"),
         ("--import vidur --seed 3", "'--seed <N>'"),
         ("--import vidur --set seed=3", "'--set <PATH=VALUE>'"),

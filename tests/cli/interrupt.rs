@@ -73,6 +73,9 @@ fn an_interrupted_study_is_partial() {
     let begun = names.iter().filter(|name| name.ends_with(".summary.json")).count();
     assert!((1..=2).contains(&begun), "{names:?}");
     assert_eq!(home.json("results/point-0000.summary.json")["status"], "interrupted");
+    // A part of a run has no place beside whole ones.
+    let table = home.text("results/study.md");
+    assert!(table.starts_with("# Incomplete, 0 of 4 points: "), "{table}");
 }
 
 #[test]

@@ -148,10 +148,12 @@ fn counted(requests: &[u64]) -> u64 {
 
 /// Nanoseconds in a day.
 const DAY: u64 = 86_400_000_000_000;
+/// A pause that no service makes.
+const MANY_DAYS: u64 = 30 * DAY;
 
 /// A log most of which is one gap of days has a wrong date, more likely than a rate of nothing.
 fn torn(lasts: u64, (gap, number): (u64, u64)) -> Option<String> {
-    (gap > DAY && gap > lasts / 10 * 9).then(|| {
+    (gap > MANY_DAYS && gap > lasts / 10 * 9).then(|| {
         let days = gap / DAY;
         format!("no request for {days} days before request {number}: are the dates on both sides right? Nearly all of the log is that gap, and rates are near nothing")
     })

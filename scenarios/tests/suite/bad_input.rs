@@ -154,7 +154,14 @@ fn autoscalers() {
     let told = |auto: &str| with(&format!("fleet: {{ replicas: 3, autoscale: {{ {auto}, start_up: 1min }} }}"));
     assert_eq!(told("min: 4, target: { outstanding: 2 }"), ["6:41: `min` is 4; it must be from 1 to 3"]);
     assert_eq!(told("min: 1, target: { kv-use: 2 }"), ["6:62: `kv-use` is 2; it must be above 0 and at most 1"]);
-    assert!(told("min: 1, target: { waiting: 2 }")[0].contains("unknown name `waiting`"));
+    assert!(told("min: 1, target: { pods: 2 }")[0].contains("unknown name `pods`"));
+    assert_eq!(told("min: 1, target: { queue-time: 0s }"), ["6:66: `queue-time` is 0; it must be above 0"]);
+    assert!(
+        told("min: 1, target: { waiting: 2 }, tolerance: 1")[0]
+            .contains("`tolerance` is 1; it must be at least 0 and below 1")
+    );
+    let still = "min: 1, target: { waiting: 2 }, growth: { limited: { replicas: 0, percent: 0, per: 15s } }";
+    assert!(told(still)[0].contains("adds nothing"), "{:?}", told(still));
     let least = told("min: 1, interval: 10us, target: { outstanding: 2 }");
     assert!(least.len() == 1 && least[0].ends_with("it must be at least 1ms"), "{least:?}");
     let least = with("fleet: { replicas: 2, router_view: { interval: 1ns } }");

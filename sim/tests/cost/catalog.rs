@@ -185,7 +185,7 @@ fn gpus_are_complete_and_physical() {
         let spec = gpu(name);
         let has_fp8 = spec.peak_fp8.is_some();
         assert_eq!(has_fp8, !name.starts_with("a10"), "{name}");
-        assert_eq!(spec.supports_weights(WeightDtype::Fp8), has_fp8);
+        assert!(spec.supports_weights(WeightDtype::Fp8), "{name}: in fp8, or in bf16");
         for fit in [Some(spec.matmul.bf16), spec.matmul.fp8].into_iter().flatten() {
             assert!((0.4..1.0).contains(&fit.compute) && (0.5..1.0).contains(&fit.memory), "{name}");
             assert!(fit.sharpness >= 1.0 && fit.k0 >= 0.0 && fit.floor_us >= 0.0);

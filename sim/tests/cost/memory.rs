@@ -104,7 +104,7 @@ fn what_does_not_fit_is_refused_with_its_arithmetic() {
          try tensor_parallel 2, or fp8 weights, or int4 weights"
     );
     let error = plan(&gpu("a100-80"), &model("llama-3.1-70b"), &layout(1, 2048)).unwrap_err();
-    assert!(error.to_string().ends_with("try tensor_parallel 2, or int4 weights"), "{error}");
+    assert!(error.to_string().ends_with("try tensor_parallel 2, or fp8 weights, or int4 weights"), "{error}");
     let error =
         plan(&gpu("h100"), &model("llama-2-7b"), &Layout { utilization: 0.001, ..layout(1, 2048) }).unwrap_err();
     assert!(error.to_string().contains("no tensor_parallel up to 8"), "{error}");

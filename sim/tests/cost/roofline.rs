@@ -39,7 +39,7 @@ fn no_step_beats_bandwidth_or_peak() {
     for (on, name) in [&GPUS[..], &PCIE, &INFERRED].concat().into_iter().flat_map(|on| MODELS.map(|name| (on, name))) {
         let (spec, shape) = (gpu(on), model(name));
         for tp in [1, 2, 4, 8] {
-            let fp8 = spec.supports_weights(WeightDtype::Fp8) && tp == 2;
+            let fp8 = spec.peak_fp8.is_some() && tp == 2;
             let (weights, kv) = if fp8 { (WeightDtype::Fp8, KvDtype::Fp8) } else { Default::default() };
             // Qwen2.5-7B has 28 heads.
             let Ok(shard) = shape.shard(tp) else { continue };

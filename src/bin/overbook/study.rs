@@ -86,9 +86,11 @@ pub(crate) fn finish(
         (true, true) => (Status::Complete, GATE_FAILED),
         (true, false) => (Status::Complete, DONE),
     };
-    let (ended, of) = (records.points.iter().flatten().count(), records.points.len());
+    let (ended, of) = (records.whole().flatten().count(), records.points.len());
     if ended < of && refused.is_none() {
-        note(&format!("interrupted: {ended} of {of} points have ended; those that were under way are not kept"));
+        note(&format!(
+            "interrupted: {ended} of {of} points have ended; what those under way had is in their summaries alone"
+        ));
     }
     let first = &study.points()[0].scenario;
     let traces = first.inputs();
@@ -134,7 +136,9 @@ fn write_files(
     for (index, record) in records.points.iter().enumerate() {
         let Some(record) = record else { continue };
         let places = table.points[index].coordinates.clone();
-        side_by_side.push(places, record.figures(), &record.summary).map_err(anyhow::Error::new)?;
+        if record.status != Status::Interrupted {
+            side_by_side.push(places, record.figures(), &record.summary).map_err(anyhow::Error::new)?;
+        }
         dir.write(&format!("point-{index:04}.summary.json"), &record.summary).map_err(anyhow::Error::new)?;
         let scenario = study.points()[index].scenario.to_yaml();
         dir.write(&format!("point-{index:04}.resolved.yaml"), scenario).map_err(anyhow::Error::new)?;

@@ -18,6 +18,9 @@ const GAPS: usize = 8;
 /// A prompt's first token this far from any other's, as a share of a step, came in a step of its own.
 const APART: f64 = 0.35;
 
+/// Pieces this near, as a share of a step, were sent together.
+const AT_THE_MOMENT: f64 = 0.1;
+
 /// Shapes that count as the same: kind, sequences that decode, tokens of the prompt, tokens before.
 type Key = (&'static str, u32, u32, u32);
 
@@ -325,14 +328,20 @@ fn distance(a: Time, b: Time) -> f64 {
     us(a.min(b), a.max(b))
 }
 
-/// Of the pieces that came within a step and a half of a moment, the one behind the longest gap: the step that computed a prompt is
-/// longer than those around it, whenever a client hears of it.
+/// The piece that came at the same moment; else, of those within a step and a half of it, the one behind the longest gap: the step that computed
+/// a prompt is longer than those around it, whenever a client hears of it.
 fn longest_gap(pieces: &[Time], at: Time, step: f64) -> Option<usize> {
-    let near = (1..pieces.len()).filter(|&n| distance(pieces[n], at) <= 1.5 * step);
-    near.max_by(|&a, &b| us(pieces[a - 1], pieces[a]).total_cmp(&us(pieces[b - 1], pieces[b])))
+    let away = |n: usize| distance(pieces[n], at);
+    let near = || (1..pieces.len()).filter(|&n| away(n) <= 1.5 * step);
+    // Of a prompt of several steps all are long, and only the last one gave the token.
+    let nearest = near().min_by(|&a, &b| away(a).total_cmp(&away(b)));
+    if let Some(n) = nearest.filter(|&n| away(n) <= AT_THE_MOMENT * step) {
+        return Some(n);
+    }
+    near().max_by(|&a, &b| us(pieces[a - 1], pieces[a]).total_cmp(&us(pieces[b - 1], pieces[b])))
 }
 
-/// Steps in a row that took clearly longer than a step of decoding, up to the last one; `None` if none did.
+/// Steps in a row that took clearly longer than a step of decoding, up to the last one or the one before it; `None` if none did.
 fn long_gaps(with: &[(&Reply, usize)], step: f64) -> Option<u32> {
     let gap = |(reply, n): &(&Reply, usize), back: usize| {
         (*n > back).then(|| us(reply.pieces[n - back - 1], reply.pieces[n - back]))
@@ -345,7 +354,11 @@ fn long_gaps(with: &[(&Reply, usize)], step: f64) -> Option<u32> {
     }
     let is_long =
         |with: &(&Reply, usize), back: usize| gap(with, back).is_some_and(|gap| gap > step + (most - step) / 2.0);
-    let count = |with: &(&Reply, usize)| (0..with.1).take_while(|&back| is_long(with, back)).count() as f64;
+    let count = |with: &(&Reply, usize)| {
+        // The last step may hold the few tokens that are left of the prompt, and be as short as one of decoding.
+        let rest = usize::from(!is_long(with, 0) && is_long(with, 1));
+        (rest + (rest..with.1).take_while(|&back| is_long(with, back)).count()) as f64
+    };
     let mut counts: Vec<f64> = with.iter().map(count).collect();
     Some(median(&mut counts) as u32).filter(|&steps| steps > 0)
 }

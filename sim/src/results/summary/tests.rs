@@ -165,7 +165,7 @@ fn every_name_is_known_and_unknown_names_are_not() {
     };
     let odd: Vec<_> = names.iter().filter(|name| summary.metric(name).is_some() == optional(name)).collect();
     assert!(odd.is_empty(), "{odd:?}");
-    assert_eq!(names.len(), 108 + 90);
+    assert_eq!(names.len(), 108 + 94);
     for unknown in ["ttft", "ttft_", "ttft_p98", "e2el_p99_99", "queue_time", "goodput", ""] {
         assert_eq!(summary.metric(unknown), None, "{unknown}");
     }
