@@ -39,7 +39,7 @@ fn a_running_server_becomes_a_profile_that_a_scenario_runs_on() {
     assert!(ran.out.contains("client time is by the server's own histograms"), "{}", ran.out);
     assert!(!ran.out.contains("no anchors") && profile.contains("1 sequence at 16 tokens"), "{profile}");
     // The same server, judged by what a client hears of it.
-    let cost = "--set engine.cost.steps.path=p.yaml";
+    let cost = r#"--set engine.cost={"steps":{"path":"p.yaml"}}"#;
     let args = format!("validate tiny.yaml {LIMITS} {cost} --url {url} --repeats 1 --out judged");
     let ran = with_key(&args).ends(0);
     assert!(ran.err.contains("workload.client_time is the profile's, "), "{}", ran.err);

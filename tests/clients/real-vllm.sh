@@ -83,5 +83,5 @@ if [ -n "${RECORD:-}" ]; then
 fi
 
 taskset -c 1 "$overbook" calibrate mine.yaml --url "$url" --budget "${BUDGET:-220s}" --out steps.yaml --force --gate || echo "calibration: exit $?"
-taskset -c 1 "$overbook" validate mine.yaml --url "$url" --repeats "${REPEATS:-5}" --set engine.cost.steps.path=steps.yaml \
+taskset -c 1 "$overbook" validate mine.yaml --url "$url" --repeats "${REPEATS:-5}" --set 'engine.cost={ steps: { path: steps.yaml } }' \
     --set "sweep.axes={ workload.generate.arrivals.poisson.rate: [${LOADS:-1.4/s,2.8/s,4.2/s}] }" --out judged --force
