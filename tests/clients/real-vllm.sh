@@ -61,7 +61,8 @@ workload:
     requests: 100
   temperature: 0
 YAML
-    "$overbook" import config llama/config.json
+    echo "model:"
+    "$overbook" import config llama/config.json | sed 's/^/  /'
     cat <<'YAML'
 gpu: none
 engine: { block_tokens: 32, kv_tokens: 131072, max_model_len: 2048, cost: { constant: { device: 20ms } } }
